@@ -1,0 +1,50 @@
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help sample test lint format clean
+
+help:
+	@echo "make sample   install, then draw 20 pictures into samples.png"
+	@echo "make test     install with the dev tools, then run the tests"
+	@echo "make lint     format check, lint, types, import contracts"
+	@echo "make format   format the code and apply safe fixes"
+	@echo "make clean    remove the environment, caches and build outputs"
+
+sample: $(VENV)/.installed
+	$(BIN)/nextscale sample --num-images 20 --show-scales --out samples.png
+
+test: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache
+	find src tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# Stamps: an install is done again only when the project file or the pins change.
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("nextscale needs Python 3.10 or newer: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
+	@echo "Installing nextscale into $(VENV) (the first time takes a few minutes)"
+	@$(PIP) install -q -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.created
+	@echo "Installing nextscale and its dev tools into $(VENV) (the first time takes a few minutes)"
+	@$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $(VENV)/.installed $@
