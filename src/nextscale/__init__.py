@@ -1,0 +1,62 @@
+"""nextscale: next-scale image generation (VAR, arXiv 2404.02905).
+
+The names below are loaded on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from nextscale.errors import InputError
+    from nextscale.official import from_official, to_official
+    from nextscale.pipeline import Pipeline
+    from nextscale.sampling.editing import TokenEdit
+    from nextscale.sampling.sampler import sample, sample_scales
+    from nextscale.scales import ScaleSchedule
+    from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
+    from nextscale.transformer.transformer import VAR, VARConfig
+
+_HOME = {
+    "ScaleSchedule": "nextscale.scales",
+    "ImageTokenizer": "nextscale.tokenizer.tokenizer",
+    "TokenizerConfig": "nextscale.tokenizer.tokenizer",
+    "VAR": "nextscale.transformer.transformer",
+    "VARConfig": "nextscale.transformer.transformer",
+    "sample": "nextscale.sampling.sampler",
+    "sample_scales": "nextscale.sampling.sampler",
+    "TokenEdit": "nextscale.sampling.editing",
+    "from_official": "nextscale.official",
+    "to_official": "nextscale.official",
+    "Pipeline": "nextscale.pipeline",
+    "InputError": "nextscale.errors",
+}
+
+__all__ = [
+    "VAR",
+    "ImageTokenizer",
+    "InputError",
+    "Pipeline",
+    "ScaleSchedule",
+    "TokenEdit",
+    "TokenizerConfig",
+    "VARConfig",
+    "__version__",
+    "from_official",
+    "sample",
+    "sample_scales",
+    "to_official",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'nextscale' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,82 @@
+"""``nextscale VERB ...``: find the verb's file, hand over. Nothing heavy is imported before the verb is known."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from nextscale.errors import InputError
+
+# verb: (module, what it does)
+VERBS = {
+    "sample": ("nextscale.cli.sample", "draw pictures"),
+    "reconstruct": ("nextscale.cli.reconstruct", "encode pictures and decode them again, scale by scale"),
+    "train tokenizer": ("nextscale.cli.train_tokenizer", "train an image tokenizer on a folder of pictures"),
+    "train var": ("nextscale.cli.train_var", "train a transformer on a tokenizer's tokens"),
+    "convert": ("nextscale.cli.convert", "official checkpoints to a folder of ours, and back"),
+    "info": ("nextscale.cli.info", "sizes, schedule, parameters and work of a model"),
+}
+
+
+def usage() -> str:
+    lines = [f"  nextscale {verb:<16} {what}" for verb, (_, what) in VERBS.items()]
+    return "\n".join(
+        [
+            "Next-scale image generation (VAR): draw, train, look inside.",
+            "",
+            *lines,
+            "",
+            "nextscale VERB --help says more. For example:",
+            "  nextscale sample --labels dress hat --num-images 20 --out samples.png",
+        ]
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one verb. Exit code 0 on success, 2 on bad input."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        sys.exit(0 if arguments else 2)
+    if arguments == ["--version"]:
+        from nextscale import __version__
+
+        print(__version__)
+        return
+    for length in (1, 2):
+        verb = " ".join(arguments[:length])
+        if verb in VERBS:
+            run(verb, arguments[length:])
+            return
+    family = [name for name in VERBS if name.startswith(f"{arguments[0]} ")]
+    if family and (len(arguments) == 1 or arguments[1] in ("-h", "--help")):
+        print("\n".join(f"nextscale {name:<16} {VERBS[name][1]}" for name in family))
+        sys.exit(0 if len(arguments) > 1 else 2)
+    fail(f"unknown verb {' '.join(arguments[: 2 if family else 1])!r}: expected one of {', '.join(family or VERBS)}")
+
+
+def run(verb: str, arguments: list[str]) -> None:
+    """Parse the verb's flags and call it; a user's mistake becomes one sentence."""
+    import tyro
+
+    module = importlib.import_module(VERBS[verb][0])
+    options = tyro.cli(module.Options, prog=f"nextscale {verb}", args=arguments, config=(tyro.conf.OmitArgPrefixes,))
+    try:
+        module.run(options)
+    except InputError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def fail(sentence: str) -> None:
+    print(f"nextscale: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""A folder of pictures, one folder per class, with or without train/ and val/."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nextscale.errors import InputError
+
+ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
+SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "test")}
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Which pictures there are, and of what class."""
+
+    root: Path
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def find_split(root: Path, split: Literal["train", "val"]) -> Path | None:
+    """The folder of a split; a folder without train/ is all training pictures."""
+    for name in SPLIT_NAMES[split]:
+        if (root / name).is_dir():
+            return root / name
+    return root if split == "train" else None
+
+
+def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> ImageFolder:
+    """All picture files below a folder, in a fixed order. Nothing is opened.
+
+    Classes are the sub-folders in alphabetical order; a folder that holds pictures itself is one class.
+
+    Args:
+        class_names: classes that are known already (of the training split): others are an error.
+
+    Raises:
+        InputError: no folder, no pictures, or an unknown class.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}")
+    class_folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not class_folders and any(is_picture(path) for path in folder.iterdir()):
+        names, members = class_names or (folder.resolve().name,), [(0, folder)]
+    else:
+        names = class_names or tuple(path.name for path in class_folders)
+        if unknown := [path.name for path in class_folders if path.name not in names]:
+            raise InputError(f"{folder} has a class {unknown[0]!r} that training does not know: it has {', '.join(names)}")
+        members = [(names.index(path.name), path) for path in class_folders]
+    found = [(path, label) for label, member in members for path in sorted(member.rglob("*")) if is_picture(path)]
+    if not found:
+        raise InputError(f"no pictures in {folder}: expected files such as {folder}/CLASS/NAME.jpg")
+    return ImageFolder(folder, tuple(p for p, _ in found), tuple(label for _, label in found), tuple(names))
+
+
+def is_picture(path: Path) -> bool:
+    return path.suffix.lower() in ENDINGS and path.is_file()

@@ -1,0 +1,40 @@
+"""Where to compute, and in what precision."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from nextscale.errors import InputError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """``auto`` is a CUDA GPU where there is one, else the CPU.
+
+    Raises:
+        InputError: not a device, or one that this machine lacks.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"no device {name!r} on this machine: expected auto, cpu or cuda") from error
+    return device
+
+
+def precision(dtype: str, device: torch.device) -> AbstractContextManager[None]:
+    """Autocast to float32 (none), bfloat16 or float16.
+
+    Raises:
+        InputError: another type, or float16 on the CPU, where it is about 200 times slower than float32.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+    if dtype == "float16" and device.type == "cpu":
+        raise InputError("dtype float16 is 200 times slower than float32 on the CPU: expected float32 or bfloat16")
+    return torch.autocast(device.type, DTYPES[dtype], enabled=dtype != "float32")

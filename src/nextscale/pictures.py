@@ -1,0 +1,107 @@
+"""Tensors <-> pictures, grids of pictures, strips with captions."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from torch import Tensor
+
+from nextscale.errors import InputError
+
+CAPTION_HEIGHT = 16
+WHITE = (255, 255, 255)
+
+
+def read_picture(path: str | Path) -> Image.Image:
+    """A picture file as RGB, turned as its EXIF says; transparency is laid over white.
+
+    Raises:
+        InputError: the file is missing or not a whole picture.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as file:
+                picture = ImageOps.exif_transpose(file)
+                if picture.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8
+                    picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
+                if picture.has_transparency_data:
+                    picture = picture.convert("RGBA")
+                    white = Image.new("RGBA", picture.size, (*WHITE, 255))
+                    picture = Image.alpha_composite(white, picture)
+                return picture.convert("RGB")
+    except Exception as error:  # Pillow's plugins raise whatever they like on broken files
+        raise InputError(f"cannot read {path} as a picture ({error or type(error).__name__})") from error
+
+
+def save_picture(picture: Image.Image, path: str | Path) -> None:
+    """Write a PNG (or what the file's ending says), whole or not at all."""
+    from nextscale.weights import atomic_file
+
+    path = Path(path)
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind not in Image.SAVE:
+        raise InputError(f"cannot tell the picture format of {path}: expected an ending such as .png or .jpg")
+    with atomic_file(path) as temporary:
+        picture.save(temporary, format=kind)
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """RGB picture -> (3, H, W) in [-1, 1]."""
+    return to_unit_range(torch.from_numpy(np.array(picture, dtype=np.uint8)).permute(2, 0, 1))
+
+
+def to_unit_range(pixels: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 in [-1, 1]."""
+    return pixels.float().div_(127.5).sub_(1)
+
+
+def to_pictures(images: Tensor) -> list[Image.Image]:
+    """(B, 3, H, W) in [0, 1] -> B pictures."""
+    pixels = images.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(array) for array in pixels]
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of pictures in [-1, 1], each rounded to 8 bits first. (B, 3, H, W) twice -> (B,) dB."""
+    a, b = (x.add(1).mul(127.5).round() for x in (a, b))
+    return 10 * torch.log10(255**2 / (a - b).square().flatten(1).mean(1).clamp_min(1e-10))
+
+
+def cover(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The smallest picture of the same shape that covers (H, W), by Lanczos."""
+    w, h = picture.size
+    scale = max(size[0] / h, size[1] / w)
+    return picture.resize((max(size[1], round(w * scale)), max(size[0], round(h * scale))), Image.Resampling.LANCZOS)
+
+
+def centre_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The middle (H, W) of a picture at least that large."""
+    left, top = round((picture.width - size[1]) / 2), round((picture.height - size[0]) / 2)
+    return picture.crop((left, top, left + size[1], top + size[0]))
+
+
+def grid(pictures: Sequence[Image.Image], columns: int | None = None, gap: int = 2) -> Image.Image:
+    """Pictures of one size in rows, nearly square unless ``columns`` is given."""
+    columns = min(columns or int(np.ceil(np.sqrt(len(pictures)))), len(pictures))
+    rows = -(-len(pictures) // columns)
+    w, h = pictures[0].size
+    sheet = Image.new("RGB", (columns * (w + gap) - gap, rows * (h + gap) - gap), WHITE)
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (i % columns * (w + gap), i // columns * (h + gap)))
+    return sheet
+
+
+def caption(picture: Image.Image, text: str) -> Image.Image:
+    """The picture with a line of text below it."""
+    sheet = Image.new("RGB", (picture.width, picture.height + CAPTION_HEIGHT), WHITE)
+    sheet.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(sheet)
+    middle = (picture.width / 2, picture.height + CAPTION_HEIGHT / 2)
+    draw.text(middle, text, fill=(60, 60, 60), anchor="mm", font=ImageFont.load_default(10))
+    return sheet

@@ -1,0 +1,31 @@
+"""Which tokens may be drawn: top-k and top-p, as pure functions of the logits."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def top_k_filter(logits: Tensor, k: int) -> Tensor:
+    """Drop what is smaller than the k-th largest logit of its token (ties stay). 0, or k >= V, keeps all.
+
+    (..., V) -> (..., V), dropped entries -inf.
+    """
+    if not 0 < k < logits.shape[-1]:
+        return logits
+    threshold = logits.topk(k, dim=-1).values[..., -1:]
+    return logits.masked_fill(logits < threshold, -torch.inf)
+
+
+def top_p_filter(logits: Tensor, p: float) -> Tensor:
+    """Keep the smallest set of most probable tokens whose probability reaches p (nucleus sampling, 1904.09751).
+
+    In ascending order, those whose cumulative probability is at most 1 - p are dropped, never the largest. 0 keeps all.
+    (..., V) -> (..., V), dropped entries -inf.
+    """
+    if p <= 0:
+        return logits
+    ascending, order = logits.sort(dim=-1)
+    dropped = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - p
+    dropped[..., -1] = False
+    return logits.masked_fill(dropped.scatter(-1, order, dropped), -torch.inf)

@@ -1,0 +1,244 @@
+"""The sampler: draw a picture scale by scale (VAR, section 3.2).
+
+`sample_scales` is a generator of `ScaleStep`s; everything that shows or stores pictures is a fold over it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from nextscale.errors import InputError
+from nextscale.sampling.editing import TokenEdit
+from nextscale.sampling.filters import top_k_filter, top_p_filter
+from nextscale.sampling.guidance import guidance_weight, guide
+from nextscale.sampling.rng import RandomStreams
+from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.transformer.transformer import VAR
+
+Labels = Tensor | Sequence[int] | Literal["unconditional"] | None
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How tokens are drawn. cfg 1.5, top-k 900, top-p 0.96 are the official settings for metrics; cfg 4 looks better."""
+
+    cfg: float = 1.5
+    """Guidance at the last scale; 0 is none."""
+    top_k: int = 900
+    """Draw among the k most probable tokens; 0 is all."""
+    top_p: float = 0.96
+    """Draw among the most probable tokens that together reach p; 0 is all."""
+    more_smooth: bool = False
+    """Mix code vectors by Gumbel-softmax instead of drawing one. Prettier pictures, not for metrics."""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.cfg):
+            raise InputError(f"cfg must be a finite number, not {self.cfg}")
+        if self.top_k < 0:
+            raise InputError(f"top-k must be 0 (off) or more, not {self.top_k}")
+        if not 0 <= self.top_p <= 1:
+            raise InputError(f"top-p must lie between 0 (off) and 1, not {self.top_p}")
+
+
+@dataclass(frozen=True)
+class ScaleStep:
+    """One scale, drawn."""
+
+    index: int
+    """k."""
+    size: tuple[int, int]
+    """(h_k, w_k)."""
+    tokens: Tensor
+    """The tokens drawn, (B, n_k)."""
+    logits: Tensor
+    """After guidance, before top-k and top-p, (B, n_k, V)."""
+    canvas: Tensor
+    """f_hat after this scale, (B, D, h_K, w_K)."""
+    labels: Tensor
+    """(B,), the class of each picture."""
+    _tokenizer: ImageTokenizer = field(repr=False)
+
+    @torch.no_grad()
+    def image(self) -> Tensor:
+        """The picture so far, (B, 3, H, W) in [0, 1]."""
+        return self._tokenizer.decode_canvas(self.canvas).add(1).mul(0.5)
+
+
+@dataclass(frozen=True)
+class SampleResult:
+    """Pictures, and how they came about."""
+
+    images: Tensor
+    """(B, 3, H, W) in [0, 1]."""
+    tokens: list[Tensor]
+    """K LongTensors (B, n_k): the tokens that were drawn, before an edit put kept ones in their place."""
+    labels: Tensor
+    """(B,), the class of each picture; num_classes is "no class"."""
+
+
+def sample_scales(
+    tokenizer: ImageTokenizer,
+    model: VAR,
+    labels: Labels,
+    *,
+    num_images: int | None = None,
+    cfg: float = 1.5,
+    top_k: int = 900,
+    top_p: float = 0.96,
+    seed: int | Sequence[int] = 0,
+    more_smooth: bool = False,
+    edit: TokenEdit | None = None,
+) -> Iterator[ScaleStep]:
+    """Draw pictures, one `ScaleStep` after another.
+
+    Args:
+        labels: (B,) classes, where num_classes means "no class"; or None, drawn at random, or "unconditional", both
+            with ``num_images``.
+        cfg, top_k, top_p, more_smooth: see `SamplingSettings`.
+        seed: an int, one generator for the call (the official semantics), or B ints, one for each picture.
+        edit: tokens to keep.
+
+    Raises:
+        InputError: an argument out of range, or a tokenizer and a transformer that do not fit together.
+    """
+    settings = SamplingSettings(cfg, top_k, top_p, more_smooth)
+    check_match(tokenizer, model)
+    batch = count_images(labels, num_images)
+    streams = RandomStreams(seed, batch, model.head.weight.device)
+    classes = resolve_labels(labels, model.config.num_classes, streams)
+    if edit is not None:
+        edit.check(tokenizer.schedule, batch)
+        tokenizer.check_tokens(edit.tokens)
+    return _draw(tokenizer, model, classes, settings, streams, edit)
+
+
+@torch.no_grad()
+def _draw(
+    tokenizer: ImageTokenizer,
+    model: VAR,
+    labels: Tensor,
+    settings: SamplingSettings,
+    streams: RandomStreams,
+    edit: TokenEdit | None,
+) -> Iterator[ScaleStep]:
+    pyramid, schedule = tokenizer.pyramid, model.schedule
+    guided = settings.cfg != 0
+    no_class = torch.full_like(labels, model.config.num_classes)
+    sequences = torch.cat((labels, no_class)) if guided else labels
+    condition = model.condition(sequences)
+    cache = model.make_cache(len(sequences), compute_dtype(model))
+    tokens = logits = labels.new_empty(0)
+
+    def draw(k: int, canvas: Tensor) -> Tensor:
+        """The code vectors of scale k, given the canvas so far."""
+        nonlocal tokens, logits
+        inputs = None
+        if k > 0:
+            look = pyramid.look(canvas, k)
+            inputs = torch.cat((look, look)) if guided else look
+        logits = model.forward_scale(k, inputs, condition, cache)
+        if guided:
+            logits = guide(logits, guidance_weight(settings.cfg, schedule, k))
+        filtered = top_p_filter(top_k_filter(logits, settings.top_k), settings.top_p)
+        tokens = streams.categorical(filtered.softmax(dim=-1))
+        codes = pyramid.codebook(tokens)
+        if settings.more_smooth:
+            codes = smooth_codes(filtered, schedule.position(k), streams) @ pyramid.codebook.weight
+        if edit is not None:
+            kept = edit.kept(k, schedule).to(codes.device)
+            codes = torch.where(kept.unsqueeze(-1), pyramid.codebook(edit.tokens[k].to(codes.device)), codes)
+        return codes
+
+    for step in pyramid.walk(draw, pyramid.empty_canvas(len(labels))):
+        yield ScaleStep(step.index, schedule.sizes[step.index], tokens, logits, step.canvas, labels, tokenizer)
+
+
+def sample(
+    tokenizer: ImageTokenizer,
+    model: VAR,
+    labels: Labels,
+    *,
+    num_images: int | None = None,
+    cfg: float = 1.5,
+    top_k: int = 900,
+    top_p: float = 0.96,
+    seed: int | Sequence[int] = 0,
+    more_smooth: bool = False,
+    edit: TokenEdit | None = None,
+) -> SampleResult:
+    """Draw pictures; see `sample_scales` for the arguments."""
+    steps = sample_scales(
+        tokenizer,
+        model,
+        labels,
+        num_images=num_images,
+        cfg=cfg,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        more_smooth=more_smooth,
+        edit=edit,
+    )
+    step = next(steps)
+    tokens = [step.tokens]
+    for step in steps:  # only the last canvas is needed
+        tokens.append(step.tokens)
+    return SampleResult(step.image(), tokens, step.labels)
+
+
+def smooth_codes(logits: Tensor, position: float, streams: RandomStreams) -> Tensor:
+    """Gumbel-softmax weights over the codebook, ever harder towards the last scale. (B, n, V) -> (B, n, V)."""
+    temperature = max(0.27 * (1 - 0.95 * position), 0.005)
+    logits = logits * (1 + position)
+    return ((logits + streams.gumbel(logits)) / temperature).softmax(dim=-1)
+
+
+def check_match(tokenizer: ImageTokenizer, model: VAR) -> None:
+    """Raises InputError unless the transformer was made for tokenizers like this one."""
+    ours, theirs = model.config, tokenizer.config
+    for name in ("schedule", "codebook_size", "code_dim"):
+        if getattr(ours, name) != getattr(theirs, name):
+            raise InputError(
+                f"the transformer expects {name} {getattr(ours, name)}, but the tokenizer has {getattr(theirs, name)}"
+            )
+
+
+def count_images(labels: Labels, num_images: int | None) -> int:
+    """B, from the labels or from ``num_images``."""
+    if labels is None or isinstance(labels, str):
+        if labels not in (None, "unconditional"):
+            raise InputError(f'labels are class numbers, None or "unconditional", not {labels!r}')
+        if num_images is None or num_images < 1:
+            raise InputError(f"without labels, num_images must be at least 1, not {num_images}")
+        return num_images
+    if len(labels) == 0:
+        raise InputError("expected at least one label, got none")
+    if num_images not in (None, len(labels)):
+        raise InputError(f"{len(labels)} labels were given for {num_images} pictures")
+    return len(labels)
+
+
+def resolve_labels(labels: Labels, num_classes: int, streams: RandomStreams) -> Tensor:
+    """The class of each picture as (B,) int64 on the sampler's device."""
+    if labels is None:
+        return streams.labels(num_classes)
+    if isinstance(labels, str):
+        return torch.full((streams.batch,), num_classes, device=streams.device)
+    classes = torch.as_tensor(labels, device=streams.device)
+    if classes.ndim != 1 or classes.is_floating_point() or classes.dtype == torch.bool:
+        raise InputError(f"labels are a sequence of integers, not {classes.dtype} of shape {tuple(classes.shape)}")
+    if bad := [int(c) for c in classes if not 0 <= c <= num_classes]:
+        raise InputError(f"label {bad[0]} is out of range: expected 0..{num_classes - 1}, or {num_classes} for no class")
+    return classes.long()
+
+
+def compute_dtype(model: VAR) -> torch.dtype:
+    """The precision attention works in: autocast's where it is on, else the weights'."""
+    device = model.head.weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.head.weight.dtype

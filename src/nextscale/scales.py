@@ -1,0 +1,93 @@
+"""The scale schedule: how a picture's tokens are laid out, coarse to fine (VAR, section 3.2).
+
+A scale is a token map of size (h, w). A sequence of K scales holds ``L = sum(h * w)`` tokens, scale after scale,
+each row by row. Everything that turns scales into offsets lives here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from nextscale.errors import InputError
+
+NAMED_SIDES: dict[str, tuple[int, ...]] = {
+    "256": (1, 2, 3, 4, 5, 6, 8, 10, 13, 16),
+    "512": (1, 2, 3, 4, 6, 9, 13, 18, 24, 32),
+    "1024": (1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 27, 36, 48, 64),
+}
+
+
+@dataclass(frozen=True)
+class ScaleSchedule:
+    """Token-map sizes ``((h_0, w_0), ..., (h_{K-1}, w_{K-1}))``, coarse to fine; the last is the feature grid's.
+
+    Raises:
+        InputError: no scale, a size that is not a pair of positive integers, or one larger than the last.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        try:
+            sizes = tuple((int(h), int(w)) for h, w in self.sizes)
+            whole = all(int(side) == side for size in self.sizes for side in size)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"a scale schedule is a sequence of (height, width) pairs, not {self.sizes!r}") from error
+        object.__setattr__(self, "sizes", sizes)  # JSON and YAML hand over lists
+        if not sizes or not whole or min(min(size) for size in sizes) < 1:
+            raise InputError(f"a scale schedule needs one or more pairs of positive integers, not {self.sizes!r}")
+        for h, w in sizes:
+            if h > self.final_size[0] or w > self.final_size[1]:
+                raise InputError(f"scale {h}x{w} is larger than the last scale {self.final_size[0]}x{self.final_size[1]}")
+
+    @classmethod
+    def square(cls, sides: Iterable[int]) -> ScaleSchedule:
+        """Square scales from their sides, e.g. ``(1, 2, 3, 4)``."""
+        return cls(tuple((side, side) for side in sides))
+
+    @classmethod
+    def named(cls, name: str) -> ScaleSchedule:
+        """The official schedule for pictures of ``name`` pixels a side, with a tokenizer that downsamples 16 times."""
+        if name not in NAMED_SIDES:
+            raise InputError(f"unknown schedule {name!r}: expected one of {', '.join(NAMED_SIDES)}")
+        return cls.square(NAMED_SIDES[name])
+
+    @property
+    def num_scales(self) -> int:
+        """K."""
+        return len(self.sizes)
+
+    @property
+    def final_size(self) -> tuple[int, int]:
+        """(h, w) of the last scale, which is the size of the feature grid and of the canvas."""
+        return self.sizes[-1]
+
+    @cached_property
+    def tokens_per_scale(self) -> tuple[int, ...]:
+        """n_k = h_k * w_k."""
+        return tuple(h * w for h, w in self.sizes)
+
+    @property
+    def num_tokens(self) -> int:
+        """L, the length of the whole sequence."""
+        return sum(self.tokens_per_scale)
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each scale lies in the sequence of L tokens."""
+        ends = [sum(self.tokens_per_scale[: k + 1]) for k in range(self.num_scales)]
+        return tuple(slice(end - n, end) for end, n in zip(ends, self.tokens_per_scale, strict=True))
+
+    @cached_property
+    def level_ids(self) -> tuple[int, ...]:
+        """The scale k of each of the L tokens."""
+        return tuple(k for k, n in enumerate(self.tokens_per_scale) for _ in range(n))
+
+    def position(self, k: int) -> float:
+        """Scale k's place from 0 (coarsest) to 1 (finest), k / (K - 1); the only scale of a schedule is its finest."""
+        return k / (self.num_scales - 1) if self.num_scales > 1 else 1.0
+
+    def __str__(self) -> str:
+        return " ".join(str(h) if h == w else f"{h}x{w}" for h, w in self.sizes)

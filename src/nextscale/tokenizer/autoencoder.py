@@ -1,0 +1,164 @@
+"""Image <-> feature grid: the convolutional autoencoder of VQGAN (arXiv 2012.09841), as VAR uses it.
+
+Level 0 is full resolution; each further level halves it. Self-attention follows every block of the last level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NORM_GROUPS = 32
+
+
+def norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(NORM_GROUPS, channels, eps=1e-6)
+
+
+def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
+
+
+class ResidualBlock(nn.Module):
+    """shortcut(x) + conv(silu(norm(conv(silu(norm(x))))))."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.norm1 = norm(in_channels)
+        self.conv1 = conv3x3(in_channels, out_channels)
+        self.norm2 = norm(out_channels)
+        self.conv2 = conv3x3(out_channels, out_channels)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        return self.shortcut(x) + h
+
+
+class AttentionBlock(nn.Module):
+    """x + proj(softmax(q k^T / sqrt(C)) v): one head over all positions of the grid."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.proj = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=-1)
+        h = F.scaled_dot_product_attention(q, k, v)
+        return x + self.proj(h.squeeze(1).transpose(1, 2).unflatten(2, x.shape[-2:]))
+
+
+class Downsample(nn.Module):
+    """Half the side: pad right and bottom by one, 3x3 convolution of stride 2."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, kernel_size=3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Twice the side: nearest neighbour, 3x3 convolution."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = conv3x3(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class Level(nn.Module):
+    """The residual blocks of one resolution, each followed by attention on the last level; then the resampling."""
+
+    def __init__(self, in_channels: int, out_channels: int, num_blocks: int, attention: bool, resample: nn.Module):
+        super().__init__()
+        widths = [in_channels] + [out_channels] * num_blocks
+        self.blocks = nn.ModuleList(ResidualBlock(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.attentions = nn.ModuleList(AttentionBlock(out_channels) for _ in range(num_blocks if attention else 0))
+        self.resample = resample
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if self.attentions:
+                x = self.attentions[i](x)
+        return self.resample(x)
+
+
+def middle(channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        ResidualBlock(channels, channels), AttentionBlock(channels), ResidualBlock(channels, channels)
+    )
+
+
+class Encoder(nn.Module):
+    """(B, 3, H, W) -> (B, D, H / 2^(n-1), W / 2^(n-1)) for n levels.
+
+    Args:
+        channels: width of level 0 before its multiplier.
+        multipliers: width of each level, in units of ``channels``.
+        num_blocks: residual blocks per level.
+        out_channels: D.
+    """
+
+    def __init__(self, channels: int, multipliers: Sequence[int], num_blocks: int, out_channels: int):
+        super().__init__()
+        widths = [channels] + [channels * m for m in multipliers]
+        last = len(multipliers) - 1
+        self.conv_in = conv3x3(3, channels)
+        self.levels = nn.ModuleList(
+            Level(
+                widths[i],
+                widths[i + 1],
+                num_blocks,
+                attention=i == last,
+                resample=Downsample(widths[i + 1]) if i < last else nn.Identity(),
+            )
+            for i in range(len(multipliers))
+        )
+        self.middle = middle(widths[-1])
+        self.norm_out = norm(widths[-1])
+        self.conv_out = conv3x3(widths[-1], out_channels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.conv_in(images)
+        for level in self.levels:
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(self.middle(x))))
+
+
+class Decoder(nn.Module):
+    """(B, D, h, w) -> (B, 3, 2^(n-1) h, 2^(n-1) w): the encoder backwards, with one block more per level."""
+
+    def __init__(self, channels: int, multipliers: Sequence[int], num_blocks: int, in_channels: int):
+        super().__init__()
+        widths = [channels * m for m in multipliers] + [channels * multipliers[-1]]
+        last = len(multipliers) - 1
+        self.conv_in = conv3x3(in_channels, widths[-1])
+        self.middle = middle(widths[-1])
+        self.levels = nn.ModuleList(
+            Level(
+                widths[i + 1],
+                widths[i],
+                num_blocks + 1,
+                attention=i == last,
+                resample=Upsample(widths[i]) if i > 0 else nn.Identity(),
+            )
+            for i in range(len(multipliers))
+        )
+        self.norm_out = norm(widths[0])
+        self.conv_out = conv3x3(widths[0], 3)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = self.middle(self.conv_in(features))
+        for level in reversed(self.levels):
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(x)))

@@ -1,0 +1,181 @@
+"""ImageTokenizer: image <-> features <-> token pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nextscale.errors import InputError
+from nextscale.scales import ScaleSchedule
+from nextscale.tokenizer.autoencoder import NORM_GROUPS, Decoder, Encoder
+from nextscale.tokenizer.pyramid import ResidualPyramid
+from nextscale.tokenizer.quantizer import Codebook
+from nextscale.weights import as_config, load_module, save_module
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """The multi-scale residual VQ-VAE. The defaults are the official tokenizer for 256 pixels (108.95 M parameters)."""
+
+    schedule: ScaleSchedule = ScaleSchedule.named("256")
+    channels: int = 160
+    """Width of the autoencoder at full resolution; a multiple of 32."""
+    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
+    """Width of each level, in units of ``channels``. n levels downsample 2^(n-1) times."""
+    num_blocks: int = 2
+    """Residual blocks per level of the encoder; the decoder has one more."""
+    code_dim: int = 32
+    """D."""
+    codebook_size: int = 4096
+    """V."""
+    quant_resi: float = 0.5
+    """Weight of the phi convolutions; 0 leaves them out."""
+    num_phi: int = 4
+    """How many phi convolutions the scales share; 0 means one for each scale."""
+    znorm: bool = False
+    """Nearest code by cosine similarity instead of Euclidean distance."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "schedule", as_config(ScaleSchedule, self.schedule))
+        object.__setattr__(self, "multipliers", tuple(self.multipliers))
+        for name in ("channels", "num_blocks", "code_dim", "codebook_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise InputError(f"multipliers must be one or more positive integers, not {self.multipliers}")
+        if self.channels % NORM_GROUPS:
+            raise InputError(f"channels must be a multiple of {NORM_GROUPS}, not {self.channels}")
+        if self.num_phi < 0:
+            raise InputError(f"num_phi must be 0 or more, not {self.num_phi}")
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels per side of one token of the last scale."""
+        return 2 ** (len(self.multipliers) - 1)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) of the pictures."""
+        h, w = self.schedule.final_size
+        return h * self.downsampling, w * self.downsampling
+
+
+class Reconstruction(NamedTuple):
+    """What a training pass through the tokenizer gives."""
+
+    images: Tensor
+    """(B, 3, H, W), not clamped."""
+    tokens: list[Tensor]
+    """K LongTensors (B, n_k)."""
+    vq_loss: Tensor
+    """The quantizer's loss, a scalar."""
+    looks: Tensor
+    """What codes were looked up for, (B L, D)."""
+
+
+class ImageTokenizer(nn.Module):
+    """Pictures (B, 3, H, W) in [-1, 1] <-> K token maps (B, n_k)."""
+
+    def __init__(self, config: TokenizerConfig):
+        super().__init__()
+        c = config
+        self.config = config
+        self.encoder = Encoder(c.channels, c.multipliers, c.num_blocks, c.code_dim)
+        self.quant_conv = nn.Conv2d(c.code_dim, c.code_dim, kernel_size=3, padding=1)
+        codebook = Codebook(c.codebook_size, c.code_dim, cosine=c.znorm)
+        self.pyramid = ResidualPyramid(c.schedule, codebook, c.quant_resi, c.num_phi)
+        self.post_quant_conv = nn.Conv2d(c.code_dim, c.code_dim, kernel_size=3, padding=1)
+        self.decoder = Decoder(c.channels, c.multipliers, c.num_blocks, c.code_dim)
+        self.init_weights()
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator | None = None) -> ImageTokenizer:
+        """Fresh weights: convolutions normal with std sqrt(1 / fan in), biases 0, codes uniform in +-1/V.
+
+        Args:
+            generator: source of randomness; None takes PyTorch's global one.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear", generator=generator)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        size = self.config.codebook_size
+        nn.init.uniform_(self.pyramid.codebook.weight, -1 / size, 1 / size, generator=generator)
+        return self
+
+    @property
+    def schedule(self) -> ScaleSchedule:
+        return self.config.schedule
+
+    def encode_features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] -> (B, D, h, w).
+
+        Raises:
+            InputError: pictures of another size than the schedule's last scale stands for.
+        """
+        expected = (3, *self.config.image_size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+            raise InputError(
+                f"the tokenizer takes pictures of shape (B, {', '.join(map(str, expected))}), not {tuple(images.shape)}"
+            )
+        return self.quant_conv(self.encoder(images))
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) in [-1, 1] -> K LongTensors (B, n_k). Always in float32."""
+        with torch.autocast(images.device.type, enabled=False):
+            return self.pyramid.encode(self.encode_features(images))
+
+    @torch.no_grad()
+    def decode(self, tokens: Sequence[Tensor]) -> Tensor:
+        """K LongTensors (B, n_k) -> (B, 3, H, W) in [-1, 1]."""
+        return self.decode_canvas(self.pyramid.canvas(self.check_tokens(tokens)))
+
+    def decode_canvas(self, canvas: Tensor) -> Tensor:
+        """Any canvas (B, D, h_K, w_K), finished or not -> (B, 3, H, W) in [-1, 1]."""
+        return self.decoder(self.post_quant_conv(canvas)).float().clamp(-1, 1)
+
+    @torch.no_grad()
+    def teacher_forcing_input(self, tokens: Sequence[Tensor]) -> Tensor:
+        """What the transformer sees of these tokens in training. K LongTensors -> (B, L - n_0, D) float32."""
+        return self.pyramid.next_inputs(self.check_tokens(tokens))
+
+    def forward(self, images: Tensor, beta: float = 0.25) -> Reconstruction:
+        """The training pass: encode, quantize with a straight-through gradient, decode."""
+        quantized = self.pyramid.quantize(self.encode_features(images).float(), beta)
+        decoded = self.decoder(self.post_quant_conv(quantized.canvas)).float()
+        return Reconstruction(decoded, quantized.tokens, quantized.loss, quantized.looks)
+
+    def check_tokens(self, tokens: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The tokens themselves, if they fit the schedule and the codebook.
+
+        Raises:
+            InputError: another number of scales, tokens of another shape, or indices outside the codebook.
+        """
+        expected = self.schedule.tokens_per_scale
+        if len(tokens) != len(expected):
+            raise InputError(f"expected tokens of {len(expected)} scales, got {len(tokens)}")
+        for k, (t, n) in enumerate(zip(tokens, expected, strict=True)):
+            if t.ndim != 2 or t.shape[1] != n:
+                raise InputError(f"expected tokens of scale {k} in shape (B, {n}), got {tuple(t.shape)}")
+            if len(t) and not 0 <= int(t.min()) <= int(t.max()) < self.config.codebook_size:
+                raise InputError(
+                    f"tokens of scale {k} lie in {int(t.min())}..{int(t.max())}, "
+                    f"but the codebook has 0..{self.config.codebook_size - 1}"
+                )
+        return tokens
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> ImageTokenizer:
+        """Load from a folder of `save_pretrained` or of ``nextscale train tokenizer`` (its newest EMA weights)."""
+        return load_module(folder, TokenizerConfig, cls)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors``."""
+        save_module(folder, self.config, self)

@@ -1,0 +1,38 @@
+"""How much of the codebook the tokens use, scale by scale, over a whole data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nextscale.scales import ScaleSchedule
+
+
+class CodeUsage:
+    """Counts of every code at every scale.
+
+    Counted over all pictures seen, not per batch: a scale with one token per picture can still use all codes.
+    """
+
+    def __init__(self, schedule: ScaleSchedule, codebook_size: int):
+        self.counts = torch.zeros(schedule.num_scales, codebook_size, dtype=torch.long)
+
+    def add(self, tokens: Sequence[Tensor]) -> None:
+        """Count K token maps (B, n_k)."""
+        for k, scale in enumerate(tokens):
+            self.counts[k] += scale.flatten().cpu().bincount(minlength=self.counts.shape[1])
+
+    def used(self) -> Tensor:
+        """(K,) share of the codes that occur at a scale."""
+        return (self.counts > 0).double().mean(dim=1)
+
+    def perplexity(self) -> Tensor:
+        """(K,) exp(entropy) of the codes' frequencies: V if all are equally frequent, 1 if only one occurs."""
+        share = self.counts.double() / self.counts.sum(dim=1, keepdim=True).clamp_min(1)
+        return torch.special.entr(share).sum(dim=1).exp()
+
+    def unused(self) -> int:
+        """How many codes occur at no scale."""
+        return int((self.counts.sum(dim=0) == 0).sum())

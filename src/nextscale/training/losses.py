@@ -1,0 +1,39 @@
+"""What is minimised: the cross-entropy of tokens, and the reconstruction error of pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nextscale.scales import ScaleSchedule
+
+
+@dataclass(frozen=True)
+class TokenLoss:
+    """Cross-entropy and accuracy of the transformer's guesses."""
+
+    mean: Tensor
+    """Over all L tokens and the batch: the training loss."""
+    per_scale: Tensor
+    """(K,) mean cross-entropy of each scale, without gradient."""
+    accuracy: Tensor
+    """(K,) share of tokens guessed right."""
+
+
+def token_loss(logits: Tensor, tokens: list[Tensor], schedule: ScaleSchedule) -> TokenLoss:
+    """-log p(token | earlier scales, class), in nats. (B, L, V) logits and K token maps (B, n_k)."""
+    targets = torch.cat(tokens, dim=1)
+    loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+    with torch.no_grad():
+        right = (logits.argmax(dim=-1) == targets).float()
+        per_scale = torch.stack([loss[:, where].mean() for where in schedule.slices])
+        accuracy = torch.stack([right[:, where].mean() for where in schedule.slices])
+    return TokenLoss(loss.mean(), per_scale, accuracy)
+
+
+def reconstruction_loss(ours: Tensor, images: Tensor, l1: float, l2: float) -> Tensor:
+    """l1 * mean |x^ - x| + l2 * mean (x^ - x)^2, pictures in [-1, 1]."""
+    return l1 * F.l1_loss(ours, images) + l2 * F.mse_loss(ours, images)

@@ -1,0 +1,117 @@
+"""The folder of a training run: recipe, log, TensorBoard events, previews, checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from nextscale.errors import InputError
+from nextscale.pictures import save_picture
+from nextscale.training.recipes import Recipe
+from nextscale.weights import atomic_file, make_folder, read_json, write_json
+
+RECIPE = "recipe.json"
+LOG = "log.jsonl"
+
+
+class Run:
+    """Where a training run keeps what it makes.
+
+    Args:
+        folder: made if need be.
+        recipe, inputs: what determines the weights that come out: the recipe, and the data and models that go in.
+
+    Raises:
+        InputError: the folder is not writable, or holds a run of another recipe.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, inputs: dict[str, Any]):
+        self.folder = make_folder(folder)
+        ours = json.loads(json.dumps({"recipe": dataclasses.asdict(recipe), "inputs": inputs}))
+        if (folder / RECIPE).is_file():
+            theirs = read_json(folder / RECIPE)
+            for part in ours:
+                for name, value in ours[part].items():
+                    if (earlier := theirs.get(part, {}).get(name)) != value:
+                        raise InputError(
+                            f"{folder} holds a run with {name} {earlier}, not {value}: "
+                            "repeat its command to resume it, or choose another folder"
+                        )
+        else:
+            write_json(folder / RECIPE, ours)
+        self._board = None
+        self._clock = time.monotonic()
+        self._pictures = 0
+
+    def start_at(self, step: int) -> None:
+        """Forget what was logged after the checkpoint that the run resumes from."""
+        log = self.folder / LOG
+        if log.is_file():
+            lines = [line for line in log.read_text().splitlines(keepends=True) if _step_of(line) <= step]
+            with atomic_file(log) as temporary:
+                temporary.write_text("".join(lines))
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self._clock = time.monotonic()
+
+    def log(self, step: int, values: dict[str, Any]) -> None:
+        """Append a line to ``log.jsonl``, and its numbers to TensorBoard."""
+        with (self.folder / LOG).open("a") as file:
+            file.write(json.dumps({"step": step} | values) + "\n")
+        for name, value in values.items():
+            for i, number in enumerate(value if isinstance(value, list) else [value]):
+                if self._board and isinstance(number, int | float):
+                    self._board.add_scalar(f"{name}/{i}" if isinstance(value, list) else name, number, step)
+
+    def save_preview(self, step: int, picture: Image.Image) -> None:
+        """``previews/step-00001000.png``."""
+        save_picture(picture, self.folder / "previews" / f"step-{step:08d}.png")
+
+    def say(self, text: str) -> None:
+        """A line for whoever watches."""
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._board:
+            self._board.close()
+
+
+class Meter:
+    """Means of the training metrics, and speed, since the last look."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self._sums: dict[str, torch.Tensor] = {}
+        self._steps = self._pictures = 0
+        self._start = time.monotonic()
+
+    def add(self, metrics: dict[str, torch.Tensor], pictures: int) -> None:
+        for name, value in metrics.items():
+            self._sums[name] = self._sums.get(name, 0) + value.double()
+        self._steps += 1
+        self._pictures += pictures
+
+    def read(self) -> dict[str, Any]:
+        """Means as plain numbers, with ``images_per_second``; then start afresh."""
+        values: dict[str, Any] = {name: (total / self._steps).tolist() for name, total in self._sums.items()}
+        values["images_per_second"] = self._pictures / (time.monotonic() - self._start)
+        self.clear()
+        return values
+
+
+def _step_of(line: str) -> float:
+    """The step of a log line; a line cut short belongs to no step."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

@@ -1,0 +1,70 @@
+"""Learning rate and weight decay over the steps of a run (the official schedules)."""
+
+from __future__ import annotations
+
+import math
+
+from nextscale.errors import InputError
+
+SCHEDULES = ("lin0", "lin", "lin00", "cos", "exp")
+"""Also ``linX`` with a number 0 < X < 1, such as ``lin0.6``."""
+
+
+def learning_rate(
+    step: int, total: int, *, peak: float, warmup: float, warmup_start: float, final_ratio: float, schedule: str
+) -> float:
+    """The learning rate of a step in 0..total-1: linear warm-up, then one of the schedules down to final_ratio * peak.
+
+    ``lin0`` and ``lin`` stay at the peak for 5 % and 15 % of the rest and then fall linearly; ``lin00`` falls at once;
+    ``cos`` is half a cosine; ``exp`` falls exponentially after 15 %; ``linX`` falls slowly for the share X, then faster.
+
+    Args:
+        warmup: steps of the warm-up, rounded.
+        warmup_start: first learning rate, as a share of the peak.
+    """
+    warmup = round(warmup)
+    if step < warmup:
+        return peak * (warmup_start + (1 - warmup_start) * step / warmup)
+    passed = (step - warmup) / max(total - 1 - warmup, 1)
+    return peak * _decay(schedule, passed, final_ratio)
+
+
+def weight_decay(step: int, total: int, *, start: float, end: float) -> float:
+    """Half a cosine from ``start`` to ``end``."""
+    return end + (start - end) * (0.5 + 0.5 * math.cos(math.pi * step / max(total - 1, 1)))
+
+
+def _decay(schedule: str, passed: float, final: float) -> float:
+    """The share of the peak after the share ``passed`` of the steps behind the warm-up."""
+    rest = 1 - passed
+    if schedule == "cos":
+        return final + (1 - final) * (0.5 + 0.5 * math.cos(math.pi * passed))
+    if schedule == "lin00":
+        return final + (1 - final) * rest
+    if schedule in ("lin", "lin0", "exp"):
+        flat = 0.05 if schedule == "lin0" else 0.15
+        if passed < flat:
+            return 1.0
+        if schedule == "exp":
+            return math.exp((passed - flat) / (1 - flat) * math.log(final))
+        return final + (1 - final) * rest / (1 - flat)
+    knee = knee_of(schedule)
+    middle = (1 + final + (1 - final) * (1 - knee)) / 2
+    if passed < knee:
+        return 1 + (middle - 1) * passed / knee
+    return final + (middle - final) * rest / (1 - knee)
+
+
+def knee_of(schedule: str) -> float:
+    """X of ``linX``.
+
+    Raises:
+        InputError: not a schedule.
+    """
+    try:
+        knee = float(schedule.removeprefix("lin"))
+    except ValueError:
+        knee = math.nan
+    if not schedule.startswith("lin") or not 0 < knee < 1:
+        raise InputError(f"unknown schedule {schedule!r}: expected {', '.join(SCHEDULES)}, or linX with 0 < X < 1")
+    return knee

@@ -1,0 +1,62 @@
+"""The transformer block with adaptive layer norm (AdaLN)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nextscale.transformer.attention import SelfAttention
+from nextscale.transformer.cache import LayerCache
+
+NORM_EPS = 1e-6
+
+
+def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """LN(x) * (1 + scale) + shift. (B, n, C) with (B, C) twice."""
+    x = F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
+    return x * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)
+
+
+class MLP(nn.Module):
+    """down(gelu(up(x))), GELU in its tanh form."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """x += gamma1 * attention(modulate(x)); x += gamma2 * mlp(modulate(x)).
+
+    The six vectors gamma1, gamma2, scale1, scale2, shift1, shift2 come from outside: they depend on the class alone,
+    so they are computed once per picture (`VAR.condition`).
+    """
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, l2_norm: bool):
+        super().__init__()
+        self.attention = SelfAttention(width, heads, l2_norm)
+        self.mlp = MLP(width, round(width * mlp_ratio))
+
+    def forward(
+        self,
+        x: Tensor,
+        vectors: Tensor,
+        mask: Tensor | None = None,
+        past: LayerCache | None = None,
+        path_scale: Tensor | None = None,
+    ) -> Tensor:
+        """(B, n, C) -> (B, n, C).
+
+        Args:
+            vectors: (B, 6, C).
+            path_scale: (2, B), what drop-path multiplies the two branches with: 0 or 1 / (1 - rate).
+        """
+        gamma1, gamma2, scale1, scale2, shift1, shift2 = vectors.unbind(1)
+        if path_scale is not None:
+            gamma1, gamma2 = gamma1 * path_scale[0, :, None], gamma2 * path_scale[1, :, None]
+        x = x + gamma1.unsqueeze(1) * self.attention(modulate(x, scale1, shift1), mask, past)
+        return x + gamma2.unsqueeze(1) * self.mlp(modulate(x, scale2, shift2))

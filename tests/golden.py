@@ -1,0 +1,73 @@
+"""The golden cases: what the reference computes, and how its weights are rebuilt from a formula."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import nextscale as ns
+
+FOLDER = Path(__file__).parent / "data" / "golden"
+NAMES = ("base", "plain_attention", "shared_adaln")
+
+NORMS = ("norm.weight", "norm1.weight", "norm2.weight", "norm_out.weight")
+EMBEDDINGS = ("class_emb.weight", "lvl_embed.weight", "pos_start", "pos_1LC")
+
+
+def fill(salt: str, part: str, name: str, shape: list[int]) -> torch.Tensor:
+    rng = np.random.RandomState(zlib.crc32(f"{salt}/{part}/{name}".encode()))
+    x = rng.standard_normal(shape)
+    if name.endswith("scale_mul_1H11"):
+        x = math.log(4) + 0.3 * x
+    elif name == "quantize.embedding.weight":
+        pass
+    elif name.endswith(NORMS):
+        x = 1 + 0.1 * x
+    elif name in EMBEDDINGS:
+        x = 0.5 * x
+    elif name.endswith("ada_gss"):
+        x = 0.3 * x
+    elif len(shape) >= 2:
+        x = x / math.sqrt(math.prod(shape[1:]))
+    else:
+        x = 0.1 * x
+    return torch.from_numpy(x).float()
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One case: its arrays, and our models with its weights."""
+
+    name: str
+
+    @cached_property
+    def info(self) -> dict:
+        return json.loads((FOLDER / f"{self.name}.json").read_text())
+
+    @cached_property
+    def arrays(self) -> dict[str, torch.Tensor]:
+        with np.load(FOLDER / f"{self.name}.npz") as file:
+            return {key: torch.from_numpy(file[key]) for key in file.files}
+
+    def state(self, part: str) -> dict[str, torch.Tensor]:
+        """The official state, parameters only."""
+        layout = self.info[part]
+        return {n: fill(self.info["salt"], part, n, e["shape"]) for n, e in layout.items() if not e["constant"]}
+
+    @property
+    def schedule(self) -> ns.ScaleSchedule:
+        return ns.ScaleSchedule.square(self.info["config"]["patch_nums"])
+
+    def models(self) -> tuple[ns.ImageTokenizer, ns.VAR]:
+        znorm = self.info["config"].get("using_znorm", False)
+        return ns.from_official(self.state("vae"), self.state("var"), schedule=self.schedule, znorm=znorm)
+
+    def tokens(self, prefix: str = "tokens") -> list[torch.Tensor]:
+        return [self.arrays[f"{prefix}_{k}"].long() for k in range(self.schedule.num_scales)]
