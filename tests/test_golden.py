@@ -131,7 +131,10 @@ def test_edits(name, index):
     keep = 1 - inside if arguments["inpainting"] else inside
     close(keep, golden.arrays[f"edit{index}_mask"], atol=0)
     result = ns.sample(
-        tokenizer, model, **sampling_arguments(arguments), edit=ns.TokenEdit(tokenizer.encode(golden.arrays["image"]), keep)
+        tokenizer,
+        model,
+        **sampling_arguments(arguments),
+        edit=ns.TokenEdit(tokenizer.encode(golden.arrays["image"]), keep),
     )
     same_tokens(result.tokens, golden.tokens(f"edit{index}_sampled_tokens"))
     close(result.images, golden.arrays[f"edit{index}_image"], PICTURE)

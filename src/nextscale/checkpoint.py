@@ -16,22 +16,16 @@ from typing import Any
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.weights import (
-    CHECKPOINTS,
-    CONFIG,
-    WEIGHTS,
-    make_folder,
-    newest_checkpoint,
-    read_tensors,
-    write_json,
-    write_tensors,
-)
+from nextscale.files import make_folder, read_tensors, write_json, write_tensors
+from nextscale.weights import CHECKPOINTS, CONFIG, WEIGHTS, newest_checkpoint
 
 STATE = "state.safetensors"
 KEPT = 2
 
 
-def save_checkpoint(run: Path, step: int, config: Any, weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Path:
+def save_checkpoint(
+    run: Path, step: int, config: Any, weights: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> Path:
     """Write the checkpoint of a step and delete all but the newest two.
 
     The folder gets its name when it is complete, so a process killed on the way leaves the earlier ones untouched.

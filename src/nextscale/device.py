@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-
 import torch
 
 from nextscale.errors import InputError
@@ -27,7 +25,7 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def precision(dtype: str, device: torch.device) -> AbstractContextManager[None]:
+def precision(dtype: str, device: torch.device) -> torch.autocast:
     """Autocast to float32 (none), bfloat16 or float16.
 
     Raises:

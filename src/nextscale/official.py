@@ -19,9 +19,10 @@ from nextscale.transformer.transformer import VAR, VARConfig
 from nextscale.weights import fill
 
 State = Mapping[str, Tensor]
+Names = tuple[tuple[str, str], ...]
 
 # (official, ours): {n} stands for a number, a trailing * for any ending.
-TOKENIZER_NAMES = (
+TOKENIZER_NAMES: Names = (
     ("encoder.down.{n}.block.{n}.nin_shortcut.*", "encoder.levels.{n}.blocks.{n}.shortcut.*"),
     ("encoder.down.{n}.block.{n}.*", "encoder.levels.{n}.blocks.{n}.*"),
     ("encoder.down.{n}.attn.{n}.proj_out.*", "encoder.levels.{n}.attentions.{n}.proj.*"),
@@ -105,7 +106,7 @@ def from_official(
 def to_official(tokenizer: ImageTokenizer, model: VAR) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The two official states, buffers included, such that the official code loads them."""
     config, schedule = tokenizer.config, tokenizer.schedule
-    phi = PHI_PER_SCALE
+    phi: Names = PHI_PER_SCALE
     if config.num_phi:
         phi = PHI_SHARED if config.num_phi == 1 else PHI_PARTLY_SHARED
     tokenizer_state = _rename(tokenizer.state_dict(), _swap(TOKENIZER_NAMES + phi), (), "the tokenizer")
@@ -119,8 +120,8 @@ def to_official(tokenizer: ImageTokenizer, model: VAR) -> tuple[dict[str, Tensor
     var_state["lvl_1L"] = levels[None]
     zeros = torch.zeros(allowed.shape, device=levels.device)
     var_state["attn_bias_for_masking"] = zeros.masked_fill(~allowed, -torch.inf)[None, None]
-    for i, block in enumerate(model.blocks):
-        var_state[f"blocks.{i}.attn.zero_k_bias"] = torch.zeros_like(block.attention.q_bias)
+    for i in range(model.config.depth):
+        var_state[f"blocks.{i}.attn.zero_k_bias"] = torch.zeros_like(var_state[f"blocks.{i}.attn.q_bias"])
     return tokenizer_state, var_state
 
 
@@ -192,7 +193,7 @@ def schedule_of(var_state: State) -> ScaleSchedule:
     raise InputError(f"no official schedule has {num_tokens} tokens; known are {known}. Give the schedule")
 
 
-def _phi_layout(state: State, schedule: ScaleSchedule) -> tuple[int, Sequence[tuple[str, str]]]:
+def _phi_layout(state: State, schedule: ScaleSchedule) -> tuple[int, Names]:
     """(num_phi, name table) of the phi convolutions; an empty table where there are none."""
     if "quantize.quant_resi.qresi.weight" in state:
         return 1, PHI_SHARED
@@ -200,7 +201,9 @@ def _phi_layout(state: State, schedule: ScaleSchedule) -> tuple[int, Sequence[tu
         return count, PHI_PARTLY_SHARED
     if count := _count(state, "quantize.quant_resi.{n}.weight"):
         if count != schedule.num_scales:
-            raise InputError(f"the tokenizer has one phi for each of {count} scales, the schedule {schedule.num_scales}")
+            raise InputError(
+                f"the tokenizer has one phi for each of {count} scales, the schedule {schedule.num_scales}"
+            )
         return 0, PHI_PER_SCALE
     return 1, ()
 
@@ -222,11 +225,11 @@ def _count(state: State, pattern: str) -> int:
     return n
 
 
-def _swap(names: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+def _swap(names: Names) -> Names:
     return tuple((b, a) for a, b in names)
 
 
-def _rename(state: State, names: Sequence[tuple[str, str]], ignored: Sequence[str], source: str) -> dict[str, Tensor]:
+def _rename(state: State, names: Names, ignored: Sequence[str], source: str) -> dict[str, Tensor]:
     """The state under new names; a name that no pattern knows is an error."""
     rules = [(_regex(old), _template(new)) for old, new in names]
     dropped = [_regex(pattern) for pattern in ignored]

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from nextscale.errors import InputError
+from nextscale.files import atomic_file, check_folder
 
 CAPTION_HEIGHT = 16
 WHITE = (255, 255, 255)
@@ -40,15 +41,31 @@ def read_picture(path: str | Path) -> Image.Image:
 
 
 def save_picture(picture: Image.Image, path: str | Path) -> None:
-    """Write a PNG (or what the file's ending says), whole or not at all."""
-    from nextscale.weights import atomic_file
+    """Write a PNG (or what the file's ending says), whole or not at all.
 
+    Raises:
+        InputError: an unknown ending, or a folder that is not writable.
+    """
     path = Path(path)
-    kind = Image.registered_extensions().get(path.suffix.lower())
-    if kind not in Image.SAVE:
-        raise InputError(f"cannot tell the picture format of {path}: expected an ending such as .png or .jpg")
+    kind = picture_format(path)
     with atomic_file(path) as temporary:
         picture.save(temporary, format=kind)
+
+
+def check_writable_picture(path: Path) -> None:
+    """Raises InputError now if `save_picture` could not write there later."""
+    picture_format(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: expected the name of a picture file")
+    check_folder(path.parent)
+
+
+def picture_format(path: Path) -> str:
+    """Pillow's name for the format of a file's ending."""
+    kind = Image.registered_extensions().get(path.suffix.lower(), "")
+    if kind not in Image.SAVE:
+        raise InputError(f"cannot tell the picture format of {path}: expected an ending such as .png or .jpg")
+    return kind
 
 
 def to_tensor(picture: Image.Image) -> Tensor:
@@ -68,7 +85,7 @@ def to_pictures(images: Tensor) -> list[Image.Image]:
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of pictures in [-1, 1], each rounded to 8 bits first. (B, 3, H, W) twice -> (B,) dB."""
+    """Peak signal-to-noise ratio in dB of pictures in [-1, 1], rounded to 8 bits first. (B, 3, H, W) twice -> (B,)."""
     a, b = (x.add(1).mul(127.5).round() for x in (a, b))
     return 10 * torch.log10(255**2 / (a - b).square().flatten(1).mean(1).clamp_min(1e-10))
 

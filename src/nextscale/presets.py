@@ -23,8 +23,6 @@ class PublishedModel:
     file: str
     model: VARConfig
     tokenizer: TokenizerConfig
-    parameters: float
-    """In millions."""
     fid: float
     inception_score: float
     precision: float | None
@@ -34,7 +32,6 @@ class PublishedModel:
 def _published(
     depth: int,
     pixels: str,
-    parameters: float,
     fid: float,
     inception_score: float,
     precision: float | None = None,
@@ -46,7 +43,6 @@ def _published(
         f"var_d{depth}.pth",
         VARConfig.of_depth(depth, schedule=schedule, shared_adaln=shared_adaln),
         TokenizerConfig(schedule=schedule),
-        parameters,
         fid,
         inception_score,
         precision,
@@ -55,9 +51,9 @@ def _published(
 
 
 HUB_MODELS = {
-    "d16": _published(16, "256", 310.28, 3.55, 274.4, 0.84, 0.51),
-    "d20": _published(20, "256", 600.92, 2.95, 302.6, 0.83, 0.56),
-    "d24": _published(24, "256", 1033.40, 2.33, 312.9, 0.82, 0.59),
-    "d30": _published(30, "256", 2010.02, 1.97, 323.1, 0.82, 0.59),
-    "d36": _published(36, "512", 2353.89, 2.63, 303.2, shared_adaln=True),
+    "d16": _published(16, "256", 3.55, 274.4, 0.84, 0.51),
+    "d20": _published(20, "256", 2.95, 302.6, 0.83, 0.56),
+    "d24": _published(24, "256", 2.33, 312.9, 0.82, 0.59),
+    "d30": _published(30, "256", 1.97, 323.1, 0.82, 0.59),
+    "d36": _published(36, "512", 2.63, 303.2, shared_adaln=True),
 }

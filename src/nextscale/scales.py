@@ -40,7 +40,9 @@ class ScaleSchedule:
             raise InputError(f"a scale schedule needs one or more pairs of positive integers, not {self.sizes!r}")
         for h, w in sizes:
             if h > self.final_size[0] or w > self.final_size[1]:
-                raise InputError(f"scale {h}x{w} is larger than the last scale {self.final_size[0]}x{self.final_size[1]}")
+                raise InputError(
+                    f"scale {h}x{w} is larger than the last scale {self.final_size[0]}x{self.final_size[1]}"
+                )
 
     @classmethod
     def square(cls, sides: Iterable[int]) -> ScaleSchedule:
@@ -91,3 +93,6 @@ class ScaleSchedule:
 
     def __str__(self) -> str:
         return " ".join(str(h) if h == w else f"{h}x{w}" for h, w in self.sizes)
+
+
+OFFICIAL_256 = ScaleSchedule.named("256")

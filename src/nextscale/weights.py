@@ -6,18 +6,15 @@ A training run is such a folder too: its newest checkpoint holds the two files.
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nextscale.errors import InputError
+from nextscale.files import make_folder, read_json, read_tensors, write_json, write_tensors
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -25,10 +22,6 @@ CHECKPOINTS = "checkpoints"
 
 ConfigT = TypeVar("ConfigT")
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
-
-
-class _Builder(Protocol[ModuleT]):
-    def __call__(self, config: Any, /) -> ModuleT: ...
 
 
 def as_config(kind: type[ConfigT], value: ConfigT | Mapping[str, Any]) -> ConfigT:
@@ -39,92 +32,13 @@ def as_config(kind: type[ConfigT], value: ConfigT | Mapping[str, Any]) -> Config
         raise InputError(f"{kind.__name__} is written as an object with named fields, not {value!r}")
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if unknown := set(value) - names:
-        raise InputError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}; it has {', '.join(sorted(names))}")
+        raise InputError(
+            f"{kind.__name__} has no field {', '.join(sorted(unknown))}; it has {', '.join(sorted(names))}"
+        )
     try:
         return kind(**value)
     except TypeError as error:
         raise InputError(f"{kind.__name__} cannot be made from {dict(value)!r}: {error}") from error
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        InputError: no such file, or it is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: {error}") from error
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that the file is either the old one or the new one, never half."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-class atomic_file:
-    """``with atomic_file(path) as temporary:`` write ``temporary``; it takes the place of ``path`` on success."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> Path:
-        make_folder(self.path.parent)
-        return self.temporary
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        try:
-            if kind is None:
-                os.replace(self.temporary, self.path)
-        except OSError as failure:
-            raise InputError(f"cannot write {self.path}: {failure.strerror}") from failure
-        finally:
-            self.temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise InputError(f"cannot write {self.path}: {error.strerror or error}") from error
-
-
-def make_folder(folder: Path) -> Path:
-    """The folder, made if need be.
-
-    Raises:
-        InputError: it cannot be made or written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make folder {folder}: {error.strerror}") from error
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"folder {folder} is not writable")
-    return folder
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU.
-
-    Raises:
-        InputError: no such file, or a file that is truncated or not safetensors.
-    """
-    if not path.is_file():
-        raise InputError(f"no file {path}")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is not a whole safetensors file ({error})") from error
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file, whole or not at all."""
-    with atomic_file(path) as temporary:
-        try:
-            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary)
-        except SafetensorError as error:
-            raise InputError(f"cannot write {path}: {error}") from error
 
 
 def fill(module: ModuleT, state: Mapping[str, Tensor], source: object) -> ModuleT:
@@ -137,14 +51,14 @@ def fill(module: ModuleT, state: Mapping[str, Tensor], source: object) -> Module
     for name, tensor in expected.items():
         if name in state and state[name].shape != tensor.shape:
             raise InputError(
-                f"{source}: {name} has shape {tuple(state[name].shape)}, but the configuration expects {tuple(tensor.shape)}"
+                f"{source}: {name} has shape {tuple(state[name].shape)}, "
+                f"but the configuration expects {tuple(tensor.shape)}"
             )
-    missing, unknown = expected.keys() - state.keys(), state.keys() - expected.keys()
-    if missing or unknown:
-        parts = [
-            f"{len(names)} {what} (first: {min(names)})" for names, what in ((missing, "missing"), (unknown, "unknown")) if names
-        ]
-        raise InputError(f"{source} does not hold the weights of this {type(module).__name__}: tensors {' and '.join(parts)}")
+    kind = f"the {len(expected)} tensors of this {type(module).__name__}"
+    if missing := expected.keys() - state.keys():
+        raise InputError(f"{source} lacks {len(missing)} of {kind}, {min(missing)} the first")
+    if unknown := state.keys() - expected.keys():
+        raise InputError(f"{source} has {len(unknown)} tensors besides {kind}, {min(unknown)} the first")
     module.load_state_dict(dict(state), assign=True)
     return module
 
@@ -160,7 +74,7 @@ def is_module_folder(folder: Path) -> bool:
     return (folder / CONFIG).is_file() or newest_checkpoint(folder) is not None
 
 
-def load_module(folder: str | Path, config_kind: type[ConfigT], build: _Builder[ModuleT]) -> ModuleT:
+def load_module(folder: str | Path, config_kind: type[ConfigT], build: Callable[[ConfigT], ModuleT]) -> ModuleT:
     """Build a module from a folder, in float32 whatever the file's precision, ready for use (eval mode)."""
     folder = Path(folder)
     if not folder.is_dir():

@@ -10,6 +10,7 @@ from torch import nn
 
 from nextscale.cli.options import TrainingOptions
 from nextscale.data.dataset import PictureDataset, open_splits
+from nextscale.data.loader import check_data
 from nextscale.device import pick_device
 from nextscale.pictures import grid, to_pictures
 from nextscale.tokenizer.tokenizer import ImageTokenizer
@@ -31,8 +32,9 @@ class Options(TrainingOptions):
 
 def run(options: Options) -> None:
     recipe = options.adjust(recipe_named(TOKENIZERS, options.preset))
-    device = pick_device(options.device)
+    device, habits = pick_device(options.device), options.habits()
     data, val_data = open_splits(options.data, recipe.model.image_size, recipe.seed, recipe.flip)
+    check_data(data, val_data, recipe.batch_size)
     run = Run(options.out, recipe, {"data": str(options.data.resolve())})
     model = ImageTokenizer(recipe.model).init_weights(torch.Generator().manual_seed(recipe.seed)).to(device)
     shown = _first_pictures(val_data or data).to(device)
@@ -43,7 +45,7 @@ def run(options: Options) -> None:
         pictures = torch.cat((shown, ema.decode(ema.encode(shown))))
         return grid(to_pictures((pictures + 1) / 2), columns=len(shown))
 
-    train(TokenizerTask(model, recipe), data, val_data, recipe, run, options.habits(), device, preview)
+    train(TokenizerTask(model, recipe), data, val_data, recipe, run, habits, device, preview)
 
 
 def _first_pictures(data: PictureDataset) -> torch.Tensor:

@@ -35,7 +35,9 @@ class PictureDataset(Dataset[Example]):
     up to 1 GiB for each process.
     """
 
-    def __init__(self, folder: ImageFolder, size: tuple[int, int], seed: int = 0, augment: bool = True, flip: bool = True):
+    def __init__(
+        self, folder: ImageFolder, size: tuple[int, int], seed: int = 0, augment: bool = True, flip: bool = True
+    ):
         self.folder, self.size, self.seed, self.augment, self.flip = folder, size, seed, augment, flip
         self._cache: dict[int, np.ndarray] = {}
         self._unreadable: dict[int, str] = {}
@@ -54,7 +56,9 @@ class PictureDataset(Dataset[Example]):
             if pixels is not None:
                 return Example(self._crop(pixels, epoch, index), self.folder.labels[i], tuple(passed_over))
             passed_over.append(self._unreadable[i])
-        raise InputError(f"none of the {len(self)} pictures in {self.folder.root} can be read (first: {passed_over[0]})")
+        raise InputError(
+            f"none of the {len(self)} pictures in {self.folder.root} can be read (first: {passed_over[0]})"
+        )
 
     def _pixels(self, i: int) -> np.ndarray | None:
         """The resized picture, (h, w, 3) uint8; None if its file cannot be read."""
@@ -63,7 +67,9 @@ class PictureDataset(Dataset[Example]):
         if i in self._unreadable:
             return None
         try:
-            picture = cover(read_picture(self.folder.paths[i]), (round(MARGIN * self.size[0]), round(MARGIN * self.size[1])))
+            picture = cover(
+                read_picture(self.folder.paths[i]), (round(MARGIN * self.size[0]), round(MARGIN * self.size[1]))
+            )
         except InputError as error:
             self._unreadable[i] = str(error)
             return None
@@ -86,9 +92,10 @@ class PictureDataset(Dataset[Example]):
 def open_splits(
     root: Path, size: tuple[int, int], seed: int, flip: bool = True
 ) -> tuple[PictureDataset, PictureDataset | None]:
-    """The training pictures of a folder, and its validation pictures if it has a folder for them."""
+    """The training and the validation pictures of a folder; one without train/ is all training pictures."""
     train, val = find_split(root, "train"), find_split(root, "val")
-    assert train is not None  # a folder without train/ is all training pictures
-    folder = scan_folder(train)
+    folder = scan_folder(train or root)
     data = PictureDataset(folder, size, seed, flip=flip)
-    return data, PictureDataset(scan_folder(val, folder.class_names), size, augment=False) if val else None
+    if not train or not val:
+        return data, None
+    return data, PictureDataset(scan_folder(val, folder.class_names), size, augment=False)

@@ -26,11 +26,11 @@ class ImageFolder:
 
 
 def find_split(root: Path, split: Literal["train", "val"]) -> Path | None:
-    """The folder of a split; a folder without train/ is all training pictures."""
+    """The folder of a split, if there is one."""
     for name in SPLIT_NAMES[split]:
         if (root / name).is_dir():
             return root / name
-    return root if split == "train" else None
+    return None
 
 
 def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> ImageFolder:
@@ -49,10 +49,14 @@ def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> Ima
     class_folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not class_folders and any(is_picture(path) for path in folder.iterdir()):
         names, members = class_names or (folder.resolve().name,), [(0, folder)]
+        if len(names) > 1:
+            raise InputError(f"{folder} has no folders of classes, but training has {', '.join(names)}")
     else:
         names = class_names or tuple(path.name for path in class_folders)
         if unknown := [path.name for path in class_folders if path.name not in names]:
-            raise InputError(f"{folder} has a class {unknown[0]!r} that training does not know: it has {', '.join(names)}")
+            raise InputError(
+                f"{folder} has a class {unknown[0]!r} that training does not know: it has {', '.join(names)}"
+            )
         members = [(names.index(path.name), path) for path in class_folders]
     found = [(path, label) for label, member in members for path in sorted(member.rglob("*")) if is_picture(path)]
     if not found:

@@ -23,7 +23,9 @@ class Batch(NamedTuple):
     """Files passed over, with the reason."""
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(self.images.to(device, non_blocking=True), self.labels.to(device, non_blocking=True), self.unreadable)
+        return Batch(
+            self.images.to(device, non_blocking=True), self.labels.to(device, non_blocking=True), self.unreadable
+        )
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
@@ -43,14 +45,21 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
             epoch, skipped = epoch + 1, 0
 
 
-def training_batches(dataset: PictureDataset, batch_size: int, start_step: int, workers: int) -> Iterator[Batch]:
-    """Endless training batches from ``start_step`` on.
+def check_data(data: PictureDataset, val_data: PictureDataset | None, batch_size: int) -> None:
+    """What would stop a run later stops it here, before it has a folder.
 
     Raises:
-        InputError: a batch larger than the data.
+        InputError: a batch larger than the data, or a split without a readable picture.
     """
-    if batch_size > len(dataset):
-        raise InputError(f"a batch of {batch_size} pictures is larger than the data: {len(dataset)} in {dataset.folder.root}")
+    if batch_size > len(data):
+        raise InputError(f"a batch of {batch_size} pictures is larger than the data: {len(data)} in {data.folder.root}")
+    for split in (data, val_data):
+        if split:
+            split[0, 0]
+
+
+def training_batches(dataset: PictureDataset, batch_size: int, start_step: int, workers: int) -> Iterator[Batch]:
+    """Endless training batches from ``start_step`` on."""
     order = EpochSampler(len(dataset), batch_size, dataset.seed, start_step)
     yield from DataLoader(dataset, batch_sampler=order, num_workers=workers, collate_fn=collate)
 

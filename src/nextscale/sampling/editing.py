@@ -32,7 +32,8 @@ class TokenEdit:
         """Raises InputError if the mask or the number of pictures does not fit."""
         if self.keep.ndim not in (2, 3) or tuple(self.keep.shape[-2:]) != schedule.final_size:
             raise InputError(
-                f"the keep mask must have the size of the last scale, {schedule.final_size}, not {tuple(self.keep.shape)}"
+                f"the keep mask must have the size of the last scale, {schedule.final_size}, "
+                f"not {tuple(self.keep.shape)}"
             )
         for name, count in (("tokens", len(self.tokens[0])), ("mask", 1 if self.keep.ndim == 2 else len(self.keep))):
             if count not in (1, batch):

@@ -21,8 +21,8 @@ class RandomStreams:
     """
 
     def __init__(self, seed: int | Sequence[int], batch: int, device: torch.device):
-        seeds = [seed] if isinstance(seed, Integral) else list(seed)
-        if not isinstance(seed, Integral) and len(seeds) != batch:
+        seeds = list(seed) if isinstance(seed, Sequence) else [seed]
+        if isinstance(seed, Sequence) and len(seeds) != batch:
             raise InputError(f"expected one seed for each of the {batch} pictures, got {len(seeds)}")
         for s in seeds:
             if not isinstance(s, Integral) or not -(2**63) <= s < 2**64:

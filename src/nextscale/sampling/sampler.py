@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,12 +20,13 @@ from nextscale.sampling.rng import RandomStreams
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.transformer import VAR
 
-Labels = Tensor | Sequence[int] | Literal["unconditional"] | None
+Labels = Tensor | Sequence[int] | str | None
+"""Classes (B,), where num_classes means "no class"; or "unconditional", or None: drawn at random."""
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How tokens are drawn. cfg 1.5, top-k 900, top-p 0.96 are the official settings for metrics; cfg 4 looks better."""
+    """How tokens are drawn. The defaults are the official settings for metrics; cfg 4 looks better."""
 
     cfg: float = 1.5
     """Guidance at the last scale; 0 is none."""
@@ -234,7 +234,9 @@ def resolve_labels(labels: Labels, num_classes: int, streams: RandomStreams) -> 
     if classes.ndim != 1 or classes.is_floating_point() or classes.dtype == torch.bool:
         raise InputError(f"labels are a sequence of integers, not {classes.dtype} of shape {tuple(classes.shape)}")
     if bad := [int(c) for c in classes if not 0 <= c <= num_classes]:
-        raise InputError(f"label {bad[0]} is out of range: expected 0..{num_classes - 1}, or {num_classes} for no class")
+        raise InputError(
+            f"label {bad[0]} is out of range: expected 0..{num_classes - 1}, or {num_classes} for no class"
+        )
     return classes.long()
 
 

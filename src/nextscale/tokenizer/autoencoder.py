@@ -6,6 +6,7 @@ Level 0 is full resolution; each further level halves it. Self-attention follows
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -81,7 +82,7 @@ class Level(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, num_blocks: int, attention: bool, resample: nn.Module):
         super().__init__()
         widths = [in_channels] + [out_channels] * num_blocks
-        self.blocks = nn.ModuleList(ResidualBlock(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.blocks = nn.ModuleList(ResidualBlock(a, b) for a, b in pairwise(widths))
         self.attentions = nn.ModuleList(AttentionBlock(out_channels) for _ in range(num_blocks if attention else 0))
         self.resample = resample
 
@@ -94,9 +95,7 @@ class Level(nn.Module):
 
 
 def middle(channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        ResidualBlock(channels, channels), AttentionBlock(channels), ResidualBlock(channels, channels)
-    )
+    return nn.Sequential(ResidualBlock(channels, channels), AttentionBlock(channels), ResidualBlock(channels, channels))
 
 
 class Encoder(nn.Module):

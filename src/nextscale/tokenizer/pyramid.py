@@ -35,7 +35,6 @@ class PyramidStep:
     """f_hat after scale k, (B, D, h_K, w_K)."""
 
 
-
 class Quantized(NamedTuple):
     """What the quantizer's training pass gives."""
 
@@ -152,7 +151,9 @@ class ResidualPyramid(nn.Module):
         straight_through = features + (canvas - features).detach()
         return Quantized(tokens, straight_through, torch.stack(losses).mean(), torch.cat(looks, dim=1).flatten(0, 1))
 
-    def _encode(self, features: Tensor, tokens: list[Tensor], looks: list[Tensor] | None = None) -> Iterator[PyramidStep]:
+    def _encode(
+        self, features: Tensor, tokens: list[Tensor], looks: list[Tensor] | None = None
+    ) -> Iterator[PyramidStep]:
         """The walk of encoding: each scale gets the codes nearest to what is left of the features.
 
         Appends each scale's tokens to ``tokens``, and what they were looked up for to ``looks``.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.errors import InputError
-from nextscale.scales import ScaleSchedule
+from nextscale.scales import OFFICIAL_256, ScaleSchedule
 from nextscale.tokenizer.autoencoder import NORM_GROUPS, Decoder, Encoder
 from nextscale.tokenizer.pyramid import ResidualPyramid
 from nextscale.tokenizer.quantizer import Codebook
@@ -22,7 +22,7 @@ from nextscale.weights import as_config, load_module, save_module
 class TokenizerConfig:
     """The multi-scale residual VQ-VAE. The defaults are the official tokenizer for 256 pixels (108.95 M parameters)."""
 
-    schedule: ScaleSchedule = ScaleSchedule.named("256")
+    schedule: ScaleSchedule = OFFICIAL_256
     channels: int = 160
     """Width of the autoencoder at full resolution; a multiple of 32."""
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)

@@ -17,4 +17,5 @@ def make_ema(model: nn.Module) -> nn.Module:
 def update_ema(ema: nn.Module, model: nn.Module, decay: float, step: int) -> None:
     """ema = d * ema + (1 - d) * model, with d = min(decay, (1 + step) / (10 + step)) so that it starts fast."""
     decay = min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
+    for average, parameter in zip(ema.parameters(), model.parameters(), strict=True):
+        average.lerp_(parameter, 1 - decay)

@@ -13,13 +13,13 @@ from torch import nn
 
 from nextscale.checkpoint import load_checkpoint, save_checkpoint
 from nextscale.data.dataset import PictureDataset
-from nextscale.data.loader import training_batches, validation_batches
+from nextscale.data.loader import Batch, training_batches, validation_batches
 from nextscale.errors import InputError
 from nextscale.training.ema import make_ema, update_ema
 from nextscale.training.optimizer import load_optimizer_tensors, make_optimizer, optimizer_tensors, set_step
 from nextscale.training.recipes import Recipe
 from nextscale.training.run import Meter, Run
-from nextscale.training.tasks import Task
+from nextscale.training.tasks import Metrics, Task
 
 Preview = Callable[[nn.Module], Image.Image]
 
@@ -59,9 +59,8 @@ def train(
     Raises:
         InputError: the loss is not finite any more, or the data cannot be read.
     """
-    model = task.model
-    optimizer = make_optimizer(model, recipe)
-    ema = make_ema(model)
+    optimizer = make_optimizer(task.model, recipe)
+    ema = make_ema(task.model)
     first = resume(task, optimizer, ema, run)
     run.start_at(first)
     meter, unreadable = Meter(), set[str]()
@@ -69,20 +68,9 @@ def train(
     batches = training_batches(data, recipe.batch_size, first, habits.workers)
     for step in range(first, recipe.steps):
         batch = next(batches).to(device)
-        generator = step_generator(recipe.seed, step)
         rate = set_step(optimizer, recipe, step)
-
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            loss, metrics = task.loss(batch, generator)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        grad_norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        if not torch.isfinite(grad_norm + loss.detach()):
-            raise InputError(f"the loss is not finite at step {step}; the last checkpoint is kept in {run.folder}")
-        optimizer.step()
-        metrics = metrics | task.after_step(step, generator)
-        update_ema(ema, model, recipe.ema_decay, step)
-        meter.add({"loss": loss.detach(), "grad_norm": grad_norm} | metrics, len(batch.images))
+        metrics = training_step(task, optimizer, ema, batch, recipe, step)
+        meter.add(metrics, len(batch.images))
 
         done = step + 1
         for file in set(batch.unreadable) - unreadable:
@@ -109,7 +97,32 @@ def train(
     return ema
 
 
-def validate(task: Task, model: nn.Module, data: PictureDataset, batch_size: int, device: torch.device) -> dict[str, Any]:
+def training_step(
+    task: Task, optimizer: torch.optim.Optimizer, ema: nn.Module, batch: Batch, recipe: Recipe, step: int
+) -> Metrics:
+    """Move the weights and their EMA by one batch. Returns the loss, the gradient's norm before clipping, and the task's
+    own metrics.
+
+    Raises:
+        InputError: the loss is not finite; the weights are as they were.
+    """
+    generator = step_generator(recipe.seed, step)
+    with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        loss, metrics = task.loss(batch, generator)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    grad_norm = nn.utils.clip_grad_norm_(task.model.parameters(), recipe.clip)
+    if not torch.isfinite(grad_norm + loss.detach()):
+        raise InputError(f"the loss is not finite at step {step}: the run's last checkpoint is kept")
+    optimizer.step()
+    metrics = metrics | task.after_step(step, generator)
+    update_ema(ema, task.model, recipe.ema_decay, step)
+    return {"loss": loss.detach(), "grad_norm": grad_norm} | metrics
+
+
+def validate(
+    task: Task, model: nn.Module, data: PictureDataset, batch_size: int, device: torch.device
+) -> dict[str, Any]:
     """The task's figures over all pictures of a validation split."""
     return task.validate(model, (batch.to(device) for batch in validation_batches(data, batch_size)))
 

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from nextscale.errors import InputError
+from nextscale.files import atomic_file, make_folder, read_json, write_json
 from nextscale.pictures import save_picture
 from nextscale.training.recipes import Recipe
-from nextscale.weights import atomic_file, make_folder, read_json, write_json
 
 RECIPE = "recipe.json"
 LOG = "log.jsonl"
@@ -47,8 +47,6 @@ class Run:
         else:
             write_json(folder / RECIPE, ours)
         self._board = None
-        self._clock = time.monotonic()
-        self._pictures = 0
 
     def start_at(self, step: int) -> None:
         """Forget what was logged after the checkpoint that the run resumes from."""
@@ -59,8 +57,7 @@ class Run:
                 temporary.write_text("".join(lines))
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1 if step else None)
-        self._clock = time.monotonic()
+        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
 
     def log(self, step: int, values: dict[str, Any]) -> None:
         """Append a line to ``log.jsonl``, and its numbers to TensorBoard."""
@@ -91,19 +88,18 @@ class Meter:
         self.clear()
 
     def clear(self) -> None:
-        self._sums: dict[str, torch.Tensor] = {}
-        self._steps = self._pictures = 0
+        self._values: dict[str, list[torch.Tensor]] = {}
+        self._pictures = 0
         self._start = time.monotonic()
 
     def add(self, metrics: dict[str, torch.Tensor], pictures: int) -> None:
         for name, value in metrics.items():
-            self._sums[name] = self._sums.get(name, 0) + value.double()
-        self._steps += 1
+            self._values.setdefault(name, []).append(value)
         self._pictures += pictures
 
     def read(self) -> dict[str, Any]:
-        """Means as plain numbers, with ``images_per_second``; then start afresh."""
-        values: dict[str, Any] = {name: (total / self._steps).tolist() for name, total in self._sums.items()}
+        """Each metric's mean over the steps that gave it, and ``images_per_second``; then start afresh."""
+        values: dict[str, Any] = {name: torch.stack(v).double().mean(0).tolist() for name, v in self._values.items()}
         values["images_per_second"] = self._pictures / (time.monotonic() - self._start)
         self.clear()
         return values

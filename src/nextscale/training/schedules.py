@@ -16,7 +16,7 @@ def learning_rate(
     """The learning rate of a step in 0..total-1: linear warm-up, then one of the schedules down to final_ratio * peak.
 
     ``lin0`` and ``lin`` stay at the peak for 5 % and 15 % of the rest and then fall linearly; ``lin00`` falls at once;
-    ``cos`` is half a cosine; ``exp`` falls exponentially after 15 %; ``linX`` falls slowly for the share X, then faster.
+    ``cos`` is half a cosine; ``exp`` falls exponentially after 15 %; ``linX`` falls slowly for the share X, then fast.
 
     Args:
         warmup: steps of the warm-up, rounded.

@@ -17,9 +17,15 @@ Metrics = dict[str, Tensor]
 class Task(Protocol):
     """A model, its loss, and how it is judged."""
 
-    model: nn.Module
-    config: Any
-    """The model's configuration, a dataclass."""
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+        ...
+
+    @property
+    def config(self) -> Any:
+        """The model's configuration, a dataclass."""
+        ...
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """The loss of a training batch, and what the log shall show of it."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextscale.errors import InputError
-from nextscale.scales import ScaleSchedule
+from nextscale.scales import OFFICIAL_256, ScaleSchedule
 from nextscale.transformer.blocks import Block, modulate
 from nextscale.transformer.cache import KVCache
 from nextscale.weights import as_config, load_module, save_module
@@ -21,7 +21,7 @@ from nextscale.weights import as_config, load_module, save_module
 class VARConfig:
     """The official models have width 64 * depth and ``depth`` heads; the defaults are VAR-d16 for 256 pixels."""
 
-    schedule: ScaleSchedule = ScaleSchedule.named("256")
+    schedule: ScaleSchedule = OFFICIAL_256
     depth: int = 16
     width: int = 1024
     heads: int = 16
@@ -96,9 +96,9 @@ class VAR(nn.Module):
     def init_weights(self, generator: torch.Generator | None = None, gamma: float = 1e-5) -> VAR:
         """The official initialisation.
 
-        Matrices and embeddings: normal of std sqrt(1 / 3C), truncated at +-2; biases 0. Then the head * 0.02, head AdaLN
-        * 0.5, the last matrix of each residual branch / sqrt(2 depth), AdaLN's gamma rows * ``gamma``, its other rows
-        * 0.5. With shared AdaLN the offsets, drawn as randn / sqrt(C), get these two factors instead.
+        Matrices and embeddings: normal of std sqrt(1 / 3C), truncated at +-2; biases 0. Then the head * 0.02, the
+        head's AdaLN * 0.5, the last matrix of each residual branch / sqrt(2 depth), AdaLN's gamma rows * ``gamma``,
+        its other rows * 0.5. With shared AdaLN the offsets, randn / sqrt(C), get these two factors instead.
 
         Args:
             generator: source of randomness; None takes PyTorch's global one.
@@ -116,6 +116,7 @@ class VAR(nn.Module):
         self.head.weight.mul_(0.02)
         self.head_adaln.weight.mul_(0.5)
         for block in self.blocks:
+            assert isinstance(block, Block)
             block.attention.proj.weight.div_(math.sqrt(2 * c.depth))
             block.mlp.down.weight.div_(math.sqrt(2 * c.depth))
         if c.shared_adaln:
@@ -125,6 +126,7 @@ class VAR(nn.Module):
                 offset[:, :, 2:].mul_(0.5)
         else:
             for adaln in self.adaln:
+                assert isinstance(adaln, nn.Linear)
                 adaln.weight[: 2 * c.width].mul_(gamma)
                 adaln.weight[2 * c.width :].mul_(0.5)
         return self
@@ -144,7 +146,7 @@ class VAR(nn.Module):
         Args:
             labels: (B,) int64 in 0..num_classes.
             inputs: (B, L - n_0, D), from `ImageTokenizer.teacher_forcing_input`.
-            path_scale: (depth, 2, B), drop-path's factor for each residual branch, 0 or 1 / (1 - rate); None drops none.
+            path_scale: (depth, 2, B), drop-path's factor of each residual branch: 0 or 1 / (1 - rate).
 
         Returns:
             (B, L, V) float32 logits.
@@ -190,7 +192,7 @@ class VAR(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> VAR:
-        """Load from a folder of `save_pretrained`, or from a run of ``nextscale train var`` (its newest EMA weights)."""
+        """Load from a folder of `save_pretrained` or a run of ``nextscale train var`` (its newest EMA weights)."""
         return load_module(folder, VARConfig, cls)
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -1,0 +1,5 @@
+"""``python -m nextscale``."""
+
+from nextscale.cli.main import main
+
+main()

@@ -1,0 +1,62 @@
+"""``nextscale info``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from nextscale.cli.models import ModelOptions
+from nextscale.presets import HUB_MODELS, HUB_REPOSITORY
+from nextscale.tokenizer.tokenizer import TokenizerConfig
+from nextscale.transformer.transformer import VARConfig
+from nextscale.work import count_work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(ModelOptions):
+    """Print a model's sizes, schedule, parameters and work per picture.
+
+    Of the official models (d16 ... d36) this needs no weights.
+
+    Example: nextscale info starter
+    """
+
+    name: Annotated[str, tyro.conf.Positional] = ""
+    """The model; the same as --model."""
+
+
+def run(options: Options) -> None:
+    source = (options.name or options.model).removeprefix(f"{HUB_REPOSITORY}:")
+    if source in HUB_MODELS:
+        published = HUB_MODELS[source]
+        print(f"{source}, FID {published.fid}, Inception Score {published.inception_score} as published")
+        print(describe(published.tokenizer, published.model))
+        return
+    pipeline = ModelOptions(model=source, scales=options.scales, device=options.device).load()
+    print(f"classes          {len(pipeline.class_names)}: {', '.join(pipeline.class_names[:10])}", end="")
+    print(", ..." if len(pipeline.class_names) > 10 else "")
+    print(describe(pipeline.tokenizer.config, pipeline.model.config))
+
+
+def describe(tokenizer: TokenizerConfig, model: VARConfig) -> str:
+    """Everything that follows from the configurations alone."""
+    work = count_work(tokenizer, model)
+    schedule = tokenizer.schedule
+    height, width = tokenizer.image_size
+    drawn = work.condition + work.transformer
+    return "\n".join(
+        [
+            f"parameters       {work.tokenizer_parameters:.2f} M tokenizer, "
+            f"{work.transformer_parameters:.2f} M transformer",
+            f"pictures         {height} x {width} pixels, {tokenizer.downsampling} pixels a side for a token",
+            f"scales           {schedule.num_scales}: {schedule}",
+            f"tokens           {schedule.num_tokens}, each one of {tokenizer.codebook_size} codes "
+            f"of dimension {tokenizer.code_dim}",
+            f"transformer      depth {model.depth}, width {model.width}, {model.heads} heads, "
+            f"{'shared ' if model.shared_adaln else ''}AdaLN, {'cosine' if model.l2_norm else 'plain'} attention",
+            f"work per picture {drawn:.1f} GFLOP transformer ({2 * drawn:.1f} with guidance), "
+            f"{work.decoder:.1f} decoder, {work.encoder:.1f} encoder",
+        ]
+    )

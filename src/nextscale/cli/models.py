@@ -1,0 +1,37 @@
+"""Flags of the verbs that use a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nextscale.errors import InputError
+from nextscale.pipeline import Pipeline
+from nextscale.scales import ScaleSchedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model, and where it runs."""
+
+    model: str = "starter"
+    """starter; a folder; FoundationVision/var:d16 ... d36; vae.pth,var.pth; or a .pth file of the official trainer."""
+    scales: str | None = None
+    """Sides of the scales, such as 1,2,3,4 or 1x1,2x3: only for .pth files of an unofficial schedule."""
+    device: str = "auto"
+    """auto, cpu, or cuda."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of matrix products and convolutions."""
+
+    def load(self) -> Pipeline:
+        schedule = parse_schedule(self.scales) if self.scales else None
+        return Pipeline.from_pretrained(self.model, device=self.device, dtype=self.dtype, schedule=schedule)
+
+
+def parse_schedule(text: str) -> ScaleSchedule:
+    """``1,2,3`` or ``1x1,2x3`` -> ScaleSchedule."""
+    try:
+        sizes = [tuple(int(side) for side in size.split("x")) for size in text.replace(",", " ").split()]
+    except ValueError as error:
+        raise InputError(f"scales are written 1,2,3,4 or 1x1,2x3, not {text!r}") from error
+    return ScaleSchedule(tuple(size * 2 if len(size) == 1 else size for size in sizes))  # type: ignore[arg-type]

@@ -1,0 +1,105 @@
+"""Files, read with a clear word when they are missing or damaged, and written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nextscale.errors import InputError
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        InputError: no such file, or it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that the file is either the old one or the new one, never half."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+class atomic_file:
+    """``with atomic_file(path) as temporary:`` write ``temporary``; it takes the place of ``path`` on success."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> Path:
+        make_folder(self.path.parent)
+        return self.temporary
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        try:
+            if kind is None:
+                os.replace(self.temporary, self.path)
+        except OSError as failure:
+            raise InputError(f"cannot write {self.path}: {failure.strerror}") from failure
+        finally:
+            self.temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise InputError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+
+def make_folder(folder: Path) -> Path:
+    """The folder, made if need be.
+
+    Raises:
+        InputError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make folder {folder}: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"folder {folder} is not writable")
+    return folder
+
+
+def check_folder(folder: Path) -> None:
+    """Raises InputError now if `make_folder` could not make the folder later."""
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise InputError(f"cannot make folder {folder}: {nearest} is a file")
+    if not os.access(nearest, os.W_OK):
+        raise InputError(f"folder {nearest} is not writable")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU.
+
+    Raises:
+        InputError: no such file, or a file that is truncated or not safetensors.
+    """
+    if not path.is_file():
+        raise InputError(f"no file {path}")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({error})") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file, whole or not at all."""
+    with atomic_file(path) as temporary:
+        try:
+            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary)
+        except SafetensorError as error:
+            raise InputError(f"cannot write {path}: {error}") from error

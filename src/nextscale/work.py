@@ -1,0 +1,63 @@
+"""Size and work of models, counted on the meta device, where nothing is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
+from nextscale.transformer.transformer import VAR, VARConfig
+
+
+@dataclass(frozen=True)
+class Work:
+    """GFLOP of one picture, 2 for each multiply-add of matrix products and convolutions, and parameters in millions."""
+
+    tokenizer_parameters: float
+    transformer_parameters: float
+    encoder: float
+    decoder: float
+    condition: float
+    """AdaLN, once per picture."""
+    transformer: float
+    """All scales, without guidance; guidance doubles this and `condition`."""
+
+
+@torch.no_grad()
+def count_work(tokenizer: TokenizerConfig, model: VARConfig) -> Work:
+    """Count both models' parameters, and what one picture costs them."""
+    with torch.device("meta"):
+        tokens, transformer = ImageTokenizer(tokenizer), VAR(model)
+        image = torch.empty(1, 3, *tokenizer.image_size)
+        label = torch.empty(1, dtype=torch.long)
+        canvas = tokens.pyramid.empty_canvas(1)
+        condition = transformer.condition(label)
+        cache = transformer.make_cache(1)
+
+        def all_scales() -> None:
+            for k in range(model.schedule.num_scales):
+                look = tokens.pyramid.look(canvas, k) if k else None
+                transformer.forward_scale(k, look, condition, cache)
+
+        return Work(
+            tokenizer_parameters=_millions(tokens),
+            transformer_parameters=_millions(transformer),
+            encoder=_gflop(lambda: tokens.encode_features(image)),
+            decoder=_gflop(lambda: tokens.decode_canvas(canvas)),
+            condition=_gflop(lambda: transformer.condition(label)),
+            transformer=_gflop(all_scales),
+        )
+
+
+def _millions(module: nn.Module) -> float:
+    return sum(parameter.numel() for parameter in module.parameters()) / 1e6
+
+
+def _gflop(run: Callable[[], object]) -> float:
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() / 1e9
