@@ -99,7 +99,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file, whole or not at all."""
     with atomic_file(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # safetensors writes files that only their owner may read
         try:
             save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary)
         except SafetensorError as error:
             raise InputError(f"cannot write {path}: {error}") from error
+        temporary.chmod(mode)

@@ -8,17 +8,17 @@ from typing import Literal
 
 import torch
 
-from nextscale.cli.models import ModelOptions
-from nextscale.files import atomic_file, check_folder
+from nextscale.cli.models import Dtype, SourceOptions
+from nextscale.device import DTYPES
+from nextscale.files import atomic_file, make_folder
 from nextscale.official import to_official
 from nextscale.presets import HUB_TOKENIZER
 
 OFFICIAL_TRANSFORMER = "var.pth"
-STORED = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(ModelOptions):
+class Options(SourceOptions):
     """Write a model as a folder of ours, or as the two files that the official code loads.
 
     Example: nextscale convert --model vae_ch160v4096z32.pth,var_d16.pth --out d16
@@ -28,20 +28,19 @@ class Options(ModelOptions):
     """Folder to write."""
     to: Literal["nextscale", "official"] = "nextscale"
     """nextscale: safetensors and JSON. official: vae_ch160v4096z32.pth and var.pth."""
-    store: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision of the weights in a folder of ours."""
+    dtype: Dtype = "float32"
+    """Precision in which the weights are stored."""
 
 
 def run(options: Options) -> None:
-    check_folder(options.out)
-    pipeline = options.load()
+    make_folder(options.out)
+    pipeline, dtype = options.load(), DTYPES[options.dtype]
     if options.to == "nextscale":
-        pipeline.save_pretrained(options.out, dtype=STORED[options.store])
+        pipeline.save_pretrained(options.out, dtype)
         print(options.out)
         return
-    for name, state in zip(
-        (HUB_TOKENIZER, OFFICIAL_TRANSFORMER), to_official(pipeline.tokenizer, pipeline.model), strict=True
-    ):
+    states = to_official(pipeline.tokenizer, pipeline.model)
+    for name, state in zip((HUB_TOKENIZER, OFFICIAL_TRANSFORMER), states, strict=True):
         with atomic_file(options.out / name) as temporary:
-            torch.save(state, temporary)
+            torch.save({key: t.to(dtype) if t.is_floating_point() else t for key, t in state.items()}, temporary)
         print(options.out / name)

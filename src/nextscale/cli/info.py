@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import tyro
 
-from nextscale.cli.models import ModelOptions
+from nextscale.cli.models import SourceOptions
 from nextscale.presets import HUB_MODELS, HUB_REPOSITORY
 from nextscale.tokenizer.tokenizer import TokenizerConfig
 from nextscale.transformer.transformer import VARConfig
@@ -15,7 +15,7 @@ from nextscale.work import count_work
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(ModelOptions):
+class Options(SourceOptions):
     """Print a model's sizes, schedule, parameters and work per picture.
 
     Of the official models (d16 ... d36) this needs no weights.
@@ -34,7 +34,7 @@ def run(options: Options) -> None:
         print(f"{source}, FID {published.fid}, Inception Score {published.inception_score} as published")
         print(describe(published.tokenizer, published.model))
         return
-    pipeline = ModelOptions(model=source, scales=options.scales, device=options.device).load()
+    pipeline = replace(options, model=source).load()
     print(f"classes          {len(pipeline.class_names)}: {', '.join(pipeline.class_names[:10])}", end="")
     print(", ..." if len(pipeline.class_names) > 10 else "")
     print(describe(pipeline.tokenizer.config, pipeline.model.config))

@@ -1,4 +1,4 @@
-"""Flags of the verbs that use a model."""
+"""Flags that say which model, and where it runs."""
 
 from __future__ import annotations
 
@@ -9,23 +9,34 @@ from nextscale.errors import InputError
 from nextscale.pipeline import Pipeline
 from nextscale.scales import ScaleSchedule
 
+Dtype = Literal["float32", "bfloat16", "float16"]
+
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """Which model, and where it runs."""
+class SourceOptions:
+    """Which model."""
 
     model: str = "starter"
     """starter; a folder; FoundationVision/var:d16 ... d36; vae.pth,var.pth; or a .pth file of the official trainer."""
     scales: str | None = None
     """Sides of the scales, such as 1,2,3,4 or 1x1,2x3: only for .pth files of an unofficial schedule."""
+
+    def load(self, device: str = "cpu", dtype: str = "float32") -> Pipeline:
+        schedule = parse_schedule(self.scales) if self.scales else None
+        return Pipeline.from_pretrained(self.model, device=device, dtype=dtype, schedule=schedule)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(SourceOptions):
+    """Which model, and where it runs."""
+
     device: str = "auto"
     """auto, cpu, or cuda."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Dtype = "float32"
     """Precision of matrix products and convolutions."""
 
-    def load(self) -> Pipeline:
-        schedule = parse_schedule(self.scales) if self.scales else None
-        return Pipeline.from_pretrained(self.model, device=self.device, dtype=self.dtype, schedule=schedule)
+    def load_on_device(self) -> Pipeline:
+        return self.load(self.device, self.dtype)
 
 
 def parse_schedule(text: str) -> ScaleSchedule:

@@ -33,7 +33,7 @@ class TrainingOptions:
     """auto, cpu, or cuda."""
     log_every: int = 20
     """Steps between lines of RUN/log.jsonl."""
-    save_every: int = 250
+    save_every: int = 100
     """Steps between checkpoints."""
     validate_every: int = 500
     """Steps between validations on val/."""

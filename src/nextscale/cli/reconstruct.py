@@ -47,7 +47,7 @@ def run(options: Options) -> None:
         raise InputError("expected at least one picture, got none")
     check_writable_picture(options.out)
     pictures = [read_picture(path) for path in options.images]
-    pipeline = options.load()
+    pipeline = options.load_on_device()
     rows: list[Image.Image] = []
     for path, picture in zip(options.images, pictures, strict=True):
         row, quality = reconstruct(picture, pipeline.tokenizer)

@@ -46,7 +46,7 @@ class Options(ModelOptions):
 
 def run(options: Options) -> None:
     check_writable_picture(options.out)
-    pipeline = options.load()
+    pipeline = options.load_on_device()
     labels, count = take_turns(options.labels, options.num_images, pipeline)
     steps = pipeline.scales(
         labels,

@@ -17,8 +17,8 @@ from nextscale.device import pick_device
 from nextscale.errors import InputError
 from nextscale.files import write_json
 from nextscale.pictures import grid, to_pictures
-from nextscale.pipeline import INDEX, TOKENIZER, load_parts
 from nextscale.sampling.sampler import sample
+from nextscale.sources import INDEX, TOKENIZER, load_source
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.loop import train
 from nextscale.training.recipes import TRANSFORMERS, recipe_named
@@ -79,7 +79,7 @@ def load_tokenizer(source: str) -> ImageTokenizer:
         if not is_module_folder(folder):
             raise InputError(f"{folder} holds no tokenizer: expected a run of train tokenizer, or a model")
         return ImageTokenizer.from_pretrained(folder)
-    return load_parts(source).tokenizer
+    return load_source(source).tokenizer
 
 
 def fingerprint(tokenizer: ImageTokenizer) -> str:

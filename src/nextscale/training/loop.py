@@ -29,7 +29,7 @@ class Habits:
     """How often, in steps, a run does what does not change its weights; 0 is never, but for the last step."""
 
     log_every: int = 20
-    save_every: int = 250
+    save_every: int = 100
     validate_every: int = 500
     preview_every: int = 500
     workers: int = 0
@@ -100,8 +100,9 @@ def train(
 def training_step(
     task: Task, optimizer: torch.optim.Optimizer, ema: nn.Module, batch: Batch, recipe: Recipe, step: int
 ) -> Metrics:
-    """Move the weights and their EMA by one batch. Returns the loss, the gradient's norm before clipping, and the task's
-    own metrics.
+    """Move the weights and their EMA by one batch.
+
+    Returns the loss, the gradient's norm before clipping, and the task's own metrics.
 
     Raises:
         InputError: the loss is not finite; the weights are as they were.

@@ -16,6 +16,7 @@ from nextscale.errors import InputError
 from nextscale.files import atomic_file, make_folder, read_json, write_json
 from nextscale.pictures import save_picture
 from nextscale.training.recipes import Recipe
+from nextscale.weights import newest_checkpoint
 
 RECIPE = "recipe.json"
 LOG = "log.jsonl"
@@ -35,7 +36,7 @@ class Run:
     def __init__(self, folder: Path, recipe: Recipe, inputs: dict[str, Any]):
         self.folder = make_folder(folder)
         ours = json.loads(json.dumps({"recipe": dataclasses.asdict(recipe), "inputs": inputs}))
-        if (folder / RECIPE).is_file():
+        if (folder / RECIPE).is_file() and newest_checkpoint(folder):
             theirs = read_json(folder / RECIPE)
             for part in ours:
                 for name, value in ours[part].items():
