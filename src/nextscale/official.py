@@ -104,7 +104,16 @@ def from_official(
 
 
 def to_official(tokenizer: ImageTokenizer, model: VAR) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The two official states, buffers included, such that the official code loads them."""
+    """The two official states, buffers included, such that the official code loads them.
+
+    Raises:
+        InputError: plain attention with heads that are not of dimension 64, which an official state cannot tell.
+    """
+    if not model.config.l2_norm and model.config.width != 64 * model.config.heads:
+        raise InputError(
+            f"an official transformer with plain attention has heads of dimension 64, "
+            f"not {model.config.width // model.config.heads}"
+        )
     config, schedule = tokenizer.config, tokenizer.schedule
     phi: Names = PHI_PER_SCALE
     if config.num_phi:

@@ -180,7 +180,7 @@ class Pipeline:
         Raises:
             InputError: an unknown name.
         """
-        if labels is None or isinstance(labels, str | Tensor):
+        if not isinstance(labels, Sequence) or isinstance(labels, str):
             return labels
         return [self.class_id(label) if isinstance(label, str) else label for label in labels]
 
@@ -188,7 +188,9 @@ class Pipeline:
         """The number of a class, from its name or its number in digits."""
         if name in self.class_names:
             return self.class_names.index(name)
-        if name.lstrip("-").isdigit():
+        if name.removeprefix("-").isdecimal():
+            if not 0 <= int(name) < len(self.class_names):
+                raise InputError(f"label {name} is out of range: expected 0..{len(self.class_names) - 1}")
             return int(name)
         folded = [known.casefold() for known in self.class_names]
         if folded.count(name.casefold()) == 1:

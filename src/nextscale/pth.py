@@ -35,7 +35,7 @@ def read_pth(path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     except pickle.UnpicklingError as error:
-        if "nsupported" in str(error) or "GLOBAL" in str(error):
+        if "GLOBAL" in str(error):
             raise InputError(f"{path} holds more than tensors (a pickle that runs code): refused") from error
         raise InputError(f"{path} is truncated or not a PyTorch checkpoint") from error
     except Exception as error:  # a damaged archive surfaces as whatever its decoder stumbles over
@@ -57,10 +57,11 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 def is_trainer_checkpoint(content: Mapping[str, Any]) -> bool:
     """Whether this is what the official trainer saves: {epoch, iter, args, trainer: {config, var_wo_ddp, ...}}."""
     trainer = content.get("trainer")
-    return isinstance(trainer, Mapping) and "var_wo_ddp" in trainer and "vae_local" in trainer
+    parts = ("var_wo_ddp", "vae_local")
+    return isinstance(trainer, Mapping) and all(isinstance(trainer.get(part), Mapping) for part in parts)
 
 
 def trainer_schedule(content: Mapping[str, Any]) -> ScaleSchedule | None:
     """The schedule that a trainer checkpoint was trained with, if it says."""
-    sides = content["trainer"].get("config", {}).get("patch_nums")
+    sides = (content["trainer"].get("config") or {}).get("patch_nums")
     return ScaleSchedule.square(sides) if sides else None

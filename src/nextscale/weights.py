@@ -41,6 +41,14 @@ def as_config(kind: type[ConfigT], value: ConfigT | Mapping[str, Any]) -> Config
         raise InputError(f"{kind.__name__} cannot be made from {dict(value)!r}: {error}") from error
 
 
+def check_counts(config: Any, *names: str) -> None:
+    """Raises InputError unless these fields of a config are integers of at least 1."""
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{name} must be an integer of at least 1, not {value!r}")
+
+
 def fill(module: ModuleT, state: Mapping[str, Tensor], source: object) -> ModuleT:
     """Give a module the tensors of ``state``, as they are (a module on the meta device becomes real).
 

@@ -10,7 +10,7 @@ import torch
 
 from nextscale.cli.models import Dtype, SourceOptions
 from nextscale.device import DTYPES
-from nextscale.files import atomic_file, make_folder
+from nextscale.files import atomic_file, check_folder
 from nextscale.official import to_official
 from nextscale.presets import HUB_TOKENIZER
 
@@ -33,7 +33,7 @@ class Options(SourceOptions):
 
 
 def run(options: Options) -> None:
-    make_folder(options.out)
+    check_folder(options.out)
     pipeline, dtype = options.load(), DTYPES[options.dtype]
     if options.to == "nextscale":
         pipeline.save_pretrained(options.out, dtype)

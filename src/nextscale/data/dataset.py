@@ -92,10 +92,16 @@ class PictureDataset(Dataset[Example]):
 def open_splits(
     root: Path, size: tuple[int, int], seed: int, flip: bool = True
 ) -> tuple[PictureDataset, PictureDataset | None]:
-    """The training and the validation pictures of a folder; one without train/ is all training pictures."""
+    """The training and the validation pictures of a folder; one without train/ is all training pictures.
+
+    Raises:
+        InputError: nothing but val/, or what `scan_folder` says.
+    """
     train, val = find_split(root, "train"), find_split(root, "val")
+    if val and not train:
+        if not any(path.is_dir() and path != val for path in root.iterdir()):
+            raise InputError(f"{root} has {val.name}/ but no train/: expected both, or neither")
+        val = None  # a class of that name among others
     folder = scan_folder(train or root)
     data = PictureDataset(folder, size, seed, flip=flip)
-    if not train or not val:
-        return data, None
-    return data, PictureDataset(scan_folder(val, folder.class_names), size, augment=False)
+    return data, PictureDataset(scan_folder(val, folder.class_names), size, augment=False) if val else None

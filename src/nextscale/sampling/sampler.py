@@ -113,8 +113,8 @@ def sample_scales(
     streams = RandomStreams(seed, batch, model.head.weight.device)
     classes = resolve_labels(labels, model.config.num_classes, streams)
     if edit is not None:
-        edit.check(tokenizer.schedule, batch)
         tokenizer.check_tokens(edit.tokens)
+        edit.check(tokenizer.schedule, batch)
     return _draw(tokenizer, model, classes, settings, streams, edit)
 
 
@@ -217,6 +217,8 @@ def count_images(labels: Labels, num_images: int | None) -> int:
         if num_images is None or num_images < 1:
             raise InputError(f"without labels, num_images must be at least 1, not {num_images}")
         return num_images
+    if not isinstance(labels, Tensor | Sequence) or (isinstance(labels, Tensor) and labels.ndim != 1):
+        raise InputError(f"labels are a sequence with a class for each picture, not {labels!r}")
     if len(labels) == 0:
         raise InputError("expected at least one label, got none")
     if num_images not in (None, len(labels)):

@@ -15,7 +15,7 @@ from nextscale.scales import OFFICIAL_256, ScaleSchedule
 from nextscale.tokenizer.autoencoder import NORM_GROUPS, Decoder, Encoder
 from nextscale.tokenizer.pyramid import ResidualPyramid
 from nextscale.tokenizer.quantizer import Codebook
-from nextscale.weights import as_config, load_module, save_module
+from nextscale.weights import as_config, check_counts, load_module, save_module
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,7 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", as_config(ScaleSchedule, self.schedule))
         object.__setattr__(self, "multipliers", tuple(self.multipliers))
-        for name in ("channels", "num_blocks", "code_dim", "codebook_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check_counts(self, "channels", "num_blocks", "code_dim", "codebook_size")
         if not self.multipliers or min(self.multipliers) < 1:
             raise InputError(f"multipliers must be one or more positive integers, not {self.multipliers}")
         if self.channels % NORM_GROUPS:
@@ -162,8 +160,10 @@ class ImageTokenizer(nn.Module):
         if len(tokens) != len(expected):
             raise InputError(f"expected tokens of {len(expected)} scales, got {len(tokens)}")
         for k, (t, n) in enumerate(zip(tokens, expected, strict=True)):
-            if t.ndim != 2 or t.shape[1] != n:
-                raise InputError(f"expected tokens of scale {k} in shape (B, {n}), got {tuple(t.shape)}")
+            if t.is_floating_point() or t.dtype == torch.bool:
+                raise InputError(f"expected tokens of scale {k} as integers, got {t.dtype}")
+            if t.ndim != 2 or tuple(t.shape) != (len(tokens[0]), n):
+                raise InputError(f"expected tokens of scale {k} in shape ({len(tokens[0])}, {n}), got {tuple(t.shape)}")
             if len(t) and not 0 <= int(t.min()) <= int(t.max()) < self.config.codebook_size:
                 raise InputError(
                     f"tokens of scale {k} lie in {int(t.min())}..{int(t.max())}, "

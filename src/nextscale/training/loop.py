@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +14,7 @@ from torch import nn
 
 from nextscale.checkpoint import load_checkpoint, save_checkpoint
 from nextscale.data.dataset import PictureDataset
-from nextscale.data.loader import Batch, training_batches, validation_batches
+from nextscale.data.loader import Batch, check_data, training_batches, validation_batches
 from nextscale.errors import InputError
 from nextscale.training.ema import make_ema, update_ema
 from nextscale.training.optimizer import load_optimizer_tensors, make_optimizer, optimizer_tensors, set_step
@@ -57,8 +58,9 @@ def train(
     that was interrupted ends with the same weights, bit for bit, as one that was not.
 
     Raises:
-        InputError: the loss is not finite any more, or the data cannot be read.
+        InputError: the loss is not finite any more, the data cannot be read, or a batch is larger than the data.
     """
+    check_data(data, val_data, recipe.batch_size)
     optimizer = make_optimizer(task.model, recipe)
     ema = make_ema(task.model)
     first = resume(task, optimizer, ema, run)
@@ -67,10 +69,11 @@ def train(
 
     batches = training_batches(data, recipe.batch_size, first, habits.workers)
     for step in range(first, recipe.steps):
+        start = time.monotonic()
         batch = next(batches).to(device)
         rate = set_step(optimizer, recipe, step)
         metrics = training_step(task, optimizer, ema, batch, recipe, step)
-        meter.add(metrics, len(batch.images))
+        meter.add(metrics, len(batch.images), time.monotonic() - start)
 
         done = step + 1
         for file in set(batch.unreadable) - unreadable:
@@ -85,10 +88,8 @@ def train(
             figures = validate(task, ema, val_data, recipe.batch_size, device)
             run.log(done, {f"val_{name}": value for name, value in figures.items()})
             run.say("validation: " + ", ".join(f"{name} {_short(value)}" for name, value in figures.items()))
-            meter.clear()
         if preview and is_due(done, habits.preview_every, recipe.steps):
             run.save_preview(done, preview(ema))
-            meter.clear()
         if is_due(done, habits.save_every, recipe.steps):
             save(task, optimizer, ema, run, done)
     if first >= recipe.steps:

@@ -109,7 +109,7 @@ TOKENIZERS = {
 
 TRANSFORMERS = {
     "starter": VARRecipe(
-        steps=6000,
+        steps=4500,
         batch_size=32,
         learning_rate=1e-3,
         weight_decay=0.05,
@@ -118,7 +118,7 @@ TRANSFORMERS = {
         depth=6,
         width=256,
         heads=8,
-        drop_path=0.05,
+        drop_path=0.1,
         init_gamma=1e-1,
     ),
 }

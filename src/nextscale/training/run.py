@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -91,17 +90,19 @@ class Meter:
     def clear(self) -> None:
         self._values: dict[str, list[torch.Tensor]] = {}
         self._pictures = 0
-        self._start = time.monotonic()
+        self._seconds = 0.0
 
-    def add(self, metrics: dict[str, torch.Tensor], pictures: int) -> None:
+    def add(self, metrics: dict[str, torch.Tensor], pictures: int, seconds: float) -> None:
+        """What a step gave, and how long it took, loading included."""
         for name, value in metrics.items():
             self._values.setdefault(name, []).append(value)
         self._pictures += pictures
+        self._seconds += seconds
 
     def read(self) -> dict[str, Any]:
         """Each metric's mean over the steps that gave it, and ``images_per_second``; then start afresh."""
         values: dict[str, Any] = {name: torch.stack(v).double().mean(0).tolist() for name, v in self._values.items()}
-        values["images_per_second"] = self._pictures / (time.monotonic() - self._start)
+        values["images_per_second"] = self._pictures / self._seconds
         self.clear()
         return values
 

@@ -20,7 +20,7 @@ class VARTask:
 
     def __init__(self, model: VAR, tokenizer: ImageTokenizer, recipe: VARRecipe):
         self.model, self.recipe, self.config = model, recipe, model.config
-        self.tokenizer = tokenizer.requires_grad_(False)
+        self.tokenizer = tokenizer
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         labels = drop_labels(batch.labels, self.config.num_classes, self.recipe.label_drop, generator)

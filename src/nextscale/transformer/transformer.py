@@ -14,7 +14,7 @@ from nextscale.errors import InputError
 from nextscale.scales import OFFICIAL_256, ScaleSchedule
 from nextscale.transformer.blocks import Block, modulate
 from nextscale.transformer.cache import KVCache
-from nextscale.weights import as_config, load_module, save_module
+from nextscale.weights import as_config, check_counts, load_module, save_module
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,7 @@ class VARConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", as_config(ScaleSchedule, self.schedule))
-        for name in ("depth", "width", "heads", "num_classes", "codebook_size", "code_dim"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check_counts(self, "depth", "width", "heads", "num_classes", "codebook_size", "code_dim")
         if self.width % self.heads:
             raise InputError(f"width must be a multiple of heads, not {self.width} with {self.heads} heads")
 

@@ -1,0 +1,171 @@
+"""Bad input: exit code 2, one sentence, nothing written."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+SAMPLE = "sample --model {model} "
+RECONSTRUCT = "reconstruct --model {model} "
+TOKENIZER = "train tokenizer --preset tiny --data data --out run "
+VAR = "train var --preset tiny --data data --out run --tokenizer {model} "
+
+BAD_INPUT = {
+    # sampling
+    SAMPLE + "--labels zebra": "zebra",
+    SAMPLE + "--labels hta": "hat",
+    SAMPLE + "--labels 5 --num-images 2 --out new/a.png": "5",
+    SAMPLE + "--labels 99": "99",
+    SAMPLE + "--labels=-1": "-1",
+    SAMPLE + "--labels ²": "²",
+    SAMPLE + "--labels 0 1 2 --num-images 2": "3 labels",
+    SAMPLE + "--cfg nan": "nan",
+    SAMPLE + "--cfg inf": "inf",
+    SAMPLE + "--top-p 1.5": "1.5",
+    SAMPLE + "--top-p -0.1": "-0.1",
+    SAMPLE + "--top-k -1": "-1",
+    SAMPLE + "--num-images 0": "num-images",
+    SAMPLE + "--num-images -3": "-3",
+    SAMPLE + "--seed 99999999999999999999999": "seed",
+    SAMPLE + "--device tpu": "tpu",
+    SAMPLE + "--device cuda:99": "cuda:99",
+    SAMPLE + "--dtype float16 --device cpu": "float16",
+    # models
+    "sample --model nowhere": "nowhere",
+    "sample --model photos": "photos",
+    "sample --model empty": "empty",
+    "sample --model page.pth,page.pth": "HTML",
+    "sample --model page.pth": "HTML",
+    "sample --model text.pth": "text.pth",
+    "sample --model page.pth,missing.pth": "page.pth",
+    "sample --model missing.pth": "missing.pth",
+    "sample --model truncated": "whole",
+    "sample --model otherconfig": "config.json",
+    "sample --model {model}/tokenizer": "alone",
+    "sample --model FoundationVision/var:d99": "d99",
+    "sample --model page.pth,page.pth --scales 1,two": "two",
+    "info nowhere": "nowhere",
+    # output
+    SAMPLE + "--out file/a.png": "file",
+    SAMPLE + "--out folder.png": "folder",
+    SAMPLE + "--out a.xyz": ".xyz",
+    SAMPLE + "--out a": "ending",
+    RECONSTRUCT + "photos/0.png --out file/a.png": "file",
+    RECONSTRUCT + "photos/0.png --out folder.png": "folder",
+    "convert --model {model} --out file": "file",
+    "convert --model {model} --out file/a": "file",
+    "convert --model nowhere --out new": "nowhere",
+    # reconstruction
+    RECONSTRUCT + "missing.png": "missing.png",
+    RECONSTRUCT + "photos/0.png broken/0.png": "broken/0.png",
+    RECONSTRUCT + "photos": "photos",
+    # training
+    TOKENIZER + "--data empty": "no pictures",
+    TOKENIZER + "--data nowhere": "nowhere",
+    TOKENIZER + "--data file": "file",
+    TOKENIZER + "--data broken --batch-size 2": "none of the 2",
+    TOKENIZER + "--data brokenval": "none of the 1",
+    TOKENIZER + "--batch-size 11": "11",
+    TOKENIZER + "--batch-size 0": "batch_size",
+    TOKENIZER + "--steps 0": "steps",
+    TOKENIZER + "--seed -1": "seed",
+    TOKENIZER + "--learning-rate nan": "learning_rate",
+    TOKENIZER + "--learning-rate 0": "learning_rate",
+    TOKENIZER + "--log-every -1": "log_every",
+    TOKENIZER + "--workers -1": "workers",
+    TOKENIZER + "--preset huge": "huge",
+    TOKENIZER + "--device tpu": "tpu",
+    TOKENIZER + "--out file": "file",
+    TOKENIZER + "--out file/run": "file",
+    VAR + "--data broken --batch-size 2": "none of the 2",
+    VAR + "--data unknownclass": "zebra",
+    VAR + "--batch-size 11": "11",
+    VAR + "--steps 0": "steps",
+    VAR + "--preset huge": "huge",
+    VAR + "--tokenizer nowhere": "nowhere",
+    VAR + "--tokenizer photos": "photos",
+    VAR + "--log-every -1": "log_every",
+    VAR + "--out file/run": "file",
+}
+
+NOT_PARSED = [
+    "sample --frobnicate",
+    "sample --cfg strong",
+    "sample --top-k 1.5",
+    "sample --dtype float8",
+    "reconstruct",
+    "convert",
+    "convert --out new --to onnx",
+    "train tokenizer --data data",
+    "train tokenizer --data data --out run --steps many",
+    "train var --data data --out run",
+]
+
+
+@pytest.fixture
+def place(place, model) -> Path:
+    """With everything that can be wrong."""
+    (place / "empty").mkdir()
+    (place / "file").touch()
+    (place / "folder.png").mkdir()
+    (place / "page.pth").write_text("<!DOCTYPE html><html></html>")
+    (place / "text.pth").write_text("weights")
+    for name in ("broken/0.png", "broken/1.png", "brokenval/val/a/0.png", "unknownclass/val/zebra/0.png"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(b"no picture")
+    for name in ("brokenval/train/a", "unknownclass/train/a"):
+        shutil.copytree(place / "data" / "train" / "dress", place / name)
+    for name in ("truncated", "otherconfig"):
+        shutil.copytree(model, place / name)
+    weights = place / "truncated" / "transformer" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    (place / "otherconfig" / "transformer" / "config.json").write_text("{")
+    return place
+
+
+def everything(folder: Path) -> dict[Path, float]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(("command", "word"), BAD_INPUT.items(), ids=BAD_INPUT)
+def test_one_sentence_and_nothing_written(call, place, model, command, word):
+    before = everything(place)
+    code, out, err = call(*command.format(model=model).split())
+    assert code == 2 and not out
+    assert err.count("\n") == 1 and err.endswith("\n") and "Traceback" not in err
+    assert word in err
+    assert everything(place) == before
+
+
+@pytest.mark.parametrize("command", NOT_PARSED)
+def test_what_cannot_be_parsed(call, place, command):
+    before = everything(place)
+    code, out, err = call(*command.split())
+    assert code == 2
+    assert "Traceback" not in out + err
+    assert everything(place) == before
+
+
+@pytest.mark.parametrize("name", ["FoundationVision/var:d16", "d30"])
+def test_no_network(call, place, name, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(place / "empty"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(place / "empty"))
+    before, start = everything(place), time.monotonic()
+    code, out, err = call("sample", "--model", name)
+    assert time.monotonic() - start < 5
+    assert code == 2 and not out
+    assert err.count("\n") == 1 and "network" in err
+    assert everything(place) == before
+
+
+def test_an_interrupt_leaves_without_a_traceback(call, place, model, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nextscale.cli.sample.take_turns", interrupt)
+    code, out, err = call("sample", "--model", model)
+    assert code == 130 and not out and not err

@@ -1,0 +1,75 @@
+"""What the command line says of itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+import nextscale as ns
+from nextscale.cli.main import VERBS
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(call, verb):
+    code, out, err = call(*verb.split(), "--help")
+    assert code == 0 and not err
+    assert "Example" in out and f"nextscale {verb}" in out
+
+
+@pytest.mark.parametrize("verb", ["sample", "reconstruct", "train tokenizer", "train var"])
+def test_verbs_that_compute_have_a_device_and_a_precision(call, verb):
+    out = call(*verb.split(), "--help").out
+    assert "--device" in out and "--dtype" in out
+
+
+def test_help_names_every_verb(call):
+    code, out, _ = call("--help")
+    assert code == 0
+    assert all(f"nextscale {verb}" in out for verb in VERBS)
+
+
+def test_version(call):
+    assert call("--version") == (0, f"{ns.__version__}\n", "")
+
+
+def test_no_verb(call):
+    assert call()[0] == 2
+    assert call("train")[0] == 2
+
+
+@pytest.mark.parametrize("arguments", [("draw",), ("train", "something"), ("--frobnicate",)])
+def test_unknown_verb(call, arguments):
+    code, out, err = call(*arguments)
+    assert code == 2 and not out
+    assert err.count("\n") == 1 and "expected one of" in err
+
+
+def test_train_help_names_both_kinds(call):
+    code, out, _ = call("train", "--help")
+    assert code == 0 and "train tokenizer" in out and "train var" in out
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "error"}
+    )
+
+
+def test_the_module_runs_and_is_fast_to_help():
+    start = time.monotonic()
+    result = run("-m", "nextscale", "--help")
+    assert result.returncode == 0 and "nextscale sample" in result.stdout and not result.stderr
+    assert time.monotonic() - start < 2
+    loaded = run("-c", "import sys, nextscale.cli.main; print('torch' in sys.modules)")
+    assert loaded.stdout == "False\n"
+
+
+def test_the_module_exits_with_2_on_bad_input(tmp_path):
+    result = run("-m", "nextscale", "sample", "--model", str(tmp_path / "missing"), "--out", str(tmp_path / "a.png"))
+    assert result.returncode == 2 and not result.stdout
+    assert result.stderr.count("\n") == 1 and "missing" in result.stderr
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,129 @@
+"""Every verb does what it says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import nextscale as ns
+from nextscale.pictures import CAPTION_HEIGHT
+
+SIDE, GAP, SCALES = 8, 2, 4
+
+
+def size_of(path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        picture.load()
+        return picture.size
+
+
+def sheet(columns: int, rows: int, extra: int = 0) -> tuple[int, int]:
+    """Size of a grid of pictures that are ``extra`` higher than wide."""
+    return columns * (SIDE + GAP) - GAP, rows * (SIDE + extra + GAP) - GAP
+
+
+def test_sample_writes_a_grid(call, model, place):
+    code, out, _ = call("sample", "--model", model, "--num-images", 5)
+    assert code == 0 and out == "samples.png\n"
+    assert size_of("samples.png") == sheet(3, 2)
+
+
+def test_sample_makes_20_pictures_and_the_folder_for_them(call, model, place):
+    assert call("sample", "--model", model, "--out", "new/folder/a.jpg").code == 0
+    assert size_of("new/folder/a.jpg") == sheet(5, 4)
+
+
+def test_separate_pictures_and_the_scales(call, model, place):
+    code, out, err = call(
+        "sample", "--model", model, "--labels", 0, 1, 2, "--separate", "--show-scales", "--out", "a.png"
+    )
+    assert code == 0 and "scale 4/4" in err
+    assert out.split() == ["a.png", "a-scales.png", "a-000.png", "a-001.png", "a-002.png"]
+    assert size_of("a-scales.png") == sheet(SCALES, 3, CAPTION_HEIGHT)
+    with Image.open("a.png") as grid, Image.open("a-001.png") as alone, Image.open("a-scales.png") as scales:
+        assert grid.crop((SIDE + GAP, 0, 2 * SIDE + GAP, SIDE)).tobytes() == alone.tobytes()
+        left, top = 3 * (SIDE + GAP), SIDE + CAPTION_HEIGHT + GAP
+        assert scales.crop((left, top, left + SIDE, top + SIDE)).tobytes() == alone.tobytes()
+
+
+def test_the_same_command_draws_the_same_pictures(call, model, place):
+    for out, seed in (("a.png", 0), ("b.png", 0), ("c.png", 1)):
+        assert call("sample", "--model", model, "--num-images", 2, "--seed", seed, "--out", out).code == 0
+    a, b, c = ((place / name).read_bytes() for name in ("a.png", "b.png", "c.png"))
+    assert a == b != c
+
+
+def test_sample_draws_what_the_pipeline_draws(call, model, place):
+    assert call("sample", "--model", model, "--labels", "hat", "--cfg", 1.5, "--seed", 3, "--more-smooth").code == 0
+    (ours,) = ns.Pipeline.from_pretrained(model)(["hat"], cfg=1.5, seed=3, more_smooth=True).images
+    with Image.open("samples.png") as picture:
+        assert picture.tobytes() == ours.tobytes()
+
+
+@pytest.mark.parametrize("labels", [("ankle BOOT", "Hat"), ("Ankle boot", "hat"), ("0", "2")])
+def test_labels_are_names_or_numbers(call, model, place, labels):
+    assert call("sample", "--model", model, "--labels", *labels, "--num-images", 4).code == 0
+    expected = ns.Pipeline.from_pretrained(model)([0, 2, 0, 2]).images
+    with Image.open("samples.png") as picture:
+        assert picture.crop((0, 0, SIDE, SIDE)).tobytes() == expected[0].tobytes()
+        assert picture.crop((SIDE + GAP, 0, 2 * SIDE + GAP, SIDE)).tobytes() == expected[1].tobytes()
+
+
+def test_none_is_no_class(call, model, place):
+    assert call("sample", "--model", model, "--labels", "none", "--num-images", 1).code == 0
+    (expected,) = ns.Pipeline.from_pretrained(model)("unconditional", num_images=1).images
+    with Image.open("samples.png") as picture:
+        assert picture.tobytes() == expected.tobytes()
+
+
+def test_reconstruct(call, model, place):
+    code, out, _ = call("reconstruct", "photos/0.png", "photos/1.png", "--model", model)
+    assert code == 0 and out.count(" dB\n") == 2 and "photos/1.png: " in out
+    assert size_of("reconstruction.png") == sheet(SCALES + 1, 2, CAPTION_HEIGHT)
+
+
+def test_info(call, model, place):
+    code, out, _ = call("info", model)
+    pipeline = ns.Pipeline.from_pretrained(model)
+    assert code == 0
+    assert "1 2 3 4" in out and "Ankle boot, dress" in out and "8 x 8" in out
+    for module in (pipeline.tokenizer, pipeline.model):
+        assert f"{sum(p.numel() for p in module.parameters()) / 1e6:.2f} M" in out
+    assert call("info", "--model", model).out == out
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("d16", 310.28), ("FoundationVision/var:d20", 600.92), ("d36", 2353.89)]
+)
+def test_info_of_official_models_needs_no_weights(call, name, parameters):
+    code, out, _ = call("info", name)
+    assert code == 0 and f"{parameters} M transformer" in out and "108.95 M tokenizer" in out
+
+
+def test_convert_to_official_and_back(call, model, place):
+    assert call("convert", "--model", model, "--to", "official", "--out", "official").code == 0
+    pair = "official/vae_ch160v4096z32.pth,official/var.pth"
+    assert call("convert", "--model", pair, "--scales", "1,2,3,4", "--out", "back").code == 0
+    for part in ("tokenizer", "transformer"):
+        ours, theirs = (load_file(folder / part / "model.safetensors") for folder in (model, place / "back"))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_convert_stores_less_precision(call, model, place):
+    assert call("convert", "--model", model, "--dtype", "bfloat16", "--out", "small").code == 0
+    stored = load_file(place / "small" / "transformer" / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.bfloat16}
+    assert ns.Pipeline.from_pretrained("small").class_names == ns.Pipeline.from_pretrained(model).class_names
+
+
+def test_train_both_then_sample_and_reconstruct(call, place):
+    common = ("--data", "data", "--preset", "tiny", "--steps", 2)
+    assert call("train", "tokenizer", *common, "--out", "tokenizer").code == 0
+    assert call("train", "var", *common, "--tokenizer", "tokenizer", "--out", "var").code == 0
+    assert call("train", "var", *common, "--tokenizer", "var", "--out", "second").code == 0
+    assert call("sample", "--model", "var", "--labels", "Dress").code == 0
+    assert call("reconstruct", "photos/0.png", "--model", "var").code == 0
+    assert "boot, dress" in call("info", "var").out

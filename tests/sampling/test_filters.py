@@ -1,0 +1,59 @@
+"""Which tokens may be drawn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nextscale.sampling.filters import top_k_filter, top_p_filter
+
+LOGITS = torch.randn(4, 6, 10, generator=torch.Generator().manual_seed(0)) * 3
+
+
+@pytest.mark.parametrize("k", [0, 10, 11, 900])
+def test_top_k_of_all_or_off_keeps_all(k):
+    assert torch.equal(top_k_filter(LOGITS, k), LOGITS)
+
+
+@pytest.mark.parametrize("k", [1, 3, 9])
+def test_top_k_keeps_the_k_largest(k):
+    kept = top_k_filter(LOGITS, k).isfinite()
+    assert (kept.sum(dim=-1) == k).all()
+    assert (LOGITS.where(kept, torch.inf).amin(-1) > LOGITS.where(~kept, -torch.inf).amax(-1)).all()
+
+
+def test_top_k_keeps_ties():
+    assert top_k_filter(torch.tensor([1.0, 2, 2, 0]), 1).isfinite().tolist() == [False, True, True, False]
+
+
+def test_top_p_off_keeps_all():
+    assert torch.equal(top_p_filter(LOGITS, 0), LOGITS)
+
+
+@pytest.mark.parametrize("p", [1e-9, 0.1, 0.5, 0.96, 1])
+def test_top_p_keeps_the_fewest_that_reach_p(p):
+    filtered = top_p_filter(LOGITS, p)
+    kept, probabilities = filtered.isfinite(), LOGITS.double().softmax(dim=-1)
+    assert torch.equal(filtered[kept], LOGITS[kept])
+    reached = probabilities.where(kept, 0).sum(dim=-1)
+    smallest = probabilities.where(kept, 1).amin(dim=-1)
+    assert (reached >= p - 1e-6).all()
+    assert ((reached - smallest < p + 1e-6) | (kept.sum(dim=-1) == 1)).all()
+
+
+@pytest.mark.parametrize("p", [1e-9, 0.5, 1])
+def test_top_p_never_drops_the_largest(p):
+    for logits in (LOGITS, LOGITS * 1e4, torch.zeros(1, 10)):
+        largest = top_p_filter(logits, p).amax(dim=-1)
+        assert torch.equal(largest, logits.amax(dim=-1))
+
+
+def test_filters_follow_each_other():
+    kept = top_p_filter(top_k_filter(LOGITS, 3), 1).isfinite()
+    assert torch.equal(kept, top_k_filter(LOGITS, 3).isfinite())
+
+
+def test_filters_leave_their_input_alone():
+    before = LOGITS.clone()
+    top_p_filter(top_k_filter(LOGITS, 3), 0.5)
+    assert torch.equal(LOGITS, before)

@@ -1,0 +1,175 @@
+"""Names in, pictures out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import CLASSES, SCHEDULES, make_tokenizer, make_var, random_tokens, refused, same
+
+import nextscale as ns
+
+NAMES = ("ankle boot", "Dress", "hat", "shirt", "7")
+SQUARE = SCHEDULES["square"]
+
+
+@pytest.fixture
+def pipeline() -> ns.Pipeline:
+    return ns.Pipeline(make_tokenizer(SQUARE), make_var(SQUARE), NAMES, device="cpu")
+
+
+def pixels(result) -> list[bytes]:
+    return [image.tobytes() for image in result.images]
+
+
+def test_it_draws_what_the_sampler_draws(tiny_tokenizer, tiny_var):
+    options = {"cfg": 2.0, "top_k": 5, "top_p": 0.9, "seed": [4, 5], "more_smooth": True}
+    result = ns.Pipeline(tiny_tokenizer, tiny_var, device="cpu")(labels=[0, 3], **options)
+    expected = ns.sample(tiny_tokenizer, tiny_var, [0, 3], **options)
+    assert same(result.tokens, expected.tokens)
+    for image, tensor in zip(result.images, expected.images, strict=True):
+        h, w = tensor.shape[1:]
+        assert (image.mode, image.size) == ("RGB", (w, h))
+        assert image.getpixel((w - 1, 0)) == tuple(tensor[:, 0, w - 1].mul(255).round().int().tolist())
+
+
+def test_names_and_numbers_of_classes(pipeline):
+    result = pipeline(labels=["ankle boot", "dress", 2, "3", "7", torch.tensor(1)])
+    assert result.labels == [0, 1, 2, 3, 4, 1]
+
+
+def test_labels_of_other_kinds(pipeline):
+    assert pipeline(num_images=3).labels == pipeline(None, num_images=3).labels
+    assert pipeline("unconditional", num_images=2).labels == [CLASSES] * 2
+    assert pipeline(torch.tensor([1, CLASSES])).labels == [1, CLASSES]
+
+
+def test_classes_without_names_are_called_by_number():
+    pipeline = ns.Pipeline(make_tokenizer(SQUARE), make_var(SQUARE), device="cpu")
+    assert pipeline.class_names == list("01234")
+    assert pipeline.class_id("3") == 3
+
+
+def test_the_last_step_is_the_picture(pipeline):
+    *_, step = pipeline.scales(["hat"], seed=3)
+    assert [p.tobytes() for p in pipeline.pictures(step)] == pixels(pipeline(["hat"], seed=3))
+
+
+def test_steps_leave_the_caller_s_precision_alone():
+    pipeline = ns.Pipeline(make_tokenizer(SQUARE), make_var(SQUARE), device="cpu", dtype="bfloat16")
+    for _ in pipeline.scales([0]):
+        assert not torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()
+
+
+def test_bfloat16_is_near_float32():
+    images = {}
+    for dtype in ("float32", "bfloat16"):
+        pipeline = ns.Pipeline(make_tokenizer(SQUARE), make_var(SQUARE), device="cpu", dtype=dtype)
+        edit = ns.TokenEdit(random_tokens(SQUARE), torch.ones(SQUARE.final_size))
+        *_, step = pipeline.scales([0, 1], edit=edit)
+        images[dtype] = step.image()
+        assert step.canvas.dtype == step.logits.dtype == torch.float32
+    torch.testing.assert_close(images["bfloat16"], images["float32"], atol=0.05, rtol=0)
+
+
+def test_editing(pipeline):
+    given = random_tokens(SQUARE)
+    result = pipeline([0, 1], edit=ns.TokenEdit(given, torch.ones(SQUARE.final_size)))
+    expected = pipeline.tokenizer.decode(given)[0, :, 0, 0].add(1).mul(127.5).round().int().tolist()
+    assert result.images[0].getpixel((0, 0)) == pytest.approx(expected, abs=1)
+
+
+def test_saved_and_loaded_it_draws_the_same(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path / "a" / "b")
+    loaded = ns.Pipeline.from_pretrained(tmp_path / "a" / "b", device="cpu")
+    assert pixels(loaded(NAMES)) == pixels(pipeline(NAMES))
+    assert loaded.class_names == pipeline.class_names
+
+
+def test_saved_in_half_precision_it_loads_in_float32(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path, torch.float16)
+    for part in ("tokenizer", "transformer"):
+        stored = load_file(tmp_path / part / "model.safetensors")
+        assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    loaded = ns.Pipeline.from_pretrained(tmp_path, device="cpu")
+    for module, original in ((loaded.tokenizer, pipeline.tokenizer), (loaded.model, pipeline.model)):
+        for p, q in zip(module.parameters(), original.parameters(), strict=True):
+            assert torch.equal(p, q.half().float())
+
+
+def test_a_folder_that_cannot_be_written(pipeline, tmp_path):
+    (tmp_path / "file").write_text("")
+    with refused(tmp_path / "file"):
+        pipeline.save_pretrained(tmp_path / "file")
+    with refused(tmp_path / "file"):
+        pipeline.save_pretrained(tmp_path / "file" / "model")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("shrit", ["shirt"]), ("giraffe", ["ankle boot", "Dress"]), ("", ["Dress"]), ("--3", []), ("²", [])],
+)
+def test_unknown_classes(pipeline, name, words):
+    with refused(repr(name), "0..4", *words):
+        pipeline([name])
+
+
+@pytest.mark.parametrize("label", [-1, "-1", CLASSES + 1, "99"])
+def test_labels_out_of_range(pipeline, label):
+    with refused(f"label {label}", "0..4"):
+        pipeline([label])
+
+
+def test_a_number_is_no_list_of_labels(pipeline):
+    with refused("labels"):
+        pipeline(3)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"cfg": float("nan")}, ["cfg", "nan", "finite"]),
+        ({"cfg": float("inf")}, ["cfg", "inf", "finite"]),
+        ({"top_p": 1.5}, ["top-p", 1.5, "0 (off) and 1"]),
+        ({"top_k": -1}, ["top-k", -1, "0 (off)"]),
+        ({"seed": [1]}, ["each of the 2 pictures", "got 1"]),
+        ({"num_images": 3}, ["2 labels", "3 pictures"]),
+        ({"labels": []}, ["at least one label"]),
+        ({"labels": None}, ["num_images"]),
+        ({"labels": "dress"}, ["'dress'", "unconditional"]),
+    ],
+    ids=str,
+)
+def test_arguments_out_of_range(pipeline, option, words):
+    with refused(*words):
+        pipeline(**({"labels": [0, 1]} | option))
+
+
+def test_parts_that_do_not_fit_together():
+    with refused("schedule", SQUARE, SCHEDULES["rectangular"]):
+        ns.Pipeline(make_tokenizer(SCHEDULES["rectangular"]), make_var(SQUARE))
+    with refused("5 classes", "2 names"):
+        ns.Pipeline(make_tokenizer(SQUARE), make_var(SQUARE), ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"device": "toaster"}, ["'toaster'", "cpu"]),
+        ({"dtype": "float8"}, ["'float8'", "bfloat16"]),
+        ({"device": "cpu", "dtype": "float16"}, ["float16", "bfloat16"]),
+    ],
+    ids=str,
+)
+def test_devices_and_precisions_that_are_not_there(option, words):
+    with refused(*words):
+        ns.Pipeline(make_tokenizer(SQUARE), make_var(SQUARE), **option)
+
+
+def test_the_result_lies_on_no_disk(pipeline, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pipeline([0])
+    assert not list(Path(tmp_path).iterdir())

@@ -1,0 +1,51 @@
+"""Usage and perplexity of codes, per scale."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import nextscale as ns
+from nextscale.tokenizer.usage import CodeUsage
+
+SCHEDULE = ns.ScaleSchedule.square((1, 2))
+
+
+def test_equal_use_of_all_codes():
+    usage = CodeUsage(SCHEDULE, 8)
+    for code in range(8):
+        usage.add([torch.tensor([[code]]), torch.full((1, 4), code)])
+    assert usage.used().tolist() == [1, 1]
+    assert usage.perplexity().tolist() == pytest.approx([8, 8])
+    assert usage.unused() == 0
+
+
+def test_one_code_only():
+    usage = CodeUsage(SCHEDULE, 8)
+    usage.add([torch.zeros(3, 1, dtype=torch.long), torch.zeros(3, 4, dtype=torch.long)])
+    assert usage.used().tolist() == [1 / 8, 1 / 8]
+    assert usage.perplexity().tolist() == pytest.approx([1, 1])
+    assert usage.unused() == 7
+
+
+def test_scales_are_counted_apart():
+    usage = CodeUsage(SCHEDULE, 8)
+    usage.add([torch.tensor([[5]]), torch.tensor([[0, 0, 1, 1]])])
+    assert usage.used().tolist() == [1 / 8, 2 / 8]
+    assert usage.perplexity().tolist() == pytest.approx([1, 2])
+    assert usage.unused() == 5
+
+
+def test_batches_add_up():
+    tokens = [torch.tensor([[1], [2]]), torch.tensor([[0, 1, 2, 3], [4, 5, 6, 7]])]
+    at_once, one_by_one = CodeUsage(SCHEDULE, 8), CodeUsage(SCHEDULE, 8)
+    at_once.add(tokens)
+    for i in range(2):
+        one_by_one.add([t[i : i + 1] for t in tokens])
+    assert torch.equal(at_once.counts, one_by_one.counts)
+
+
+def test_nothing_seen():
+    usage = CodeUsage(SCHEDULE, 8)
+    assert usage.used().tolist() == [0, 0]
+    assert not usage.perplexity().isnan().any()

@@ -1,0 +1,76 @@
+"""Eight optimizer steps of the reference, taken by the training loop's own step."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from golden import FOLDER, Golden
+
+import nextscale as ns
+from nextscale.data.loader import Batch
+from nextscale.training.ema import make_ema
+from nextscale.training.loop import training_step
+from nextscale.training.optimizer import make_optimizer, set_step
+from nextscale.training.recipes import VARRecipe
+from nextscale.training.var_task import VARTask
+
+EXPECTED = json.loads((FOLDER / "training.json").read_text())
+
+
+def recipe_of(expected: dict, config: ns.VARConfig, batch_size: int) -> VARRecipe:
+    return VARRecipe(
+        steps=expected["total_steps"],
+        batch_size=batch_size,
+        learning_rate=expected["peak_lr"],
+        precision="float32",
+        schedule=expected["schedule"],
+        warmup=expected["warmup_steps"] / expected["total_steps"],
+        warmup_start=expected["warmup_start"],
+        final_ratio=expected["final_ratio"],
+        betas=expected["betas"],
+        eps=expected["eps"],
+        weight_decay=expected["weight_decay"],
+        weight_decay_end=expected["weight_decay_end"],
+        clip=expected["grad_clip"],
+        depth=config.depth,
+        width=config.width,
+        heads=config.heads,
+        label_drop=0.0,
+        drop_path=0.0,
+    )
+
+
+@pytest.mark.parametrize("name", ["base", "shared_adaln"])
+def test_eight_steps(name):
+    golden, expected = Golden(name), EXPECTED[name]
+    tokenizer, model = golden.models()
+    batch = Batch(golden.arrays["image"], golden.arrays["labels"], ())
+    recipe = recipe_of(expected, model.config, len(batch.labels))
+    task, optimizer, ema = VARTask(model, tokenizer, recipe), make_optimizer(model, recipe), make_ema(model)
+    for row in expected["steps"]:
+        rate = set_step(optimizer, recipe, row["step"])
+        metrics = training_step(task, optimizer, ema, batch, recipe, row["step"])
+        assert rate == pytest.approx(row["lr"], rel=1e-9)
+        assert {group["lr"] for group in optimizer.param_groups} == {rate}
+        decays = sorted(group["weight_decay"] for group in optimizer.param_groups)
+        assert decays == [0, pytest.approx(row["weight_decay"], rel=1e-9)]
+        assert metrics["loss"].item() == pytest.approx(row["loss"], rel=1e-4)
+        assert metrics["grad_norm"].item() == pytest.approx(row["grad_norm"], rel=1e-4)
+    norm = torch.cat([p.detach().double().flatten() for p in model.parameters()]).norm().item()
+    assert norm == pytest.approx(expected["final_param_norm"], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["base", "shared_adaln"])
+def test_parameters_without_decay(name):
+    tokenizer, model = Golden(name).models()
+    optimizer = make_optimizer(model, recipe_of(EXPECTED[name], model.config, 1))
+    set_step(optimizer, recipe_of(EXPECTED[name], model.config, 1), 0)
+    with torch.no_grad():
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.fill_(group["weight_decay"])
+    _, official = ns.to_official(tokenizer, model)
+    names = Golden(name).state("var")
+    assert {n for n in names if not official[n].any()} == set(EXPECTED[name]["no_decay"])

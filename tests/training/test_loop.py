@@ -1,0 +1,193 @@
+"""The loop: losses fall, runs keep what they should, and stop in one sentence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tiny import refused
+from tiny_runs import SIZE, TOKENIZER, TRANSFORMER, make_pictures, train_command
+
+import nextscale as ns
+from nextscale.cli.main import main
+from nextscale.data.dataset import PictureDataset, open_splits
+from nextscale.data.loader import training_batches
+from nextscale.training.ema import make_ema
+from nextscale.training.loop import Habits, train, training_step
+from nextscale.training.optimizer import make_optimizer, set_step
+from nextscale.training.recipes import VARRecipe
+from nextscale.training.run import Run
+from nextscale.training.tokenizer_task import TokenizerTask
+from nextscale.training.var_task import VARTask
+from nextscale.weights import newest_checkpoint
+
+CPU = torch.device("cpu")
+
+
+def var_task(recipe: VARRecipe = TRANSFORMER, kind: type[VARTask] = VARTask) -> VARTask:
+    tokenizer = ns.ImageTokenizer(TOKENIZER.model).init_weights(torch.Generator().manual_seed(0))
+    config = ns.VARConfig(TOKENIZER.model.schedule, 2, 32, 2, num_classes=2, codebook_size=24, code_dim=8)
+    return kind(ns.VAR(config).init_weights(torch.Generator().manual_seed(0), 0.1), tokenizer, recipe)
+
+
+def tokenizer_task() -> TokenizerTask:
+    return TokenizerTask(ns.ImageTokenizer(TOKENIZER.model).init_weights(torch.Generator().manual_seed(0)), TOKENIZER)
+
+
+def open_training(root: Path) -> PictureDataset:
+    return open_splits(root, SIZE, seed=0)[0]
+
+
+def read_log(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("make_task", [tokenizer_task, var_task])
+def test_the_loss_falls_on_a_repeated_batch(make_task, pictures):
+    task = make_task()
+    recipe = replace(task.recipe, steps=60, learning_rate=3e-3, precision="float32")
+    batch = next(training_batches(open_training(pictures), 4, 0, 0))
+    optimizer, ema = make_optimizer(task.model, recipe), make_ema(task.model)
+    losses = []
+    for step in range(recipe.steps):
+        set_step(optimizer, recipe, step)
+        losses.append(training_step(task, optimizer, ema, batch, recipe, step)["loss"].item())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_log(tokenizer_run, var_run):
+    for run, recipe in ((tokenizer_run, TOKENIZER), (var_run, TRANSFORMER)):
+        lines = [line for line in read_log(run) if "loss" in line]
+        assert [line["step"] for line in lines] == list(range(1, recipe.steps + 1))
+        for line in lines:
+            assert {"learning_rate", "images_per_second", "grad_norm"} <= line.keys()
+            assert line["images_per_second"] > 0
+    for line in lines:
+        assert len(line["scale_loss"]) == len(line["scale_accuracy"]) == TOKENIZER.model.schedule.num_scales
+        assert 0 <= min(line["scale_accuracy"]) <= max(line["scale_accuracy"]) <= 1
+
+
+def test_validation_is_logged(tokenizer_run, var_run):
+    for run, names in ((tokenizer_run, {"val_psnr", "val_usage"}), (var_run, {"val_loss", "val_scale_loss"})):
+        lines = [line for line in read_log(run) if any(name.startswith("val_") for name in line)]
+        assert [line["step"] for line in lines] == [8, 16, 24]
+        for line in lines:
+            assert names <= line.keys()
+
+
+def test_previews_and_events(tokenizer_run, var_run):
+    for run in (tokenizer_run, var_run):
+        previews = sorted((run / "previews").iterdir())
+        assert [path.name for path in previews] == [f"step-{step:08d}.png" for step in (8, 16, 24)]
+        for path in previews:
+            with Image.open(path) as picture:
+                picture.verify()
+        assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_the_newest_two_checkpoints_are_kept(tokenizer_run, var_run):
+    for run in (tokenizer_run, var_run):
+        assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step-00000020", "step-00000024"]
+
+
+def test_a_tokenizer_run_loads(tokenizer_run):
+    newest = load_file(tokenizer_run / "checkpoints" / "step-00000024" / "model.safetensors")
+    loaded = ns.ImageTokenizer.from_pretrained(tokenizer_run).state_dict()
+    assert loaded.keys() == newest.keys()
+    assert all(torch.equal(loaded[name], newest[name]) for name in newest)
+
+
+def test_a_var_run_loads_as_a_pipeline(tokenizer_run, var_run):
+    newest = load_file(var_run / "checkpoints" / "step-00000024" / "model.safetensors")
+    pipeline = ns.Pipeline.from_pretrained(var_run)
+    assert pipeline.class_names == ["boot", "dress"]
+    for ours, theirs in (
+        (pipeline.model.state_dict(), newest),
+        (pipeline.tokenizer.state_dict(), ns.ImageTokenizer.from_pretrained(tokenizer_run).state_dict()),
+    ):
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert pipeline(["Dress"], seed=1).images[0].size == SIZE
+
+
+def test_the_weights_of_a_run_are_the_ema(var_run):
+    state = load_file(var_run / "checkpoints" / "step-00000024" / "state.safetensors")
+    ema = ns.VAR.from_pretrained(var_run).state_dict()
+    assert any(not torch.equal(ema[name], state[f"model/{name}"]) for name in ema)
+
+
+def test_a_finished_run_says_so(pictures, tokenizer_run, capsys):
+    before = files_of(tokenizer_run / "checkpoints") | {"log": (tokenizer_run / "log.jsonl").read_bytes()}
+    main(train_command("tokenizer", pictures, tokenizer_run))
+    assert "finished" in capsys.readouterr().err
+    assert files_of(tokenizer_run / "checkpoints") | {"log": (tokenizer_run / "log.jsonl").read_bytes()} == before
+
+
+@pytest.mark.parametrize(
+    "change", [("--learning-rate", "0.5"), ("--seed", "1"), ("--steps", "30"), ("--batch-size", "2")]
+)
+def test_another_recipe_in_the_same_folder(change, pictures, tokenizer_run, capsys):
+    before = files_of(tokenizer_run)
+    with pytest.raises(SystemExit) as stopped:
+        main([*train_command("tokenizer", pictures, tokenizer_run), *change])
+    assert stopped.value.code == 2
+    assert change[0].strip("-").replace("-", "_") in capsys.readouterr().err
+    assert files_of(tokenizer_run) == before
+
+
+def test_other_data_in_the_same_folder(tmp_path, tokenizer_run, capsys):
+    other = make_pictures(tmp_path / "other", 4)
+    with pytest.raises(SystemExit) as stopped:
+        main(train_command("tokenizer", other, tokenizer_run))
+    assert stopped.value.code == 2
+    assert "data" in capsys.readouterr().err
+
+
+class BreaksAt(VARTask):
+    """Not a number from the eighth batch on."""
+
+    count = 0
+
+    def loss(self, batch, generator):
+        loss, metrics = super().loss(batch, generator)
+        self.count += 1
+        return (loss * float("nan") if self.count >= 8 else loss), metrics
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(pictures, tmp_path):
+    task = var_task(kind=BreaksAt)
+    run = Run(tmp_path / "run", TRANSFORMER, {})
+    with refused("not finite", "step 7"):
+        train(task, open_training(pictures), None, TRANSFORMER, run, Habits(save_every=3), CPU)
+    run.close()
+    newest = newest_checkpoint(tmp_path / "run")
+    assert newest is not None and newest.name == "step-00000006"
+    assert all(tensor.isfinite().all() for tensor in load_file(newest / "model.safetensors").values())
+
+
+def test_unreadable_pictures_are_counted_and_named(tmp_path, capsys):
+    folder = make_pictures(tmp_path / "data", 8)
+    for name in ("2.png", "5.png"):
+        (folder / name).write_bytes(b"no picture")
+    recipe = replace(TRANSFORMER, steps=4)
+    run = Run(tmp_path / "run", recipe, {})
+    train(var_task(recipe), open_training(folder), None, recipe, run, Habits(), CPU)
+    named = [line["unreadable"] for line in read_log(tmp_path / "run") if "unreadable" in line]
+    assert len(named) == 2
+    assert all(any(name in line for line in named) for name in ("2.png", "5.png"))
+    assert "2 so far" in capsys.readouterr().err
+
+
+def test_a_batch_larger_than_the_data(tmp_path):
+    data = open_training(make_pictures(tmp_path / "data", 3))
+    with refused("batch of 4", "3"):
+        train(var_task(), data, None, TRANSFORMER, Run(tmp_path / "run", TRANSFORMER, {}), Habits(), CPU)

@@ -1,0 +1,69 @@
+"""A run that was killed and started again ends as one that was not, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny_runs
+import torch
+from safetensors.torch import load_file
+from tiny_runs import TOKENIZER, train_command
+
+from nextscale.cli.main import main
+
+LAST = f"checkpoints/step-{TOKENIZER.steps:08d}"
+
+
+def logged_steps(run: Path) -> list[int]:
+    log = run / "log.jsonl"
+    lines = log.read_text().splitlines() if log.is_file() else []
+    return [line["step"] for line in map(json.loads, lines) if "loss" in line]
+
+
+def kill_at(step: int, command: list[str], run: Path) -> None:
+    """Start the command in a process of its own, and kill it once it has logged a step."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    with subprocess.Popen(
+        [sys.executable, tiny_runs.__file__, *command], env=environment, stderr=subprocess.DEVNULL
+    ) as process:
+        log = run / "log.jsonl"
+        while process.poll() is None and not (log.is_file() and log.read_bytes().count(b'"loss"') >= step):
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("what", "seed"), [("tokenizer", 0), ("var", 1)])
+def test_resumed_equals_uninterrupted(what, seed, pictures, tokenizer_run, var_run, tmp_path, capfd):
+    uninterrupted = {"tokenizer": tokenizer_run, "var": var_run}[what]
+    more = [] if what == "tokenizer" else ["--tokenizer", tokenizer_run]
+    command = train_command(what, pictures, tmp_path / "run", *more)
+    kill_at(random.Random(seed).randint(6, 14), command, tmp_path / "run")
+    assert not (tmp_path / "run" / LAST).exists()
+    main(command)
+    assert "resuming" in capfd.readouterr().err
+
+    for name in ("model.safetensors", "state.safetensors"):
+        ours, theirs = (load_file(run / LAST / name) for run in (tmp_path / "run", uninterrupted))
+        assert ours.keys() == theirs.keys()
+        for key in theirs:
+            assert torch.equal(ours[key], theirs[key]), f"{key} in {name} differs"
+    assert logged_steps(tmp_path / "run") == list(range(1, TOKENIZER.steps + 1))
+
+
+def test_a_log_line_cut_short_is_written_again(pictures, tmp_path):
+    run = tmp_path / "run"
+    command = train_command("tokenizer", pictures, run)
+    kill_at(7, command, run)
+    with (run / "log.jsonl").open("a") as log:
+        log.write('{"step": 9, "lo')
+    main(command)
+    assert logged_steps(run) == list(range(1, TOKENIZER.steps + 1))

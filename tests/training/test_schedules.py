@@ -1,0 +1,59 @@
+"""The official schedules, row by row."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from golden import FOLDER
+from tiny import refused
+
+from nextscale.training.schedules import SCHEDULES, learning_rate, weight_decay
+
+TABLE = json.loads((FOLDER / "training.json").read_text())["schedules"]
+
+
+def rate(step: int, schedule: str) -> float:
+    return learning_rate(
+        step,
+        TABLE["total_steps"],
+        peak=TABLE["peak_lr"],
+        warmup=TABLE["warmup_steps"],
+        warmup_start=TABLE["warmup_start"],
+        final_ratio=TABLE["final_ratio"],
+        schedule=schedule,
+    )
+
+
+@pytest.mark.parametrize("schedule", TABLE["rows"])
+def test_golden_rows(schedule):
+    for step, lr, decay in TABLE["rows"][schedule]:
+        ours = weight_decay(step, TABLE["total_steps"], start=TABLE["weight_decay"], end=TABLE["weight_decay_end"])
+        assert rate(step, schedule) == pytest.approx(lr, rel=1e-9)
+        assert ours == pytest.approx(decay, rel=1e-9)
+
+
+def test_all_schedules_are_in_the_table():
+    assert {*SCHEDULES, "lin0.6"} == set(TABLE["rows"])
+
+
+@pytest.mark.parametrize("schedule", [*SCHEDULES, "lin0.3"])
+def test_rises_then_falls_to_the_final_ratio(schedule):
+    rates = [rate(step, schedule) for step in range(TABLE["total_steps"])]
+    peak = rates.index(max(rates))
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert rates[-1] == pytest.approx(TABLE["final_ratio"])
+
+
+@pytest.mark.parametrize("total", [1, 2])
+def test_a_run_of_one_or_two_steps_has_rates(total):
+    for step in range(total):
+        value = learning_rate(step, total, peak=1, warmup=0.02, warmup_start=0.005, final_ratio=0.1, schedule="lin0")
+        assert 0 < value <= 1
+
+
+@pytest.mark.parametrize("schedule", ["linear", "lin1", "lin-0.5", "", "cosine", "linnan"])
+def test_unknown_schedule(schedule):
+    with refused("schedule", schedule):
+        rate(50, schedule)

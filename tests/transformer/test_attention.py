@@ -1,0 +1,57 @@
+"""Attention written out."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nextscale.transformer.attention import SelfAttention
+from nextscale.transformer.cache import KVCache
+
+
+@pytest.fixture(params=[True, False], ids=["cosine", "plain"])
+def attention(request) -> SelfAttention:
+    torch.manual_seed(0)
+    attention = SelfAttention(32, heads=4, l2_norm=request.param).requires_grad_(False)
+    for p in attention.parameters():
+        p += 0.3 * torch.randn_like(p)
+    return attention
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    return torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(1))
+
+
+def written_out(attention: SelfAttention, x: torch.Tensor) -> torch.Tensor:
+    q, k, v = (x @ w.T for w in attention.qkv.weight.chunk(3))
+    q, k, v = (t.unflatten(2, (4, 8)).transpose(1, 2) for t in (q + attention.q_bias, k, v + attention.v_bias))
+    if attention.log_scale is None:
+        scores = q @ k.mT / (4 * math.sqrt(8))
+    else:
+        scores = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT * attention.log_scale.exp()
+    return attention.proj((scores.softmax(dim=-1) @ v).transpose(1, 2).flatten(2))
+
+
+def test_formula(attention, x):
+    torch.testing.assert_close(attention(x), written_out(attention, x), atol=1e-5, rtol=0)
+
+
+def test_the_past_counts(attention, x):
+    cache = KVCache(1, 2, 4, 7, 8, torch.device("cpu"), torch.float32)
+    parts = []
+    for part in x.split((3, 4), dim=1):
+        parts.append(attention(part, past=cache.layer(0)))
+        cache.advance(part.shape[1])
+    torch.testing.assert_close(parts[0], attention(x[:, :3]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(parts[1], attention(x)[:, 3:], atol=1e-5, rtol=0)
+
+
+def test_a_mask_hides(attention, x):
+    mask = torch.ones(7, 7, dtype=torch.bool)
+    mask[:, 5:] = False
+    changed = torch.cat((x[:, :5], x[:, 5:] + 1), dim=1)
+    assert torch.equal(attention(changed, mask)[:, :5], attention(x, mask)[:, :5])
