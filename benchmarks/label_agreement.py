@@ -20,40 +20,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from nextscale import InputError, Pipeline
+from nextscale.data.folder import scan_folder
+from nextscale.pictures import check_writable_picture, grid, read_picture, save_picture, to_tensor
+
 WIDTHS = (32, 64, 128, 256)
 BATCH = 64
 LANCZOS = Image.Resampling.LANCZOS
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-
-
-class UserError(Exception):
-    """A mistake of the caller, told in one sentence."""
-
-
-def list_pictures(folder: Path) -> tuple[list[str], list[Path], Tensor]:
-    """The class names and the pictures of a folder-per-class directory, with every picture's class number."""
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}")
-    files = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise UserError(f"{folder} holds no pictures in class folders")
-    names = sorted({path.parent.name for path in files})
-    return names, files, torch.tensor([names.index(path.parent.name) for path in files])
-
-
-def open_picture(path: Path) -> Image.Image:
-    """Decode a picture, upright and in RGB."""
-    try:
-        return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read as a picture") from error
 
 
 def centre(picture: Image.Image, size: int) -> Image.Image:
@@ -75,10 +54,9 @@ def random_resized_crop(picture: Image.Image, size: int, rng: random.Random) -> 
     return ImageOps.mirror(crop) if rng.random() < 0.5 else crop
 
 
-def to_tensor(pictures: Sequence[Image.Image]) -> Tensor:
+def to_batch(pictures: Sequence[Image.Image]) -> Tensor:
     """Equal-sized RGB pictures as one (N, 3, H, W) float tensor in [-1, 1]."""
-    stacked = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
-    return stacked.permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    return torch.stack([to_tensor(picture) for picture in pictures])
 
 
 def jitter(x: Tensor) -> Tensor:
@@ -132,7 +110,7 @@ def predict(network: nn.Module, pictures: Sequence[Image.Image]) -> Tensor:
     network.eval()
     answers = []
     for start in range(0, len(pictures), 100):
-        x = to_tensor(pictures[start : start + 100]).contiguous(memory_format=torch.channels_last)
+        x = to_batch(pictures[start : start + 100]).contiguous(memory_format=torch.channels_last)
         answers.append((network(x).softmax(1) + network(x.flip(3)).softmax(1)).argmax(1))
     return torch.cat(answers)
 
@@ -152,7 +130,7 @@ def train(pictures: Sequence[Image.Image], labels: Tensor, classes: int, size: i
         while len(order) < BATCH:
             order = torch.cat([order, torch.randperm(len(pictures))])
         chosen, order = order[:BATCH], order[BATCH:]
-        x = jitter(to_tensor([random_resized_crop(pictures[i], size, rng) for i in chosen.tolist()]))
+        x = jitter(to_batch([random_resized_crop(pictures[i], size, rng) for i in chosen.tolist()]))
         # Mixup: every picture is blended with another one of the batch, and so are the two losses.
         share, other = rng.betavariate(0.3, 0.3), torch.randperm(BATCH)
         x = torch.lerp(x[other], x, share).contiguous(memory_format=torch.channels_last)
@@ -186,49 +164,44 @@ def check_names(expected: Sequence[str], found: Sequence[str], origin: str) -> N
     missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     if missing or unknown:
         lists = [f"{word} {', '.join(some[:5])}" for word, some in (("without", missing), ("with", unknown)) if some]
-        raise UserError(f"the classes of {origin} are not the {len(expected)} expected ones: {' and '.join(lists)}")
+        raise InputError(f"the classes of {origin} are not the {len(expected)} expected ones: {' and '.join(lists)}")
 
 
 def run_classifier(args: argparse.Namespace) -> None:
     """Train a classifier on `train`, measure it on `val` and write it to a file."""
-    names, files, labels = list_pictures(args.data / "train")
-    held_names, held_files, held_labels = list_pictures(args.data / "val")
-    check_names(names, held_names, f"{args.data / 'val'}")
+    folder = scan_folder(args.data / "train")
+    held = scan_folder(args.data / "val", folder.class_names)
     # Training pictures are kept at twice the size that is looked at, so that small crops of them stay sharp.
     box = (2 * round(1.125 * args.size),) * 2
-    pictures = [ImageOps.cover(open_picture(file), box, LANCZOS) for file in files]
-    held = [centre(open_picture(file), args.size) for file in held_files]
-    print(f"{len(files)} pictures to train on, {len(held)} held out, {len(names)} classes", flush=True)
-    network = train(pictures, labels, len(names), args.size, args.steps, args.seed)
-    accuracy, confusion = report(held_labels, predict(network, held), names)
+    pictures = [ImageOps.cover(read_picture(path), box, LANCZOS) for path in folder.paths]
+    held_pictures = [centre(read_picture(path), args.size) for path in held.paths]
+    names = folder.class_names
+    print(f"{len(pictures)} pictures to train on, {len(held)} held out, {len(names)} classes", flush=True)
+    network = train(pictures, torch.tensor(folder.labels), len(names), args.size, args.steps, args.seed)
+    accuracy, confusion = report(torch.tensor(held.labels), predict(network, held_pictures), names)
     print(f"accuracy on real held-out pictures: {accuracy:.1%}")
-    stored = {"state": network.state_dict(), "classes": names, "val_accuracy": accuracy, "size": args.size}
+    stored = {"state": network.state_dict(), "classes": list(names), "val_accuracy": accuracy, "size": args.size}
     torch.save(stored | {"confusion": confusion}, args.out)
 
 
 def load_classifier(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The network of a file that `classifier` wrote, and all that the file holds."""
     if not path.is_file():
-        raise UserError(f"there is no file {path}")
+        raise InputError(f"there is no file {path}")
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         network = Classifier(len(stored["classes"]))
         network.load_state_dict(stored["state"])
     except Exception as error:  # torch.load raises errors of many kinds for a file of another kind
-        raise UserError(f"{path} is not a classifier that this script wrote") from error
+        raise InputError(f"{path} is not a classifier that this script wrote") from error
     return network.to(memory_format=torch.channels_last), stored
 
 
 def generate(args: argparse.Namespace, names: Sequence[str]) -> list[Image.Image]:
     """Pictures drawn by a model, `per_class` of them for each class name in turn."""
-    try:
-        from nextscale import Pipeline
-
-        pipe = Pipeline.from_pretrained(args.model)
-    except (ImportError, OSError, ValueError) as error:
-        raise UserError(f"the model {args.model} cannot be loaded: {error}") from error
+    pipe = Pipeline.from_pretrained(args.model)
     check_names(names, pipe.class_names, f"the model {args.model}")
-    wanted = [pipe.class_names.index(name) for name in names for _ in range(args.per_class)]
+    wanted = [name for name in names for _ in range(args.per_class)]
     pictures: list[Image.Image] = []
     for start in range(0, len(wanted), 50):
         labels = wanted[start : start + 50]
@@ -240,34 +213,27 @@ def generate(args: argparse.Namespace, names: Sequence[str]) -> list[Image.Image
 
 def draw_grid(pictures: Sequence[Image.Image], truth: Tensor, answers: Tensor, path: Path) -> None:
     """Write the first ten pictures of every class, a row per class; a red frame marks those given another label."""
-    side, gap = pictures[0].width, 2
-    cell = side + 2 * gap
-    grid = Image.new("RGB", (10 * cell, len(truth.unique()) * cell), "white")
-    for row, label in enumerate(truth.unique()):
-        for column, i in enumerate((truth == label).nonzero().flatten().tolist()[:10]):
-            frame = "white" if answers[i] == label else "red"
-            framed = ImageOps.expand(ImageOps.fit(pictures[i], (side, side)), gap, frame)
-            grid.paste(framed, (column * cell, row * cell))
-    grid.save(path)
+    shown = [i for label in truth.unique() for i in (truth == label).nonzero().flatten().tolist()[:10]]
+    framed = [ImageOps.expand(pictures[i], 2, "white" if answers[i] == truth[i] else "red") for i in shown]
+    save_picture(grid(framed, columns=10, gap=0), path)
 
 
 def run_score(args: argparse.Namespace) -> None:
     """Classify the pictures of a model or a folder and compare the answers with the labels they belong to."""
     if (args.model is None) == (args.folder is None):
-        raise UserError("give either --model or --folder")
-    if args.out and args.out.suffix.lower() not in SUFFIXES:
-        raise UserError(f"--out must name a picture file, such as grid.png, not {args.out}")
+        raise InputError("give either --model or --folder")
+    if args.out:
+        check_writable_picture(args.out)
     network, stored = load_classifier(args.classifier)
     names, size = stored["classes"], stored["size"]
     if args.folder:
-        found, files, truth = list_pictures(args.folder)
-        check_names(names, found, f"{args.folder}")
-        pictures = seen = [centre(open_picture(file), size) for file in files]
+        folder = scan_folder(args.folder, tuple(names))
+        truth = torch.tensor(folder.labels)
+        pictures = [centre(read_picture(path), size) for path in folder.paths]
     else:
         truth = torch.arange(len(names)).repeat_interleave(args.per_class)
-        pictures = [picture.convert("RGB") for picture in generate(args, names)]
-        seen = [ImageOps.fit(picture, (size, size), LANCZOS) for picture in pictures]
-    answers = predict(network, seen)
+        pictures = [ImageOps.fit(picture, (size, size), LANCZOS) for picture in generate(args, names)]
+    answers = predict(network, pictures)
     agreement, _ = report(truth, answers, names)
     print(f"label agreement of {len(pictures)} pictures: {agreement:.1%}")
     print(f"the classifier's accuracy on real held-out pictures: {stored['val_accuracy']:.1%}")
@@ -307,10 +273,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     args = parser.parse_args(argv)
     try:
-        if args.out and not args.out.absolute().parent.is_dir():
-            raise UserError(f"there is no folder {args.out.absolute().parent} to write to")
         {"classifier": run_classifier, "score": run_score}[args.command](args)
-    except UserError as error:
+    except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

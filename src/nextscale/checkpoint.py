@@ -29,6 +29,9 @@ def save_checkpoint(
     """Write the checkpoint of a step and delete all but the newest two.
 
     The folder gets its name when it is complete, so a process killed on the way leaves the earlier ones untouched.
+
+    Raises:
+        InputError: the disk is full or not writable.
     """
     folder = run / CHECKPOINTS / f"step-{step:08d}"
     temporary = folder.with_name(f".{folder.name}.tmp")
@@ -37,11 +40,14 @@ def save_checkpoint(
     write_json(temporary / CONFIG, dataclasses.asdict(config))
     write_tensors(temporary / STATE, state)
     write_tensors(temporary / WEIGHTS, weights)
-    for file in temporary.iterdir():
-        _flush(file)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
-    _flush(folder.parent)
+    try:
+        for file in temporary.iterdir():
+            _flush(file)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+        _flush(folder.parent)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror}") from error
     for old in sorted((run / CHECKPOINTS).glob("step-*"))[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return folder

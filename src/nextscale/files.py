@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,27 +36,21 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-class atomic_file:
-    """``with atomic_file(path) as temporary:`` write ``temporary``; it takes the place of ``path`` on success."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """``with atomic_file(path) as temporary:`` write ``temporary``; it takes the place of ``path`` on success.
 
-    def __init__(self, path: Path):
-        self.path = path
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> Path:
-        make_folder(self.path.parent)
-        return self.temporary
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        try:
-            if kind is None:
-                os.replace(self.temporary, self.path)
-        except OSError as failure:
-            raise InputError(f"cannot write {self.path}: {failure.strerror}") from failure
-        finally:
-            self.temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise InputError(f"cannot write {self.path}: {error.strerror or error}") from error
+    Raises:
+        InputError: the disk is full, or the folder cannot be made or written to.
+    """
+    temporary = make_folder(path.parent) / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> Path:

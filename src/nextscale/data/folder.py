@@ -36,7 +36,8 @@ def find_split(root: Path, split: Literal["train", "val"]) -> Path | None:
 def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> ImageFolder:
     """All picture files below a folder, in a fixed order. Nothing is opened.
 
-    Classes are the sub-folders in alphabetical order; a folder that holds pictures itself is one class.
+    Classes are the sub-folders in alphabetical order, with all pictures below them; pictures beside class folders do
+    not count. A folder that holds pictures and no folders is one class.
 
     Args:
         class_names: classes that are known already (of the training split): others are an error.
