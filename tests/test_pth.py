@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import refused
 
-from nextscale.pth import is_trainer_checkpoint, read_pth, read_state, trainer_schedule
+from nextscale.pth import as_state, is_trainer_checkpoint, read_pth, trainer_schedule
 
 STATE = {"weight": torch.arange(6.0).view(2, 3), "bias": torch.zeros(3)}
 
@@ -35,7 +35,8 @@ class RunsCode:
 @pytest.mark.parametrize("zipped", [True, False])
 def test_what_torch_saved(tmp_path, zipped):
     torch.save(STATE, tmp_path / "model.pth", _use_new_zipfile_serialization=zipped)
-    state = read_state(tmp_path / "model.pth")
+    path = tmp_path / "model.pth"
+    state = as_state(read_pth(path), path)
     assert state.keys() == STATE.keys()
     assert all(torch.equal(state[name], STATE[name]) for name in STATE)
 
@@ -111,7 +112,17 @@ def test_a_state_of_more_than_tensors(file):
     torch.save(STATE | {"epoch": 3}, file)
     assert read_pth(file)["epoch"] == 3
     with refused(file, "'epoch'", "int"):
-        read_state(file)
+        as_state(read_pth(file), file)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_prefixes_of_wrappers_come_off(file, prefix):
+    state = as_state({prefix + name: tensor for name, tensor in STATE.items()}, file)
+    assert state.keys() == STATE.keys()
+
+
+def test_half_precision_becomes_float32(file):
+    assert as_state({"weight": torch.ones(2).half()}, file)["weight"].dtype == torch.float32
 
 
 def test_checkpoints_of_the_trainer():

@@ -15,7 +15,7 @@ from tiny import SCHEDULES, make_tokenizer, make_var, randomise, refused, same
 import nextscale as ns
 from nextscale import sources
 from nextscale.presets import HUB_MODELS
-from nextscale.sources import load_source
+from nextscale.sources import load_source, load_tokenizer
 
 SQUARE = SCHEDULES["square"]
 NAMES = tuple("abcde")
@@ -35,7 +35,9 @@ def folder(pipeline, tmp_path) -> Path:
 @pytest.fixture
 def run(pipeline, folder, tmp_path) -> Path:
     """What ``nextscale train var`` leaves: the transformer under its checkpoints."""
-    shutil.move(folder / "transformer", folder / "checkpoints" / "step-00000010")
+    checkpoint = folder / "checkpoints" / "step-00000010"
+    shutil.move(folder / "transformer", checkpoint)
+    (checkpoint / "state.safetensors").touch()
     return folder
 
 
@@ -183,10 +185,9 @@ def test_a_wrong_number_of_class_names(folder):
         ns.Pipeline.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_a_pair_is_two(pair, count):
-    with refused("a pair", f"got {count}"):
-        load_source([pair[0]] * count)  # type: ignore[arg-type]
+def test_a_pair_is_two(pair):
+    with refused("a pair", "got 3"):
+        load_source([pair[0]] * 3)  # type: ignore[arg-type]
 
 
 def test_a_pair_of_another_schedule(pair):
@@ -197,7 +198,7 @@ def test_a_pair_of_another_schedule(pair):
 
 
 def test_a_swapped_pair(pair):
-    with refused("no tensor"):
+    with refused("the tokenizer's first"):
         load_source((pair[1], pair[0]), SQUARE)
 
 
@@ -226,3 +227,21 @@ def test_missing_files(tmp_path):
         load_source(tmp_path / "a.pth")
     with refused(tmp_path / "a.pth", "No such file"):
         load_source((tmp_path / "a.pth", tmp_path / "b.pth"))
+
+
+def test_the_tokenizer_of_every_source(pipeline, folder, pair, trainer):
+    expected = pipeline.tokenizer.state_dict()
+    for source in (folder, folder / "tokenizer", pair, trainer, f"{pair[0]}, {pair[1]}", pair[0]):
+        state = load_tokenizer(source, None if isinstance(source, Path) and source.is_dir() else SQUARE).state_dict()
+        assert all(torch.equal(state[name], expected[name]) for name in expected)
+
+
+def test_a_schedule_for_a_folder(folder):
+    with refused("its own schedule", ".pth"):
+        load_source(folder, SQUARE)
+
+
+def test_a_model_is_not_saved_into_a_run(run, pipeline):
+    with refused("training run", run):
+        pipeline.save_pretrained(run)
+    check_same(run, pipeline)

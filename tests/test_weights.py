@@ -57,6 +57,7 @@ def test_the_newest_checkpoint_of_a_run(model, tmp_path):
         run = tmp_path / "checkpoints" / f"step-{step:08d}"
         model.save_pretrained(run)
         state = load_file(run / "model.safetensors")
+        (run / "state.safetensors").touch()
         save_file(state | {"head.bias": torch.full_like(state["head.bias"], value)}, run / "model.safetensors")
     (tmp_path / "checkpoints" / ".step-00001001.tmp").mkdir()
     assert ns.VAR.from_pretrained(tmp_path).head.bias.unique().item() == 2
@@ -150,3 +151,24 @@ def test_a_folder_that_cannot_be_written(model, tmp_path):
 def test_a_generic_module(tmp_path):
     save_module(tmp_path, SQUARE, torch.nn.Linear(2, 3))
     assert load_module(tmp_path, ns.ScaleSchedule, lambda _: torch.nn.Linear(2, 3)).weight.shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (ns.TokenizerConfig, {"quant_resi": "0.5"}),
+        (ns.TokenizerConfig, {"multipliers": [1.0, 2.0]}),
+        (ns.TokenizerConfig, {"multipliers": 4}),
+        (ns.TokenizerConfig, {"num_phi": 1.5}),
+        (ns.TokenizerConfig, {"num_phi": -1}),
+        (ns.TokenizerConfig, {"znorm": "false"}),
+        (ns.VARConfig, {"mlp_ratio": "4"}),
+        (ns.VARConfig, {"mlp_ratio": -1.0}),
+        (ns.VARConfig, {"mlp_ratio": float("nan")}),
+        (ns.VARConfig, {"depth": True}),
+        (ns.VARConfig, {"width": 100, "heads": 3}),
+    ],
+)
+def test_fields_of_another_kind(kind, fields):
+    with refused(next(iter(fields))):
+        kind(**fields)

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from nextscale.errors import InputError
 from nextscale.files import make_folder, read_tensors, write_json, write_tensors
-from nextscale.weights import CHECKPOINTS, CONFIG, WEIGHTS, newest_checkpoint
+from nextscale.weights import CHECKPOINTS, CONFIG, STATE, WEIGHTS, newest_checkpoint
 
-STATE = "state.safetensors"
 KEPT = 2
 
 
@@ -62,8 +61,6 @@ def load_checkpoint(run: Path) -> tuple[int, dict[str, Tensor], dict[str, Tensor
     folder = newest_checkpoint(run)
     if folder is None:
         return None
-    if not (folder / STATE).is_file():
-        raise InputError(f"{folder} has no {STATE}: training cannot resume from it")
     return int(folder.name.removeprefix("step-")), read_tensors(folder / WEIGHTS), read_tensors(folder / STATE)
 
 

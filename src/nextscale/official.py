@@ -86,7 +86,9 @@ def from_official(
     quant_resi: float = 0.5,
     znorm: bool = False,
 ) -> tuple[ImageTokenizer, VAR]:
-    """Our models with the weights of an official tokenizer and transformer. The tensors are shared, not copied.
+    """Our models with the weights of an official tokenizer and transformer, in float32.
+
+    Tensors that are float32 already are shared, not copied.
 
     Args:
         tokenizer_state: content of ``vae_ch160v4096z32.pth``.
@@ -98,6 +100,8 @@ def from_official(
     Raises:
         InputError: states that are not of official models, not of this schedule, or not of each other.
     """
+    if "pos_1LC" in tokenizer_state:
+        raise InputError("the first state is a transformer's: expected the tokenizer's first, then the transformer's")
     schedule = schedule or schedule_of(var_state)
     tokenizer = tokenizer_from_official(tokenizer_state, schedule, quant_resi=quant_resi, znorm=znorm)
     return tokenizer, var_from_official(var_state, schedule)
@@ -140,14 +144,14 @@ def tokenizer_from_official(
     """Our tokenizer with an official one's weights."""
     source = "the official tokenizer state"
     shape = _shapes(state, source)
-    code_count, code_dim = shape("quantize.embedding.weight")
+    code_count, code_dim = shape("quantize.embedding.weight", 2)
     levels = _count(state, "encoder.down.{n}.block.0.conv1.weight")
-    channels = shape("encoder.conv_in.weight")[0]
+    channels = shape("encoder.conv_in.weight", 4)[0]
     num_phi, phi = _phi_layout(state, schedule)
     config = TokenizerConfig(
         schedule=schedule,
         channels=channels,
-        multipliers=tuple(shape(f"encoder.down.{i}.block.0.conv1.weight")[0] // channels for i in range(levels)),
+        multipliers=tuple(shape(f"encoder.down.{i}.block.0.conv1.weight", 4)[0] // channels for i in range(levels)),
         num_blocks=_count(state, "encoder.down.0.block.{n}.conv1.weight"),
         code_dim=code_dim,
         codebook_size=code_count,
@@ -165,10 +169,10 @@ def var_from_official(state: State, schedule: ScaleSchedule) -> VAR:
     """Our transformer with an official one's weights."""
     source = "the official transformer state"
     shape = _shapes(state, source)
-    num_tokens, width = shape("pos_1LC")[1:]
-    if num_tokens != schedule.num_tokens or shape("lvl_embed.weight")[0] != schedule.num_scales:
+    num_tokens, width = shape("pos_1LC", 3)[1:]
+    if num_tokens != schedule.num_tokens or shape("lvl_embed.weight", 2)[0] != schedule.num_scales:
         raise InputError(
-            f"{source} is for {num_tokens} tokens in {shape('lvl_embed.weight')[0]} scales, "
+            f"{source} is for {num_tokens} tokens in {shape('lvl_embed.weight', 2)[0]} scales, "
             f"but the schedule ({schedule}) has {schedule.num_tokens} in {schedule.num_scales}"
         )
     shared = "shared_ada_lin.1.weight" in state
@@ -177,11 +181,11 @@ def var_from_official(state: State, schedule: ScaleSchedule) -> VAR:
         schedule=schedule,
         depth=_count(state, "blocks.{n}.attn.mat_qkv.weight"),
         width=width,
-        heads=shape("blocks.0.attn.scale_mul_1H11")[1] if l2_norm else width // 64,
-        mlp_ratio=shape("blocks.0.ffn.fc1.weight")[0] / width,
-        num_classes=shape("class_emb.weight")[0] - 1,
-        codebook_size=shape("head.weight")[0],
-        code_dim=shape("word_embed.weight")[1],
+        heads=shape("blocks.0.attn.scale_mul_1H11", 4)[1] if l2_norm else width // 64,
+        mlp_ratio=shape("blocks.0.ffn.fc1.weight", 2)[0] / width,
+        num_classes=shape("class_emb.weight", 2)[0] - 1,
+        codebook_size=shape("head.weight", 2)[0],
+        code_dim=shape("word_embed.weight", 2)[1],
         shared_adaln=shared,
         l2_norm=l2_norm,
     )
@@ -194,7 +198,7 @@ def var_from_official(state: State, schedule: ScaleSchedule) -> VAR:
 
 def schedule_of(var_state: State) -> ScaleSchedule:
     """The official schedule with as many tokens as the transformer has positions."""
-    num_tokens = _shapes(var_state, "the official transformer state")("pos_1LC")[1]
+    num_tokens = _shapes(var_state, "the official transformer state")("pos_1LC", 3)[1]
     for name in NAMED_SIDES:
         if ScaleSchedule.named(name).num_tokens == num_tokens:
             return ScaleSchedule.named(name)
@@ -218,9 +222,11 @@ def _phi_layout(state: State, schedule: ScaleSchedule) -> tuple[int, Names]:
 
 
 def _shapes(state: State, source: str):
-    def shape(name: str) -> tuple[int, ...]:
+    def shape(name: str, ndim: int) -> tuple[int, ...]:
         if name not in state:
             raise InputError(f"{source} has no tensor {name}")
+        if state[name].ndim != ndim:
+            raise InputError(f"{source}: {name} has shape {tuple(state[name].shape)}, expected {ndim} dimensions")
         return tuple(state[name].shape)
 
     return shape
@@ -239,7 +245,7 @@ def _swap(names: Names) -> Names:
 
 
 def _rename(state: State, names: Names, ignored: Sequence[str], source: str) -> dict[str, Tensor]:
-    """The state under new names; a name that no pattern knows is an error."""
+    """The state in float32 under new names; a name that no pattern knows is an error."""
     rules = [(_regex(old), _template(new)) for old, new in names]
     dropped = [_regex(pattern) for pattern in ignored]
     renamed = {}
@@ -249,7 +255,7 @@ def _rename(state: State, names: Names, ignored: Sequence[str], source: str) -> 
         match = next(((m, new) for regex, new in rules if (m := regex.fullmatch(name))), None)
         if match is None:
             raise InputError(f"{source} has an unknown tensor {name}")
-        renamed[match[0].expand(match[1])] = tensor
+        renamed[match[0].expand(match[1])] = tensor.float()
     return renamed
 
 

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from nextscale.errors import InputError
 from nextscale.files import atomic_file, check_folder
 
 CAPTION_HEIGHT = 16
+LARGEST_ASPECT = 100
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"}
 WHITE = (255, 255, 255)
 
 
@@ -36,6 +38,8 @@ def read_picture(path: str | Path) -> Image.Image:
                     white = Image.new("RGBA", picture.size, (*WHITE, 255))
                     picture = Image.alpha_composite(white, picture)
                 return picture.convert("RGB")
+    except UnidentifiedImageError as error:
+        raise InputError(f"cannot read {path}: not a picture, or of an unknown format") from error
     except Exception as error:  # Pillow's plugins raise whatever they like on broken files
         raise InputError(f"cannot read {path} as a picture ({error or type(error).__name__})") from error
 
@@ -62,10 +66,9 @@ def check_writable_picture(path: Path) -> None:
 
 def picture_format(path: Path) -> str:
     """Pillow's name for the format of a file's ending."""
-    kind = Image.registered_extensions().get(path.suffix.lower(), "")
-    if kind not in Image.SAVE:
-        raise InputError(f"cannot tell the picture format of {path}: expected an ending such as .png or .jpg")
-    return kind
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"cannot tell the picture format of {path}: expected an ending of {', '.join(FORMATS)}")
+    return FORMATS[path.suffix.lower()]
 
 
 def to_tensor(picture: Image.Image) -> Tensor:
@@ -91,9 +94,18 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
 
 def cover(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The smallest picture of the same shape that covers (H, W), by Lanczos."""
+    """The smallest picture of the same shape that covers (H, W), by Lanczos.
+
+    Raises:
+        InputError: a picture so narrow that this would take more than `LARGEST_ASPECT` times the area of (H, W).
+    """
     w, h = picture.size
     scale = max(size[0] / h, size[1] / w)
+    if scale * scale * w * h > LARGEST_ASPECT * size[0] * size[1]:
+        raise InputError(
+            f"a picture of {w} x {h} pixels is too narrow: to cover {size[1]} x {size[0]}, "
+            f"its longer side may be at most {LARGEST_ASPECT} times the shorter"
+        )
     return picture.resize((max(size[1], round(w * scale)), max(size[0], round(h * scale))), Image.Resampling.LANCZOS)
 
 

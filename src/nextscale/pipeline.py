@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nextscale.device import pick_device, precision
 from nextscale.errors import InputError
-from nextscale.files import make_folder, write_json
+from nextscale.files import write_json
 from nextscale.pictures import to_pictures
 from nextscale.sampling.editing import TokenEdit
 from nextscale.sampling.sampler import ScaleStep, check_match, sample_scales
@@ -21,7 +21,7 @@ from nextscale.scales import ScaleSchedule
 from nextscale.sources import INDEX, TOKENIZER, TRANSFORMER, Source, load_source
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.transformer import VAR
-from nextscale.weights import save_module
+from nextscale.weights import check_no_run, save_module
 
 PipelineLabels = Sequence[int | str] | Tensor | str | None
 
@@ -90,7 +90,7 @@ class Pipeline:
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write a folder that `from_pretrained` reads; ``dtype`` stores the weights in less precision."""
-        folder = make_folder(Path(folder))
+        folder = check_no_run(Path(folder))
         save_module(folder / TOKENIZER, self.tokenizer.config, self.tokenizer, dtype)
         save_module(folder / TRANSFORMER, self.model.config, self.model, dtype)
         write_json(folder / INDEX, {"class_names": self.class_names})
@@ -107,22 +107,25 @@ class Pipeline:
         more_smooth: bool = False,
         edit: TokenEdit | None = None,
     ) -> Iterator[ScaleStep]:
-        """Draw scale by scale; arguments as in `__call__`. A step's `image` is the picture so far."""
-        with precision(self.dtype, self.device):
-            steps = sample_scales(
-                self.tokenizer,
-                self.model,
-                self.class_ids(labels),
-                num_images=num_images,
-                cfg=cfg,
-                top_k=top_k,
-                top_p=top_p,
-                seed=seed,
-                more_smooth=more_smooth,
-                edit=edit,
-            )
+        """Draw scale by scale; arguments as in `__call__`. `pictures` shows a step in the pipeline's precision."""
+        steps = sample_scales(
+            self.tokenizer,
+            self.model,
+            self.class_ids(labels),
+            num_images=num_images,
+            cfg=cfg,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            more_smooth=more_smooth,
+            edit=edit,
+        )
+        return self._in_precision(steps)
+
+    def _in_precision(self, steps: Iterator[ScaleStep]) -> Iterator[ScaleStep]:
+        """Draw each step in the pipeline's precision, but leave the caller's code between them alone."""
         for _ in self.tokenizer.schedule.sizes:
-            with precision(self.dtype, self.device):  # not around the yield: the caller's code is its own business
+            with precision(self.dtype, self.device):
                 step = next(steps)
             yield step
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,9 @@ from torch import Tensor
 
 from nextscale.errors import InputError
 from nextscale.scales import ScaleSchedule
+
+WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
+"""What DistributedDataParallel and torch.compile put before the names of parameters."""
 
 
 def read_pth(path: str | Path) -> dict[str, Any]:
@@ -45,13 +49,18 @@ def read_pth(path: str | Path) -> dict[str, Any]:
     return dict(content)
 
 
-def read_state(path: str | Path) -> dict[str, Tensor]:
-    """A ``.pth`` file that holds nothing but named tensors."""
-    content = read_pth(path)
+def as_state(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """Named tensors, in float32, under the names that they had before wrappers put a prefix on them.
+
+    Raises:
+        InputError: anything but named tensors.
+    """
+    state = {}
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise InputError(f"{path} is not a state of named tensors: {name!r} is a {type(value).__name__}")
-    return content
+        state[WRAPPERS.sub("", name)] = value.float() if value.is_floating_point() else value
+    return state
 
 
 def is_trainer_checkpoint(content: Mapping[str, Any]) -> bool:
@@ -63,5 +72,6 @@ def is_trainer_checkpoint(content: Mapping[str, Any]) -> bool:
 
 def trainer_schedule(content: Mapping[str, Any]) -> ScaleSchedule | None:
     """The schedule that a trainer checkpoint was trained with, if it says."""
-    sides = (content["trainer"].get("config") or {}).get("patch_nums")
-    return ScaleSchedule.square(sides) if sides else None
+    config = content["trainer"].get("config")
+    sides = config.get("patch_nums") if isinstance(config, Mapping) else None
+    return ScaleSchedule.square(sides) if isinstance(sides, tuple | list) else None

@@ -33,7 +33,7 @@ class ScaleSchedule:
         try:
             sizes = tuple((int(h), int(w)) for h, w in self.sizes)
             whole = all(int(side) == side for size in self.sizes for side in size)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"a scale schedule is a sequence of (height, width) pairs, not {self.sizes!r}") from error
         object.__setattr__(self, "sizes", sizes)  # JSON and YAML hand over lists
         if not sizes or not whole or min(min(size) for size in sizes) < 1:
@@ -50,11 +50,11 @@ class ScaleSchedule:
         return cls(tuple((side, side) for side in sides))
 
     @classmethod
-    def named(cls, name: str) -> ScaleSchedule:
+    def named(cls, name: str | int) -> ScaleSchedule:
         """The official schedule for pictures of ``name`` pixels a side, with a tokenizer that downsamples 16 times."""
-        if name not in NAMED_SIDES:
+        if str(name) not in NAMED_SIDES:
             raise InputError(f"unknown schedule {name!r}: expected one of {', '.join(NAMED_SIDES)}")
-        return cls.square(NAMED_SIDES[name])
+        return cls.square(NAMED_SIDES[str(name)])
 
     @property
     def num_scales(self) -> int:

@@ -6,6 +6,8 @@ A training run is such a folder too: its newest checkpoint holds the two files.
 from __future__ import annotations
 
 import dataclasses
+import math
+import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +20,7 @@ from nextscale.files import make_folder, read_json, read_tensors, write_json, wr
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+STATE = "state.safetensors"
 CHECKPOINTS = "checkpoints"
 
 ConfigT = TypeVar("ConfigT")
@@ -41,12 +44,26 @@ def as_config(kind: type[ConfigT], value: ConfigT | Mapping[str, Any]) -> Config
         raise InputError(f"{kind.__name__} cannot be made from {dict(value)!r}: {error}") from error
 
 
-def check_counts(config: Any, *names: str) -> None:
-    """Raises InputError unless these fields of a config are integers of at least 1."""
-    for name in names:
-        value = getattr(config, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{name} must be an integer of at least 1, not {value!r}")
+def check_fields(config: Any) -> None:
+    """Raises InputError where a field is not of its kind: int >= 1, finite float > 0, bool, or several int >= 1."""
+    kinds = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value, kind = getattr(config, field.name), kinds[field.name]
+        whole = field.metadata.get("least", 1)
+        if kind is int and not _is_count(value, whole):
+            raise InputError(f"{field.name} must be an integer of at least {whole}, not {value!r}")
+        if kind is bool and not isinstance(value, bool):
+            raise InputError(f"{field.name} must be true or false, not {value!r}")
+        if kind is float and not (isinstance(value, int | float) and math.isfinite(value)):
+            raise InputError(f"{field.name} must be a finite number, not {value!r}")
+        if kind == tuple[int, ...] and not (
+            isinstance(value, tuple) and value and all(_is_count(item, 1) for item in value)
+        ):
+            raise InputError(f"{field.name} must be one or more integers of at least 1, not {value!r}")
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def fill(module: ModuleT, state: Mapping[str, Tensor], source: object) -> ModuleT:
@@ -73,8 +90,16 @@ def fill(module: ModuleT, state: Mapping[str, Tensor], source: object) -> Module
 
 def newest_checkpoint(run: Path) -> Path | None:
     """The newest whole checkpoint folder of a training run, if there is one."""
-    steps = sorted(folder for folder in (run / CHECKPOINTS).glob("step-*") if (folder / WEIGHTS).is_file())
-    return steps[-1] if steps else None
+    folders = [folder for folder in (run / CHECKPOINTS).glob("step-*") if folder.name[5:].isdecimal()]
+    whole = [folder for folder in folders if all((folder / name).is_file() for name in (CONFIG, WEIGHTS, STATE))]
+    return max(whole, key=lambda folder: int(folder.name[5:]), default=None)
+
+
+def check_no_run(folder: Path) -> Path:
+    """The folder, made if need be; raises InputError if it is a training run's, whose newest weights must stay."""
+    if newest_checkpoint(folder):
+        raise InputError(f"{folder} holds a training run: choose another folder")
+    return make_folder(folder)
 
 
 def is_module_folder(folder: Path) -> bool:
@@ -87,11 +112,9 @@ def load_module(folder: str | Path, config_kind: type[ConfigT], build: Callable[
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"no folder {folder}")
+    folder = newest_checkpoint(folder) or folder
     if not (folder / CONFIG).is_file():
-        checkpoint = newest_checkpoint(folder)
-        if checkpoint is None:
-            raise InputError(f"{folder} has neither a {CONFIG} nor a checkpoint")
-        folder = checkpoint
+        raise InputError(f"{folder} has neither a {CONFIG} nor a checkpoint")
     config = as_config(config_kind, read_json(folder / CONFIG))
     with torch.device("meta"):
         module = build(config)
@@ -100,7 +123,11 @@ def load_module(folder: str | Path, config_kind: type[ConfigT], build: Callable[
 
 
 def save_module(folder: str | Path, config: Any, module: nn.Module, dtype: torch.dtype | None = None) -> None:
-    """Write ``config.json`` and ``model.safetensors``; ``dtype`` stores the weights in less precision."""
-    folder = make_folder(Path(folder))
+    """Write ``config.json`` and ``model.safetensors``; ``dtype`` stores the weights in less precision.
+
+    Raises:
+        InputError: the folder is not writable, or is a training run's.
+    """
+    folder = check_no_run(Path(folder))
     write_tensors(folder / WEIGHTS, {name: t.to(dtype or t.dtype) for name, t in module.state_dict().items()})
     write_json(folder / CONFIG, dataclasses.asdict(config))

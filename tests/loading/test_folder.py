@@ -101,3 +101,30 @@ def test_missing_and_empty_folders(tmp_path):
     (tmp_path / "file").touch()
     with refused(tmp_path / "file"):
         open_splits(tmp_path / "file", SIZE, 0)
+
+
+def test_a_class_called_train(tmp_path):
+    for name in ("boat", "car", "train"):
+        make_pictures(tmp_path / name, 2)
+    data, val_data = open_splits(tmp_path, SIZE, 0)
+    assert data.folder.class_names == ("boat", "car", "train") and val_data is None
+
+
+def test_splits_in_capitals(tmp_path):
+    for split in ("Train", "Val"):
+        make_pictures(tmp_path / split / "boot", 2)
+    data, val_data = open_splits(tmp_path, SIZE, 0)
+    assert data.folder.class_names == ("boot",) and val_data is not None
+
+
+def test_a_class_without_pictures(tmp_path):
+    make_pictures(tmp_path / "boot", 2)
+    (tmp_path / "hat").mkdir()
+    with refused("'hat'", "no pictures"):
+        open_splits(tmp_path, SIZE, 0)
+
+
+def test_one_level_too_high(tmp_path):
+    make_pictures(tmp_path / "photos" / "train" / "boot", 2)
+    with refused("photos"):
+        open_splits(tmp_path, SIZE, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from tiny import CLASSES, CODES, SCHEDULES, make_tokenizer, make_var, random_tokens, refused, same
@@ -275,3 +277,28 @@ def test_models_that_do_not_fit_together(square: Models, field, ours, theirs):
         other = make_tokenizer(SCHEDULES["square"], **{field: theirs})
     with refused(field, ours, theirs):
         ns.sample(other, square[1], LABELS)
+
+
+def test_weights_that_are_not_numbers(square: Models):
+    tokenizer, model = square
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        broken.head.weight.fill_(torch.nan)
+    with refused("not finite"):
+        ns.sample(tokenizer, broken, LABELS)
+
+
+@pytest.mark.parametrize("arguments", [{"top_k": 2.0}, {"top_p": None}, {"cfg": 1e39}, {"cfg": "4"}])
+def test_settings_of_another_kind(square: Models, arguments):
+    with refused(*(name.replace("_", "-") for name in arguments), *arguments.values()):
+        ns.sample(*square, LABELS, **arguments)
+
+
+@pytest.mark.parametrize("labels", [["hat"], [None, 1], [[0], [1, 2]], 3, "dress", [0.5]])
+def test_labels_of_another_kind(square: Models, labels):
+    with refused("labels"):
+        ns.sample(*square, labels)
+
+
+def test_labels_from_numpy(square: Models):
+    assert same(ns.sample(*square, LABELS.numpy()).tokens, ns.sample(*square, LABELS).tokens)

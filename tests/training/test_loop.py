@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tiny import refused
-from tiny_runs import SIZE, TOKENIZER, TRANSFORMER, make_pictures, train_command
+from tiny_runs import SIZE, TOKENIZER, TRANSFORMER, make_pictures, make_splits, train_command
 
 import nextscale as ns
 from nextscale.cli.main import main
 from nextscale.data.dataset import PictureDataset, open_splits
+from nextscale.data.folder import scan_folder
 from nextscale.data.loader import training_batches
 from nextscale.training.ema import make_ema
 from nextscale.training.loop import Habits, train, training_step
@@ -191,3 +192,61 @@ def test_a_batch_larger_than_the_data(tmp_path):
     data = open_training(make_pictures(tmp_path / "data", 3))
     with refused("batch of 4", "3"):
         train(var_task(), data, None, TRANSFORMER, Run(tmp_path / "run", TRANSFORMER, {}), Habits(), CPU)
+
+
+def test_unreadable_validation_pictures_are_left_out_and_named(tmp_path):
+    """The figures are those of the readable pictures alone."""
+    data = open_training(make_pictures(tmp_path / "data", 8))
+    recipe = replace(TRANSFORMER, steps=1)
+    figures = []
+    for i, names in enumerate(((), ("x.png",))):
+        val = make_pictures(tmp_path / f"val{i}", 5)
+        for name in names:
+            (val / name).write_bytes(b"no picture")
+        run = Run(tmp_path / f"run{i}", recipe, {})
+        val_data = PictureDataset(scan_folder(val), SIZE, augment=False)
+        train(var_task(recipe), data, val_data, recipe, run, Habits(), CPU)
+        lines = read_log(run.folder)
+        figures.append([line for line in lines if "val_loss" in line])
+        assert [line["unreadable"].count("x.png") for line in lines if "unreadable" in line] == [1] * len(names)
+    assert figures[0] == figures[1]
+
+
+def stopped_with(arguments: list[str]) -> None:
+    """The command refuses."""
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("change", ["another class", "another name", "another picture"])
+def test_a_run_is_not_resumed_with_other_data(change, tmp_path, tokenizer_run, capsys):
+    data, run = make_splits(tmp_path / "data"), tmp_path / "run"
+    command = train_command("var", data, run, "--tokenizer", tokenizer_run, "--steps", "2")
+    main(command)
+    if change == "another class":
+        make_pictures(data / "train" / "hat", 2)
+    elif change == "another name":
+        for split in ("train", "val"):
+            (data / split / "boot").rename(data / split / "zebra")
+    else:
+        (data / "train" / "boot" / "0.png").unlink()
+    before = files_of(run)
+    stopped_with(command)
+    assert "holds a run with" in capsys.readouterr().err
+    assert files_of(run) == before
+
+
+def test_a_run_does_not_take_the_folder_of_a_model(var_run, pictures, tokenizer_run, tmp_path, capsys):
+    ns.Pipeline.from_pretrained(var_run).save_pretrained(tmp_path / "model")
+    before = files_of(tmp_path / "model")
+    stopped_with(train_command("var", pictures, tmp_path / "model", "--tokenizer", tokenizer_run))
+    assert "holds a model" in capsys.readouterr().err
+    assert files_of(tmp_path / "model") == before
+
+
+def test_a_run_does_not_lie_in_its_data(pictures, capsys):
+    before = files_of(pictures)
+    stopped_with(train_command("tokenizer", pictures, pictures / "train" / "run"))
+    assert "must not lie in the data" in capsys.readouterr().err
+    assert files_of(pictures) == before

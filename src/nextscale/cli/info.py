@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from nextscale.cli.models import SourceOptions
+from nextscale.errors import InputError
 from nextscale.presets import HUB_MODELS, HUB_REPOSITORY
 from nextscale.tokenizer.tokenizer import TokenizerConfig
 from nextscale.transformer.transformer import VARConfig
@@ -28,9 +30,11 @@ class Options(SourceOptions):
 
 
 def run(options: Options) -> None:
-    source = (options.name or options.model).removeprefix(f"{HUB_REPOSITORY}:")
-    if source in HUB_MODELS:
-        published = HUB_MODELS[source]
+    if options.name and options.model != "starter":
+        raise InputError(f"two models were given, {options.name} and {options.model}: expected one")
+    source = options.name or options.model
+    published = HUB_MODELS.get(source.removeprefix(f"{HUB_REPOSITORY}:"))
+    if published and not Path(source).exists():
         print(f"{source}, FID {published.fid}, Inception Score {published.inception_score} as published")
         print(describe(published.tokenizer, published.model))
         return

@@ -68,9 +68,21 @@ def run(verb: str, arguments: list[str]) -> None:
         fail(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        fail("not enough memory: draw or train on fewer pictures at once")
     except BrokenPipeError:  # whoever read our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        fail(f"{error.filename or 'a file'}: {error.strerror or error}")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python or PyTorch could not allocate, on a GPU or on the CPU."""
+    kinds = ("MemoryError", "OutOfMemoryError")
+    return type(error).__name__ in kinds or "can't allocate memory" in str(error)
 
 
 def fail(sentence: str) -> None:

@@ -21,9 +21,11 @@ class SourceOptions:
     scales: str | None = None
     """Sides of the scales, such as 1,2,3,4 or 1x1,2x3: only for .pth files of an unofficial schedule."""
 
+    def schedule(self) -> ScaleSchedule | None:
+        return parse_schedule(self.scales) if self.scales else None
+
     def load(self, device: str = "cpu", dtype: str = "float32") -> Pipeline:
-        schedule = parse_schedule(self.scales) if self.scales else None
-        return Pipeline.from_pretrained(self.model, device=device, dtype=dtype, schedule=schedule)
+        return Pipeline.from_pretrained(self.model, device=device, dtype=dtype, schedule=self.schedule())
 
 
 @dataclass(frozen=True, kw_only=True)

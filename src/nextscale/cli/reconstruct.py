@@ -11,6 +11,7 @@ import tyro
 from PIL import Image
 
 from nextscale.cli.models import ModelOptions
+from nextscale.device import pick_device, precision
 from nextscale.errors import InputError
 from nextscale.pictures import (
     caption,
@@ -24,6 +25,7 @@ from nextscale.pictures import (
     to_pictures,
     to_tensor,
 )
+from nextscale.sources import load_tokenizer
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 
 
@@ -47,13 +49,15 @@ def run(options: Options) -> None:
         raise InputError("expected at least one picture, got none")
     check_writable_picture(options.out)
     pictures = [read_picture(path) for path in options.images]
-    pipeline = options.load_on_device()
+    device = pick_device(options.device)
+    tokenizer = load_tokenizer(options.model, options.schedule()).to(device)
     rows: list[Image.Image] = []
     for path, picture in zip(options.images, pictures, strict=True):
-        row, quality = reconstruct(picture, pipeline.tokenizer)
+        with precision(options.dtype, device):
+            row, quality = reconstruct(picture, tokenizer)
         rows += row
         print(f"{path}: {quality:.2f} dB")
-    save_picture(grid(rows, columns=pipeline.tokenizer.schedule.num_scales + 1), options.out)
+    save_picture(grid(rows, columns=tokenizer.schedule.num_scales + 1), options.out)
     print(options.out)
 
 

@@ -24,7 +24,7 @@ class Options(ModelOptions):
     """
 
     labels: tuple[str, ...] = ()
-    """Class names or numbers, taking turns; "none" draws without a class. Left out: classes at random."""
+    """Class names, else numbers, taking turns; "none" draws without a class. Left out: classes at random."""
     num_images: int | None = None
     """Pictures in all. Left out: one for each label, or 20."""
     cfg: float = 4.0
@@ -34,6 +34,7 @@ class Options(ModelOptions):
     top_p: float = 0.95
     """Draw among the most probable tokens that together reach p; 0 is all."""
     seed: int = 0
+    """The same seed and settings give the same pictures."""
     more_smooth: bool = False
     """Mix codes by Gumbel-softmax: smoother pictures, not for metrics."""
     out: Path = Path("samples.png")
@@ -45,7 +46,8 @@ class Options(ModelOptions):
 
 
 def run(options: Options) -> None:
-    check_writable_picture(options.out)
+    for path in (options.out, beside(options.out, "scales")):
+        check_writable_picture(path)
     pipeline = options.load_on_device()
     labels, count = take_turns(options.labels, options.num_images, pipeline)
     steps = pipeline.scales(

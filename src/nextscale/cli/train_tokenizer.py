@@ -8,9 +8,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from nextscale.cli.options import TrainingOptions
-from nextscale.data.dataset import PictureDataset, open_splits
-from nextscale.data.loader import check_data
+from nextscale.cli.options import TrainingOptions, summary
+from nextscale.data.dataset import PictureDataset
 from nextscale.device import pick_device
 from nextscale.pictures import grid, to_pictures
 from nextscale.tokenizer.tokenizer import ImageTokenizer
@@ -33,9 +32,9 @@ class Options(TrainingOptions):
 def run(options: Options) -> None:
     recipe = options.adjust(recipe_named(TOKENIZERS, options.preset))
     device, habits = pick_device(options.device), options.habits()
-    data, val_data = open_splits(options.data, recipe.model.image_size, recipe.seed, recipe.flip)
-    check_data(data, val_data, recipe.batch_size)
-    run = Run(options.out, recipe, {"data": str(options.data.resolve())})
+    data, val_data = options.open_data(recipe.model.image_size, recipe)
+    run = Run(options.out, recipe, options.inputs("train tokenizer", data))
+    run.say(summary(data, val_data))
     model = ImageTokenizer(recipe.model).init_weights(torch.Generator().manual_seed(recipe.seed)).to(device)
     shown = _first_pictures(val_data or data).to(device)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nextscale.data.folder import ImageFolder, find_split, scan_folder
+from nextscale.data.folder import ImageFolder, find_splits, scan_folder
 from nextscale.errors import InputError
 from nextscale.pictures import centre_crop, cover, read_picture, to_unit_range
 
@@ -92,16 +92,8 @@ class PictureDataset(Dataset[Example]):
 def open_splits(
     root: Path, size: tuple[int, int], seed: int, flip: bool = True
 ) -> tuple[PictureDataset, PictureDataset | None]:
-    """The training and the validation pictures of a folder; one without train/ is all training pictures.
-
-    Raises:
-        InputError: nothing but val/, or what `scan_folder` says.
-    """
-    train, val = find_split(root, "train"), find_split(root, "val")
-    if val and not train:
-        if not any(path.is_dir() and path != val for path in root.iterdir()):
-            raise InputError(f"{root} has {val.name}/ but no train/: expected both, or neither")
-        val = None  # a class of that name among others
-    folder = scan_folder(train or root)
+    """The training and the validation pictures of a folder; see `find_splits` and `scan_folder`."""
+    train, val = find_splits(root)
+    folder = scan_folder(train)
     data = PictureDataset(folder, size, seed, flip=flip)
     return data, PictureDataset(scan_folder(val, folder.class_names), size, augment=False) if val else None

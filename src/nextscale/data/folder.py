@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from nextscale.errors import InputError
 
 ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
-SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "test")}
+SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "validation", "test")}
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,24 @@ class ImageFolder:
         return len(self.paths)
 
 
-def find_split(root: Path, split: Literal["train", "val"]) -> Path | None:
-    """The folder of a split, if there is one."""
-    for name in SPLIT_NAMES[split]:
-        if (root / name).is_dir():
-            return root / name
-    return None
+def find_splits(root: Path) -> tuple[Path, Path | None]:
+    """(folder of training pictures, folder of validation pictures or None).
+
+    A folder ``train`` is a split where it holds class folders or stands beside a folder ``val``; without one, all of
+    ``root`` is training pictures.
+
+    Raises:
+        InputError: no folder, or nothing in it but a folder ``val``.
+    """
+    if not root.is_dir():
+        raise InputError(f"no folder {root}")
+    folders = {path.name.casefold(): path for path in root.iterdir() if path.is_dir()}
+    train, val = (next((folders[n] for n in names if n in folders), None) for names in SPLIT_NAMES.values())
+    if train and (val or any(path.is_dir() for path in train.iterdir())):
+        return train, val
+    if val and len(folders) == 1:
+        raise InputError(f"{root} has {val.name}/ but no train/: expected both, or neither")
+    return root, None
 
 
 def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> ImageFolder:
@@ -43,11 +54,14 @@ def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> Ima
         class_names: classes that are known already (of the training split): others are an error.
 
     Raises:
-        InputError: no folder, no pictures, or an unknown class.
+        InputError: no folder, no pictures, an unknown class, a class without pictures, or a data set further down.
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}")
     class_folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    for path in class_folders:
+        if any((path / name).is_dir() for name in SPLIT_NAMES["train"]):
+            raise InputError(f"{folder} holds a data set in {path.name}/: expected {path} itself")
     if not class_folders and any(is_picture(path) for path in folder.iterdir()):
         names, members = class_names or (folder.resolve().name,), [(0, folder)]
         if len(names) > 1:
@@ -62,6 +76,8 @@ def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> Ima
     found = [(path, label) for label, member in members for path in sorted(member.rglob("*")) if is_picture(path)]
     if not found:
         raise InputError(f"no pictures in {folder}: expected files such as {folder}/CLASS/NAME.jpg")
+    if class_names is None and (empty := set(range(len(names))) - {label for _, label in found}):
+        raise InputError(f"class {names[min(empty)]!r} in {folder} has no pictures")
     return ImageFolder(folder, tuple(p for p, _ in found), tuple(label for _, label in found), tuple(names))
 
 

@@ -65,9 +65,12 @@ def training_batches(dataset: PictureDataset, batch_size: int, start_step: int, 
 
 
 def validation_batches(dataset: PictureDataset, batch_size: int) -> Iterator[Batch]:
-    """Every picture once, in order."""
+    """Every picture once, in order. What cannot be read is left out, and named in its batch."""
     for start in range(0, len(dataset), batch_size):
-        yield collate([dataset[0, i] for i in range(start, min(start + batch_size, len(dataset)))])
+        examples = [dataset[0, i] for i in range(start, min(start + batch_size, len(dataset)))]
+        names = tuple(name for example in examples for name in example.unreadable)
+        if readable := [example for example in examples if not example.unreadable]:
+            yield collate(readable)._replace(unreadable=names)
 
 
 def collate(examples: Sequence[Example]) -> Batch:

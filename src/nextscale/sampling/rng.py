@@ -32,11 +32,20 @@ class RandomStreams:
         self.batch = batch
 
     def categorical(self, probabilities: Tensor) -> Tensor:
-        """One index per row of probabilities. (B, n, V) -> (B, n)."""
-        draws = [
-            torch.multinomial(part.flatten(0, 1), 1, replacement=True, generator=generator)
-            for part, generator in zip(self._split(probabilities), self.generators, strict=True)
-        ]
+        """One index per row of probabilities. (B, n, V) -> (B, n).
+
+        Raises:
+            InputError: probabilities that are none, because weights or guidance went out of range.
+        """
+        try:
+            draws = [
+                torch.multinomial(part.flatten(0, 1), 1, replacement=True, generator=generator)
+                for part, generator in zip(self._split(probabilities), self.generators, strict=True)
+            ]
+        except RuntimeError as error:
+            if torch.isfinite(probabilities).all():
+                raise
+            raise InputError("the model's logits are not finite: damaged weights, or too strong a guidance") from error
         return torch.cat(draws).view(probabilities.shape[:2])
 
     def gumbel(self, like: Tensor) -> Tensor:

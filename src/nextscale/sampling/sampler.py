@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -24,6 +24,9 @@ Labels = Tensor | Sequence[int] | str | None
 """Classes (B,), where num_classes means "no class"; or "unconditional", or None: drawn at random."""
 
 
+LARGEST_CFG = 1000
+
+
 @dataclass(frozen=True)
 class SamplingSettings:
     """How tokens are drawn. The defaults are the official settings for metrics; cfg 4 looks better."""
@@ -38,11 +41,11 @@ class SamplingSettings:
     """Mix code vectors by Gumbel-softmax instead of drawing one. Prettier pictures, not for metrics."""
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.cfg):
-            raise InputError(f"cfg must be a finite number, not {self.cfg}")
-        if self.top_k < 0:
-            raise InputError(f"top-k must be 0 (off) or more, not {self.top_k}")
-        if not 0 <= self.top_p <= 1:
+        if not (isinstance(self.cfg, Real) and abs(self.cfg) <= LARGEST_CFG):
+            raise InputError(f"cfg must be a finite number between -{LARGEST_CFG} and {LARGEST_CFG}, not {self.cfg}")
+        if not (isinstance(self.top_k, Integral) and self.top_k >= 0):
+            raise InputError(f"top-k must be 0 (off) or a positive integer, not {self.top_k}")
+        if not (isinstance(self.top_p, Real) and 0 <= self.top_p <= 1):
             raise InputError(f"top-p must lie between 0 (off) and 1, not {self.top_p}")
 
 
@@ -213,12 +216,12 @@ def count_images(labels: Labels, num_images: int | None) -> int:
     """B, from the labels or from ``num_images``."""
     if labels is None or isinstance(labels, str):
         if labels not in (None, "unconditional"):
-            raise InputError(f'labels are class numbers, None or "unconditional", not {labels!r}')
-        if num_images is None or num_images < 1:
-            raise InputError(f"without labels, num_images must be at least 1, not {num_images}")
+            raise InputError(f'labels are a list of classes, None or "unconditional", not {labels!r}')
+        if not isinstance(num_images, int) or num_images < 1:
+            raise InputError(f"without labels, num_images must be an integer of at least 1, not {num_images!r}")
         return num_images
-    if not isinstance(labels, Tensor | Sequence) or (isinstance(labels, Tensor) and labels.ndim != 1):
-        raise InputError(f"labels are a sequence with a class for each picture, not {labels!r}")
+    if not hasattr(labels, "__len__") or getattr(labels, "ndim", 1) != 1:
+        raise InputError(f"labels are a list with a class for each picture, not {labels!r}")
     if len(labels) == 0:
         raise InputError("expected at least one label, got none")
     if num_images not in (None, len(labels)):
@@ -232,7 +235,10 @@ def resolve_labels(labels: Labels, num_classes: int, streams: RandomStreams) -> 
         return streams.labels(num_classes)
     if isinstance(labels, str):
         return torch.full((streams.batch,), num_classes, device=streams.device)
-    classes = torch.as_tensor(labels, device=streams.device)
+    try:
+        classes = torch.as_tensor(labels, device=streams.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"labels are a list of integers, not {labels!r}") from error
     if classes.ndim != 1 or classes.is_floating_point() or classes.dtype == torch.bool:
         raise InputError(f"labels are a sequence of integers, not {classes.dtype} of shape {tuple(classes.shape)}")
     if bad := [int(c) for c in classes if not 0 <= c <= num_classes]:
@@ -243,6 +249,6 @@ def resolve_labels(labels: Labels, num_classes: int, streams: RandomStreams) -> 
 
 
 def compute_dtype(model: VAR) -> torch.dtype:
-    """The precision attention works in: autocast's where it is on, else the weights'."""
+    """The precision of keys and values: autocast's where it is on, else the weights' own."""
     device = model.head.weight.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.head.weight.dtype

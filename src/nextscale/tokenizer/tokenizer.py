@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from nextscale.scales import OFFICIAL_256, ScaleSchedule
 from nextscale.tokenizer.autoencoder import NORM_GROUPS, Decoder, Encoder
 from nextscale.tokenizer.pyramid import ResidualPyramid
 from nextscale.tokenizer.quantizer import Codebook
-from nextscale.weights import as_config, check_counts, load_module, save_module
+from nextscale.weights import as_config, check_fields, load_module, save_module
 
 
 @dataclass(frozen=True)
@@ -35,21 +35,18 @@ class TokenizerConfig:
     """V."""
     quant_resi: float = 0.5
     """Weight of the phi convolutions; 0 leaves them out."""
-    num_phi: int = 4
+    num_phi: int = field(default=4, metadata={"least": 0})
     """How many phi convolutions the scales share; 0 means one for each scale."""
     znorm: bool = False
     """Nearest code by cosine similarity instead of Euclidean distance."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", as_config(ScaleSchedule, self.schedule))
-        object.__setattr__(self, "multipliers", tuple(self.multipliers))
-        check_counts(self, "channels", "num_blocks", "code_dim", "codebook_size")
-        if not self.multipliers or min(self.multipliers) < 1:
-            raise InputError(f"multipliers must be one or more positive integers, not {self.multipliers}")
+        if isinstance(self.multipliers, list):  # JSON
+            object.__setattr__(self, "multipliers", tuple(self.multipliers))
+        check_fields(self)
         if self.channels % NORM_GROUPS:
             raise InputError(f"channels must be a multiple of {NORM_GROUPS}, not {self.channels}")
-        if self.num_phi < 0:
-            raise InputError(f"num_phi must be 0 or more, not {self.num_phi}")
 
     @property
     def downsampling(self) -> int:
@@ -160,8 +157,8 @@ class ImageTokenizer(nn.Module):
         if len(tokens) != len(expected):
             raise InputError(f"expected tokens of {len(expected)} scales, got {len(tokens)}")
         for k, (t, n) in enumerate(zip(tokens, expected, strict=True)):
-            if t.is_floating_point() or t.dtype == torch.bool:
-                raise InputError(f"expected tokens of scale {k} as integers, got {t.dtype}")
+            if t.dtype not in (torch.int64, torch.int32):
+                raise InputError(f"expected tokens of scale {k} as int64 or int32, got {t.dtype}")
             if t.ndim != 2 or tuple(t.shape) != (len(tokens[0]), n):
                 raise InputError(f"expected tokens of scale {k} in shape ({len(tokens[0])}, {n}), got {tuple(t.shape)}")
             if len(t) and not 0 <= int(t.min()) <= int(t.max()) < self.config.codebook_size:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -65,8 +65,8 @@ def train(
     ema = make_ema(task.model)
     first = resume(task, optimizer, ema, run)
     run.start_at(first)
-    meter, unreadable = Meter(), set[str]()
 
+    meter = Meter()
     batches = training_batches(data, recipe.batch_size, first, habits.workers)
     for step in range(first, recipe.steps):
         start = time.monotonic()
@@ -76,16 +76,13 @@ def train(
         meter.add(metrics, len(batch.images), time.monotonic() - start)
 
         done = step + 1
-        for file in set(batch.unreadable) - unreadable:
-            unreadable.add(file)
-            run.say(f"passed over ({len(unreadable)} so far): {file}")
-            run.log(done, {"unreadable": file})
+        run.pass_over(done, batch.unreadable)
         if is_due(done, habits.log_every, recipe.steps):
             values = meter.read()
             run.log(done, values | {"learning_rate": rate})
             run.say(progress_line(done, recipe.steps, values, rate, recipe.batch_size))
         if val_data and is_due(done, habits.validate_every, recipe.steps):
-            figures = validate(task, ema, val_data, recipe.batch_size, device)
+            figures = task.validate(ema, watched(validation_batches(val_data, recipe.batch_size), device, run, done))
             run.log(done, {f"val_{name}": value for name, value in figures.items()})
             run.say("validation: " + ", ".join(f"{name} {_short(value)}" for name, value in figures.items()))
         if preview and is_due(done, habits.preview_every, recipe.steps):
@@ -115,18 +112,18 @@ def training_step(
     loss.backward()
     grad_norm = nn.utils.clip_grad_norm_(task.model.parameters(), recipe.clip)
     if not torch.isfinite(grad_norm + loss.detach()):
-        raise InputError(f"the loss is not finite at step {step}: the run's last checkpoint is kept")
+        raise InputError(f"the loss is not finite at step {step}: training stops, and earlier checkpoints are kept")
     optimizer.step()
     metrics = metrics | task.after_step(step, generator)
     update_ema(ema, task.model, recipe.ema_decay, step)
     return {"loss": loss.detach(), "grad_norm": grad_norm} | metrics
 
 
-def validate(
-    task: Task, model: nn.Module, data: PictureDataset, batch_size: int, device: torch.device
-) -> dict[str, Any]:
-    """The task's figures over all pictures of a validation split."""
-    return task.validate(model, (batch.to(device) for batch in validation_batches(data, batch_size)))
+def watched(batches: Iterator[Batch], device: torch.device, run: Run, step: int) -> Iterator[Batch]:
+    """Batches on the device; the run hears of files that could not be read."""
+    for batch in batches:
+        run.pass_over(step, batch.unreadable)
+        yield batch.to(device)
 
 
 def save(task: Task, optimizer: torch.optim.Optimizer, ema: nn.Module, run: Run, step: int) -> None:

@@ -26,27 +26,23 @@ class Run:
 
     Args:
         folder: made if need be.
-        recipe, inputs: what determines the weights that come out: the recipe, and the data and models that go in.
+        inputs, recipe: what determines the weights that come out: the task, the data and models that go in, and how.
 
     Raises:
-        InputError: the folder is not writable, or holds a run of another recipe.
+        InputError: the folder is not writable, or holds a model, or a run with other inputs or another recipe.
     """
 
     def __init__(self, folder: Path, recipe: Recipe, inputs: dict[str, Any]):
         self.folder = make_folder(folder)
-        ours = json.loads(json.dumps({"recipe": dataclasses.asdict(recipe), "inputs": inputs}))
-        if (folder / RECIPE).is_file() and newest_checkpoint(folder):
-            theirs = read_json(folder / RECIPE)
-            for part in ours:
-                for name, value in ours[part].items():
-                    if (earlier := theirs.get(part, {}).get(name)) != value:
-                        raise InputError(
-                            f"{folder} holds a run with {name} {earlier}, not {value}: "
-                            "repeat its command to resume it, or choose another folder"
-                        )
+        ours = json.loads(json.dumps({"inputs": inputs, "recipe": dataclasses.asdict(recipe)}))
+        if newest_checkpoint(folder):
+            check_same(folder, ours, read_json(folder / RECIPE))
+        elif not (folder / RECIPE).is_file() and any(folder.glob("*.json")):
+            raise InputError(f"{folder} holds a model: choose another folder for the run")
         else:
             write_json(folder / RECIPE, ours)
         self._board = None
+        self._unreadable: set[str] = set()
 
     def start_at(self, step: int) -> None:
         """Forget what was logged after the checkpoint that the run resumes from."""
@@ -68,6 +64,14 @@ class Run:
                 if self._board and isinstance(number, int | float):
                     self._board.add_scalar(f"{name}/{i}" if isinstance(value, list) else name, number, step)
 
+    def pass_over(self, step: int, names: tuple[str, ...]) -> None:
+        """Say and log files that cannot be read, each once."""
+        for name in names:
+            if name not in self._unreadable:
+                self._unreadable.add(name)
+                self.say(f"passed over ({len(self._unreadable)} so far): {name}")
+                self.log(step, {"unreadable": name})
+
     def save_preview(self, step: int, picture: Image.Image) -> None:
         """``previews/step-00001000.png``."""
         save_picture(picture, self.folder / "previews" / f"step-{step:08d}.png")
@@ -79,6 +83,19 @@ class Run:
     def close(self) -> None:
         if self._board:
             self._board.close()
+
+
+def check_same(folder: Path, ours: dict[str, Any], theirs: Any) -> None:
+    """Raises InputError where a run was started with something else than now."""
+    theirs = theirs if isinstance(theirs, dict) else {}
+    for part, fields in ours.items():
+        earlier = theirs.get(part) if isinstance(theirs.get(part), dict) else {}
+        for name, value in fields.items():
+            if earlier.get(name) != value:
+                raise InputError(
+                    f"{folder} holds a run with {name} {earlier.get(name)}, not {value}: "
+                    "repeat its command to resume it, or choose another folder"
+                )
 
 
 class Meter:

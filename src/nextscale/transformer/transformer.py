@@ -14,7 +14,7 @@ from nextscale.errors import InputError
 from nextscale.scales import OFFICIAL_256, ScaleSchedule
 from nextscale.transformer.blocks import Block, modulate
 from nextscale.transformer.cache import KVCache
-from nextscale.weights import as_config, check_counts, load_module, save_module
+from nextscale.weights import as_config, check_fields, load_module, save_module
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,9 @@ class VARConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", as_config(ScaleSchedule, self.schedule))
-        check_counts(self, "depth", "width", "heads", "num_classes", "codebook_size", "code_dim")
+        check_fields(self)
+        if self.mlp_ratio * self.width < 1:
+            raise InputError(f"mlp_ratio must be positive, not {self.mlp_ratio}")
         if self.width % self.heads:
             raise InputError(f"width must be a multiple of heads, not {self.width} with {self.heads} heads")
 
