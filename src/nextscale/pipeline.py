@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -16,14 +17,14 @@ from nextscale.errors import InputError
 from nextscale.files import write_json
 from nextscale.pictures import to_pictures
 from nextscale.sampling.editing import TokenEdit
-from nextscale.sampling.sampler import ScaleStep, check_match, sample_scales
+from nextscale.sampling.sampler import Labels, ScaleStep, check_match, sample_scales
 from nextscale.scales import ScaleSchedule
 from nextscale.sources import INDEX, TOKENIZER, TRANSFORMER, Source, load_source
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.transformer import VAR
 from nextscale.weights import check_no_run, save_module
 
-PipelineLabels = Sequence[int | str] | Tensor | str | None
+PipelineLabels = Sequence[int | str] | Tensor | np.ndarray | str | None
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class Pipeline:
         with precision(self.dtype, self.device):
             return to_pictures(step.image())
 
-    def class_ids(self, labels: PipelineLabels) -> Sequence[int] | Tensor | str | None:
+    def class_ids(self, labels: PipelineLabels) -> Labels:
         """Class names as numbers; everything else as it is.
 
         Raises:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from nextscale.sampling.rng import RandomStreams
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.transformer import VAR
 
-Labels = Tensor | Sequence[int] | str | None
+Labels = Tensor | np.ndarray | Sequence[int] | str | None
 """Classes (B,), where num_classes means "no class"; or "unconditional", or None: drawn at random."""
 
 
