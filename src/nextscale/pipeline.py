@@ -81,7 +81,7 @@ class Pipeline:
             source: "starter", which comes with the package; a folder of `save_pretrained` or of ``nextscale train
                 var``; "FoundationVision/var:d16" ... ":d36" from the hub, or "d16" ... "d36" for short; a pair of
                 official .pth files (tokenizer, transformer), also written "vae.pth,var.pth"; one .pth file of the
-                official trainer.
+                official trainer. A folder that is called "d16" goes before the hub's model.
             schedule: for .pth files of a schedule other than the official ones.
 
         Raises:

@@ -43,11 +43,11 @@ def load_source(source: Source, schedule: ScaleSchedule | None = None) -> Parts:
     if schedule is not None:
         raise InputError(f"{source} has its own schedule: another one is for .pth files only")
     name = str(source)
-    if Path(name).is_dir():
-        return load_folder(Path(name))
     if name == "starter":
         with resources.as_file(resources.files("nextscale") / "starter") as folder:
             return load_folder(folder)
+    if Path(name).is_dir():
+        return load_folder(Path(name))
     published = name.removeprefix(f"{HUB_REPOSITORY}:")
     if published in HUB_MODELS:
         return load_published(published)
