@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,13 +17,18 @@ from nextscale.device import pick_device, precision
 from nextscale.errors import InputError
 from nextscale.files import write_json
 from nextscale.pictures import to_pictures
-from nextscale.sampling.editing import TokenEdit
-from nextscale.sampling.sampler import Labels, ScaleStep, check_match, sample_scales
+from nextscale.sampling.sampler import Labels, SamplingArguments, ScaleStep, check_match, sample_scales
 from nextscale.scales import ScaleSchedule
 from nextscale.sources import INDEX, TOKENIZER, TRANSFORMER, Source, load_source
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.transformer import VAR
 from nextscale.weights import check_no_run, save_module
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+FOR_LOOKS: SamplingArguments = {"cfg": 4.0, "top_k": 900, "top_p": 0.95}
+"""What a pipeline draws with unless told otherwise; `sample` has the settings for metrics."""
 
 PipelineLabels = Sequence[int | str] | Tensor | np.ndarray | str | None
 
@@ -96,32 +102,10 @@ class Pipeline:
         save_module(folder / TRANSFORMER, self.model.config, self.model, dtype)
         write_json(folder / INDEX, {"class_names": self.class_names})
 
-    def scales(
-        self,
-        labels: PipelineLabels = None,
-        *,
-        num_images: int | None = None,
-        cfg: float = 4.0,
-        top_k: int = 900,
-        top_p: float = 0.95,
-        seed: int | Sequence[int] = 0,
-        more_smooth: bool = False,
-        edit: TokenEdit | None = None,
-    ) -> Iterator[ScaleStep]:
+    def scales(self, labels: PipelineLabels = None, **arguments: Unpack[SamplingArguments]) -> Iterator[ScaleStep]:
         """Draw scale by scale; arguments as in `__call__`. `pictures` shows a step in the pipeline's precision."""
-        steps = sample_scales(
-            self.tokenizer,
-            self.model,
-            self.class_ids(labels),
-            num_images=num_images,
-            cfg=cfg,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-            more_smooth=more_smooth,
-            edit=edit,
-        )
-        return self._in_precision(steps)
+        drawn: SamplingArguments = {**FOR_LOOKS, **arguments}
+        return self._in_precision(sample_scales(self.tokenizer, self.model, self.class_ids(labels), **drawn))
 
     def _in_precision(self, steps: Iterator[ScaleStep]) -> Iterator[ScaleStep]:
         """Draw each step in the pipeline's precision, but leave the caller's code between them alone."""
@@ -130,26 +114,15 @@ class Pipeline:
                 step = next(steps)
             yield step
 
-    def __call__(
-        self,
-        labels: PipelineLabels = None,
-        *,
-        num_images: int | None = None,
-        cfg: float = 4.0,
-        top_k: int = 900,
-        top_p: float = 0.95,
-        seed: int | Sequence[int] = 0,
-        more_smooth: bool = False,
-        edit: TokenEdit | None = None,
-    ) -> PipelineResult:
+    def __call__(self, labels: PipelineLabels = None, **arguments: Unpack[SamplingArguments]) -> PipelineResult:
         """Draw pictures.
 
         Args:
             labels: class names or numbers, one for each picture; or, with ``num_images``, None (drawn at random) or
                 "unconditional".
-            cfg: guidance, 0 for none; 1.5 for metrics, about 4 for looks.
-            top_k, top_p: draw among the k most probable tokens, of these among the fewest that reach probability p;
-                0 is off.
+            cfg: guidance, 0 for none, 1.5 for metrics; 4 unless given.
+            top_k, top_p: draw among the k most probable tokens, of these among the fewest that reach probability p,
+                0 is off; 900 and 0.95 unless given.
             seed: an int for the whole call, or one for each picture, which is then the same in any batch.
             more_smooth: smoother pictures by Gumbel-softmax; not for metrics.
             edit: tokens of a given picture to keep.
@@ -157,16 +130,7 @@ class Pipeline:
         Raises:
             InputError: an unknown class, or an argument out of range.
         """
-        steps = self.scales(
-            labels,
-            num_images=num_images,
-            cfg=cfg,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-            more_smooth=more_smooth,
-            edit=edit,
-        )
+        steps = self.scales(labels, **arguments)
         step = next(steps)
         tokens = [step.tokens]
         for step in steps:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import torch
@@ -21,11 +22,26 @@ from nextscale.sampling.rng import RandomStreams
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.transformer import VAR
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 Labels = Tensor | np.ndarray | Sequence[int] | str | None
 """Classes (B,), where num_classes means "no class"; or "unconditional", or None: drawn at random."""
 
 
 LARGEST_CFG = 1000
+
+
+class SamplingArguments(TypedDict, total=False):
+    """Keyword arguments of everything that draws; `sample_scales` says what they mean."""
+
+    num_images: int | None
+    cfg: float
+    top_k: int
+    top_p: float
+    seed: int | Sequence[int]
+    more_smooth: bool
+    edit: TokenEdit | None
 
 
 @dataclass(frozen=True)
@@ -164,31 +180,10 @@ def _draw(
 
 
 def sample(
-    tokenizer: ImageTokenizer,
-    model: VAR,
-    labels: Labels,
-    *,
-    num_images: int | None = None,
-    cfg: float = 1.5,
-    top_k: int = 900,
-    top_p: float = 0.96,
-    seed: int | Sequence[int] = 0,
-    more_smooth: bool = False,
-    edit: TokenEdit | None = None,
+    tokenizer: ImageTokenizer, model: VAR, labels: Labels, **arguments: Unpack[SamplingArguments]
 ) -> SampleResult:
     """Draw pictures; see `sample_scales` for the arguments."""
-    steps = sample_scales(
-        tokenizer,
-        model,
-        labels,
-        num_images=num_images,
-        cfg=cfg,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-        more_smooth=more_smooth,
-        edit=edit,
-    )
+    steps = sample_scales(tokenizer, model, labels, **arguments)
     step = next(steps)
     tokens = [step.tokens]
     for step in steps:  # only the last canvas is needed
