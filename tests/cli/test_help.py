@@ -20,10 +20,10 @@ def test_every_verb_has_help_with_an_example(call, verb):
     assert "Example" in out and f"nextscale {verb}" in out
 
 
-@pytest.mark.parametrize("verb", ["sample", "reconstruct", "train tokenizer", "train var"])
-def test_verbs_that_compute_have_a_device_and_a_precision(call, verb):
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_device_a_precision_and_a_seed(call, verb):
     out = call(*verb.split(), "--help").out
-    assert "--device" in out and "--dtype" in out
+    assert all(flag in out for flag in ("--device", "--dtype", "--seed"))
 
 
 def test_help_names_every_verb(call):

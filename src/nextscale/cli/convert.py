@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from nextscale.cli.models import Dtype, SourceOptions
+from nextscale.cli.models import ModelOptions
 from nextscale.device import DTYPES
 from nextscale.files import atomic_file, check_folder
 from nextscale.official import to_official
@@ -18,7 +18,7 @@ OFFICIAL_TRANSFORMER = "var.pth"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(SourceOptions):
+class Options(ModelOptions):
     """Write a model as a folder of ours, or as the two files that the official code loads.
 
     Example: nextscale convert --model vae_ch160v4096z32.pth,var_d16.pth --out d16
@@ -28,8 +28,6 @@ class Options(SourceOptions):
     """Folder to write."""
     to: Literal["nextscale", "official"] = "nextscale"
     """nextscale: safetensors and JSON. official: vae_ch160v4096z32.pth and var.pth."""
-    dtype: Dtype = "float32"
-    """Precision in which the weights are stored."""
 
 
 def run(options: Options) -> None:

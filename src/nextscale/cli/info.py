@@ -8,7 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from nextscale.cli.models import SourceOptions
+from nextscale.cli.models import ModelOptions
+from nextscale.device import DTYPES
 from nextscale.errors import InputError
 from nextscale.presets import HUB_MODELS, HUB_REPOSITORY
 from nextscale.tokenizer.tokenizer import TokenizerConfig
@@ -17,7 +18,7 @@ from nextscale.work import count_work
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(SourceOptions):
+class Options(ModelOptions):
     """Print a model's sizes, schedule, parameters and work per picture.
 
     Of the official models (d16 ... d36) this needs no weights.
@@ -36,24 +37,26 @@ def run(options: Options) -> None:
     published = HUB_MODELS.get(source.removeprefix(f"{HUB_REPOSITORY}:"))
     if published and not Path(source).exists():
         print(f"{source}, FID {published.fid}, Inception Score {published.inception_score} as published")
-        print(describe(published.tokenizer, published.model))
+        print(describe(published.tokenizer, published.model, options.dtype))
         return
     pipeline = replace(options, model=source).load()
     print(f"classes          {len(pipeline.class_names)}: {', '.join(pipeline.class_names[:10])}", end="")
     print(", ..." if len(pipeline.class_names) > 10 else "")
-    print(describe(pipeline.tokenizer.config, pipeline.model.config))
+    print(describe(pipeline.tokenizer.config, pipeline.model.config, options.dtype))
 
 
-def describe(tokenizer: TokenizerConfig, model: VARConfig) -> str:
+def describe(tokenizer: TokenizerConfig, model: VARConfig, dtype: str) -> str:
     """Everything that follows from the configurations alone."""
     work = count_work(tokenizer, model)
     schedule = tokenizer.schedule
     height, width = tokenizer.image_size
     drawn = work.condition + work.transformer
+    megabytes = (work.tokenizer_parameters + work.transformer_parameters) * DTYPES[dtype].itemsize
     return "\n".join(
         [
             f"parameters       {work.tokenizer_parameters:.2f} M tokenizer, "
             f"{work.transformer_parameters:.2f} M transformer",
+            f"weights          {megabytes:.1f} MB in {dtype}",
             f"pictures         {height} x {width} pixels, {tokenizer.downsampling} pixels a side for a token",
             f"scales           {schedule.num_scales}: {schedule}",
             f"tokens           {schedule.num_tokens}, each one of {tokenizer.codebook_size} codes "

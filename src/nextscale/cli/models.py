@@ -13,32 +13,25 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceOptions:
-    """Which model."""
+class ModelOptions:
+    """Which model, and where it runs. Every verb that takes a model takes these."""
 
     model: str = "starter"
     """starter; a folder; FoundationVision/var:d16 ... d36; vae.pth,var.pth; or a .pth file of the official trainer."""
     scales: str | None = None
     """Sides of the scales, such as 1,2,3,4 or 1x1,2x3: only for .pth files of an unofficial schedule."""
+    device: str = "auto"
+    """auto, cpu, or cuda."""
+    dtype: Dtype = "float32"
+    """Precision of matrix products and convolutions; of the stored weights for convert and info."""
+    seed: int = 0
+    """The same seed and settings give the same pictures; where nothing is drawn, it is taken and has no part."""
 
     def schedule(self) -> ScaleSchedule | None:
         return parse_schedule(self.scales) if self.scales else None
 
-    def load(self, device: str = "cpu", dtype: str = "float32") -> Pipeline:
-        return Pipeline.from_pretrained(self.model, device=device, dtype=dtype, schedule=self.schedule())
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions(SourceOptions):
-    """Which model, and where it runs."""
-
-    device: str = "auto"
-    """auto, cpu, or cuda."""
-    dtype: Dtype = "float32"
-    """Precision of matrix products and convolutions."""
-
-    def load_on_device(self) -> Pipeline:
-        return self.load(self.device, self.dtype)
+    def load(self) -> Pipeline:
+        return Pipeline.from_pretrained(self.model, device=self.device, schedule=self.schedule())
 
 
 def parse_schedule(text: str) -> ScaleSchedule:

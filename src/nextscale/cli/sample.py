@@ -33,8 +33,6 @@ class Options(ModelOptions):
     """Draw among the k most probable tokens; 0 is all."""
     top_p: float = 0.95
     """Draw among the most probable tokens that together reach p; 0 is all."""
-    seed: int = 0
-    """The same seed and settings give the same pictures."""
     more_smooth: bool = False
     """Mix codes by Gumbel-softmax: smoother pictures, not for metrics."""
     out: Path = Path("samples.png")
@@ -48,7 +46,7 @@ class Options(ModelOptions):
 def run(options: Options) -> None:
     for path in (options.out, beside(options.out, "scales")):
         check_writable_picture(path)
-    pipeline = options.load_on_device()
+    pipeline = Pipeline.from_pretrained(options.model, options.device, options.dtype, options.schedule())
     labels, count = take_turns(options.labels, options.num_images, pipeline)
     steps = pipeline.scales(
         labels,
