@@ -20,6 +20,8 @@ SCHEDULES = {
 }
 CODES, DIM, CLASSES = 24, 8, 5
 
+Models = tuple[ns.ImageTokenizer, ns.VAR]
+
 
 @lru_cache
 def make_tokenizer(schedule: ns.ScaleSchedule, **options) -> ns.ImageTokenizer:

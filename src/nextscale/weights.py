@@ -45,13 +45,13 @@ def as_config(kind: type[ConfigT], value: ConfigT | Mapping[str, Any]) -> Config
 
 
 def check_fields(config: Any) -> None:
-    """Raises InputError where a field is not of its kind: int >= 1, finite float > 0, bool, or several int >= 1."""
+    """Raises InputError where a field is not of its kind: an int >= 1, a finite float, a bool, or several ints >= 1."""
     kinds = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         value, kind = getattr(config, field.name), kinds[field.name]
-        whole = field.metadata.get("least", 1)
-        if kind is int and not _is_count(value, whole):
-            raise InputError(f"{field.name} must be an integer of at least {whole}, not {value!r}")
+        least = field.metadata.get("least", 1)
+        if kind is int and not _is_count(value, least):
+            raise InputError(f"{field.name} must be an integer of at least {least}, not {value!r}")
         if kind is bool and not isinstance(value, bool):
             raise InputError(f"{field.name} must be true or false, not {value!r}")
         if kind is float and not (isinstance(value, int | float) and math.isfinite(value)):

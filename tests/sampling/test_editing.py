@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import CODES, SCHEDULES, make_tokenizer, make_var, random_tokens, refused, same
+from tiny import CODES, SCHEDULES, Models, random_tokens, refused, same
 
 import nextscale as ns
 from nextscale.sampling.editing import ALWAYS_KEPT, box_mask
 
 LABELS = torch.tensor([0, 3])
-
-
-Models = tuple[ns.ImageTokenizer, ns.VAR]
-
-
-@pytest.fixture
-def models(tiny_tokenizer, tiny_var):
-    with torch.no_grad():
-        yield tiny_tokenizer, tiny_var
-
-
-@pytest.fixture
-def square():
-    return make_tokenizer(SCHEDULES["square"]), make_var(SCHEDULES["square"])
 
 
 def random_mask(schedule: ns.ScaleSchedule, seed: int, batch: tuple[int, ...] = ()) -> torch.Tensor:

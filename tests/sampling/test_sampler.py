@@ -6,26 +6,12 @@ import copy
 
 import pytest
 import torch
-from tiny import CLASSES, CODES, SCHEDULES, make_tokenizer, make_var, random_tokens, refused, same
+from tiny import CLASSES, CODES, SCHEDULES, Models, make_tokenizer, make_var, random_tokens, refused, same
 
 import nextscale as ns
 
 VARIANTS = ({}, {"shared_adaln": True}, {"l2_norm": False})
 LABELS = torch.tensor([0, 3])
-
-
-Models = tuple[ns.ImageTokenizer, ns.VAR]
-
-
-@pytest.fixture
-def models(tiny_tokenizer, tiny_var):
-    with torch.no_grad():
-        yield tiny_tokenizer, tiny_var
-
-
-@pytest.fixture
-def square():
-    return make_tokenizer(SCHEDULES["square"]), make_var(SCHEDULES["square"])
 
 
 @pytest.fixture

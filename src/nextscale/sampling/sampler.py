@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 Labels = Tensor | np.ndarray | Sequence[int] | str | None
 """Classes (B,), where num_classes means "no class"; or "unconditional", or None: drawn at random."""
 
-
 LARGEST_CFG = 1000
 
 

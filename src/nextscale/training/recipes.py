@@ -65,7 +65,7 @@ class TokenizerRecipe(Recipe):
     commitment: float = 0.25
     """beta of the quantizer's loss."""
     restart_every: int = 100
-    """Steps after which codes that were not used are set to features; 0 never."""
+    """Steps after which codes that were not used are set to features; 0 only at the first step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,6 @@ TOKENIZERS = {
         steps=3500,
         batch_size=32,
         learning_rate=1e-3,
-        betas=(0.9, 0.95),
         weight_decay=0.0,
         weight_decay_end=0.0,
         schedule="cos",
@@ -112,8 +111,6 @@ TRANSFORMERS = {
         steps=4500,
         batch_size=32,
         learning_rate=1e-3,
-        weight_decay=0.05,
-        weight_decay_end=0.05,
         ema_decay=0.998,
         depth=6,
         width=256,

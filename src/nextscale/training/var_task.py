@@ -41,8 +41,10 @@ class VARTask:
         return mean_by_picture(rows)
 
     def _token_loss(self, model: nn.Module, images: Tensor, labels: Tensor, paths: Tensor | None = None) -> TokenLoss:
-        tokens = self.tokenizer.encode(images)
-        logits = model(labels, self.tokenizer.teacher_forcing_input(tokens), paths)
+        with torch.no_grad():
+            tokens = self.tokenizer.encode(images)
+            inputs = self.tokenizer.pyramid.next_inputs(tokens)
+        logits = model(labels, inputs, paths)
         return token_loss(logits, tokens, self.config.schedule)
 
     def tensors(self) -> dict[str, Tensor]:
