@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from nextscale.errors import InputError
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -28,7 +31,7 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def precision(dtype: str, device: torch.device) -> torch.autocast:
-    """Autocast to float32 (none), bfloat16 or float16.
+    """Autocast to float32 or tf32 (none), bfloat16 or float16.
 
     Raises:
         InputError: another type, or float16 on the CPU, where it is about 200 times slower than float32.
@@ -37,4 +40,16 @@ def precision(dtype: str, device: torch.device) -> torch.autocast:
         raise InputError(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
     if dtype == "float16" and device.type == "cpu":
         raise InputError("dtype float16 is 200 times slower than float32 on the CPU: expected float32 or bfloat16")
-    return torch.autocast(device.type, DTYPES[dtype], enabled=dtype != "float32")
+    return torch.autocast(device.type, DTYPES[dtype], enabled=dtype not in ("float32", "tf32"))
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether GPUs may round the factors of float32 products and convolutions to 10 bits. The CPU never does."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    earlier = matmul.allow_tf32, cudnn.allow_tf32  # type: ignore[attr-defined]
+    matmul.allow_tf32, cudnn.allow_tf32 = allowed, allowed  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = earlier  # type: ignore[attr-defined]

@@ -7,13 +7,14 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from nextscale.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def read_json(path: Path) -> Any:
@@ -83,6 +84,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: no such file, or a file that is truncated or not safetensors.
     """
+    from safetensors.torch import load_file
+
     if not path.is_file():
         raise InputError(f"no file {path}")
     try:
@@ -93,6 +96,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file, whole or not at all."""
+    from safetensors.torch import save_file
+
     with atomic_file(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # safetensors writes files that only their owner may read

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -20,17 +21,22 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bm
 WHITE = (255, 255, 255)
 
 
-def read_picture(path: str | Path) -> Image.Image:
+def read_picture(file: str | Path | BinaryIO, name: str | Path | None = None) -> Image.Image:
     """A picture file as RGB, turned as its EXIF says; transparency is laid over white.
+
+    Args:
+        file: a path, or an open file.
+        name: what messages call it; a path needs none.
 
     Raises:
         InputError: the file is missing or not a whole picture.
     """
+    name = name or str(file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                picture = ImageOps.exif_transpose(file)
+            with Image.open(file) as opened:
+                picture = ImageOps.exif_transpose(opened)
                 if picture.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8
                     picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
                 if picture.has_transparency_data:
@@ -39,9 +45,9 @@ def read_picture(path: str | Path) -> Image.Image:
                     picture = Image.alpha_composite(white, picture)
                 return picture.convert("RGB")
     except UnidentifiedImageError as error:
-        raise InputError(f"cannot read {path}: not a picture, or of an unknown format") from error
+        raise InputError(f"cannot read {name}: not a picture, or of an unknown format") from error
     except Exception as error:  # Pillow's plugins raise whatever they like on broken files
-        raise InputError(f"cannot read {path} as a picture ({error or type(error).__name__})") from error
+        raise InputError(f"cannot read {name} as a picture ({error or type(error).__name__})") from error
 
 
 def save_picture(picture: Image.Image, path: str | Path) -> None:
@@ -85,12 +91,6 @@ def to_pictures(images: Tensor) -> list[Image.Image]:
     """(B, 3, H, W) in [0, 1] -> B pictures."""
     pixels = images.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(array) for array in pixels]
-
-
-def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of pictures in [-1, 1], rounded to 8 bits first. (B, 3, H, W) twice -> (B,)."""
-    a, b = (x.add(1).mul(127.5).round() for x in (a, b))
-    return 10 * torch.log10(255**2 / (a - b).square().flatten(1).mean(1).clamp_min(1e-10))
 
 
 def cover(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -56,6 +56,15 @@ class ScaleSchedule:
             raise InputError(f"unknown schedule {name!r}: expected one of {', '.join(NAMED_SIDES)}")
         return cls.square(NAMED_SIDES[str(name)])
 
+    @classmethod
+    def parse(cls, text: str) -> ScaleSchedule:
+        """``1,2,3`` for square scales, ``1x1,2x3`` for any."""
+        try:
+            sizes = [tuple(int(side) for side in size.split("x")) for size in text.replace(",", " ").split()]
+        except ValueError as error:
+            raise InputError(f"scales are written 1,2,3,4 or 1x1,2x3, not {text!r}") from error
+        return cls(tuple(size * 2 if len(size) == 1 else size for size in sizes))  # type: ignore[arg-type]
+
     @property
     def num_scales(self) -> int:
         """K."""

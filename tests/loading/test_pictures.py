@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from tiny import refused
 
-from nextscale.pictures import centre_crop, cover, psnr, read_picture, save_picture, to_pictures, to_tensor
+from nextscale.pictures import centre_crop, cover, read_picture, save_picture, to_pictures, to_tensor
+from nextscale.quality import psnr
 
 ORANGE = (250, 130, 10)
 

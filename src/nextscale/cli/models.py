@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from nextscale.errors import InputError
 from nextscale.pipeline import Pipeline
 from nextscale.scales import ScaleSchedule
 
@@ -28,16 +27,7 @@ class ModelOptions:
     """The same seed and settings give the same pictures; where nothing is drawn, it is taken and has no part."""
 
     def schedule(self) -> ScaleSchedule | None:
-        return parse_schedule(self.scales) if self.scales else None
+        return ScaleSchedule.parse(self.scales) if self.scales else None
 
     def load(self) -> Pipeline:
         return Pipeline.from_pretrained(self.model, device=self.device, schedule=self.schedule())
-
-
-def parse_schedule(text: str) -> ScaleSchedule:
-    """``1,2,3`` or ``1x1,2x3`` -> ScaleSchedule."""
-    try:
-        sizes = [tuple(int(side) for side in size.split("x")) for size in text.replace(",", " ").split()]
-    except ValueError as error:
-        raise InputError(f"scales are written 1,2,3,4 or 1x1,2x3, not {text!r}") from error
-    return ScaleSchedule(tuple(size * 2 if len(size) == 1 else size for size in sizes))  # type: ignore[arg-type]

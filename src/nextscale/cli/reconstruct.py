@@ -19,12 +19,12 @@ from nextscale.pictures import (
     check_writable_picture,
     cover,
     grid,
-    psnr,
     read_picture,
     save_picture,
     to_pictures,
     to_tensor,
 )
+from nextscale.quality import psnr
 from nextscale.sources import load_tokenizer
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 

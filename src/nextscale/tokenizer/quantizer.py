@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nextscale.device import tf32
+
 
 class Codebook(nn.Module):
     """V code vectors of dimension D.
@@ -26,9 +28,9 @@ class Codebook(nn.Module):
     def nearest(self, x: Tensor) -> Tensor:
         """argmin_v |x - e_v|^2, or argmax_v cos(x, e_v). (..., D) -> (...) int64.
 
-        Always in float32, whatever autocast says: with less, tokens flip.
+        Always in full float32, whatever autocast and TF32 say: with less, tokens flip.
         """
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(x.device.type, enabled=False), tf32(False):
             flat = x.float().reshape(-1, self.dim)
             codes = self.weight.float()
             if self.cosine:

@@ -1,0 +1,88 @@
+"""The processes of a run, as torchrun starts them. With one process everything here does nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from nextscale.errors import InputError
+
+
+def rank() -> int:
+    """Number of this process, 0 the one that writes."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def all_sum(tensor: Tensor) -> Tensor:
+    """The sum over all processes, in place."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def all_mean(tensor: Tensor) -> Tensor:
+    """The mean over all processes, in place."""
+    return all_sum(tensor).div_(world_size()) if world_size() > 1 else tensor
+
+
+def gather(tensor: Tensor) -> Tensor:
+    """The tensors (n, ...) of all processes one after the other, (W n, ...)."""
+    if world_size() == 1:
+        return tensor
+    parts = [torch.empty_like(tensor) for _ in range(world_size())]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts)
+
+
+def side_group() -> dist.ProcessGroup | None:
+    """All processes once more, for what one thread exchanges beside another; None for one process."""
+    group = dist.new_group(backend="gloo") if world_size() > 1 else None
+    return group if isinstance(group, dist.ProcessGroup) else None
+
+
+def any_process(condition: bool, device: torch.device) -> bool:
+    """Whether the condition holds in any process."""
+    return bool(all_sum(torch.tensor(float(condition), device=device))) if world_size() > 1 else condition
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[torch.device]:
+    """Join the processes of torchrun, if it started this one; yields the device of this process.
+
+    Raises:
+        InputError: more processes on this machine than GPUs.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield device
+        return
+    if device.type == "cuda":
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if local >= torch.cuda.device_count():
+            raise InputError(f"process {local} of this machine has no GPU: there are {torch.cuda.device_count()}")
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
