@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tiny import refused
 from tiny_runs import make_pictures
 
-from nextscale.data.dataset import open_splits
 from nextscale.data.folder import scan_folder
+from nextscale.data.splits import open_splits
 
 SIZE = (8, 8)
 
@@ -16,9 +18,9 @@ def test_a_folder_per_class_in_alphabetical_order(tmp_path):
     for name, count in (("hat", 2), ("boot", 3), ("dress", 1)):
         make_pictures(tmp_path / name, count)
     data, val_data = open_splits(tmp_path, SIZE, 0)
-    assert data.folder.class_names == ("boot", "dress", "hat")
-    assert data.folder.labels == (0, 0, 0, 1, 2, 2)
-    assert [path.parent.name for path in data.folder.paths] == ["boot"] * 3 + ["dress"] + ["hat"] * 2
+    assert data.source.class_names == ("boot", "dress", "hat")
+    assert data.source.labels == (0, 0, 0, 1, 2, 2)
+    assert [Path(data.source.name(i)).parent.name for i in range(6)] == ["boot"] * 3 + ["dress"] + ["hat"] * 2
     assert val_data is None
 
 
@@ -28,8 +30,8 @@ def test_splits(tmp_path, val):
     make_pictures(tmp_path / "train" / "boot", 1)
     make_pictures(tmp_path / val / "hat", 3)
     data, val_data = open_splits(tmp_path, SIZE, 0)
-    assert data.folder.class_names == ("boot", "hat") and len(data) == 3
-    assert val_data is not None and val_data.folder.labels == (1, 1, 1)
+    assert data.source.class_names == ("boot", "hat") and len(data) == 3
+    assert val_data is not None and val_data.source.labels == (1, 1, 1)
 
 
 def test_a_flat_folder_is_one_class(tmp_path):
@@ -42,15 +44,15 @@ def test_flat_splits(tmp_path):
     make_pictures(tmp_path / "train", 3)
     make_pictures(tmp_path / "val", 2)
     data, val_data = open_splits(tmp_path, SIZE, 0)
-    assert len(data.folder.class_names) == 1 and len(data) == 3
-    assert val_data is not None and val_data.folder.labels == (0, 0)
+    assert len(data.source.class_names) == 1 and len(data) == 3
+    assert val_data is not None and val_data.source.labels == (0, 0)
 
 
 def test_without_train_everything_is_training_pictures(tmp_path):
     for name in ("boot", "test"):
         make_pictures(tmp_path / name, 2)
     data, val_data = open_splits(tmp_path, SIZE, 0)
-    assert data.folder.class_names == ("boot", "test")
+    assert data.source.class_names == ("boot", "test")
     assert val_data is None
 
 
@@ -107,14 +109,14 @@ def test_a_class_called_train(tmp_path):
     for name in ("boat", "car", "train"):
         make_pictures(tmp_path / name, 2)
     data, val_data = open_splits(tmp_path, SIZE, 0)
-    assert data.folder.class_names == ("boat", "car", "train") and val_data is None
+    assert data.source.class_names == ("boat", "car", "train") and val_data is None
 
 
 def test_splits_in_capitals(tmp_path):
     for split in ("Train", "Val"):
         make_pictures(tmp_path / split / "boot", 2)
     data, val_data = open_splits(tmp_path, SIZE, 0)
-    assert data.folder.class_names == ("boot",) and val_data is not None
+    assert data.source.class_names == ("boot",) and val_data is not None
 
 
 def test_a_class_without_pictures(tmp_path):

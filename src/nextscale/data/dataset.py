@@ -1,8 +1,7 @@
-"""Picture files -> training tensors, each a pure function of (seed, epoch, index)."""
+"""Pictures -> training tensors, each a pure function of (seed, epoch, index)."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nextscale.data.folder import ImageFolder, find_splits, scan_folder
+from nextscale.data.source import PictureSource
 from nextscale.errors import InputError
-from nextscale.pictures import centre_crop, cover, read_picture, to_unit_range
+from nextscale.pictures import centre_crop, cover, to_unit_range
 
 MARGIN = 1.125
 """Pictures are resized to cover 1.125 times the crop (VAR's training code)."""
@@ -24,27 +23,27 @@ class Example(NamedTuple):
     """(3, H, W) in [-1, 1]."""
     label: int
     unreadable: tuple[str, ...]
-    """Files that were passed over on the way to this one, with the reason."""
+    """Pictures that were passed over on the way to this one, with the reason."""
 
 
 class PictureDataset(Dataset[Example]):
     """Pictures resized and cropped to (H, W).
 
-    Training takes a random crop and, with ``flip``, a random mirror image; otherwise the crop is the middle one. A file
+    Training takes a random crop and, with ``flip``, a random mirror image; otherwise the crop is the middle one. One
     that cannot be read is passed over for the next one, and named in the `Example`. Resized pictures stay in memory,
     up to 1 GiB for each process.
     """
 
     def __init__(
-        self, folder: ImageFolder, size: tuple[int, int], seed: int = 0, augment: bool = True, flip: bool = True
+        self, source: PictureSource, size: tuple[int, int], seed: int = 0, augment: bool = True, flip: bool = True
     ):
-        self.folder, self.size, self.seed, self.augment, self.flip = folder, size, seed, augment, flip
+        self.source, self.size, self.seed, self.augment, self.flip = source, size, seed, augment, flip
         self._cache: dict[int, np.ndarray] = {}
         self._unreadable: dict[int, str] = {}
         self._cached_bytes = 0
 
     def __len__(self) -> int:
-        return len(self.folder)
+        return len(self.source)
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
         """The picture of (epoch, index)."""
@@ -54,24 +53,24 @@ class PictureDataset(Dataset[Example]):
             i %= len(self)
             pixels = self._pixels(i)
             if pixels is not None:
-                return Example(self._crop(pixels, epoch, index), self.folder.labels[i], tuple(passed_over))
+                return Example(self._crop(pixels, epoch, index), self.source.labels[i], tuple(passed_over))
             passed_over.append(self._unreadable[i])
         raise InputError(
-            f"none of the {len(self)} pictures in {self.folder.root} can be read (first: {passed_over[0]})"
+            f"none of the {len(self)} pictures in {self.source.root} can be read (first: {passed_over[0]})"
         )
 
     def _pixels(self, i: int) -> np.ndarray | None:
-        """The resized picture, (h, w, 3) uint8; None if its file cannot be read."""
+        """The resized picture, (h, w, 3) uint8; None if it cannot be read."""
         if i in self._cache:
             return self._cache[i]
         if i in self._unreadable:
             return None
         try:
-            picture = cover(
-                read_picture(self.folder.paths[i]), (round(MARGIN * self.size[0]), round(MARGIN * self.size[1]))
-            )
+            picture = self.source.read(i)
+            picture = cover(picture, (round(MARGIN * self.size[0]), round(MARGIN * self.size[1])))
         except InputError as error:
-            self._unreadable[i] = str(error)
+            name, reason = self.source.name(i), str(error)
+            self._unreadable[i] = reason if name in reason else f"{name}: {reason}"
             return None
         pixels = np.array(picture if self.augment else centre_crop(picture, self.size))
         if self._cached_bytes + pixels.nbytes <= CACHE_BYTES:
@@ -87,13 +86,3 @@ class PictureDataset(Dataset[Example]):
             if self.flip and draw.random() < 0.5:
                 pixels = pixels[:, ::-1]
         return to_unit_range(torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1))
-
-
-def open_splits(
-    root: Path, size: tuple[int, int], seed: int, flip: bool = True
-) -> tuple[PictureDataset, PictureDataset | None]:
-    """The training and the validation pictures of a folder; see `find_splits` and `scan_folder`."""
-    train, val = find_splits(root)
-    folder = scan_folder(train)
-    data = PictureDataset(folder, size, seed, flip=flip)
-    return data, PictureDataset(scan_folder(val, folder.class_names), size, augment=False) if val else None

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from nextscale.data.names import TRAIN_NAMES, list_names, number_labels, pick_splits
+from nextscale.data.source import PictureFiles, Splits
 from nextscale.errors import InputError
 
 ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
-SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "validation", "test")}
 
 
-@dataclass(frozen=True)
-class ImageFolder:
-    """Which pictures there are, and of what class."""
-
-    root: Path
-    paths: tuple[Path, ...]
-    labels: tuple[int, ...]
-    class_names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.paths)
+def folder_splits(root: Path) -> Splits:
+    """The training and the validation pictures of a folder; see `find_splits` and `scan_folder`."""
+    train, val = find_splits(root)
+    folder = scan_folder(train)
+    return folder, scan_folder(val, folder.class_names) if val else None
 
 
 def find_splits(root: Path) -> tuple[Path, Path | None]:
@@ -35,8 +29,8 @@ def find_splits(root: Path) -> tuple[Path, Path | None]:
     """
     if not root.is_dir():
         raise InputError(f"no folder {root}")
-    folders = {path.name.casefold(): path for path in root.iterdir() if path.is_dir()}
-    train, val = (next((folders[n] for n in names if n in folders), None) for names in SPLIT_NAMES.values())
+    folders = {path.name: path for path in root.iterdir() if path.is_dir()}
+    train, val = (folders[name] if name else None for name in pick_splits(folders))
     if train and (val or any(path.is_dir() for path in train.iterdir())):
         return train, val
     if val and len(folders) == 1:
@@ -44,7 +38,7 @@ def find_splits(root: Path) -> tuple[Path, Path | None]:
     return root, None
 
 
-def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> ImageFolder:
+def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> PictureFiles:
     """All picture files below a folder, in a fixed order. Nothing is opened.
 
     Classes are the sub-folders in alphabetical order, with all pictures below them; pictures beside class folders do
@@ -60,25 +54,22 @@ def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> Ima
         raise InputError(f"no folder {folder}")
     class_folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     for path in class_folders:
-        if any((path / name).is_dir() for name in SPLIT_NAMES["train"]):
+        if any((path / name).is_dir() for name in TRAIN_NAMES):
             raise InputError(f"{folder} holds a data set in {path.name}/: expected {path} itself")
     if not class_folders and any(is_picture(path) for path in folder.iterdir()):
         names, members = class_names or (folder.resolve().name,), [(0, folder)]
         if len(names) > 1:
-            raise InputError(f"{folder} has no folders of classes, but training has {', '.join(names)}")
+            raise InputError(f"{folder} has no folders of classes, but training has {list_names(names)}")
     else:
-        names = class_names or tuple(path.name for path in class_folders)
-        if unknown := [path.name for path in class_folders if path.name not in names]:
-            raise InputError(
-                f"{folder} has a class {unknown[0]!r} that training does not know: it has {', '.join(names)}"
-            )
-        members = [(names.index(path.name), path) for path in class_folders]
+        labels = [path.name for path in class_folders]
+        names = class_names or tuple(labels)
+        members = list(zip(number_labels(labels, names, folder), class_folders, strict=True))
     found = [(path, label) for label, member in members for path in sorted(member.rglob("*")) if is_picture(path)]
     if not found:
         raise InputError(f"no pictures in {folder}: expected files such as {folder}/CLASS/NAME.jpg")
     if class_names is None and (empty := set(range(len(names))) - {label for _, label in found}):
         raise InputError(f"class {names[min(empty)]!r} in {folder} has no pictures")
-    return ImageFolder(folder, tuple(p for p, _ in found), tuple(label for _, label in found), tuple(names))
+    return PictureFiles(folder, tuple(p for p, _ in found), tuple(label for _, label in found), names)
 
 
 def is_picture(path: Path) -> bool:

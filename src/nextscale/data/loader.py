@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,7 +12,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from nextscale.data.dataset import Example, PictureDataset
+from nextscale.distributed import rank, world_size
 from nextscale.errors import InputError
+
+
+class Place(NamedTuple):
+    """Where a part lies in the whole batch of a step, of which each process, and each turn of it, gets one."""
+
+    first: int
+    count: int
+    whole: int
+
+    def draw(self, *shape: int, generator: torch.Generator) -> Tensor:
+        """Uniform numbers in [0, 1) for each picture of the part, (count, ...): those it gets in any division."""
+        return torch.rand(self.whole, *shape, generator=generator)[self.first : self.first + self.count]
 
 
 class Batch(NamedTuple):
@@ -21,28 +35,47 @@ class Batch(NamedTuple):
     """(B,) int64."""
     unreadable: tuple[str, ...]
     """Files passed over, with the reason."""
+    place: Place
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(
-            self.images.to(device, non_blocking=True), self.labels.to(device, non_blocking=True), self.unreadable
+        return self._replace(
+            images=self.images.to(device, non_blocking=True), labels=self.labels.to(device, non_blocking=True)
         )
 
 
-class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Endless batches of (epoch, index): each epoch its own permutation, the incomplete last batch left out."""
+class PartSampler(Sampler[list[tuple[int, int]]]):
+    """Endless parts of batches, as (epoch, index): each epoch a permutation, its incomplete last batch left out."""
 
-    def __init__(self, length: int, batch_size: int, seed: int, start_step: int):
-        self.length, self.batch_size, self.seed, self.start_step = length, batch_size, seed, start_step
+    def __init__(self, length: int, places: Sequence[Place], seed: int, start_step: int):
+        self.length, self.places, self.seed, self.start_step = length, places, seed, start_step
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        per_epoch = self.length // self.batch_size
+        batch_size = self.places[0].whole
+        per_epoch = self.length // batch_size
         epoch, skipped = divmod(self.start_step, per_epoch)
         while True:
             order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
             for batch in range(skipped, per_epoch):
-                indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-                yield [(epoch, int(i)) for i in indices]
+                for place in self.places:
+                    first = batch * batch_size + place.first
+                    yield [(epoch, int(i)) for i in order[first : first + place.count]]
             epoch, skipped = epoch + 1, 0
+
+
+def divide(batch_size: int, turns: int) -> list[Place]:
+    """This process's parts of every batch, which it computes one after the other.
+
+    Raises:
+        InputError: the batch cannot be divided evenly.
+    """
+    parts = turns * world_size()
+    if batch_size % parts:
+        raise InputError(
+            f"a batch of {batch_size} cannot be divided evenly into {parts} parts "
+            f"({world_size()} processes, {turns} turns each)"
+        )
+    count = batch_size // parts
+    return [Place((rank() * turns + turn) * count, count, batch_size) for turn in range(turns)]
 
 
 def check_data(data: PictureDataset, val_data: PictureDataset | None, batch_size: int) -> None:
@@ -52,30 +85,68 @@ def check_data(data: PictureDataset, val_data: PictureDataset | None, batch_size
         InputError: a batch larger than the data, or a split without a readable picture.
     """
     if batch_size > len(data):
-        raise InputError(f"a batch of {batch_size} pictures is larger than the data: {len(data)} in {data.folder.root}")
+        raise InputError(f"a batch of {batch_size} pictures is larger than the data: {len(data)} in {data.source.root}")
     for split in (data, val_data):
         if split:
             split[0, 0]
 
 
-def training_batches(dataset: PictureDataset, batch_size: int, start_step: int, workers: int) -> Iterator[Batch]:
-    """Endless training batches from ``start_step`` on."""
-    order = EpochSampler(len(dataset), batch_size, dataset.seed, start_step)
-    yield from DataLoader(dataset, batch_sampler=order, num_workers=workers, collate_fn=collate)
+class TrainingBatches:
+    """Endless training batches from ``start_step`` on: for each step, this process's parts of it.
+
+    Args:
+        turns: into how many parts a process divides its share (gradient accumulation).
+        workers: processes that load; 0 loads in this one.
+    """
+
+    def __init__(self, dataset: PictureDataset, batch_size: int, start_step: int, workers: int = 0, turns: int = 1):
+        self.places = divide(batch_size, turns)
+        order = PartSampler(len(dataset), self.places, dataset.seed, start_step)
+        loader = DataLoader(
+            dataset,
+            batch_sampler=order,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+        )
+        self._parts = iter(loader)
+        self.waited = 0.0
+        """Seconds that the last batch kept the caller waiting."""
+
+    def __iter__(self) -> TrainingBatches:
+        return self
+
+    def __next__(self) -> list[Batch]:
+        start = time.monotonic()
+        parts = [next(self._parts)._replace(place=place) for place in self.places]
+        self.waited = time.monotonic() - start
+        return parts
 
 
-def validation_batches(dataset: PictureDataset, batch_size: int) -> Iterator[Batch]:
-    """Every picture once, in order. What cannot be read is left out, and named in its batch."""
-    for start in range(0, len(dataset), batch_size):
-        examples = [dataset[0, i] for i in range(start, min(start + batch_size, len(dataset)))]
+def validation_batches(dataset: PictureDataset, batch_size: int, limit: int = 0) -> Iterator[Batch]:
+    """Every picture once, divided among the processes. What cannot be read is left out, and named in its batch.
+
+    Every process gets the same number of batches, the last ones empty (``place.count`` 0) where pictures are short.
+
+    Args:
+        limit: how many pictures, evenly spread; 0 is all.
+    """
+    count = min(limit or len(dataset), len(dataset))
+    size = max(batch_size // world_size(), 1)
+    for start in range(0, count, size * world_size()):
+        ours = range(start + rank() * size, min(start + (rank() + 1) * size, count))
+        examples = [dataset[0, i * len(dataset) // count] for i in ours]
         names = tuple(name for example in examples for name in example.unreadable)
-        if readable := [example for example in examples if not example.unreadable]:
-            yield collate(readable)._replace(unreadable=names)
+        readable = [example for example in examples if not example.unreadable]
+        if readable or world_size() > 1:
+            yield collate(readable or [dataset[0, 0]], len(readable))._replace(unreadable=names)
 
 
-def collate(examples: Sequence[Example]) -> Batch:
+def collate(examples: Sequence[Example], count: int | None = None) -> Batch:
+    """A batch of examples, of which the first ``count`` count."""
     return Batch(
         torch.stack([example.image for example in examples]),
         torch.tensor([example.label for example in examples]),
         tuple(name for example in examples for name in example.unreadable),
+        Place(0, len(examples) if count is None else count, len(examples)),
     )

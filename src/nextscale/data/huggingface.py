@@ -1,0 +1,137 @@
+"""Hugging Face data sets: from the hub, or from a folder that ``save_to_disk`` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from nextscale.data.names import list_names, number_labels, pick_splits, sort_classes
+from nextscale.data.source import Splits
+from nextscale.errors import InputError
+from nextscale.pictures import read_picture
+
+PREFIX = "hf:"
+PICTURE, LABEL = ("image", "img"), ("label", "labels", "fine_label")
+"""What a column may be called where its type does not tell."""
+SAVED = ("dataset_dict.json", "state.json")
+
+
+@dataclass(frozen=True, eq=False)
+class HuggingFacePictures:
+    """Pictures in a ``datasets.Dataset``, which leaves them to us undecoded."""
+
+    root: str
+    rows: Any
+    column: str
+    labels: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, index: int) -> str:
+        return f"picture {index} of {self.root}"
+
+    def read(self, index: int) -> Image.Image:
+        content = self.rows[index][self.column] or {}
+        if content.get("bytes") is not None:
+            return read_picture(BytesIO(content["bytes"]), self.name(index))
+        if content.get("path"):
+            return read_picture(content["path"])
+        raise InputError(f"{self.name(index)} is missing")
+
+
+def huggingface_splits(data: str) -> Splits:
+    """The pictures of ``hf:owner/name`` or ``hf:folder``.
+
+    Raises:
+        InputError: the package or the data set is missing, or it lacks a split, pictures, or labels.
+    """
+    splits = load(data)
+    train, val = pick_splits(splits)
+    if not train:
+        raise InputError(f"{data} has splits {list_names(list(splits))}: expected one called train")
+    source = open_split(f"{data} ({train})", splits[train])
+    return source, open_split(f"{data} ({val})", splits[val], source.class_names) if val else None
+
+
+def load(data: str) -> dict[str, Any]:
+    """The splits of a data set; one without splits is all training."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise InputError(f"{data} needs the package datasets: pip install 'nextscale[hf]'") from error
+    place = data.removeprefix(PREFIX)
+    if not place:
+        raise InputError(f"no name after {PREFIX}: expected {PREFIX}owner/name or {PREFIX}folder")
+    try:
+        saved = any((Path(place) / name).is_file() for name in SAVED)
+        content = datasets.load_from_disk(place) if saved else datasets.load_dataset(place)
+    except Exception as error:  # no network, no such data set, a broken file, several to choose from
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(f"cannot load {data} ({type(error).__name__}: {reason})") from error
+    return {str(name): rows for name, rows in content.items()} if isinstance(content, dict) else {"train": content}
+
+
+def open_split(root: str, rows: Any, class_names: tuple[str, ...] | None = None) -> HuggingFacePictures:
+    """The pictures of one split.
+
+    Args:
+        class_names: classes that are known already (of the training split): others are an error.
+
+    Raises:
+        InputError: no pictures, no column of pictures or labels, a picture without a label, or an unknown class.
+    """
+    import datasets
+
+    if not len(rows):
+        raise InputError(f"no pictures in {root}")
+    rows = rows.with_format(None)
+    picture = find_column(root, rows.features, datasets.Image, PICTURE, "pictures")
+    label = find_column(root, rows.features, datasets.ClassLabel, LABEL, "labels")
+    labels, known = read_labels(root, rows, label)
+    names = class_names or known
+    try:
+        rows = rows.select_columns([picture]).cast_column(picture, datasets.Image(decode=False))
+    except Exception as error:
+        raise InputError(f"column {picture!r} of {root} does not hold pictures ({type(error).__name__})") from error
+    return HuggingFacePictures(root, rows, picture, number_labels(labels, names, root), names)
+
+
+def find_column(root: str, features: dict[str, Any], kind: type, names: Sequence[str], what: str) -> str:
+    """The one column of a type, or else the first with one of these names.
+
+    Raises:
+        InputError: there is none.
+    """
+    typed = [name for name, feature in features.items() if isinstance(feature, kind)]
+    found = typed if len(typed) == 1 else [name for name in names if name in (typed or features)]
+    if not found:
+        raise InputError(
+            f"{root} has no column of {what} among {list_names(list(features))}: "
+            f"expected one of type {kind.__name__}, or called {' or '.join(names)}"
+        )
+    return found[0]
+
+
+def read_labels(root: str, rows: Any, column: str) -> tuple[list[str], tuple[str, ...]]:
+    """(the label of each picture, as text; the classes that occur, in the order of a ``ClassLabel``, or else sorted).
+
+    Raises:
+        InputError: a picture without a label, or one that is neither a number nor a name.
+    """
+    names = getattr(rows.features[column], "names", None)
+    labels = []
+    for i, value in enumerate(rows[column][:]):
+        if value is None or (names and value == -1):
+            raise InputError(f"picture {i} of {root} has no label")
+        if not isinstance(value, int | str):
+            raise InputError(f"the label of picture {i} of {root} is {value!r}: expected a number or a name")
+        labels.append(names[value] if names else str(value))
+    present = set(labels)
+    return labels, tuple(name for name in names if name in present) if names else sort_classes(labels)

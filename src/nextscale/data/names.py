@@ -1,0 +1,47 @@
+"""Names of splits and classes, which mean the same however a data set writes them down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from nextscale.errors import InputError
+
+TRAIN_NAMES = ("train", "training")
+VAL_NAMES = ("val", "validation", "test")
+LISTED = 10
+
+
+def pick_splits(names: Iterable[str]) -> tuple[str | None, str | None]:
+    """Which of the names mean training and validation, in capitals or not; None where none does."""
+    known = {name.casefold(): name for name in names}
+    train, val = (next((known[word] for word in words if word in known), None) for words in (TRAIN_NAMES, VAL_NAMES))
+    return train, val
+
+
+def sort_classes(labels: Iterable[str]) -> tuple[str, ...]:
+    """Each label once, in alphabetical order; in the order of numbers where all are integers."""
+    distinct = set(labels)
+    try:
+        return tuple(sorted(distinct, key=lambda label: (int(label), label)))
+    except ValueError:
+        return tuple(sorted(distinct))
+
+
+def number_labels(labels: Sequence[str], class_names: tuple[str, ...], root: Path | str) -> tuple[int, ...]:
+    """The place of each label in ``class_names``.
+
+    Raises:
+        InputError: a label that is not there.
+    """
+    numbers = {name: i for i, name in enumerate(class_names)}
+    if unknown := next((label for label in labels if label not in numbers), None):
+        raise InputError(
+            f"{root} has a class {unknown!r} that training does not know: it has {list_names(class_names)}"
+        )
+    return tuple(numbers[label] for label in labels)
+
+
+def list_names(names: Sequence[str]) -> str:
+    """``dress, hat, ...``: the first ten."""
+    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")

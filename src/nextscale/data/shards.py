@@ -1,0 +1,161 @@
+"""WebDataset shards: pictures and labels in .tar files.
+
+Shards are indexed once, and each picture is read from where it lies. Thus pictures come in any order, as our batches
+need, which depend on (seed, step) alone.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from nextscale.data.names import TRAIN_NAMES, VAL_NAMES, list_names, number_labels, pick_splits, sort_classes
+from nextscale.data.samples import Member, index_shard
+from nextscale.data.source import Splits
+from nextscale.errors import InputError
+from nextscale.pictures import read_picture
+
+SHARDS = re.compile(r"\.(tar(\.\w+)?|tgz)$", re.IGNORECASE)
+RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+@dataclass(frozen=True)
+class ShardedPictures:
+    """Pictures that lie in .tar files."""
+
+    root: str
+    members: tuple[Member, ...]
+    labels: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def name(self, index: int) -> str:
+        return str(self.members[index])
+
+    def read(self, index: int) -> Image.Image:
+        """The picture. Its shard is opened for it alone: processes that share an open file share its position."""
+        member = self.members[index]
+        try:
+            with member.shard.open("rb") as file:
+                content = member.read(file)
+        except OSError as error:
+            raise InputError(f"cannot read {member}: {error.strerror}") from error
+        return read_picture(BytesIO(content), str(member))
+
+
+def is_shards(data: str) -> bool:
+    """Whether this names .tar files, or a folder of them."""
+    if Path(data).is_dir():
+        return bool(find_shards(data)[0])
+    return SHARDS.search(data) is not None
+
+
+def shard_splits(data: str) -> Splits:
+    """The pictures of ``train-{000..012}.tar``, ``*.tar`` or a folder of shards; see `find_shards`.
+
+    Raises:
+        InputError: a shard that is missing or damaged, no pictures, or a class that training does not know.
+    """
+    train, val = find_shards(data)
+    source = open_shards(data, train)
+    return source, open_shards(f"{data} (val)", val, source.class_names) if val else None
+
+
+def find_shards(data: str) -> tuple[list[Path], list[Path]]:
+    """(shards of training, shards of validation).
+
+    In a folder, those in ``train/`` and in ``val/``, or all of them; these, and those that a pattern names, are parted
+    by the word train or val in their names, where there are both.
+    """
+    root = Path(data)
+    if not root.is_dir():
+        return part(list(expand(data)))
+    folders = {path.name: path for path in root.iterdir() if path.is_dir()}
+    train, val = (folders[name] if name else None for name in pick_splits(folders))
+    if not train or not shards_in(train):
+        return part(shards_in(root))
+    if val and not shards_in(val):
+        raise InputError(f"{train} holds .tar files, but {val} does not: expected both, or no folder {val.name}")
+    return shards_in(train), shards_in(val) if val else []
+
+
+def shards_in(folder: Path) -> list[Path]:
+    """The .tar files in a folder; none where folders stand beside them, for then the pictures lie in those."""
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return [] if any(path.is_dir() for path in paths) else [path for path in paths if path.suffix.lower() == ".tar"]
+
+
+def part(shards: list[Path]) -> tuple[list[Path], list[Path]]:
+    """(shards with the word train in their names, those with val); all are training where either is missing."""
+    parts: dict[str, list[Path]] = {}
+    for shard in shards:
+        words = re.split(r"[-_.]", shard.stem.casefold())
+        parts.setdefault(next((word for word in words if word in TRAIN_NAMES + VAL_NAMES), ""), []).append(shard)
+    train, val = pick_splits(parts)
+    return (parts[train], parts[val]) if train and val else (shards, [])
+
+
+def expand(pattern: str) -> Iterator[Path]:
+    """The shards that a pattern names.
+
+    Raises:
+        InputError: there are none, one of a range is missing, or one is compressed.
+    """
+    if not any(expand_ranges(pattern)):
+        raise InputError(f"{pattern} names no shard: expected the smaller number of the range first")
+    for name in expand_ranges(pattern):
+        paths = [Path(name)] if Path(name).exists() else sorted(map(Path, glob.glob(name)))
+        if not paths:
+            raise InputError(f"no shard {name}" if name == pattern else f"no shard {name}, which {pattern} names")
+        for path in paths:
+            if path.suffix.lower() != ".tar":
+                raise InputError(
+                    f"{path} is compressed: expected a plain .tar, whose pictures can be read in any order"
+                )
+            yield path
+
+
+def expand_ranges(pattern: str) -> Iterator[str]:
+    """``a-{08..10}`` -> ``a-08``, ``a-09``, ``a-10``."""
+    if not (found := RANGE.search(pattern)):
+        yield pattern
+        return
+    first, last = found.groups()
+    for number in range(int(first), int(last) + 1):
+        for rest in expand_ranges(pattern[found.end() :]):
+            yield f"{pattern[: found.start()]}{number:0{len(first)}d}{rest}"
+
+
+def open_shards(root: str, shards: Sequence[Path], class_names: tuple[str, ...] | None = None) -> ShardedPictures:
+    """The pictures of some shards. Without any label they are one class, named after their folder.
+
+    Args:
+        class_names: classes that are known already (of the training split): others are an error.
+
+    Raises:
+        InputError: a damaged shard, no pictures, some without a label, or an unknown class.
+    """
+    samples = [sample for shard in shards for sample in index_shard(shard)]
+    if not samples:
+        raise InputError(f"no pictures in {root}: expected files such as KEY.jpg and KEY.cls in its shards")
+    labels = [sample.label for sample in samples if sample.label is not None]
+    if not labels:
+        names = class_names or (shards[0].parent.resolve().name,)
+        if len(names) > 1:
+            raise InputError(f"{root} has no labels, but training has {list_names(names)}")
+        labels = [*names] * len(samples)
+    elif len(labels) < len(samples):
+        key, picture, _ = next(sample for sample in samples if sample.label is None)
+        raise InputError(f"sample {key} in {picture.shard} has no label: expected {key}.cls, or a label in {key}.json")
+    else:
+        names = class_names or sort_classes(labels)
+    members = tuple(sample.picture for sample in samples)
+    return ShardedPictures(root, members, number_labels(labels, names, root), names)

@@ -1,0 +1,66 @@
+"""Where pictures come from: what every kind of data set offers, and the kind whose pictures are files of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
+
+from nextscale.pictures import read_picture
+
+
+class PictureSource(Protocol):
+    """Which pictures there are, of what class, and how to read one; pickled for each process that loads."""
+
+    @property
+    def root(self) -> Path | str:
+        """What messages call the whole."""
+        ...
+
+    @property
+    def labels(self) -> Sequence[int]:
+        """The class of each picture, a place in ``class_names``."""
+        ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """What messages call a picture."""
+        ...
+
+    def read(self, index: int) -> Image.Image:
+        """A picture as `read_picture` gives it.
+
+        Raises:
+            InputError: it cannot be read; the sentence names it.
+        """
+        ...
+
+
+Splits = tuple[PictureSource, PictureSource | None]
+"""(training pictures, validation pictures or None)."""
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """Pictures that are files of their own."""
+
+    root: Path | str
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, index: int) -> str:
+        return str(self.paths[index])
+
+    def read(self, index: int) -> Image.Image:
+        return read_picture(self.paths[index])

@@ -1,0 +1,54 @@
+"""The one door to training data: whatever it lies in, in come a name and out come pictures to train and validate on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nextscale.data.dataset import PictureDataset
+from nextscale.data.folder import folder_splits
+from nextscale.data.huggingface import PREFIX, huggingface_splits
+from nextscale.data.shards import is_shards, shard_splits
+from nextscale.data.source import Splits
+from nextscale.data.table import is_table, table_splits
+from nextscale.errors import InputError
+
+
+def open_splits(
+    data: str | Path, size: tuple[int, int], seed: int, flip: bool = True
+) -> tuple[PictureDataset, PictureDataset | None]:
+    """The training and the validation pictures of a data set, resized to (H, W); see `find_sources`."""
+    train, val = find_sources(str(data))
+    held_out = None if val is None else PictureDataset(val, size, augment=False)
+    return PictureDataset(train, size, seed, flip=flip), held_out
+
+
+def find_sources(data: str) -> Splits:
+    """What the name of a data set stands for.
+
+    ==========================  ============================================================
+    ``hf:NAME``                 a Hugging Face data set, or a folder that one was saved in
+    ``photos/labels.csv``       a table of files and labels; also a folder with a train.csv
+    ``shards/{000..012}.tar``   WebDataset shards; also ``shards/*.tar``, or a folder of them
+    anything else               a folder of pictures, a folder per class
+    ==========================  ============================================================
+
+    Raises:
+        InputError: no such data set, or one that is not whole.
+    """
+    if not data.strip():
+        raise InputError("no data: expected a folder, a .csv table, .tar shards, or hf:NAME")
+    if data.startswith(PREFIX):
+        return huggingface_splits(data)
+    if is_table(Path(data)):
+        return table_splits(Path(data))
+    if is_shards(data):
+        return shard_splits(data)
+    return folder_splits(Path(data))
+
+
+def absolute_name(data: str) -> str:
+    """The name of a data set that holds from any folder."""
+    prefix, place = (PREFIX, data.removeprefix(PREFIX)) if data.startswith(PREFIX) else ("", data)
+    if prefix and not Path(place).is_dir():
+        return data
+    return prefix + str(Path(place).resolve())

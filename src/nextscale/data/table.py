@@ -1,0 +1,135 @@
+"""A table of pictures: a CSV file with the columns ``file``, ``label`` and, perhaps, ``split``."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from nextscale.data.names import TRAIN_NAMES, VAL_NAMES, list_names, number_labels, pick_splits, sort_classes
+from nextscale.data.source import PictureFiles, Splits
+from nextscale.errors import InputError
+
+FILE, LABEL, SPLIT = ("file", "path", "filename", "file_name", "image"), ("label", "class"), ("split",)
+"""What a column may be called; where a table has several of them, the first counts."""
+
+
+class Row(NamedTuple):
+    path: Path
+    label: str
+    split: str
+    """Empty in a table without that column."""
+
+
+def is_table(data: Path) -> bool:
+    """Whether this is a CSV file, or a folder with a ``train.csv``."""
+    if data.is_dir():
+        return pick_splits(tables_in(data))[0] is not None
+    return data.suffix.lower() == ".csv"
+
+
+def tables_in(folder: Path) -> dict[str, Path]:
+    """CSV files by their names without the ending."""
+    return {path.stem: path for path in folder.iterdir() if path.suffix.lower() == ".csv"}
+
+
+def table_splits(data: Path) -> Splits:
+    """The pictures of a CSV file, or of ``train.csv`` and, where there is one, ``val.csv`` in a folder.
+
+    Without ``val.csv``, a column ``split`` says what is validation.
+
+    Raises:
+        InputError: a table that is not one, a file that is missing, or a class that training does not know.
+    """
+    tables = tables_in(data) if data.is_dir() else {"train": data}
+    train, val = (tables[name] if name else None for name in pick_splits(tables))
+    if not train:
+        raise InputError(f"no table train.csv in {data}")
+    if val:
+        source = list_pictures(train, read_rows(train))
+        return source, list_pictures(val, read_rows(val), source.class_names)
+    rows = read_rows(train)
+    if not rows[0].split:
+        return list_pictures(train, rows), None
+    train_name, val_name = pick_splits(row.split for row in rows)
+    if not train_name:
+        raise InputError(f"{train} has no row whose split is train")
+    parts = {name: [row for row in rows if row.split == name] for name in (train_name, val_name)}
+    source = list_pictures(f"{train} ({train_name})", parts[train_name])
+    if not val_name:
+        return source, None
+    return source, list_pictures(f"{train} ({val_name})", parts[val_name], source.class_names)
+
+
+def read_rows(table: Path) -> list[Row]:
+    """The rows of a table. Files are named relative to its folder.
+
+    Raises:
+        InputError: no column for files or labels, a row without either, or no row at all.
+    """
+    header, lines = read_lines(table)
+    file_at, label_at = find_column(table, header, FILE), find_column(table, header, LABEL)
+    split_at = find_column(table, header, SPLIT) if header.count(SPLIT[0]) else None
+    rows = []
+    for number, cells in lines:
+        if len(cells) != len(header):
+            raise InputError(f"line {number} of {table} has {len(cells)} cells, but its first line {len(header)}")
+        file, label = cells[file_at], cells[label_at]
+        split = "" if split_at is None else cells[split_at].casefold()
+        if not file or not label:
+            raise InputError(f"line {number} of {table} has no {'label' if file else 'file'}")
+        if split_at is not None and split not in TRAIN_NAMES + VAL_NAMES:
+            known = ", ".join(TRAIN_NAMES + VAL_NAMES)
+            raise InputError(f"line {number} of {table} has the split {split!r}: expected one of {known}")
+        rows.append(Row(table.parent / file, label, split))
+    if not rows:
+        raise InputError(f"{table} has no rows: expected one for each picture")
+    return rows
+
+
+def read_lines(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """(names of the columns, the other lines that are not empty with their numbers).
+
+    Raises:
+        InputError: no such file, or it is not CSV in UTF-8.
+    """
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header, *lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader] or [(1, [])]
+    except OSError as error:
+        raise InputError(f"cannot read {table}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table} is not CSV in UTF-8 ({error})") from error
+    return [name.casefold() for name in header[1]], [(number, cells) for number, cells in lines if any(cells)]
+
+
+def find_column(table: Path, header: Sequence[str], names: Sequence[str]) -> int:
+    """Where the column stands that has one of these names."""
+    name = next((name for name in names if name in header), None)
+    if name is None:
+        raise InputError(
+            f"{table} has no column {names[0]!r} (or {', '.join(names[1:])}): "
+            f"expected a first line such as file,label but found {list_names(header)!r}"
+        )
+    if header.count(name) > 1:
+        raise InputError(f"{table} has {header.count(name)} columns {name!r}: expected one")
+    return header.index(name)
+
+
+def list_pictures(root: Path | str, rows: Sequence[Row], class_names: tuple[str, ...] | None = None) -> PictureFiles:
+    """The pictures of some rows, in their order.
+
+    Args:
+        class_names: classes that are known already (of the training split): others are an error.
+
+    Raises:
+        InputError: missing files, or an unknown class.
+    """
+    if missing := [row.path for row in rows if not os.path.isfile(row.path)]:
+        raise InputError(f"{len(missing)} of the {len(rows)} files named in {root} are missing (first: {missing[0]})")
+    labels = [row.label for row in rows]
+    names = class_names or sort_classes(labels)
+    return PictureFiles(root, tuple(row.path for row in rows), number_labels(labels, names, root), names)
