@@ -14,6 +14,7 @@ VERBS = {
     "reconstruct": ("nextscale.cli.reconstruct", "encode pictures and decode them again, scale by scale"),
     "train tokenizer": ("nextscale.cli.train_tokenizer", "train an image tokenizer on a folder of pictures"),
     "train var": ("nextscale.cli.train_var", "train a transformer on a tokenizer's tokens"),
+    "plot": ("nextscale.cli.plot", "draw the curves of training runs, and say whether the loss is normal"),
     "convert": ("nextscale.cli.convert", "official checkpoints to a folder of ours, and back"),
     "info": ("nextscale.cli.info", "sizes, schedule, parameters and work of a model"),
 }

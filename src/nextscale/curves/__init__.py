@@ -1,0 +1,1 @@
+"""Logs -> pictures: how a training run went, and whether that is normal."""

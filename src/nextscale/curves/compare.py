@@ -1,0 +1,63 @@
+"""What two runs can be compared by: the figures that both have, over the pictures seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nextscale.curves.log import RunLog, Series
+from nextscale.curves.verdict import learning_curve, verdict
+from nextscale.errors import InputError
+
+
+def comparable(runs: Sequence[RunLog], reference: RunLog) -> tuple[list[RunLog], RunLog]:
+    """The runs and the reference with no figures but those in common.
+
+    Transformers get figures over all tokens and of the last scale, and, if their codebooks are not of one size, the
+    losses as shares of ln V.
+
+    Raises:
+        InputError: a run and the reference train different things, or a batch or codebook size is not known.
+    """
+    for run in (*runs, reference):
+        learning_curve(run)
+        if run.guesses_tokens != reference.guesses_tokens:
+            kinds = ["transformer" if of.guesses_tokens else "tokenizer" for of in (run, reference)]
+            raise InputError(f"{run.name} trains a {kinds[0]} and {reference.name} a {kinds[1]}: expected the same")
+        if run.guesses_tokens and run.codebook_size is None:
+            raise InputError(f"the codebook size of {run.name} is not known: expected a checkpoint in its folder")
+    shares = len({run.codebook_size for run in (*runs, reference)}) > 1 and reference.guesses_tokens
+    full = [with_token_figures(run, shares) if run.guesses_tokens else run for run in (*runs, reference)]
+    common = {name for run in full[:-1] for name in run.series} & full[-1].series.keys()
+    kept = common | {f"val_{name}" for name in common}
+    *runs, reference = (
+        replace(run, series={name: series for name, series in run.series.items() if name in kept}) for run in full
+    )
+    return runs, reference
+
+
+def with_token_figures(run: RunLog, shares: bool) -> RunLog:
+    """With ``accuracy`` over all tokens, figures of the last scale alone, and perhaps losses as shares of ln V."""
+    series = dict(run.series)
+    tokens = np.array([h * w for h, w in run.sizes], dtype=float)
+    for of in ("", "val_"):
+        for figure in ("loss", "accuracy"):
+            if scales := run.series.get(f"{of}scale_{figure}"):
+                series[f"{of}last_scale_{figure}"] = Series(scales.steps, scales.values[:, -1])
+        scales = run.series.get(f"{of}scale_accuracy")
+        if scales and scales.values.shape[1] == len(tokens):
+            series[f"{of}accuracy"] = Series(scales.steps, scales.values @ tokens / tokens.sum())
+        for figure in (f"{of}loss", f"{of}last_scale_loss"):
+            if shares and run.chance and figure in series:
+                series[f"{figure}_share"] = Series(series[figure].steps, series[figure].values / run.chance)
+    return replace(run, series=series)
+
+
+def judge(run: RunLog, reference: RunLog, smooth: int) -> str:
+    """The verdict on a run so far, both losses smoothed."""
+    loss = run.series["loss"].smoothed(smooth)
+    other = replace(reference, series={"loss": reference.series["loss"].smoothed(smooth)})
+    seen, losses = learning_curve(replace(run, series={"loss": loss}))
+    return f"{run.name}: {verdict(seen[-1], losses[-1], run.codebook_size, other)}"

@@ -1,0 +1,71 @@
+"""Is the loss normal? One sentence, from a reference at the same number of pictures seen."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nextscale.curves.log import RunLog
+from nextscale.curves.reference import D16
+from nextscale.errors import InputError
+
+
+def verdict(pictures: float, loss: float, codebook_size: int | None, reference: RunLog = D16) -> str:
+    """Where a training loss stands beside the reference's.
+
+    The reference is read between its points along the logarithm of the pictures seen, and never beyond them. Losses
+    of codebooks of different sizes are compared as shares of ln V, the loss of guessing.
+
+    Args:
+        pictures: seen in training so far.
+        loss: mean over all tokens of recent training batches.
+        codebook_size: V; None, or the reference's own, compares the losses as they are.
+
+    Raises:
+        InputError: the reference has no loss, or its batch size is not known.
+    """
+    seen, losses = learning_curve(reference)
+    differ = bool(codebook_size and reference.codebook_size and codebook_size != reference.codebook_size)
+    first, last = (said(value, reference.codebook_size if differ else None) for value in (losses[0], losses[-1]))
+    start = f"after {count(pictures)} pictures: loss {said(loss, codebook_size if differ else None)}, {reference.name}"
+    if pictures < seen[0]:
+        return f"{start} has no earlier point than {count(seen[0])} pictures, {first} there"
+    if pictures > seen[-1]:
+        return f"{start} has no later point than {count(seen[-1])} pictures, {last} there"
+    other = float(np.interp(math.log(pictures), np.log(seen), losses))
+    ratio = loss / other
+    if codebook_size and reference.codebook_size:
+        ratio *= math.log(reference.codebook_size) / math.log(codebook_size)
+    there = said(other, reference.codebook_size if differ else None)
+    return f"{start} {there} at the same point ({difference(ratio)})"
+
+
+def learning_curve(run: RunLog) -> tuple[np.ndarray, np.ndarray]:
+    """(pictures seen, training loss), without what was logged before the first picture."""
+    series = run.series.get("loss")
+    if series is None or run.batch_size is None:
+        raise InputError(f"{run.name} has no training loss over the pictures seen: expected a log and a recipe.json")
+    use = np.isfinite(series.values) & (series.steps > 0)
+    if not use.any():
+        raise InputError(f"{run.name} has no finite training loss yet: expected at least one")
+    return series.steps[use] * run.batch_size, series.values[use]
+
+
+def said(loss: float, codebook_size: int | None) -> str:
+    """``6.54``, or with a codebook size ``6.54 (0.786 of ln 4096)``."""
+    return f"{loss:.2f}" + (f" ({loss / math.log(codebook_size):.3f} of ln {codebook_size})" if codebook_size else "")
+
+
+def count(pictures: float) -> str:
+    """``640``, ``144 k``, ``38.4 M``."""
+    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if pictures >= unit:
+            return f"{pictures / unit:.3g}{name}"
+    return f"{pictures:.0f}"
+
+
+def difference(ratio: float) -> str:
+    """``1.1 % above``."""
+    percent = round(100 * (ratio - 1), 1)
+    return f"{abs(percent)} % {'above' if percent > 0 else 'below'}" if percent else "0 % apart"
