@@ -1,0 +1,111 @@
+"""The game between tokenizer and critic: losses of both, and how much the tokenizer's counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nextscale.distributed import all_mean
+from nextscale.errors import InputError
+from nextscale.weights import check_fields
+
+EPS = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialRecipe:
+    """How the critic is built and trained, and what the tokenizer minds of it."""
+
+    critic: Literal["patchgan", "dino"] = "patchgan"
+    """patchgan: trained from scratch. dino: heads on frozen DINO features, whose weights ``dino_weights`` names."""
+    channels: int = 64
+    """Of PatchGAN's first convolution."""
+    layers: int = 3
+    """How often PatchGAN halves the side."""
+    dino_weights: str = ""
+    """File with the weights of a DINO ViT-S."""
+    weight: float = 0.4
+    """Of the tokenizer's adversarial loss; times lambda with ``adaptive``."""
+    adaptive: bool = True
+    """lambda = |d reconstruction / d W| / |d adversarial / d W| for the decoder's last W (VQGAN, equation 7)."""
+    largest_lambda: float = 1.0
+    feature_matching: float = 0.0
+    """Weight of the L1 distance between the critic's features of picture and reconstruction (arXiv 1711.11585)."""
+    start: float = 0.22
+    """Share of the steps after which critic and adversarial loss begin."""
+    warmup: float = 0.02
+    """Share of the steps over which the adversarial loss then grows to its weight."""
+    learning_rate: float = 1.0
+    """The critic's, as a multiple of the tokenizer's."""
+    betas: tuple[float, float] = (0.5, 0.9)
+    augment: bool = True
+    """DiffAugment."""
+    lecam: float = 0.0
+    """Weight of LeCam's regularisation (arXiv 2104.03310)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))
+        check_fields(self)
+        if self.critic not in ("patchgan", "dino"):
+            raise InputError(f"unknown critic {self.critic!r}: expected patchgan or dino")
+        if self.critic == "dino" and not self.dino_weights:
+            raise InputError("the critic dino needs dino_weights, a file with the weights of a DINO ViT-S")
+        if not 0 <= self.start < 1:
+            raise InputError(f"start must be a share of the steps, at least 0 and below 1, not {self.start}")
+
+    def growth(self, step: int, steps: int) -> float:
+        """The share of its weight that the adversarial loss has at a step: 0 before ``start``, then up to 1."""
+        passed = step - round(self.start * steps)
+        return min(max((passed + 1) / max(round(self.warmup * steps), 1), 0.0), 1.0) if passed >= 0 else 0.0
+
+
+def critic_hinge(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """1/2 mean max(0, 1 - D(x)) + 1/2 mean max(0, 1 + D(x^)), over heads (arXiv 1705.02894)."""
+    return (
+        torch.stack([F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in zip(real, fake, strict=True)]).mean() / 2
+    )
+
+
+def generator_hinge(fake: list[Tensor]) -> Tensor:
+    """-mean D(x^), over heads."""
+    return -mean_score(fake)
+
+
+def mean_score(logits: list[Tensor]) -> Tensor:
+    """mean D, each head counting alike."""
+    return torch.stack([head.mean() for head in logits]).mean()
+
+
+def feature_distance(fake: list[Tensor], real: list[Tensor]) -> Tensor:
+    """|F(x^) - F(x)| / |F(x)|, the mean over pictures and layers: relative, so that no layer outweighs the others."""
+
+    def size(x: Tensor) -> Tensor:
+        return x.float().abs().flatten(1).mean(1)
+
+    return torch.stack([(size(f - r) / size(r).clamp_min(EPS)).mean() for f, r in zip(fake, real, strict=True)]).mean()
+
+
+def lecam(real: list[Tensor], fake: list[Tensor], anchors: Tensor) -> Tensor:
+    """mean max(0, D(x) - a_fake)^2 + mean max(0, a_real - D(x^))^2, a being moving averages of the scores (2,)."""
+    anchor_real, anchor_fake = anchors.unbind()
+    return torch.stack(
+        [
+            F.relu(r - anchor_fake).square().mean() + F.relu(anchor_real - f).square().mean()
+            for r, f in zip(real, fake, strict=True)
+        ]
+    ).mean()
+
+
+def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: Tensor, largest: float) -> Tensor:
+    """lambda = |d reconstruction / d W| / |d adversarial / d W|, at most ``largest`` (VQGAN, equation 7).
+
+    Args:
+        last: W, the weight of the decoder's last layer. The gradients are means over all processes.
+    """
+    ours, theirs = (torch.autograd.grad(loss, last, retain_graph=True)[0] for loss in (reconstruction, adversarial))
+    ours, theirs = all_mean(ours.float()), all_mean(theirs.float())
+    return (ours.norm() / theirs.norm().clamp_min(EPS)).clamp(max=largest)

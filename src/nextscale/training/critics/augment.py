@@ -1,0 +1,80 @@
+"""DiffAugment (arXiv 2006.10738): what the critic sees is changed at random, real and reconstructed alike.
+
+Gradients go through. It keeps the critic from learning small data sets by heart.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nextscale.data.loader import Place
+
+SHIFT = 1 / 8
+"""Largest shift, as a share of the side."""
+HOLE = 1 / 2
+"""Side of the hole, as a share of the picture's."""
+
+
+class Augmentation(NamedTuple):
+    """How each of B pictures is changed. All (B, n), uniform in [0, 1)."""
+
+    colour: Tensor
+    """Brightness, saturation, contrast: n = 3."""
+    shift: Tensor
+    """Down, right: n = 2."""
+    hole: Tensor
+    """Middle of the hole, down, right: n = 2."""
+
+
+def draw_augmentation(place: Place, generator: torch.Generator, device: torch.device) -> Augmentation:
+    """One for each picture of a part of the step's batch."""
+    return Augmentation(*(place.draw(n, generator=generator).to(device) for n in (3, 2, 2)))
+
+
+def augment(images: Tensor, how: Augmentation) -> Tensor:
+    """Colour, shift, hole. (B, 3, H, W) in [-1, 1] -> the same, beyond [-1, 1] where colours are stretched."""
+    return cut(shift(recolour(images, how.colour), how.shift), how.hole)
+
+
+def recolour(images: Tensor, colour: Tensor) -> Tensor:
+    """x + b - 0.5; grey + 2 s (x - grey); mean + (c + 0.5) (x - mean). (B, 3) in [0, 1) for b, s, c."""
+    brightness, saturation, contrast = (value.view(-1, 1, 1, 1) for value in colour.unbind(1))
+    images = images + (brightness - 0.5)
+    grey = images.mean(dim=1, keepdim=True)
+    images = grey + 2 * saturation * (images - grey)
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return mean + (contrast + 0.5) * (images - mean)
+
+
+def shift(images: Tensor, by: Tensor) -> Tensor:
+    """Move each picture by up to `SHIFT` of its side; what comes in is 0."""
+    (h, w), (down, right) = images.shape[-2:], by.unbind(1)
+    rows, inside_rows = _source(h, down)
+    columns, inside_columns = _source(w, right)
+    batch = torch.arange(len(images), device=images.device)
+    moved = images.permute(0, 2, 3, 1)[batch[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return (moved * (inside_rows[:, :, None] & inside_columns[:, None, :]).unsqueeze(-1)).permute(0, 3, 1, 2)
+
+
+def cut(images: Tensor, where: Tensor) -> Tensor:
+    """Set a rectangle with `HOLE` of each side to 0; its middle may lie anywhere."""
+    (h, w), (down, right) = images.shape[-2:], where.unbind(1)
+    hidden = _near(h, down)[:, :, None] & _near(w, right)[:, None, :]
+    return images * ~hidden.unsqueeze(1)
+
+
+def _source(side: int, by: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each row comes from, and whether that lies inside the picture: (B, side) twice."""
+    most = round(SHIFT * side)
+    offset = (by * (2 * most + 1)).long() - most
+    source = torch.arange(side, device=by.device) - offset[:, None]
+    return source.clamp(0, side - 1), (source >= 0) & (source < side)
+
+
+def _near(side: int, middle: Tensor) -> Tensor:
+    """(B, side): which rows lie in the hole."""
+    centre = (middle * (side + 1)).long()
+    return (torch.arange(side, device=middle.device) - centre[:, None]).abs() * 2 < HOLE * side

@@ -1,0 +1,50 @@
+"""What tells real pictures from reconstructed ones, and what every such network gives."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import spectral_norm
+
+POWER_ITERATIONS = 15
+
+
+class CriticOutput(NamedTuple):
+    """What a critic says of pictures (B, 3, H, W) in [-1, 1]."""
+
+    logits: list[Tensor]
+    """A tensor (B, ...) for each head: large for real, small for reconstructed."""
+    features: list[Tensor]
+    """Intermediate maps (B, ...), for feature matching."""
+
+
+def normed(layer: nn.Module) -> nn.Module:
+    """The layer with its weight divided by its largest singular value (arXiv 1802.05957).
+
+    In evaluation mode the estimate of that value stays as it is; `refresh_norms` moves it.
+    """
+    return spectral_norm(layer).eval()
+
+
+@torch.no_grad()
+def start_norms(critic: nn.Module, generator: torch.Generator | None = None) -> None:
+    """Estimate the singular values of fresh weights, from a start drawn by ``generator``."""
+    for name, vector in critic.named_buffers():
+        if name.endswith("weight.0._u"):  # the estimate's left vector, as torch names it
+            vector.copy_(F.normalize(torch.randn(vector.shape, generator=generator), dim=0))
+    for _ in range(POWER_ITERATIONS):
+        refresh_norms(critic)
+
+
+@torch.no_grad()
+def refresh_norms(critic: nn.Module) -> None:
+    """One power iteration for every layer of `normed`: once a step, however often the critic is called in it."""
+    for module in critic.modules():
+        if parametrize.is_parametrized(module, "weight"):
+            module.train()
+            _ = module.weight
+            module.eval()

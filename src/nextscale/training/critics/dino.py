@@ -1,0 +1,185 @@
+"""A critic that sees with a frozen DINO: only small heads on its features learn (StyleGAN-T, arXiv 2301.09515)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nextscale.errors import InputError
+from nextscale.training.critics.critic import CriticOutput, normed, start_norms
+from nextscale.training.critics.vit import VisionTransformer, ViTConfig
+from nextscale.training.frozen import expect, read_state
+from nextscale.weights import fill
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""ImageNet's mean and standard deviation of red, green and blue, for pictures in [0, 1]."""
+SLOPE = 0.2
+NORM_GROUPS = 32
+HEAD_WIDTH = 64
+"""Channels of each attention head, which files do not tell."""
+TOLD_BY = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
+"""Tensors from which a file is known to be DINO's, and its sizes."""
+HUGGING_FACE = (
+    ("embeddings.cls_token", "cls_token"),
+    ("embeddings.position_embeddings", "pos_embed"),
+    ("embeddings.patch_embeddings.projection.", "patch_embed.proj."),
+    ("encoder.layer.", "blocks."),
+    (".layernorm_before.", ".norm1."),
+    (".attention.output.dense.", ".attn.proj."),
+    (".layernorm_after.", ".norm2."),
+    (".intermediate.dense.", ".mlp.fc1."),
+    (".output.dense.", ".mlp.fc2."),
+    ("layernorm.", "norm."),
+)
+"""Parts of names, (Hugging Face's, ours), to be replaced in this order."""
+
+
+def layer(channels: int, kernel: int) -> nn.Sequential:
+    """leaky_relu(norm(conv(x)))."""
+    return nn.Sequential(
+        normed(nn.Conv2d(channels, channels, kernel, padding=kernel // 2)),
+        nn.GroupNorm(NORM_GROUPS, channels),
+        nn.LeakyReLU(SLOPE),
+    )
+
+
+class Head(nn.Module):
+    """score((y + around(y)) / sqrt 2) with y = point(x): a 1x1 layer, a residual 3x3 layer, and a 1x1 score.
+
+    All convolutions have spectral norm. StyleGAN-T convolves the sequence of tokens; here it is the grid, so that
+    neighbours above and below count as those left and right. (B, C, h, w) -> logits (B, 1, h, w).
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.point = layer(channels, kernel=1)
+        self.around = layer(channels, kernel=3)
+        self.score = normed(nn.Conv2d(channels, 1, kernel_size=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.point(x)
+        return self.score((y + self.around(y)) / math.sqrt(2))
+
+
+class DinoCritic(nn.Module):
+    """Pictures (B, 3, H, W) in [-1, 1] -> logits (B, 1, h, w) for each tapped layer of DINO, and these layers.
+
+    The vision transformer is held outside the module's registry: it moves with the critic (``_apply``), but it is
+    none of its parameters, its state and its modes, so that it stays frozen and out of checkpoints.
+
+    Args:
+        vit: DINO; frozen from now on.
+        side: smaller pictures are resized until their shorter side has so many pixels; a multiple of the patch.
+        taps: blocks after which a head looks, from 0; one more looks at the embedded patches.
+    """
+
+    vit: VisionTransformer
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, vit: VisionTransformer, side: int = 224, taps: Sequence[int] = (2, 5, 8, 11)):
+        super().__init__()
+        if side < 1 or side % vit.config.patch:
+            raise InputError(f"side must be a multiple of the patch of {vit.config.patch} pixels, not {side}")
+        if not all(0 <= tap < vit.config.depth for tap in taps):
+            raise InputError(f"taps must lie in 0..{vit.config.depth - 1}, the blocks of DINO, not {tuple(taps)}")
+        object.__setattr__(self, "vit", vit.requires_grad_(False).eval())
+        self.side, self.taps = side, tuple(taps)
+        mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+        self.register_buffer("scale", 1 / (2 * std), persistent=False)
+        self.register_buffer("shift", (0.5 - mean) / std, persistent=False)
+        self.heads = nn.ModuleList(Head(vit.config.width) for _ in range(1 + len(taps)))
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator | None = None) -> DinoCritic:
+        """Fresh heads: weights normal with std 0.02 and biases 0, as in `PatchGAN`."""
+        for module in self.heads.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight = torch.empty_like(module.weight).normal_(std=0.02, generator=generator)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+        start_norms(self, generator)
+        return self
+
+    def forward(self, images: Tensor) -> CriticOutput:
+        features = self.features(images)
+        return CriticOutput([head(x).float() for head, x in zip(self.heads, features, strict=True)], features)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The tapped layers, the class token added to each patch's: 1 + len(taps) maps (B, C, h, w)."""
+        images = self.enlarge(images) * self.scale + self.shift
+        layers = self.vit.layers(images)
+        grid = (images.shape[2] // self.vit.config.patch, -1)
+        tapped = (layers[i] for i in (0, *(tap + 1 for tap in self.taps)))
+        return [(x[:, 1:] + x[:, :1]).mT.unflatten(2, grid) for x in tapped]
+
+    def enlarge(self, images: Tensor) -> Tensor:
+        """Bilinear, to whole patches: sides p round(s H / p) and p round(s W / p) with s = max(1, side / min(H, W))."""
+        patch = self.vit.config.patch
+        ratio = max(1.0, self.side / min(images.shape[-2:]))
+        size = [patch * round(ratio * side / patch) for side in images.shape[-2:]]
+        if size == list(images.shape[-2:]):
+            return images
+        return F.interpolate(images, size=size, mode="bilinear")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DinoCritic:
+        self.vit._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+
+def load_dino(path: Path) -> VisionTransformer:
+    """DINO with weights from a local file, ``.pth`` or ``.safetensors``, named as by its authors or by Hugging Face.
+
+    Raises:
+        InputError: a missing or damaged file, or one with other tensors.
+    """
+    state = read_state(path)
+    if "embeddings.cls_token" in state:
+        state = from_hugging_face(state, path)
+    expect(state, TOLD_BY, path, "a vision transformer as DINO or Hugging Face names it")
+    vit = VisionTransformer(config_of(state, path)).requires_grad_(False)
+    return fill(vit, state, path).eval()
+
+
+def config_of(state: Mapping[str, Tensor], path: Path) -> ViTConfig:
+    """The sizes, read off the shapes."""
+    _, *shapes = (tuple(state[name].shape) for name in TOLD_BY)
+    match shapes:
+        case [(1, n, width), (_, 3, patch, _), (hidden, _)] if all((n, width, patch, hidden)):
+            grid = math.isqrt(n - 1)
+            depth = sum(name.endswith(".mlp.fc1.weight") for name in state)
+            if n == 1 + grid**2 > 1 and width % HEAD_WIDTH == 0 == hidden % width:
+                return ViTConfig(patch, grid, width, depth, width // HEAD_WIDTH, hidden // width)
+    raise InputError(
+        f"{path}: {', '.join(TOLD_BY[1:])} have shapes {', '.join(map(str, shapes))}, expected (1, 1 + g * g, C), "
+        f"(C, 3, p, p), (m * C, C) with C a multiple of {HEAD_WIDTH}"
+    )
+
+
+def from_hugging_face(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The state under DINO's names, with query, key and value one below the other; the pooler, no part of it, left out.
+
+    Raises:
+        InputError: a query without a key and a value of the same shape.
+    """
+    renamed = {}
+    for name, tensor in state.items():
+        for theirs, ours in HUGGING_FACE:
+            name = name.replace(theirs, ours)
+        if not name.startswith("pooler."):
+            renamed[name] = tensor
+    for query in [name for name in renamed if ".attention.attention.query." in name]:
+        names = [query.replace("query", part) for part in ("query", "key", "value")]
+        expect(renamed, names, path, "query, key and value of each layer")
+        parts = [torch.atleast_1d(renamed.pop(name)) for name in names]
+        if len({part.shape for part in parts}) > 1:
+            shapes = ", ".join(str(tuple(part.shape)) for part in parts)
+            raise InputError(f"{path}: {', '.join(names)} have shapes {shapes}, expected one shape for all three")
+        renamed[query.replace("attention.attention.query", "attn.qkv")] = torch.cat(parts)
+    return renamed

@@ -1,0 +1,112 @@
+"""The vision transformer (arXiv 2010.11929) as DINO trained it (arXiv 2104.14294): picture -> tokens, layer by layer.
+
+Modules are called as in DINO's files.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nextscale.errors import InputError
+from nextscale.weights import check_fields
+
+NORM_EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """The defaults are DINO's ViT-S/16 (21.67 M parameters)."""
+
+    patch: int = 16
+    """Pixels per side of a patch."""
+    grid: int = 14
+    """Patches per side of the pictures that it was trained on."""
+    width: int = 384
+    """C."""
+    depth: int = 12
+    heads: int = 6
+    mlp_ratio: int = 4
+    """Hidden width of the MLPs, in units of C."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.width % self.heads:
+            raise InputError(f"width must be a multiple of the {self.heads} heads, not {self.width}")
+
+
+class Attention(nn.Module):
+    """proj(softmax(q k^T / sqrt(d)) v) in heads of dimension d. (B, n, C) -> (B, n, C)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """x += attn(norm1(x)); x += fc2(gelu(fc1(norm2(x)))), GELU in its exact form. (B, n, C) -> (B, n, C)."""
+
+    def __init__(self, width: int, heads: int, hidden: int):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.mlp = nn.Sequential(
+            OrderedDict(fc1=nn.Linear(width, hidden), gelu=nn.GELU(), fc2=nn.Linear(hidden, width))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class VisionTransformer(nn.Module):
+    """Normalised pictures (B, 3, H, W) -> tokens (B, 1 + h w, C) for h x w patches, the class token first."""
+
+    def __init__(self, config: ViTConfig):
+        super().__init__()
+        c = config
+        self.config = config
+        self.cls_token = nn.Parameter(torch.empty(1, 1, c.width).normal_(std=0.02))
+        self.pos_embed = nn.Parameter(torch.empty(1, 1 + c.grid**2, c.width).normal_(std=0.02))
+        self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(3, c.width, kernel_size=c.patch, stride=c.patch)))
+        self.blocks = nn.ModuleList(Block(c.width, c.heads, c.mlp_ratio * c.width) for _ in range(c.depth))
+        self.norm = nn.LayerNorm(c.width, eps=NORM_EPS)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """LN of what the last block gives."""
+        return self.norm(self.layers(images)[-1])
+
+    def layers(self, images: Tensor) -> list[Tensor]:
+        """What goes into the first block, and what each block gives: depth + 1 tensors (B, 1 + h w, C).
+
+        Raises:
+            InputError: pictures whose sides are no multiples of the patch's.
+        """
+        if any(side % self.config.patch for side in images.shape[-2:]):
+            raise InputError(
+                f"the vision transformer takes pictures in patches of {self.config.patch} pixels, "
+                f"not of shape {tuple(images.shape)}"
+            )
+        patches = self.patch_embed(images)
+        tokens = torch.cat((self.cls_token.expand(len(images), -1, -1), patches.flatten(2).mT), dim=1)
+        layers = [tokens + self.positions(*patches.shape[-2:])]
+        for block in self.blocks:
+            layers.append(block(layers[-1]))
+        return layers
+
+    def positions(self, h: int, w: int) -> Tensor:
+        """The position embedding, resized bicubically from its own grid: (1, 1 + h w, C)."""
+        first, grid = self.pos_embed[:, :1], self.pos_embed[:, 1:]
+        grid = F.interpolate(grid.mT.unflatten(2, (self.config.grid, -1)), size=(h, w), mode="bicubic")
+        return torch.cat((first, grid.flatten(2).mT), dim=1)
