@@ -6,6 +6,7 @@ A training run is such a folder too: its newest checkpoint holds the two files.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import typing
 from collections.abc import Callable, Mapping
@@ -20,7 +21,8 @@ from nextscale.files import make_folder, read_json, read_tensors, write_json, wr
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-STATE = "state.safetensors"
+STATE = "state"
+FILES = "files.json"
 CHECKPOINTS = "checkpoints"
 
 ConfigT = TypeVar("ConfigT")
@@ -90,9 +92,23 @@ def fill(module: ModuleT, state: Mapping[str, Tensor], source: object) -> Module
 
 def newest_checkpoint(run: Path) -> Path | None:
     """The newest whole checkpoint folder of a training run, if there is one."""
-    folders = [folder for folder in (run / CHECKPOINTS).glob("step-*") if folder.name[5:].isdecimal()]
-    whole = [folder for folder in folders if all((folder / name).is_file() for name in (CONFIG, WEIGHTS, STATE))]
-    return max(whole, key=lambda folder: int(folder.name[5:]), default=None)
+    folders = sorted((run / CHECKPOINTS).glob("step-*"), key=checkpoint_step, reverse=True)
+    return next((folder for folder in folders if is_whole(folder)), None)
+
+
+def checkpoint_step(folder: Path) -> int:
+    """1000 of ``step-00001000``; -1 for another name."""
+    digits = folder.name.removeprefix("step-")
+    return int(digits) if digits.isdecimal() else -1
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint has all files that it lists, none of them cut short."""
+    try:
+        sizes = json.loads((checkpoint / FILES).read_text())
+        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def check_no_run(folder: Path) -> Path:

@@ -66,6 +66,13 @@ BAD_INPUT = {
     TOKENIZER + "--data empty": "no pictures",
     TOKENIZER + "--data nowhere": "nowhere",
     TOKENIZER + "--data file": "file",
+    TOKENIZER + "--data=": "no data",
+    TOKENIZER + "--data nowhere.csv": "nowhere.csv",
+    TOKENIZER + "--data labels.csv": "no column",
+    TOKENIZER + "--data nowhere.tar": "nowhere.tar",
+    TOKENIZER + "--data truncated.tar": "not a whole",
+    TOKENIZER + "--data hf:": "hf:",
+    TOKENIZER + "--data hf:nowhere": "cannot load hf:nowhere",
     TOKENIZER + "--data broken --batch-size 2": "none of the 2",
     TOKENIZER + "--data brokenval": "none of the 1",
     TOKENIZER + "--batch-size 11": "11",
@@ -113,6 +120,8 @@ def place(place, model) -> Path:
     (place / "folder.png").mkdir()
     (place / "page.pth").write_text("<!DOCTYPE html><html></html>")
     (place / "text.pth").write_text("weights")
+    (place / "labels.csv").write_text("picture,kind\n")
+    (place / "truncated.tar").write_bytes(b"photo")
     for name in ("broken/0.png", "broken/1.png", "brokenval/val/a/0.png", "unknownclass/val/zebra/0.png"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_bytes(b"no picture")

@@ -15,8 +15,9 @@ from tiny_runs import SIZE, TOKENIZER, TRANSFORMER, make_pictures, make_splits, 
 
 import nextscale as ns
 from nextscale.cli.main import main
-from nextscale.data.dataset import PictureDataset, open_splits
+from nextscale.data.dataset import PictureDataset
 from nextscale.data.folder import scan_folder
+from nextscale.data.splits import open_splits
 from nextscale.data.loader import training_batches
 from nextscale.training.ema import make_ema
 from nextscale.training.loop import Habits, train, training_step

@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from nextscale.data.dataset import PictureDataset, open_splits
+from nextscale.cli.plot import curves_beside
+from nextscale.data.dataset import PictureDataset
 from nextscale.data.loader import check_data
+from nextscale.data.names import list_names
+from nextscale.data.splits import absolute_name, open_splits
 from nextscale.errors import InputError
 from nextscale.training.loop import Habits
-from nextscale.training.recipes import Precision, Recipe
-
-RecipeT = TypeVar("RecipeT", bound=Recipe)
+from nextscale.training.override import find_recipe, override
+from nextscale.training.parallel import Execution
+from nextscale.training.recipes import Precision, Recipe, RecipeT
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
     """Flags of both training verbs. What is left out comes from the preset."""
 
-    data: Path
-    """Folder of pictures, a folder per class; train/ and val/ inside are used where present."""
+    data: str
+    """Folder of pictures, a folder per class; table.csv of files and labels; 'shards-{000..012}.tar'; or hf:NAME. Of
+    train/ and val/ inside, or splits of these names, each has its use."""
     out: Path
     """Folder of the run. The same command again resumes it."""
+    init_from: str = ""
+    """Model to start from instead of fresh weights; what it is decides the model's sizes."""
     preset: str = "starter"
-    """Named recipe."""
+    """Named recipe, or a .json file with one (such as recipe.json of a run)."""
+    set: tuple[str, ...] = ()
+    """Other numbers of the recipe, NAME=VALUE: model.channels=64 model.schedule=1,2,4,8 adversarial=null."""
     steps: int | None = None
-    """Steps of the whole run. This and the next four: left out, what the preset says."""
+    """Steps of the whole run. This and the next five: left out, what the preset says."""
+    epochs: float | None = None
+    """Passes over the data, instead of steps."""
     batch_size: int | None = None
     """Pictures in a step."""
     learning_rate: float | None = None
-    """Peak learning rate."""
+    """Peak learning rate; left out, the preset's, scaled with the batch size."""
     seed: int | None = None
     """Of initial weights, order, crops and all else that is random."""
     dtype: Precision | None = None
@@ -43,34 +54,63 @@ class TrainingOptions:
     """Steps between checkpoints."""
     validate_every: int = 500
     """Steps between validations on val/."""
+    validate_pictures: int = 0
+    """Pictures to validate on, evenly spread; 0 is all, as always at the last step."""
     preview_every: int = 500
     """Steps between pictures in RUN/previews/."""
+    compare: str = ""
+    """d16, the official training, or the folder of another run: draws RUN/curves.png beside it as often as previews."""
     workers: int = 0
     """Processes that load pictures; 0 loads in the training process, and keeps up to 1 GiB of pictures in memory."""
+    accumulate: int = 1
+    """Parts that a batch is computed in, one after the other, to save memory (gradient accumulation)."""
+    compile: bool = False
+    """torch.compile."""
+    recompute: bool = False
+    """Activation checkpointing: less memory, more time."""
 
     def open_data(self, size: tuple[int, int], recipe: Recipe) -> tuple[PictureDataset, PictureDataset | None]:
         """The training and validation pictures of ``--data``, looked over before the run gets a folder."""
-        if self.data.resolve() in (self.out.resolve(), *self.out.resolve().parents):
-            raise InputError(f"the run's folder {self.out} must not lie in the data, {self.data}")
         data, val_data = open_splits(self.data, size, recipe.seed, recipe.flip)
+        if Path(self.data).resolve() in (self.out.resolve(), *self.out.resolve().parents):
+            raise InputError(f"the run's folder {self.out} must not lie in the data, {self.data}")
         check_data(data, val_data, recipe.batch_size)
         return data, val_data
 
+    def count_epochs(self, recipe: RecipeT, data: PictureDataset) -> RecipeT:
+        """The recipe with the steps of ``--epochs``, if that was given."""
+        if self.epochs is None:
+            return recipe
+        if self.steps is not None:
+            raise InputError(f"expected steps or epochs, got both: {self.steps} steps and {self.epochs} epochs")
+        return replace(recipe, steps=round(self.epochs * len(data) / recipe.batch_size))
+
     def inputs(self, task: str, data: PictureDataset) -> dict[str, Any]:
         """What a run must be resumed with, besides its recipe."""
-        folder = data.folder
         return {
             "task": task,
-            "data": str(self.data.resolve()),
-            "classes": folder.class_names,
-            "number_of_pictures": len(folder),
+            "data": absolute_name(self.data),
+            "classes": data.source.class_names,
+            "number_of_pictures": len(data),
+            "init_from": self.init_from,
         }
 
-    def habits(self) -> Habits:
-        return Habits(self.log_every, self.save_every, self.validate_every, self.preview_every, self.workers)
+    def watch(self) -> Callable[[], str] | None:
+        """What draws the curves of ``--compare``."""
+        return curves_beside(self.out, self.compare, self.out / "curves.png") if self.compare else None
 
-    def adjust(self, recipe: RecipeT) -> RecipeT:
-        """The recipe with the numbers given on the command line."""
+    def habits(self) -> Habits:
+        return Habits(self.log_every, self.save_every, self.validate_every, self.preview_every, self.validate_pictures)
+
+    def execution(self) -> Execution:
+        return Execution(self.accumulate, compile=self.compile, recompute=self.recompute, workers=self.workers)
+
+    def recipe(self, presets: dict[str, RecipeT]) -> RecipeT:
+        """The preset with the numbers given on the command line.
+
+        Another batch size scales the learning rate as the official code does, unless that is given, too.
+        """
+        preset = override(find_recipe(presets, self.preset), self.set)
         given = {
             "steps": self.steps,
             "batch_size": self.batch_size,
@@ -78,11 +118,12 @@ class TrainingOptions:
             "seed": self.seed,
             "precision": self.dtype,
         }
-        return replace(recipe, **{name: value for name, value in given.items() if value is not None})
+        if self.batch_size is not None and self.learning_rate is None:
+            given["learning_rate"] = preset.learning_rate * self.batch_size / preset.batch_size
+        return replace(preset, **{name: value for name, value in given.items() if value is not None})
 
 
 def summary(data: PictureDataset, val_data: PictureDataset | None) -> str:
     """``3068 pictures in 10 classes (dress, hat, ...), 341 to validate on``."""
-    names = data.folder.class_names
-    listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    return f"{len(data)} pictures in {len(names)} classes ({listed}), {len(val_data or ())} to validate on"
+    names = data.source.class_names
+    return f"{len(data)} pictures in {len(names)} classes ({list_names(names)}), {len(val_data or ())} to validate on"

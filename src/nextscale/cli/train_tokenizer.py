@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -11,10 +12,15 @@ from torch import nn
 from nextscale.cli.options import TrainingOptions, summary
 from nextscale.data.dataset import PictureDataset
 from nextscale.device import pick_device
+from nextscale.distributed import processes
 from nextscale.pictures import grid, to_pictures
+from nextscale.sources import load_tokenizer
 from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.training.critics.make import make_critic
+from nextscale.training.finetune import freeze
 from nextscale.training.loop import train
-from nextscale.training.recipes import TOKENIZERS, recipe_named
+from nextscale.training.perceptual import load_lpips
+from nextscale.training.recipes import TOKENIZERS, TokenizerRecipe
 from nextscale.training.run import Run
 from nextscale.training.tokenizer_task import TokenizerTask
 
@@ -30,12 +36,25 @@ class Options(TrainingOptions):
 
 
 def run(options: Options) -> None:
-    recipe = options.adjust(recipe_named(TOKENIZERS, options.preset))
-    device, habits = pick_device(options.device), options.habits()
+    recipe = options.recipe(TOKENIZERS)
+    with processes(pick_device(options.device)) as device:
+        train_on(device, recipe, options)
+
+
+def train_on(device: torch.device, recipe: TokenizerRecipe, options: Options) -> None:
+    trained = load_tokenizer(options.init_from) if options.init_from else None
+    recipe = replace(recipe, model=trained.config) if trained else recipe
     data, val_data = options.open_data(recipe.model.image_size, recipe)
+    recipe = options.count_epochs(recipe, data)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    model = trained or ImageTokenizer(recipe.model).init_weights(generator)
+    freeze(model, recipe.freeze)
+    critic = make_critic(recipe.adversarial, generator).to(device) if recipe.adversarial else None
+    perceptual = load_lpips(Path(recipe.vgg_weights), Path(recipe.lpips_weights)).to(device) if recipe.lpips else None
+    task = TokenizerTask(model.to(device), recipe, critic, perceptual, fresh_codes=trained is None)
     run = Run(options.out, recipe, options.inputs("train tokenizer", data))
     run.say(summary(data, val_data))
-    model = ImageTokenizer(recipe.model).init_weights(torch.Generator().manual_seed(recipe.seed)).to(device)
+    run.say(recipe.losses())
     shown = _first_pictures(val_data or data).to(device)
 
     def preview(ema: nn.Module) -> Image.Image:
@@ -44,7 +63,8 @@ def run(options: Options) -> None:
         pictures = torch.cat((shown, ema.decode(ema.encode(shown))))
         return grid(to_pictures((pictures + 1) / 2), columns=len(shown))
 
-    train(TokenizerTask(model, recipe), data, val_data, recipe, run, habits, device, preview)
+    habits, execution = options.habits(), options.execution()
+    train(task, data, val_data, recipe, run, habits, device, preview, options.watch(), execution)
 
 
 def _first_pictures(data: PictureDataset) -> torch.Tensor:

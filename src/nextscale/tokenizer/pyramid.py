@@ -41,7 +41,7 @@ class Quantized(NamedTuple):
     tokens: list[Tensor]
     """K LongTensors (B, n_k)."""
     canvas: Tensor
-    """The final canvas, with the straight-through gradient to the features, (B, D, h_K, w_K)."""
+    """The canvas to decode, with the straight-through gradient to the features, (B, D, h_K, w_K)."""
     loss: Tensor
     looks: Tensor
     """All vectors that a code was looked up for, (B L, D), without gradient."""
@@ -136,18 +136,25 @@ class ResidualPyramid(nn.Module):
         looks = [self.look(canvas, k + 1) for k, canvas in enumerate(canvases[:-1])]
         return torch.cat(looks, dim=1) if looks else canvases[0].new_zeros(len(tokens[0]), 0, self.codebook.dim)
 
-    def quantize(self, features: Tensor, beta: float = 0.25) -> Quantized:
+    def quantize(self, features: Tensor, beta: float = 0.25, depths: Tensor | None = None) -> Quantized:
         """The quantizer's training pass: encoding whose canvases keep their gradient.
 
         loss = mean_k [ beta * mse(sg(f_hat_k), f) + mse(f_hat_k, sg(f)) ]
+
+        Args:
+            depths: (B,) in 1..K, how many scales of each picture reach the canvas that is given; None is all.
         """
         tokens: list[Tensor] = []
         looks: list[Tensor] = []
+        canvases: list[Tensor] = []
         losses: list[Tensor] = []
-        canvas = self.empty_canvas(len(features))
         for step in self._encode(features, tokens, looks):
             canvas = step.canvas
+            canvases.append(canvas.detach())
             losses.append(beta * F.mse_loss(canvas.detach(), features) + F.mse_loss(canvas, features.detach()))
+        canvas = canvases[-1]
+        if depths is not None:
+            canvas = torch.stack(canvases)[depths - 1, torch.arange(len(depths), device=depths.device)]
         straight_through = features + (canvas - features).detach()
         return Quantized(tokens, straight_through, torch.stack(losses).mean(), torch.cat(looks, dim=1).flatten(0, 1))
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from nextscale.device import tf32
 from nextscale.errors import InputError
 from nextscale.scales import OFFICIAL_256, ScaleSchedule
 from nextscale.tokenizer.autoencoder import NORM_GROUPS, Decoder, Encoder
@@ -123,8 +124,8 @@ class ImageTokenizer(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) in [-1, 1] -> K LongTensors (B, n_k). Always in float32."""
-        with torch.autocast(images.device.type, enabled=False):
+        """(B, 3, H, W) in [-1, 1] -> K LongTensors (B, n_k). Always in full float32, without TF32."""
+        with torch.autocast(images.device.type, enabled=False), tf32(False):
             return self.pyramid.encode(self.encode_features(images))
 
     @torch.no_grad()
@@ -141,9 +142,14 @@ class ImageTokenizer(nn.Module):
         """What the transformer sees of these tokens in training. K LongTensors -> (B, L - n_0, D) float32."""
         return self.pyramid.next_inputs(self.check_tokens(tokens))
 
-    def forward(self, images: Tensor, beta: float = 0.25) -> Reconstruction:
-        """The training pass: encode, quantize with a straight-through gradient, decode."""
-        quantized = self.pyramid.quantize(self.encode_features(images).float(), beta)
+    def forward(self, images: Tensor, beta: float = 0.25, depths: Tensor | None = None) -> Reconstruction:
+        """The training pass: encode, quantize with a straight-through gradient, decode.
+
+        Args:
+            beta: weight of the commitment term.
+            depths: (B,) in 1..K, how many scales each picture is decoded from; None is all.
+        """
+        quantized = self.pyramid.quantize(self.encode_features(images).float(), beta, depths)
         decoded = self.decoder(self.post_quant_conv(quantized.canvas)).float()
         return Reconstruction(decoded, quantized.tokens, quantized.loss, quantized.looks)
 

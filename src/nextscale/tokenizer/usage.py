@@ -9,6 +9,8 @@ from torch import Tensor
 
 from nextscale.scales import ScaleSchedule
 
+COLLAPSE = 0.1
+
 
 class CodeUsage:
     """Counts of every code at every scale.
@@ -16,13 +18,13 @@ class CodeUsage:
     Counted over all pictures seen, not per batch: a scale with one token per picture can still use all codes.
     """
 
-    def __init__(self, schedule: ScaleSchedule, codebook_size: int):
-        self.counts = torch.zeros(schedule.num_scales, codebook_size, dtype=torch.long)
+    def __init__(self, schedule: ScaleSchedule, codebook_size: int, device: torch.device | None = None):
+        self.counts = torch.zeros(schedule.num_scales, codebook_size, dtype=torch.long, device=device)
 
     def add(self, tokens: Sequence[Tensor]) -> None:
         """Count K token maps (B, n_k)."""
         for k, scale in enumerate(tokens):
-            self.counts[k] += scale.flatten().cpu().bincount(minlength=self.counts.shape[1])
+            self.counts[k] += scale.flatten().bincount(minlength=self.counts.shape[1])
 
     def used(self) -> Tensor:
         """(K,) share of the codes that occur at a scale."""
@@ -36,3 +38,11 @@ class CodeUsage:
     def unused(self) -> int:
         """How many codes occur at no scale."""
         return int((self.counts.sum(dim=0) == 0).sum())
+
+    def collapsed(self) -> str:
+        """What to say if few codes do the work of many: fewer than a tenth of those that as many draws, all codes being
+        equally likely, would hit. Empty if all is well."""
+        size, total = self.counts.shape[1], int(self.counts.sum())
+        expected = size * (1 - (1 - 1 / size) ** total)
+        used = size - self.unused()
+        return f"collapse: {used} of {size} codes used" if used < COLLAPSE * expected else ""

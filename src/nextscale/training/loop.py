@@ -1,9 +1,9 @@
-"""The training loop, for both models: data, loss, optimizer, EMA, checkpoint."""
+"""The training loop, for both models: data, losses, optimizers, EMA, checkpoint."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -12,15 +12,20 @@ import torch
 from PIL import Image
 from torch import nn
 
-from nextscale.checkpoint import load_checkpoint, save_checkpoint
+from nextscale.checkpoint import CheckpointWriter
 from nextscale.data.dataset import PictureDataset
-from nextscale.data.loader import Batch, check_data, training_batches, validation_batches
+from nextscale.data.loader import Batch, TrainingBatches, check_data, validation_batches
+from nextscale.device import precision, tf32
+from nextscale.distributed import any_process, is_main
 from nextscale.errors import InputError
-from nextscale.training.ema import make_ema, update_ema
-from nextscale.training.optimizer import load_optimizer_tensors, make_optimizer, optimizer_tensors, set_step
+from nextscale.training.ema import update_ema
+from nextscale.training.optimizer import set_step
+from nextscale.training.parallel import Execution, gathered, gradients_stay, whole
 from nextscale.training.recipes import Recipe
 from nextscale.training.run import Meter, Run
-from nextscale.training.tasks import Metrics, Task
+from nextscale.training.state import TrainingState, make_state
+from nextscale.training.stop import stop_on_sigterm
+from nextscale.training.tasks import MODEL, Metrics, Task
 
 Preview = Callable[[nn.Module], Image.Image]
 
@@ -33,8 +38,8 @@ class Habits:
     save_every: int = 100
     validate_every: int = 500
     preview_every: int = 500
-    workers: int = 0
-    """Processes that load pictures."""
+    validate_pictures: int = 0
+    """How many pictures are validated on, evenly spread; 0 is all, as always at the last step."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -51,72 +56,107 @@ def train(
     habits: Habits,
     device: torch.device,
     preview: Preview | None = None,
+    watch: Callable[[], str] | None = None,
+    execution: Execution = Execution(),  # noqa: B008 (frozen)
 ) -> nn.Module:
     """Train until ``recipe.steps``, from the newest checkpoint of the run if it has one. Returns the EMA model.
 
     Whatever is random in a step comes from a generator seeded by (recipe.seed, step), and so does its batch: a run
-    that was interrupted ends with the same weights, bit for bit, as one that was not.
+    that was interrupted ends with the same weights, bit for bit, as one that was not. SIGTERM ends it after the step
+    at hand, with a checkpoint.
+
+    Args:
+        preview: a picture of what the model can do, for the run's folder.
+        watch: called as often as ``preview``, once the log is up to date; what it returns is said.
 
     Raises:
-        InputError: the loss is not finite any more, the data cannot be read, or a batch is larger than the data.
+        InputError: the loss is not finite any more, the data cannot be read, a batch is larger than the data or cannot
+            be divided among the processes, or a checkpoint cannot be written.
     """
     check_data(data, val_data, recipe.batch_size)
-    optimizer = make_optimizer(task.model, recipe)
-    ema = make_ema(task.model)
-    first = resume(task, optimizer, ema, run)
+    state = make_state(task, recipe, execution, device)
+    first = state.resume(run.folder)
+    if first:
+        run.say(f"resuming {run.folder} at step {first}")
     run.start_at(first)
 
-    meter = Meter()
-    batches = training_batches(data, recipe.batch_size, first, habits.workers)
-    for step in range(first, recipe.steps):
-        start = time.monotonic()
-        batch = next(batches).to(device)
-        rate = set_step(optimizer, recipe, step)
-        metrics = training_step(task, optimizer, ema, batch, recipe, step)
-        meter.add(metrics, len(batch.images), time.monotonic() - start)
+    meter, writer = Meter(), CheckpointWriter(run.folder)
+    batches = TrainingBatches(data, recipe.batch_size, first, execution.workers, execution.accumulate)
+    with stop_on_sigterm() as stop, tf32(recipe.precision != "float32"):
+        for step in range(first, recipe.steps):
+            start = time.monotonic()
+            parts = [part.to(device) for part in next(batches)]
+            rate = {name: set_step(optimizer, recipe, step) for name, optimizer in state.optimizers.items()}[MODEL]
+            metrics = training_step(state, parts, recipe, step)
+            meter.add(metrics, recipe.batch_size, time.monotonic() - start, batches.waited)
 
-        done = step + 1
-        run.pass_over(done, batch.unreadable)
-        if is_due(done, habits.log_every, recipe.steps):
-            values = meter.read()
-            run.log(done, values | {"learning_rate": rate})
-            run.say(progress_line(done, recipe.steps, values, rate, recipe.batch_size))
-        if val_data and is_due(done, habits.validate_every, recipe.steps):
-            figures = task.validate(ema, watched(validation_batches(val_data, recipe.batch_size), device, run, done))
-            run.log(done, {f"val_{name}": value for name, value in figures.items()})
-            run.say("validation: " + ", ".join(f"{name} {_short(value)}" for name, value in figures.items()))
-        if preview and is_due(done, habits.preview_every, recipe.steps):
-            run.save_preview(done, preview(ema))
-        if is_due(done, habits.save_every, recipe.steps):
-            save(task, optimizer, ema, run, done)
+            done, last = step + 1, recipe.steps
+            stopping = any_process(stop.asked, device)
+            run.pass_over(done, [name for part in parts for name in part.unreadable])
+            if is_due(done, habits.log_every, last):
+                values = meter.read() | task.report()
+                run.log(done, values | {"learning_rate": rate})
+                run.say(progress_line(done, last, values, rate, recipe.batch_size))
+            if val_data and is_due(done, habits.validate_every, last):
+                limit = habits.validate_pictures if done < last else 0
+                unseen = validation_batches(val_data, recipe.batch_size, limit)
+                with gathered(state.ema) as ema:
+                    figures = task.validate(ema, watched(unseen, device, run, done))
+                run.log(done, {f"val_{name}": value for name, value in figures.items()})
+                run.say("validation: " + ", ".join(f"{name} {short(value)}" for name, value in figures.items()))
+            if preview and is_due(done, habits.preview_every, last):
+                with gathered(state.ema) as ema:
+                    run.save_preview(done, preview(ema))
+            if watch and is_main() and is_due(done, habits.preview_every, last):
+                run.say(watch())
+            if stopping or is_due(done, habits.save_every, last):
+                state.save(done, writer)
+            if stopping:
+                run.say(f"asked to stop: saved at step {done}, the same command goes on from there")
+                break
+    writer.wait()
     if first >= recipe.steps:
         run.say(f"{run.folder} is finished: {recipe.steps} steps")
     run.close()
-    return ema
+    return state.ema
 
 
-def training_step(
-    task: Task, optimizer: torch.optim.Optimizer, ema: nn.Module, batch: Batch, recipe: Recipe, step: int
-) -> Metrics:
-    """Move the weights and their EMA by one batch.
+def training_step(state: TrainingState, parts: Sequence[Batch], recipe: Recipe, step: int) -> Metrics:
+    """Move the weights and their EMA by one batch, of which this process computes ``parts``.
 
-    Returns the loss, the gradient's norm before clipping, and the task's own metrics.
+    Returns each network's loss, the gradient's norm before clipping, and the task's own metrics, all means over parts.
 
     Raises:
-        InputError: the loss is not finite; the weights are as they were.
+        InputError: a loss is not finite; the weights are as they were.
     """
-    generator = step_generator(recipe.seed, step)
-    with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        loss, metrics = task.loss(batch, generator)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    grad_norm = nn.utils.clip_grad_norm_(task.model.parameters(), recipe.clip)
-    if not torch.isfinite(grad_norm + loss.detach()):
-        raise InputError(f"the loss is not finite at step {step}: training stops, and earlier checkpoints are kept")
-    optimizer.step()
-    metrics = metrics | task.after_step(step, generator)
-    update_ema(ema, task.model, recipe.ema_decay, step)
-    return {"loss": loss.detach(), "grad_norm": grad_norm} | metrics
+    task, scaler = state.task, state.scaler
+    device = parts[0].images.device
+    of_parts: list[Metrics] = []
+    for optimizer in state.optimizers.values():
+        optimizer.zero_grad(set_to_none=True)
+    for i, batch in enumerate(parts):
+        with precision(recipe.precision, device):
+            losses, metrics = task.losses(batch, step, step_generator(recipe.seed, step))
+        with gradients_stay(task.networks, i < len(parts) - 1):
+            scaler.scale(torch.stack(list(losses.values())).sum() / len(parts)).backward()
+        of_parts.append({prefixed(name, "loss"): loss for name, loss in losses.items()} | metrics)
+    metrics = {name: torch.stack([part[name].detach() for part in of_parts]).mean(0) for name in of_parts[0]}
+
+    learning = [name for name in state.networks if prefixed(name, "loss") in metrics]
+    for name in learning:
+        scaler.unscale_(state.optimizers[name])
+        norm = whole(nn.utils.clip_grad_norm_(state.networks[name].parameters(), recipe.clip))
+        loss_is_finite, norm_is_finite = torch.isfinite(metrics[prefixed(name, "loss")]), torch.isfinite(norm)
+        if not loss_is_finite or not (norm_is_finite or scaler.is_enabled()):
+            raise InputError(f"the loss is not finite at step {step}: training stops, and earlier checkpoints are kept")
+        if norm_is_finite:  # else float16 overflowed, and the scaler leaves the step out
+            metrics[prefixed(name, "grad_norm")] = norm
+    for name in learning:
+        scaler.step(state.optimizers[name])
+    scaler.update()
+    metrics |= task.after_step(step, metrics, step_generator(recipe.seed, step, after=True))
+    update_ema(state.ema, state.networks[MODEL], recipe.ema_decay, step)
+    return metrics
 
 
 def watched(batches: Iterator[Batch], device: torch.device, run: Run, step: int) -> Iterator[Batch]:
@@ -126,48 +166,28 @@ def watched(batches: Iterator[Batch], device: torch.device, run: Run, step: int)
         yield batch.to(device)
 
 
-def save(task: Task, optimizer: torch.optim.Optimizer, ema: nn.Module, run: Run, step: int) -> None:
-    """Checkpoint all that the next step depends on."""
-    parts = {"model": task.model.state_dict(), "optimizer": optimizer_tensors(optimizer), "task": task.tensors()}
-    state = {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
-    save_checkpoint(run.folder, step, task.config, ema.state_dict(), state)
-
-
-def resume(task: Task, optimizer: torch.optim.Optimizer, ema: nn.Module, run: Run) -> int:
-    """Put everything where the newest checkpoint left it; returns its step, 0 without one."""
-    checkpoint = load_checkpoint(run.folder)
-    if checkpoint is None:
-        return 0
-    step, weights, state = checkpoint
-
-    def part(name: str) -> dict[str, torch.Tensor]:
-        return {key.removeprefix(f"{name}/"): tensor for key, tensor in state.items() if key.startswith(f"{name}/")}
-
-    ema.load_state_dict(weights)
-    task.model.load_state_dict(part("model"))
-    load_optimizer_tensors(optimizer, part("optimizer"))
-    task.load_tensors(part("task"))
-    run.say(f"resuming {run.folder} at step {step}")
-    return step
-
-
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The randomness of one step. On the CPU whatever the device, so that runs are alike."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+def step_generator(seed: int, step: int, after: bool = False) -> torch.Generator:
+    """The randomness of a step, or of what is done after it. On the CPU whatever the device, so that runs are alike."""
+    return torch.Generator().manual_seed((2 * (seed * 1_000_003 + step) + after) % 2**63)
 
 
 def is_due(done: int, every: int, last: int) -> bool:
     return done == last or (every > 0 and done % every == 0)
 
 
+def prefixed(network: str, name: str) -> str:
+    """``loss`` of the model, ``critic_loss`` of the critic."""
+    return name if network == MODEL else f"{network}_{name}"
+
+
 def progress_line(done: int, total: int, values: dict[str, Any], rate: float, batch_size: int) -> str:
-    """What the watcher sees of a step: losses, speed, time to go."""
-    speed = values["images_per_second"]
-    eta = timedelta(seconds=round((total - done) * batch_size / speed))
+    """What the watcher sees of a step: losses, speed, time to go, and what is wrong."""
+    eta = timedelta(seconds=round((total - done) * batch_size / values["images_per_second"]))
     figures = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, float))
-    return f"step {done}/{total}  {figures}  lr {rate:.2e}  ETA {eta}"
+    alarm = f"  ALARM: {values['alarm']}" if "alarm" in values else ""
+    return f"step {done}/{total}  {figures}  lr {rate:.2e}  ETA {eta}{alarm}"
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     numbers = value if isinstance(value, list) else [value]
     return " ".join(f"{number:.4g}" for number in numbers)

@@ -17,18 +17,35 @@ def decays(name: str, parameter: Tensor) -> bool:
     return parameter.ndim > 1 and not name.endswith("bias") and not any(part in name for part in NO_DECAY)
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW over two groups: with weight decay and without."""
+def make_optimizer(
+    model: nn.Module, recipe: Recipe, ratio: float = 1.0, betas: tuple[float, float] | None = None
+) -> torch.optim.AdamW:
+    """AdamW over two groups: with weight decay and without. Its state is there from the start, all zeros.
+
+    Args:
+        ratio: of the network's learning rate to the recipe's.
+        betas: other than the recipe's.
+    """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     groups = [
-        {"params": [p for name, p in named if decays(name, p)], "decays": True},
-        {"params": [p for name, p in named if not decays(name, p)], "decays": False},
+        {"params": [p for name, p in named if decays(name, p)], "decays": True, "ratio": ratio},
+        {"params": [p for name, p in named if not decays(name, p)], "decays": False, "ratio": ratio},
     ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.eps, weight_decay=0.0)
+    rate = recipe.learning_rate * ratio
+    optimizer = torch.optim.AdamW(
+        groups, lr=rate, betas=betas or recipe.betas, eps=recipe.eps, weight_decay=0.0, fused=True
+    )
+    for _, p in named:
+        optimizer.state[p] = {
+            "step": torch.zeros((), device=p.device),
+            "exp_avg": torch.zeros_like(p),
+            "exp_avg_sq": torch.zeros_like(p),
+        }
+    return optimizer
 
 
 def set_step(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int) -> float:
-    """Set learning rate and weight decay for a step; returns the learning rate."""
+    """Set learning rate and weight decay for a step; returns the recipe's learning rate."""
     rate = learning_rate(
         step,
         recipe.steps,
@@ -40,21 +57,39 @@ def set_step(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int) -> flo
     )
     decay = weight_decay(step, recipe.steps, start=recipe.weight_decay, end=recipe.weight_decay_end)
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["ratio"]
         group["weight_decay"] = decay if group["decays"] else 0.0
     return rate
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as named tensors: ``{parameter index}.{name}``."""
-    state = optimizer.state_dict()["state"]
-    return {f"{i}.{name}": torch.as_tensor(value) for i, values in state.items() for name, value in values.items()}
+    """The optimizer's state as named tensors, ``{parameter index}.{name}``, for saving and for filling in place."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return {f"{i}.{name}": value for i, p in enumerate(parameters) for name, value in optimizer.state[p].items()}
 
 
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """The reverse of `optimizer_tensors`."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+class LossScaler(torch.amp.GradScaler):
+    """Scales the loss so that float16 gradients do not vanish: from 2^11, doubled after 1000 steps without overflow,
+    at most 32768, halved and the step left out at an overflow (the official rules)."""
+
+    INITIAL, GROWTH_INTERVAL, LARGEST = 2.0**11, 1000, 32768.0
+
+    def __init__(self, device: torch.device, enabled: bool):
+        super().__init__(device.type, init_scale=self.INITIAL, growth_interval=self.GROWTH_INTERVAL, enabled=enabled)
+        self.factor = torch.tensor([self.INITIAL, 0.0])
+        """Scale, and steps since it last grew."""
+
+    def update(self, new_scale: float | Tensor | None = None) -> None:
+        """After each step."""
+        super().update(new_scale)
+        if self.is_enabled():
+            if self.get_scale() > self.LARGEST:
+                super().update(self.LARGEST)
+            self.factor.copy_(torch.tensor([self.get_scale(), float(self._get_growth_tracker())]))
+
+    def restore(self) -> None:
+        """Take on what ``factor`` was filled with."""
+        state = self.state_dict()
+        if state:
+            scale, tracker = self.factor.tolist()
+            self.load_state_dict(state | {"scale": scale, "_growth_tracker": int(tracker)})

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar, get_args
 
 from nextscale.errors import InputError
 from nextscale.scales import ScaleSchedule
 from nextscale.tokenizer.tokenizer import TokenizerConfig
+from nextscale.training.adversarial import AdversarialRecipe
 from nextscale.training.schedules import SCHEDULES, knee_of
+from nextscale.weights import as_config, check_fields
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
+PRECISIONS = get_args(Precision)
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,10 @@ class Recipe:
     batch_size: int
     learning_rate: float
     """Peak. Officially 1e-4 * batch / 256 for the transformers d16 and d20, 8e-5 * batch / 256 for the larger ones."""
-    seed: int = 0
+    seed: int = field(default=0, metadata={"least": 0})
     precision: Precision = "bfloat16"
-    """Of matrix products and convolutions (autocast); weights, losses and quantization are float32."""
+    """Of matrix products and convolutions; weights, losses and quantization are float32. float16 comes with the
+    official loss scale (`LossScaler`); tf32 differs from float32 on GPUs only."""
     schedule: str = "lin0"
     warmup: float = 0.02
     """Share of the steps."""
@@ -37,22 +41,28 @@ class Recipe:
     weight_decay_end: float = 0.05
     clip: float = 2.0
     """Largest global norm of the gradient."""
+    freeze: tuple[str, ...] = ()
+    """Patterns of names of parameters that do not learn: ``blocks.*``, ``*.adaln.*``."""
     ema_decay: float = 0.999
     flip: bool = True
     """Mirror half of the pictures."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
-        for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        object.__setattr__(self, "freeze", tuple(self.freeze))
+        check_fields(self)
+        if self.precision not in PRECISIONS:
+            raise InputError(f"unknown precision {self.precision!r}: expected one of {', '.join(PRECISIONS)}")
         for name in ("learning_rate", "clip", "eps"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be a positive number, not {getattr(self, name)}")
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"seed must lie between 0 and 2^63 - 1, not {self.seed}")
+        if self.seed >= 2**63:
+            raise InputError(f"seed must be below 2^63, not {self.seed}")
         if self.schedule not in SCHEDULES:
             knee_of(self.schedule)
+
+
+RecipeT = TypeVar("RecipeT", bound=Recipe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +74,53 @@ class TokenizerRecipe(Recipe):
     l2: float = 1.0
     commitment: float = 0.25
     """beta of the quantizer's loss."""
-    restart_every: int = 100
-    """Steps after which codes that were not used are set to features; 0 only at the first step."""
+    kmeans: int = field(default=10, metadata={"least": 0})
+    """Rounds of k-means on the first batch's features, from which the codebook starts."""
+    restart_every: int = field(default=100, metadata={"least": 0})
+    """Steps after which codes that were not used are set to features; 0 is never."""
+    scale_dropout: float = 0.0
+    """Probability that a picture is decoded from its first scales only, any number of them being equally likely."""
+    lpips: float = 0.0
+    """Weight of the perceptual distance LPIPS, which needs the next two."""
+    vgg_weights: str = ""
+    """File with the weights of VGG16 for LPIPS, as torchvision names them."""
+    lpips_weights: str = ""
+    """File with the linear layers of LPIPS."""
+    adversarial: AdversarialRecipe | None = None
+    """The critic; None trains without."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "model", as_config(TokenizerConfig, self.model))
+        if self.adversarial is not None:
+            object.__setattr__(self, "adversarial", as_config(AdversarialRecipe, self.adversarial))
+        game, side = self.adversarial, min(self.model.image_size)
+        if game and game.critic == "patchgan" and side < 3 * 2**game.layers:
+            raise InputError(
+                f"a PatchGAN of {game.layers} layers takes pictures of at least {3 * 2**game.layers} pixels a side, "
+                f"not {side}"
+            )
+        if not 0 <= self.scale_dropout <= 1:
+            raise InputError(f"scale_dropout must be a probability, not {self.scale_dropout}")
+        if self.lpips and not (self.vgg_weights and self.lpips_weights):
+            raise InputError(
+                "lpips needs vgg_weights and lpips_weights; without these files, "
+                "adversarial.feature_matching takes its place"
+            )
+
+    def losses(self) -> str:
+        """What the tokenizer is trained on, in words."""
+        game = self.adversarial
+        if self.lpips:
+            perceptual = f"LPIPS {self.lpips}"
+        elif game and game.feature_matching:
+            perceptual = f"no LPIPS, in its place feature matching on the critic {game.feature_matching}"
+        else:
+            perceptual = "no perceptual loss"
+        adversarial = (
+            f"adversarial loss {game.weight} by {game.critic} from {game.start:.0%} on" if game else "no critic"
+        )
+        return f"losses: L1 {self.l1}, L2 {self.l2}, commitment {self.commitment}, {perceptual}, {adversarial}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,51 +137,131 @@ class VARRecipe(Recipe):
     """Rate at the last block, rising linearly from 0; officially 0.1 * depth / 24."""
     init_gamma: float = 1e-3
     """Initial size of AdaLN's gamma rows (``alng``)."""
+    lora: int = field(default=0, metadata={"least": 0})
+    """Rank of the changes that learn in place of the matrices (LoRA), for ``--init-from``; 0 learns the matrices."""
 
+
+SMALL_TOKENIZER = TokenizerRecipe(
+    steps=2000,
+    batch_size=32,
+    learning_rate=1e-3,
+    weight_decay=0.0,
+    weight_decay_end=0.0,
+    schedule="cos",
+    final_ratio=0.05,
+    clip=1.0,
+    ema_decay=0.998,
+    scale_dropout=0.2,
+    adversarial=AdversarialRecipe(channels=32, feature_matching=0.05),
+    model=TokenizerConfig(
+        schedule=ScaleSchedule.square((1, 2, 3, 4, 6, 8)),
+        channels=32,
+        multipliers=(1, 2, 2, 4),
+        num_blocks=1,
+        code_dim=16,
+        codebook_size=1024,
+    ),
+)
 
 TOKENIZERS = {
-    "starter": TokenizerRecipe(
-        steps=3500,
-        batch_size=32,
-        learning_rate=1e-3,
+    "starter": SMALL_TOKENIZER,
+    "cifar10": replace(
+        SMALL_TOKENIZER,
+        steps=1500,
+        batch_size=64,
+        adversarial=AdversarialRecipe(channels=32, layers=2, feature_matching=0.05),
+        model=replace(SMALL_TOKENIZER.model, schedule=ScaleSchedule.square((1, 2, 4, 8)), multipliers=(1, 2, 4)),
+    ),
+    "tiny-imagenet": replace(
+        SMALL_TOKENIZER,
+        steps=100_000,
+        batch_size=128,
+        learning_rate=3e-4,
+        ema_decay=0.9999,
+        adversarial=AdversarialRecipe(feature_matching=0.05),
+        model=replace(SMALL_TOKENIZER.model, channels=96, num_blocks=2, code_dim=32, codebook_size=4096),
+    ),
+    "256": TokenizerRecipe(
+        steps=500_000,
+        batch_size=256,
+        learning_rate=3e-4,
         weight_decay=0.0,
         weight_decay_end=0.0,
-        schedule="cos",
-        final_ratio=0.05,
-        clip=1.0,
-        ema_decay=0.998,
-        model=TokenizerConfig(
-            schedule=ScaleSchedule.square((1, 2, 3, 4, 6, 8)),
-            channels=32,
-            multipliers=(1, 2, 2, 4),
-            num_blocks=1,
-            code_dim=16,
-            codebook_size=1024,
-        ),
+        betas=(0.5, 0.9),
+        clip=10.0,
+        ema_decay=0.9999,
+        adversarial=AdversarialRecipe(feature_matching=0.05),
+        model=TokenizerConfig(),
     ),
 }
+"""``256`` has the official model and what is known of its training (learning rate, betas, clip, EMA, weights and start
+of the losses), except that feature matching stands in for LPIPS and PatchGAN for the critic on DINO, until files with
+their weights are named: lpips=0.5, vgg_weights, lpips_weights; adversarial.critic=dino, adversarial.dino_weights."""
+
+IMAGENET = 1_281_167
+"""Training pictures of ImageNet-1k, for which the official recipes count epochs."""
+
+
+def official(
+    depth: int,
+    *,
+    batch_size: int = 768,
+    epochs: int,
+    base_rate: float,
+    init_gamma: float,
+    final_ratio: float,
+    weight_decay_end: float = 0.05,
+    shared_adaln: bool = False,
+) -> VARRecipe:
+    """An official recipe: width 64 depth, ``depth`` heads, peak rate base_rate * batch / 256, no EMA, no mirror images.
+
+    Args:
+        epochs: of ImageNet; ``--epochs`` counts those of other data.
+        base_rate, init_gamma, final_ratio, weight_decay_end: tblr, alng, wpe, twde.
+    """
+    return VARRecipe(
+        steps=epochs * -(-IMAGENET // batch_size),
+        batch_size=batch_size,
+        learning_rate=base_rate * batch_size / 256,
+        precision="float16",
+        final_ratio=final_ratio,
+        weight_decay_end=weight_decay_end,
+        ema_decay=0.0,
+        flip=False,
+        depth=depth,
+        width=64 * depth,
+        heads=depth,
+        shared_adaln=shared_adaln,
+        drop_path=0.1 * depth / 24,
+        init_gamma=init_gamma,
+    )
+
+
+SMALL_TRANSFORMER = VARRecipe(
+    steps=4500,
+    batch_size=32,
+    learning_rate=1e-3,
+    ema_decay=0.998,
+    depth=6,
+    width=256,
+    heads=8,
+    drop_path=0.1,
+    init_gamma=1e-1,
+)
 
 TRANSFORMERS = {
-    "starter": VARRecipe(
-        steps=4500,
-        batch_size=32,
-        learning_rate=1e-3,
-        ema_decay=0.998,
-        depth=6,
-        width=256,
-        heads=8,
-        drop_path=0.1,
-        init_gamma=1e-1,
+    "starter": SMALL_TRANSFORMER,
+    "cifar10": replace(SMALL_TRANSFORMER, steps=8000, batch_size=64),
+    "tiny-imagenet": replace(
+        SMALL_TRANSFORMER, steps=100_000, batch_size=256, ema_decay=0.9999, depth=12, width=768, heads=12
+    ),
+    "d16": official(16, epochs=200, base_rate=1e-4, init_gamma=1e-3, final_ratio=0.1),
+    "d20": official(20, epochs=250, base_rate=1e-4, init_gamma=1e-3, final_ratio=0.1),
+    "d24": official(24, epochs=350, base_rate=8e-5, init_gamma=1e-4, final_ratio=0.01),
+    "d30": official(
+        30, batch_size=1024, epochs=350, base_rate=8e-5, init_gamma=1e-5, final_ratio=0.01, weight_decay_end=0.08
+    ),
+    "d36": official(
+        36, epochs=350, base_rate=8e-5, init_gamma=5e-6, final_ratio=0.01, weight_decay_end=0.08, shared_adaln=True
     ),
 }
-
-
-def recipe_named(recipes: dict, name: str):
-    """The recipe of that name.
-
-    Raises:
-        InputError: there is none.
-    """
-    if name not in recipes:
-        raise InputError(f"unknown preset {name!r}: expected one of {', '.join(recipes)}")
-    return recipes[name]

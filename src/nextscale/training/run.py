@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
+from nextscale.distributed import all_mean, all_sum, barrier, is_main, world_size
 from nextscale.errors import InputError
 from nextscale.files import atomic_file, make_folder, read_json, write_json
 from nextscale.pictures import save_picture
@@ -22,7 +24,7 @@ LOG = "log.jsonl"
 
 
 class Run:
-    """Where a training run keeps what it makes.
+    """Where a training run keeps what it makes. Of several processes, only the main one writes and says.
 
     Args:
         folder: made if need be.
@@ -35,17 +37,21 @@ class Run:
     def __init__(self, folder: Path, recipe: Recipe, inputs: dict[str, Any]):
         self.folder = make_folder(folder)
         ours = json.loads(json.dumps({"inputs": inputs, "recipe": dataclasses.asdict(recipe)}))
+        barrier()
         if newest_checkpoint(folder):
             check_same(folder, ours, read_json(folder / RECIPE))
         elif not (folder / RECIPE).is_file() and any(folder.glob("*.json")):
             raise InputError(f"{folder} holds a model: choose another folder for the run")
-        else:
+        elif is_main():
             write_json(folder / RECIPE, ours)
+        barrier()
         self._board = None
         self._unreadable: set[str] = set()
 
     def start_at(self, step: int) -> None:
         """Forget what was logged after the checkpoint that the run resumes from."""
+        if not is_main():
+            return
         log = self.folder / LOG
         if log.is_file():
             lines = [line for line in log.read_text().splitlines(keepends=True) if _step_of(line) <= step]
@@ -57,6 +63,8 @@ class Run:
 
     def log(self, step: int, values: dict[str, Any]) -> None:
         """Append a line to ``log.jsonl``, and its numbers to TensorBoard."""
+        if not is_main():
+            return
         with (self.folder / LOG).open("a") as file:
             file.write(json.dumps({"step": step} | values) + "\n")
         for name, value in values.items():
@@ -64,7 +72,7 @@ class Run:
                 if self._board and isinstance(number, int | float):
                     self._board.add_scalar(f"{name}/{i}" if isinstance(value, list) else name, number, step)
 
-    def pass_over(self, step: int, names: tuple[str, ...]) -> None:
+    def pass_over(self, step: int, names: Iterable[str]) -> None:
         """Say and log files that cannot be read, each once."""
         for name in names:
             if name not in self._unreadable:
@@ -74,11 +82,13 @@ class Run:
 
     def save_preview(self, step: int, picture: Image.Image) -> None:
         """``previews/step-00001000.png``."""
-        save_picture(picture, self.folder / "previews" / f"step-{step:08d}.png")
+        if is_main():
+            save_picture(picture, self.folder / "previews" / f"step-{step:08d}.png")
 
     def say(self, text: str) -> None:
         """A line for whoever watches."""
-        print(text, file=sys.stderr, flush=True)
+        if is_main():
+            print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._board:
@@ -108,18 +118,23 @@ class Meter:
         self._values: dict[str, list[torch.Tensor]] = {}
         self._pictures = 0
         self._seconds = 0.0
+        self._waited = 0.0
 
-    def add(self, metrics: dict[str, torch.Tensor], pictures: int, seconds: float) -> None:
-        """What a step gave, and how long it took, loading included."""
+    def add(self, metrics: dict[str, torch.Tensor], pictures: int, seconds: float, waited: float) -> None:
+        """What a step gave, how long it took, and how much of that it waited for data."""
         for name, value in metrics.items():
             self._values.setdefault(name, []).append(value)
         self._pictures += pictures
         self._seconds += seconds
+        self._waited += waited
 
     def read(self) -> dict[str, Any]:
-        """Each metric's mean over the steps that gave it, and ``images_per_second``; then start afresh."""
-        values: dict[str, Any] = {name: torch.stack(v).double().mean(0).tolist() for name, v in self._values.items()}
+        """Each metric's mean over the steps that gave it and over the processes, ``images_per_second``, and
+        ``data_wait``, the share of time spent waiting for data; then start afresh."""
+        means = {name: all_mean(torch.stack(v).double().mean(0)) for name, v in self._values.items()}
+        values: dict[str, Any] = {name: mean.tolist() for name, mean in means.items()}
         values["images_per_second"] = self._pictures / self._seconds
+        values["data_wait"] = float(all_sum(torch.tensor(self._waited / self._seconds))) / world_size()
         self.clear()
         return values
 

@@ -9,17 +9,42 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.data.loader import Batch
+from nextscale.distributed import all_sum
 
+MODEL = "model"
+"""Name of the network that a run is for; others only help to train it."""
+
+Losses = dict[str, Tensor]
+"""For each network that learns in a step, what it minimises."""
 Metrics = dict[str, Tensor]
 """Named scalars, or (K,) tensors with one value for each scale."""
 
 
 class Task(Protocol):
-    """A model, its loss, and how it is judged."""
+    """A model, its loss, and how it is judged.
+
+    A batch may be a part of the step's whole batch (its `Place`); what is drawn at random is drawn for the whole, so
+    that the division makes no difference.
+    """
 
     @property
-    def model(self) -> nn.Module:
-        """What is trained."""
+    def networks(self) -> dict[str, nn.Module]:
+        """What is trained, each by an optimizer of its own; ``model`` first. Called by way of this dictionary alone
+        where gradients are wanted: the loop may put a wrapper in a network's place."""
+        ...
+
+    @property
+    def units(self) -> list[str]:
+        """Names of the model's blocks, which are compiled, and computed again in the backward pass, one by one."""
+        ...
+
+    @property
+    def shards(self) -> list[str]:
+        """Names of the parts of the model whose weights FSDP gathers one after the other."""
+        ...
+
+    def optimizer_options(self, network: str) -> dict[str, Any]:
+        """What the optimizer of a network has other than the recipe says; see `make_optimizer`."""
         ...
 
     @property
@@ -27,12 +52,19 @@ class Task(Protocol):
         """The model's configuration, a dataclass."""
         ...
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        """The loss of a training batch, and what the log shall show of it."""
+    def losses(self, batch: Batch, step: int, generator: torch.Generator) -> tuple[Losses, Metrics]:
+        """The losses of a training batch, and what the log shall show of it.
+
+        The gradient of their sum gives each network the gradient of its own loss.
+        """
         ...
 
-    def after_step(self, step: int, generator: torch.Generator) -> Metrics:
-        """What is left to do once the optimizer has moved the weights."""
+    def after_step(self, step: int, metrics: Metrics, generator: torch.Generator) -> Metrics:
+        """What is left to do once the optimizers have moved the weights; sees the metrics of the step."""
+        ...
+
+    def report(self) -> dict[str, Any]:
+        """Further figures on the steps since the last report; ``alarm``, if there is one, is a sentence."""
         ...
 
     def validate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, Any]:
@@ -40,16 +72,24 @@ class Task(Protocol):
         ...
 
     def tensors(self) -> dict[str, Tensor]:
-        """What the task remembers from step to step, for the checkpoint."""
-        ...
-
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """The reverse of `tensors`."""
+        """What the task remembers from step to step, for the checkpoint: filled in place when a run is resumed."""
         ...
 
 
-def mean_by_picture(rows: list[tuple[int, Metrics]]) -> dict[str, Any]:
-    """Means of (number of pictures, metrics) over batches, as plain numbers."""
-    total = sum(count for count, _ in rows)
-    means = {name: sum(count * metrics[name].double().cpu() for count, metrics in rows) / total for name in rows[0][1]}
-    return {name: torch.as_tensor(value).tolist() for name, value in means.items()}
+class Means:
+    """Means over pictures, of all batches of all processes."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = torch.zeros((), dtype=torch.double)
+
+    def add(self, metrics: Mapping[str, Tensor], pictures: int) -> None:
+        """Metrics that are means over so many pictures."""
+        for name, value in metrics.items():
+            self._sums[name] = self._sums.get(name, 0) + pictures * value.detach().double().cpu()
+        self._count += pictures
+
+    def read(self) -> dict[str, Any]:
+        """As plain numbers."""
+        total = all_sum(self._count)
+        return {name: (all_sum(value) / total).tolist() for name, value in self._sums.items()}

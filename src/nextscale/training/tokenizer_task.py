@@ -1,80 +1,194 @@
-"""Training the tokenizer: picture -> features -> tokens -> canvas -> picture."""
+"""Training the tokenizer: picture -> features -> tokens -> canvas -> picture, and a critic to judge it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nextscale.data.loader import Batch
-from nextscale.pictures import psnr
+from nextscale.data.loader import Batch, Place
+from nextscale.distributed import all_mean, all_sum, gather
+from nextscale.quality import psnr, ssim
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.tokenizer.usage import CodeUsage
+from nextscale.training.adversarial import (
+    adaptive_weight,
+    critic_hinge,
+    feature_distance,
+    generator_hinge,
+    lecam,
+    mean_score,
+)
+from nextscale.training.codes import kmeans, restart_codes
+from nextscale.training.critics.augment import augment, draw_augmentation
+from nextscale.training.critics.critic import refresh_norms
 from nextscale.training.losses import reconstruction_loss
+from nextscale.training.perceptual import LPIPS
 from nextscale.training.recipes import TokenizerRecipe
-from nextscale.training.tasks import Metrics, mean_by_picture
+from nextscale.training.tasks import MODEL, Losses, Means, Metrics
+
+CRITIC = "critic"
+LECAM_MEMORY = 0.99
 
 
 class TokenizerTask:
-    """loss = l1 |x^ - x| + l2 (x^ - x)^2 + the quantizer's loss (`ResidualPyramid.quantize`).
+    """loss = l1 |x^ - x| + l2 (x^ - x)^2 + lpips LPIPS(x^, x) + the quantizer's loss (`ResidualPyramid.quantize`)
+    + growth * (weight lambda (-D(x^)) + feature_matching |F(x^) - F(x)|),
 
-    Codes that a window of ``restart_every`` steps did not use are set to features of its last batch. The first window
-    is the first step, and there all codes count as unused: the codebook starts from the data.
+    where D and F are the critic's scores and features. The critic learns in the same step, by the hinge loss.
+
+    Codes that a window of ``restart_every`` steps did not use are set to features of its last batch. A codebook with
+    ``fresh_codes`` starts from the features of the first batch.
     """
 
-    def __init__(self, model: ImageTokenizer, recipe: TokenizerRecipe):
+    def __init__(
+        self,
+        model: ImageTokenizer,
+        recipe: TokenizerRecipe,
+        critic: nn.Module | None = None,
+        perceptual: LPIPS | None = None,
+        fresh_codes: bool = True,
+    ):
         self.model, self.recipe, self.config = model, recipe, model.config
-        self.hits = torch.zeros(model.config.codebook_size, device=model.pyramid.codebook.weight.device)
-        self.looks = self.hits.new_zeros(0, model.config.code_dim)
+        self.critic, self.perceptual, self.fresh_codes = critic, perceptual, fresh_codes
+        self.networks: dict[str, nn.Module] = {MODEL: model} | ({CRITIC: critic} if critic else {})
+        levels = range(len(model.config.multipliers))
+        self.units = [f"{part}.levels.{i}" for part in ("encoder", "decoder") for i in levels]
+        self.shards = self.units
+        for i, phi in enumerate(model.pyramid.phi):
+            if i not in model.pyramid.phi_of_scale:
+                phi.requires_grad_(False)
+        codes = model.pyramid.codebook.weight
+        self.hits = torch.zeros(len(codes), device=codes.device)
+        """How often each code was used in the present window."""
+        self.scores = torch.zeros(2, device=codes.device)
+        """Moving averages of the critic's scores of pictures and reconstructions."""
+        self.usage = CodeUsage(model.schedule, len(codes), codes.device)
+        self._looks: list[Tensor] = []
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        result = self.model(batch.images, beta=self.recipe.commitment)
-        reconstruction = reconstruction_loss(result.images, batch.images, self.recipe.l1, self.recipe.l2)
-        self.looks = result.looks
-        self.hits += torch.cat(result.tokens, dim=1).flatten().bincount(minlength=len(self.hits))
-        quality = psnr(result.images.detach().clamp(-1, 1), batch.images).mean()
-        metrics = {"reconstruction": reconstruction.detach(), "vq": result.vq_loss.detach(), "psnr": quality}
-        return reconstruction + result.vq_loss, metrics
+    def optimizer_options(self, network: str) -> dict[str, Any]:
+        game = self.recipe.adversarial
+        return {"ratio": game.learning_rate, "betas": game.betas} if network == CRITIC and game else {}
 
-    def after_step(self, step: int, generator: torch.Generator) -> Metrics:
-        if step == 0:
-            self.hits.zero_()
-        elif not self.recipe.restart_every or step % self.recipe.restart_every:
+    def losses(self, batch: Batch, step: int, generator: torch.Generator) -> tuple[Losses, Metrics]:
+        recipe, images = self.recipe, batch.images
+        depths = draw_depths(batch.place, recipe.scale_dropout, self.config.schedule.num_scales, generator)
+        result = self.networks[MODEL](images, recipe.commitment, None if depths is None else depths.to(images.device))
+        self._count(result.tokens, result.looks)
+        reconstruction = reconstruction_loss(result.images, images, recipe.l1, recipe.l2)
+        metrics = {"reconstruction": reconstruction, "vq": result.vq_loss}
+        if self.perceptual:
+            metrics["lpips"] = self.perceptual(result.images, images).mean()
+            reconstruction = reconstruction + recipe.lpips * metrics["lpips"]
+        losses = {MODEL: reconstruction + result.vq_loss}
+        if self.critic and recipe.adversarial and (growth := recipe.adversarial.growth(step, recipe.steps)):
+            objection, losses[CRITIC], played = self._play(result.images, reconstruction, batch, generator)
+            losses[MODEL] = losses[MODEL] + growth * objection
+            metrics |= played
+        metrics["psnr"] = psnr(result.images.detach().clamp(-1, 1), images).mean()
+        return losses, metrics
+
+    def _play(
+        self, fake: Tensor, reconstruction: Tensor, batch: Batch, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Metrics]:
+        """What the critic objects to in the reconstructions, and the critic's own loss."""
+        assert self.critic and self.recipe.adversarial
+        game, real = self.recipe.adversarial, batch.images
+        if game.augment:
+            how = draw_augmentation(batch.place, generator, real.device)
+            real, fake = augment(real, how), augment(fake, how)
+
+        self.critic.requires_grad_(False)
+        judged = self.critic(fake)
+        adversarial = generator_hinge(judged.logits)
+        weight = torch.tensor(game.weight, device=real.device)
+        if game.adaptive:
+            last = self.model.decoder.conv_out.weight
+            weight = weight * adaptive_weight(reconstruction, adversarial, last, game.largest_lambda)
+        objection, metrics = weight * adversarial, {"adversarial": adversarial, "adversarial_weight": weight}
+        if game.feature_matching:
+            metrics["feature_distance"] = feature_distance(judged.features, self.critic(real).features)
+            objection = objection + game.feature_matching * metrics["feature_distance"]
+        self.critic.requires_grad_(True)
+
+        both = self.networks[CRITIC](torch.cat((real, fake.detach())))
+        of_real, of_fake = zip(*(logits.chunk(2) for logits in both.logits), strict=True)
+        of_real, of_fake = list(of_real), list(of_fake)
+        loss = critic_hinge(of_real, of_fake)
+        if game.lecam:
+            loss = loss + game.lecam * lecam(of_real, of_fake, self.scores)
+        with torch.no_grad():
+            scores = torch.stack((mean_score(of_real), mean_score(of_fake)))
+        return objection, loss, metrics | {"score_real": scores[0], "score_fake": scores[1]}
+
+    def _count(self, tokens: list[Tensor], looks: Tensor) -> None:
+        self.usage.add(tokens)
+        self.hits += torch.cat(tokens, dim=1).flatten().bincount(minlength=len(self.hits))
+        self._looks.append(looks)
+
+    def after_step(self, step: int, metrics: Metrics, generator: torch.Generator) -> Metrics:
+        if "score_real" in metrics:
+            assert self.critic
+            refresh_norms(self.critic)
+            scores = all_mean(torch.stack((metrics["score_real"], metrics["score_fake"])))
+            self.scores.lerp_(scores, 1 - LECAM_MEMORY)
+        looks, self._looks = self._looks, []
+        every, codes = self.recipe.restart_every, self.model.pyramid.codebook.weight
+        due = step % every == 0 if step and every else step == 0 and self.fresh_codes
+        if not due or not codes.requires_grad:
             return {}
-        dead = self.hits == 0
-        restart_codes(self.model.pyramid.codebook.weight, dead, self.looks, generator)
+        found, dead = gather(torch.cat(looks)), all_sum(self.hits) == 0
         self.hits.zero_()
-        return {"restarted_codes": dead.sum()} if step else {}
+        if step == 0:
+            codes.data.copy_(kmeans(found, len(codes), self.recipe.kmeans, generator))
+            return {}
+        restart_codes(codes.data, dead, found, generator)
+        return {"restarted_codes": dead.sum()}
+
+    def report(self) -> dict[str, Any]:
+        all_sum(self.usage.counts)
+        alarm = self.usage.collapsed()
+        figures = {"usage": self.usage.used().tolist(), "perplexity": self.usage.perplexity().tolist()}
+        self.usage.counts.zero_()
+        return figures | ({"alarm": alarm} if alarm else {})
 
     @torch.no_grad()
-    def validate(self, model: nn.Module, batches: Iterable[Batch]) -> dict:
+    def validate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, Any]:
         assert isinstance(model, ImageTokenizer)
-        usage = CodeUsage(model.schedule, model.config.codebook_size)
-        rows: list[tuple[int, Metrics]] = []
+        usage, means = CodeUsage(model.schedule, model.config.codebook_size, self.hits.device), Means()
         for batch in batches:
             tokens = model.encode(batch.images)
-            usage.add(tokens)
-            decoded = model.decode(tokens)
-            figures = {"psnr": psnr(decoded, batch.images).mean(), "l1": (decoded - batch.images).abs().mean()}
-            rows.append((len(batch.images), figures))
-        return mean_by_picture(rows) | {
+            usage.add([scale[: batch.place.count] for scale in tokens])
+            steps = list(model.pyramid.accumulate(tokens))
+            decoded = [model.decode_canvas(step.canvas) for step in steps]
+            figures = {
+                "psnr": psnr(decoded[-1], batch.images).mean(),
+                "ssim": ssim(decoded[-1], batch.images).mean(),
+                "l1": (decoded[-1] - batch.images).abs().mean(),
+                "scale_psnr": torch.stack([psnr(images, batch.images).mean() for images in decoded]),
+            }
+            if self.perceptual:
+                figures["lpips"] = self.perceptual(decoded[-1], batch.images).mean()
+            means.add(figures, batch.place.count)
+        all_sum(usage.counts)
+        return means.read() | {
             "usage": usage.used().tolist(),
             "perplexity": usage.perplexity().tolist(),
             "unused_codes": usage.unused(),
         }
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"hits": self.hits}
-
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        self.hits.copy_(tensors["hits"])
+        return {"hits": self.hits, "scores": self.scores}
 
 
-@torch.no_grad()
-def restart_codes(codes: Tensor, dead: Tensor, looks: Tensor, generator: torch.Generator) -> None:
-    """Set the codes (V, D) marked by ``dead`` (V,) to random rows of ``looks`` (N, D)."""
-    count = int(dead.sum())
-    if count:
-        rows = torch.randint(len(looks), (count,), generator=generator, device=generator.device)
-        codes[dead] = looks[rows.to(looks.device)]
+def draw_depths(place: Place, rate: float, scales: int, generator: torch.Generator) -> Tensor | None:
+    """From how many scales each picture is decoded: all, but with probability ``rate`` any number, drawn evenly.
+
+    (count,) in 1..K, or None at rate 0. Thus the early scales learn to say what matters most (arXiv 2107.03312).
+    """
+    if rate == 0:
+        return None
+    chance, depth = place.draw(2, generator=generator).unbind(1)
+    return torch.where(chance < rate, (depth * scales).long() + 1, scales)

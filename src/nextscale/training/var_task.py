@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nextscale.data.loader import Batch
+from nextscale.data.loader import Batch, Place
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.losses import TokenLoss, token_loss
 from nextscale.training.recipes import VARRecipe
-from nextscale.training.tasks import Metrics, mean_by_picture
+from nextscale.training.tasks import MODEL, Losses, Means, Metrics
 from nextscale.transformer.transformer import VAR
 
 
@@ -21,28 +22,39 @@ class VARTask:
     def __init__(self, model: VAR, tokenizer: ImageTokenizer, recipe: VARRecipe):
         self.model, self.recipe, self.config = model, recipe, model.config
         self.tokenizer = tokenizer
+        self.networks: dict[str, nn.Module] = {MODEL: model}
+        self.units = [f"blocks.{i}" for i in range(model.config.depth)]
+        self.shards = [*self.units, *(f"adaln.{i}" for i in range(len(model.adaln)))]
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        labels = drop_labels(batch.labels, self.config.num_classes, self.recipe.label_drop, generator)
-        paths = drop_paths(self.config.depth, len(labels), self.recipe.drop_path, generator)
-        result = self._token_loss(self.model, batch.images, labels, None if paths is None else paths.to(labels.device))
-        return result.mean, {"scale_loss": result.per_scale, "scale_accuracy": result.accuracy}
+    def optimizer_options(self, network: str) -> dict[str, Any]:
+        return {}
 
-    def after_step(self, step: int, generator: torch.Generator) -> Metrics:
+    def losses(self, batch: Batch, step: int, generator: torch.Generator) -> tuple[Losses, Metrics]:
+        labels = drop_labels(batch.labels, self.config.num_classes, self.recipe.label_drop, batch.place, generator)
+        paths = drop_paths(self.config.depth, self.recipe.drop_path, batch.place, generator)
+        paths = None if paths is None else paths.to(labels.device)
+        result = self._token_loss(self.networks[MODEL], batch, labels, paths)
+        return {MODEL: result.mean}, {"scale_loss": result.per_scale, "scale_accuracy": result.accuracy}
+
+    def after_step(self, step: int, metrics: Metrics, generator: torch.Generator) -> Metrics:
+        return {}
+
+    def report(self) -> dict[str, Any]:
         return {}
 
     @torch.no_grad()
-    def validate(self, model: nn.Module, batches: Iterable[Batch]) -> dict:
-        rows: list[tuple[int, Metrics]] = []
+    def validate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, Any]:
+        """Without label drop."""
+        means = Means()
         for batch in batches:
-            result = self._token_loss(model, batch.images, batch.labels)
+            result = self._token_loss(model, batch, batch.labels)
             figures = {"loss": result.mean, "scale_loss": result.per_scale, "scale_accuracy": result.accuracy}
-            rows.append((len(batch.labels), figures))
-        return mean_by_picture(rows)
+            means.add(figures, batch.place.count)
+        return means.read()
 
-    def _token_loss(self, model: nn.Module, images: Tensor, labels: Tensor, paths: Tensor | None = None) -> TokenLoss:
+    def _token_loss(self, model: nn.Module, batch: Batch, labels: Tensor, paths: Tensor | None = None) -> TokenLoss:
         with torch.no_grad():
-            tokens = self.tokenizer.encode(images)
+            tokens = self.tokenizer.encode(batch.images)
             inputs = self.tokenizer.pyramid.next_inputs(tokens)
         logits = model(labels, inputs, paths)
         return token_loss(logits, tokens, self.config.schedule)
@@ -50,23 +62,19 @@ class VARTask:
     def tensors(self) -> dict[str, Tensor]:
         return {}
 
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        pass
 
-
-def drop_labels(labels: Tensor, num_classes: int, rate: float, generator: torch.Generator) -> Tensor:
+def drop_labels(labels: Tensor, num_classes: int, rate: float, place: Place, generator: torch.Generator) -> Tensor:
     """Each label becomes "no class" with probability ``rate``. (B,) -> (B,)."""
-    dropped = torch.rand(len(labels), generator=generator, device=generator.device) < rate
-    return labels.masked_fill(dropped.to(labels.device), num_classes)
+    return labels.masked_fill((place.draw(generator=generator) < rate).to(labels.device), num_classes)
 
 
-def drop_paths(depth: int, batch: int, rate: float, generator: torch.Generator) -> Tensor | None:
+def drop_paths(depth: int, rate: float, place: Place, generator: torch.Generator) -> Tensor | None:
     """What each residual branch is multiplied with: 0 with its rate p, else 1 / (1 - p) (arXiv 1603.09382).
 
     p rises linearly from 0 at the first block to ``rate`` at the last. -> (depth, 2, B), or None at rate 0.
     """
     if rate == 0:
         return None
-    keep = 1 - torch.linspace(0, rate, depth, device=generator.device)[:, None, None]
-    drawn = torch.rand(depth, 2, batch, generator=generator, device=generator.device)
+    keep = 1 - torch.linspace(0, rate, depth)[:, None, None]
+    drawn = place.draw(depth, 2, generator=generator).permute(1, 2, 0)
     return (drawn < keep) / keep
