@@ -155,3 +155,10 @@ def test_the_only_scale_takes_the_finest_phi(count):
 def test_number_of_phi(num_phi, quant_resi, count):
     tokenizer = make_tokenizer(ns.ScaleSchedule.square((1, 2, 3, 4)), num_phi=num_phi, quant_resi=quant_resi)
     assert len(tokenizer.pyramid.phi) == count
+
+
+def test_looks_are_what_codes_were_looked_up_for(pyramid, features):
+    result = pyramid.quantize(features)
+    canvases = [pyramid.empty_canvas(2), *(step.canvas for step in pyramid.accumulate(result.tokens))]
+    expected = [pyramid.look(features - canvas, k) for k, canvas in enumerate(canvases[:-1])]
+    torch.testing.assert_close(result.looks, torch.cat(expected, dim=1).flatten(0, 1))

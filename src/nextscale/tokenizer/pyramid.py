@@ -165,7 +165,7 @@ class ResidualPyramid(nn.Module):
 
         Appends each scale's tokens to ``tokens``, and what they were looked up for to ``looks``.
         """
-        rest = features.detach().clone()
+        rest = features.detach()
 
         def nearest(k: int, _: Tensor) -> Tensor:
             look = self.look(rest, k)
@@ -175,7 +175,7 @@ class ResidualPyramid(nn.Module):
             return self.codebook(tokens[k])
 
         for step in self.walk(nearest, self.empty_canvas(len(features))):
-            rest -= step.gain.detach()
+            rest = rest - step.gain.detach()
             yield step
 
 
