@@ -319,7 +319,9 @@ def test_dino_is_no_part_of_the_checkpoint(critic):
 def test_dino_moves_with_the_critic(vit):
     critic = DinoCritic(deepcopy(vit), SIDE, TAPS).double()
     assert all(p.dtype == torch.float64 for p in critic.vit.parameters())
-    assert all(logits.dtype == torch.float64 for logits in critic(pictures().double()).logits)
+    judged = critic(pictures().double())
+    assert all(features.dtype == torch.float64 for features in judged.features)
+    assert all(logits.dtype == torch.float32 for logits in judged.logits)
 
 
 @pytest.mark.parametrize(("options", "words"), [({"side": 14}, ("patch of 4", "14")), ({"side": 0}, ("patch of 4",))])

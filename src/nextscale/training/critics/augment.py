@@ -77,4 +77,5 @@ def _source(side: int, by: Tensor) -> tuple[Tensor, Tensor]:
 def _near(side: int, middle: Tensor) -> Tensor:
     """(B, side): which rows lie in the hole."""
     centre = (middle * (side + 1)).long()
-    return (torch.arange(side, device=middle.device) - centre[:, None]).abs() * 2 < HOLE * side
+    offset = 2 * (torch.arange(side, device=middle.device) - centre[:, None])
+    return (offset >= -HOLE * side) & (offset < HOLE * side)

@@ -34,7 +34,7 @@ def normed(layer: nn.Module) -> nn.Module:
 def start_norms(critic: nn.Module, generator: torch.Generator | None = None) -> None:
     """Estimate the singular values of fresh weights, from a start drawn by ``generator``."""
     for name, vector in critic.named_buffers():
-        if name.endswith("weight.0._u"):  # the estimate's left vector, as torch names it
+        if name.endswith("weight.0._v"):  # the right vector, as torch names it, from which it computes the left one
             vector.copy_(F.normalize(torch.randn(vector.shape, generator=generator), dim=0))
     for _ in range(POWER_ITERATIONS):
         refresh_norms(critic)
