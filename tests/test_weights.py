@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import SCHEDULES, make_var, refused
+from tiny import SCHEDULES, list_files, make_var, refused
 
 import nextscale as ns
 from nextscale.weights import as_config, load_module, save_module
@@ -57,8 +57,8 @@ def test_the_newest_checkpoint_of_a_run(model, tmp_path):
         run = tmp_path / "checkpoints" / f"step-{step:08d}"
         model.save_pretrained(run)
         state = load_file(run / "model.safetensors")
-        (run / "state.safetensors").touch()
         save_file(state | {"head.bias": torch.full_like(state["head.bias"], value)}, run / "model.safetensors")
+        list_files(run)
     (tmp_path / "checkpoints" / ".step-00001001.tmp").mkdir()
     assert ns.VAR.from_pretrained(tmp_path).head.bias.unique().item() == 2
 

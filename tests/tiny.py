@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,6 +80,12 @@ def random_tokens(schedule: ns.ScaleSchedule, batch: int = 2, seed: int = 3) -> 
 
 def same(a: list[Tensor], b: list[Tensor]) -> bool:
     return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def list_files(checkpoint: Path) -> None:
+    """Make a folder a whole checkpoint: one that lists its files."""
+    sizes = {path.name: path.stat().st_size for path in checkpoint.iterdir() if path.is_file()}
+    (checkpoint / "files.json").write_text(json.dumps(sizes))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
@@ -32,13 +33,22 @@ ALONE = "state.safetensors"
 
 
 class CheckpointWriter:
-    """Writes checkpoints of a run, one at a time, while training goes on; keeps the newest two."""
+    """Writes checkpoints of a run, one at a time, while training goes on; keeps the newest two.
+
+    At the end of a ``with`` block, however it is left, what was saved is on the disk.
+    """
 
     def __init__(self, run: Path):
         self.run = run
         self._threads = ThreadPoolExecutor(max_workers=1)
         self._group = side_group()
         self._writing: Future | None = None
+
+    def __enter__(self) -> CheckpointWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
 
     def save(self, step: int, config: Any, weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
         """Copy everything, and begin to write it. All processes must call this.
@@ -87,7 +97,7 @@ class CheckpointWriter:
             writing.result()
         except InputError:
             raise
-        except Exception as error:  # torch.distributed.checkpoint wraps what the disk says in its own kinds
+        except (Exception, CheckpointException) as error:  # the latter, no Exception, wraps what the disk says
             raise InputError(f"cannot write a checkpoint in {self.run / CHECKPOINTS}: {last_line(error)}") from error
 
 
@@ -123,7 +133,7 @@ def load_state(folder: Path, state: Mapping[str, Tensor]) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process needs none
             load(dict(state), storage_reader=reader, no_dist=world_size() == 1)
-    except Exception as error:
+    except (Exception, CheckpointException) as error:
         raise InputError(f"cannot resume from {folder}: {last_line(error)}") from error
 
 
@@ -136,6 +146,6 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def last_line(error: Exception) -> str:
+def last_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[-1] if lines else type(error).__name__
