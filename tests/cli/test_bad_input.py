@@ -87,6 +87,30 @@ BAD_INPUT = {
     TOKENIZER + "--device tpu": "tpu",
     TOKENIZER + "--out file": "file",
     TOKENIZER + "--out file/run": "file",
+    TOKENIZER + "--data emptyclass": "'hat'",
+    TOKENIZER + "--accumulate 3": "batch of 4",
+    TOKENIZER + "--accumulate 0": "accumulate",
+    TOKENIZER + "--validate-pictures -1": "validate_pictures",
+    TOKENIZER + "--steps 3 --epochs 2": "both",
+    TOKENIZER + "--epochs 0": "epochs",
+    TOKENIZER + "--epochs nan": "epochs",
+    TOKENIZER + "--epochs inf": "epochs",
+    TOKENIZER + "--dtype float16": "float16",
+    TOKENIZER + "--compare nowhere": "nowhere",
+    TOKENIZER + "--init-from nowhere": "nowhere",
+    TOKENIZER + "--set colour=1": "colour",
+    TOKENIZER + "--set l1": "name=value",
+    TOKENIZER + "--set model.schedule=1,4,2": "larger than the last",
+    TOKENIZER + "--set model.schedule=1,two": "two",
+    TOKENIZER + "--set betas=[2,3]": "betas",
+    TOKENIZER + "--set schedule=exp final_ratio=0": "final_ratio",
+    TOKENIZER + "--set lpips=0.5": "vgg_weights",
+    TOKENIZER + "--set lpips=0.5 vgg_weights=vgg.pth lpips_weights=lin.pth": "vgg.pth",
+    TOKENIZER + "--set adversarial.critic=dino": "dino_weights",
+    TOKENIZER + "--set adversarial.critic=dino adversarial.dino_weights=dino.pth": "dino.pth",
+    TOKENIZER + "--set adversarial.weight=0.4": "24 pixels",
+    TOKENIZER + '--set freeze=["coder.*"]': "coder",
+    TOKENIZER + '--set freeze=["*"]': "nothing to learn",
     VAR + "--data broken --batch-size 2": "none of the 2",
     VAR + "--data unknownclass": "zebra",
     VAR + "--batch-size 11": "11",
@@ -96,6 +120,20 @@ BAD_INPUT = {
     VAR + "--tokenizer photos": "photos",
     VAR + "--log-every -1": "log_every",
     VAR + "--out file/run": "file",
+    VAR + "--data emptyclass": "'hat'",
+    VAR + "--accumulate 3": "batch of 4",
+    VAR + "--steps 3 --epochs 2": "both",
+    VAR + "--dtype float16": "float16",
+    VAR + "--compare nowhere": "nowhere",
+    VAR + "--set colour=1": "colour",
+    VAR + "--set adversarial.weight=1": "adversarial",
+    VAR + "--set heads=3": "heads",
+    VAR + '--set freeze=["block.*"]': "block",
+    VAR + "--set lora=2": "--init-from",
+    VAR + "--set lora=2 --init-from {model} --strategy fsdp": "ddp",
+    VAR + "--set lora=128 --init-from {model}": "rank",
+    VAR + "--init-from nowhere": "nowhere",
+    "train var --preset tiny --data data --out run": "--tokenizer",
 }
 
 NOT_PARSED = [
@@ -108,7 +146,6 @@ NOT_PARSED = [
     "convert --out new --to onnx",
     "train tokenizer --data data",
     "train tokenizer --data data --out run --steps many",
-    "train var --data data --out run",
 ]
 
 
@@ -127,6 +164,8 @@ def place(place, model) -> Path:
         (place / name).write_bytes(b"no picture")
     for name in ("brokenval/train/a", "unknownclass/train/a"):
         shutil.copytree(place / "data" / "train" / "dress", place / name)
+    shutil.copytree(place / "data" / "train", place / "emptyclass")
+    (place / "emptyclass" / "hat").mkdir()
     for name in ("truncated", "otherconfig"):
         shutil.copytree(model, place / name)
     weights = place / "truncated" / "transformer" / "model.safetensors"

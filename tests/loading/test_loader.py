@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 import torch
@@ -10,9 +10,10 @@ from PIL import Image
 from tiny import refused
 from tiny_runs import make_pictures
 
+from nextscale.data import loader
 from nextscale.data.dataset import PictureDataset
 from nextscale.data.folder import scan_folder
-from nextscale.data.loader import Batch, check_data, training_batches, validation_batches
+from nextscale.data.loader import Batch, Place, TrainingBatches, check_data, divide, validation_batches
 
 COUNT, BATCH = 11, 3
 PER_EPOCH = COUNT // BATCH
@@ -29,7 +30,8 @@ def folder(tmp_path_factory):
 
 
 def batches(folder, count: int, start: int = 0, seed: int = 0, workers: int = 0) -> list[Batch]:
-    return list(islice(training_batches(PictureDataset(folder, (16, 16), seed), BATCH, start, workers), count))
+    data = PictureDataset(folder, (16, 16), seed)
+    return [batch for (batch,) in islice(TrainingBatches(data, BATCH, start, workers), count)]
 
 
 def equal(a: list[Batch], b: list[Batch]) -> bool:
@@ -60,7 +62,7 @@ def test_every_picture_at_most_once_an_epoch(folder):
 
 def test_every_picture_once_an_epoch_when_batches_fit(folder):
     data = PictureDataset(folder, (16, 16))
-    (batch,) = islice(training_batches(data, COUNT, 0, 0), 1)
+    (batch,) = next(TrainingBatches(data, COUNT, 0))
     assert sorted(indices(batch)) == list(range(COUNT))
 
 
@@ -77,6 +79,58 @@ def test_epochs_and_seeds_differ(folder):
     assert first == [indices(batch) for batch in batches(folder, PER_EPOCH)]
 
 
+def as_process(monkeypatch, rank: int, count: int) -> None:
+    """Let the loader be one of several processes."""
+    monkeypatch.setattr(loader, "rank", lambda: rank)
+    monkeypatch.setattr(loader, "world_size", lambda: count)
+
+
+@pytest.mark.parametrize(("processes", "turns"), [(1, 3), (3, 1), (2, 3), (6, 1)])
+def test_parts_make_up_the_batch_however_it_is_divided(folder, monkeypatch, processes, turns):
+    data, parts = PictureDataset(folder, (16, 16)), []
+    whole = [batch for (batch,) in islice(TrainingBatches(data, 6, 1), 3)]
+    for rank in range(processes):
+        as_process(monkeypatch, rank, processes)
+        parts.append(list(islice(TrainingBatches(data, 6, 1, turns=turns), 3)))
+    for step, batch in enumerate(whole):
+        of_step = [part for steps in parts for part in steps[step]]
+        assert len(of_step) == processes * turns
+        for name in ("images", "labels"):
+            assert torch.equal(torch.cat([getattr(part, name) for part in of_step]), getattr(batch, name))
+        drawn = [part.place.draw(2, generator=torch.Generator().manual_seed(7)) for part in of_step]
+        assert torch.equal(torch.cat(drawn), torch.rand(6, 2, generator=torch.Generator().manual_seed(7)))
+
+
+def test_a_batch_that_cannot_be_divided(monkeypatch):
+    assert divide(6, 2) == [Place(0, 3, 6), Place(3, 3, 6)]
+    with refused("batch of 6", "4 parts", "1 processes", "4 turns"):
+        divide(6, 4)
+    as_process(monkeypatch, 0, 2)
+    with refused("batch of 6", "4 parts", "2 processes", "2 turns"):
+        divide(6, 2)
+
+
+@pytest.mark.parametrize("processes", [2, 3, 4])
+def test_processes_validate_on_every_picture_once_and_on_as_many_batches(folder, monkeypatch, processes):
+    data, seen, lengths = PictureDataset(folder, (16, 16), augment=False), [], []
+    for rank in range(processes):
+        as_process(monkeypatch, rank, processes)
+        batches = list(validation_batches(data, 4))
+        seen += [i for batch in batches for i in indices(batch)[: batch.place.count]]
+        lengths.append(len(batches))
+    assert sorted(seen) == list(range(COUNT)) and len(set(lengths)) == 1
+
+
+@pytest.mark.parametrize("limit", [1, 4, 10, 11, 100])
+def test_validation_on_some_pictures_spreads_them_evenly(folder, limit):
+    data = PictureDataset(folder, (16, 16), augment=False)
+    in_order = [i for batch in validation_batches(data, 4) for i in indices(batch)]
+    seen = [in_order.index(i) for batch in validation_batches(data, 4, limit) for i in indices(batch)]
+    assert len(seen) == min(limit, COUNT) and seen[0] == 0
+    gaps = {after - before for before, after in pairwise(seen)}
+    assert not gaps or max(gaps) - min(gaps) <= 1
+
+
 def test_validation_sees_every_picture_once_in_order(folder):
     seen = list(validation_batches(PictureDataset(folder, (16, 16), augment=False), 4))
     assert [len(batch.images) for batch in seen] == [4, 4, 3]
@@ -87,7 +141,7 @@ def test_unreadable_pictures_are_named_in_their_batch(tmp_path):
     noise = make_pictures(tmp_path / "noise", 4)
     (noise / "1.png").write_bytes(b"no picture")
     data = PictureDataset(scan_folder(noise), (16, 16))
-    (batch,) = islice(training_batches(data, 4, 0, 0), 1)
+    (batch,) = next(TrainingBatches(data, 4, 0))
     assert batch.images.shape == (4, 3, 16, 16)
     (name,) = batch.unreadable
     assert str(noise / "1.png") in name

@@ -12,7 +12,8 @@ from nextscale.errors import InputError
 VERBS = {
     "sample": ("nextscale.cli.sample", "draw pictures"),
     "reconstruct": ("nextscale.cli.reconstruct", "encode pictures and decode them again, scale by scale"),
-    "train tokenizer": ("nextscale.cli.train_tokenizer", "train an image tokenizer on a folder of pictures"),
+    "tokenize": ("nextscale.cli.tokenize", "encode a data set into a cache of tokens, to train on"),
+    "train tokenizer": ("nextscale.cli.train_tokenizer", "train an image tokenizer on pictures"),
     "train var": ("nextscale.cli.train_var", "train a transformer on a tokenizer's tokens"),
     "plot": ("nextscale.cli.plot", "draw the curves of training runs, and say whether the loss is normal"),
     "convert": ("nextscale.cli.convert", "official checkpoints to a folder of ours, and back"),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nextscale.cli.plot import curves_beside
-from nextscale.data.dataset import PictureDataset
-from nextscale.data.loader import check_data
+from nextscale.data.dataset import Examples
+from nextscale.data.loader import check_data, divide
 from nextscale.data.names import list_names
 from nextscale.data.splits import absolute_name, open_splits
+from nextscale.device import pick_device, precision
 from nextscale.errors import InputError
 from nextscale.training.loop import Habits
 from nextscale.training.override import find_recipe, override
@@ -69,23 +71,30 @@ class TrainingOptions:
     recompute: bool = False
     """Activation checkpointing: less memory, more time."""
 
-    def open_data(self, size: tuple[int, int], recipe: Recipe) -> tuple[PictureDataset, PictureDataset | None]:
-        """The training and validation pictures of ``--data``, looked over before the run gets a folder."""
+    def open_data(self, size: tuple[int, int], recipe: Recipe) -> tuple[Examples, Examples | None]:
+        """The training and validation pictures of ``--data``."""
         data, val_data = open_splits(self.data, size, recipe.seed, recipe.flip)
+        self.check_data(data, val_data, recipe)
+        return data, val_data
+
+    def check_data(self, data: Examples, val_data: Examples | None, recipe: Recipe) -> None:
+        """Look the data over before the run gets a folder."""
         if Path(self.data).resolve() in (self.out.resolve(), *self.out.resolve().parents):
             raise InputError(f"the run's folder {self.out} must not lie in the data, {self.data}")
         check_data(data, val_data, recipe.batch_size)
-        return data, val_data
+        divide(recipe.batch_size, self.accumulate)
 
-    def count_epochs(self, recipe: RecipeT, data: PictureDataset) -> RecipeT:
+    def count_epochs(self, recipe: RecipeT, data: Examples) -> RecipeT:
         """The recipe with the steps of ``--epochs``, if that was given."""
         if self.epochs is None:
             return recipe
         if self.steps is not None:
             raise InputError(f"expected steps or epochs, got both: {self.steps} steps and {self.epochs} epochs")
+        if not 0 < self.epochs < math.inf:
+            raise InputError(f"epochs must be a positive number, not {self.epochs}")
         return replace(recipe, steps=round(self.epochs * len(data) / recipe.batch_size))
 
-    def inputs(self, task: str, data: PictureDataset) -> dict[str, Any]:
+    def inputs(self, task: str, data: Examples) -> dict[str, Any]:
         """What a run must be resumed with, besides its recipe."""
         return {
             "task": task,
@@ -120,10 +129,12 @@ class TrainingOptions:
         }
         if self.batch_size is not None and self.learning_rate is None:
             given["learning_rate"] = preset.learning_rate * self.batch_size / preset.batch_size
-        return replace(preset, **{name: value for name, value in given.items() if value is not None})
+        recipe = replace(preset, **{name: value for name, value in given.items() if value is not None})
+        precision(recipe.precision, pick_device(self.device))  # refuses what the device cannot do
+        return recipe
 
 
-def summary(data: PictureDataset, val_data: PictureDataset | None) -> str:
+def summary(data: Examples, val_data: Examples | None) -> str:
     """``3068 pictures in 10 classes (dress, hat, ...), 341 to validate on``."""
     names = data.source.class_names
     return f"{len(data)} pictures in {len(names)} classes ({list_names(names)}), {len(val_data or ())} to validate on"

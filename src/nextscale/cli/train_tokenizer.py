@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from nextscale.cli.options import TrainingOptions, summary
-from nextscale.data.dataset import PictureDataset
+from nextscale.data.dataset import Examples
 from nextscale.device import pick_device
 from nextscale.distributed import processes
 from nextscale.pictures import grid, to_pictures
@@ -42,6 +42,8 @@ def run(options: Options) -> None:
 
 
 def train_on(device: torch.device, recipe: TokenizerRecipe, options: Options) -> None:
+    habits, execution = options.habits(), options.execution()
+    watch = options.watch()
     trained = load_tokenizer(options.init_from) if options.init_from else None
     recipe = replace(recipe, model=trained.config) if trained else recipe
     data, val_data = options.open_data(recipe.model.image_size, recipe)
@@ -63,11 +65,10 @@ def train_on(device: torch.device, recipe: TokenizerRecipe, options: Options) ->
         pictures = torch.cat((shown, ema.decode(ema.encode(shown))))
         return grid(to_pictures((pictures + 1) / 2), columns=len(shown))
 
-    habits, execution = options.habits(), options.execution()
-    train(task, data, val_data, recipe, run, habits, device, preview, options.watch(), execution)
+    train(task, data, val_data, recipe, run, habits, device, preview, watch, execution)
 
 
-def _first_pictures(data: PictureDataset) -> torch.Tensor:
+def _first_pictures(data: Examples) -> torch.Tensor:
     """Some pictures, evenly spread over the data."""
     count = min(PREVIEWED, len(data))
     return torch.stack([data[0, i * len(data) // count].image for i in range(count)])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -11,6 +11,9 @@ from PIL import Image
 from torch import nn
 
 from nextscale.cli.options import TrainingOptions, summary
+from nextscale.data.cache import TOKENIZER as CACHED_TOKENIZER
+from nextscale.data.cache import TokenDataset, is_cache, open_cache
+from nextscale.data.dataset import Examples
 from nextscale.device import pick_device
 from nextscale.distributed import is_main, processes
 from nextscale.errors import InputError
@@ -34,6 +37,8 @@ PREVIEWED = 20
 class Options(TrainingOptions):
     """Train a transformer on the tokens of a trained tokenizer.
 
+    The data may be a cache of "tokenize", which brings its tokenizer along.
+
     Example: nextscale train var --preset starter --tokenizer runs/tokenizer --data photos/ --out runs/var
     """
 
@@ -50,9 +55,11 @@ def run(options: Options) -> None:
 
 
 def train_on(device: torch.device, recipe: VARRecipe, options: Options) -> None:
+    habits, execution = options.habits(), replace(options.execution(), strategy=options.strategy)
+    watch = options.watch()
     trained = load_source(options.init_from) if options.init_from else None
     tokenizer = choose_tokenizer(options, trained)
-    data, val_data = options.open_data(tokenizer.config.image_size, recipe)
+    data, val_data = open_data(options, tokenizer, recipe)
     recipe = options.count_epochs(recipe, data)
     names = data.source.class_names
     if trained:
@@ -64,9 +71,13 @@ def train_on(device: torch.device, recipe: VARRecipe, options: Options) -> None:
     if recipe.lora:
         what += f"; {learn_changes(model, recipe, options, trained)}"
     freeze(model, recipe.freeze)
-    inputs = options.inputs("train var", data) | {"tokenizer": fingerprint(tokenizer)}
+    inputs = options.inputs("train var", data) | {"tokenizer": tokenizer.fingerprint()}
+    if isinstance(data, TokenDataset):
+        inputs["cache"] = data.source.index
     run = Run(options.out, recipe, inputs)
     run.say(summary(data, val_data))
+    if isinstance(data, TokenDataset):
+        run.say(f"tokens from a cache, views of each picture: {data.views}")
     run.say(what)
     if is_main():
         tokenizer.save_pretrained(options.out / TOKENIZER)
@@ -79,25 +90,47 @@ def train_on(device: torch.device, recipe: VARRecipe, options: Options) -> None:
         assert isinstance(ema, VAR)
         return grid(to_pictures(sample(tokenizer, ema, shown, cfg=4.0, top_p=0.95).images), columns=PREVIEWED // 2)
 
-    task, habits = VARTask(model, tokenizer, recipe), options.habits()
-    execution = replace(options.execution(), strategy=options.strategy)
-    train(task, data, val_data, recipe, run, habits, device, preview, options.watch(), execution)
+    task = VARTask(model, tokenizer, recipe)
+    train(task, data, val_data, recipe, run, habits, device, preview, watch, execution)
 
 
 def choose_tokenizer(options: Options, trained: Parts | None) -> ImageTokenizer:
-    """The tokenizer that was named, or that of the model to start from; both only if they are the same.
+    """The tokenizer that was named, that of the model to start from, or that of the cache of tokens.
 
     Raises:
-        InputError: none, or two different ones.
+        InputError: none, or different ones.
     """
-    if not options.tokenizer:
-        if not trained:
-            raise InputError("expected --tokenizer, or a model for --init-from, which brings its own; got neither")
-        return trained.tokenizer
-    tokenizer = load_tokenizer(options.tokenizer)
-    if trained and fingerprint(tokenizer) != fingerprint(trained.tokenizer):
-        raise InputError(f"{options.init_from} was trained on another tokenizer than {options.tokenizer}")
-    return tokenizer
+    found: dict[str, ImageTokenizer] = {}
+    if options.tokenizer:
+        found[f"--tokenizer {options.tokenizer}"] = load_tokenizer(options.tokenizer)
+    if trained:
+        found[f"--init-from {options.init_from}"] = trained.tokenizer
+    if is_cache(options.data):
+        found[f"--data {options.data}"] = load_tokenizer(Path(options.data) / CACHED_TOKENIZER)
+    if not found:
+        raise InputError(
+            "expected --tokenizer, or a model for --init-from, or a cache, with its own; got none of these"
+        )
+    prints = {name: tokenizer.fingerprint() for name, tokenizer in found.items()}
+    if len(set(prints.values())) > 1:
+        raise InputError(f"expected one tokenizer, got {' and '.join(f'{p} of {name}' for name, p in prints.items())}")
+    return next(iter(found.values()))
+
+
+def open_data(options: Options, tokenizer: ImageTokenizer, recipe: VARRecipe) -> tuple[Examples, Examples | None]:
+    """Training and validation data: pictures, or a cache of their tokens.
+
+    Raises:
+        InputError: a cache that was made with another tokenizer than it holds.
+    """
+    if not is_cache(options.data):
+        return options.open_data(tokenizer.config.image_size, recipe)
+    data, val_data = open_cache(Path(options.data), recipe.seed)
+    made_with, ours = data.source.index.get("tokenizer"), tokenizer.fingerprint()
+    if made_with != ours:
+        raise InputError(f"{options.data} holds tokens of the tokenizer {made_with}, not {ours}")
+    options.check_data(data, val_data, recipe)
+    return data, val_data
 
 
 def learn_changes(model: VAR, recipe: VARRecipe, options: Options, trained: Parts | None) -> str:
@@ -127,11 +160,3 @@ def fresh_model(tokenizer: ImageTokenizer, recipe: VARRecipe, num_classes: int) 
         shared_adaln=recipe.shared_adaln,
     )
     return VAR(config).init_weights(torch.Generator().manual_seed(recipe.seed), recipe.init_gamma)
-
-
-def fingerprint(tokenizer: ImageTokenizer) -> str:
-    """A hash that tells tokenizers apart: a transformer fits the one that it was trained on, and no other."""
-    digest = hashlib.sha256()
-    for tensor in tokenizer.state_dict().values():
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nextscale.data.source import PictureSource
+from nextscale.data.source import ClassSource, PictureSource
 from nextscale.errors import InputError
 from nextscale.pictures import centre_crop, cover, to_unit_range
 
@@ -20,10 +20,26 @@ CACHE_BYTES = 2**30
 
 class Example(NamedTuple):
     image: Tensor
-    """(3, H, W) in [-1, 1]."""
+    """(3, H, W) in [-1, 1]; or tokens (L,), int64, of a cache."""
     label: int
     unreadable: tuple[str, ...]
     """Pictures that were passed over on the way to this one, with the reason."""
+
+
+class Examples(Protocol):
+    """What a run learns from: pictures, or tokens of them."""
+
+    @property
+    def source(self) -> ClassSource: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: tuple[int, int]) -> Example:
+        """The example of (epoch, index), a pure function of these and the seed."""
+        ...
 
 
 class PictureDataset(Dataset[Example]):

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from nextscale.data.dataset import Example, PictureDataset
+from nextscale.data.dataset import Example, Examples
 from nextscale.distributed import rank, world_size
 from nextscale.errors import InputError
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """Where a part lies in the whole batch of a step, of which each process, and each turn of it, gets one."""
 
     first: int
@@ -30,7 +32,7 @@ class Place(NamedTuple):
 
 class Batch(NamedTuple):
     images: Tensor
-    """(B, 3, H, W) in [-1, 1]."""
+    """(B, 3, H, W) in [-1, 1]; or tokens (B, L) of a cache."""
     labels: Tensor
     """(B,) int64."""
     unreadable: tuple[str, ...]
@@ -78,7 +80,7 @@ def divide(batch_size: int, turns: int) -> list[Place]:
     return [Place((rank() * turns + turn) * count, count, batch_size) for turn in range(turns)]
 
 
-def check_data(data: PictureDataset, val_data: PictureDataset | None, batch_size: int) -> None:
+def check_data(data: Examples, val_data: Examples | None, batch_size: int) -> None:
     """What would stop a run later stops it here, before it has a folder.
 
     Raises:
@@ -99,11 +101,11 @@ class TrainingBatches:
         workers: processes that load; 0 loads in this one.
     """
 
-    def __init__(self, dataset: PictureDataset, batch_size: int, start_step: int, workers: int = 0, turns: int = 1):
+    def __init__(self, dataset: Examples, batch_size: int, start_step: int, workers: int = 0, turns: int = 1):
         self.places = divide(batch_size, turns)
         order = PartSampler(len(dataset), self.places, dataset.seed, start_step)
         loader = DataLoader(
-            dataset,
+            cast(Dataset[Example], dataset),
             batch_sampler=order,
             num_workers=workers,
             collate_fn=collate,
@@ -123,7 +125,7 @@ class TrainingBatches:
         return parts
 
 
-def validation_batches(dataset: PictureDataset, batch_size: int, limit: int = 0) -> Iterator[Batch]:
+def validation_batches(dataset: Examples, batch_size: int, limit: int = 0) -> Iterator[Batch]:
     """Every picture once, divided among the processes. What cannot be read is left out, and named in its batch.
 
     Every process gets the same number of batches, the last ones empty (``place.count`` 0) where pictures are short.

@@ -12,8 +12,8 @@ from PIL import Image
 from nextscale.pictures import read_picture
 
 
-class PictureSource(Protocol):
-    """Which pictures there are, of what class, and how to read one; pickled for each process that loads."""
+class ClassSource(Protocol):
+    """What a run says of its data."""
 
     @property
     def root(self) -> Path | str:
@@ -21,12 +21,16 @@ class PictureSource(Protocol):
         ...
 
     @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+
+class PictureSource(ClassSource, Protocol):
+    """Which pictures there are, of what class, and how to read one; pickled for each process that loads."""
+
+    @property
     def labels(self) -> Sequence[int]:
         """The class of each picture, a place in ``class_names``."""
         ...
-
-    @property
-    def class_names(self) -> tuple[str, ...]: ...
 
     def __len__(self) -> int: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nextscale.data.cache import is_cache
 from nextscale.data.dataset import PictureDataset
 from nextscale.data.folder import folder_splits
 from nextscale.data.huggingface import PREFIX, huggingface_splits
@@ -37,6 +38,8 @@ def find_sources(data: str) -> Splits:
     """
     if not data.strip():
         raise InputError("no data: expected a folder, a .csv table, .tar shards, or hf:NAME")
+    if is_cache(data):
+        raise InputError(f"{data} is a cache of tokens, which only train var takes: expected pictures")
     if data.startswith(PREFIX):
         return huggingface_splits(data)
     if is_table(Path(data)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,6 +153,13 @@ class ImageTokenizer(nn.Module):
         quantized = self.pyramid.quantize(self.encode_features(images).float(), beta, depths)
         decoded = self.decoder(self.post_quant_conv(quantized.canvas)).float()
         return Reconstruction(decoded, quantized.tokens, quantized.loss, quantized.looks)
+
+    def fingerprint(self) -> str:
+        """A hash that tells tokenizers apart: a transformer fits the one that it was trained on, and no other."""
+        digest = hashlib.sha256()
+        for tensor in self.state_dict().values():
+            digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def check_tokens(self, tokens: Sequence[Tensor]) -> Sequence[Tensor]:
         """The tokens themselves, if they fit the schedule and the codebook.

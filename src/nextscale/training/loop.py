@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from nextscale.checkpoint import CheckpointWriter
-from nextscale.data.dataset import PictureDataset
+from nextscale.data.dataset import Examples
 from nextscale.data.loader import Batch, TrainingBatches, check_data, validation_batches
 from nextscale.device import precision, tf32
 from nextscale.distributed import any_process, is_main
@@ -49,8 +49,8 @@ class Habits:
 
 def train(
     task: Task,
-    data: PictureDataset,
-    val_data: PictureDataset | None,
+    data: Examples,
+    val_data: Examples | None,
     recipe: Recipe,
     run: Run,
     habits: Habits,
@@ -80,9 +80,9 @@ def train(
         run.say(f"resuming {run.folder} at step {first}")
     run.start_at(first)
 
-    meter, writer = Meter(), CheckpointWriter(run.folder)
+    meter = Meter()
     batches = TrainingBatches(data, recipe.batch_size, first, execution.workers, execution.accumulate)
-    with stop_on_sigterm() as stop, tf32(recipe.precision != "float32"):
+    with CheckpointWriter(run.folder) as writer, stop_on_sigterm() as stop, tf32(recipe.precision != "float32"):
         for step in range(first, recipe.steps):
             start = time.monotonic()
             parts = [part.to(device) for part in next(batches)]
@@ -114,7 +114,6 @@ def train(
             if stopping:
                 run.say(f"asked to stop: saved at step {done}, the same command goes on from there")
                 break
-    writer.wait()
     if first >= recipe.steps:
         run.say(f"{run.folder} is finished: {recipe.steps} steps")
     run.close()

@@ -45,8 +45,10 @@ class Execution:
 def shard(network: nn.Module, parts: list[str]) -> None:
     """Divide the weights of a network among the processes, in place; those of a part are gathered together."""
     warnings.filterwarnings("ignore", ".* returned a view tensor", UserWarning)  # nothing is done to it in place
-    for name in (*parts, ""):
+    for name in parts:
         fully_shard(network.get_submodule(name))
+    root = fully_shard(network)
+    root._get_fsdp_state()._lazy_init()  # else a part that is called first, as in sampling, takes itself for the whole
 
 
 @contextmanager

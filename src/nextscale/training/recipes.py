@@ -60,6 +60,8 @@ class Recipe:
             raise InputError(f"seed must be below 2^63, not {self.seed}")
         if self.schedule not in SCHEDULES:
             knee_of(self.schedule)
+        if self.schedule == "exp" and self.final_ratio <= 0:
+            raise InputError(f"the schedule exp needs a final_ratio above 0, not {self.final_ratio}")
 
 
 RecipeT = TypeVar("RecipeT", bound=Recipe)

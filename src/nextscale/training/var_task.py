@@ -54,10 +54,16 @@ class VARTask:
 
     def _token_loss(self, model: nn.Module, batch: Batch, labels: Tensor, paths: Tensor | None = None) -> TokenLoss:
         with torch.no_grad():
-            tokens = self.tokenizer.encode(batch.images)
+            tokens = self.tokens(batch.images)
             inputs = self.tokenizer.pyramid.next_inputs(tokens)
         logits = model(labels, inputs, paths)
         return token_loss(logits, tokens, self.config.schedule)
+
+    def tokens(self, images: Tensor) -> list[Tensor]:
+        """Of pictures (B, 3, H, W), or those that a cache has in their place (B, L)."""
+        if images.dtype == torch.int64:
+            return list(images.split(self.config.schedule.tokens_per_scale, dim=1))
+        return self.tokenizer.encode(images)
 
     def tensors(self) -> dict[str, Tensor]:
         return {}

@@ -1,0 +1,149 @@
+"""A cache of tokens: every picture of a data set encoded once, in several views, so that training need not.
+
+``CACHE/cache.json`` says what it was made from, ``CACHE/tokenizer/`` is what made it, and the files
+``CACHE/train/tokens-00000.safetensors`` and so on (likewise in ``val/``) hold ``tokens`` (n, views, L) and ``labels``
+(n,) of the readable ones among `PICTURES_IN_SHARD` pictures each.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from nextscale.data.dataset import Example
+from nextscale.errors import InputError
+from nextscale.files import read_json, read_tensors, write_json, write_tensors
+
+INDEX = "cache.json"
+TOKENIZER = "tokenizer"
+TRAIN, VAL = "train", "val"
+PICTURES_IN_SHARD = 2048
+SMALL = torch.iinfo(torch.int16).max
+
+
+def is_cache(data: str | Path) -> bool:
+    """Whether this is a folder that `start_cache` made."""
+    return (Path(data) / INDEX).is_file()
+
+
+def start_cache(folder: Path, index: dict[str, Any]) -> None:
+    """Say in ``cache.json`` what the cache is made from.
+
+    Raises:
+        InputError: it was begun with something else.
+    """
+    if is_cache(folder):
+        theirs = read_index(folder)
+        for name, value in index.items():
+            if theirs.get(name) != value:
+                raise InputError(
+                    f"{folder} holds a cache with {name} {theirs.get(name)}, not {value}: "
+                    "repeat its command to finish it, or choose another folder"
+                )
+    write_json(folder / INDEX, index)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """What a cache was made from.
+
+    Raises:
+        InputError: not what `start_cache` writes.
+    """
+    index = read_json(folder / INDEX)
+    if not isinstance(index, dict) or not isinstance(index.get("pictures"), dict):
+        raise InputError(f"{folder / INDEX} is not the index of a token cache")
+    return index
+
+
+def shard_path(folder: Path, split: str, shard: int) -> Path:
+    return folder / split / f"tokens-{shard:05d}.safetensors"
+
+
+def shards_of(pictures: int) -> list[range]:
+    """Which pictures each shard holds."""
+    return [range(i, min(i + PICTURES_IN_SHARD, pictures)) for i in range(0, pictures, PICTURES_IN_SHARD)]
+
+
+def write_shard(path: Path, tokens: Tensor, labels: Tensor) -> None:
+    """Tokens (n, views, L) and labels (n,); as int16 if all tokens fit."""
+    kind = torch.int16 if tokens.numel() == 0 or tokens.max() <= SMALL else torch.int32
+    write_tensors(path, {"tokens": tokens.to(kind), "labels": labels.long()})
+
+
+@dataclass(frozen=True)
+class CacheSource:
+    """What messages and a run's folder say of a cache."""
+
+    root: Path
+    class_names: tuple[str, ...]
+    index: Mapping[str, Any]
+
+
+class TokenDataset(Dataset[Example]):
+    """Tokens of pictures: of each one view, drawn by (seed, epoch, index). Read from the disk as they are needed."""
+
+    def __init__(self, source: CacheSource, shards: Sequence[Mapping[str, Tensor]], seed: int = 0):
+        self.source, self.seed, self._shards = source, seed, shards
+        self._ends = list(accumulate(len(shard["labels"]) for shard in shards))
+
+    @property
+    def views(self) -> int:
+        """How often each picture was encoded, in another crop or mirrored."""
+        return self._shards[0]["tokens"].shape[1]
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, key: tuple[int, int]) -> Example:
+        """The tokens (L,) of (epoch, index)."""
+        epoch, index = key
+        i = bisect_right(self._ends, index)
+        shard, row = self._shards[i], index - (self._ends[i - 1] if i else 0)
+        view = np.random.default_rng((self.seed, epoch, index)).integers(self.views) if self.views > 1 else 0
+        return Example(shard["tokens"][row, view].long(), int(shard["labels"][row]), ())
+
+
+def open_cache(folder: Path, seed: int) -> tuple[TokenDataset, TokenDataset | None]:
+    """The training and the validation tokens of a cache.
+
+    Raises:
+        InputError: it is not finished, or damaged.
+    """
+    index = read_index(folder)
+    source = CacheSource(folder, tuple(index["class_names"]), index)
+    train, val = (_open_split(source, split, seed) for split in (TRAIN, VAL))
+    if not train:
+        raise InputError(f"{folder} holds no tokens to train on")
+    return train, val
+
+
+def _open_split(source: CacheSource, split: str, seed: int) -> TokenDataset | None:
+    count = len(shards_of(source.index["pictures"].get(split, 0)))
+    paths = [shard_path(source.root, split, i) for i in range(count)]
+    there = [path for path in paths if path.is_file()]
+    if len(there) < count:
+        raise InputError(
+            f"{source.root} has {len(there)} of {count} shards of {split}: repeat its command to finish it"
+        )
+    shards = [_read_shard(path, source.index) for path in paths]
+    return TokenDataset(source, shards, seed) if any(len(shard["labels"]) for shard in shards) else None
+
+
+def _read_shard(path: Path, index: Mapping[str, Any]) -> dict[str, Tensor]:
+    shard = read_tensors(path)
+    tokens, labels = shard.get("tokens"), shard.get("labels")
+    expected = f"tokens (n, views, {index.get('tokens')}) and labels (n,)"
+    if tokens is None or labels is None or tokens.ndim != 3 or labels.shape != tokens.shape[:1]:
+        raise InputError(f"{path} does not hold {expected}")
+    if tokens.shape[2] != index.get("tokens"):
+        raise InputError(f"{path} holds tokens of shape {tuple(tokens.shape)}, expected {expected}")
+    return shard
