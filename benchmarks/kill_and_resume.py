@@ -1,10 +1,10 @@
 """Kill a training run again and again, start it again with the same command, and compare with a run left alone.
 
-    python benchmarks/kill_and_resume.py --kills 20 --out check -- train tokenizer --data photos/ --steps 300
+    python benchmarks/kill_and_resume.py --kills 20 --out check -- train tokenizer --data photos/ --save-every 5
     python benchmarks/kill_and_resume.py --kills 20 --processes 2 --out check -- train var --tokenizer starter ...
 
-Every second kill waits until a checkpoint is being written; the others come at a random moment. All are SIGKILL, to all
-processes of the run at once. The final checkpoints must agree byte for byte.
+A life ends a random number of steps after it began, every second one as soon as a checkpoint is being written then. It
+ends by SIGKILL, to all processes of the run at once. The tensors of the final checkpoints must agree bit for bit.
 """
 
 from __future__ import annotations
@@ -19,11 +19,16 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
 
 def command(verb: list[str], out: Path, processes: int) -> list[str]:
     """The training command, under torchrun if there are several processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return [sys.executable, *(launcher if processes > 1 else []), "-m", "nextscale", *verb, "--out", str(out)]
+    program = [sys.executable, *(launcher if processes > 1 else []), "-m", "nextscale"]
+    return [*program, *verb, "--log-every", "1", "--out", str(out)]
 
 
 def last_step(run: Path) -> int:
@@ -38,15 +43,14 @@ def is_saving(run: Path) -> bool:
     return any((run / "checkpoints").glob(".step-*.tmp"))
 
 
-def live_and_die(verb: list[str], run: Path, processes: int, while_saving: bool, patience: float) -> str:
-    """Start the run, kill it; says when. Empty if it was finished before."""
-    before = last_step(run)
+def live_and_die(verb: list[str], run: Path, processes: int, while_saving: bool, steps: int) -> str:
+    """Start the run, kill it after ``steps`` new steps; says when. Empty if it was finished before."""
+    end = last_step(run) + steps
     life = subprocess.Popen(command(verb, run, processes), start_new_session=True, stderr=subprocess.DEVNULL)
-    while life.poll() is None and last_step(run) == before:
-        time.sleep(0.02)
-    end = time.monotonic() + random.uniform(0, patience)
-    while life.poll() is None and not (is_saving(run) if while_saving else time.monotonic() > end):
-        time.sleep(0.0005)
+    while life.poll() is None and last_step(run) < end:
+        time.sleep(0.001)
+    while life.poll() is None and while_saving and not is_saving(run):
+        pass
     saving = is_saving(run)
     if life.poll() is not None:
         return ""
@@ -55,34 +59,39 @@ def live_and_die(verb: list[str], run: Path, processes: int, while_saving: bool,
     return f"killed at step {last_step(run)}" + (", while saving" if saving else "")
 
 
-def final_files(run: Path) -> dict[str, bytes]:
-    """The content of every file of the last checkpoint."""
+def final_tensors(run: Path) -> dict[str, dict[str, Tensor]]:
+    """Every tensor in every file of the last checkpoint. (In what order they lie in a file may differ.)"""
     folder = max((run / "checkpoints").glob("step-*"))
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {str(p.relative_to(folder)): load_file(p) for p in sorted(folder.rglob("*.safetensors"))}
+
+
+def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Kill and resume a training run.")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--patience", type=float, default=2.0, help="longest life in seconds, after its first log line")
+    parser.add_argument("--life", type=int, default=60, help="most steps between two kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("verb", nargs="+", help="-- train tokenizer ..., without --out")
+    parser.add_argument("verb", nargs="+", help="-- train tokenizer ..., without --out; --log-every 1 is added")
     options = parser.parse_args()
     random.seed(options.seed)
     undisturbed, disturbed = options.out / "undisturbed", options.out / "disturbed"
     subprocess.run(command(options.verb, undisturbed, options.processes), check=True, stderr=subprocess.DEVNULL)
     for kill in range(options.kills):
-        what = live_and_die(options.verb, disturbed, options.processes, kill % 2 == 1, options.patience)
+        what = live_and_die(options.verb, disturbed, options.processes, kill % 2 == 1, random.randint(1, options.life))
         if not what:
             sys.exit(f"the run was finished after {kill} kills: give it more steps")
         print(f"{kill + 1:3}  {what}", flush=True)
     subprocess.run(command(options.verb, disturbed, options.processes), check=True, stderr=subprocess.DEVNULL)
-    ours, theirs = final_files(undisturbed), final_files(disturbed)
+    ours, theirs = final_tensors(undisturbed), final_tensors(disturbed)
+    different = [name for name in ours.keys() | theirs.keys() if not same(ours.get(name, {}), theirs.get(name, {}))]
     for name in ours:
-        print("identical" if ours[name] == theirs.get(name) else "DIFFERENT", name)
-    sys.exit(ours != theirs)
+        print("DIFFERENT" if name in different else "identical", f"{len(ours[name])} tensors in {name}")
+    sys.exit(bool(different))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ import torch
 from golden import FOLDER, Golden
 
 import nextscale as ns
-from nextscale.data.loader import Batch
-from nextscale.training.ema import make_ema
+from nextscale.data.loader import Batch, Place
 from nextscale.training.loop import training_step
 from nextscale.training.optimizer import make_optimizer, set_step
+from nextscale.training.parallel import Execution
 from nextscale.training.recipes import VARRecipe
+from nextscale.training.state import make_state
+from nextscale.training.tasks import MODEL
 from nextscale.training.var_task import VARTask
 
 EXPECTED = json.loads((FOLDER / "training.json").read_text())
@@ -46,12 +48,14 @@ def recipe_of(expected: dict, config: ns.VARConfig, batch_size: int) -> VARRecip
 def test_eight_steps(name):
     golden, expected = Golden(name), EXPECTED[name]
     tokenizer, model = golden.models()
-    batch = Batch(golden.arrays["image"], golden.arrays["labels"], ())
-    recipe = recipe_of(expected, model.config, len(batch.labels))
-    task, optimizer, ema = VARTask(model, tokenizer, recipe), make_optimizer(model, recipe), make_ema(model)
+    images, labels = golden.arrays["image"], golden.arrays["labels"]
+    batch = Batch(images, labels, (), Place(0, len(labels), len(labels)))
+    recipe = recipe_of(expected, model.config, len(labels))
+    state = make_state(VARTask(model, tokenizer, recipe), recipe, Execution(), torch.device("cpu"))
+    optimizer = state.optimizers[MODEL]
     for row in expected["steps"]:
         rate = set_step(optimizer, recipe, row["step"])
-        metrics = training_step(task, optimizer, ema, batch, recipe, row["step"])
+        metrics = training_step(state, [batch], recipe, row["step"])
         assert rate == pytest.approx(row["lr"], rel=1e-9)
         assert {group["lr"] for group in optimizer.param_groups} == {rate}
         decays = sorted(group["weight_decay"] for group in optimizer.param_groups)

@@ -14,19 +14,22 @@ from tiny import refused
 from tiny_runs import SIZE, TOKENIZER, TRANSFORMER, make_pictures, make_splits, train_command
 
 import nextscale as ns
+import nextscale.checkpoint
 from nextscale.cli.main import main
 from nextscale.data.dataset import PictureDataset
 from nextscale.data.folder import scan_folder
+from nextscale.data.loader import TrainingBatches
 from nextscale.data.splits import open_splits
-from nextscale.data.loader import training_batches
-from nextscale.training.ema import make_ema
 from nextscale.training.loop import Habits, train, training_step
-from nextscale.training.optimizer import make_optimizer, set_step
+from nextscale.training.optimizer import LossScaler, set_step
+from nextscale.training.parallel import Execution
 from nextscale.training.recipes import VARRecipe
 from nextscale.training.run import Run
+from nextscale.training.state import make_state
+from nextscale.training.tasks import MODEL
 from nextscale.training.tokenizer_task import TokenizerTask
 from nextscale.training.var_task import VARTask
-from nextscale.weights import newest_checkpoint
+from nextscale.weights import checkpoint_step, newest_checkpoint
 
 CPU = torch.device("cpu")
 
@@ -57,12 +60,12 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_the_loss_falls_on_a_repeated_batch(make_task, pictures):
     task = make_task()
     recipe = replace(task.recipe, steps=60, learning_rate=3e-3, precision="float32")
-    batch = next(training_batches(open_training(pictures), 4, 0, 0))
-    optimizer, ema = make_optimizer(task.model, recipe), make_ema(task.model)
+    parts = next(TrainingBatches(open_training(pictures), 4, 0))
+    state = make_state(task, recipe, Execution(), CPU)
     losses = []
     for step in range(recipe.steps):
-        set_step(optimizer, recipe, step)
-        losses.append(training_step(task, optimizer, ema, batch, recipe, step)["loss"].item())
+        set_step(state.optimizers[MODEL], recipe, step)
+        losses.append(training_step(state, parts, recipe, step)["loss"].item())
     assert losses[-1] < 0.7 * losses[0]
 
 
@@ -122,7 +125,7 @@ def test_a_var_run_loads_as_a_pipeline(tokenizer_run, var_run):
 
 
 def test_the_weights_of_a_run_are_the_ema(var_run):
-    state = load_file(var_run / "checkpoints" / "step-00000024" / "state.safetensors")
+    state = load_file(var_run / "checkpoints" / "step-00000024" / "state" / "state.safetensors")
     ema = ns.VAR.from_pretrained(var_run).state_dict()
     assert any(not torch.equal(ema[name], state[f"model/{name}"]) for name in ema)
 
@@ -159,10 +162,10 @@ class BreaksAt(VARTask):
 
     count = 0
 
-    def loss(self, batch, generator):
-        loss, metrics = super().loss(batch, generator)
+    def losses(self, batch, step, generator):
+        losses, metrics = super().losses(batch, step, generator)
         self.count += 1
-        return (loss * float("nan") if self.count >= 8 else loss), metrics
+        return ({MODEL: losses[MODEL] * float("nan")} if self.count >= 8 else losses), metrics
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(pictures, tmp_path):
@@ -174,6 +177,76 @@ def test_a_loss_that_is_not_finite_stops_the_run(pictures, tmp_path):
     newest = newest_checkpoint(tmp_path / "run")
     assert newest is not None and newest.name == "step-00000006"
     assert all(tensor.isfinite().all() for tensor in load_file(newest / "model.safetensors").values())
+
+
+def test_a_rate_that_is_too_large_ends_in_one_sentence(pictures, tokenizer_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    more = ("--tokenizer", tokenizer_run, "--learning-rate", 1e30, "--save-every", 1)
+    stopped_with(train_command("var", pictures, run, *more))
+    *_, last = capsys.readouterr().err.splitlines()
+    newest = newest_checkpoint(run)
+    assert newest is not None and "not finite at step" in last
+    assert f"step {checkpoint_step(newest)}:" in last
+    assert all(tensor.isfinite().all() for tensor in load_file(newest / "model.safetensors").values())
+
+
+def test_a_full_disk_ends_in_one_sentence(pictures, tmp_path, capsys, monkeypatch):
+    works, calls = nextscale.checkpoint.write_tensors, []
+
+    def write(path: Path, tensors: dict) -> None:
+        calls.append(path)
+        if len(calls) > 2:  # the first checkpoint takes two
+            raise OSError(28, "No space left on device")
+        works(path, tensors)
+
+    monkeypatch.setattr(nextscale.checkpoint, "write_tensors", write)
+    stopped_with(train_command("tokenizer", pictures, tmp_path / "run"))
+    *_, last = capsys.readouterr().err.splitlines()
+    assert "cannot write a checkpoint" in last and "No space left" in last
+    newest = newest_checkpoint(tmp_path / "run")
+    assert newest is not None and newest.name == "step-00000005"
+
+
+def test_a_loss_that_is_not_finite_moves_no_weight(pictures):
+    class Breaks(BreaksAt):
+        count = 7
+
+    task = var_task(kind=Breaks)
+    state = make_state(task, TRANSFORMER, Execution(), CPU)
+    before = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    with refused("step 5"):
+        training_step(state, next(TrainingBatches(open_training(pictures), 4, 0)), TRANSFORMER, 5)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state.tensors().items())
+
+
+def test_scaling_the_loss_changes_nothing_but_for_overflow(pictures):
+    """The scale is a power of two, so that what it multiplies is not rounded."""
+    recipe, weights = replace(TRANSFORMER, precision="float32"), []
+    parts = next(TrainingBatches(open_training(pictures), 4, 0))
+    for enabled in (False, True):
+        state = replace(make_state(var_task(recipe), recipe, Execution(), CPU), scaler=LossScaler(CPU, enabled))
+        for step in range(3):
+            training_step(state, parts, recipe, step)
+        weights.append({name: tensor.clone() for name, tensor in state.networks[MODEL].state_dict().items()})
+    for name, tensor in weights[0].items():
+        assert torch.equal(tensor, weights[1][name]), name
+
+
+def test_a_step_with_an_overflow_is_left_out(pictures):
+    recipe = replace(TRANSFORMER, precision="float32")
+    parts = next(TrainingBatches(open_training(pictures), 4, 0))
+    state = replace(make_state(var_task(recipe), recipe, Execution(), CPU), scaler=LossScaler(CPU, True))
+    model = state.networks[MODEL]
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    (first, *_) = model.parameters()
+    handle = first.register_hook(lambda gradient: gradient * float("inf"))
+    metrics = training_step(state, parts, recipe, 0)
+    assert "grad_norm" not in metrics and metrics["loss"].isfinite()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert state.scaler.factor.tolist() == [2.0**10, 0]
+    handle.remove()
+    assert "grad_norm" in training_step(state, parts, recipe, 1)
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_unreadable_pictures_are_counted_and_named(tmp_path, capsys):

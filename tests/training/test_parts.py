@@ -12,11 +12,11 @@ from tiny import CODES, SCHEDULES, make_tokenizer, make_var, random_images, rand
 from tiny_runs import TOKENIZER, TRANSFORMER
 from torch import nn
 
-from nextscale.data.loader import Batch
+from nextscale.data.loader import Batch, Place
 from nextscale.training.ema import make_ema, update_ema
 from nextscale.training.losses import reconstruction_loss, token_loss
 from nextscale.training.optimizer import make_optimizer
-from nextscale.training.tokenizer_task import TokenizerTask, restart_codes
+from nextscale.training.tasks import MODEL
 from nextscale.training.var_task import VARTask, drop_labels, drop_paths
 
 SQUARE = SCHEDULES["square"]
@@ -24,6 +24,10 @@ SQUARE = SCHEDULES["square"]
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def whole(count: int) -> Place:
+    return Place(0, count, count)
 
 
 def one_weight(value: float) -> nn.Linear:
@@ -54,40 +58,40 @@ def test_ema_of_constant_weights_is_constant():
 
 def test_drop_labels_at_its_rate():
     labels = torch.arange(20_000) % 5
-    dropped = drop_labels(labels, 5, 0.1, seeded())
+    dropped = drop_labels(labels, 5, 0.1, whole(20_000), seeded())
     assert (dropped == 5).float().mean().item() == pytest.approx(0.1, abs=0.01)
     assert torch.equal(dropped[dropped < 5], labels[dropped < 5])
-    assert torch.equal(dropped, drop_labels(labels, 5, 0.1, seeded()))
-    assert not torch.equal(dropped, drop_labels(labels, 5, 0.1, seeded(1)))
+    assert torch.equal(dropped, drop_labels(labels, 5, 0.1, whole(20_000), seeded()))
+    assert not torch.equal(dropped, drop_labels(labels, 5, 0.1, whole(20_000), seeded(1)))
 
 
 def test_drop_labels_none_and_all():
     labels = torch.arange(1000) % 5
-    assert torch.equal(drop_labels(labels, 5, 0.0, seeded()), labels)
-    assert drop_labels(labels, 5, 1.0, seeded()).eq(5).all()
+    assert torch.equal(drop_labels(labels, 5, 0.0, whole(1000), seeded()), labels)
+    assert drop_labels(labels, 5, 1.0, whole(1000), seeded()).eq(5).all()
 
 
 def test_drop_paths_keep_the_mean():
-    factors = drop_paths(4, 20_000, 0.3, seeded())
+    factors = drop_paths(4, 0.3, whole(20_000), seeded())
     assert factors is not None and factors.shape == (4, 2, 20_000)
     for layer, rate in zip(factors, (0.0, 0.1, 0.2, 0.3), strict=True):
         assert (layer == 0).float().mean().item() == pytest.approx(rate, abs=0.01)
         torch.testing.assert_close(layer[layer > 0].unique(), torch.tensor([1 / (1 - rate)]))
         assert layer.mean().item() == pytest.approx(1, abs=0.02)
-    again = drop_paths(4, 20_000, 0.3, seeded())
+    again = drop_paths(4, 0.3, whole(20_000), seeded())
     assert again is not None and torch.equal(again, factors)
 
 
 def test_drop_paths_none_at_rate_0():
-    assert drop_paths(4, 3, 0.0, seeded()) is None
+    assert drop_paths(4, 0.0, whole(3), seeded()) is None
 
 
 def test_the_loss_of_a_batch_depends_on_the_generator_alone():
     task = VARTask(
         make_var(SQUARE), deepcopy(make_tokenizer(SQUARE)), replace(TRANSFORMER, label_drop=0.5, drop_path=0.5)
     )
-    batch = Batch(random_images(task.tokenizer, 4), torch.tensor([0, 1, 2, 3]), ())
-    first, again, other = (task.loss(batch, seeded(seed))[0] for seed in (0, 0, 1))
+    batch = Batch(random_images(task.tokenizer, 4), torch.tensor([0, 1, 2, 3]), (), whole(4))
+    first, again, other = (task.losses(batch, 0, seeded(seed))[0][MODEL] for seed in (0, 0, 1))
     assert first == again != other
 
 
@@ -113,34 +117,6 @@ def test_token_accuracy():
 def test_reconstruction_loss():
     ours, images = torch.full((1, 3, 2, 2), 0.5), torch.zeros(1, 3, 2, 2)
     assert reconstruction_loss(ours, images, l1=0.2, l2=1.0).item() == pytest.approx(0.2 * 0.5 + 0.25)
-
-
-def test_restart_replaces_dead_codes_only():
-    codes, looks = torch.zeros(6, 2), torch.arange(1.0, 9).view(4, 2)
-    dead = torch.tensor([True, False, False, True, True, False])
-    restart_codes(codes, dead, looks, seeded())
-    assert not codes[~dead].any()
-    for code in codes[dead]:
-        assert (looks == code).all(1).any()
-
-
-def test_codes_start_from_the_data_and_dead_ones_restart():
-    model = deepcopy(make_tokenizer(SQUARE)).requires_grad_(False)
-    codes = model.pyramid.codebook.weight
-    task = TokenizerTask(model, replace(TOKENIZER, restart_every=3))
-    batch = Batch(random_images(model, 2), torch.zeros(2), ())
-    for step in range(4):
-        task.loss(batch, seeded())
-        used, before = task.hits > 0, codes.clone()
-        task.after_step(step, seeded())
-        changed = (codes != before).any(1)
-        if step == 0:
-            assert changed.all()
-        elif step == 3:
-            assert torch.equal(changed, ~used)
-            assert not task.hits.any()
-        else:
-            assert not changed.any()
 
 
 @pytest.mark.parametrize("make", [make_tokenizer, make_var])

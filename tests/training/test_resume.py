@@ -51,7 +51,7 @@ def test_resumed_equals_uninterrupted(what, seed, pictures, tokenizer_run, var_r
     main(command)
     assert "resuming" in capfd.readouterr().err
 
-    for name in ("model.safetensors", "state.safetensors"):
+    for name in ("model.safetensors", "state/state.safetensors"):
         ours, theirs = (load_file(run / LAST / name) for run in (tmp_path / "run", uninterrupted))
         assert ours.keys() == theirs.keys()
         for key in theirs:

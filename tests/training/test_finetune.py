@@ -1,0 +1,154 @@
+"""Starting from a trained model: other classes, and what does not learn."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import CLASSES, SCHEDULES, make_var, refused
+from tiny_runs import make_pictures, train_command
+from torch import Tensor
+
+import nextscale as ns
+from nextscale.cli.main import main
+from nextscale.training.finetune import freeze, with_classes
+
+SQUARE = SCHEDULES["square"]
+NAMES = ("bag", "boot", "dress", "hat", "shirt")
+NONE = CLASSES
+"""The label that means "no class"."""
+
+
+def inputs(model: ns.VAR) -> Tensor:
+    return torch.randn(1, SQUARE.num_tokens - 1, model.config.code_dim, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def logits(model: ns.VAR, label: int) -> Tensor:
+    return model(torch.tensor([label]), inputs(model))
+
+
+def test_classes_go_by_name():
+    model = make_var(SQUARE)
+    names = ("dress", "zebra", "bag", "apple")
+    changed, what = with_classes(model, NAMES, names)
+    table, rows = model.class_embedding.weight, changed.class_embedding.weight
+    assert changed.config.num_classes == 4
+    for new, old in ((0, 2), (2, 0), (4, NONE)):
+        assert torch.equal(rows[new], table[old])
+        assert torch.equal(logits(changed, new), logits(model, old))
+    for new in (1, 3):
+        torch.testing.assert_close(rows[new], table[:-1].mean(0))
+    assert what == "class table resized from 5 to 4 classes: 2 kept by name, 2 start from the mean of all"
+
+
+def test_all_else_stays():
+    model = make_var(SQUARE)
+    changed = with_classes(model, NAMES, ("a", "b"))[0].state_dict()
+    for name, tensor in model.state_dict().items():
+        assert name == "class_embedding.weight" or torch.equal(changed[name], tensor)
+    assert make_var(SQUARE).config.num_classes == CLASSES
+
+
+def test_the_order_of_classes_makes_no_difference():
+    model = make_var(SQUARE)
+    changed, what = with_classes(model, NAMES, NAMES[::-1])
+    assert "5 kept by name, 0 start" in what
+    for label in range(CLASSES):
+        assert torch.equal(logits(changed, label), logits(model, CLASSES - 1 - label))
+
+
+@pytest.mark.parametrize(("names", "new"), [(NAMES, NAMES), ((), tuple("abcde"))])
+def test_the_same_classes_or_as_many_of_no_name(names, new):
+    model = make_var(SQUARE)
+    changed, what = with_classes(model, names, new)
+    assert changed is model and what == "5 classes as before"
+
+
+def test_other_classes_of_a_model_without_names():
+    model = make_var(SQUARE)
+    changed, what = with_classes(model, (), ("a", "b", "c"))
+    assert "0 kept by name, 3 start" in what
+    for row in changed.class_embedding.weight[:-1]:
+        torch.testing.assert_close(row, model.class_embedding.weight[:-1].mean(0))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "frozen"),
+    [
+        ((), 0),
+        (("head.bias",), 1),
+        (("head.*",), 2),
+        (("head.*", "head.bias", "word_embedding.?ias"), 3),
+        (("blocks.0.*",), 10),
+        (("blocks.*", "*adaln.*"), 26),
+    ],
+)
+def test_what_matches_a_pattern_is_frozen(patterns, frozen):
+    model = deepcopy(make_var(SQUARE))
+    freeze(model, patterns)
+    assert sum(not p.requires_grad for p in model.parameters()) == frozen
+
+
+def test_what_is_frozen_already_stays_frozen():
+    model = deepcopy(make_var(SQUARE))
+    model.head.requires_grad_(False)
+    freeze(model, ["word_embedding.*"])
+    assert not any(p.requires_grad for p in (*model.head.parameters(), *model.word_embedding.parameters()))
+
+
+@pytest.mark.parametrize("pattern", ["block.*", "blocks", "HEAD.bias", ""])
+def test_a_pattern_that_matches_nothing(pattern):
+    model = deepcopy(make_var(SQUARE))
+    with refused(repr(pattern), "head.bias"):
+        freeze(model, ["head.*", pattern])
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_nothing_left_to_learn():
+    with refused("nothing to learn", "*"):
+        freeze(deepcopy(make_var(SQUARE)), ["*"])
+
+
+def newest(run: Path) -> dict[str, Tensor]:
+    (state,) = (load_file(path) for path in run.glob("checkpoints/*/state/*.safetensors"))
+    return {name.removeprefix("model/"): t for name, t in state.items() if name.startswith("model/")}
+
+
+def test_a_run_starts_from_a_model_and_leaves_what_is_frozen(pictures, tokenizer_run, var_run, tmp_path, capsys):
+    trained = {"tokenizer": ns.ImageTokenizer.from_pretrained(tokenizer_run), "var": ns.VAR.from_pretrained(var_run)}
+    patterns = {"tokenizer": "encoder.*", "var": "blocks.*"}
+    for what, model in trained.items():
+        run = tmp_path / what
+        start = tokenizer_run if what == "tokenizer" else var_run
+        more = ("--init-from", start, "--steps", 2, "--save-every", 0, "--set", f'freeze=["{patterns[what]}"]')
+        main(train_command(what, pictures, run, *more))
+        before, after = model.state_dict(), newest(run)
+        prefix = patterns[what].removesuffix("*")
+        assert all(torch.equal(after[name], before[name]) for name in before if name.startswith(prefix))
+        assert any(not torch.equal(after[name], before[name]) for name in before if not name.startswith(prefix))
+        drift = max((after[name] - before[name]).abs().max() for name in before)
+        assert drift < 0.01  # two steps of a rate of at most 1e-3, not fresh weights
+    assert "2 classes as before" in capsys.readouterr().err
+
+
+def test_a_run_says_what_became_of_the_classes(var_run, tmp_path, capsys):
+    for i, name in enumerate(("boot", "zebra", "hat")):
+        make_pictures(tmp_path / "data" / name, 2, seed=i)
+    main(train_command("var", tmp_path / "data", tmp_path / "run", "--init-from", var_run, "--steps", 1))
+    assert "from 2 to 3 classes: 1 kept by name, 2 start from the mean" in capsys.readouterr().err
+    assert ns.Pipeline.from_pretrained(tmp_path / "run").class_names == ["boot", "hat", "zebra"]
+
+
+def test_the_trained_model_brings_its_tokenizer(pictures, tokenizer_run, var_run, tmp_path, capsys):
+    main(train_command("var", pictures, tmp_path / "a", "--init-from", var_run, "--steps", 1))
+    assert "resuming" not in capsys.readouterr().err
+    other = tmp_path / "other"
+    main(train_command("tokenizer", pictures, other, "--steps", 1, "--seed", 1))
+    with pytest.raises(SystemExit) as stopped:
+        main(train_command("var", pictures, tmp_path / "b", "--init-from", var_run, "--tokenizer", other))
+    assert stopped.value.code == 2
+    assert "expected one tokenizer" in capsys.readouterr().err and not (tmp_path / "b").exists()

@@ -1,0 +1,116 @@
+"""However a batch is divided, among processes or turns, the run learns the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_runs
+import torch
+from safetensors.torch import load_file
+from tiny_runs import train_command
+
+from nextscale.cli.main import main
+
+EXACT = ("--dtype", "float32", "--steps", "10", "--validate-every", "5", "--save-every", "5")
+LAST = "checkpoints/step-00000010"
+FIGURES = ("loss", "scale_loss", "scale_accuracy", "grad_norm", "val_loss")
+
+
+def two_processes(command: list[str]) -> str:
+    """The command under torchrun; returns what it said."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port), tiny_runs.__file__]
+    done = subprocess.run(
+        [sys.executable, *launch, *command],
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def figures(run: Path, name: str) -> torch.Tensor:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return torch.tensor([line[name] for line in lines if name in line], dtype=torch.float64)
+
+
+def check_alike(a: Path, b: Path, *names: str, atol: float = 1e-5) -> None:
+    for name in names:
+        ours, theirs = figures(a, name), figures(b, name)
+        assert len(ours) == len(theirs) > 0
+        torch.testing.assert_close(ours, theirs, atol=atol, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(pictures, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("alone") / "tokenizer"
+    main(train_command("tokenizer", pictures, run, *EXACT))
+    return run
+
+
+@pytest.fixture(scope="module")
+def alone(pictures, tokenizer, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("alone") / "var"
+    main(train_command("var", pictures, run, "--tokenizer", tokenizer, *EXACT))
+    return run
+
+
+def test_turns_change_nothing(pictures, tokenizer, alone, tmp_path):
+    main(train_command("tokenizer", pictures, tmp_path / "tokenizer", *EXACT, "--accumulate", 4))
+    check_alike(tmp_path / "tokenizer", tokenizer, "loss", "usage")
+    main(train_command("var", pictures, tmp_path / "var", "--tokenizer", tokenizer, *EXACT, "--accumulate", 4))
+    check_alike(tmp_path / "var", alone, *FIGURES)
+
+
+def test_recomputing_changes_nothing(pictures, tokenizer, alone, tmp_path):
+    main(train_command("var", pictures, tmp_path / "var", "--tokenizer", tokenizer, *EXACT, "--recompute"))
+    check_alike(tmp_path / "var", alone, "loss", "val_loss", atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("--strategy", "fsdp", "--accumulate", "2")], ids=["ddp", "fsdp"])
+def test_two_processes_train_a_transformer_as_one_does_and_one_goes_on(
+    more, pictures, tokenizer, alone, tmp_path, capsys
+):
+    """Two processes until step 10; then its checkpoint is lost, and one goes on from step 5."""
+    run = tmp_path / "var"
+    command = train_command("var", pictures, run, "--tokenizer", tokenizer, *EXACT)
+    two_processes([*command, *more])
+    check_alike(run, alone, *FIGURES)
+    ours, theirs = load_file(run / LAST / "model.safetensors"), load_file(alone / LAST / "model.safetensors")
+    assert all(torch.allclose(ours[key], theirs[key], atol=1e-3) for key in theirs)
+
+    shutil.rmtree(run / LAST)
+    main(command)
+    assert "at step 5" in capsys.readouterr().err
+    check_alike(run, alone, *FIGURES)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_where_one_stopped(pictures, tokenizer, alone, tmp_path):
+    run = tmp_path / "var"
+    shutil.copytree(alone, run)
+    shutil.rmtree(run / LAST)
+    said = two_processes(
+        train_command("var", pictures, run, "--tokenizer", tokenizer, *EXACT, "--strategy", "fsdp", "--recompute")
+    )
+    assert said.count("at step 5") == 1
+    check_alike(run, alone, *FIGURES)
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_tokenizer_as_one_does(pictures, tokenizer, tmp_path):
+    two_processes(train_command("tokenizer", pictures, tmp_path / "run", *EXACT))
+    check_alike(tmp_path / "run", tokenizer, "loss", "usage", "val_psnr", "val_usage")
