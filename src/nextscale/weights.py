@@ -47,7 +47,8 @@ def as_config(kind: type[ConfigT], value: ConfigT | Mapping[str, Any]) -> Config
 
 
 def check_fields(config: Any) -> None:
-    """Raises InputError where a field is not of its kind: an int >= 1, a finite float, a bool, or several ints >= 1."""
+    """Raises InputError where a field is not of its kind: an int >= 1, a finite float, a bool, several ints >= 1,
+    or two floats in [0, 1)."""
     kinds = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         value, kind = getattr(config, field.name), kinds[field.name]
@@ -62,6 +63,12 @@ def check_fields(config: Any) -> None:
             isinstance(value, tuple) and value and all(_is_count(item, 1) for item in value)
         ):
             raise InputError(f"{field.name} must be one or more integers of at least 1, not {value!r}")
+        if kind == tuple[float, float] and not (
+            isinstance(value, tuple)
+            and len(value) == 2
+            and all(isinstance(item, int | float) and 0 <= item < 1 for item in value)
+        ):
+            raise InputError(f"{field.name} must be two numbers of at least 0 and below 1, not {value!r}")
 
 
 def _is_count(value: object, least: int) -> bool:
