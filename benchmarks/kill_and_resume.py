@@ -43,10 +43,25 @@ def is_saving(run: Path) -> bool:
     return any((run / "checkpoints").glob(".step-*.tmp"))
 
 
+def descendants(pid: int) -> list[int]:
+    """The processes that a process started, and those that they did. Linux only, as torchrun's are no process group."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for children in lists for child in children.read_text().split()]
+    return children + [process for child in children for process in descendants(child)]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process can still do something."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
 def live_and_die(verb: list[str], run: Path, processes: int, while_saving: bool, steps: int) -> str:
     """Start the run, kill it after ``steps`` new steps; says when. Empty if it was finished before."""
     end = last_step(run) + steps
-    life = subprocess.Popen(command(verb, run, processes), start_new_session=True, stderr=subprocess.DEVNULL)
+    life = subprocess.Popen(command(verb, run, processes), stderr=subprocess.DEVNULL)
     while life.poll() is None and last_step(run) < end:
         time.sleep(0.001)
     while life.poll() is None and while_saving and not is_saving(run):
@@ -54,8 +69,12 @@ def live_and_die(verb: list[str], run: Path, processes: int, while_saving: bool,
     saving = is_saving(run)
     if life.poll() is not None:
         return ""
-    os.killpg(life.pid, signal.SIGKILL)
+    family = [life.pid, *descendants(life.pid)]
+    for pid in family:
+        os.kill(pid, signal.SIGKILL)
     life.wait()
+    while any(is_alive(pid) for pid in family):
+        time.sleep(0.001)
     return f"killed at step {last_step(run)}" + (", while saving" if saving else "")
 
 

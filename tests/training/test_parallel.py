@@ -111,6 +111,16 @@ def test_two_processes_go_on_where_one_stopped(pictures, tokenizer, alone, tmp_p
 
 
 @pytest.mark.slow
-def test_two_processes_train_a_tokenizer_as_one_does(pictures, tokenizer, tmp_path):
-    two_processes(train_command("tokenizer", pictures, tmp_path / "run", *EXACT))
-    check_alike(tmp_path / "run", tokenizer, "loss", "usage", "val_psnr", "val_usage")
+def test_two_processes_train_a_tokenizer_as_one_does_and_resume_bit_for_bit(pictures, tokenizer, tmp_path):
+    """Codes restart at step 6, by what was used before the checkpoint of step 5, too."""
+    run = tmp_path / "run"
+    command = train_command("tokenizer", pictures, run, *EXACT)
+    two_processes(command)
+    check_alike(run, tokenizer, "loss", "usage", "val_psnr", "val_usage")
+    names = ["model.safetensors", *(f"state/{path.name}" for path in (run / LAST / "state").glob("*.safetensors"))]
+    expected = {name: load_file(run / LAST / name) for name in names}
+
+    shutil.rmtree(run / LAST)
+    assert two_processes(command).count("at step 5") == 1
+    for name, tensors in expected.items():
+        assert all(torch.equal(tensor, tensors[key]) for key, tensor in load_file(run / LAST / name).items())

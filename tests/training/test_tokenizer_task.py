@@ -108,7 +108,7 @@ def test_codes_start_from_the_data_and_dead_ones_restart():
     codes = task.model.pyramid.codebook.weight
     for step in range(4):
         task.losses(batch_of(task), step, seeded())
-        used, before = task.hits > 0, codes.clone()
+        used, before = task.hits + task.new_hits > 0, codes.clone()
         metrics = task.after_step(step, {}, seeded())
         changed = (codes != before).any(1)
         if step == 0:

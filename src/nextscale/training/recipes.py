@@ -253,7 +253,15 @@ SMALL_TRANSFORMER = VARRecipe(
 
 TRANSFORMERS = {
     "starter": SMALL_TRANSFORMER,
-    "cifar10": replace(SMALL_TRANSFORMER, steps=8000, batch_size=64),
+    "cifar10": replace(
+        SMALL_TRANSFORMER,
+        steps=8000,
+        batch_size=64,
+        learning_rate=2e-3,
+        final_ratio=0.01,
+        ema_decay=0.99,
+        drop_path=0.0,
+    ),
     "tiny-imagenet": replace(
         SMALL_TRANSFORMER, steps=100_000, batch_size=256, ema_decay=0.9999, depth=12, width=768, heads=12
     ),

@@ -62,7 +62,9 @@ class TokenizerTask:
                 phi.requires_grad_(False)
         codes = model.pyramid.codebook.weight
         self.hits = torch.zeros(len(codes), device=codes.device)
-        """How often each code was used in the present window."""
+        """How often each code was used in the present window, by all processes."""
+        self.new_hits = torch.zeros_like(self.hits)
+        """Likewise in the step at hand, by this process."""
         self.scores = torch.zeros(2, device=codes.device)
         """Moving averages of the critic's scores of pictures and reconstructions."""
         self.usage = CodeUsage(model.schedule, len(codes), codes.device)
@@ -125,7 +127,7 @@ class TokenizerTask:
 
     def _count(self, tokens: list[Tensor], looks: Tensor) -> None:
         self.usage.add(tokens)
-        self.hits += torch.cat(tokens, dim=1).flatten().bincount(minlength=len(self.hits))
+        self.new_hits += torch.cat(tokens, dim=1).flatten().bincount(minlength=len(self.hits))
         self._looks.append(looks)
 
     def after_step(self, step: int, metrics: Metrics, generator: torch.Generator) -> Metrics:
@@ -135,11 +137,13 @@ class TokenizerTask:
             scores = all_mean(torch.stack((metrics["score_real"], metrics["score_fake"])))
             self.scores.lerp_(scores, 1 - LECAM_MEMORY)
         looks, self._looks = self._looks, []
+        self.hits += all_sum(self.new_hits)
+        self.new_hits.zero_()
         every, codes = self.recipe.restart_every, self.model.pyramid.codebook.weight
         due = step % every == 0 if step and every else step == 0 and self.fresh_codes
         if not due or not codes.requires_grad:
             return {}
-        found, dead = gather(torch.cat(looks)), all_sum(self.hits) == 0
+        found, dead = gather(torch.cat(looks)), self.hits == 0
         self.hits.zero_()
         if step == 0:
             codes.data.copy_(kmeans(found, len(codes), self.recipe.kmeans, generator))
