@@ -1,0 +1,1 @@
+"""Pictures -> figures: how good drawn pictures are, and whether they were learnt by heart."""

@@ -1,0 +1,147 @@
+"""The Inception Score: are pictures clearly of one class each, and of many classes together?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nextscale.distributed import all_sum
+from nextscale.errors import InputError
+
+SPLIT_SIZE = 5000
+"""Of the ADM evaluator."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All between 1 and the number of classes.
+
+    Attributes:
+        shuffled: mean over splits of shuffled pictures: the one to compare with published figures.
+        shuffled_std: standard deviation over these splits (over their number, as np.std).
+        ordered: mean over splits of the pictures in the order they came in, the ADM evaluator's figure. Far too low
+            if they came class by class, for then a split has few classes.
+        ordered_std: standard deviation over these splits.
+        whole: of all pictures as one split.
+        splits: how many there are.
+        seed: of the shuffling.
+    """
+
+    shuffled: float
+    shuffled_std: float
+    ordered: float
+    ordered_std: float
+    whole: float
+    splits: int
+    seed: int
+
+
+class InceptionScore:
+    """IS = exp(mean over x of KL(p(y|x), p(y))), p(y) the mean of p(y|x) in a split (arXiv 1606.03498).
+
+    With H the entropy, mean KL = H(mean p) - mean H(p): two sums per split say it all, so that memory grows with the
+    splits and not with the pictures. The split of a picture follows from its index, shuffled by the seed. In float64.
+
+    Args:
+        pictures: how many there will be.
+        split_size: pictures of a split; the last one may be smaller, as in the ADM evaluator.
+        seed: of the shuffling.
+    """
+
+    def __init__(self, pictures: int, split_size: int = SPLIT_SIZE, seed: int = 0):
+        if pictures < 1 or split_size < 1:
+            raise InputError(
+                f"expected at least 1 picture and splits of at least 1, not {pictures} in splits of {split_size}"
+            )
+        self.pictures, self.split_size, self.seed = pictures, split_size, seed
+        order = torch.arange(pictures)
+        shuffled = torch.randperm(pictures, generator=torch.Generator().manual_seed(seed))
+        self.split_of = torch.stack([shuffled, order]) // split_size
+        """(2, N): the split of each picture, shuffled and in order."""
+        self.seen = torch.zeros(pictures, dtype=torch.int32)
+        """(N,): how often each picture came."""
+        self.entropy = torch.zeros(2, -(-pictures // split_size), dtype=torch.float64)
+        self.sums: Tensor | None = None
+        """(2, splits, C), made when C is known."""
+
+    @torch.no_grad()
+    def add(self, indices: Tensor, probabilities: Tensor) -> InceptionScore:
+        """Take in some pictures, in place.
+
+        Args:
+            indices: (B,) numbers of the pictures, 0 to N - 1, each once in all.
+            probabilities: (B, C), softmax over classes.
+
+        Raises:
+            InputError: shapes that do not fit, an index outside, or rows that are no probabilities.
+        """
+        self._check(indices, probabilities)
+        if self.sums is None:
+            self.sums = torch.zeros(*self.entropy.shape, probabilities.shape[1], dtype=torch.float64)
+        p = probabilities.cpu().double()
+        entropy = torch.special.entr(p).sum(1)
+        indices = indices.cpu()
+        self.seen.index_add_(0, indices, torch.ones_like(indices, dtype=torch.int32))
+        for which, split in enumerate(self.split_of[:, indices]):
+            self.entropy[which].index_add_(0, split, entropy)
+            self.sums[which].index_add_(0, split, p)
+        return self
+
+    def _check(self, indices: Tensor, p: Tensor) -> None:
+        classes = None if self.sums is None else self.sums.shape[2]
+        if p.ndim != 2 or not p.shape[1] or indices.shape != p.shape[:1] or classes not in (None, p.shape[1]):
+            raise InputError(
+                f"expected indices (B,) and probabilities (B, {classes or 'C'}), not {tuple(indices.shape)} and "
+                f"{tuple(p.shape)}"
+            )
+        if not len(p):
+            return
+        if indices.min() < 0 or indices.max() >= self.pictures:
+            raise InputError(
+                f"numbers of pictures must lie in 0..{self.pictures - 1}, not in {int(indices.min())}.."
+                f"{int(indices.max())}"
+            )
+        fine = ((p.float().sum(1) - 1).abs() < 1e-2) & (p >= 0).all(1)
+        if bad := int((~fine).sum()):
+            raise InputError(f"{bad} of {len(p)} rows are no probabilities: expected numbers >= 0 with a sum of 1")
+
+    def gathered(self, classes: int, device: torch.device | str = "cpu") -> InceptionScore:
+        """The sums of all processes together, the same in each; every process has to call this.
+
+        Args:
+            classes: C, for a process that had no picture.
+            device: over which the processes talk.
+        """
+        whole = InceptionScore(self.pictures, self.split_size, self.seed)
+        sums = torch.zeros(*self.entropy.shape, classes, dtype=torch.float64) if self.sums is None else self.sums
+        whole.seen, whole.entropy, whole.sums = (
+            all_sum(tensor.to(device, copy=True)).cpu() for tensor in (self.seen, self.entropy, sums)
+        )
+        return whole
+
+    def scores(self) -> Scores:
+        """The result.
+
+        Raises:
+            InputError: not every picture came once.
+        """
+        missing, repeated = int((self.seen == 0).sum()), int((self.seen > 1).sum())
+        if self.sums is None or missing or repeated:
+            raise InputError(
+                f"of {self.pictures} pictures, {missing} are missing and {repeated} came more than once: expected each "
+                "once"
+            )
+        counts = torch.stack([split.bincount() for split in self.split_of]).double()
+        (shuffled, shuffled_std), (ordered, ordered_std) = (
+            (scores.mean().item(), scores.std(correction=0).item()) for scores in score(counts, self.entropy, self.sums)
+        )
+        whole = score(counts[1].sum(), self.entropy[1].sum(), self.sums[1].sum(0)).item()
+        return Scores(shuffled, shuffled_std, ordered, ordered_std, whole, counts.shape[1], self.seed)
+
+
+def score(count: Tensor, entropy: Tensor, total: Tensor) -> Tensor:
+    """exp(H(mean p) - mean H(p)) from the number of pictures (...), the sum of H(p) (...) and of p (..., C)."""
+    marginal = torch.special.entr(total / count.unsqueeze(-1)).sum(-1)
+    return torch.exp(marginal - entropy / count)

@@ -1,0 +1,134 @@
+"""Arrays in .npz files, read without pickles; large ones in parts, never as a whole."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nextscale.errors import InputError
+
+PICTURES = "arr_0"
+"""The array in which the ADM evaluator expects pictures."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an array is, known before it is read."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    fortran: bool
+
+
+def read_headers(path: Path) -> dict[str, Header]:
+    """The arrays of a file by their names.
+
+    Raises:
+        InputError: no such file, one that is no .npz, or one with anything but plain arrays.
+    """
+    with open_archive(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        headers = {}
+        for name in names:
+            with archive.open(f"{name}.npy") as file:
+                headers[name] = read_header(file, archive.getinfo(f"{name}.npy").file_size, f"{name} in {path}")
+        return headers
+
+
+def read_array(path: Path, name: str) -> np.ndarray:
+    """An array as a whole.
+
+    Raises:
+        InputError: no such file or array, or a damaged one.
+    """
+    read_named_header(path, name)
+    with open_archive(path) as archive, archive.open(f"{name}.npy") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def read_pictures(path: Path, batch: int = 64) -> Iterator[Tensor]:
+    """The pictures of a file, uint8 (N, H, W, 3) in ``arr_0``, as uint8 (B, 3, H, W), B at most ``batch``.
+
+    They are decompressed as they are asked for: 50,000 pictures take no more memory than a batch.
+
+    Raises:
+        InputError: at once, if the file has no pictures; later, if it breaks off.
+    """
+    n, h, w, channels = check_pictures_array(read_named_header(path, PICTURES), path).shape
+
+    def parts() -> Iterator[Tensor]:
+        with open_archive(path) as archive, archive.open(f"{PICTURES}.npy") as file:
+            read_header(file, archive.getinfo(f"{PICTURES}.npy").file_size, f"{PICTURES} in {path}")
+            for start in range(0, n, batch):
+                count = min(batch, n - start)
+                data = bytearray(file.read(count * h * w * channels))
+                pixels = np.frombuffer(data, np.uint8).reshape(count, h, w, channels)
+                yield torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+    return parts()
+
+
+def check_pictures_array(header: Header, path: Path) -> Header:
+    """Raises InputError for anything but uint8 (N, H, W, 3), N at least 1."""
+    shape = header.shape
+    if header.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or not math.prod(shape) or header.fortran:
+        order = " in Fortran order" if header.fortran else ""
+        raise InputError(
+            f"{PICTURES} in {path} is {header.dtype} of shape {shape}{order}: expected pictures, uint8 (N, H, W, 3)"
+        )
+    return header
+
+
+def read_named_header(path: Path, name: str) -> Header:
+    """Of one array; raises InputError if there is none of this name."""
+    headers = read_headers(path)
+    if name not in headers:
+        raise InputError(f"{path} has no {name}: it holds {', '.join(headers) or 'no arrays'}")
+    return headers[name]
+
+
+def read_header(file: IO[bytes], size: int, name: str) -> Header:
+    """Read the start of an array in the .npy format; then its numbers follow.
+
+    Args:
+        file: at its beginning.
+        size: in bytes.
+        name: what messages call it.
+    """
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+    else:
+        raise InputError(f"{name} is of format {version[0]}.{version[1]}: expected 1.0 or 2.0, a plain array")
+    if dtype.hasobject:
+        raise InputError(f"{name} holds Python objects (a pickle that could run code): refused")
+    expected = file.tell() + math.prod(shape) * dtype.itemsize
+    if size != expected:
+        raise InputError(f"{name} has {size} bytes, but its shape {shape} of {dtype} needs {expected}")
+    return Header(shape, dtype, fortran)
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """An open .npz file; whatever goes wrong with it is said in one sentence."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"no file {path}") from error
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError) as error:
+        raise InputError(f"{path} is damaged or not an .npz file ({error})") from error

@@ -1,0 +1,200 @@
+"""Reference files: what real pictures look like to a network, to measure drawn ones against.
+
+A file is an .npz as the ADM evaluator has it: ``mu`` and ``sigma`` of the pool features, ``mu_s`` and ``sigma_s`` of
+the spatial ones, and the pictures themselves in ``arr_0``. Ours add ``pool``, the features of some pictures for
+precision and recall, and ``meta``, a JSON text that says what the file was made from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nextscale.errors import InputError
+from nextscale.evaluation.features import INCEPTION, FeatureExtractor, Features, sides
+from nextscale.evaluation.npz import PICTURES, Header, check_pictures_array, read_array, read_headers
+from nextscale.evaluation.statistics import Gaussian, check_features
+from nextscale.files import atomic_file
+from nextscale.weights import as_config
+
+KEPT = 10_000
+"""Pictures whose features are kept for precision and recall."""
+POOL, META = "pool", "meta"
+STATISTICS = {"gaussian": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a reference was made from.
+
+    Attributes:
+        extractor: name of the network.
+        fingerprint: of its weights.
+        size: (H, W) of the pictures.
+        crop: how they were cut out of the files, such as "centre".
+        pictures: how many there were.
+    """
+
+    extractor: str
+    fingerprint: str
+    size: tuple[int, int]
+    crop: str
+    pictures: int
+
+    def __post_init__(self) -> None:
+        fine = isinstance(self.size, list | tuple) and len(self.size) == 2
+        if not fine or not all(isinstance(n, int) and n > 0 for n in (*self.size, self.pictures)):
+            raise InputError(
+                f"size must be two integers of at least 1 and pictures one, not {self.size!r} and {self.pictures!r}"
+            )
+        for name in ("extractor", "fingerprint", "crop"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{name} must be a text, not {getattr(self, name)!r}")
+        object.__setattr__(self, "size", tuple(self.size))
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """
+    Attributes:
+        name: what messages call it.
+        gaussian: of the pool features; None in a file of pictures only.
+        spatial: of the spatial features, for sFID.
+        features: (N, D) pool features of some of the pictures, for precision and recall.
+        origin: None in a file of the ADM evaluator.
+        stored: shape (N, H, W) of the pictures in the file, for `read_pictures`.
+    """
+
+    name: str
+    gaussian: Gaussian | None = None
+    spatial: Gaussian | None = None
+    features: Tensor | None = None
+    origin: Origin | None = None
+    stored: tuple[int, int, int] | None = None
+
+    def check(self, extractor: FeatureExtractor, size: tuple[int, int], crop: str | None = None) -> None:
+        """Raises InputError if pictures of this size, looked at by this extractor, cannot be measured against it.
+
+        A file without ``meta`` counts as one of Inception, and says neither its crop nor, without pictures in it,
+        its size. With a crop, that of the reference has to be the same: rFID needs it, FID does not.
+        """
+        origin = self.origin
+        if origin is None:
+            if self.gaussian is not None and extractor.name != INCEPTION:
+                raise InputError(f"{self.name} says no extractor, so it is one of {INCEPTION}, not of {extractor.name}")
+            ours = self.stored and self.stored[1:]
+        else:
+            ours = origin.size
+            if origin.extractor != extractor.name:
+                raise InputError(f"{self.name} was made with {origin.extractor}, not with {extractor.name}")
+            if origin.fingerprint != extractor.fingerprint:
+                raise InputError(
+                    f"{self.name} was made with other weights of {extractor.name}: their fingerprint was "
+                    f"{origin.fingerprint} and is now {extractor.fingerprint}"
+                )
+            if crop not in (None, origin.crop):
+                raise InputError(f"{self.name} was made from pictures cropped {origin.crop!r}, not {crop!r}")
+        if ours not in (None, tuple(size)):
+            raise InputError(f"{self.name} was made from pictures of {sides(ours)}, not {sides(size)}")
+
+    def check_features(self, features: Features) -> None:
+        """Raises InputError if features have other dimensions than the reference."""
+        for theirs, ours, name in (
+            (features.pool, self.gaussian, "pool"),
+            (features.spatial, self.spatial, "spatial"),
+        ):
+            if ours is not None and theirs is not None and ours.dimensions != theirs.shape[1]:
+                raise InputError(
+                    f"{self.name} has {name} features of {ours.dimensions} dimensions, not {theirs.shape[1]}"
+                )
+
+
+def kept_pictures(pictures: int, seed: int = 0) -> Tensor:
+    """Which pictures' features to keep: `KEPT` of all, by chance, for those that come first may be of a few classes."""
+    order = torch.randperm(pictures, generator=torch.Generator().manual_seed(seed))
+    return order[:KEPT].sort().values
+
+
+def read_reference(path: Path) -> Reference:
+    """The statistics and kept features of a reference file; its pictures are left to `read_pictures`.
+
+    Raises:
+        InputError: a missing or damaged file, one with neither statistics nor pictures, or arrays that do not fit.
+    """
+    headers = read_headers(path)
+    statistics = {field: read_gaussian(path, headers, *names) for field, names in STATISTICS.items()}
+    if statistics["gaussian"] is None and PICTURES not in headers:
+        raise InputError(
+            f"{path} holds {', '.join(headers) or 'no arrays'}: expected mu and sigma of a reference, or pictures in "
+            f"{PICTURES}"
+        )
+    features = read_numbers(path, headers, POOL) if POOL in headers else None
+    if features is not None:
+        check_features(features, statistics["gaussian"].dimensions if statistics["gaussian"] else None)
+    stored = check_pictures_array(headers[PICTURES], path).shape[:3] if PICTURES in headers else None
+    origin = read_origin(path) if META in headers else None
+    return Reference(str(path), **statistics, features=features, origin=origin, stored=stored)  # type: ignore[arg-type]
+
+
+def read_gaussian(path: Path, headers: Mapping[str, Header], mean: str, covariance: str) -> Gaussian | None:
+    """Mean and covariance under these names; None if both are missing."""
+    if mean not in headers and covariance not in headers:
+        return None
+    try:
+        gaussian = Gaussian(
+            read_numbers(path, headers, mean).double(), read_numbers(path, headers, covariance).double()
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {mean} and {covariance} do not fit ({error})") from error
+    if not torch.allclose(gaussian.covariance, gaussian.covariance.T, rtol=1e-4, atol=1e-6):
+        raise InputError(f"{path}: {covariance} is not symmetric, so it is no covariance")
+    return gaussian
+
+
+def read_numbers(path: Path, headers: Mapping[str, Header], name: str) -> Tensor:
+    """A floating-point array."""
+    if name in headers and headers[name].dtype.kind != "f":
+        raise InputError(f"{name} in {path} is {headers[name].dtype}: expected floating-point numbers")
+    array = read_array(path, name)
+    return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
+
+
+def read_origin(path: Path) -> Origin:
+    """What the file says it was made from."""
+    text = read_array(path, META)
+    try:
+        return as_config(Origin, json.loads(str(text)))
+    except ValueError as error:
+        raise InputError(f"{META} in {path} is not what a reference file says of itself ({error})") from error
+
+
+def write_reference(path: Path, reference: Reference) -> None:
+    """Write an .npz, whole or not at all; features are kept in float16 if they are given so, else in float32.
+
+    Raises:
+        InputError: no statistics, more than `KEPT` features, or a folder that is not writable.
+    """
+    if reference.gaussian is None:
+        raise InputError(f"there are no statistics to write to {path}: expected those of real pictures")
+    arrays: dict[str, np.ndarray] = {}
+    for field, names in STATISTICS.items():
+        gaussian: Gaussian | None = getattr(reference, field)
+        if gaussian is not None:
+            arrays |= zip(names, (t.double().cpu().numpy() for t in (gaussian.mean, gaussian.covariance)), strict=True)
+    if reference.features is not None:
+        features = reference.features
+        check_features(features, reference.gaussian.dimensions)
+        if len(features) > KEPT:
+            raise InputError(f"a reference keeps the features of at most {KEPT} pictures, not {len(features)}")
+        arrays[POOL] = (features if features.dtype == torch.float16 else features.float()).cpu().numpy()
+    if reference.origin is not None:
+        arrays[META] = np.array(json.dumps(dataclasses.asdict(reference.origin)))
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]

@@ -1,0 +1,152 @@
+"""What was measured, with all that a figure depends on, and how it stands beside a published one."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from nextscale.errors import InputError
+from nextscale.evaluation.features import INCEPTION
+from nextscale.evaluation.inception_score import Scores
+from nextscale.evaluation.memorisation import Memorisation
+from nextscale.evaluation.precision_recall import PrecisionRecall
+from nextscale.files import write_json
+
+PACKAGES = ("nextscale", "torch", "numpy", "Pillow")
+"""Whose versions move pixels or figures."""
+LABELS = {
+    "fid": ("FID", "lower is better"),
+    "sfid": ("sFID", "lower is better"),
+    "inception_score": ("Inception Score", "higher is better"),
+    "precision": ("precision", "higher is better"),
+    "recall": ("recall", "higher is better"),
+    "density": ("density", "higher is better"),
+    "coverage": ("coverage", "higher is better"),
+}
+"""What measures are called, and which way is good."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure from a paper.
+
+    Attributes:
+        name: of the model.
+        metric: one of `LABELS`.
+        pictures: how many were drawn for it.
+    """
+
+    name: str
+    metric: str
+    value: float
+    pictures: int = 50_000
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the installed packages that move pixels or figures."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def now() -> str:
+    """The time, UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class Report:
+    """
+    Attributes:
+        pictures: how many drawn pictures were measured.
+        size: their (H, W).
+        extractor: name of the network that looked at them.
+        fingerprint: of its weights.
+        reference: what they were measured against.
+        reference_pictures: how many that was made from; None if its file does not say.
+        seed: of drawing, and of shuffling for the Inception Score.
+        settings: how they were drawn, such as cfg and top_k: values that JSON has.
+        seconds: that measuring took.
+        warnings: sentences to be read with the figures.
+    """
+
+    pictures: int
+    size: tuple[int, int]
+    extractor: str
+    fingerprint: str
+    reference: str | None
+    reference_pictures: int | None
+    seed: int
+    settings: Mapping[str, Any]
+    seconds: float
+    fid: float | None = None
+    sfid: float | None = None
+    inception_score: Scores | None = None
+    precision_recall: PrecisionRecall | None = None
+    memorisation: Memorisation | None = None
+    warnings: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=versions)
+    finished: str = field(default_factory=now)
+
+    def __post_init__(self) -> None:
+        for name, value in self.figures().items():
+            if not math.isfinite(value):
+                raise InputError(f"{LABELS[name][0]} is {value}: expected a finite number")
+
+    def figures(self) -> dict[str, float]:
+        """What was measured of `LABELS`, one number each; of the Inception Score the shuffled one."""
+        figures: dict[str, float | None] = {"fid": self.fid, "sfid": self.sfid}
+        if self.inception_score is not None:
+            figures["inception_score"] = self.inception_score.shuffled
+        if self.precision_recall is not None:
+            shares = dataclasses.asdict(self.precision_recall)
+            figures |= {name: shares[name] for name in ("precision", "recall", "density", "coverage")}
+        return {name: value for name, value in figures.items() if value is not None}
+
+    def verdict(self, published: Published) -> str:
+        """One line: the figure beside the published one, or why the two cannot be compared.
+
+        Raises:
+            InputError: a measure that is none of `LABELS`, or was not taken.
+        """
+        figures = self.figures()
+        if published.metric not in figures:
+            raise InputError(f"{published.metric!r} was not measured: expected one of {', '.join(figures) or 'none'}")
+        value = figures[published.metric]
+        label, good = LABELS[published.metric]
+        start = f"{label} {said(value)} of {self.pictures:,} pictures"
+        theirs = f"{said(published.value)} published for {published.name}"
+        if self.extractor != INCEPTION:
+            return f"{start}, by {self.extractor}: not comparable with {theirs}, which is by Inception"
+        if self.pictures != published.pictures:
+            return f"{start}: not comparable with {theirs}, which is of {published.pictures:,}"
+        return f"{start}, {difference(value, published.value)} {theirs} ({good})"
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON, whole or not at all.
+
+        Raises:
+            InputError: the folder is not writable, or a setting is nothing that JSON has.
+        """
+        try:
+            write_json(path, dataclasses.asdict(self))
+        except TypeError as error:
+            raise InputError(
+                f"cannot write {path}: a setting is no number, text, list or the like ({error})"
+            ) from error
+
+
+def said(value: float) -> str:
+    """Three significant digits at least, two decimals at least: ``3.55``, ``274.40``, ``0.842``."""
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
+
+
+def difference(value: float, other: float) -> str:
+    """``1.7 % above``, to be followed by the other number."""
+    percent = round(100 * (value / other - 1), 1) if other else math.inf
+    return f"{abs(percent)} % {'above' if percent > 0 else 'below'}" if percent else "the same as"

@@ -1,0 +1,151 @@
+"""Mean and covariance of features that come in batches, in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nextscale.distributed import all_sum
+from nextscale.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """What a Frechet distance compares.
+
+    Attributes:
+        mean: (D,) float64.
+        covariance: (D, D) float64, unbiased.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+
+    def __post_init__(self) -> None:
+        d = len(self.mean) if self.mean.ndim == 1 else 0
+        if not d or self.covariance.shape != (d, d):
+            raise InputError(
+                f"a mean of shape (D,) and a covariance of shape (D, D) are expected, not {tuple(self.mean.shape)} "
+                f"and {tuple(self.covariance.shape)}"
+            )
+        for name, tensor in (("mean", self.mean), ("covariance", self.covariance)):
+            if bad := int((~tensor.isfinite()).sum()):
+                raise InputError(f"{bad} of the {tensor.numel()} numbers of the {name} are not finite")
+
+    @property
+    def dimensions(self) -> int:
+        return len(self.mean)
+
+
+class Moments:
+    """Count, mean and scatter of vectors, S = sum of (x - mean)(x - mean)^T.
+
+    Two sets are merged as by Chan, Golub and LeVeque (1983), whose formula never takes the difference of two large
+    sums: with d = mean_b - mean_a, mean = mean_a + d n_b / n and S = S_a + S_b + d d^T n_a n_b / n.
+    """
+
+    count: int
+    mean: Tensor
+    """(D,) float64."""
+    scatter: Tensor
+    """(D, D) float64."""
+
+    def __init__(self, dimensions: int, device: torch.device | str = "cpu"):
+        if dimensions < 1:
+            raise InputError(f"features need at least 1 dimension, not {dimensions}")
+        self.count = 0
+        self.mean = torch.zeros(dimensions, dtype=torch.float64, device=device)
+        self.scatter = torch.zeros(dimensions, dimensions, dtype=torch.float64, device=device)
+
+    @property
+    def dimensions(self) -> int:
+        return len(self.mean)
+
+    @torch.no_grad()
+    def add(self, batch: Tensor) -> Moments:
+        """Take in vectors (B, D), in place; B may be 0.
+
+        Raises:
+            InputError: of another shape, or with numbers that are not finite.
+        """
+        check_features(batch, self.dimensions)
+        if not len(batch):
+            return self
+        x = batch.to(self.mean.device, torch.float64)
+        mean = x.mean(0)
+        x = x - mean
+        self.scatter.addmm_(x.T, x)
+        self._shift(len(x), mean)
+        return self
+
+    def merge(self, other: Moments) -> Moments:
+        """Take in another set, in place.
+
+        Raises:
+            InputError: vectors of another dimension.
+        """
+        if other.dimensions != self.dimensions:
+            raise InputError(f"features of {other.dimensions} dimensions cannot join those of {self.dimensions}")
+        if other.count:
+            self.scatter += other.scatter.to(self.scatter.device)
+            self._shift(other.count, other.mean.to(self.mean.device))
+        return self
+
+    def _shift(self, count: int, mean: Tensor) -> None:
+        """The mean and the scatter between two sets, of which the second has this count and mean."""
+        total = self.count + count
+        delta = mean - self.mean
+        self.scatter.addr_(delta, delta, alpha=self.count * count / total)
+        self.mean.add_(delta, alpha=count / total)
+        self.count = total
+
+    def gathered(self) -> Moments:
+        """Those of all processes together, the same in each; every process has to call this."""
+        count = torch.tensor(float(self.count), dtype=torch.float64, device=self.mean.device)
+        total = all_sum(count.clone())
+        whole = Moments(self.dimensions, self.mean.device)
+        whole.count = round(total.item())
+        whole.mean = all_sum(self.mean * count) / total.clamp_min(1)
+        delta = self.mean - whole.mean
+        whole.scatter = all_sum(torch.addr(self.scatter, delta, delta, alpha=self.count))
+        return whole
+
+    @property
+    def covariance(self) -> Tensor:
+        """S / (n - 1), (D, D): the unbiased estimate, as np.cov makes it.
+
+        Raises:
+            InputError: fewer than 2 vectors.
+        """
+        if self.count < 2:
+            raise InputError(f"a covariance needs at least 2 pictures, not {self.count}")
+        return self.scatter / (self.count - 1)
+
+    def gaussian(self) -> Gaussian:
+        """Mean and covariance, as they are now.
+
+        Raises:
+            InputError: fewer than 2 vectors.
+        """
+        return Gaussian(self.mean.clone(), self.covariance)
+
+    def warning(self) -> str | None:
+        """One sentence if there are too few pictures for a covariance of full rank."""
+        if self.count > self.dimensions:
+            return None
+        return (
+            f"{self.count} pictures are too few for features of {self.dimensions} dimensions: their covariance is "
+            "singular, so compare a Frechet distance only with others of as many pictures"
+        )
+
+
+def check_features(features: Tensor, dimensions: int | None = None) -> None:
+    """Raises InputError unless features have shape (B, D), with D as given, and are finite."""
+    if features.ndim != 2 or not features.shape[1] or dimensions not in (None, features.shape[1]):
+        raise InputError(
+            f"expected features of shape (B, {'D' if dimensions is None else dimensions}), not {tuple(features.shape)}"
+        )
+    if bad := int((~features.isfinite().all(1)).sum()):
+        raise InputError(f"{bad} of {len(features)} feature vectors are not finite (NaN or infinite)")

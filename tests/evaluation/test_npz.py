@@ -1,0 +1,119 @@
+"""Pictures in .npz files are read in parts; nothing in a file is trusted."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import refused
+
+from nextscale.evaluation.npz import read_array, read_headers, read_pictures
+
+PIXELS = np.random.RandomState(0).randint(0, 256, (10, 4, 6, 3)).astype(np.uint8)
+
+
+def saved(path: Path, compressed: bool = False, **arrays: Any) -> Path:
+    (np.savez_compressed if compressed else np.savez)(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("batch", [1, 3, 10, 64])
+def test_pictures_in_batches(tmp_path, compressed, batch):
+    path = saved(tmp_path / "p.npz", compressed, arr_0=PIXELS, mu=np.zeros(3))
+    parts = list(read_pictures(path, batch))
+    assert [len(part) for part in parts] == [min(batch, 10 - start) for start in range(0, 10, batch)]
+    assert torch.equal(torch.cat(parts), torch.from_numpy(PIXELS).permute(0, 3, 1, 2))
+    assert all(part.dtype == torch.uint8 and part.is_contiguous() for part in parts)
+
+
+def test_only_what_is_asked_for_is_read(tmp_path, monkeypatch):
+    path, read = saved(tmp_path / "p.npz", arr_0=PIXELS), []
+    whole = zipfile.ZipExtFile.read
+
+    def counted(self: zipfile.ZipExtFile, n: int | None = -1) -> bytes:
+        data = whole(self, n)
+        read.append(len(data))
+        return data
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", counted)
+    next(read_pictures(path, batch=2))
+    assert sum(read) < 2 * PIXELS[:2].nbytes + 400 < PIXELS.nbytes + 400
+
+
+def test_headers_and_arrays(tmp_path):
+    path = saved(tmp_path / "a.npz", arr_0=PIXELS, mu=np.arange(3.0), meta=np.array("text"))
+    headers = read_headers(path)
+    assert {name: header.shape for name, header in headers.items()} == {"arr_0": (10, 4, 6, 3), "mu": (3,), "meta": ()}
+    assert read_array(path, "mu").tolist() == [0, 1, 2] and str(read_array(path, "meta")) == "text"
+
+
+def test_no_such_array(tmp_path):
+    path = saved(tmp_path / "a.npz", mu=np.zeros(3), sigma=np.eye(3))
+    with refused(path, "no arr_0", "mu, sigma"):
+        read_pictures(path)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (PIXELS.astype(np.float32), ("float32", "(10, 4, 6, 3)")),
+        (PIXELS[..., 0], ("(10, 4, 6)",)),
+        (PIXELS.transpose(0, 3, 1, 2).copy(), ("(10, 3, 4, 6)",)),
+        (PIXELS[:0], ("(0, 4, 6, 3)",)),
+        (np.asfortranarray(PIXELS), ("Fortran order",)),
+    ],
+)
+def test_what_are_no_pictures(tmp_path, array, words):
+    path = saved(tmp_path / "a.npz", arr_0=array)
+    with refused(path, "uint8 (N, H, W, 3)", *words):
+        read_pictures(path)
+
+
+def test_pickles_are_not_read(tmp_path):
+    path = saved(tmp_path / "a.npz", arr_0=np.array([{"a": 1}], dtype=object))
+    with refused(path, "Python objects", "refused"):
+        read_headers(path)
+
+
+def test_files_that_are_none(tmp_path):
+    path = tmp_path / "a.npz"
+    with refused(path, "no file"):
+        read_headers(path)
+    path.write_bytes(b"nothing")
+    with refused(path, "not an .npz"):
+        read_headers(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("arr_0.npy", b"nothing")
+    with refused(path, "damaged"):
+        read_headers(path)
+
+
+def test_a_file_cut_short(tmp_path):
+    path = saved(tmp_path / "a.npz", arr_0=PIXELS)
+    path.write_bytes(path.read_bytes()[:-200])
+    with refused(path, "damaged"):
+        read_pictures(path)
+
+
+def test_a_damaged_picture(tmp_path):
+    path = saved(tmp_path / "a.npz", arr_0=PIXELS)
+    data = bytearray(path.read_bytes())
+    data[500] ^= 1
+    path.write_bytes(data)
+    with refused(path, "damaged", "CRC"):
+        list(read_pictures(path))
+
+
+def test_a_shape_that_is_not_true(tmp_path):
+    path, file = tmp_path / "a.npz", io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (10**9, 64, 64, 3)})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("arr_0.npy", file.getvalue() + b"few")
+    with refused("arr_0", path, "1000000000"):
+        read_pictures(path)

@@ -1,0 +1,97 @@
+"""A report holds what a figure depends on, and compares only what can be compared."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+import torch
+from tiny import refused
+
+from nextscale.evaluation.features import INCEPTION
+from nextscale.evaluation.inception_score import Scores
+from nextscale.evaluation.memorisation import Memorisation, Pair
+from nextscale.evaluation.precision_recall import PrecisionRecall
+from nextscale.evaluation.report import PACKAGES, Published, Report
+
+SCORES = Scores(274.0, 3.0, 60.0, 2.0, 280.0, 10, 0)
+
+
+def report(**changes: Any) -> Report:
+    fields: dict[str, Any] = {
+        "pictures": 50_000,
+        "size": (256, 256),
+        "extractor": INCEPTION,
+        "fingerprint": "0123456789abcdef",
+        "reference": "ref.npz",
+        "reference_pictures": 10_000,
+        "seed": 3,
+        "settings": {"cfg": 1.5, "top_k": 900},
+        "seconds": 12.5,
+        "fid": 3.61,
+        "sfid": 8.0,
+        "inception_score": SCORES,
+        "precision_recall": PrecisionRecall(0.84, 0.51, 1.0, 0.9, 3, 5),
+        "memorisation": Memorisation(0.01, 1.0, 5.0, 9.0, 9.1, (Pair(4, 7, 3.0),)),
+        "warnings": ("a sentence",),
+    }
+    return Report(**(fields | changes))
+
+
+def test_written_and_read(tmp_path):
+    report().write(tmp_path / "new" / "report.json")
+    read = json.loads((tmp_path / "new" / "report.json").read_text())
+    assert read["fid"] == 3.61 and read["settings"] == {"cfg": 1.5, "top_k": 900} and read["seed"] == 3
+    assert read["inception_score"]["ordered"] == 60 and read["inception_score"]["splits"] == 10
+    assert read["precision_recall"]["neighbours"] == 3 and read["memorisation"]["pairs"] == [[4, 7, 3.0]]
+    assert read["versions"].keys() == {"python", *PACKAGES} and read["versions"]["torch"] == version("torch")
+    assert read["seconds"] == 12.5 and read["finished"].startswith("20") and read["warnings"] == ["a sentence"]
+
+
+def test_figures():
+    figures = report().figures()
+    assert figures["inception_score"] == 274 and figures["recall"] == 0.51 and figures["coverage"] == 0.9
+    assert report(inception_score=None, precision_recall=None, sfid=None).figures() == {"fid": 3.61}
+
+
+@pytest.mark.parametrize(
+    ("published", "words"),
+    [
+        (Published("VAR-d16", "fid", 3.55), ("FID 3.61", "1.7 % above", "3.55 published for VAR-d16", "lower is")),
+        (Published("VAR-d16", "fid", 3.61), ("the same as 3.61",)),
+        (Published("VAR-d16", "inception_score", 274.4), ("274.00", "0.1 % below 274.40", "higher is better")),
+        (Published("VAR-d16", "recall", 0.51), ("recall 0.510", "the same")),
+        (Published("other", "fid", 3.0, pictures=10_000), ("not comparable", "50,000", "10,000")),
+    ],
+)
+def test_verdict(published, words):
+    line = report().verdict(published)
+    assert "\n" not in line
+    for word in words:
+        assert word in line
+
+
+def test_figures_of_another_network_are_not_compared():
+    line = report(extractor="flat").verdict(Published("VAR-d16", "fid", 3.55))
+    assert "not comparable" in line and "flat" in line
+
+
+def test_what_was_not_measured():
+    with refused("'fid'", "sfid"):
+        report(fid=None).verdict(Published("VAR-d16", "fid", 3.55))
+    with refused("'loss'", "fid"):
+        report().verdict(Published("VAR-d16", "loss", 3.55))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_figure_that_is_none(value):
+    with refused("FID", value, "finite"):
+        report(fid=value)
+
+
+def test_settings_that_json_lacks(tmp_path):
+    with refused(tmp_path / "report.json", "Tensor"):
+        report(settings={"cfg": torch.zeros(1)}).write(tmp_path / "report.json")
+    assert not list(tmp_path.iterdir())
