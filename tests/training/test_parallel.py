@@ -18,8 +18,8 @@ from tiny_runs import train_command
 
 from nextscale.cli.main import main
 
-EXACT = ("--dtype", "float32", "--steps", "10", "--validate-every", "5", "--save-every", "5")
-LAST = "checkpoints/step-00000010"
+EXACT = ("--dtype", "float32", "--steps", "30", "--validate-every", "15", "--save-every", "15")
+LAST = "checkpoints/step-00000030"
 FIGURES = ("loss", "scale_loss", "scale_accuracy", "grad_norm", "val_loss")
 
 
@@ -84,7 +84,7 @@ def test_recomputing_changes_nothing(pictures, tokenizer, alone, tmp_path):
 def test_two_processes_train_a_transformer_as_one_does_and_one_goes_on(
     more, pictures, tokenizer, alone, tmp_path, capsys
 ):
-    """Two processes until step 10; then its checkpoint is lost, and one goes on from step 5."""
+    """Two processes until step 30; then its checkpoint is lost, and one goes on from step 15."""
     run = tmp_path / "var"
     command = train_command("var", pictures, run, "--tokenizer", tokenizer, *EXACT)
     two_processes([*command, *more])
@@ -94,7 +94,7 @@ def test_two_processes_train_a_transformer_as_one_does_and_one_goes_on(
 
     shutil.rmtree(run / LAST)
     main(command)
-    assert "at step 5" in capsys.readouterr().err
+    assert "at step 15" in capsys.readouterr().err
     check_alike(run, alone, *FIGURES)
 
 
@@ -106,13 +106,13 @@ def test_two_processes_go_on_where_one_stopped(pictures, tokenizer, alone, tmp_p
     said = two_processes(
         train_command("var", pictures, run, "--tokenizer", tokenizer, *EXACT, "--strategy", "fsdp", "--recompute")
     )
-    assert said.count("at step 5") == 1
+    assert said.count("at step 15") == 1
     check_alike(run, alone, *FIGURES)
 
 
 @pytest.mark.slow
 def test_two_processes_train_a_tokenizer_as_one_does_and_resume_bit_for_bit(pictures, tokenizer, tmp_path):
-    """Codes restart at step 6, by what was used before the checkpoint of step 5, too."""
+    """Codes restart at step 16, by what was used before the checkpoint of step 15, too."""
     run = tmp_path / "run"
     command = train_command("tokenizer", pictures, run, *EXACT)
     two_processes(command)
@@ -121,6 +121,6 @@ def test_two_processes_train_a_tokenizer_as_one_does_and_resume_bit_for_bit(pict
     expected = {name: load_file(run / LAST / name) for name in names}
 
     shutil.rmtree(run / LAST)
-    assert two_processes(command).count("at step 5") == 1
+    assert two_processes(command).count("at step 15") == 1
     for name, tensors in expected.items():
         assert all(torch.equal(tensor, tensors[key]) for key, tensor in load_file(run / LAST / name).items())
