@@ -131,7 +131,10 @@ def is_module_folder(folder: Path) -> bool:
 
 
 def load_module(folder: str | Path, config_kind: type[ConfigT], build: Callable[[ConfigT], ModuleT]) -> ModuleT:
-    """Build a module from a folder, in float32 whatever the file's precision, ready for use (eval mode)."""
+    """Build a module from a folder, in float32 whatever the file's precision, ready for use (eval mode).
+
+    Tensors of whole numbers stay what they are.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"no folder {folder}")
@@ -141,7 +144,8 @@ def load_module(folder: str | Path, config_kind: type[ConfigT], build: Callable[
     config = as_config(config_kind, read_json(folder / CONFIG))
     with torch.device("meta"):
         module = build(config)
-    state = {name: tensor.float() for name, tensor in read_tensors(folder / WEIGHTS).items()}
+    stored = read_tensors(folder / WEIGHTS)
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in stored.items()}
     return fill(module, state, folder / WEIGHTS).eval()
 
 

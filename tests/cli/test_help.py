@@ -37,6 +37,12 @@ def test_version(call):
     assert call("--version") == (0, f"{ns.__version__}\n", "")
 
 
+def test_the_longest_verb_counts(call, monkeypatch):
+    monkeypatch.setitem(VERBS, "train", VERBS["info"])
+    assert "nextscale train var" in call("train", "var", "--help").out
+    assert "sizes" in call("train", "--help").out
+
+
 def test_no_verb(call):
     assert call()[0] == 2
     assert call("train")[0] == 2

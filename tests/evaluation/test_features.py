@@ -67,6 +67,22 @@ def test_what_are_no_pictures(x):
         ClassifierExtractor("flat", Flat())(x)
 
 
+def test_what_is_known_of_a_classifier():
+    known = ClassifierExtractor("flat", Flat(), class_names=list("abcde"), accuracy=0.5).to("cpu")
+    assert known.class_names == tuple("abcde") and known.accuracy == 0.5
+    known(pictures())
+    unknown = ClassifierExtractor("flat", Flat())
+    assert unknown.class_names == () and unknown.accuracy is None
+
+
+def test_names_and_accuracy_that_do_not_fit():
+    with refused("flat", "5 logits", "3 names"):
+        ClassifierExtractor("flat", Flat(), class_names="abc")(pictures())
+    for accuracy in (-0.1, 80, float("nan")):
+        with refused("flat", accuracy):
+            ClassifierExtractor("flat", Flat(), accuracy=accuracy)
+
+
 def test_a_network_without_features():
     with refused("Linear", "no method features"):
         ClassifierExtractor("linear", nn.Linear(1, 1))

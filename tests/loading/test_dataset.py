@@ -53,6 +53,33 @@ def test_half_of_the_pictures_are_mirrored(coordinates):
     assert {int(min(crop)) for crop, m in zip(crops, mirrored, strict=True) if m} == {0, 1, 2}
 
 
+def test_parts_are_of_every_size_shape_and_place(tmp_path):
+    """Told by where their corners come from, in a picture whose colours rise from 0 to 250."""
+    rise = np.linspace(0, 250, 72)
+    pixels = np.stack([np.broadcast_to(axis, (72, 72)) for axis in (rise[:, None], rise, 0 * rise)], axis=-1)
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "a.png")
+    data = PictureDataset(scan_folder(tmp_path), (32, 16), flip=False, zoom=True)
+    assert torch.equal(data[3, 0].image, data[3, 0].image) and data[3, 0].image.shape == (3, 32, 16)
+    parts = np.stack([places(data[epoch, 0].image) for epoch in range(400)]).astype(float)
+    height = (parts[:, -1, 0, 0] - parts[:, 0, 0, 0]) / 250 * 32 / 31
+    width = (parts[:, 0, -1, 1] - parts[:, 0, 0, 1]) / 250 * 16 / 15
+    whole = height < 0.99  # the others are as high as the picture, and narrower for that
+    area, shape = (height * width)[whole], (height / width)[whole]
+    assert 0.27 < area.min() < 0.35
+    assert 1.4 < shape.min() < 1.6 and 2.5 < shape.max() < 2.8  # 2 times exp(-0.3) to exp(0.3)
+    assert parts[:, 0, 0].min() < 8 and parts[:, -1, -1].max() > 240
+
+
+def test_small_parts_are_sharp(tmp_path):
+    """They show stripes that are lost where the whole picture is first made about as small as the crop."""
+    stripes = np.broadcast_to((np.arange(72) % 3 == 0)[:, None, None], (72, 72, 3))
+    Image.fromarray((255 * stripes).astype(np.uint8)).save(tmp_path / "a.png")
+    source = scan_folder(tmp_path)
+    zoomed, plain = (PictureDataset(source, (32, 32), zoom=zoom) for zoom in (True, False))
+    assert max(zoomed[epoch, 0].image.std() for epoch in range(20)) > 0.4
+    assert max(plain[epoch, 0].image.std() for epoch in range(20)) < 0.1
+
+
 def test_validation_is_the_centre_crop(coordinates):
     data = PictureDataset(scan_folder(coordinates), SIZE, augment=False)
     assert places(data[0, 0].image)[0, 0].tolist() == [1, 1]

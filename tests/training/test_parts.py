@@ -56,6 +56,18 @@ def test_ema_of_constant_weights_is_constant():
         assert not average.requires_grad
 
 
+def test_ema_of_statistics():
+    norm = nn.BatchNorm2d(2)
+    ema, expected = make_ema(norm), torch.zeros(2)
+    for step in range(20):
+        norm(torch.full((1, 2, 2, 2), float(step)))
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * norm.state_dict()["running_mean"]
+        update_ema(ema, norm, 0.5, step)
+    torch.testing.assert_close(ema.state_dict()["running_mean"], expected)
+    assert ema.state_dict()["num_batches_tracked"] == 0
+
+
 def test_drop_labels_at_its_rate():
     labels = torch.arange(20_000) % 5
     dropped = drop_labels(labels, 5, 0.1, whole(20_000), seeded())

@@ -79,8 +79,7 @@ class TrainingOptions:
 
     def check_data(self, data: Examples, val_data: Examples | None, recipe: Recipe) -> None:
         """Look the data over before the run gets a folder."""
-        if Path(self.data).resolve() in (self.out.resolve(), *self.out.resolve().parents):
-            raise InputError(f"the run's folder {self.out} must not lie in the data, {self.data}")
+        check_outside(self.out, self.data)
         check_data(data, val_data, recipe.batch_size)
         divide(recipe.batch_size, self.accumulate)
 
@@ -132,6 +131,12 @@ class TrainingOptions:
         recipe = replace(preset, **{name: value for name, value in given.items() if value is not None})
         precision(recipe.precision, pick_device(self.device))  # refuses what the device cannot do
         return recipe
+
+
+def check_outside(out: Path, data: str) -> None:
+    """Raises InputError if the run's folder is the data's, or lies in it, where it would count as a class."""
+    if Path(data).resolve() in (out.resolve(), *out.resolve().parents):
+        raise InputError(f"the run's folder {out} must not lie in the data, {data}")
 
 
 def summary(data: Examples, val_data: Examples | None) -> str:

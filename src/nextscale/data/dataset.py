@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -15,6 +17,10 @@ from nextscale.pictures import centre_crop, cover, to_unit_range
 
 MARGIN = 1.125
 """Pictures are resized to cover 1.125 times the crop (VAR's training code)."""
+ZOOM = 2
+"""With ``zoom``, that many times more, so that small parts of a picture stay sharp."""
+PART, STRETCH = (0.3, 1.0), 0.3
+"""Share of the area that such a part has; how much wider or narrower than the crop it may be, as a logarithm."""
 CACHE_BYTES = 2**30
 
 
@@ -45,15 +51,22 @@ class Examples(Protocol):
 class PictureDataset(Dataset[Example]):
     """Pictures resized and cropped to (H, W).
 
-    Training takes a random crop and, with ``flip``, a random mirror image; otherwise the crop is the middle one. One
-    that cannot be read is passed over for the next one, and named in the `Example`. Resized pictures stay in memory,
-    up to 1 GiB for each process.
+    Training takes a random crop and, with ``flip``, a random mirror image; otherwise the crop is the middle one. With
+    ``zoom``, training crops are `random_part`s. A picture that cannot be read is passed over for the next one, and
+    named in the `Example`. Resized pictures stay in memory, up to 1 GiB for each process.
     """
 
     def __init__(
-        self, source: PictureSource, size: tuple[int, int], seed: int = 0, augment: bool = True, flip: bool = True
+        self,
+        source: PictureSource,
+        size: tuple[int, int],
+        seed: int = 0,
+        augment: bool = True,
+        flip: bool = True,
+        zoom: bool = False,
     ):
         self.source, self.size, self.seed, self.augment, self.flip = source, size, seed, augment, flip
+        self.zoom = zoom
         self._cache: dict[int, np.ndarray] = {}
         self._unreadable: dict[int, str] = {}
         self._cached_bytes = 0
@@ -83,7 +96,8 @@ class PictureDataset(Dataset[Example]):
             return None
         try:
             picture = self.source.read(i)
-            picture = cover(picture, (round(MARGIN * self.size[0]), round(MARGIN * self.size[1])))
+            margin = MARGIN * (ZOOM if self.augment and self.zoom else 1)
+            picture = cover(picture, (round(margin * self.size[0]), round(margin * self.size[1])))
         except InputError as error:
             name, reason = self.source.name(i), str(error)
             self._unreadable[i] = reason if name in reason else f"{name}: {reason}"
@@ -97,8 +111,27 @@ class PictureDataset(Dataset[Example]):
     def _crop(self, pixels: np.ndarray, epoch: int, index: int) -> Tensor:
         if self.augment:
             draw = np.random.default_rng((self.seed, epoch, index))
-            top, left = (draw.integers(have - want + 1) for have, want in zip(pixels.shape, self.size, strict=False))
-            pixels = pixels[top : top + self.size[0], left : left + self.size[1]]
+            pixels = (random_part if self.zoom else random_crop)(pixels, self.size, draw)
             if self.flip and draw.random() < 0.5:
                 pixels = pixels[:, ::-1]
         return to_unit_range(torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1))
+
+
+def random_crop(pixels: np.ndarray, size: tuple[int, int], draw: np.random.Generator) -> np.ndarray:
+    """(h, w, 3) -> some (H, W, 3) inside."""
+    top, left = (draw.integers(have - want + 1) for have, want in zip(pixels.shape, size, strict=False))
+    return pixels[top : top + size[0], left : left + size[1]]
+
+
+def random_part(pixels: np.ndarray, size: tuple[int, int], draw: np.random.Generator) -> np.ndarray:
+    """Some rectangle inside, 30 to 100 % of the area and up to a third wider or narrower than (H, W), resized to that.
+
+    (h, w, 3) -> (H, W, 3). Made for classifiers (arXiv 1409.4842): what is drawn from such crops looks cropped itself.
+    """
+    h, w = pixels.shape[:2]
+    area, stretch = h * w * draw.uniform(*PART), math.exp(draw.uniform(-STRETCH, STRETCH))
+    shape = stretch * size[1] / size[0]
+    height, width = min(h, math.sqrt(area / shape)), min(w, math.sqrt(area * shape))
+    top, left = draw.uniform(0, h - height), draw.uniform(0, w - width)
+    box = (left, top, left + width, top + height)
+    return np.array(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC, box=box))

@@ -15,12 +15,12 @@ from nextscale.errors import InputError
 
 
 def open_splits(
-    data: str | Path, size: tuple[int, int], seed: int, flip: bool = True
+    data: str | Path, size: tuple[int, int], seed: int, flip: bool = True, zoom: bool = False
 ) -> tuple[PictureDataset, PictureDataset | None]:
     """The training and the validation pictures of a data set, resized to (H, W); see `find_sources`."""
     train, val = find_sources(str(data))
     held_out = None if val is None else PictureDataset(val, size, augment=False)
-    return PictureDataset(train, size, seed, flip=flip), held_out
+    return PictureDataset(train, size, seed, flip=flip, zoom=zoom), held_out
 
 
 def find_sources(data: str) -> Splits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -64,25 +65,42 @@ class ClassifierExtractor:
         name: under which reports and reference files know the classifier.
         classifier: an `nn.Module` that is a `Classifier`; put into evaluation mode.
         size: (H, W) that it takes; None for any.
+        class_names: in the order of its logits; none if they are not known.
+        accuracy: share of held-out real pictures that it is right on; None if that is not known.
     """
 
-    def __init__(self, name: str, classifier: nn.Module, size: tuple[int, int] | None = None):
+    def __init__(
+        self,
+        name: str,
+        classifier: nn.Module,
+        size: tuple[int, int] | None = None,
+        class_names: Sequence[str] = (),
+        accuracy: float | None = None,
+    ):
         for method in ("features", "logits"):
             if not callable(getattr(classifier, method, None)):
                 raise InputError(
                     f"{type(classifier).__name__} has no method {method}: expected features(images) and "
                     "logits(features)"
                 )
-        self.name, self.size = name, size
+        if accuracy is not None and not 0 <= accuracy <= 1:
+            raise InputError(f"the accuracy of {name} is a share, at least 0 and at most 1, not {accuracy}")
+        self.name, self.size, self.class_names, self.accuracy = name, size, tuple(class_names), accuracy
         self.classifier = classifier.eval()
         self.fingerprint = fingerprint(classifier)
+
+    def to(self, device: torch.device | str) -> ClassifierExtractor:
+        """Move the network to the device of the pictures to come, in place."""
+        self.classifier.to(device)
+        return self
 
     @torch.no_grad()
     def __call__(self, pictures: Tensor) -> Features:
         """uint8 (B, 3, H, W) -> pool (B, D) and probabilities (B, C).
 
         Raises:
-            InputError: anything but uint8 pictures in colour, or of another size.
+            InputError: anything but uint8 pictures in colour, or of another size; or another number of logits than of
+                class names.
         """
         check_pictures(pictures)
         if self.size not in (None, tuple(pictures.shape[2:])):
@@ -90,7 +108,13 @@ class ClassifierExtractor:
         classifier: Classifier = self.classifier  # type: ignore[assignment]
         with torch.autocast(pictures.device.type, enabled=False), tf32(False):
             pool = classifier.features(to_unit_range(pictures))
-            return Features(pool.float(), probabilities=classifier.logits(pool).float().softmax(1))
+            logits = classifier.logits(pool).float()
+        if len(self.class_names) not in (0, logits.shape[1]):
+            raise InputError(
+                f"{self.name} has {logits.shape[1]} logits, but {len(self.class_names)} names of classes: expected "
+                "one for each"
+            )
+        return Features(pool.float(), probabilities=logits.softmax(1))
 
 
 def check_pictures(pictures: Tensor) -> None:

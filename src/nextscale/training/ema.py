@@ -15,7 +15,13 @@ def make_ema(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def update_ema(ema: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """ema = d * ema + (1 - d) * model, with d = min(decay, (1 + step) / (10 + step)) so that it starts fast."""
+    """ema = d * ema + (1 - d) * model, with d = min(decay, (1 + step) / (10 + step)) so that it starts fast.
+
+    Statistics that a model keeps beside its parameters, such as those of batch norm, are averaged with them.
+    """
     decay = min(decay, (1 + step) / (10 + step))
     for average, parameter in zip(ema.parameters(), model.parameters(), strict=True):
         average.lerp_(parameter, 1 - decay)
+    for average, buffer in zip(ema.buffers(), model.buffers(), strict=True):
+        if average.is_floating_point():
+            average.lerp_(buffer, 1 - decay)

@@ -59,10 +59,10 @@ def shift(images: Tensor, by: Tensor) -> Tensor:
     return (moved * (inside_rows[:, :, None] & inside_columns[:, None, :]).unsqueeze(-1)).permute(0, 3, 1, 2)
 
 
-def cut(images: Tensor, where: Tensor) -> Tensor:
-    """Set a rectangle with `HOLE` of each side to 0; its middle may lie anywhere."""
+def cut(images: Tensor, where: Tensor, hole: float = HOLE) -> Tensor:
+    """Set a rectangle with the share ``hole`` of each side to 0; its middle may lie anywhere."""
     (h, w), (down, right) = images.shape[-2:], where.unbind(1)
-    hidden = _near(h, down)[:, :, None] & _near(w, right)[:, None, :]
+    hidden = _near(h, down, hole)[:, :, None] & _near(w, right, hole)[:, None, :]
     return images * ~hidden.unsqueeze(1)
 
 
@@ -74,8 +74,8 @@ def _source(side: int, by: Tensor) -> tuple[Tensor, Tensor]:
     return source.clamp(0, side - 1), (source >= 0) & (source < side)
 
 
-def _near(side: int, middle: Tensor) -> Tensor:
+def _near(side: int, middle: Tensor, hole: float) -> Tensor:
     """(B, side): which rows lie in the hole."""
     centre = (middle * (side + 1)).long()
     offset = 2 * (torch.arange(side, device=middle.device) - centre[:, None])
-    return (offset >= -HOLE * side) & (offset < HOLE * side)
+    return (offset >= -hole * side) & (offset < hole * side)

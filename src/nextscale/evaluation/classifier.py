@@ -1,0 +1,169 @@
+"""A small classifier, trained on the pictures that a model learns from, to judge those that it draws."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nextscale.errors import InputError
+from nextscale.evaluation.features import ClassifierExtractor
+from nextscale.files import read_json, write_json
+from nextscale.weights import as_config, check_fields, load_module, save_module
+
+CARD = "classifier.json"
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """
+    Attributes:
+        classes: at least 2.
+        size: (H, W) of the pictures, each at least 2 to the number of widths: a pixel is left for the last.
+        widths: channels at 1/2, 1/4, 1/8 ... of the side; the last are the dimensions of the features.
+    """
+
+    classes: int = field(metadata={"least": 2})
+    size: tuple[int, ...]
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+
+    def __post_init__(self) -> None:
+        for name in ("size", "widths"):
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
+        check_fields(self)
+        if len(self.size) != 2:
+            raise InputError(f"size must be two integers, height and width, not {self.size!r}")
+        smallest = 2 ** len(self.widths)
+        if min(self.size) < smallest:
+            raise InputError(
+                f"a classifier of {len(self.widths)} widths takes pictures of at least {smallest} pixels a side, not "
+                f"{min(self.size)}"
+            )
+
+
+class Block(nn.Module):
+    """shortcut(x) + conv(relu(norm(conv(relu(norm(x)))))), pre-activation (arXiv 1603.05027).
+
+    Where the width changes, the side is halved, rounded up, and the shortcut is a 1x1 convolution of relu(norm(x)).
+    """
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.halves = inputs != outputs
+        self.norm1, self.norm2 = nn.BatchNorm2d(inputs), nn.BatchNorm2d(outputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=2 if self.halves else 1, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False) if self.halves else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.norm1(x))
+        skip = self.shortcut(F.avg_pool2d(h, 2, ceil_mode=True)) if self.halves else x
+        return skip + self.conv2(F.relu(self.norm2(self.conv1(h))))
+
+
+class ResidualClassifier(nn.Module):
+    """A residual network that works at half of the side from the first layer on. A `Classifier`.
+
+    Its features are what is left after the last activation, the mean over positions; its logits are linear in them.
+    """
+
+    def __init__(self, config: ClassifierConfig):
+        super().__init__()
+        self.config, widths = config, config.widths
+        self.stem = nn.Conv2d(3, widths[0], 5, stride=2, padding=2, bias=False)
+        pairs = [pair for before, width in pairwise((widths[0], *widths)) for pair in ((before, width), (width, width))]
+        self.blocks = nn.ModuleList(Block(*pair) for pair in pairs)
+        self.norm = nn.BatchNorm2d(widths[-1])
+        self.head = nn.Linear(widths[-1], config.classes)
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator | None = None) -> ResidualClassifier:
+        """Convolutions normal with variance 2 / inputs (arXiv 1502.01852), the head with 1 / inputs; no bias."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+        nn.init.kaiming_normal_(self.head.weight, nonlinearity="linear", generator=generator)
+        nn.init.zeros_(self.head.bias)
+        return self
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] -> (B, D), at least 0."""
+        x = self.stem(images.contiguous(memory_format=torch.channels_last))
+        for block in self.blocks:
+            x = block(x)
+        return F.relu(self.norm(x)).mean((2, 3))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(B, D) -> (B, C)."""
+        return self.head(features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] -> logits (B, C)."""
+        return self.logits(self.features(images))
+
+
+@dataclass(frozen=True)
+class Card:
+    """What ``classifier.json`` says of a classifier; written last, so that a folder with it is whole."""
+
+    class_names: tuple[str, ...]
+    accuracy: float | None
+
+    def __post_init__(self) -> None:
+        names, accuracy = self.class_names, self.accuracy
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"class_names must be a list of texts, not {names!r}")
+        if accuracy is not None and not isinstance(accuracy, int | float):
+            raise InputError(f"accuracy must be a number or null, not {accuracy!r}")
+        object.__setattr__(self, "class_names", tuple(names))
+
+
+def load_classifier(folder: Path) -> ClassifierExtractor:
+    """The classifier of a folder that ``nextscale evaluate classifier`` or `save_classifier` wrote.
+
+    Raises:
+        InputError: no such folder, something else in it, training that has not come to its end, or damaged files.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}")
+    if not (folder / CARD).is_file():
+        raise InputError(f"{folder} has no {CARD}: expected a folder that nextscale evaluate classifier has finished")
+    card = as_config(Card, read_json(folder / CARD))
+    network = load_module(folder, ClassifierConfig, ResidualClassifier)
+    if len(card.class_names) != network.config.classes:
+        raise InputError(f"{folder} names {len(card.class_names)} classes, but tells {network.config.classes} apart")
+    return as_extractor(network, card.class_names, card.accuracy)
+
+
+def as_extractor(
+    network: ResidualClassifier, class_names: Sequence[str], accuracy: float | None = None
+) -> ClassifierExtractor:
+    """The network as reports and reference files know it."""
+    height, width = network.config.size
+    name = f"a classifier of {network.config.classes} classes"
+    return ClassifierExtractor(name, network, (height, width), class_names, accuracy)
+
+
+def save_classifier(
+    folder: Path, network: ResidualClassifier, class_names: Sequence[str], accuracy: float | None = None
+) -> None:
+    """Write ``config.json``, ``model.safetensors`` and ``classifier.json``: what a finished run comes down to.
+
+    Raises:
+        InputError: the folder is not writable, or is a training run's.
+    """
+    (folder / CARD).unlink(missing_ok=True)
+    save_module(folder, network.config, network)
+    write_card(folder, class_names, accuracy)
+
+
+def write_card(folder: Path, class_names: Sequence[str], accuracy: float | None) -> None:
+    """Write ``classifier.json``, with which the network beside it counts as whole."""
+    write_json(folder / CARD, dataclasses.asdict(Card(tuple(class_names), accuracy)))
