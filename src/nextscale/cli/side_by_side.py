@@ -63,22 +63,24 @@ def run_all(jobs: Sequence[Job], parallel: int, device: torch.device, held: Sequ
     waiting, at_work = deque(jobs), list[Process]()
     with stop_on_sigterm() as stop:
         try:
-            while at_work or (waiting and not stop.asked):
+            while at_work or waiting:
                 free = sorted(set(range(parallel)) - {process.place for process in at_work})
-                while free and waiting and not stop.asked:
-                    place = free.pop(0)
-                    at_work.append(start(waiting.popleft(), place, environment(place, parallel, device), held))
-                if stop.asked:
-                    terminate(at_work)
+                for place, job in zip(free, list(waiting), strict=False):
+                    waiting.remove(job)
+                    at_work.append(start(job, place, environment(place, parallel, device), held))
                 time.sleep(PATIENCE)
+                if stop.asked:
+                    return False
                 for process in [process for process in at_work if process.running.poll() is not None]:
                     at_work.remove(process)
                     check(process)
         finally:
-            terminate(at_work)
+            for process in at_work:
+                process.running.terminate()  # once: it saves, and a second would end it on the way
             for process in at_work:
                 process.running.wait()
-    return not stop.asked
+                process.reader.join()
+    return True
 
 
 def environment(place: int, parallel: int, device: torch.device) -> dict[str, str]:
@@ -122,11 +124,6 @@ def check(process: Process) -> None:
         raise InputError(f"{process.job.name}: {last.removeprefix('nextscale: ')}")
     if code:
         raise InputError(f"{process.job.name} ended with exit code {code}, its last line being {last!r}")
-
-
-def terminate(processes: Sequence[Process]) -> None:
-    for process in processes:
-        process.running.terminate()
 
 
 @contextmanager

@@ -103,8 +103,8 @@ def read_points(folder: Path, name: str) -> ScalingRun:
     last_loss, loss, last_accuracy, accuracy = (series.values for series in figures.values() if series)
     made = read_json(folder / RECIPE)
     recipe, inputs = (made.get(part) if isinstance(made, dict) else None for part in ("recipe", "inputs"))
-    if not isinstance(recipe, dict) or not isinstance(inputs, dict) or not recipe.get("steps"):
-        raise InputError(f"{folder / RECIPE} is not the recipe of a training run")
+    if not isinstance(recipe, dict) or not isinstance(inputs, dict) or not {"steps", "batch_size"} <= recipe.keys():
+        raise InputError(f"{folder / RECIPE} is not the recipe of a training run, with steps and batch_size")
     if steps[-1] < recipe["steps"]:
         raise InputError(
             f"{folder} was last validated at step {steps[-1]:.0f} of {recipe['steps']}: repeat its command to finish it"
