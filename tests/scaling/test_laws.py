@@ -11,7 +11,7 @@ from tiny import refused
 from tiny_ladder import DEPTHS, ERROR, LAST_ERROR, LAST_LOSS, LOSS, VALIDATED, write_ladder, write_run
 
 from nextscale.curves.draw import save
-from nextscale.scaling.draw import draw_compute, draw_parameters, formula
+from nextscale.scaling.draw import draw_compute, draw_parameters, formula, number
 from nextscale.scaling.laws import fit_laws
 from nextscale.scaling.points import MEASURES, find_runs, read_points
 from nextscale.scaling.report import describe, power_of_ten, write_fits, write_points
@@ -97,6 +97,8 @@ def test_numbers(number, said):
 
 def test_numbers_beyond_floats():
     assert power_of_ten(-1000 * np.log(10) + np.log(3)) == "3e-1000"
+    assert (power_of_ten(-np.inf), power_of_ten(np.inf)) == ("0", "inf")
+    assert number(3e-5) == r"$3 \cdot 10^{-5}$" and number(1e-6) == "$10^{-6}$" and number(0.03) == "0.03"
 
 
 def test_beta_in_titles(runs):

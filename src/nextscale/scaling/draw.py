@@ -128,7 +128,7 @@ def finish_x(axis: Axes, label: str, whole_numbers: bool) -> None:
     if high < 300 * low:
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count(x) if whole_numbers else f"{x:g}"))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count(x) if whole_numbers else number(x)))
     axis.set_xlabel(label, fontsize=9)
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.3)
@@ -136,16 +136,29 @@ def finish_x(axis: Axes, label: str, whole_numbers: bool) -> None:
 
 def formula(law: Law) -> str:
     r"""``L = (2.0 N)^-0.23, Pearson -0.998`` as matplotlib sets it, N in billions and C in PFLOP."""
-    exponent = math.floor(law.fit.log_beta / math.log(10))
-    mantissa = 10 ** (law.fit.log_beta / math.log(10) - exponent)
-    if -3 <= exponent <= 3:
-        beta = f"{10**exponent * mantissa:.{max(1 - exponent, 0)}f}"
-    else:
-        beta = rf"{mantissa:.1f} \cdot 10^{{{exponent}}}"
+    beta = scientific(law.fit.log_beta / math.log(10))
     unit = SYMBOLS[law.over] + (r" / 10^9" if law.over == "parameters" else "")
     left = "L" if MEASURES[law.measure].unit == "nats" else r"\mathrm{Err}"
     return rf"${left} = ({beta} \cdot {unit})^{{{law.fit.alpha:.3g}}}$   Pearson {law.fit.pearson:.3f}".replace(
         " -", " −"
+    )
+
+
+def scientific(power: float) -> str:
+    """10^power as matplotlib sets it within a formula, in two digits."""
+    exponent = math.floor(power)
+    mantissa = f"{10 ** (power - exponent):.1f}"
+    if mantissa == "10.0":
+        exponent, mantissa = exponent + 1, "1.0"
+    if -3 <= exponent <= 3:
+        return f"{float(mantissa) * 10.0**exponent:.{max(1 - exponent, 0)}f}"
+    return rf"{mantissa} \cdot 10^{{{exponent}}}"
+
+
+def number(x: float) -> str:
+    """A tick: ``0.03``, or a power of ten where that would be long."""
+    return (
+        f"{x:g}" if 1e-3 <= x < 1e4 else f"${scientific(math.log10(x))}$".replace(r"1.0 \cdot ", "").replace(".0 ", " ")
     )
 
 

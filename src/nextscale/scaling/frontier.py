@@ -14,8 +14,7 @@ from nextscale.scaling.power_law import (
     PowerLaw,
     check_points,
     fit_line,
-    fit_power_law,
-    pearson,
+    make_law,
 )
 
 Curve = tuple[np.ndarray, np.ndarray]
@@ -44,7 +43,7 @@ def fit_frontier(
             because no smaller one was trained.
 
     Raises:
-        InputError: the frontier has fewer than 3 points, or `fit_power_law` refuses them.
+        InputError: the frontier has fewer than 3 points, or `check_points` refuses them.
     """
     x, y = (np.concatenate(parts) for parts in zip(*curves, strict=True))
     best = find_frontier(x, y)
@@ -55,15 +54,13 @@ def fit_frontier(
             f"expected at least {LEAST}: validate more often in training"
         )
     check_points(x[best], y[best], resamples, level)
-    law = fit_power_law(x[best], y[best], resamples=1)
     rng = np.random.default_rng(seed)
     fits = [fit for _ in range(resamples) if (fit := _resample(curves, start, rng)) is not None]
     if not fits:
         raise InputError(f"no resample of the {len(curves)} runs has a frontier of {LEAST} points: expected more runs")
     ends = np.quantile(fits, [(1 - level) / 2, (1 + level) / 2], axis=0).T.tolist()
     alphas, shifts = ((float(low), float(high)) for low, high in ends)
-    log_x, log_y = np.log(x[best]), np.log(y[best])
-    return best, PowerLaw(law.alpha, law.log_beta, pearson(log_x, log_y), alphas, shifts)
+    return best, make_law(np.log(x[best]), np.log(y[best]), alphas, shifts)
 
 
 def _resample(curves: Sequence[Curve], start: float, rng: np.random.Generator) -> tuple[float, float] | None:

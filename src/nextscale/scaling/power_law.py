@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,8 @@ class PowerLaw:
     """A fitted law, with confidence intervals.
 
     Args:
-        log_beta: natural logarithm of beta, which for a small alpha may be too large or small for a float.
+        log_beta: natural logarithm of beta, which for a small alpha may be too large or small for a float. Where the
+            interval of alpha holds 0, any beta will do, and its interval has no ends.
         pearson: correlation coefficient of log X and log L, in [-1, 1].
     """
 
@@ -110,13 +112,17 @@ def fit_power_law(
     residuals = (log_y - fitted) / np.sqrt(1 - leverage)
     drawn = np.random.default_rng(seed).choice(residuals - residuals.mean(), (resamples, len(x)))
     again = fit_line(log_x, fitted + drawn)
-    return PowerLaw(
-        alpha=float(line.slope),
-        log_beta=float(line.shift),
-        pearson=pearson(log_x, log_y),
-        alpha_interval=studentised(line.slope, line.slope_error, again.slope, again.slope_error, level),
-        log_beta_interval=studentised(line.shift, line.shift_error, again.shift, again.shift_error, level),
-    )
+    alphas = studentised(line.slope, line.slope_error, again.slope, again.slope_error, level)
+    shifts = studentised(line.shift, line.shift_error, again.shift, again.shift_error, level)
+    return make_law(log_x, log_y, alphas, shifts)
+
+
+def make_law(log_x: np.ndarray, log_y: np.ndarray, alpha_interval: Pair, log_beta_interval: Pair) -> PowerLaw:
+    """The law through points (n,) with intervals made elsewhere."""
+    line = fit_line(log_x, log_y)
+    if alpha_interval[0] <= 0 <= alpha_interval[1]:
+        log_beta_interval = (-math.inf, math.inf)
+    return PowerLaw(float(line.slope), float(line.shift), pearson(log_x, log_y), alpha_interval, log_beta_interval)
 
 
 def fit_line(x: np.ndarray, y: np.ndarray) -> Line:

@@ -82,6 +82,8 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def power_of_ten(log: float) -> str:
     """A number by its natural logarithm, which may be too large or small for a float: ``2.2e-05``, ``3.1e-410``."""
+    if math.isinf(log):
+        return "0" if log < 0 else "inf"
     if abs(log) < math.log(1e3):
         return f"{math.exp(log):.3g}"
     exponent = math.floor(log / math.log(10))
