@@ -66,24 +66,18 @@ def test_a_ladder_that_was_stopped_goes_on(cache):
     command = [sys.executable, "-m", "nextscale", *RUN, "--depths", "2", "--width-per-depth", "8", "--save-every", "50"]
     command += ["--steps", "4000", "--log-every", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    started = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    assert started.stderr
-    for line in started.stderr:
-        if "d02  step 3/" in line:
-            break
-    started.send_signal(signal.SIGTERM)
-    rest = started.stderr.read()
-    assert started.wait() == 0 and "d02  asked to stop: saved at step" in rest
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as started:
+        assert started.stderr and any("d02  step 3/" in line for line in started.stderr)
+        started.send_signal(signal.SIGTERM)
+        rest = started.stderr.read()
+    assert started.returncode == 0 and "d02  asked to stop: saved at step" in rest
     assert rest.endswith("asked to stop: the same command goes on from there\n")
     done = steps_done("d02")
     assert 3 <= done < 4000
 
-    again = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    assert again.stderr
-    lines = [next(line for line in again.stderr if "resuming" in line)]
-    again.kill()  # the training goes on without it for as long as it can write to us, and holds the lock
-    again.wait()
-    assert f"resuming ladder/d02 at step {done}" in lines[0]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as again:
+        assert again.stderr and any(f"d02  resuming ladder/d02 at step {done}" in line for line in again.stderr)
+        again.kill()  # the training keeps the lock until it notices that nobody listens
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         try:

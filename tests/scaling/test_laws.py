@@ -23,7 +23,7 @@ def runs(tmp_path):
 
 
 def test_the_laws_that_wrote_the_logs(runs):
-    laws = fit_laws(runs, resamples=50)
+    laws, _ = fit_laws(runs, resamples=50)
     assert [(law.over, law.measure) for law in laws] == [(x, m) for x in ("parameters", "compute") for m in MEASURES]
     for law, expected in zip(laws[:4], (LAST_LOSS, LOSS, LAST_ERROR, ERROR), strict=True):
         assert (law.fit.alpha, law.fit.beta) == pytest.approx(expected)
@@ -37,7 +37,7 @@ def test_a_ladder_that_bends_shows_it(runs, tmp_path):
     worst = read_points(write_run(tmp_path / "d05", 4), "flat")
     bent = [*runs[:3], worst]
     bent[3].measures["loss"][-1] = runs[2].measures["loss"][-1]
-    law = fit_laws(bent, resamples=50)[1]
+    law = fit_laws(bent, resamples=50)[0][1]
     smaller, larger = law.halves
     assert smaller == pytest.approx(LOSS[0]) and larger == pytest.approx(0, abs=1e-9)
     assert law.residuals[-1] > 0.01 and law.residuals[1] < 0
@@ -45,20 +45,40 @@ def test_a_ladder_that_bends_shows_it(runs, tmp_path):
 
 def test_sizes_may_come_several_times_but_there_must_be_three(runs, tmp_path):
     twice = [*runs, *runs[:1]]
-    assert len(fit_laws(twice, resamples=50)[0].x) == len(runs) + 1
+    assert len(fit_laws(twice, resamples=50)[0][0].x) == len(runs) + 1
     with refused("at least 3 sizes", "got 2 in 3 runs"):
         fit_laws([runs[0], runs[1], runs[1]])
 
 
+def test_what_gives_no_law_is_said_and_the_others_are_fitted(runs):
+    for run in runs:
+        run.measures["error"][:] = 0.9
+        run.measures["loss"][0] = np.nan
+    laws, missing = fit_laws(runs, resamples=50)
+    assert len(laws) + len(missing) == 8 and len(missing) >= 2
+    assert missing[
+        0
+    ] == "no law of the token error of all scales over parameters: all 4 points have the value 0.9: " + (
+        "expected values that change"
+    )
+    titles = [axis.get_title() for axis in draw_parameters(runs, laws).axes if axis.get_title()]
+    assert len(titles) == 3 and describe(runs, laws, 0.95)
+    for run in runs:
+        for values in run.measures.values():
+            values[:] = 0.9
+    with refused("all 4 points have the value 0.9"):
+        fit_laws(runs, resamples=50)
+
+
 def test_the_table_says_it_all(runs):
-    said = describe(runs, fit_laws(runs, resamples=50), 0.95)
+    said = describe(runs, fit_laws(runs, resamples=50)[0], 0.95)
     assert "4 runs, 73.7 k to 4.72 M parameters (64 times), 240 pictures each" in said
     assert "-0.2300" in said and "-0.2000" in said and "intervals of 95%" in said
     assert all(f"d0{depth}  " in said for depth in DEPTHS) and "+0.00" in said
 
 
 def test_files_hold_every_point_and_every_law(runs, tmp_path):
-    laws = fit_laws(runs, resamples=50)
+    laws, _ = fit_laws(runs, resamples=50)
     write_points(tmp_path / "a.csv", runs)
     with (tmp_path / "a.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -73,7 +93,7 @@ def test_files_hold_every_point_and_every_law(runs, tmp_path):
 
 
 def test_four_panels_each(runs, tmp_path):
-    laws = fit_laws(runs, resamples=50)
+    laws, _ = fit_laws(runs, resamples=50)
     sizes, compute = draw_parameters(runs, laws), draw_compute(runs, laws)
     titles = [axis.get_title() for axis in sizes.axes if axis.get_title()]
     assert [title.split(" (")[0] for title in titles] == [measure.title for measure in MEASURES.values()]
@@ -102,6 +122,6 @@ def test_numbers_beyond_floats():
 
 
 def test_beta_in_titles(runs):
-    laws = fit_laws(runs, resamples=50)
+    laws, _ = fit_laws(runs, resamples=50)
     assert r"L = (2.0 \cdot N / 10^9)^{-0.23}" in formula(laws[0])
     assert r"\mathrm{Err} = (1.0 \cdot 10^{4} \cdot N / 10^9)^{-0.01}" in formula(laws[2])

@@ -50,15 +50,19 @@ def run(options: Options) -> None:
     check_out(options.out)
     folders = find_runs(options.runs)
     runs = [read_points(folder, name) for folder, name in zip(folders, distinct_names(folders), strict=True)]
-    laws = fit_laws(runs, options.resamples, options.level, options.seed, options.compute_from)
-    compute, points, fits = (
-        options.out.with_name(f"{options.out.stem}{rest}")
-        for rest in (f"-compute{options.out.suffix}", ".csv", ".json")
-    )
-    save(draw_parameters(runs, laws), options.out)
-    save(draw_compute(runs, laws), compute)
+    laws, missing = fit_laws(runs, options.resamples, options.level, options.seed, options.compute_from)
+    pictures = {options.out: draw_parameters(runs, laws)}
+    if any(law.over == "compute" for law in laws):
+        pictures[beside(options.out, f"-compute{options.out.suffix}")] = draw_compute(runs, laws)
+    for path, figure in pictures.items():
+        save(figure, path)
+    points, fits = beside(options.out, ".csv"), beside(options.out, ".json")
     write_points(points, runs)
     write_fits(fits, laws, options.resamples, options.level, options.seed)
-    print(describe(runs, laws, options.level))
-    print()
-    print("\n".join(str(path) for path in (options.out, compute, points, fits)))
+    print("\n".join([describe(runs, laws, options.level), "", *missing]))
+    print("\n".join(str(path) for path in (*pictures, points, fits)))
+
+
+def beside(path: Path, ending: str) -> Path:
+    """``a-compute.png`` or ``a.csv`` of ``a.png``."""
+    return path.with_name(f"{path.stem}{ending}")

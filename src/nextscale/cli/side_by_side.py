@@ -107,9 +107,11 @@ def start(job: Job, place: int, variables: dict[str, str], held: Sequence[int]) 
     lines: deque[str] = deque(maxlen=1)
 
     def show() -> None:
-        for line in running.stderr or ():
-            lines.append(line.rstrip("\n"))
-            print(f"{job.name}  {line}", end="", file=sys.stderr, flush=True)
+        assert running.stderr
+        with running.stderr as written:
+            for line in written:
+                lines.append(line.rstrip("\n"))
+                print(f"{job.name}  {line}", end="", file=sys.stderr, flush=True)
 
     reader = Thread(target=show, daemon=True)
     reader.start()

@@ -38,7 +38,7 @@ def draw_parameters(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
     figure = make_figure()
     colours = colours_of(runs)
     grid = figure.add_gridspec(4, 2, height_ratios=(3, 1, 3, 1))
-    for i, law in enumerate(law for law in laws if law.over == "parameters"):
+    for i, law in placed(laws, "parameters"):
         factor = MEASURES[law.measure].factor
         row, column = 2 * (i // 2), i % 2
         axis = figure.add_subplot(grid[row, column])
@@ -68,7 +68,7 @@ def draw_compute(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
     """
     figure = make_figure()
     colours = colours_of(runs)
-    for i, law in enumerate(law for law in laws if law.over == "compute"):
+    for i, law in placed(laws, "compute"):
         factor = MEASURES[law.measure].factor
         axis = figure.add_subplot(2, 2, i + 1)
         for run in runs:
@@ -80,6 +80,11 @@ def draw_compute(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
         finish_x(axis, "C, PFLOP of training" if i > 1 else "", whole_numbers=False)
     add_legend(figure, runs, colours, frontier=True)
     return figure
+
+
+def placed(laws: Sequence[Law], over: str) -> list[tuple[int, Law]]:
+    """Each law with its panel, 0 to 3, from left to right and top to bottom."""
+    return [(list(MEASURES).index(law.measure), law) for law in laws if law.over == over]
 
 
 def make_figure() -> Figure:

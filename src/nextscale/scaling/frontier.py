@@ -24,7 +24,7 @@ Curve = tuple[np.ndarray, np.ndarray]
 def find_frontier(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Which points no other equals in y at no larger x: their indices, by rising x and falling y."""
     order = np.lexsort((y, x))
-    least = np.minimum.accumulate(np.concatenate([[np.inf], y[order][:-1]]))
+    least = np.fmin.accumulate(np.concatenate([[np.inf], y[order][:-1]]))
     return order[y[order] < least]
 
 

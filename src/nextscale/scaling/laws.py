@@ -12,6 +12,8 @@ from nextscale.scaling.frontier import fit_frontier
 from nextscale.scaling.points import MEASURES, ScalingRun, check_alike
 from nextscale.scaling.power_law import LEAST, LEVEL, RESAMPLES, PowerLaw, fit_line, fit_power_law
 
+OVER = ("parameters", "compute")
+
 
 @dataclass(frozen=True)
 class Law:
@@ -52,24 +54,37 @@ def fit_laws(
     level: float = LEVEL,
     seed: int = 0,
     compute_from: float = 0,
-) -> list[Law]:
+) -> tuple[list[Law], list[str]]:
     """For each of `MEASURES` the law over parameters, of the ends of the runs, then for each that over compute, of the
-    frontier of all their validations.
+    frontier of all their validations; and for each of these that the points do not give, a sentence why.
 
     Args:
         compute_from: PFLOP below which points of the frontier are left out.
 
     Raises:
-        InputError: fewer than 3 sizes, or runs that cannot be compared.
+        InputError: fewer than 3 sizes, runs that cannot be compared, or no law over parameters, or none over compute
+            from ``compute_from`` on.
     """
     check_alike(runs)
     sizes = sorted({run.parameters for run in runs})
     if len(sizes) < LEAST:
         raise InputError(f"a scaling law needs at least {LEAST} sizes, got {len(sizes)} in {len(runs)} runs")
     ladder = sorted(runs, key=lambda run: run.parameters)
-    return [
-        *(_over_parameters(ladder, measure, resamples, level, seed) for measure in MEASURES),
-        *(_over_compute(ladder, measure, compute_from, resamples, level, seed) for measure in MEASURES),
+    laws: list[Law] = []
+    failed: dict[tuple[str, str], InputError] = {}
+    for over in OVER:
+        for measure in MEASURES:
+            try:
+                if over == "parameters":
+                    laws.append(_over_parameters(ladder, measure, resamples, level, seed))
+                else:
+                    laws.append(_over_compute(ladder, measure, compute_from, resamples, level, seed))
+            except InputError as error:
+                failed[over, measure] = error
+        if not any(law.over == over for law in laws) and (over == "parameters" or compute_from):
+            raise failed[over, next(iter(MEASURES))]
+    return laws, [
+        f"no law of the {MEASURES[measure].title} over {over}: {why}" for (over, measure), why in failed.items()
     ]
 
 
