@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import pytest
+import torch
 
 import nextscale as ns
-from nextscale.work import count_work
+from nextscale.work import block_parameters, count_work, training_work
+
+TOKENS = ns.ScaleSchedule.named("256").tokens_per_scale
 
 
 def test_d16_at_256_pixels():
@@ -27,3 +32,26 @@ def test_linear_layers_by_hand():
     blocks = 3 * (24 * 7 * 64**2 + 4 * (1 * 1 + 6 * 7) * 64)
     assert work.transformer * 1e9 == pytest.approx(blocks + 2 * 7 * 64 * 50 + 2 * 6 * 8 * 64)
     assert work.condition * 1e9 == pytest.approx(3 * 12 * 64**2 + 4 * 64**2)
+
+
+@pytest.mark.parametrize("fields", [{}, {"shared_adaln": True}, {"mlp_ratio": 2.5}], ids=str)
+def test_parameters_of_scaling_laws_are_the_matrices_of_the_blocks(fields):
+    with torch.device("meta"):
+        model = ns.VAR(ns.VARConfig(ns.ScaleSchedule.square((1, 2)), depth=3, width=96, heads=3, **fields))
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith(("blocks.", "adaln."))]
+    assert block_parameters(model.config) == sum(p.numel() for p in matrices)
+
+
+@pytest.mark.parametrize("depth", [6, 16, 30])
+def test_parameters_of_official_proportions(depth):
+    assert block_parameters(ns.VARConfig.of_depth(depth)) == 73_728 * depth**3
+
+
+def test_training_work():
+    """Of d16 the specification says 901 GFLOP, without the pairs of tokens that the mask leaves out: 34 by hand."""
+    masked = 680**2 - sum(n * m for n, m in zip(TOKENS, accumulate(TOKENS), strict=True))
+    unseen = 3 * 4 * 16 * 1024 * masked / 1e9
+    assert training_work(ns.VARConfig()) - unseen == pytest.approx(901, rel=0.01)
+    small = ns.VARConfig(ns.ScaleSchedule(((1, 1), (2, 3))), depth=3, width=64, heads=2, codebook_size=50, code_dim=8)
+    forward = 3 * (24 * 7 * 64**2 + 4 * 7 * 7 * 64) + 2 * 7 * 64 * 50 + 2 * 6 * 8 * 64 + 3 * 12 * 64**2 + 4 * 64**2
+    assert training_work(small) * 1e9 == pytest.approx(3 * forward)

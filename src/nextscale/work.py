@@ -53,6 +53,32 @@ def count_work(tokenizer: TokenizerConfig, model: VARConfig) -> Work:
         )
 
 
+def block_parameters(model: VARConfig) -> int:
+    """N of the scaling laws: the matrices of the blocks and their AdaLN, as the paper counts them.
+
+    depth * (4 C^2 of attention + 8 C^2 of the MLP + 6 C^2 of AdaLN), 73,728 depth^3 for the official proportions (VAR,
+    section 4.2). Embeddings, head and biases are left out: their share falls with size, which would bend a law, and
+    most of them depends on the codebook and the classes rather than on the size. A shared AdaLN counts once.
+    """
+    hidden = round(model.width * model.mlp_ratio)
+    adaln = 1 if model.shared_adaln else model.depth
+    return model.width * (model.depth * (4 * model.width + 2 * hidden) + adaln * 6 * model.width)
+
+
+@torch.no_grad()
+def training_work(model: VARConfig) -> float:
+    """GFLOP of training a transformer on a picture's tokens: 3 times the forward pass under teacher forcing.
+
+    The backward pass does each product twice, for the gradients of both factors. Attention is counted as it is
+    computed, all L x L pairs, of which the mask leaves some out. Making the tokens is not counted.
+    """
+    with torch.device("meta"):
+        transformer = VAR(model)
+        unseen = model.schedule.num_tokens - model.schedule.tokens_per_scale[0]
+        label, inputs = torch.empty(1, dtype=torch.long), torch.empty(1, unseen, model.code_dim)
+        return 3 * _gflop(lambda: transformer(label, inputs))
+
+
 def _millions(module: nn.Module) -> float:
     return sum(parameter.numel() for parameter in module.parameters()) / 1e6
 

@@ -17,6 +17,8 @@ VERBS = {
     "train var": ("nextscale.cli.train_var", "train a transformer on a tokenizer's tokens"),
     "evaluate classifier": ("nextscale.cli.evaluate_classifier", "train a classifier to judge drawn pictures by"),
     "plot": ("nextscale.cli.plot", "draw the curves of training runs, and say whether the loss is normal"),
+    "scaling run": ("nextscale.cli.scaling_run", "train a ladder of sizes on one cache of tokens"),
+    "scaling fit": ("nextscale.cli.scaling_fit", "fit scaling laws to runs of several sizes, and draw them"),
     "convert": ("nextscale.cli.convert", "official checkpoints to a folder of ours, and back"),
     "info": ("nextscale.cli.info", "sizes, schedule, parameters and work of a model"),
 }

@@ -1,0 +1,177 @@
+"""L = (beta X)^alpha: a straight line in logarithms, log L = alpha (log X + log beta)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from nextscale.errors import InputError
+
+LEAST = 3
+"""Different X that a law needs."""
+RESAMPLES = 2000
+LEVEL = 0.95
+TINY = 1e-9
+"""Standard error of a resample, as a share of the fit's, below which it counts as this."""
+
+Pair = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """A fitted law, with confidence intervals.
+
+    Args:
+        log_beta: natural logarithm of beta, which for a small alpha may be too large or small for a float. Where the
+            interval of alpha holds 0, any beta will do, and its interval has no ends.
+        pearson: correlation coefficient of log X and log L, in [-1, 1].
+    """
+
+    alpha: float
+    log_beta: float
+    pearson: float
+    alpha_interval: Pair
+    log_beta_interval: Pair
+
+    @property
+    def beta(self) -> float:
+        """May be 0 or infinite: see `log_beta`."""
+        return _exp(self.log_beta)
+
+    @property
+    def beta_interval(self) -> Pair:
+        low, high = self.log_beta_interval
+        return _exp(low), _exp(high)
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """L at X, both (n,)."""
+        return np.exp(self.alpha * (np.log(x) + self.log_beta))
+
+    def residuals(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """log L minus what the law says: 0.01 is a point 1 % above it. (n,)."""
+        return np.log(y) - np.log(self.predict(x))
+
+
+@dataclass(frozen=True)
+class Line:
+    """Least squares y = slope (x - mean_x) + mean_y of one or more sets of points, with its own standard errors."""
+
+    slope: np.ndarray
+    mean_x: float
+    mean_y: np.ndarray
+    spread: float
+    """Sum of (x - mean_x)^2."""
+    variance: np.ndarray
+    """Of a point around the line, from n - 2 degrees of freedom."""
+    count: int
+
+    @property
+    def slope_error(self) -> np.ndarray:
+        return np.sqrt(self.variance / self.spread)
+
+    @property
+    def shift(self) -> np.ndarray:
+        """log beta, from y = slope (x + shift)."""
+        return self.mean_y / self.slope - self.mean_x
+
+    @property
+    def shift_error(self) -> np.ndarray:
+        """By the delta method: mean_y and slope are not correlated."""
+        of_mean, of_slope = 1 / self.count, (self.mean_y / self.slope) ** 2 / self.spread
+        return np.sqrt(self.variance * (of_mean + of_slope)) / abs(self.slope)
+
+
+def fit_power_law(
+    x: np.ndarray, y: np.ndarray, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+) -> PowerLaw:
+    """The law through points, by least squares in logarithms.
+
+    The intervals are bootstrapped. The X of a ladder are chosen, not drawn, so what is resampled are the residuals,
+    each divided by sqrt(1 - leverage), as least squares leaves those of the outer points too small (Davison and
+    Hinkley, Bootstrap Methods and their Application, 1997, algorithm 6.1). As points are few, the quantiles are those
+    of the studentised estimates (ibid., section 5.2.1): 7 points then get the wide interval that they deserve. It
+    covers chance alone: where the points bend away from any power law, it says nothing of what lies beyond them.
+
+    Args:
+        x, y: (n,), of at least 3 different x.
+        resamples: how often the points are drawn again.
+        level: probability of an interval.
+
+    Raises:
+        InputError: see `check_points`; or all y are equal.
+    """
+    x, y = check_points(x, y, resamples, level)
+    if np.ptp(y) == 0:
+        raise InputError(f"all {len(y)} points have the value {y[0]:g}: expected values that change")
+    log_x, log_y = np.log(x), np.log(y)
+    line = fit_line(log_x, log_y)
+    fitted = line.mean_y + line.slope * (log_x - line.mean_x)
+    leverage = 1 / line.count + (log_x - line.mean_x) ** 2 / line.spread
+    residuals = (log_y - fitted) / np.sqrt(1 - leverage)
+    drawn = np.random.default_rng(seed).choice(residuals - residuals.mean(), (resamples, len(x)))
+    again = fit_line(log_x, fitted + drawn)
+    alphas = studentised(line.slope, line.slope_error, again.slope, again.slope_error, level)
+    shifts = studentised(line.shift, line.shift_error, again.shift, again.shift_error, level)
+    return make_law(log_x, log_y, alphas, shifts)
+
+
+def make_law(log_x: np.ndarray, log_y: np.ndarray, alpha_interval: Pair, log_beta_interval: Pair) -> PowerLaw:
+    """The law through points (n,) with intervals made elsewhere."""
+    line = fit_line(log_x, log_y)
+    if alpha_interval[0] <= 0 <= alpha_interval[1]:
+        log_beta_interval = (-math.inf, math.inf)
+    return PowerLaw(float(line.slope), float(line.shift), pearson(log_x, log_y), alpha_interval, log_beta_interval)
+
+
+def fit_line(x: np.ndarray, y: np.ndarray) -> Line:
+    """(n,) and (..., n)."""
+    mean_x, mean_y, count = x.mean(), y.mean(axis=-1), len(x)
+    spread = ((x - mean_x) ** 2).sum()
+    slope = y @ (x - mean_x) / spread
+    rest = y - mean_y[..., None] - slope[..., None] * (x - mean_x)
+    return Line(slope, mean_x, mean_y, spread, (rest**2).sum(axis=-1) / max(count - 2, 1), count)
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> float:
+    """Correlation coefficient, in [-1, 1]."""
+    x, y = x - x.mean(), y - y.mean()
+    return float(np.clip(x @ y / np.sqrt((x @ x) * (y @ y)), -1, 1))
+
+
+def studentised(value: np.ndarray, error: np.ndarray, values: np.ndarray, errors: np.ndarray, level: float) -> Pair:
+    """The interval whose ends lie as many standard errors away as resampled values lie from ``value``."""
+    distances = (values - value) / np.maximum(errors, TINY * error + np.finfo(float).tiny)
+    low, high = np.quantile(distances, [(1 + level) / 2, (1 - level) / 2])
+    return float(value - low * error), float(value - high * error)
+
+
+def check_points(
+    x: np.ndarray, y: np.ndarray, resamples: int = RESAMPLES, level: float = LEVEL
+) -> tuple[np.ndarray, np.ndarray]:
+    """The points as float64.
+
+    Raises:
+        InputError: fewer than 3 different x, values that are not positive and finite, or a bad number of resamples or
+            level.
+    """
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    if x.ndim != 1 or x.shape != y.shape:
+        raise InputError(f"expected as many x as y, got shapes {x.shape} and {y.shape}")
+    for name, values in (("x", x), ("y", y)):
+        if not (np.isfinite(values) & (values > 0)).all():
+            wrong = values[~(np.isfinite(values) & (values > 0))][0]
+            raise InputError(f"a power law is of positive, finite numbers: {name} has {wrong:g}")
+    if len(np.unique(x)) < LEAST:
+        raise InputError(f"a power law needs at least {LEAST} different x, got {len(np.unique(x))} in {len(x)} points")
+    if resamples < 1:
+        raise InputError(f"resamples must be at least 1, not {resamples}")
+    if not 0 < level < 1:
+        raise InputError(f"level must be above 0 and below 1, not {level}")
+    return x, y
+
+
+def _exp(value: float) -> float:
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.exp(value))
