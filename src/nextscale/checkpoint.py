@@ -28,6 +28,8 @@ from nextscale.files import make_folder, read_tensors, write_json, write_tensors
 from nextscale.weights import CHECKPOINTS, CONFIG, FILES, STATE, WEIGHTS, checkpoint_step
 
 KEPT = 2
+TEMPORARY = ".{}.tmp"
+"""What a checkpoint's folder is called until it is whole."""
 ALONE = "state.safetensors"
 """The one file of a state that one process wrote."""
 
@@ -45,6 +47,8 @@ class CheckpointWriter:
         self._writing: Future | None = None
 
     def __enter__(self) -> CheckpointWriter:
+        if is_main():
+            self._tidy()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,7 +68,7 @@ class CheckpointWriter:
         """
         self.wait()
         folder = self.run / CHECKPOINTS / f"step-{step:08d}"
-        temporary = folder.with_name(f".{folder.name}.tmp")
+        temporary = folder.with_name(TEMPORARY.format(folder.name))
         if is_main():
             shutil.rmtree(temporary, ignore_errors=True)
             make_folder(temporary / STATE)
@@ -95,10 +99,17 @@ class CheckpointWriter:
             return
         try:
             writing.result()
-        except InputError:
-            raise
         except (Exception, CheckpointException) as error:  # the latter, no Exception, wraps what the disk says
+            if is_main():
+                self._tidy()
+            if isinstance(error, InputError):
+                raise
             raise InputError(f"cannot write a checkpoint in {self.run / CHECKPOINTS}: {last_line(error)}") from error
+
+    def _tidy(self) -> None:
+        """Delete what saves that were cut short have left: it takes as much disk as a checkpoint."""
+        for folder in (self.run / CHECKPOINTS).glob(TEMPORARY.format("*")):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def finish(written: Future, temporary: Path, folder: Path, config: Any, weights: Mapping[str, Tensor]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -52,6 +52,14 @@ def gather(tensor: Tensor) -> Tensor:
     parts = [torch.empty_like(tensor) for _ in range(world_size())]
     dist.all_gather(parts, tensor.contiguous())
     return torch.cat(parts)
+
+
+def gather_texts(texts: Sequence[str]) -> list[str]:
+    """The texts of all processes, one after the other."""
+    parts: list[Sequence[str]] = [texts] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(parts, list(texts))
+    return [text for part in parts for text in part]
 
 
 def side_group() -> dist.ProcessGroup | None:

@@ -94,6 +94,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} is not a whole safetensors file ({error})") from error
 
 
+def is_tensor_file(path: Path) -> bool:
+    """Whether `read_tensors` would read a file: it is there, and not cut short. Its tensors are not looked at."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "pt"):
+            return True
+    except (SafetensorError, OSError):
+        return False
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file, whole or not at all."""
     from safetensors.torch import save_file

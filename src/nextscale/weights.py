@@ -47,32 +47,39 @@ def as_config(kind: type[ConfigT], value: ConfigT | Mapping[str, Any]) -> Config
 
 
 def check_fields(config: Any) -> None:
-    """Raises InputError where a field is not of its kind: an int >= 1, a finite float, a bool, several ints >= 1,
-    or two floats in [0, 1)."""
+    """Raises InputError where a field is not of its kind: an int >= 1, a finite float, a bool, a text, several
+    ints >= 1, or two floats in [0, 1). ``least`` and ``most`` in a field's metadata set other bounds of a number."""
     kinds = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         value, kind = getattr(config, field.name), kinds[field.name]
-        least = field.metadata.get("least", 1)
-        if kind is int and not _is_count(value, least):
+        if kind is int and not _is_count(value, least := field.metadata.get("least", 1)):
             raise InputError(f"{field.name} must be an integer of at least {least}, not {value!r}")
+        if kind is str and not isinstance(value, str):
+            raise InputError(f"{field.name} must be a text, not {value!r}")
         if kind is bool and not isinstance(value, bool):
             raise InputError(f"{field.name} must be true or false, not {value!r}")
-        if kind is float and not (isinstance(value, int | float) and math.isfinite(value)):
-            raise InputError(f"{field.name} must be a finite number, not {value!r}")
+        if kind is float:
+            low, high = field.metadata.get("least", -math.inf), field.metadata.get("most", math.inf)
+            if not (_is_number(value) and low <= value <= high):
+                least = "" if math.isinf(low) else f" of at least {low:g}"
+                expected = f" from {low:g} to {high:g}" if math.isfinite(high) else least
+                raise InputError(f"{field.name} must be a finite number{expected}, not {value!r}")
         if kind == tuple[int, ...] and not (
             isinstance(value, tuple) and value and all(_is_count(item, 1) for item in value)
         ):
             raise InputError(f"{field.name} must be one or more integers of at least 1, not {value!r}")
         if kind == tuple[float, float] and not (
-            isinstance(value, tuple)
-            and len(value) == 2
-            and all(isinstance(item, int | float) and 0 <= item < 1 for item in value)
+            isinstance(value, tuple) and len(value) == 2 and all(_is_number(item) and 0 <= item < 1 for item in value)
         ):
             raise InputError(f"{field.name} must be two numbers of at least 0 and below 1, not {value!r}")
 
 
 def _is_count(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def fill(module: ModuleT, state: Mapping[str, Tensor], source: object) -> ModuleT:
@@ -101,6 +108,13 @@ def newest_checkpoint(run: Path) -> Path | None:
     """The newest whole checkpoint folder of a training run, if there is one."""
     folders = sorted((run / CHECKPOINTS).glob("step-*"), key=checkpoint_step, reverse=True)
     return next((folder for folder in folders if is_whole(folder)), None)
+
+
+def torn_checkpoints(run: Path) -> list[Path]:
+    """The checkpoint folders that are newer than the newest whole one: they were cut short."""
+    whole = newest_checkpoint(run)
+    newest = checkpoint_step(whole) if whole else -1
+    return sorted(folder for folder in (run / CHECKPOINTS).glob("step-*") if checkpoint_step(folder) > newest)
 
 
 def checkpoint_step(folder: Path) -> int:

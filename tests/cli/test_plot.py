@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 from tiny_logs import tokenizer_lines, transformer_lines, write_run
 
+from nextscale.cli.plot import curves_beside
+
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch) -> Path:
@@ -79,3 +81,8 @@ def test_bad_input(call, runs, command, word):
 
 def test_no_run(call, runs):
     assert call("plot").code == 2
+
+
+def test_a_run_that_has_logged_nothing_yet_is_no_error(runs):
+    draw = curves_beside(Path("empty"), "d16", Path("curves.png"))
+    assert "nothing to draw beside d16 yet" in draw() and not Path("curves.png").exists()

@@ -68,8 +68,8 @@ def test_an_interrupted_cache_is_finished(call, place, model, small_shards):
     assert call(*command).code == 0
     whole = files_of(Path("cache"))
     assert len([name for name in whole if name.startswith("train/")]) == 3
-    for name in ("train/tokens-00001.safetensors", "val/tokens-00000.safetensors"):
-        (Path("cache") / name).unlink()
+    (Path("cache") / "val/tokens-00000.safetensors").unlink()
+    os.truncate(Path("cache") / "train/tokens-00001.safetensors", 200)
     outcome = call(*command)
     assert outcome.code == 0 and "train 2/3" in outcome.err and "train 1/3" not in outcome.err
     assert files_of(Path("cache")) == whole
@@ -165,6 +165,7 @@ def test_a_cache_is_not_finished_with_something_else(call, place, model, change,
     [
         ("tokenize --data data --tokenizer {model} --out photos", ("photos is not empty",)),
         ("tokenize --data none --tokenizer {model} --out new", ("none",)),
+        ("tokenize --data data --tokenizer {model} --out data/cache", ("must not lie in the data",)),
         ("tokenize --data cache --tokenizer {model} --out new", ("cache is a cache of tokens",)),
         ("tokenize --data data --tokenizer {model} --out new --crops -1", ("crops", "-1")),
         ("tokenize --data data --tokenizer {model} --out new --batch-size 0", ("batch_size", "0")),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import SCHEDULES, make_var, refused
-from tiny_runs import TRANSFORMER, train_command
+from tiny_runs import TRANSFORMER, make_pictures, train_command
 from torch import Tensor, nn
 
 import nextscale as ns
@@ -167,3 +167,14 @@ def test_resumed_equals_uninterrupted(pictures, var_run, lora_run, tmp_path, cap
         ours, theirs = (load_file(folder / "checkpoints" / "step-00000006" / name) for folder in (run, lora_run))
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_new_classes_learn_beside_the_changes(var_run, tmp_path, capsys):
+    pictures = tmp_path / "pictures"
+    for seed, name in enumerate(("boot", "scarf", "coat")):
+        make_pictures(pictures / name, 4, seed=seed)
+    main(lora_command(pictures, var_run, tmp_path / "run"))
+    assert "all else frozen but the class table" in capsys.readouterr().err
+    table = ns.VAR.from_pretrained(tmp_path / "run").class_embedding.weight
+    assert not torch.equal(table[0], table[2])  # by alphabet: boot, coat, scarf; the last two started alike
+    assert not torch.equal(table[1], table[2])

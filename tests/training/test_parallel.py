@@ -80,7 +80,9 @@ def test_recomputing_changes_nothing(pictures, tokenizer, alone, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [(), ("--strategy", "fsdp", "--accumulate", "2")], ids=["ddp", "fsdp"])
+@pytest.mark.parametrize(
+    "more", [("--accumulate", "2"), ("--strategy", "fsdp", "--accumulate", "2")], ids=["ddp", "fsdp"]
+)
 def test_two_processes_train_a_transformer_as_one_does_and_one_goes_on(
     more, pictures, tokenizer, alone, tmp_path, capsys
 ):

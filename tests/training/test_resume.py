@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from tiny_runs import TOKENIZER, train_command
 
 from nextscale.cli.main import main
+from nextscale.weights import newest_checkpoint
 
 LAST = f"checkpoints/step-{TOKENIZER.steps:08d}"
 
@@ -67,3 +68,26 @@ def test_a_log_line_cut_short_is_written_again(pictures, tmp_path):
         log.write('{"step": 9, "lo')
     main(command)
     assert logged_steps(run) == list(range(1, TOKENIZER.steps + 1))
+
+
+def test_checkpoints_cut_short_are_named_and_a_run_without_a_whole_one_starts_anew(
+    pictures, tokenizer_run, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    command = train_command("var", pictures, run, "--tokenizer", tokenizer_run, "--steps", 10)
+    main(command)
+    folders = sorted((run / "checkpoints").glob("step-*"))
+    os.truncate(folders[-1] / "model.safetensors", 100)
+    main(command)
+    said = capsys.readouterr().err
+    assert f"{folders[-1]} is not whole" in said and "resuming" in said and f"{folders[0]} is not whole" not in said
+
+    for folder in folders:
+        os.truncate(folder / "model.safetensors", 100)
+    with pytest.raises(SystemExit):
+        main([*command, "--steps", "12"])
+    assert "holds a run with steps 10, not 12" in capsys.readouterr().err
+    main(command)
+    said = capsys.readouterr().err
+    assert all(f"{folder} is not whole" in said for folder in folders) and "resuming" not in said
+    assert newest_checkpoint(run) == folders[-1]

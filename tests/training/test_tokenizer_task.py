@@ -12,6 +12,7 @@ from tiny_runs import TOKENIZER
 
 import nextscale as ns
 from nextscale.data.loader import Batch, Place
+from nextscale.tokenizer.usage import CodeUsage
 from nextscale.training.adversarial import AdversarialRecipe
 from nextscale.training.critics.critic import refresh_norms
 from nextscale.training.critics.make import make_critic
@@ -151,6 +152,19 @@ def test_a_collapsed_codebook_raises_an_alarm():
     line = progress_line(2, 9, figures | {"images_per_second": 1.0}, 1e-3, 4)
     assert "1 of 24 codes" in figures["alarm"] and line.endswith(f"ALARM: {figures['alarm']}")
     assert "alarm" not in task.report()  # nothing was seen since
+
+
+@pytest.mark.parametrize("share", [0.0, 0.005])
+def test_a_scale_at_which_nearly_every_token_is_one_code_raises_an_alarm(share):
+    usage = CodeUsage(ns.ScaleSchedule.square((1, 2, 4)), 64)
+    usage.counts += 100
+    assert usage.collapsed() == ""
+    usage.counts[1] = 0
+    usage.counts[1, 3] = 63
+    assert usage.collapsed() == ""  # too few to tell
+    usage.counts[1] = torch.full((64,), round(share * 10_000 / 63))
+    usage.counts[1, 3] = 10_000
+    assert usage.collapsed().startswith("collapse: perplexity 1.0") and usage.collapsed().endswith("at 2x2")
 
 
 def test_a_scale_of_one_token_may_use_every_code():

@@ -62,7 +62,10 @@ def curves_beside(folder: Path, compare: str, out: Path) -> Callable[[], str]:
     check_out(out)
 
     def draw_now() -> str:
-        (run,), other = comparable([read_run(folder)], reference)
+        try:
+            (run,), other = comparable([read_run(folder)], reference)
+        except InputError as error:  # too early in the run, which is no reason to end it
+            return f"nothing to draw beside {compare} yet: {error}"
         save(draw([run], other), out)
         return judge(run, other, SMOOTH)
 

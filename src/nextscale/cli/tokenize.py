@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from nextscale.cli.options import check_outside
 from nextscale.data.cache import TOKENIZER, TRAIN, VAL, is_cache, shard_path, shards_of, start_cache, write_shard
 from nextscale.data.dataset import PictureDataset
 from nextscale.data.splits import absolute_name, open_splits
 from nextscale.device import pick_device
 from nextscale.distributed import barrier, is_main, processes, rank, world_size
 from nextscale.errors import InputError
-from nextscale.files import make_folder
+from nextscale.files import is_tensor_file, make_folder
 from nextscale.sources import load_tokenizer
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 
@@ -64,6 +65,7 @@ def run(options: Options) -> None:
         splits = {TRAIN: train} | ({VAL: val} if val else {})
         if not is_cache(options.out) and options.out.is_dir() and any(options.out.iterdir()):
             raise InputError(f"{options.out} is not empty, and no cache: choose another folder")
+        check_outside(options.out, options.data)
         index = {
             "data": absolute_name(options.data),
             "class_names": list(train.source.class_names),
@@ -118,7 +120,7 @@ def make_shards(options: Options, split: str, views: Views, tokenizer: ImageToke
     shards = shards_of(len(views))
     for i in range(rank(), len(shards), world_size()):
         path = shard_path(options.out, split, i)
-        if path.is_file():
+        if is_tensor_file(path):
             continue
         start = time.monotonic()
         examples = list(encode(views, shards[i], options, tokenizer))

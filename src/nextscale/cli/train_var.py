@@ -61,6 +61,8 @@ def train_on(device: torch.device, recipe: VARRecipe, options: Options) -> None:
     tokenizer = choose_tokenizer(options, trained)
     data, val_data = open_data(options, tokenizer, recipe)
     recipe = options.count_epochs(recipe, data)
+    if isinstance(data, TokenDataset):
+        recipe = replace(recipe, flip=bool(data.source.index.get("flip")))
     names = data.source.class_names
     if trained:
         model, what = with_classes(trained.model, trained.class_names, names)
@@ -70,6 +72,9 @@ def train_on(device: torch.device, recipe: VARRecipe, options: Options) -> None:
         model, what = fresh_model(tokenizer, recipe, len(names)), "fresh weights"
     if recipe.lora:
         what += f"; {learn_changes(model, recipe, options, trained)}"
+        if trained and model is not trained.model:  # its new classes have all to learn
+            model.class_embedding.requires_grad_(True)
+            what += " but the class table"
     freeze(model, recipe.freeze)
     inputs = options.inputs("train var", data) | {"tokenizer": tokenizer.fingerprint()}
     if isinstance(data, TokenDataset):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -110,6 +111,7 @@ class TrainingBatches:
             num_workers=workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=ignore_sigterm,
         )
         self._parts = iter(loader)
         self.waited = 0.0
@@ -123,6 +125,11 @@ class TrainingBatches:
         parts = [next(self._parts)._replace(place=place) for place in self.places]
         self.waited = time.monotonic() - start
         return parts
+
+
+def ignore_sigterm(_: int) -> None:
+    """In a process that loads: SIGTERM reaches all processes, but the training one decides what follows."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def validation_batches(dataset: Examples, batch_size: int, limit: int = 0) -> Iterator[Batch]:

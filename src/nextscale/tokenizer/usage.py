@@ -10,6 +10,9 @@ from torch import Tensor
 from nextscale.scales import ScaleSchedule
 
 COLLAPSE = 0.1
+"""Share of the codes that chance would hit."""
+ALONE, SEEN = 1.5, 64
+"""Perplexity below which a scale has but one code to speak of, once so many of its tokens were seen."""
 
 
 class CodeUsage:
@@ -19,6 +22,7 @@ class CodeUsage:
     """
 
     def __init__(self, schedule: ScaleSchedule, codebook_size: int, device: torch.device | None = None):
+        self.sizes = schedule.sizes
         self.counts = torch.zeros(schedule.num_scales, codebook_size, dtype=torch.long, device=device)
 
     def add(self, tokens: Sequence[Tensor]) -> None:
@@ -40,9 +44,20 @@ class CodeUsage:
         return int((self.counts.sum(dim=0) == 0).sum())
 
     def collapsed(self) -> str:
-        """What to say if few codes do the work of many: fewer than a tenth of those that as many draws, all codes being
-        equally likely, would hit. Empty if all is well."""
+        """What to say if few codes do the work of many. Empty if all is well.
+
+        That is: over all scales, fewer than a tenth of the codes that as many draws would hit, were all equally likely;
+        or scales at which nearly every token is the same code.
+        """
         size, total = self.counts.shape[1], int(self.counts.sum())
         expected = size * (1 - (1 - 1 / size) ** total)
         used = size - self.unused()
-        return f"collapse: {used} of {size} codes used" if used < COLLAPSE * expected else ""
+        if used < COLLAPSE * expected:
+            return f"collapse: {used} of {size} codes used"
+        perplexity, seen = self.perplexity().tolist(), self.counts.sum(dim=1).tolist()
+        alone = [
+            f"{p:.2f} at {h}x{w}"
+            for (h, w), p, n in zip(self.sizes, perplexity, seen, strict=True)
+            if n >= SEEN and p < ALONE
+        ]
+        return f"collapse: perplexity {', '.join(alone)}" if alone else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -28,23 +28,23 @@ class AdversarialRecipe:
     """How often PatchGAN halves the side."""
     dino_weights: str = ""
     """File with the weights of a DINO ViT-S."""
-    weight: float = 0.4
+    weight: float = field(default=0.4, metadata={"least": 0.0})
     """Of the tokenizer's adversarial loss; times lambda with ``adaptive``."""
     adaptive: bool = True
     """lambda = |d reconstruction / d W| / |d adversarial / d W| for the decoder's last W (VQGAN, equation 7)."""
-    largest_lambda: float = 1.0
-    feature_matching: float = 0.0
+    largest_lambda: float = field(default=1.0, metadata={"least": 0.0})
+    feature_matching: float = field(default=0.0, metadata={"least": 0.0})
     """Weight of the L1 distance between the critic's features of picture and reconstruction (arXiv 1711.11585)."""
     start: float = 0.22
     """Share of the steps after which critic and adversarial loss begin."""
-    warmup: float = 0.02
+    warmup: float = field(default=0.02, metadata={"least": 0.0, "most": 1.0})
     """Share of the steps over which the adversarial loss then grows to its weight."""
-    learning_rate: float = 1.0
+    learning_rate: float = field(default=1.0, metadata={"least": 0.0})
     """The critic's, as a multiple of the tokenizer's."""
     betas: tuple[float, float] = (0.5, 0.9)
     augment: bool = True
     """DiffAugment."""
-    lecam: float = 0.0
+    lecam: float = field(default=0.0, metadata={"least": 0.0})
     """Weight of LeCam's regularisation (arXiv 2104.03310)."""
 
     def __post_init__(self) -> None:

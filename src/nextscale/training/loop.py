@@ -26,6 +26,7 @@ from nextscale.training.run import Meter, Run
 from nextscale.training.state import TrainingState, make_state
 from nextscale.training.stop import stop_on_sigterm
 from nextscale.training.tasks import MODEL, Metrics, Task
+from nextscale.weights import torn_checkpoints
 
 Preview = Callable[[nn.Module], Image.Image]
 
@@ -75,6 +76,8 @@ def train(
     """
     check_data(data, val_data, recipe.batch_size)
     state = make_state(task, recipe, execution, device)
+    for torn in torn_checkpoints(run.folder):
+        run.say(f"{torn} is not whole, and is passed over")
     first = state.resume(run.folder)
     if first:
         run.say(f"resuming {run.folder} at step {first}")
@@ -82,7 +85,7 @@ def train(
 
     meter = Meter()
     batches = TrainingBatches(data, recipe.batch_size, first, execution.workers, execution.accumulate)
-    with CheckpointWriter(run.folder) as writer, stop_on_sigterm() as stop, tf32(recipe.precision != "float32"):
+    with stop_on_sigterm() as stop, CheckpointWriter(run.folder) as writer, tf32(recipe.precision != "float32"):
         for step in range(first, recipe.steps):
             start = time.monotonic()
             parts = [part.to(device) for part in next(batches)]
@@ -112,6 +115,7 @@ def train(
             if stopping or is_due(done, habits.save_every, last):
                 state.save(done, writer)
             if stopping:
+                writer.wait()
                 run.say(f"asked to stop: saved at step {done}, the same command goes on from there")
                 break
     if first >= recipe.steps:
@@ -134,9 +138,9 @@ def training_step(state: TrainingState, parts: Sequence[Batch], recipe: Recipe, 
     for optimizer in state.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
     for i, batch in enumerate(parts):
-        with precision(recipe.precision, device):
-            losses, metrics = task.losses(batch, step, step_generator(recipe.seed, step))
         with gradients_stay(task.networks, i < len(parts) - 1):
+            with precision(recipe.precision, device):
+                losses, metrics = task.losses(batch, step, step_generator(recipe.seed, step))
             scaler.scale(torch.stack(list(losses.values())).sum() / len(parts)).backward()
         of_parts.append({prefixed(name, "loss"): loss for name, loss in losses.items()} | metrics)
     metrics = {name: torch.stack([part[name].detach() for part in of_parts]).mean(0) for name in of_parts[0]}
@@ -147,7 +151,9 @@ def training_step(state: TrainingState, parts: Sequence[Batch], recipe: Recipe, 
         norm = whole(nn.utils.clip_grad_norm_(state.networks[name].parameters(), recipe.clip))
         loss_is_finite, norm_is_finite = torch.isfinite(metrics[prefixed(name, "loss")]), torch.isfinite(norm)
         if not loss_is_finite or not (norm_is_finite or scaler.is_enabled()):
-            raise InputError(f"the loss is not finite at step {step}: training stops, and earlier checkpoints are kept")
+            raise InputError(
+                f"the loss is not finite at step {step + 1}: training stops, and earlier checkpoints are kept"
+            )
         if norm_is_finite:  # else float16 overflowed, and the scaler leaves the step out
             metrics[prefixed(name, "grad_norm")] = norm
     for name in learning:

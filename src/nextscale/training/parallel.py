@@ -80,7 +80,10 @@ def replicate(network: nn.Module) -> nn.Module:
 
 @contextmanager
 def gradients_stay(networks: Mapping[str, nn.Module], stay: bool) -> Iterator[None]:
-    """Within, backward passes add up gradients without exchanging them, if ``stay``: more of the batch is to come."""
+    """Within, gradients add up without being exchanged, if ``stay``: more of the batch is to come.
+
+    The forward pass belongs within, too: DDP decides there what its backward pass will do.
+    """
     for network in networks.values():
         if isinstance(network, DistributedDataParallel):
             network.require_backward_grad_sync = not stay

@@ -15,6 +15,8 @@ from nextscale.weights import as_config, check_fields
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 PRECISIONS = get_args(Precision)
+SHARE = {"least": 0.0, "most": 1.0}
+NOT_NEGATIVE = {"least": 0.0}
 
 
 @dataclass(frozen=True)
@@ -30,26 +32,28 @@ class Recipe:
     """Of matrix products and convolutions; weights, losses and quantization are float32. float16 comes with the
     official loss scale (`LossScaler`); tf32 differs from float32 on GPUs only."""
     schedule: str = "lin0"
-    warmup: float = 0.02
+    warmup: float = field(default=0.02, metadata=SHARE)
     """Share of the steps."""
-    warmup_start: float = 0.005
-    final_ratio: float = 0.1
+    warmup_start: float = field(default=0.005, metadata=SHARE)
+    final_ratio: float = field(default=0.1, metadata=NOT_NEGATIVE)
     """Last learning rate, as a share of the peak."""
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
-    weight_decay: float = 0.05
-    weight_decay_end: float = 0.05
+    weight_decay: float = field(default=0.05, metadata=NOT_NEGATIVE)
+    weight_decay_end: float = field(default=0.05, metadata=NOT_NEGATIVE)
     clip: float = 2.0
     """Largest global norm of the gradient."""
     freeze: tuple[str, ...] = ()
     """Patterns of names of parameters that do not learn: ``blocks.*``, ``*.adaln.*``."""
-    ema_decay: float = 0.999
+    ema_decay: float = field(default=0.999, metadata=SHARE)
     flip: bool = True
     """Mirror half of the pictures."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "betas", tuple(self.betas))
-        object.__setattr__(self, "freeze", tuple(self.freeze))
+        for name in ("betas", "freeze"):  # JSON has lists
+            if not isinstance(value := getattr(self, name), list | tuple):
+                raise InputError(f"{name} must be a list, not {value!r}")
+            object.__setattr__(self, name, tuple(value))
         check_fields(self)
         if self.precision not in PRECISIONS:
             raise InputError(f"unknown precision {self.precision!r}: expected one of {', '.join(PRECISIONS)}")
@@ -72,17 +76,17 @@ class TokenizerRecipe(Recipe):
     """Train an `ImageTokenizer`: reconstruction plus the quantizer's loss."""
 
     model: TokenizerConfig
-    l1: float = 0.2
-    l2: float = 1.0
-    commitment: float = 0.25
+    l1: float = field(default=0.2, metadata=NOT_NEGATIVE)
+    l2: float = field(default=1.0, metadata=NOT_NEGATIVE)
+    commitment: float = field(default=0.25, metadata=NOT_NEGATIVE)
     """beta of the quantizer's loss."""
     kmeans: int = field(default=10, metadata={"least": 0})
     """Rounds of k-means on the first batch's features, from which the codebook starts."""
     restart_every: int = field(default=100, metadata={"least": 0})
     """Steps after which codes that were not used are set to features; 0 is never."""
-    scale_dropout: float = 0.0
+    scale_dropout: float = field(default=0.0, metadata=SHARE)
     """Probability that a picture is decoded from its first scales only, any number of them being equally likely."""
-    lpips: float = 0.0
+    lpips: float = field(default=0.0, metadata=NOT_NEGATIVE)
     """Weight of the perceptual distance LPIPS, which needs the next two."""
     vgg_weights: str = ""
     """File with the weights of VGG16 for LPIPS, as torchvision names them."""
@@ -102,8 +106,6 @@ class TokenizerRecipe(Recipe):
                 f"a PatchGAN of {game.layers} layers takes pictures of at least {3 * 2**game.layers} pixels a side, "
                 f"not {side}"
             )
-        if not 0 <= self.scale_dropout <= 1:
-            raise InputError(f"scale_dropout must be a probability, not {self.scale_dropout}")
         if self.lpips and not (self.vgg_weights and self.lpips_weights):
             raise InputError(
                 "lpips needs vgg_weights and lpips_weights; without these files, "
@@ -133,11 +135,11 @@ class VARRecipe(Recipe):
     width: int
     heads: int
     shared_adaln: bool = False
-    label_drop: float = 0.1
+    label_drop: float = field(default=0.1, metadata=SHARE)
     """Probability of training on "no class", for guidance."""
-    drop_path: float = 0.0
+    drop_path: float = field(default=0.0, metadata=SHARE)
     """Rate at the last block, rising linearly from 0; officially 0.1 * depth / 24."""
-    init_gamma: float = 1e-3
+    init_gamma: float = field(default=1e-3, metadata=NOT_NEGATIVE)
     """Initial size of AdaLN's gamma rows (``alng``)."""
     lora: int = field(default=0, metadata={"least": 0})
     """Rank of the changes that learn in place of the matrices (LoRA), for ``--init-from``; 0 learns the matrices."""

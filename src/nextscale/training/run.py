@@ -5,19 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
-from nextscale.distributed import all_mean, all_sum, barrier, is_main, world_size
+from nextscale.distributed import all_mean, all_sum, barrier, gather_texts, is_main, world_size
 from nextscale.errors import InputError
 from nextscale.files import atomic_file, make_folder, read_json, write_json
 from nextscale.pictures import save_picture
 from nextscale.training.recipes import Recipe
-from nextscale.weights import newest_checkpoint
+from nextscale.weights import newest_checkpoint, torn_checkpoints
 
 RECIPE = "recipe.json"
 LOG = "log.jsonl"
@@ -38,7 +38,7 @@ class Run:
         self.folder = make_folder(folder)
         ours = json.loads(json.dumps({"inputs": inputs, "recipe": dataclasses.asdict(recipe)}))
         barrier()
-        if newest_checkpoint(folder):
+        if newest_checkpoint(folder) or torn_checkpoints(folder):
             check_same(folder, ours, read_json(folder / RECIPE))
         elif not (folder / RECIPE).is_file() and any(folder.glob("*.json")):
             raise InputError(f"{folder} holds a model: choose another folder for the run")
@@ -72,9 +72,9 @@ class Run:
                 if self._board and isinstance(number, int | float):
                     self._board.add_scalar(f"{name}/{i}" if isinstance(value, list) else name, number, step)
 
-    def pass_over(self, step: int, names: Iterable[str]) -> None:
-        """Say and log files that cannot be read, each once."""
-        for name in names:
+    def pass_over(self, step: int, names: Sequence[str]) -> None:
+        """Say and log files that cannot be read, by whatever process, each once. All processes must call this."""
+        for name in gather_texts(names):
             if name not in self._unreadable:
                 self._unreadable.add(name)
                 self.say(f"passed over ({len(self._unreadable)} so far): {name}")
