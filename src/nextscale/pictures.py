@@ -87,10 +87,15 @@ def to_unit_range(pixels: Tensor) -> Tensor:
     return pixels.float().div_(127.5).sub_(1)
 
 
+def to_pixels(images: Tensor) -> Tensor:
+    """[0, 1] -> uint8 0..255, rounded to the nearest."""
+    return images.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+
+
 def to_pictures(images: Tensor) -> list[Image.Image]:
-    """(B, 3, H, W) in [0, 1] -> B pictures."""
-    pixels = images.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(array) for array in pixels]
+    """(B, 3, H, W), uint8 or floating point in [0, 1] -> B pictures."""
+    pixels = images if images.dtype == torch.uint8 else to_pixels(images)
+    return [Image.fromarray(array) for array in pixels.permute(0, 2, 3, 1).cpu().numpy()]
 
 
 def cover(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         print(__version__)
         return
-    for length in (1, 2):
+    for length in (2, 1):
         verb = " ".join(arguments[:length])
         if verb in VERBS:
             run(verb, arguments[length:])

@@ -69,7 +69,7 @@ class Reference:
         spatial: of the spatial features, for sFID.
         features: (N, D) pool features of some of the pictures, for precision and recall.
         origin: None in a file of the ADM evaluator.
-        stored: shape (N, H, W) of the pictures in the file, for `read_pictures`.
+        stored: shape (N, H, W) of the pictures in the file, for `PictureArray`.
     """
 
     name: str
@@ -116,14 +116,14 @@ class Reference:
                 )
 
 
-def kept_pictures(pictures: int, seed: int = 0) -> Tensor:
-    """Which pictures' features to keep: `KEPT` of all, by chance, for those that come first may be of a few classes."""
+def kept_pictures(pictures: int, seed: int = 0, most: int = KEPT) -> Tensor:
+    """Which pictures' features to keep: so many of all, by chance, for those that come first may be of a few classes."""
     order = torch.randperm(pictures, generator=torch.Generator().manual_seed(seed))
-    return order[:KEPT].sort().values
+    return order[:most].sort().values
 
 
 def read_reference(path: Path) -> Reference:
-    """The statistics and kept features of a reference file; its pictures are left to `read_pictures`.
+    """The statistics and kept features of a reference file; its pictures are left to `PictureArray`.
 
     Raises:
         InputError: a missing or damaged file, one with neither statistics nor pictures, or arrays that do not fit.
