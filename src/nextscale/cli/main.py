@@ -15,6 +15,9 @@ VERBS = {
     "tokenize": ("nextscale.cli.tokenize", "encode a data set into a cache of tokens, to train on"),
     "train tokenizer": ("nextscale.cli.train_tokenizer", "train an image tokenizer on pictures"),
     "train var": ("nextscale.cli.train_var", "train a transformer on a tokenizer's tokens"),
+    "evaluate": ("nextscale.cli.evaluate", "measure a model: FID, Inception Score, precision, recall and more"),
+    "evaluate reference": ("nextscale.cli.evaluate_reference", "statistics of real pictures, to measure against"),
+    "evaluate sweep": ("nextscale.cli.evaluate_sweep", "measure a model at several settings of sampling"),
     "plot": ("nextscale.cli.plot", "draw the curves of training runs, and say whether the loss is normal"),
     "convert": ("nextscale.cli.convert", "official checkpoints to a folder of ours, and back"),
     "info": ("nextscale.cli.info", "sizes, schedule, parameters and work of a model"),
@@ -22,7 +25,7 @@ VERBS = {
 
 
 def usage() -> str:
-    lines = [f"  nextscale {verb:<16} {what}" for verb, (_, what) in VERBS.items()]
+    lines = [f"  nextscale {verb:<18} {what}" for verb, (_, what) in VERBS.items()]
     return "\n".join(
         [
             "Next-scale image generation (VAR): draw, train, look inside.",
@@ -53,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
             return
     family = [name for name in VERBS if name.startswith(f"{arguments[0]} ")]
     if family and (len(arguments) == 1 or arguments[1] in ("-h", "--help")):
-        print("\n".join(f"nextscale {name:<16} {VERBS[name][1]}" for name in family))
+        print("\n".join(f"nextscale {name:<18} {VERBS[name][1]}" for name in family))
         sys.exit(0 if len(arguments) > 1 else 2)
     fail(f"unknown verb {' '.join(arguments[: 2 if family else 1])!r}: expected one of {', '.join(family or VERBS)}")
 

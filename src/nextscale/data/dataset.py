@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -83,7 +84,7 @@ class PictureDataset(Dataset[Example]):
             return None
         try:
             picture = self.source.read(i)
-            picture = cover(picture, (round(MARGIN * self.size[0]), round(MARGIN * self.size[1])))
+            picture = cover_with_margin(picture, self.size)
         except InputError as error:
             name, reason = self.source.name(i), str(error)
             self._unreadable[i] = reason if name in reason else f"{name}: {reason}"
@@ -102,3 +103,13 @@ class PictureDataset(Dataset[Example]):
             if self.flip and draw.random() < 0.5:
                 pixels = pixels[:, ::-1]
         return to_unit_range(torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1))
+
+
+def cover_with_margin(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The smallest picture of the same shape that covers `MARGIN` times (H, W)."""
+    return cover(picture, (round(MARGIN * size[0]), round(MARGIN * size[1])))
+
+
+def validation_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The part (H, W) of a picture that validation sees."""
+    return centre_crop(cover_with_margin(picture, size), size)

@@ -104,6 +104,15 @@ class Reference:
         if ours not in (None, tuple(size)):
             raise InputError(f"{self.name} was made from pictures of {sides(ours)}, not {sides(size)}")
 
+    def warning(self) -> str | None:
+        """One sentence if it was made from too few pictures for a covariance of full rank."""
+        if self.origin is None or self.gaussian is None or self.origin.pictures > self.gaussian.dimensions:
+            return None
+        return (
+            f"{self.name} has {self.origin.pictures} pictures, too few for features of {self.gaussian.dimensions} "
+            "dimensions: compare a Frechet distance only with others to the same reference"
+        )
+
     def check_features(self, features: Features) -> None:
         """Raises InputError if features have other dimensions than the reference."""
         for theirs, ours, name in (
@@ -117,7 +126,7 @@ class Reference:
 
 
 def kept_pictures(pictures: int, seed: int = 0, most: int = KEPT) -> Tensor:
-    """Which pictures' features to keep: so many of all, by chance, for those that come first may be of a few classes."""
+    """Whose features to keep: at most so many, by chance, for the pictures that come first may be of a few classes."""
     order = torch.randperm(pictures, generator=torch.Generator().manual_seed(seed))
     return order[:most].sort().values
 
