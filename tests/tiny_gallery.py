@@ -21,7 +21,8 @@ class Numbered:
     """
 
     def __init__(self, count: int, class_names: Sequence[str] = ("a", "b"), broken: Sequence[int] = ()):
-        self.name, self.size, self.count, self.broken = "numbered", SIZE, count, broken
+        self.name, self.count, self.broken = "numbered", count, broken
+        self.size: tuple[int, int] = SIZE
         self.class_names = class_names
         self.made_from = {"numbered": count}
         self.was_read: list[int] = []
@@ -51,7 +52,8 @@ class Table:
     def __call__(self, pictures: Tensor) -> Features:
         self.batches.append(len(pictures))
         i = sum(pictures[:, channel, 0, 0].long() * 256**channel for channel in range(3))
-        return Features(*(None if tensor is None else tensor[i] for tensor in self.tensors))
+        pool, *others = self.tensors
+        return Features(pool[i], *(None if tensor is None else tensor[i] for tensor in others))
 
 
 def normal(n: int, d: int, seed: int = 0) -> Tensor:

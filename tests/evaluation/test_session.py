@@ -40,7 +40,7 @@ def real(folder: Path, extractor: Table) -> Reference:
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
     s, t = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    root = np.sqrt(np.linalg.eigvals(s @ t).astype(complex)).real.sum()
+    root = np.real(np.sqrt(np.linalg.eigvals(s @ t).astype(complex))).sum()
     return ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(s) + np.trace(t) - 2 * root
 
 
@@ -148,7 +148,7 @@ def test_a_file_with_pictures_gives_what_it_lacks(tmp_path, statistics):
     gaussian = real(tmp_path / "real", extractor).gaussian
     assert gaussian
     arrays = {"mu": gaussian.mean.numpy() + 1, "sigma": gaussian.covariance.numpy()} if statistics else {}
-    np.savez(tmp_path / "adm.npz", arr_0=pixels, **arrays)
+    np.savez(tmp_path / "adm.npz", arr_0=pixels, **arrays)  # type: ignore[arg-type]
     session = Session(tmp_path / "run", extractor, CPU, 100)
     target = Target.of_file(session, read_reference(tmp_path / "adm.npz"))
     target.check(Numbered(N))

@@ -44,7 +44,12 @@ def find_inception(name: str) -> Path:
         return found[0]
     repository, colon, file = name.partition(":")
     if colon and repository.count("/") == 1 and not Path(name).exists():
-        return fetch(repository, file)
+        try:
+            return fetch(repository, file)
+        except InputError as error:
+            raise InputError(
+                f"cannot download {file} from {repository}: no network, or no such file? {WHERE}"
+            ) from error
     return Path(name)
 
 

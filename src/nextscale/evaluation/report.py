@@ -81,7 +81,7 @@ class Report:
         reference_pictures: how many that was made from; None if its file does not say.
         seed: of drawing, and of shuffling for the Inception Score.
         settings: how they were drawn, such as cfg and top_k: values that JSON has.
-        seconds: that measuring took.
+        seconds: of the command that finished it; of one that goes on, those since then.
         agreement: of a classifier with the classes that pictures were drawn as.
         reconstruction: of a tokenizer; the other figures are then those of its reconstructions.
         verdict_line: how a figure stands beside the published one.
