@@ -37,6 +37,26 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def check_begun_with(path: Path, record: Mapping[str, Any], what: str) -> None:
+    """Raises InputError if a JSON file says that the work beside it was begun with something else.
+
+    Args:
+        path: of the file; if it is not there, nothing was begun.
+        record: what the work depends on.
+        what: lies in the folder, such as ``a cache``.
+    """
+    if not path.is_file():
+        return
+    theirs = read_json(path)
+    theirs = theirs if isinstance(theirs, dict) else {}
+    for name, value in json.loads(json.dumps(record)).items():
+        if theirs.get(name) != value:
+            raise InputError(
+                f"{path.parent} holds {what} with {name} {theirs.get(name)}, not {value}: "
+                "repeat its command to finish it, or choose another folder"
+            )
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """``with atomic_file(path) as temporary:`` write ``temporary``; it takes the place of ``path`` on success.

@@ -24,7 +24,7 @@ def test_every_verb_has_help_with_an_example(call, verb):
 def test_every_verb_with_a_model_has_a_device_a_precision_and_a_seed(call, verb):
     out = call(*verb.split(), "--help").out
     assert all(flag in out for flag in ("--device", "--seed"))
-    assert ("--dtype" in out) == (verb != "tokenize")  # tokens are always computed in float32
+    assert ("--dtype" in out) == (verb not in ("tokenize", "evaluate reference"))  # always computed in float32
 
 
 def test_help_names_every_verb(call):

@@ -65,16 +65,6 @@ def test_batches_and_their_order_make_no_difference():
     assert close(measure(p), measure(p, batch=1)) and close(measure(p), measure(p, order=order))
 
 
-def test_processes_make_no_difference(as_processes):
-    p = probabilities()
-    parts = [InceptionScore(len(p), 20) for _ in range(3)]
-    for part, indices in zip(parts, (torch.arange(0, 103, 2), torch.arange(1, 103, 2), torch.arange(0)), strict=True):
-        if len(indices):
-            part.add(indices, p[indices])
-    for whole in as_processes(*(lambda part=part: part.gathered(CLASSES) for part in parts)):
-        assert close(whole.scores(), measure(p))
-
-
 def test_pictures_that_come_class_by_class():
     """One sure class each: in order, a split sees few classes; shuffled, as many as the whole."""
     p = torch.eye(CLASSES).repeat_interleave(200, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 from tiny import refused
+from torch import Tensor
 
-from nextscale.evaluation.npz import read_array, read_headers, read_pictures
+from nextscale.evaluation.npz import PictureArray, read_array, read_headers, write_pictures
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (10, 4, 6, 3)).astype(np.uint8)
 
@@ -20,6 +22,13 @@ PIXELS = np.random.RandomState(0).randint(0, 256, (10, 4, 6, 3)).astype(np.uint8
 def saved(path: Path, compressed: bool = False, **arrays: Any) -> Path:
     (np.savez_compressed if compressed else np.savez)(path, **arrays)
     return path
+
+
+def read_pictures(path: Path, batch: int = 64) -> Iterator[Tensor]:
+    """All pictures, one batch after the other; what is wrong with the file is said at once."""
+    array = PictureArray(path)
+    count = array.shape[0]
+    return (array.read(start, min(batch, count - start)) for start in range(0, count, batch))
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -117,3 +126,26 @@ def test_a_shape_that_is_not_true(tmp_path):
         archive.writestr("arr_0.npy", file.getvalue() + b"few")
     with refused("arr_0", path, "1000000000"):
         read_pictures(path)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_pictures_in_any_order(tmp_path, compressed):
+    array = PictureArray(saved(tmp_path / "p.npz", compressed, arr_0=PIXELS))
+    for start, count in ((7, 3), (2, 1), (2, 4), (0, 10)):
+        expected = torch.from_numpy(PIXELS[start : start + count]).permute(0, 3, 1, 2)
+        assert torch.equal(array.read(start, count), expected)
+
+
+def test_numpy_reads_what_is_written_in_parts(tmp_path):
+    x, labels = torch.from_numpy(PIXELS).permute(0, 3, 1, 2), torch.arange(10)
+    write_pictures(tmp_path / "p.npz", x.split(3), (10, 4, 6), labels)
+    with np.load(tmp_path / "p.npz", allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["arr_0"], PIXELS)
+        np.testing.assert_array_equal(file["arr_1"], labels)
+
+
+@pytest.mark.parametrize("parts", [[], [torch.zeros(4, 3, 2, 2).byte()]])
+def test_pictures_that_do_not_all_come(tmp_path, parts):
+    with refused("of 10 pictures came", tmp_path / "p.npz"):
+        write_pictures(tmp_path / "p.npz", parts, (10, 2, 2))
+    assert not list(tmp_path.iterdir())

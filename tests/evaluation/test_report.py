@@ -10,11 +10,13 @@ import pytest
 import torch
 from tiny import refused
 
+from nextscale.evaluation.agreement import Agreement
 from nextscale.evaluation.features import INCEPTION
 from nextscale.evaluation.inception_score import Scores
 from nextscale.evaluation.memorisation import Memorisation, Pair
 from nextscale.evaluation.precision_recall import PrecisionRecall
-from nextscale.evaluation.report import PACKAGES, Published, Report
+from nextscale.evaluation.reconstruction import Reconstruction, ScaleFigures
+from nextscale.evaluation.report import LABELS, PACKAGES, Published, Report
 
 SCORES = Scores(274.0, 3.0, 60.0, 2.0, 280.0, 10, 0)
 
@@ -95,3 +97,33 @@ def test_settings_that_json_lacks(tmp_path):
     with refused(tmp_path / "report.json", "Tensor"):
         report(settings={"cfg": torch.zeros(1)}).write(tmp_path / "report.json")
     assert not list(tmp_path.iterdir())
+
+
+def test_figures_of_other_settings_are_not_compared():
+    published = Published("VAR-d16", "fid", 3.55, settings={"cfg": 1.5, "top_k": 900, "top_p": 0.96})
+    line = report(settings={"cfg": 4.0, "top_k": 900, "top_p": 0.96}).verdict(published)
+    assert "drawn with cfg 4.0: not comparable" in line and "drawn with cfg 1.5" in line and "top_k" not in line
+    assert "1.7 % above" in report(settings=published.settings).verdict(published)
+
+
+def test_the_table_says_all_that_was_measured():
+    agreement = Agreement(0.5, {"hat": 0.25, "dress": 0.75}, 0.9)
+    table = report(agreement=agreement, verdict_line="a verdict").table()
+    assert "50,000 pictures" in table and "against ref.npz, 10,000 pictures" in table
+    assert "274.00 +- 3.00 shuffled, 60.00 in the order they came, 280.00 all at once" in table
+    assert "0.500, 0.900 of real pictures; least: hat 0.250, dress 0.750" in table
+    for words in (
+        *(LABELS[name][0] for name in report().figures()),
+        "a verdict",
+        "note: a sentence",
+        "1.00 % of the drawn",
+    ):
+        assert words in table
+
+
+def test_the_table_of_a_tokenizer():
+    scales = (ScaleFigures((1, 1), 12.5, 0.25, 80.0), ScaleFigures((2, 2), 20.0, 0.5, 90.0))
+    ours = report(reconstruction=Reconstruction(20.0, 0.7, None, 4096, 7, 0.125, scales))
+    assert ours.figures()["psnr"] == 20 and "lpips" not in ours.figures()
+    for words in ("rFID", "rsFID", "0.1250", "7 of 4096", "1x1    12.50    0.250        80.0"):
+        assert words in ours.table()

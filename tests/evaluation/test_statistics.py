@@ -54,19 +54,6 @@ def test_four_parts_merged_are_one_pass(sizes):
     assert_close(whole, in_batches(x))
 
 
-def test_four_processes_are_one_pass(as_processes):
-    x = vectors()
-    parts = [in_batches(part) for part in x.split((60, 0, 139, 1))]
-    for whole in as_processes(*(part.gathered for part in parts)):
-        assert_close(whole, in_batches(x))
-    assert [part.count for part in parts] == [60, 0, 139, 1]
-
-
-def test_one_process_has_all():
-    moments = in_batches(vectors())
-    assert_close(moments.gathered(), moments)
-
-
 def test_far_from_zero():
     x = vectors()
     assert_close(in_batches(x + 1e6, 90, 110), in_batches(x + 1e6), 1e-9)

@@ -75,15 +75,11 @@ def draw(runs: Sequence[RunLog], reference: RunLog | None = None, smooth: int = 
 
 def make_figure(panels: Sequence[Panel], over_pictures: bool) -> Figure:
     """Empty panels with titles, units and axes."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # else it tells of its font cache
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-    except ImportError as error:
-        raise InputError("matplotlib is not installed: run pip install 'nextscale[plot]'") from error
     columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure((columns * PANEL_SIZE[0], rows * PANEL_SIZE[1] + 1), dpi=100, layout="constrained")
+    figure = empty_figure((columns * PANEL_SIZE[0], rows * PANEL_SIZE[1] + 1))
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     for i, panel in enumerate(panels):
         axis = figure.add_subplot(rows, columns, i + 1, sharex=figure.axes[0] if i else None)
         axis.set_title(text(panel.title), fontsize=10)
@@ -99,6 +95,20 @@ def make_figure(panels: Sequence[Panel], over_pictures: bool) -> Figure:
             axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.yaxis.set_minor_formatter(NullFormatter())
     return figure
+
+
+def empty_figure(inches: tuple[float, float]) -> Figure:
+    """A figure without panels.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # else it tells of its font cache
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("matplotlib is not installed: run pip install 'nextscale[plot]'") from error
+    return Figure(inches, dpi=100, layout="constrained")
 
 
 def label_x(axis: Axes, over_pictures: bool) -> None:

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 from nextscale.data.dataset import Example
 from nextscale.errors import InputError
-from nextscale.files import read_json, read_tensors, write_json, write_tensors
+from nextscale.files import check_begun_with, read_json, read_tensors, write_json, write_tensors
 
 INDEX = "cache.json"
 TOKENIZER = "tokenizer"
@@ -42,13 +42,8 @@ def start_cache(folder: Path, index: dict[str, Any]) -> None:
         InputError: it was begun with something else.
     """
     if is_cache(folder):
-        theirs = read_index(folder)
-        for name, value in index.items():
-            if theirs.get(name) != value:
-                raise InputError(
-                    f"{folder} holds a cache with {name} {theirs.get(name)}, not {value}: "
-                    "repeat its command to finish it, or choose another folder"
-                )
+        read_index(folder)
+    check_begun_with(folder / INDEX, index, "a cache")
     write_json(folder / INDEX, index)
 
 

@@ -96,8 +96,7 @@ class PictureDataset(Dataset[Example]):
             return None
         try:
             picture = self.source.read(i)
-            margin = MARGIN * (ZOOM if self.augment and self.zoom else 1)
-            picture = cover(picture, (round(margin * self.size[0]), round(margin * self.size[1])))
+            picture = cover_with_margin(picture, self.size, ZOOM if self.augment and self.zoom else 1)
         except InputError as error:
             name, reason = self.source.name(i), str(error)
             self._unreadable[i] = reason if name in reason else f"{name}: {reason}"
@@ -135,3 +134,14 @@ def random_part(pixels: np.ndarray, size: tuple[int, int], draw: np.random.Gener
     top, left = draw.uniform(0, h - height), draw.uniform(0, w - width)
     box = (left, top, left + width, top + height)
     return np.array(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC, box=box))
+
+
+def cover_with_margin(picture: Image.Image, size: tuple[int, int], zoom: int = 1) -> Image.Image:
+    """The smallest picture of the same shape that covers `MARGIN` times (H, W), or ``zoom`` times as much."""
+    margin = MARGIN * zoom
+    return cover(picture, (round(margin * size[0]), round(margin * size[1])))
+
+
+def validation_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The part (H, W) of a picture that validation sees."""
+    return centre_crop(cover_with_margin(picture, size), size)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nextscale.distributed import all_sum
 from nextscale.errors import InputError
 
 SPLIT_SIZE = 5000
@@ -106,20 +105,6 @@ class InceptionScore:
         fine = ((p.float().sum(1) - 1).abs() < 1e-2) & (p >= 0).all(1)
         if bad := int((~fine).sum()):
             raise InputError(f"{bad} of {len(p)} rows are no probabilities: expected numbers >= 0 with a sum of 1")
-
-    def gathered(self, classes: int, device: torch.device | str = "cpu") -> InceptionScore:
-        """The sums of all processes together, the same in each; every process has to call this.
-
-        Args:
-            classes: C, for a process that had no picture.
-            device: over which the processes talk.
-        """
-        whole = InceptionScore(self.pictures, self.split_size, self.seed)
-        sums = torch.zeros(*self.entropy.shape, classes, dtype=torch.float64) if self.sums is None else self.sums
-        whole.seen, whole.entropy, whole.sums = (
-            all_sum(tensor.to(device, copy=True)).cpu() for tensor in (self.seen, self.entropy, sums)
-        )
-        return whole
 
     def scores(self) -> Scores:
         """The result.

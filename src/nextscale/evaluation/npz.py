@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,12 @@ import torch
 from torch import Tensor
 
 from nextscale.errors import InputError
+from nextscale.files import atomic_file
 
 PICTURES = "arr_0"
 """The array in which the ADM evaluator expects pictures."""
+LABELS = "arr_1"
+"""The array in which the ADM sampler leaves their classes."""
 
 
 @dataclass(frozen=True)
@@ -56,26 +59,69 @@ def read_array(path: Path, name: str) -> np.ndarray:
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def read_pictures(path: Path, batch: int = 64) -> Iterator[Tensor]:
-    """The pictures of a file, uint8 (N, H, W, 3) in ``arr_0``, as uint8 (B, 3, H, W), B at most ``batch``.
+class PictureArray:
+    """The pictures of a file, uint8 (N, H, W, 3) in ``arr_0``, decompressed as they are asked for.
 
-    They are decompressed as they are asked for: 50,000 pictures take no more memory than a batch.
+    50,000 pictures take no more memory than those asked for at once. Forward is fast, backward starts again.
 
     Raises:
-        InputError: at once, if the file has no pictures; later, if it breaks off.
+        InputError: the file has no pictures.
     """
-    n, h, w, channels = check_pictures_array(read_named_header(path, PICTURES), path).shape
 
-    def parts() -> Iterator[Tensor]:
-        with open_archive(path) as archive, archive.open(f"{PICTURES}.npy") as file:
-            read_header(file, archive.getinfo(f"{PICTURES}.npy").file_size, f"{PICTURES} in {path}")
-            for start in range(0, n, batch):
-                count = min(batch, n - start)
-                data = bytearray(file.read(count * h * w * channels))
-                pixels = np.frombuffer(data, np.uint8).reshape(count, h, w, channels)
-                yield torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+    def __init__(self, path: Path):
+        self.path = path
+        self.shape = check_pictures_array(read_named_header(path, PICTURES), path).shape
+        self._file: IO[bytes] | None = None
+        self._start = 0
 
-    return parts()
+    def read(self, start: int, count: int) -> Tensor:
+        """Pictures ``start`` and on, uint8 (count, 3, H, W).
+
+        Raises:
+            InputError: the file breaks off, or is damaged.
+        """
+        _, h, w, channels = self.shape
+        with explained(self.path):
+            if self._file is None:
+                with zipfile.ZipFile(self.path) as archive:  # stays open for as long as the array in it
+                    self._file = archive.open(f"{PICTURES}.npy")
+                read_header(self._file, archive.getinfo(f"{PICTURES}.npy").file_size, f"{PICTURES} in {self.path}")
+                self._start = self._file.tell()
+            place = self._start + start * h * w * channels
+            if self._file.tell() != place:
+                self._file.seek(place)
+            data = bytearray(self._file.read(count * h * w * channels))
+            pixels = np.frombuffer(data, np.uint8).reshape(count, h, w, channels)
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+    def __del__(self) -> None:
+        if file := getattr(self, "_file", None):
+            file.close()
+
+
+def write_pictures(
+    path: Path, parts: Iterable[Tensor], shape: tuple[int, int, int], labels: Tensor | None = None
+) -> None:
+    """Write pictures as the ADM evaluator reads them, whole or not at all, a part at a time.
+
+    Args:
+        parts: uint8 (B, 3, H, W) each.
+        shape: (N, H, W) of all together.
+        labels: (N,), for ``arr_1``.
+    """
+    left = shape[0]
+    with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        with archive.open(f"{PICTURES}.npy", "w", force_zip64=True) as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (*shape, 3)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for part in parts:
+                file.write(part.permute(0, 2, 3, 1).contiguous().cpu().numpy().tobytes())
+                left -= len(part)
+        if left:
+            raise InputError(f"cannot write {path}: {shape[0] - left} of {shape[0]} pictures came")
+        if labels is not None:
+            with archive.open(f"{LABELS}.npy", "w") as file:
+                np.lib.format.write_array(file, labels.cpu().numpy(), allow_pickle=False)
 
 
 def check_pictures_array(header: Header, path: Path) -> Header:
@@ -123,9 +169,15 @@ def read_header(file: IO[bytes], size: int, name: str) -> Header:
 @contextmanager
 def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """An open .npz file; whatever goes wrong with it is said in one sentence."""
+    with explained(path), zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Whatever goes wrong with an .npz file inside is said in one sentence."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
+        yield
     except InputError:
         raise
     except FileNotFoundError as error:

@@ -69,7 +69,7 @@ class Reference:
         spatial: of the spatial features, for sFID.
         features: (N, D) pool features of some of the pictures, for precision and recall.
         origin: None in a file of the ADM evaluator.
-        stored: shape (N, H, W) of the pictures in the file, for `read_pictures`.
+        stored: shape (N, H, W) of the pictures in the file, for `PictureArray`.
     """
 
     name: str
@@ -104,6 +104,15 @@ class Reference:
         if ours not in (None, tuple(size)):
             raise InputError(f"{self.name} was made from pictures of {sides(ours)}, not {sides(size)}")
 
+    def warning(self) -> str | None:
+        """One sentence if it was made from too few pictures for a covariance of full rank."""
+        if self.origin is None or self.gaussian is None or self.origin.pictures > self.gaussian.dimensions:
+            return None
+        return (
+            f"{self.name} has {self.origin.pictures} pictures, too few for features of {self.gaussian.dimensions} "
+            "dimensions: compare a Frechet distance only with others to the same reference"
+        )
+
     def check_features(self, features: Features) -> None:
         """Raises InputError if features have other dimensions than the reference."""
         for theirs, ours, name in (
@@ -116,14 +125,14 @@ class Reference:
                 )
 
 
-def kept_pictures(pictures: int, seed: int = 0) -> Tensor:
-    """Which pictures' features to keep: `KEPT` of all, by chance, for those that come first may be of a few classes."""
+def kept_pictures(pictures: int, seed: int = 0, most: int = KEPT) -> Tensor:
+    """Whose features to keep: at most so many, by chance, for the pictures that come first may be of a few classes."""
     order = torch.randperm(pictures, generator=torch.Generator().manual_seed(seed))
-    return order[:KEPT].sort().values
+    return order[:most].sort().values
 
 
 def read_reference(path: Path) -> Reference:
-    """The statistics and kept features of a reference file; its pictures are left to `read_pictures`.
+    """The statistics and kept features of a reference file; its pictures are left to `PictureArray`.
 
     Raises:
         InputError: a missing or damaged file, one with neither statistics nor pictures, or arrays that do not fit.

@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from nextscale.errors import InputError
+from nextscale.evaluation.agreement import Agreement
 from nextscale.evaluation.features import INCEPTION
 from nextscale.evaluation.inception_score import Scores
 from nextscale.evaluation.memorisation import Memorisation
 from nextscale.evaluation.precision_recall import PrecisionRecall
+from nextscale.evaluation.reconstruction import Reconstruction
 from nextscale.files import write_json
 
 PACKAGES = ("nextscale", "torch", "numpy", "Pillow")
 """Whose versions move pixels or figures."""
+SHOWN = 3
+"""Classes in the table; the report has all."""
 LABELS = {
     "fid": ("FID", "lower is better"),
     "sfid": ("sFID", "lower is better"),
@@ -29,6 +33,10 @@ LABELS = {
     "recall": ("recall", "higher is better"),
     "density": ("density", "higher is better"),
     "coverage": ("coverage", "higher is better"),
+    "agreement": ("label agreement", "higher is better"),
+    "psnr": ("PSNR in dB", "higher is better"),
+    "ssim": ("SSIM", "higher is better"),
+    "lpips": ("LPIPS", "lower is better"),
 }
 """What measures are called, and which way is good."""
 
@@ -41,12 +49,14 @@ class Published:
         name: of the model.
         metric: one of `LABELS`.
         pictures: how many were drawn for it.
+        settings: how they were drawn.
     """
 
     name: str
     metric: str
     value: float
     pictures: int = 50_000
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def versions() -> dict[str, str]:
@@ -71,7 +81,10 @@ class Report:
         reference_pictures: how many that was made from; None if its file does not say.
         seed: of drawing, and of shuffling for the Inception Score.
         settings: how they were drawn, such as cfg and top_k: values that JSON has.
-        seconds: that measuring took.
+        seconds: of the command that finished it; of one that goes on, those since then.
+        agreement: of a classifier with the classes that pictures were drawn as.
+        reconstruction: of a tokenizer; the other figures are then those of its reconstructions.
+        verdict_line: how a figure stands beside the published one.
         warnings: sentences to be read with the figures.
     """
 
@@ -89,6 +102,9 @@ class Report:
     inception_score: Scores | None = None
     precision_recall: PrecisionRecall | None = None
     memorisation: Memorisation | None = None
+    agreement: Agreement | None = None
+    reconstruction: Reconstruction | None = None
+    verdict_line: str | None = None
     warnings: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=versions)
     finished: str = field(default_factory=now)
@@ -106,6 +122,10 @@ class Report:
         if self.precision_recall is not None:
             shares = dataclasses.asdict(self.precision_recall)
             figures |= {name: shares[name] for name in ("precision", "recall", "density", "coverage")}
+        if self.agreement is not None:
+            figures["agreement"] = self.agreement.overall
+        if self.reconstruction is not None:
+            figures |= {name: getattr(self.reconstruction, name) for name in ("psnr", "ssim", "lpips")}
         return {name: value for name, value in figures.items() if value is not None}
 
     def verdict(self, published: Published) -> str:
@@ -123,9 +143,42 @@ class Report:
         theirs = f"{said(published.value)} published for {published.name}"
         if self.extractor != INCEPTION:
             return f"{start}, by {self.extractor}: not comparable with {theirs}, which is by Inception"
+        if other := {
+            name: ours for name in published.settings if (ours := self.settings.get(name)) != published.settings[name]
+        }:
+            drawn, theirs_drawn = (
+                ", ".join(f"{name} {settings[name]}" for name in other) for settings in (other, published.settings)
+            )
+            return f"{start}, drawn with {drawn}: not comparable with {theirs}, drawn with {theirs_drawn}"
         if self.pictures != published.pictures:
             return f"{start}: not comparable with {theirs}, which is of {published.pictures:,}"
         return f"{start}, {difference(value, published.value)} {theirs} ({good})"
+
+    def table(self) -> str:
+        """The figures in lines, and what has to be read with them."""
+        against = f"against {self.reference}" if self.reference else "without a reference"
+        known = f", {self.reference_pictures:,} pictures" if self.reference_pictures else ""
+        lines = [f"{self.pictures:,} pictures, by {self.extractor}, {against}{known}"]
+        for name, value in self.figures().items():
+            r = "r" if self.reconstruction and name in ("fid", "sfid") else ""
+            lines.append(f"  {r + LABELS[name][0]:<16} {said(value)}{self._remark(name)}")
+        lines += self.reconstruction.lines() if self.reconstruction else []
+        lines += [self.memorisation.sentence()] if self.memorisation else []
+        lines += [self.verdict_line] if self.verdict_line else []
+        return "\n".join([*lines, *(f"note: {warning}" for warning in self.warnings)])
+
+    def _remark(self, name: str) -> str:
+        """What stands behind a figure in the table."""
+        if name == "inception_score" and (scores := self.inception_score):
+            return (
+                f" +- {said(scores.shuffled_std)} shuffled, {said(scores.ordered)} in the order they came, "
+                f"{said(scores.whole)} all at once"
+            )
+        if name == "agreement" and (agreement := self.agreement):
+            least = sorted(agreement.per_class.items(), key=lambda item: item[1])[:SHOWN]
+            real = f", {said(agreement.classifier)} of real pictures" if agreement.classifier is not None else ""
+            return f"{real}; least: {', '.join(f'{name} {said(share)}' for name, share in least)}"
+        return ""
 
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all.

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nextscale.distributed import all_sum
 from nextscale.errors import InputError
 
 
@@ -100,17 +99,6 @@ class Moments:
         self.scatter.addr_(delta, delta, alpha=self.count * count / total)
         self.mean.add_(delta, alpha=count / total)
         self.count = total
-
-    def gathered(self) -> Moments:
-        """Those of all processes together, the same in each; every process has to call this."""
-        count = torch.tensor(float(self.count), dtype=torch.float64, device=self.mean.device)
-        total = all_sum(count.clone())
-        whole = Moments(self.dimensions, self.mean.device)
-        whole.count = round(total.item())
-        whole.mean = all_sum(self.mean * count) / total.clamp_min(1)
-        delta = self.mean - whole.mean
-        whole.scatter = all_sum(torch.addr(self.scatter, delta, delta, alpha=self.count))
-        return whole
 
     @property
     def covariance(self) -> Tensor:

@@ -1,0 +1,209 @@
+"""``nextscale evaluate``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from nextscale.cli.evaluation import REPORT, EvaluationOptions, make_report
+from nextscale.device import pick_device
+from nextscale.distributed import is_main, processes
+from nextscale.drawing import DrawnPictures
+from nextscale.errors import InputError
+from nextscale.evaluation.closest import draw_closest
+from nextscale.evaluation.gallery import Gallery, open_pictures
+from nextscale.evaluation.memorisation import Memorisation
+from nextscale.evaluation.saving import NpzSaver, PngSaver, Saver
+from nextscale.evaluation.session import Session, check_apart
+from nextscale.evaluation.store import FeatureStore
+from nextscale.evaluation.summary import Summary
+from nextscale.evaluation.target import Target
+from nextscale.files import check_folder
+from nextscale.pictures import save_picture
+from nextscale.reconstruction import ReconstructedPictures, fold_notes
+from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sources import load_tokenizer
+from nextscale.training.perceptual import LPIPS, load_lpips
+
+CLOSEST = "closest.png"
+PICTURES = "pictures"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(EvaluationOptions):
+    """Draw pictures, measure them, and write RUN/report.json; or measure pictures that are there, or a tokenizer.
+
+    FID, sFID, Inception Score, precision and recall as the ADM evaluator defines them. Picture i has the seed SEED + i,
+    so that a run that was killed goes on, and processes of torchrun each draw their share. See also "evaluate
+    reference", which makes references, and "evaluate sweep", which tries settings of sampling.
+
+    Example: nextscale evaluate --model d16 --reference VIRTUAL_imagenet256_labeled.npz --features inception.pth --out
+    runs/d16-fid
+    """
+
+    pictures: Path | None = None
+    """Measure these instead of drawing: a folder of pictures of one size, in which folders are classes, or an .npz."""
+    cfg: float = 1.5
+    """Guidance: 0 is none, 1.5 is for metrics, 4 for looks."""
+    top_k: int = 900
+    """Draw among the k most probable tokens; 0 is all."""
+    top_p: float = 0.96
+    """Draw among the most probable tokens that together reach p; 0 is all."""
+    save: Literal["nothing", "png", "npz"] = "nothing"
+    """Also keep the drawn pictures: png in RUN/pictures/CLASS/, or npz in RUN/pictures.npz for the ADM evaluator."""
+    training: str = ""
+    """What the model was trained on (train/, where there is a val/): says whether it remembers; RUN/closest.png."""
+    held_out: str = ""
+    """Pictures that it was not trained on, to compare with. Left out: val/ of --training."""
+    reconstruction: bool = False
+    """Measure the model's tokenizer: pictures of --data encoded and decoded, against --reference or themselves."""
+    data: str = ""
+    """Pictures to reconstruct, as training takes them. Of train/ and val/, val/, unless --split says train."""
+    vgg_weights: Path | None = None
+    """VGG16 as torchvision names it: also measures LPIPS of reconstructions."""
+    lpips_weights: Path | None = None
+    """The linear layers of LPIPS, if they are in a file of their own."""
+
+
+def run(options: Options) -> None:
+    check_flags(options)
+    check_folder(options.out)
+    with processes(pick_device(options.device)) as device:
+        start = time.monotonic()
+        job = Job.of(options, device)
+        job.fill()
+        if is_main():
+            job.finish(time.monotonic() - start)
+
+
+def check_flags(options: Options) -> None:
+    """Raises InputError for flags that do not go together, before anything is loaded."""
+    options.check_numbers()
+    if options.pictures and options.reconstruction:
+        raise InputError("expected --pictures or --reconstruction, got both")
+    if options.reconstruction != bool(options.data):
+        raise InputError("expected --data with --reconstruction, and only there: the pictures to reconstruct")
+    if options.lpips_weights and not options.vgg_weights:
+        raise InputError("--lpips-weights are the linear layers alone: expected --vgg-weights, too")
+    if options.vgg_weights and not options.reconstruction:
+        raise InputError("--vgg-weights are for LPIPS of reconstructions: expected --reconstruction")
+    if options.held_out and not options.training:
+        raise InputError("--held-out is what to compare --training with: expected both")
+    if options.training and options.reconstruction:
+        raise InputError(
+            "expected --training or --reconstruction, got both: a tokenizer is meant to give pictures back"
+        )
+    if options.save != "nothing" and (options.pictures or options.reconstruction):
+        raise InputError(f"--save {options.save} keeps drawn pictures, but nothing is drawn")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be looked at, and against what."""
+
+    options: Options
+    session: Session
+    gallery: Gallery
+    store: FeatureStore
+    saver: Saver | None
+    target: Target | None
+    training: tuple[FeatureStore, FeatureStore] | None
+    """Of training and of held-out pictures."""
+
+    @classmethod
+    def of(cls, options: Options, device: torch.device) -> Job:
+        """Open all that the flags name, so that what is wrong with it is said before the work begins."""
+        session = options.session(options.out, device)
+        gallery = open_gallery(options, device)
+        if isinstance(gallery, ReconstructedPictures) and not options.reference:
+            target = Target.of_pictures(session, gallery.originals, options.crop)
+        else:
+            target = options.target(session, gallery.size)
+        if target:
+            target.check(gallery, options.crop if options.reconstruction else None)
+        training = open_training(options, session, gallery) if options.training else None
+        store = session.open("drawn", gallery)
+        return cls(options, session, gallery, store, make_saver(options, gallery), target, training)
+
+    def fill(self) -> None:
+        """Look at everything; every process has to call this."""
+        if self.target:
+            self.target.fill()
+        for store in self.training or ():
+            self.session.fill(store, f"looked at {store.gallery.name}")
+        what = "drawn" if isinstance(self.gallery, DrawnPictures) else f"looked at {self.gallery.name}"
+        self.session.fill(self.store, "reconstructed" if self.options.reconstruction else what, self.saver)
+
+    def finish(self, seconds: float) -> None:
+        """Measure, write and print."""
+        if self.saver:
+            self.saver.finish()
+        start = time.monotonic()
+        options, session = self.options, self.session
+        summary = session.summarise(self.store)
+        reference = self.target.finish() if self.target else None
+        settings: dict[str, Any] = {"batch_size": options.batch_size, "device": str(session.device)}
+        memorised = reconstruction = None
+        if self.training:
+            memorised = self._memorise(summary, *self.training)
+            for name, store in zip(("training", "held_out"), self.training, strict=True):
+                settings[name] = store.gallery.made_from
+        if isinstance(self.gallery, ReconstructedPictures):
+            reconstruction = fold_notes(self.store, self.gallery.tokenizer)
+        model = options.model if isinstance(self.gallery, DrawnPictures) else None
+        seconds += time.monotonic() - start
+        report = make_report(
+            session, self.gallery, summary, reference, seconds, model, settings, memorised, reconstruction
+        )
+        report.write(options.out / REPORT)
+        print(report.table())
+        print(options.out / REPORT)
+
+    def _memorise(self, summary: Summary, training: FeatureStore, held_out: FeatureStore) -> Memorisation:
+        found = self.session.memorised(summary, training, held_out)
+        picture = draw_closest(found.pairs, self.gallery, training.gallery)
+        save_picture(picture, self.options.out / CLOSEST)
+        return found
+
+
+def open_gallery(options: Options, device: torch.device) -> Gallery:
+    """The pictures that are to be measured."""
+    if options.pictures:
+        return open_pictures(options.pictures)
+    if options.reconstruction:
+        tokenizer = load_tokenizer(options.model, options.schedule()).to(device)
+        originals = options.crops(options.data, tokenizer.config.image_size, options.split, "val")
+        return ReconstructedPictures(originals, tokenizer, open_lpips(options, device), options.dtype)
+    settings = SamplingSettings(options.cfg, options.top_k, options.top_p)
+    return options.drawn(options.pipeline(), settings)
+
+
+def open_lpips(options: Options, device: torch.device) -> LPIPS | None:
+    return load_lpips(options.vgg_weights, options.lpips_weights).to(device) if options.vgg_weights else None
+
+
+def open_training(options: Options, session: Session, gallery: Gallery) -> tuple[FeatureStore, FeatureStore]:
+    """Where the features of training and of held-out pictures go."""
+    places: Sequence[tuple[str, str, Any]] = (
+        ("training", options.training, "train"),
+        ("held-out", options.held_out or options.training, "val"),
+    )
+    training, held_out = (
+        session.open(name, options.crops(data, gallery.size, None, prefer), ("pool",)) for name, data, prefer in places
+    )
+    check_apart(training, held_out)
+    return training, held_out
+
+
+def make_saver(options: Options, gallery: Gallery) -> Saver | None:
+    """What keeps the drawn pictures."""
+    if options.save == "nothing" or not isinstance(gallery, DrawnPictures):
+        return None
+    if options.save == "png":
+        return PngSaver(options.out / PICTURES, gallery.labels, gallery.class_names)
+    return NpzSaver(options.out / f"{PICTURES}.npz", (len(gallery), *gallery.size), gallery.labels)

@@ -1,0 +1,132 @@
+"""Flags that the verbs of evaluation share, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nextscale.cli.models import ModelOptions
+from nextscale.crops import Crop, CroppedPictures, Split, open_crops
+from nextscale.drawing import DrawnPictures
+from nextscale.errors import InputError
+from nextscale.evaluation.extractors import load_extractor
+from nextscale.evaluation.gallery import Gallery
+from nextscale.evaluation.memorisation import Memorisation
+from nextscale.evaluation.reconstruction import Reconstruction
+from nextscale.evaluation.reference import Reference, read_reference
+from nextscale.evaluation.report import Published, Report
+from nextscale.evaluation.session import Session
+from nextscale.evaluation.summary import Summary
+from nextscale.evaluation.target import Target
+from nextscale.pipeline import Pipeline
+from nextscale.presets import HUB_MODELS, HUB_REPOSITORY
+from nextscale.progress import say
+from nextscale.sampling.sampler import SamplingSettings
+
+REPORT = "report.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions(ModelOptions):
+    """Flags of "evaluate" and "evaluate sweep"."""
+
+    out: Path
+    """Folder of the evaluation. The same command again goes on where it stopped."""
+    reference: str = ""
+    """Real pictures: an .npz of "evaluate reference" or of the ADM evaluator; or a data set, as training takes it."""
+    split: Split | None = None
+    """Of a data set: the part that is the reference, or is reconstructed."""
+    crop: Crop = "centre"
+    """Of a data set: centre, the largest middle part, as published references of ImageNet are cut; or training, the
+    middle part that validation in training sees, 1.125 times smaller."""
+    features: str = ""
+    """Who looks: a file with the Inception of FID; OWNER/NAME:FILE of the hub; or a folder of "evaluate classifier".
+    Left out: an Inception that torch-fidelity or pytorch-fid has left in PyTorch's cache."""
+    per_class: int = 50
+    """Pictures drawn of each class."""
+    num_images: int | None = None
+    """Pictures in all, evenly of all classes; instead of --per-class."""
+    batch_size: int = 50
+    """Pictures drawn and looked at at once; halved where a GPU's memory does not suffice."""
+
+    def check_numbers(self) -> None:
+        """Raises InputError for numbers out of range, before anything is loaded."""
+        for name, least in (("per_class", 1), ("num_images", 1), ("batch_size", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError(f"{name.replace('_', '-')} must be at least {least}, not {value}")
+
+    def session(self, folder: Path, device: torch.device) -> Session:
+        return Session(folder, load_extractor(self.features, device), device, self.batch_size, self.seed)
+
+    def pipeline(self) -> Pipeline:
+        return Pipeline.from_pretrained(self.model, self.device, self.dtype, self.schedule())
+
+    def drawn(self, pipeline: Pipeline, settings: SamplingSettings) -> DrawnPictures:
+        """The pictures that are to be drawn."""
+        count = self.num_images or self.per_class * len(pipeline.class_names)
+        name = str(Path(self.model).resolve()) if Path(self.model).exists() else self.model
+        return DrawnPictures(pipeline, name, count, settings, self.seed)
+
+    def crops(self, data: str, size: tuple[int, int], split: Split | None, prefer: Split | None) -> CroppedPictures:
+        """A split of a data set, in the crop that was asked for."""
+        return open_crops(data, split, size, self.crop, say, prefer)
+
+    def target(self, session: Session, size: tuple[int, int]) -> Target | None:
+        """What ``--reference`` says; None if it says nothing."""
+        if not self.reference:
+            return None
+        if self.reference.lower().endswith(".npz"):
+            return Target.of_file(session, read_reference(Path(self.reference)))
+        say(f"{self.reference} is no .npz: its pictures are cropped ({self.crop}) and looked at first")
+        return Target.of_pictures(session, self.crops(self.reference, size, self.split, None), self.crop)
+
+
+def make_report(
+    session: Session,
+    gallery: Gallery,
+    summary: Summary,
+    reference: Reference | None,
+    seconds: float,
+    model: str | None,
+    settings: Mapping[str, Any],
+    memorisation: Memorisation | None = None,
+    reconstruction: Reconstruction | None = None,
+) -> Report:
+    """Measure, and say what was measured how.
+
+    Args:
+        model: that drew the pictures, to be set beside its published figure.
+        settings: what else the figures depend on.
+    """
+    origin = reference.origin if reference else None
+    stored = reference.stored if reference else None
+    report = Report(
+        pictures=summary.count,
+        size=gallery.size,
+        extractor=session.extractor.name,
+        fingerprint=session.extractor.fingerprint,
+        reference=reference.name if reference else None,
+        reference_pictures=origin.pictures if origin else stored[0] if stored else None,
+        seed=session.seed,
+        settings={**gallery.made_from, **settings, "reference_crop": origin.crop if origin else None},
+        seconds=seconds,
+        memorisation=memorisation,
+        reconstruction=reconstruction,
+        **session.measure(summary, reference),
+    )
+    theirs = published(model) if model and report.fid is not None else None
+    return replace(report, verdict_line=report.verdict(theirs)) if theirs else report
+
+
+def published(model: str) -> Published | None:
+    """The FID of an official model, as its authors state it."""
+    name = model.removeprefix(f"{HUB_REPOSITORY}:")
+    if name not in HUB_MODELS or Path(model).exists():
+        return None
+    official = {"cfg": 1.5, "top_k": 900, "top_p": 0.96}
+    return Published(f"VAR-{name}", "fid", HUB_MODELS[name].fid, settings=official)

@@ -1,0 +1,66 @@
+"""Does a classifier see in a picture the class that it was drawn as?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nextscale.evaluation.features import FeatureExtractor
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Shares in [0, 1].
+
+    Attributes:
+        overall: of the pictures that have a class.
+        per_class: of each class that has pictures.
+        classifier: the same for real pictures that the classifier was not trained on, which drawn ones can hardly
+            exceed; None if the classifier does not know.
+    """
+
+    overall: float
+    per_class: Mapping[str, float]
+    classifier: float | None
+
+
+class AgreementCounts:
+    """How often the most probable class is the picture's own.
+
+    Args:
+        class_names: of the pictures.
+        known: the classes of the probabilities, in their order.
+        accuracy: of the classifier.
+    """
+
+    def __init__(self, class_names: Sequence[str], known: Sequence[str], accuracy: float | None):
+        self.class_names, self.accuracy = class_names, accuracy
+        self.place = torch.tensor([known.index(name) for name in class_names])
+        """(C,) of each class of the pictures among those of the probabilities."""
+        self.right, self.seen = (torch.zeros(len(class_names), dtype=torch.long) for _ in range(2))
+
+    @classmethod
+    def of(cls, class_names: Sequence[str], extractor: FeatureExtractor) -> AgreementCounts | None:
+        """None unless the extractor knows all these classes by their names."""
+        known = list(getattr(extractor, "class_names", ()))
+        if not class_names or not set(class_names) <= set(known):
+            return None
+        return cls(class_names, known, getattr(extractor, "accuracy", None))
+
+    def add(self, labels: Tensor, probabilities: Tensor) -> None:
+        """Count pictures with labels (B,), -1 for none, and probabilities (B, C)."""
+        has = labels >= 0
+        labels, seen_as = labels[has], probabilities[has].argmax(1)
+        self.seen += labels.bincount(minlength=len(self.seen))
+        self.right += labels[self.place[labels] == seen_as].bincount(minlength=len(self.seen))
+
+    def result(self) -> Agreement | None:
+        """None if no picture had a class."""
+        if not self.seen.sum():
+            return None
+        shares = (self.right.double() / self.seen).tolist()
+        per_class = {name: share for name, share, n in zip(self.class_names, shares, self.seen, strict=True) if n}
+        return Agreement(self.right.sum().item() / self.seen.sum().item(), per_class, self.accuracy)

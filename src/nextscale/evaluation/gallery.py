@@ -1,0 +1,155 @@
+"""Pictures of one size, by number: drawn ones, files, an array. Whatever is measured comes as a `Gallery`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nextscale.errors import InputError
+from nextscale.evaluation.features import sides
+from nextscale.evaluation.npz import LABELS, PictureArray, read_array, read_headers
+from nextscale.pictures import read_picture
+
+ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp"))
+
+
+class Pictures(NamedTuple):
+    """Some pictures of a gallery.
+
+    Attributes:
+        pixels: uint8 (B, 3, H, W).
+        indices: (B,) int64, their numbers.
+        labels: (B,) int64, places in the gallery's class names; -1 for no class.
+        notes: numbers about each picture, (B, ...), that are stored with its features.
+    """
+
+    pixels: Tensor
+    indices: Tensor
+    labels: Tensor
+    notes: Mapping[str, Tensor] = {}
+
+
+class Gallery(Protocol):
+    """Pictures of one size, by number.
+
+    ``made_from`` is all that the pictures depend on, in values that JSON has: work that was begun on one gallery is
+    finished on the same one only.
+    """
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        ...
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Empty if classes are not known."""
+        ...
+
+    @property
+    def made_from(self) -> Mapping[str, Any]: ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: Sequence[int]) -> Pictures:
+        """The pictures of these numbers, without those that cannot be read."""
+        ...
+
+
+class PictureFolder:
+    """All picture files below a folder. Where all lie in sub-folders, these are the classes.
+
+    Raises:
+        InputError: no folder, no pictures, pictures of two sizes, or one that cannot be read.
+    """
+
+    def __init__(self, folder: Path):
+        if not folder.is_dir():
+            raise InputError(f"no folder {folder}: expected a folder of pictures, or an .npz file")
+        self.name = str(folder)
+        self.paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+        if not self.paths:
+            raise InputError(f"no pictures in {folder}: expected files ending with {', '.join(sorted(ENDINGS))}")
+        self.size = read_size(self.paths[0])
+        for path in self.paths:
+            self._check(path, read_size(path))
+        parts = [path.relative_to(folder).parts for path in self.paths]
+        grouped = all(len(part) > 1 for part in parts)
+        self.class_names = sorted({part[0] for part in parts}) if grouped else []
+        self.labels = [self.class_names.index(part[0]) if grouped else -1 for part in parts]
+        self.made_from = {"pictures": str(folder.resolve()), "count": len(self.paths), "size": list(self.size)}
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, indices: Sequence[int]) -> Pictures:
+        pixels = []
+        for i in indices:
+            picture = read_picture(self.paths[i])
+            self._check(self.paths[i], (picture.height, picture.width))
+            pixels.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
+        labels = torch.tensor([self.labels[i] for i in indices])
+        return Pictures(torch.stack(pixels), torch.tensor(list(indices)), labels)
+
+    def _check(self, path: Path, size: tuple[int, int]) -> None:
+        if size != self.size:
+            raise InputError(
+                f"{path} has {sides(size)}, but {self.paths[0]} has {sides(self.size)}: expected pictures of one size"
+            )
+
+
+class PictureFile:
+    """The pictures of an .npz file in ``arr_0``, and their classes in ``arr_1`` if it has them.
+
+    Raises:
+        InputError: no such file, a damaged one, or one without pictures.
+    """
+
+    class_names = ()
+
+    def __init__(self, path: Path):
+        self.name = str(path)
+        self._array = PictureArray(path)
+        self.size = (self._array.shape[1], self._array.shape[2])
+        self._labels = np.full(len(self), -1)
+        header = read_headers(path).get(LABELS)
+        if header and header.dtype.kind in "iu" and header.shape == (len(self),):
+            self._labels = read_array(path, LABELS).astype(np.int64)
+            self.class_names = tuple(str(i) for i in range(int(self._labels.max()) + 1))
+        self.made_from = {"pictures": str(path.resolve()), "count": len(self), "bytes": path.stat().st_size}
+
+    def __len__(self) -> int:
+        return self._array.shape[0]
+
+    def read(self, indices: Sequence[int]) -> Pictures:
+        index = torch.tensor(list(indices))
+        if len(index) and bool((index.diff() == 1).all()):
+            pixels = self._array.read(int(index[0]), len(index))
+        else:
+            pixels = torch.cat([self._array.read(i, 1) for i in indices])
+        return Pictures(pixels, index, torch.from_numpy(self._labels)[index])
+
+
+def open_pictures(place: Path) -> Gallery:
+    """A folder of pictures, or an .npz file with some."""
+    return PictureFile(place) if place.suffix.lower() == ".npz" else PictureFolder(place)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """(H, W) of a picture file, which is not decoded for it."""
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except Exception as error:  # Pillow's plugins raise whatever they like on broken files
+        raise InputError(f"cannot read {path} as a picture ({error or type(error).__name__})") from error

@@ -1,0 +1,90 @@
+"""Keep pictures that were drawn: as files, or in one array as the ADM evaluator takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from nextscale.evaluation.npz import write_pictures
+from nextscale.files import read_tensors, write_tensors
+from nextscale.pictures import save_picture, to_pictures
+
+
+class Saver(Protocol):
+    """Takes the pictures of one file of a `FeatureStore` after the other, in any order, each perhaps twice."""
+
+    def has(self, indices: Sequence[int]) -> bool:
+        """Whether these are kept already."""
+        ...
+
+    def save(self, indices: Sequence[int], pixels: Tensor) -> None:
+        """Keep uint8 pictures (n, 3, H, W)."""
+        ...
+
+    def finish(self) -> None:
+        """All pictures came."""
+        ...
+
+
+class PngSaver:
+    """``FOLDER/CLASS/000123.png``; without classes ``FOLDER/000123.png``.
+
+    Args:
+        labels: the class of every picture.
+    """
+
+    def __init__(self, folder: Path, labels: Sequence[int], class_names: Sequence[str]):
+        self.folder, self.labels = folder, labels
+        self.names = [name.replace("/", "_") for name in class_names]
+
+    def path(self, index: int) -> Path:
+        return self.folder.joinpath(*self.names[slice((k := self.labels[index]), k + 1)], f"{index:06d}.png")
+
+    def has(self, indices: Sequence[int]) -> bool:
+        return all(self.path(i).is_file() for i in indices)
+
+    def save(self, indices: Sequence[int], pixels: Tensor) -> None:
+        for i, picture in zip(indices, to_pictures(pixels), strict=True):
+            save_picture(picture, self.path(i))
+
+    def finish(self) -> None:
+        """Nothing is left to do: every picture is a file."""
+
+
+class NpzSaver:
+    """``PATH`` with pictures in ``arr_0`` and their classes in ``arr_1``.
+
+    Until all have come they lie in a folder beside it, for the array is written from its first picture to its last.
+
+    Args:
+        shape: (N, H, W).
+        labels: the class of every picture.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int], labels: Sequence[int]):
+        self.path, self.shape, self.labels = path, shape, labels
+        self.parts = path.with_suffix("")
+
+    def _part(self, first: int) -> Path:
+        return self.parts / f"pictures-{first:08d}.safetensors"
+
+    def has(self, indices: Sequence[int]) -> bool:
+        return self.path.is_file() or self._part(indices[0]).is_file()
+
+    def save(self, indices: Sequence[int], pixels: Tensor) -> None:
+        write_tensors(self._part(indices[0]), {"pixels": pixels})
+
+    def finish(self) -> None:
+        """Write the array, and delete what lies beside it."""
+        if self.path.is_file():
+            return
+        parts = sorted(self.parts.glob("pictures-*.safetensors"))
+        pixels = (read_tensors(path)["pixels"] for path in parts)
+        write_pictures(self.path, pixels, self.shape, torch.tensor(list(self.labels)))
+        for path in parts:
+            path.unlink()
+        self.parts.rmdir()

@@ -1,0 +1,104 @@
+"""A folder in which galleries are looked at by one extractor, and measured against each other.
+
+Looking is shared out among all processes, and goes on where it stopped; measuring is done by the main one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nextscale.errors import InputError
+from nextscale.evaluation.extractors import probe
+from nextscale.evaluation.features import FeatureExtractor
+from nextscale.evaluation.frechet import frechet_distance
+from nextscale.evaluation.gallery import Gallery
+from nextscale.evaluation.memorisation import Memorisation, Pair, memorisation
+from nextscale.evaluation.precision_recall import precision_recall
+from nextscale.evaluation.reference import Reference
+from nextscale.evaluation.saving import Saver
+from nextscale.evaluation.store import ALL_FEATURES, FeatureStore
+from nextscale.evaluation.summary import Kept, Summary, summarise
+from nextscale.progress import Progress
+
+KEPT_DRAWN = 50_000
+"""Drawn pictures whose features are kept for precision and recall: all of those of published figures."""
+FEW = 5
+"""Precision, recall, density and coverage need more pictures than this."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """
+    Attributes:
+        folder: where features are kept, each gallery's in a folder of its own.
+        device: of the extractor, and of the sums.
+        batch_size: pictures looked at at once.
+        seed: of the shuffling for the Inception Score, and of which features are kept.
+    """
+
+    folder: Path
+    extractor: FeatureExtractor
+    device: torch.device
+    batch_size: int = 50
+    seed: int = 0
+
+    def open(self, name: str, gallery: Gallery, kinds: Sequence[str] = ALL_FEATURES) -> FeatureStore:
+        """The features of a gallery, which are perhaps not there yet.
+
+        Raises:
+            InputError: the folder was begun with another gallery or extractor, or pictures of a wrong size.
+        """
+        probe(self.extractor, gallery.size, self.device)
+        return FeatureStore(self.folder / name, gallery, self.extractor, kinds)
+
+    def fill(self, store: FeatureStore, what: str, saver: Saver | None = None) -> FeatureStore:
+        """Look at what was not looked at yet; every process has to call this."""
+        return store.fill(self.batch_size, self.device, lambda count: Progress(what, count), saver)
+
+    def summarise(self, store: FeatureStore, keep: int = KEPT_DRAWN) -> Summary:
+        return summarise(store, self.device, self.seed, keep)
+
+    def measure(self, drawn: Summary, reference: Reference | None) -> dict[str, Any]:
+        """What a `Report` has fields for; what cannot be measured is left out, and is said in its warnings."""
+        fields: dict[str, Any] = {"inception_score": drawn.scores, "agreement": drawn.agreement}
+        if reference is None or reference.gaussian is None:
+            return fields
+        warnings = [drawn.moments.warning(), reference.warning()]
+        fields["fid"] = frechet_distance(drawn.moments.gaussian(), reference.gaussian)
+        if drawn.spatial and reference.spatial:
+            fields["sfid"] = frechet_distance(drawn.spatial.gaussian(), reference.spatial)
+        if reference.features is None:
+            warnings.append(
+                f"{reference.name} has no features of single pictures, so precision and recall are left out"
+            )
+        elif min(len(reference.features), len(drawn.kept)) <= FEW:
+            warnings.append(f"precision and recall are left out: they need more than {FEW} pictures of both kinds")
+        else:
+            real = reference.features.float().to(self.device)
+            fields["precision_recall"] = precision_recall(real, drawn.kept)
+        return fields | {"warnings": tuple(warning for warning in warnings if warning)}
+
+    def memorised(self, drawn: Summary, training: FeatureStore, held_out: FeatureStore) -> Memorisation:
+        """How close drawn pictures come to training pictures; pairs are numbers in the galleries."""
+        kept = Kept(held_out.count(), self.seed)
+        for shard in held_out:
+            kept.add(shard)
+        others, _ = kept.result()
+        training.count()  # says it if there are none
+        found = memorisation(drawn.kept.to(self.device), training.pool(), others)
+        numbers = training.numbers()
+        pairs = (Pair(int(drawn.kept_indices[p.drawn]), int(numbers[p.training]), p.distance) for p in found.pairs)
+        return replace(found, pairs=tuple(pairs))
+
+
+def check_apart(training: FeatureStore, held_out: FeatureStore) -> None:
+    """Raises InputError if pictures held out are the training pictures."""
+    if training.gallery.made_from == held_out.gallery.made_from:
+        raise InputError(
+            f"{held_out.gallery.name} is both training and held out: expected pictures that were not trained on"
+        )

@@ -1,0 +1,109 @@
+"""All features of a store -> what is measured by, in one pass over its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nextscale.evaluation.agreement import Agreement, AgreementCounts
+from nextscale.evaluation.inception_score import InceptionScore, Scores
+from nextscale.evaluation.reference import KEPT, Origin, Reference, kept_pictures
+from nextscale.evaluation.statistics import Moments
+from nextscale.evaluation.store import INDEX, LABEL, FeatureStore
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What is left of a store. Its size does not grow with the pictures, but for the kept features.
+
+    Attributes:
+        moments: of the pool features.
+        spatial: of the spatial ones, if the extractor has any.
+        scores: the Inception Score, if it has probabilities.
+        agreement: between the labels and the most probable classes, if both are known by the same names.
+        kept: (n, D) float32, pool features of pictures drawn by chance.
+        kept_indices: (n,), their numbers in the gallery.
+    """
+
+    count: int
+    moments: Moments
+    spatial: Moments | None
+    scores: Scores | None
+    agreement: Agreement | None
+    kept: Tensor
+    kept_indices: Tensor
+
+    def as_reference(self, name: str, origin: Origin) -> Reference:
+        """To measure others against."""
+        spatial = self.spatial.gaussian() if self.spatial else None
+        return Reference(name, self.moments.gaussian(), spatial, self.kept, origin)
+
+
+class Kept:
+    """Features of pictures chosen by chance.
+
+    Args:
+        count: how many pictures there will be.
+        seed: of the choice.
+        most: how many are kept at most.
+    """
+
+    def __init__(self, count: int, seed: int = 0, most: int = KEPT):
+        self.chosen, self.seen = kept_pictures(count, seed, most), 0
+        self.vectors: list[Tensor] = []
+        self.numbers: list[Tensor] = []
+
+    def add(self, shard: Mapping[str, Tensor]) -> Kept:
+        """Take from the next file of a store what was chosen."""
+        pool = shard["pool"]
+        rows = self.chosen[(self.chosen >= self.seen) & (self.chosen < self.seen + len(pool))] - self.seen
+        self.vectors.append(pool[rows])
+        self.numbers.append(shard[INDEX][rows])
+        self.seen += len(pool)
+        return self
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        """Features (n, D) and the numbers (n,) of their pictures in the gallery."""
+        return torch.cat(self.vectors), torch.cat(self.numbers)
+
+
+@torch.no_grad()
+def summarise(store: FeatureStore, device: torch.device, seed: int = 0, keep: int = KEPT) -> Summary:
+    """Fold over a store that is whole. What comes out depends on its files alone.
+
+    Args:
+        device: for the sums, which are in float64.
+        seed: of the shuffling for the Inception Score, and of which features are kept.
+        keep: how many features are kept, at most.
+    """
+    count = store.count()
+    kept = Kept(count, seed, keep)
+    moments: Moments | None = None
+    spatial: Moments | None = None
+    score: InceptionScore | None = None
+    labels = AgreementCounts.of(store.gallery.class_names, store.extractor)
+    for shard in store:
+        pool = shard["pool"]
+        moments = (moments or Moments(pool.shape[1], device)).add(pool)
+        if "spatial" in shard:
+            spatial = (spatial or Moments(shard["spatial"].shape[1], device)).add(shard["spatial"])
+        if "probabilities" in shard:
+            score = score or InceptionScore(count, seed=seed)
+            score.add(torch.arange(kept.seen, kept.seen + len(pool)), shard["probabilities"])
+            if labels:
+                labels.add(shard[LABEL], shard["probabilities"])
+        kept.add(shard)
+    assert moments
+    features, numbers = kept.result()
+    return Summary(
+        count=count,
+        moments=moments,
+        spatial=spatial,
+        scores=score.scores() if score else None,
+        agreement=labels.result() if labels else None,
+        kept=features,
+        kept_indices=numbers,
+    )

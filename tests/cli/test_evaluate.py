@@ -1,0 +1,415 @@
+"""``nextscale evaluate`` and its kin, with a tiny model and a tiny classifier."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_classifier
+import torch
+from PIL import Image
+from tiny_classifier import TinyClassifier, as_module
+from tiny_runs import make_pictures
+
+import nextscale as ns
+from nextscale.evaluation import store
+from nextscale.evaluation.features import Features
+from nextscale.evaluation.frechet import frechet_distance
+from nextscale.evaluation.inception import CLASSES, POOL, SPATIAL
+from nextscale.evaluation.reference import read_reference
+from nextscale.evaluation.statistics import Moments
+
+LOOK = ("--features", "classifier")
+FIGURES = ("fid", "sfid", "inception_score", "precision_recall", "agreement", "memorisation", "reconstruction")
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch) -> None:
+    monkeypatch.setattr(store, "PICTURES_IN_SHARD", 5)
+
+
+@pytest.fixture
+def place(place, monkeypatch) -> Path:
+    """With a classifier, and a reference of pictures of the model's size."""
+    monkeypatch.setitem(sys.modules, "nextscale.evaluation.classifier", as_module())
+    (place / "classifier").mkdir()
+    make_pictures(place / "real", 12, seed=9)
+    return place
+
+
+@pytest.fixture
+def evaluate(call, place, model):
+    """``evaluate("--cfg", 2)`` -> its outcome, with the model, the classifier and a reference of real pictures."""
+    made = call("evaluate", "reference", "real", "--size", 8, *LOOK, "--out", "ref.npz")
+    assert made.code == 0, made.err
+
+    def run(*more: object, out: str = "run"):
+        common = ("--model", model, "--reference", "ref.npz", "--features", "classifier", "--per-class", 3)
+        return call("evaluate", *common, "--out", out, *more)
+
+    return run
+
+
+def report(folder: str | Path = "run") -> dict[str, Any]:
+    return json.loads((Path(folder) / "report.json").read_text())
+
+
+def figures(folder: str | Path = "run") -> dict[str, Any]:
+    return {name: report(folder)[name] for name in FIGURES}
+
+
+def test_a_model_against_a_reference(evaluate, model):
+    outcome = evaluate("--seed", 4, "--cfg", 2, "--batch-size", 4)
+    assert outcome.code == 0
+    found = report()
+    pipeline, look = ns.Pipeline.from_pretrained(model), TinyClassifier()
+    drawn = pipeline([i // 3 for i in range(15)], cfg=2, top_k=900, top_p=0.96, seed=[4 + i for i in range(15)]).images
+    pixels = torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture in drawn])
+    features, reference = look(pixels), read_reference(Path("ref.npz"))
+    assert reference.gaussian and features.probabilities is not None
+    moments = Moments(tiny_classifier.DIMENSIONS).add(features.pool)
+    assert found["fid"] == pytest.approx(frechet_distance(moments.gaussian(), reference.gaussian), rel=1e-6)
+    right = features.probabilities.argmax(1) == torch.arange(15) // 3
+    assert found["agreement"]["overall"] == pytest.approx(right.double().mean().item())
+    assert found["agreement"]["classifier"] == TinyClassifier.accuracy
+    assert found["pictures"] == 15 and found["reference_pictures"] == 12 and found["seed"] == 4
+    assert found["settings"]["cfg"] == 2 and found["settings"]["batch_size"] == 4 and found["seconds"] > 0
+    assert found["settings"]["reference_crop"] == "centre" and found["extractor"] == "tiny classifier"
+    assert "FID" in outcome.out and "in the order they came" in outcome.out and "run/report.json" in outcome.out
+    assert "drawn 15 of 15" in outcome.err
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 50])
+def test_the_batch_size_makes_no_difference(evaluate, batch_size):
+    for out, size in (("a", 4), ("b", batch_size)):
+        assert evaluate("--batch-size", size, out=out).code == 0
+    assert figures("b")["agreement"] == figures("a")["agreement"]
+    assert figures("b")["fid"] == pytest.approx(figures("a")["fid"], rel=1e-5)
+
+
+def test_killed_halfway_and_run_again(evaluate, monkeypatch):
+    assert evaluate(out="a").code == 0
+    write, written = store.write_tensors, []
+
+    def killed(path, tensors):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, tensors)
+
+    monkeypatch.setattr(store, "write_tensors", killed)
+    assert evaluate(out="b").code == 130 and not Path("b/report.json").exists()
+    monkeypatch.setattr(store, "write_tensors", write)
+    again = evaluate(out="b")
+    assert again.code == 0 and "drawn 5 of 5" in again.err
+    assert figures("a") == figures("b")
+
+
+def test_finished_and_run_again(evaluate):
+    assert evaluate("--save", "png").code == 0
+    before = figures()
+    Path("run/pictures/hat/000006.png").unlink()
+    assert "drawn" in evaluate("--save", "png").err and figures() == before
+    assert Path("run/pictures/hat/000006.png").is_file()
+    assert "drawn" not in evaluate("--save", "png").err
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("--cfg", 3), "cfg 1.5, not 3.0"),
+        (("--seed", 3), "seed 0, not 3"),
+        (("--num-images", 4), "count 15, not 4"),
+        (("--dtype", "bfloat16"), "dtype float32, not bfloat16"),
+        (("--model", "starter"), "starter"),
+    ],
+)
+def test_another_command_in_the_same_folder(evaluate, change, words):
+    assert evaluate().code == 0
+    before = report()
+    outcome = evaluate(*change, *(("--reference", "") if "starter" in change else ()))
+    assert outcome.code == 2 and words in outcome.err and "holds features with" in outcome.err
+    assert outcome.err.count("\n") == 1 and report() == before
+
+
+@pytest.mark.parametrize("kind", ["png", "npz"])
+def test_saved_pictures_give_the_same_figures(evaluate, call, kind):
+    assert evaluate("--save", kind).code == 0
+    place = "run/pictures.npz" if kind == "npz" else "run/pictures"
+    outcome = call(*f"evaluate --pictures {place} --reference ref.npz --features classifier --out files".split())
+    assert outcome.code == 0
+    ours, theirs = figures(), figures("files")
+    assert theirs["fid"] == pytest.approx(ours["fid"], rel=1e-9)
+    assert theirs["precision_recall"] == ours["precision_recall"]
+    assert theirs["agreement"] == (ours["agreement"] if kind == "png" else None)  # an array has no names of classes
+
+
+def test_a_folder_of_real_pictures_as_reference(evaluate, call):
+    assert evaluate(out="a").code == 0
+    outcome = evaluate("--reference", "real", out="b")
+    assert outcome.code == 0 and "looked at real 12 of 12" in outcome.err and "real is no .npz" in outcome.err
+    assert figures("a") == figures("b")
+    assert "has both train and val" in evaluate("--reference", "data", out="c").err
+    assert evaluate("--reference", "data", "--split", "val", out="c").code == 0
+    assert report("c")["reference_pictures"] == 4
+
+
+def test_a_reference_is_what_its_pictures_are(evaluate):
+    reference = read_reference(Path("ref.npz"))
+    assert reference.origin and reference.origin.size == (8, 8) and reference.origin.crop == "centre"
+    assert reference.features is not None and len(reference.features) == 12
+    assert not Path("ref-features").exists()
+
+
+def test_a_killed_reference_goes_on(call, place, monkeypatch):
+    command = ("evaluate", "reference", "real", "--size", 8, *LOOK, "--seed", 3, "--out", "ref.npz")
+    assert call(*command).code == 0
+    expected = Path("ref.npz").read_bytes()
+    Path("ref.npz").unlink()
+    write = store.write_tensors
+
+    def killed(path, tensors):
+        if "00001" in path.name:
+            raise KeyboardInterrupt
+        write(path, tensors)
+
+    monkeypatch.setattr(store, "write_tensors", killed)
+    assert call(*command).code == 130
+    monkeypatch.setattr(store, "write_tensors", write)
+    assert "7 of 7" in call(*command).err
+    assert Path("ref.npz").read_bytes() == expected and not Path("ref-features").exists()
+
+
+def test_memorisation(evaluate):
+    outcome = evaluate("--training", "data")
+    assert outcome.code == 0 and "% of the drawn pictures are closer to a training picture" in outcome.out
+    found = report()["memorisation"]
+    assert len(found["pairs"]) == 15 and found["pairs"] == sorted(found["pairs"], key=lambda pair: pair[2])
+    assert report()["settings"]["training"]["split"] == "train" and report()["settings"]["held_out"]["split"] == "val"
+    with Image.open("run/closest.png") as picture:
+        assert picture.width > 4 * 2 * 8
+
+
+def test_training_pictures_are_found_among_drawn_ones(call, place):
+    """The training pictures themselves, as if they were drawn."""
+    for name in ("boot", "dress"):
+        shutil.copytree(f"data/train/{name}", f"copies/{name}")
+    for path in Path("copies").rglob("*.png"):
+        with Image.open(path) as picture:
+            small = picture.resize((8, 8))
+        small.save(path)
+    more = ("--training", "copies", "--held-out", "data/val", "--out", "run")
+    assert call("evaluate", "--pictures", "copies", *LOOK, *more).code == 0
+    found = report()["memorisation"]
+    assert found["share"] == 1 and all(i == j and distance == 0 for i, j, distance in found["pairs"])
+
+
+def test_nothing_held_out(evaluate):
+    outcome = evaluate("--training", "real")
+    assert outcome.code == 2 and "both training and held out" in outcome.err
+
+
+def test_reconstruction(call, place, model):
+    command = ("evaluate", "--model", model, "--reconstruction", "--data", "data", "--features", "classifier")
+    outcome = call(*command, "--out", "run")
+    assert outcome.code == 0 and "rFID" in outcome.out and "perplexity" in outcome.out and "4x4" in outcome.out
+    found = report()
+    assert found["pictures"] == found["reference_pictures"] == 4 and found["settings"]["originals"]["split"] == "val"
+    assert found["fid"] > 0 and len(found["reconstruction"]["scales"]) == 4 and found["reconstruction"]["lpips"] is None
+    assert call(*command, "--split", "train", "--out", "train").code == 0 and report("train")["pictures"] == 10
+
+
+def test_reconstruction_against_a_reference_of_the_same_crop(call, place, model):
+    make = "evaluate reference data --split val --size 8 --features classifier --out ref.npz"
+    assert call(*make.split()).code == 0
+    command = ("evaluate", "--model", model, "--reconstruction", "--data", "data", "--features", "classifier")
+    assert call(*command, "--out", "a").code == call(*command, "--reference", "ref.npz", "--out", "b").code == 0
+    assert report("a")["fid"] == report("b")["fid"]
+    outcome = call(*command, "--reference", "ref.npz", "--crop", "training", "--out", "c")
+    assert outcome.code == 2 and "'centre'" in outcome.err and "'training'" in outcome.err
+
+
+def test_a_sweep(evaluate, call, model):
+    assert evaluate("--cfg", 2, "--top-k", 10, out="one").code == 0
+    settings = "--cfg 0 2 --top-k 0 10 --per-class 3 --out sweep --reference ref.npz --features classifier"
+    command = ("evaluate", "sweep", "--model", model, *settings.split())
+    outcome = call(*command)
+    assert outcome.code == 0 and outcome.out.count("\n") == 6 and "top-k" in outcome.out
+    with open("sweep/sweep.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["cfg"], row["top_k"], row["top_p"]) for row in rows] == [
+        ("0.0", "0", "0.96"),
+        ("0.0", "10", "0.96"),
+        ("2.0", "0", "0.96"),
+        ("2.0", "10", "0.96"),
+    ]
+    assert float(rows[3]["fid"]) == report("one")["fid"] == report("sweep/cfg-2.0-top-k-10-top-p-0.96")["fid"]
+    with Image.open("sweep/sweep.png") as picture:
+        assert picture.width > 600
+    assert "drawn" not in call(*command).err
+    assert "count 15, not 20" in call(*command, "--per-class", 4).err
+
+
+class White(torch.nn.Module):
+    """Instead of an Inception: features of the right number, cheap ones."""
+
+    name, fingerprint = "inception-2015-12-05", "0123"
+
+    def forward(self, pictures):
+        x = torch.nn.functional.interpolate(pictures.float(), (16, 16)).flatten(1)
+        spread = [x.repeat(1, 3)[:, :size] for size in (POOL, SPATIAL, CLASSES)]
+        return Features(spread[0], spread[1], spread[2].softmax(1))
+
+
+def test_a_published_figure_stands_beside_ours(evaluate, monkeypatch, model, place):
+    (place / "inception.pth").touch()
+    monkeypatch.setattr("nextscale.evaluation.extractors.load_inception", lambda path: White())
+    loaded = ns.Pipeline.from_pretrained(model)
+    more = ("--model", "d16", "--features", "inception.pth", "--reference", "real")
+    monkeypatch.setattr(ns.Pipeline, "from_pretrained", lambda *_: loaded)
+    outcome = evaluate(*more)
+    assert outcome.code == 0
+    line = report()["verdict_line"]
+    assert line in outcome.out and "3.55 published for VAR-d16" in line and "50,000" in line
+    assert "too few for features of 2048" in outcome.out
+    assert evaluate(*more, "--cfg", 4, out="b").code == 0
+    assert "drawn with cfg 4.0" in report("b")["verdict_line"] and "cfg 1.5" in report("b")["verdict_line"]
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_figures(evaluate, place, model):
+    assert evaluate(out="one").code == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    script = (
+        "import runpy; from nextscale.evaluation import store; store.PICTURES_IN_SHARD = 5; "
+        f"runpy.run_path({tiny_classifier.__file__!r}, run_name='__main__')"
+    )
+    (place / "two.py").write_text(script)
+    flags = (
+        *LOOK,
+        "--reference",
+        "ref.npz",
+        "--per-class",
+        "3",
+        "--save",
+        "npz",
+        "--model",
+        str(model),
+        "--out",
+        "two",
+    )
+    done = subprocess.run(
+        [*launch, "two.py", "evaluate", *flags],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert figures("one") == figures("two") and done.stdout.count("report.json") == 1
+    with np.load("two/pictures.npz") as file:
+        assert file["arr_0"].shape == (15, 8, 8, 3) and file["arr_1"].tolist() == [i // 3 for i in range(15)]
+
+
+BAD_INPUT = {
+    "--features nowhere.pth": "https://github.com/",
+    "--features= ": "https://github.com/",
+    "--reference nowhere.npz": "nowhere.npz",
+    "--reference photos/none": "photos/none",
+    "--reference large.npz": "16 x 16 pixels, not 8 x 8",
+    "--reference other.npz": "made with other",
+    "--reference keys.npz": "expected mu and sigma",
+    "--pictures empty": "no pictures",
+    "--pictures mixed": "one size",
+    "--pictures nowhere": "nowhere",
+    "--pictures keys.npz": "no arr_0",
+    "--pictures large": "8 x 8 pixels, not 16 x 16",
+    "--per-class 0": "per-class",
+    "--num-images -2": "num-images",
+    "--batch-size 0": "batch-size",
+    "--seed -1": "seed",
+    "--cfg nan": "cfg",
+    "--top-p 2": "top-p",
+    "--out file": "file",
+    "--held-out data": "--training",
+    "--training nowhere": "nowhere",
+    "--reconstruction": "--data",
+    "--data data": "--reconstruction",
+    "--reconstruction --data nowhere": "nowhere",
+    "--reconstruction --data data --pictures real": "both",
+    "--reconstruction --data data --save png": "nothing is drawn",
+    "--reconstruction --data data --training data": "both",
+    "--reconstruction --data data --lpips-weights a.pth": "--vgg-weights",
+    "--reconstruction --data data --vgg-weights none.pth": "none.pth",
+    "--vgg-weights a.pth": "--reconstruction",
+    "--pictures real --save npz": "nothing is drawn",
+    "--model nowhere": "nowhere",
+}
+BAD_REFERENCES = {
+    "nowhere --size 8": "nowhere",
+    "data --size 8": "--split train or --split val",
+    "real --size 0": "size",
+    "real --size 1 2 3": "size",
+    "real --size 8 --out ref.txt": ".npz",
+    "real --size 8 --out file/ref.npz": "file",
+    "real --size 8 --batch-size 0": "batch-size",
+    "real --size 8 --split val": "no val",
+    "broken --size 8": "none of the 1",
+    "real --size 8 --features nowhere.pth": "https://github.com/",
+}
+
+
+@pytest.fixture
+def wrong(evaluate, place, monkeypatch) -> None:
+    """Everything that can be wrong."""
+    monkeypatch.setenv("TORCH_HOME", str(place / "nothing"))
+    (place / "file").touch()
+    (place / "empty").mkdir()
+    make_pictures(place / "mixed", 2, size=(8, 8))
+    Image.new("RGB", (9, 8)).save(place / "mixed" / "9.png")
+    make_pictures(place / "large", 2, size=(16, 16))
+    (place / "broken").mkdir()
+    (place / "broken" / "0.png").write_bytes(b"no picture")
+    np.savez(place / "keys.npz", mean=np.zeros(3))
+    with np.load("ref.npz") as file:
+        arrays = dict(file)
+    for name, change in (("large.npz", {"size": [16, 16]}), ("other.npz", {"extractor": "other"})):
+        meta = np.array(json.dumps(json.loads(str(arrays["meta"])) | change))
+        np.savez(place / name, **(arrays | {"meta": meta}))  # type: ignore[arg-type]
+
+
+def everything(folder: Path) -> dict[Path, float]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(("flags", "word"), BAD_INPUT.items(), ids=BAD_INPUT)
+def test_one_sentence_and_nothing_written(evaluate, wrong, place, flags, word):
+    before = everything(place)
+    outcome = evaluate(*flags.split())
+    assert outcome.code == 2 and not outcome.out and word in outcome.err
+    assert len([line for line in outcome.err.splitlines() if line.startswith("nextscale: ")]) == 1
+    assert everything(place) == before
+
+
+@pytest.mark.parametrize(("flags", "word"), BAD_REFERENCES.items(), ids=BAD_REFERENCES)
+def test_references_that_cannot_be_made(call, wrong, place, flags, word):
+    outcome = call("evaluate", "reference", "--features", "classifier", "--out", "new.npz", *flags.split())
+    assert outcome.code == 2 and not outcome.out and word in outcome.err
+    assert not Path("new.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    {"--cfg 1 1": "twice", "--top-k": "at least one", "--cfg nan": "cfg", "--top-p 2": "top-p"}.items(),
+)
+def test_sweeps_that_cannot_be_made(call, place, model, flags, word):
+    outcome = call("evaluate", "sweep", "--model", model, "--features", "classifier", "--out", "sweep", *flags.split())
+    assert outcome.code == 2 and word in outcome.err and not Path("sweep").exists()

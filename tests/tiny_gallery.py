@@ -1,0 +1,60 @@
+"""Pictures that say their number, and features looked up by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nextscale.evaluation.features import Features
+from nextscale.evaluation.gallery import Pictures
+
+SIZE = (2, 3)
+
+
+class Numbered:
+    """Picture i shows i in its first pixel; class i C // N.
+
+    Args:
+        broken: pictures that cannot be read.
+    """
+
+    def __init__(self, count: int, class_names: Sequence[str] = ("a", "b"), broken: Sequence[int] = ()):
+        self.name, self.count, self.broken = "numbered", count, broken
+        self.size: tuple[int, int] = SIZE
+        self.class_names = class_names
+        self.made_from = {"numbered": count}
+        self.was_read: list[int] = []
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, indices: Sequence[int]) -> Pictures:
+        self.was_read += indices
+        index = torch.tensor([i for i in indices if i not in self.broken], dtype=torch.long)
+        pixels = torch.zeros(len(index), 3, *SIZE, dtype=torch.uint8)
+        for channel in range(3):
+            pixels[:, channel, 0, 0] = index // 256**channel % 256
+        labels = index * len(self.class_names) // self.count
+        return Pictures(pixels, index, labels, {"twice": 2 * index})
+
+
+class Table:
+    """An extractor whose features of picture i are the i-th rows of given tensors."""
+
+    name, fingerprint = "table", "0123"
+
+    def __init__(self, pool: Tensor, spatial: Tensor | None = None, probabilities: Tensor | None = None):
+        self.tensors = Features(pool, spatial, probabilities)
+        self.batches: list[int] = []
+
+    def __call__(self, pictures: Tensor) -> Features:
+        self.batches.append(len(pictures))
+        i = sum(pictures[:, channel, 0, 0].long() * 256**channel for channel in range(3))
+        pool, *others = self.tensors
+        return Features(pool[i], *(None if tensor is None else tensor[i] for tensor in others))
+
+
+def normal(n: int, d: int, seed: int = 0) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
