@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nextscale.evaluation.accuracy import Confusion
 from nextscale.evaluation.features import FeatureExtractor
 
 
@@ -40,7 +41,7 @@ class AgreementCounts:
         self.class_names, self.accuracy = class_names, accuracy
         self.place = torch.tensor([known.index(name) for name in class_names])
         """(C,) of each class of the pictures among those of the probabilities."""
-        self.right, self.seen = (torch.zeros(len(class_names), dtype=torch.long) for _ in range(2))
+        self.counted = Confusion(len(known))
 
     @classmethod
     def of(cls, class_names: Sequence[str], extractor: FeatureExtractor) -> AgreementCounts | None:
@@ -53,14 +54,12 @@ class AgreementCounts:
     def add(self, labels: Tensor, probabilities: Tensor) -> None:
         """Count pictures with labels (B,), -1 for none, and probabilities (B, C)."""
         has = labels >= 0
-        labels, seen_as = labels[has], probabilities[has].argmax(1)
-        self.seen += labels.bincount(minlength=len(self.seen))
-        self.right += labels[self.place[labels] == seen_as].bincount(minlength=len(self.seen))
+        self.counted.add(self.place[labels[has]], probabilities[has])
 
     def result(self) -> Agreement | None:
         """None if no picture had a class."""
-        if not self.seen.sum():
+        if not self.counted.pictures:
             return None
-        shares = (self.right.double() / self.seen).tolist()
-        per_class = {name: share for name, share, n in zip(self.class_names, shares, self.seen, strict=True) if n}
-        return Agreement(self.right.sum().item() / self.seen.sum().item(), per_class, self.accuracy)
+        shares = [self.counted.per_class[place] for place in self.place.tolist()]
+        per_class = {name: share for name, share in zip(self.class_names, shares, strict=True) if share is not None}
+        return Agreement(self.counted.accuracy, per_class, self.accuracy)

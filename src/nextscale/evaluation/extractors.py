@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from nextscale.errors import InputError
+from nextscale.evaluation.classifier import load_classifier
 from nextscale.evaluation.features import FeatureExtractor, Features
 from nextscale.evaluation.inception import WHERE, load_inception
 from nextscale.hub import fetch
@@ -26,11 +27,7 @@ def load_extractor(name: str, device: torch.device) -> FeatureExtractor:
         InputError: nothing there (the sentence says where to get weights), or other weights.
     """
     if name and Path(name).is_dir():
-        from nextscale.evaluation.classifier import load_classifier  # type: ignore[import-not-found]
-
-        extractor = load_classifier(Path(name))
-        extractor.classifier.to(device)
-        return extractor
+        return load_classifier(Path(name)).to(device)
     return load_inception(find_inception(name)).to(device)
 
 
