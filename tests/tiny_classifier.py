@@ -5,9 +5,7 @@ As a script: the command line, to which any folder of features is this classifie
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +15,7 @@ from nextscale.evaluation.features import ClassifierExtractor
 
 CLASSES = ("Ankle boot", "dress", "hat", "shirt", "shoes")
 DIMENSIONS = 6
+ACCURACY = 0.75
 
 
 class Pools(nn.Module):
@@ -38,27 +37,19 @@ class Pools(nn.Module):
 class TinyClassifier(ClassifierExtractor):
     """With the names of its classes, and what it is worth."""
 
-    accuracy = 0.75
-
     def __init__(self, class_names: tuple[str, ...] = CLASSES):
-        super().__init__("tiny classifier", Pools(len(class_names)))
-        self.class_names = class_names
+        super().__init__("tiny classifier", Pools(len(class_names)), class_names=class_names, accuracy=ACCURACY)
 
 
-def as_module() -> ModuleType:
-    """Stands in for `nextscale.evaluation.classifier`: ``class_names.txt`` of a folder names its classes."""
-    module = ModuleType("nextscale.evaluation.classifier")
-
-    def load_classifier(folder: Path) -> TinyClassifier:
-        names = folder / "class_names.txt"
-        return TinyClassifier(tuple(names.read_text().split()) if names.is_file() else CLASSES)
-
-    module.load_classifier = load_classifier  # type: ignore[attr-defined]
-    return module
+def load_classifier(folder: Path) -> TinyClassifier:
+    """Stands in for that of `nextscale.evaluation.extractors`: ``class_names.txt`` of a folder names its classes."""
+    names = folder / "class_names.txt"
+    return TinyClassifier(tuple(names.read_text().split()) if names.is_file() else CLASSES)
 
 
 if __name__ == "__main__":
     from nextscale.cli.main import main
+    from nextscale.evaluation import extractors
 
-    sys.modules["nextscale.evaluation.classifier"] = as_module()
+    extractors.load_classifier = load_classifier
     main()

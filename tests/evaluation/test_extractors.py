@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import refused
-from tiny_classifier import CLASSES, TinyClassifier, as_module
+from tiny_classifier import CLASSES, TinyClassifier, load_classifier
 
 from nextscale.evaluation import extractors
 from nextscale.evaluation.extractors import CACHED, find_inception, load_extractor, probe
@@ -50,7 +49,7 @@ def test_no_network():
 
 
 def test_a_folder_is_a_classifier(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "nextscale.evaluation.classifier", as_module())
+    monkeypatch.setattr(extractors, "load_classifier", load_classifier)
     extractor = load_extractor(str(tmp_path), CPU)
     assert isinstance(extractor, TinyClassifier) and extractor.class_names == CLASSES
     assert probe(extractor, (9, 7), CPU).pool.shape == (1, 6)
