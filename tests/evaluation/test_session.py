@@ -110,12 +110,12 @@ def test_label_agreement(tmp_path):
     assert drawn.agreement.classifier == 0.9
 
 
-@pytest.mark.parametrize("names", [(), ("a", "b"), ("a", "c", "d")])
+@pytest.mark.parametrize("names", [(), ("a", "b"), ("a", "c", "d", "e", "f")])
 def test_no_agreement_of_other_classes(tmp_path, names):
     extractor = table(20)
     extractor.class_names = names  # type: ignore[attr-defined]
     _, drawn = summary(tmp_path, extractor, class_names=("a", "c"))
-    assert (drawn.agreement is None) == (names != ("a", "c", "d"))
+    assert (drawn.agreement is None) == (names != ("a", "c", "d", "e", "f"))
 
 
 def test_too_few_pictures_are_said(tmp_path):

@@ -61,8 +61,6 @@ def train_on(device: torch.device, recipe: VARRecipe, options: Options) -> None:
     tokenizer = choose_tokenizer(options, trained)
     data, val_data = open_data(options, tokenizer, recipe)
     recipe = options.count_epochs(recipe, data)
-    if isinstance(data, TokenDataset):
-        recipe = replace(recipe, flip=bool(data.source.index.get("flip")))
     names = data.source.class_names
     if trained:
         model, what = with_classes(trained.model, trained.class_names, names)
