@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from nextscale.cli.models import Dtype
-from nextscale.cli.options import check_outside, summary
+from nextscale.cli.options import check_outside, height_and_width, summary
 from nextscale.data.dataset import PictureDataset
 from nextscale.data.loader import check_data, validation_batches
 from nextscale.data.names import list_names
@@ -114,10 +114,3 @@ def table(confusion: Confusion, names: Sequence[str]) -> str:
     return "\n".join(
         f"{name:<{width}}  {'  none' if share is None else f'{share:6.1%}'} of {count}" for name, share, count in rows
     )
-
-
-def height_and_width(size: tuple[int, ...]) -> tuple[int, int]:
-    """``64`` is 64 x 64."""
-    if len(size) not in (1, 2) or min(size) < 1:
-        raise InputError(f"size must be one or two integers of at least 1, not {' '.join(map(str, size)) or 'none'}")
-    return size[0], size[-1]

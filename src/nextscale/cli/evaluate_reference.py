@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from nextscale.cli.options import height_and_width
 from nextscale.crops import Crop, Split, open_crops
 from nextscale.device import pick_device
 from nextscale.distributed import is_main, processes
@@ -54,16 +55,14 @@ class Options:
 
 
 def run(options: Options) -> None:
-    size = options.size * 2 if len(options.size) == 1 else options.size
-    if len(size) != 2 or min(size) < 1:
-        raise InputError(f"size must be one or two integers of at least 1, not {' '.join(map(str, options.size))}")
+    size = height_and_width(options.size)
     for name, least in (("batch_size", 1), ("seed", 0)):
         if getattr(options, name) < least:
             raise InputError(f"{name.replace('_', '-')} must be at least {least}, not {getattr(options, name)}")
     if options.out.suffix.lower() != ".npz" or options.out.is_dir():
         raise InputError(f"cannot write {options.out}: expected the name of an .npz file")
     check_folder(options.out.parent)
-    gallery = open_crops(options.data, options.split, (size[0], size[1]), options.crop, say)
+    gallery = open_crops(options.data, options.split, size, options.crop, say)
     features = options.out.with_name(f"{options.out.stem}-features")
     with processes(pick_device(options.device)) as device:
         session = Session(features, load_extractor(options.features, device), device, options.batch_size, options.seed)

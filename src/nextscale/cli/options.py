@@ -139,6 +139,13 @@ def check_outside(out: Path, data: str) -> None:
         raise InputError(f"the run's folder {out} must not lie in the data, {data}")
 
 
+def height_and_width(size: tuple[int, ...]) -> tuple[int, int]:
+    """``64`` is 64 x 64."""
+    if len(size) not in (1, 2) or min(size) < 1:
+        raise InputError(f"size must be one or two integers of at least 1, not {' '.join(map(str, size)) or 'none'}")
+    return size[0], size[-1]
+
+
 def summary(data: Examples, val_data: Examples | None) -> str:
     """``3068 pictures in 10 classes (dress, hat, ...), 341 to validate on``."""
     names = data.source.class_names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from nextscale.device import pick_device
 from nextscale.distributed import barrier, is_main, processes, rank, world_size
 from nextscale.errors import InputError
 from nextscale.files import is_tensor_file, make_folder
+from nextscale.progress import say
 from nextscale.sources import load_tokenizer
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 
@@ -149,7 +149,3 @@ def encode(views: Views, indices: range, options: Options, tokenizer: ImageToken
         parts = [torch.cat(tokenizer.encode(part.to(device)), dim=1) for part in images.split(options.batch_size)]
         tokens = torch.cat(parts).cpu().unflatten(0, (len(readable), -1))
         yield from zip(tokens, (example.label for example in readable), strict=True)
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
