@@ -75,6 +75,12 @@ def test_the_table_says_it_all(runs):
     assert "4 runs, 73.7 k to 4.72 M parameters (64 times), 240 pictures each" in said
     assert "-0.2300" in said and "-0.2000" in said and "intervals of 95%" in said
     assert all(f"d0{depth}  " in said for depth in DEPTHS) and "+0.00" in said
+    assert "equally many pictures" not in said
+
+
+def test_unequal_budgets_are_said(runs):
+    runs[1].pictures[-1] *= 2
+    assert "laws over N expect runs on equally many pictures" in describe(runs, fit_laws(runs, resamples=50)[0], 0.95)
 
 
 def test_files_hold_every_point_and_every_law(runs, tmp_path):

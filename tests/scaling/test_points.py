@@ -74,6 +74,10 @@ def test_runs_that_give_no_points(tmp_path):
     del lines[1]["val_scale_accuracy"]
     with refused("val_last_scale_accuracy"):
         read_points(write_run(tmp_path / "gap", 2, lines), "")
+    lines = validation_lines(2)
+    lines[-1]["val_scale_loss"][-1] = lines[-1]["val_loss"] = float("nan")
+    with refused(tmp_path / "diverged", "loss of the last scale of nan"):
+        read_points(write_run(tmp_path / "diverged", 2, lines), "")
     folder = write_run(tmp_path / "cut", 2)
     (folder / "checkpoints" / "step-00000030" / "files.json").unlink()
     with refused("no whole checkpoint"):

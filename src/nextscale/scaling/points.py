@@ -86,7 +86,7 @@ def read_points(folder: Path, name: str) -> ScalingRun:
     """What a finished run of ``train var`` logged of its validations.
 
     Raises:
-        InputError: it trains no transformer, never validated, has not ended, or lacks its recipe or checkpoint.
+        InputError: it trains no transformer, never validated, has not ended, diverged, lacks its recipe or checkpoint.
     """
     log = read_run(folder, name)
     if not log.guesses_tokens:
@@ -109,6 +109,16 @@ def read_points(folder: Path, name: str) -> ScalingRun:
         raise InputError(
             f"{folder} was last validated at step {steps[-1]:.0f} of {recipe['steps']}: repeat its command to finish it"
         )
+    measures = {
+        "last_scale_loss": last_loss,
+        "loss": loss,
+        "last_scale_error": 1 - last_accuracy,
+        "error": 1 - accuracy,
+    }
+    for figure, values in measures.items():
+        if not np.isfinite(values[-1]):
+            title = MEASURES[figure].title
+            raise InputError(f"{folder} ends with a {title} of {values[-1]}: expected runs that did not diverge")
     config = read_config(folder)
     pictures = steps * recipe["batch_size"]
     return ScalingRun(
@@ -118,7 +128,7 @@ def read_points(folder: Path, name: str) -> ScalingRun:
         steps,
         pictures,
         pictures * training_work(config) / 1e6,
-        {"last_scale_loss": last_loss, "loss": loss, "last_scale_error": 1 - last_accuracy, "error": 1 - accuracy},
+        measures,
         {
             "schedule": str(config.schedule),
             "codebook size": config.codebook_size,

@@ -34,10 +34,12 @@ def describe(runs: Sequence[ScalingRun], laws: Sequence[Law], level: float) -> s
         f"{count(seen[0])} pictures each" if len(seen) == 1 else f"{count(seen[0])} to {count(seen[-1])} pictures"
     )
     compute = sorted(run.compute[-1] for run in runs)
+    note = ["laws over N expect runs on equally many pictures: these do not compare sizes alone", ""]
     lines = [
         f"{len(runs)} runs, {count(sizes[0])} to {count(sizes[-1])} parameters ({sizes[-1] / sizes[0]:.3g} times), "
         f"{pictures}, {compute[0]:.3g} to {compute[-1]:.3g} PFLOP",
         "",
+        *(note if len(seen) > 1 else ()),
         f"L = (beta X)^alpha, N in billions, C in PFLOP, intervals of {level:.0%}",
         "",
     ]
