@@ -132,6 +132,8 @@ def plan_continuation(tokenizer: ImageTokenizer, picture: Image.Image, scales: i
         InputError: no scale to keep, or none to draw.
     """
     size, count = tokenizer.config.image_size, tokenizer.schedule.num_scales
+    if count == 1:
+        raise InputError("the model has a single scale: there is no other to draw")
     picture = to_rgb(picture)
     if scales is None:
         scales = scales_of(tokenizer, picture)

@@ -122,8 +122,10 @@ class Provenance:
         if not isinstance(self.labels, tuple) or len(self.labels) > self.num_images:
             raise InputError(f"labels must be at most one for each of {self.num_images} pictures, not {self.labels!r}")
         seeds = self.seed if isinstance(self.seed, tuple) else (self.seed,) * self.num_images
-        if len(seeds) != self.num_images or not all(type(seed) is int for seed in seeds):
-            raise InputError(f"seed must be an integer, or one for each picture, not {self.seed!r}")
+        if len(seeds) != self.num_images:
+            raise InputError(f"expected one seed for each of the {self.num_images} pictures, got {len(seeds)}")
+        if not all(type(seed) is int for seed in seeds):
+            raise InputError(f"seed must be one or more integers, not {self.seed!r}")
         if self.index is not None and (type(self.index) is not int or not 0 <= self.index < self.num_images):
             raise InputError(f"index must be one of the {self.num_images} pictures, not {self.index!r}")
         check_texts(self.model, self.weights, self.scales, self.device, self.dtype, *self.labels)
