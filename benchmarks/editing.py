@@ -124,7 +124,7 @@ def row(pipe: ns.Pipeline, picture: Image.Image, label: str) -> list[Image.Image
     shown[f"to {other}"] = pipe.edit(picture, mask, mode="class", labels=other, softness=4, seed=0).images
     for scales in (3, 4):
         shown[f"{scales} scales kept"] = pipe.continue_from(picture, scales, labels=label, seed=0).images
-    shown["16 pixels, upscaled"] = pipe.continue_from(hidden.plan.picture.resize((16, 16)), labels=label).images
+    shown["32 pixels, upscaled"] = pipe.continue_from(hidden.plan.picture.resize((32, 32)), labels=label).images
     size = [2 * side for side in pipe.tokenizer.config.image_size]
     return [caption(images[0].resize((size[1], size[0]), Image.Resampling.BICUBIC), t) for t, images in shown.items()]
 
