@@ -244,3 +244,18 @@ def test_a_single_scale_cannot_be_continued():
     pipe = pipeline("single")
     with refused("a single scale"):
         pipe.continue_from(noise((4, 6)), 1)
+
+
+def test_files_do_as_well(square, tmp_path):
+    picture, mask = noise((8, 8)), random_mask((8, 8), 3)
+    picture.save(tmp_path / "a.png")
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    files = square.edit(tmp_path / "a.png", str(tmp_path / "m.png"))
+    assert bytes_of(files) == bytes_of(square.edit(picture, mask))
+    (tmp_path / "half.png").write_bytes((tmp_path / "a.png").read_bytes()[:-60])
+    with refused("half.png"):
+        square.edit(tmp_path / "half.png", mask)
+    with Image.open(tmp_path / "half.png") as half, refused("cannot be read"):
+        square.edit(half, mask)
+    with refused("PIL image", "ndarray"):
+        square.edit(np.asarray(picture), mask)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from nextscale.errors import InputError
 from nextscale.masks import Mask, feather, fill_hidden, fit, hidden_pixels, read_mask
-from nextscale.pictures import centre_crop, cover, to_pictures, to_rgb, to_tensor
+from nextscale.pictures import as_rgb, centre_crop, cover, to_pictures, to_tensor
 from nextscale.sampling.editing import ALWAYS_KEPT, TokenEdit, box_mask
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 
@@ -55,7 +56,7 @@ class EditPlan:
 
 def plan_edit(
     tokenizer: ImageTokenizer,
-    picture: Image.Image,
+    picture: Image.Image | str | Path,
     mask: Mask | None = None,
     *,
     box: Box | None = None,
@@ -69,6 +70,7 @@ def plan_edit(
     the picture shows is hidden; on smaller scales, as `TokenEdit` says.
 
     Args:
+        picture: an image, or the path of one.
         mask: white is drawn anew. Of any size, but of the picture's shape or of the model's.
         box: instead of a mask, (y0, x0, y1, x1) as fractions of the model's picture, rounded to tokens of the last
             scale as the official code does.
@@ -87,7 +89,7 @@ def plan_edit(
     if not 0 <= softness < math.inf:
         raise InputError(f"softness must be a number of pixels of at least 0, not {softness}")
     side = tokenizer.config.downsampling
-    picture = to_rgb(picture)
+    picture = as_rgb(picture)
     size = tokenizer.config.image_size
     if box is not None:
         drawn = box_mask(box, tokenizer.schedule) > 0
@@ -122,7 +124,9 @@ def parse_box(text: str) -> Box:
     return y0, x0, y1, x1
 
 
-def plan_continuation(tokenizer: ImageTokenizer, picture: Image.Image, scales: int | None = None) -> EditPlan:
+def plan_continuation(
+    tokenizer: ImageTokenizer, picture: Image.Image | str | Path, scales: int | None = None
+) -> EditPlan:
     """Keep the first token maps of a picture whole, and draw the others: variations of it, or details of a small one.
 
     Args:
@@ -134,7 +138,7 @@ def plan_continuation(tokenizer: ImageTokenizer, picture: Image.Image, scales: i
     size, count = tokenizer.config.image_size, tokenizer.schedule.num_scales
     if count == 1:
         raise InputError("the model has a single scale: there is no other to draw")
-    picture = to_rgb(picture)
+    picture = as_rgb(picture)
     if scales is None:
         scales = scales_of(tokenizer, picture)
     elif not 1 <= scales < count:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.pictures import BLACK, centre_crop, cover, to_rgb
+from nextscale.pictures import BLACK, as_rgb, centre_crop, cover
 
-Mask = Image.Image | np.ndarray | Tensor
-"""White, or more than 0.5 in an array (H, W), is what is meant."""
+Mask = Image.Image | np.ndarray | Tensor | str | Path
+"""A picture, an array (H, W), or the path of a picture: white, or more than 0.5, is what is meant."""
 
 HALF = 128
 """The darkest grey that counts as white."""
@@ -36,8 +38,8 @@ def read_mask(mask: Mask) -> np.ndarray:
     Raises:
         InputError: an array of another shape.
     """
-    if isinstance(mask, Image.Image):
-        return np.asarray(to_rgb(mask, BLACK).convert("L")) >= HALF
+    if isinstance(mask, Image.Image | str | Path):
+        return np.asarray(as_rgb(mask, BLACK).convert("L")) >= HALF
     array = mask.detach().cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
     if array.ndim != 2 or not array.size or array.dtype.kind not in "buif":
         raise InputError(f"a mask is a picture or an array (H, W), not {array.dtype} of shape {array.shape}")

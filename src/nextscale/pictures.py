@@ -47,6 +47,22 @@ def read_picture(
         raise InputError(f"cannot read {name} as a picture ({error or type(error).__name__})") from error
 
 
+def as_rgb(picture: Image.Image | str | Path, background: tuple[int, int, int] = WHITE) -> Image.Image:
+    """What a caller hands over as a picture, an image or the path of one, as `to_rgb` has it.
+
+    Raises:
+        InputError: something else, or a file that is missing or not a whole picture.
+    """
+    if isinstance(picture, str | Path):
+        return read_picture(picture, background=background)
+    if not isinstance(picture, Image.Image):
+        raise InputError(f"a picture is a PIL image or the path of a file, not {type(picture).__name__}")
+    try:
+        return to_rgb(picture, background)
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow reads a file not before it must
+        raise InputError(f"the picture cannot be read ({error})") from error
+
+
 def to_rgb(picture: Image.Image, background: tuple[int, int, int] = WHITE) -> Image.Image:
     """A picture of any kind as RGB, turned as its EXIF says; transparency is laid over the background."""
     picture = ImageOps.exif_transpose(picture)

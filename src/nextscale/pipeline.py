@@ -159,7 +159,7 @@ class Pipeline:
 
     def edit(
         self,
-        picture: Image.Image,
+        picture: Image.Image | str | Path,
         mask: Mask | None = None,
         *,
         box: Box | None = None,
@@ -175,7 +175,7 @@ class Pipeline:
         ``leak_free=False, composite=False`` with a box is the official zero-shot editing, exactly.
 
         Args:
-            picture: of any size; it is brought to the model's, and cropped in the middle.
+            picture: an image or the path of one, of any size; it is brought to the model's, and cropped in the middle.
             mask, box, mode, leak_free, softness: see `nextscale.editing.plan_edit`. Mode "class" demands labels.
             labels: a class name or number for all variants, or one for each; None is no class.
             composite: lay what is drawn over the picture, whose other pixels then stay as they are.
@@ -190,7 +190,7 @@ class Pipeline:
 
     def continue_from(
         self,
-        picture: Image.Image,
+        picture: Image.Image | str | Path,
         scales: int | None = None,
         *,
         labels: PipelineLabels | int = None,

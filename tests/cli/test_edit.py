@@ -67,6 +67,7 @@ CALLS = {
     "sample": ("sample", "--num-images", 3, "--cfg", 1.5, "--top-k", 9, "--top-p", 0.5, "--seed", 4),
     "labels": ("sample", "--labels", "Ankle boot", "none", "--num-images", 3),
     "seeds": ("sample", "--seeds", 7, 8, 9, "--labels", "hat", "dress"),
+    "random labels": ("sample", "--seeds", 7, 8, 9),
     "smooth": ("sample", "--seeds", 7, 8, 9, "--more-smooth"),
     "box": ("edit", "photos/0.png", *BOX, "--variants", 3, "--mode", "class", "--label", "shoes", "--softness", 1.5),
     "mask": ("edit", "photos/0.png", "--mask", "mask.png", "--seeds", 7, 8, 9, "--mode", "outpaint"),
