@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,21 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.device import pick_device, precision
+from nextscale.editing import Box, EditPlan, Mode, check_label, plan_continuation, plan_edit
 from nextscale.errors import InputError
+from nextscale.evaluation.features import fingerprint
 from nextscale.files import write_json
+from nextscale.masks import Mask
 from nextscale.pictures import to_pictures
-from nextscale.sampling.sampler import Labels, SamplingArguments, ScaleStep, check_match, sample_scales
+from nextscale.sampling.editing import TokenEdit
+from nextscale.sampling.sampler import (
+    DrawingArguments,
+    Labels,
+    SamplingArguments,
+    ScaleStep,
+    check_match,
+    sample_scales,
+)
 from nextscale.scales import ScaleSchedule
 from nextscale.sources import INDEX, TOKENIZER, TRANSFORMER, Source, load_source
 from nextscale.tokenizer.tokenizer import ImageTokenizer
@@ -42,6 +54,13 @@ class PipelineResult:
     """K LongTensors (B, n_k): the tokens that were drawn."""
     labels: list[int]
     """The class of each picture; the number of classes means "no class"."""
+
+
+@dataclass(frozen=True)
+class EditResult(PipelineResult):
+    """Edited pictures, and how they came about. Tokens are those drawn, before kept ones took their places."""
+
+    plan: EditPlan
 
 
 class Pipeline:
@@ -102,6 +121,11 @@ class Pipeline:
         save_module(folder / TRANSFORMER, self.model.config, self.model, dtype)
         write_json(folder / INDEX, {"class_names": self.class_names})
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells these weights from others."""
+        return f"{self.tokenizer.fingerprint()} {fingerprint(self.model)}"
+
     def scales(self, labels: PipelineLabels = None, **arguments: Unpack[SamplingArguments]) -> Iterator[ScaleStep]:
         """Draw scale by scale; arguments as in `__call__`. `pictures` shows a step in the pipeline's precision."""
         drawn: SamplingArguments = {**FOR_LOOKS, **arguments}
@@ -130,17 +154,112 @@ class Pipeline:
         Raises:
             InputError: an unknown class, or an argument out of range.
         """
-        steps = self.scales(labels, **arguments)
-        step = next(steps)
-        tokens = [step.tokens]
-        for step in steps:
-            tokens.append(step.tokens)
-        return PipelineResult(self.pictures(step), tokens, step.labels.tolist())
+        step, tokens = last_step(self.scales(labels, **arguments))
+        return PipelineResult(self.finish(step, tokens, arguments), tokens, step.labels.tolist())
 
-    def pictures(self, step: ScaleStep) -> list[Image.Image]:
-        """The pictures as they stand after a scale."""
+    def edit(
+        self,
+        picture: Image.Image | str | Path,
+        mask: Mask | None = None,
+        *,
+        box: Box | None = None,
+        mode: Mode = "inpaint",
+        labels: PipelineLabels | int = None,
+        leak_free: bool = True,
+        softness: float = 0,
+        composite: bool = True,
+        **arguments: Unpack[DrawingArguments],
+    ) -> EditResult:
+        """Draw part of a picture anew.
+
+        ``leak_free=False, composite=False`` with a box is the official zero-shot editing, exactly.
+
+        Args:
+            picture: an image or the path of one, of any size; it is brought to the model's, and cropped in the middle.
+            mask, box, mode, leak_free, softness: see `nextscale.editing.plan_edit`. Mode "class" demands labels.
+            labels: a class name or number for all variants, or one for each; None is no class.
+            composite: lay what is drawn over the picture, whose other pixels then stay as they are.
+            arguments: as in `__call__`; ``num_images`` is how many variants.
+
+        Raises:
+            InputError: a picture, mask or argument that does not fit.
+        """
+        check_label(mode, labels)
+        plan = plan_edit(self.tokenizer, picture, mask, box=box, mode=mode, leak_free=leak_free, softness=softness)
+        return self.carry_out(plan, labels, composite=composite, **arguments)
+
+    def continue_from(
+        self,
+        picture: Image.Image | str | Path,
+        scales: int | None = None,
+        *,
+        labels: PipelineLabels | int = None,
+        **arguments: Unpack[DrawingArguments],
+    ) -> EditResult:
+        """Keep the first scales of a picture, and draw the others.
+
+        Args:
+            scales: how many to keep; None, for a picture smaller than the model's, those that it has
+                (super-resolution).
+            labels, arguments: as in `edit`.
+        """
+        return self.carry_out(plan_continuation(self.tokenizer, picture, scales), labels, **arguments)
+
+    def carry_out(
+        self,
+        plan: EditPlan,
+        labels: PipelineLabels | int = None,
+        *,
+        composite: bool = True,
+        **arguments: Unpack[DrawingArguments],
+    ) -> EditResult:
+        """Draw what a plan leaves open; arguments as in `edit`."""
+        sampling: SamplingArguments = {**arguments, "edit": plan.edit}
+        count = sampling.get("num_images")
+        count = 1 if count is None else count
+        if labels is None or (isinstance(labels, str) and labels == "unconditional"):
+            labels, sampling["num_images"] = "unconditional", count
+        elif isinstance(labels, str | int):
+            labels = [labels] * count
+        step, tokens = last_step(self.scales(labels, **sampling))
+        pictures = self.finish(step, tokens, sampling, plan if composite else None)
+        return EditResult(pictures, tokens, step.labels.tolist(), plan)
+
+    def pictures(self, step: ScaleStep, plan: EditPlan | None = None) -> list[Image.Image]:
+        """The pictures as they stand after a scale, laid over the picture of a plan if there is one."""
         with precision(self.dtype, self.device):
-            return to_pictures(step.image())
+            images = step.image()
+        return to_pictures(plan.composite(images) if plan else images)
+
+    def finish(
+        self,
+        step: ScaleStep,
+        tokens: Sequence[Tensor],
+        arguments: SamplingArguments,
+        plan: EditPlan | None = None,
+    ) -> list[Image.Image]:
+        """The finished pictures, given the last step, the tokens of all and what they were drawn with.
+
+        Those with a seed each are decoded one by one. This leaves out ``more_smooth``, whose codes are not of tokens.
+        """
+        if not isinstance(arguments.get("seed"), Sequence) or arguments.get("more_smooth"):
+            return self.pictures(step, plan)
+        images = self.decode_each(tokens, arguments.get("edit"))
+        return to_pictures(plan.composite(images) if plan else images)
+
+    @torch.no_grad()
+    def decode_each(self, tokens: Sequence[Tensor], edit: TokenEdit | None = None) -> Tensor:
+        """Decode drawn tokens picture by picture, so that not a bit of one depends on the others.
+
+        In a batch they differ by roundings, which show in one of four as a pixel that is a level off.
+        K LongTensors (B, n_k) -> (B, 3, H, W) in [0, 1].
+        """
+        pyramid = self.tokenizer.pyramid
+        tokens = edit.put(tokens, self.tokenizer.schedule) if edit else tokens
+        canvases = [pyramid.canvas([t[i : i + 1] for t in tokens]) for i in range(len(tokens[0]))]
+        with precision(self.dtype, self.device):
+            images = [self.tokenizer.decode_canvas(canvas) for canvas in canvases]
+        return torch.cat(images).add(1).mul(0.5)
 
     def class_ids(self, labels: PipelineLabels) -> Labels:
         """Class names as numbers; everything else as it is.
@@ -153,9 +272,11 @@ class Pipeline:
         return [self.class_id(label) if isinstance(label, str) else label for label in labels]
 
     def class_id(self, name: str) -> int:
-        """The number of a class, from its name or its number in digits."""
+        """The number of a class, from its name or its number in digits; the number of classes for "none"."""
         if name in self.class_names:
             return self.class_names.index(name)
+        if name == "none":
+            return len(self.class_names)
         if name.removeprefix("-").isdecimal():
             if not 0 <= int(name) < len(self.class_names):
                 raise InputError(f"label {name} is out of range: expected 0..{len(self.class_names) - 1}")
@@ -170,3 +291,12 @@ class Pipeline:
             f"unknown class {name!r}: expected 0..{len(self.class_names) - 1} "
             f"or a name such as {', '.join(known)}{more}"
         )
+
+
+def last_step(steps: Iterator[ScaleStep]) -> tuple[ScaleStep, list[Tensor]]:
+    """(the last step, the tokens that were drawn at each)."""
+    step = next(steps)
+    tokens = [step.tokens]
+    for step in steps:  # only the last canvas is needed
+        tokens.append(step.tokens)
+    return step, tokens

@@ -115,3 +115,17 @@ def test_tokens_of_another_number_of_scales(square: Models, count):
     tokens = random_tokens(square[0].schedule)[:count]
     with refused("4 scales", f"got {count}"):
         ns.sample(*square, LABELS, edit=ns.TokenEdit(tokens, torch.ones(4, 4)))
+
+
+@pytest.mark.parametrize("scales", [-1, 5])
+def test_more_scales_to_keep_than_there_are(square: Models, scales):
+    with refused("0 to 4", scales):
+        tokens = random_tokens(square[0].schedule)
+        ns.sample(*square, LABELS, edit=ns.TokenEdit(tokens, torch.ones(4, 4), scales_kept=scales))
+
+
+@pytest.mark.parametrize(("tokens", "scales", "whole"), [(0, 0, 0), (3, 0, 1), (4, 0, 2), (0, 3, 3), (16, 0, 4)])
+def test_scales_kept_whole(tokens, scales, whole):
+    schedule = SCHEDULES["square"]
+    edit = ns.TokenEdit(random_tokens(schedule), torch.zeros(4, 4), tokens, scales)
+    assert [bool(edit.kept(k, schedule).all()) for k in range(4)] == [k < whole for k in range(4)]

@@ -1,0 +1,147 @@
+"""How editing looks best: what the tokens are of where the picture is hidden, and whether the first scale is kept.
+
+    nextscale evaluate classifier --data clothes --size 64 --out runs/classifier
+    python benchmarks/editing.py --data clothes --classifier runs/classifier
+
+Draws a box of held-out pictures anew, with their true class, and prints for each way: how often the classifier agrees
+with the class; how much the colours jump where the box ends, next to their jump in the original; and the PSNR of the
+box, which tells how much of what was hidden the result knows. With --figure, draws some pictures instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+import nextscale as ns
+from nextscale.data.splits import find_sources
+from nextscale.editing import EditPlan, encode, plan_edit
+from nextscale.evaluation.classifier import load_classifier
+from nextscale.pictures import caption, grid, save_picture, to_pictures, to_tensor
+from nextscale.quality import psnr
+from nextscale.sampling.editing import ALWAYS_KEPT
+
+BOXES = {"middle": (0.25, 0.25, 0.75, 0.75), "right half": (0.0, 0.5, 1.0, 1.0)}
+
+Plan = Callable[[ns.Pipeline, Image.Image, tuple[float, float, float, float]], EditPlan]
+
+
+def official(pipe: ns.Pipeline, picture: Image.Image, box: tuple[float, float, float, float]) -> EditPlan:
+    """Tokens are the whole picture's."""
+    return plan_edit(pipe.tokenizer, picture, box=box, leak_free=False)
+
+
+def membrane(pipe: ns.Pipeline, picture: Image.Image, box: tuple[float, float, float, float]) -> EditPlan:
+    """The hidden part is filled smoothly."""
+    return plan_edit(pipe.tokenizer, picture, box=box, leak_free=True)
+
+
+def mean(pipe: ns.Pipeline, picture: Image.Image, box: tuple[float, float, float, float]) -> EditPlan:
+    """The hidden part is filled with the mean colour of the rest."""
+    plan = official(pipe, picture, box)
+    pixels = to_tensor(plan.picture)
+    colour = pixels[:, ~plan.hidden].mean(1)[:, None, None]
+    base = to_pictures(torch.where(plan.hidden, colour, pixels).add(1).mul(0.5)[None])[0]
+    return replace(plan, base=base, edit=replace(plan.edit, tokens=encode(pipe.tokenizer, base)))
+
+
+def always_kept(plan: Plan, tokens: int) -> Plan:
+    """With scales of at most so many tokens kept whole."""
+
+    def changed(*arguments) -> EditPlan:
+        made = plan(*arguments)
+        return replace(made, edit=replace(made.edit, always_kept=tokens))
+
+    return changed
+
+
+WAYS: Mapping[str, Plan] = {
+    "whole picture": official,
+    "whole picture, 1x1 drawn": always_kept(official, 0),
+    "mean": mean,
+    "membrane": membrane,
+    "membrane, 1x1 drawn": always_kept(membrane, 0),
+    "membrane, 2x2 kept": always_kept(membrane, ALWAYS_KEPT + 1),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="pictures in classes, with a part to validate on")
+    parser.add_argument("--classifier", required=True, type=Path)
+    parser.add_argument("--model", default="starter")
+    parser.add_argument("--pictures", type=int, default=50, help="evenly spread over the data")
+    parser.add_argument("--seeds", type=int, default=2, help="variants of each")
+    parser.add_argument("--figure", type=Path, help="write this picture instead of the table")
+    options = parser.parse_args()
+    pipe, judge = ns.Pipeline.from_pretrained(options.model, "cpu"), load_classifier(options.classifier)
+    source = find_sources(options.data)[1]
+    if source is None:
+        parser.error(f"{options.data} has no part to validate on")
+    chosen = [i * len(source) // options.pictures for i in range(options.pictures)]
+    pictures = [source.read(i) for i in chosen]
+    labels = [source.class_names[source.labels[i]] for i in chosen]
+    if options.figure:
+        rows = [picture for pair in zip(pictures, labels, strict=True) for picture in row(pipe, *pair)]
+        save_picture(grid(rows, columns=len(rows) // len(pictures)), options.figure)
+        return
+    for where, box in BOXES.items():
+        print(
+            f"{where}, {len(pictures)} pictures x {options.seeds} seeds: agreement, jump at the seam, PSNR of the box"
+        )
+        plans = [membrane(pipe, picture, box) for picture in pictures]
+        truth = torch.stack([to_tensor(plan.picture) for plan in plans])
+        show("untouched", truth, truth, plans[0].hidden, [pipe.class_id(label) for label in labels], judge)
+        for name, way in WAYS.items():
+            drawn, truths, classes = [], [], []
+            for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+                seeds = [i * options.seeds + s for s in range(options.seeds)]
+                result = pipe.carry_out(way(pipe, picture, box), label, num_images=len(seeds), seed=seeds)
+                drawn += [to_tensor(image) for image in result.images]
+                truths += [truth[i]] * len(seeds)
+                classes += result.labels
+            show(name, torch.stack(drawn), torch.stack(truths), plans[0].hidden, classes, judge)
+
+
+def row(pipe: ns.Pipeline, picture: Image.Image, label: str) -> list[Image.Image]:
+    """What may be done to a picture, with captions: an ellipse in the middle is drawn anew, or the finer scales are."""
+    mask = Image.new("L", (256, 256))
+    ImageDraw.Draw(mask).ellipse((56, 56, 200, 200), fill=255)
+    other = pipe.class_names[pipe.class_id(label) - 3]
+    hidden = pipe.edit(picture, mask, labels=label, seed=0)
+    shown = {"picture": [hidden.plan.picture], "mask": [to_pictures(hidden.plan.weight.expand(1, 3, -1, -1))[0]]}
+    official = pipe.edit(picture, mask, labels=label, leak_free=False, composite=False, seed=0)
+    shown["official"] = official.images
+    shown["official, laid over"] = pipe.edit(picture, mask, labels=label, leak_free=False, seed=0).images
+    shown["leak-free"] = hidden.images
+    shown["softness 4"] = pipe.edit(picture, mask, labels=label, softness=4, seed=0).images
+    shown[f"to {other}"] = pipe.edit(picture, mask, mode="class", labels=other, softness=4, seed=0).images
+    for scales in (3, 4):
+        shown[f"{scales} scales kept"] = pipe.continue_from(picture, scales, labels=label, seed=0).images
+    shown["32 pixels, upscaled"] = pipe.continue_from(hidden.plan.picture.resize((32, 32)), labels=label).images
+    size = [2 * side for side in pipe.tokenizer.config.image_size]
+    return [caption(images[0].resize((size[1], size[0]), Image.Resampling.BICUBIC), t) for t, images in shown.items()]
+
+
+def show(name: str, drawn: Tensor, truth: Tensor, hidden: Tensor, classes: list[int], judge) -> None:
+    guesses = judge(drawn.add(1).mul(127.5).round().byte()).probabilities.argmax(1)
+    agreement = (guesses == torch.tensor(classes)).float().mean()
+    box = psnr(drawn[..., hidden], truth[..., hidden]).mean()
+    print(f"  {name:<26} {agreement:6.1%} {jump(drawn, hidden) / jump(truth, hidden):6.2f} {box:6.2f} dB", flush=True)
+
+
+def jump(images: Tensor, hidden: Tensor) -> float:
+    """The mean absolute difference of neighbours of which one is hidden."""
+    across, down = hidden[:, 1:] != hidden[:, :-1], hidden[1:] != hidden[:-1]
+    steps = (images.diff(dim=3)[..., across].abs().flatten(), images.diff(dim=2)[..., down].abs().flatten())
+    return torch.cat(steps).mean().item()
+
+
+if __name__ == "__main__":
+    main()

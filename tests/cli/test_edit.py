@@ -1,0 +1,171 @@
+"""``nextscale edit``, and doing again what made a picture."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nextscale as ns
+from nextscale.pictures import read_picture, save_picture
+from nextscale.provenance import read_provenance
+
+BOX = ("--box", "0.25,0.25,0.75,0.75")
+SIDE = 8
+
+
+@pytest.fixture
+def pair(place):
+    """A picture and a mask of its shape."""
+    mask = np.zeros((22, 28), dtype=np.uint8)
+    mask[8:14, 10:20] = 255
+    save_picture(Image.fromarray(mask).convert("RGB"), place / "mask.png")
+    return "photos/0.png", "mask.png"
+
+
+def pixels(path) -> bytes:
+    return read_picture(path).tobytes()
+
+
+def grid_of(result) -> bytes:
+    (image,) = result.images
+    return image.tobytes()
+
+
+def test_edit_does_what_the_pipeline_does(call, model, pair):
+    picture, mask = pair
+    flags = ("--mode", "class", "--label", "hat", "--softness", 1, "--no-leak-free", "--cfg", 2, "--seed", 5)
+    code, out, err = call("edit", picture, "--mask", mask, "--model", model, *flags)
+    assert (code, out) == (0, "edited.png\n") and "scale 4/4" in err
+    pipe = ns.Pipeline.from_pretrained(model)
+    expected = pipe.edit(
+        Image.open(picture), Image.open(mask), mode="class", labels="hat", softness=1, leak_free=False, cfg=2, seed=5
+    )
+    assert pixels("edited.png") == grid_of(expected)
+
+
+def test_kept_scales_and_small_pictures(call, model, place):
+    pipe = ns.Pipeline.from_pretrained(model)
+    picture = read_picture("photos/0.png")
+    assert call("edit", "photos/0.png", "--scales-kept", 2, "--model", model).code == 0
+    assert pixels("edited.png") == grid_of(pipe.continue_from(picture, 2))
+    save_picture(picture.resize((5, 5)), "small.png")
+    assert call("edit", "small.png", "--upscale", "--label", "dress", "--model", model).code == 0
+    assert pixels("edited.png") == grid_of(pipe.continue_from(read_picture("small.png"), labels="dress"))
+
+
+def test_the_files_of_variants(call, model, place):
+    out = call("edit", "photos/0.png", *BOX, "--model", model, "--variants", 2, "--separate", "--show").out
+    assert out.split() == ["edited.png", "edited-000.png", "edited-001.png", "edited-show.png"]
+    assert pixels("edited-000.png") != pixels("edited-001.png")
+
+
+CALLS = {
+    "sample": ("sample", "--num-images", 3, "--cfg", 1.5, "--top-k", 9, "--top-p", 0.5, "--seed", 4),
+    "labels": ("sample", "--labels", "Ankle boot", "none", "--num-images", 3),
+    "seeds": ("sample", "--seeds", 7, 8, 9, "--labels", "hat", "dress"),
+    "random labels": ("sample", "--seeds", 7, 8, 9),
+    "smooth": ("sample", "--seeds", 7, 8, 9, "--more-smooth"),
+    "box": ("edit", "photos/0.png", *BOX, "--variants", 3, "--mode", "class", "--label", "shoes", "--softness", 1.5),
+    "mask": ("edit", "photos/0.png", "--mask", "mask.png", "--seeds", 7, 8, 9, "--mode", "outpaint"),
+    "official": ("edit", "photos/0.png", *BOX, "--seeds", 7, 8, 9, "--no-leak-free", "--no-composite"),
+    "continuation": ("edit", "photos/0.png", "--scales-kept", 2, "--variants", 3),
+    "upscale": ("edit", "mask-small.png", "--upscale", "--variants", 3),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_a_picture_says_makes_it_again(call, model, pair, place, name):
+    save_picture(read_picture("photos/1.png").resize((6, 5)), "mask-small.png")
+    arguments = (*CALLS[name], "--model", model)
+    assert call(*arguments, "--separate", "--out", "a.png").code == 0
+    for file in ("a.png", "a-002.png"):
+        code, out, err = call(arguments[0], "--like", file, "--out", "b.png")
+        assert code == 0 and out == "b.png\n", err
+        assert (place / "b.png").read_bytes() == (place / file).read_bytes()
+        made = read_provenance(file)
+        words = shlex.split(made.command("c.png"))
+        assert words[0] == "nextscale" and call(*words[1:]).code == 0
+        again = "c.png" if made.index is None else f"c-{made.index:03d}.png"
+        assert pixels(again) == pixels(file)
+    exec(made.python(), {})
+    assert pixels("picture.png") == pixels("a-002.png")
+
+
+def test_a_batch_changes_no_picture_with_a_seed_of_its_own(call, model, place):
+    assert call("sample", "--model", model, "--labels", "hat", "--seeds", 7, 8, 9, "--separate").code == 0
+    assert call("sample", "--model", model, "--labels", "hat", "--seeds", 8, "--out", "b.png").code == 0
+    assert pixels("samples-001.png") == pixels("b.png")
+
+
+def test_inputs_that_changed_or_left(call, model, pair, place):
+    picture, mask = pair
+    assert call("edit", picture, "--mask", mask, "--model", model).code == 0
+    again = ("edit", "--like", "edited.png", "--out", "b.png")
+    shutil.move(mask, "moved.png")
+    assert_refused(call(*again), "edited.png", "mask.png", "not there", "--mask")
+    assert call(*again, "--mask", "moved.png").code == 0
+    assert_refused(call(*again, "--mask", picture), "not the mask", picture)
+    shutil.copy("photos/1.png", picture)
+    assert_refused(call(*again, "--mask", "moved.png"), "not the picture", picture)
+
+
+def test_other_weights_are_noticed(call, model, place):
+    assert call("sample", "--model", model, "--num-images", 1).code == 0
+    other = ns.Pipeline.from_pretrained(model)
+    other.model.head.weight.data[0, 0] += 1
+    other.save_pretrained("other")
+    assert_refused(call("sample", "--like", "samples.png", "--model", "other"), "other weights", "samples.png")
+
+
+def test_like_takes_no_other_settings(call, model, place):
+    assert call("sample", "--model", model, "--num-images", 1).code == 0
+    assert_refused(call("sample", "--like", "samples.png", "--cfg", 2, "--top-k", 5), "--cfg, --top-k")
+    assert_refused(call("edit", "--like", "samples.png"), "nextscale sample --like")
+    assert_refused(call("sample", "--like", "photos/0.png"), "does not say")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ((), "--mask, --box, --scales-kept and --upscale"),
+        ((*BOX, "--upscale"), "got 2"),
+        (("--box", "0,0,1"), "y0,x0,y1,x1"),
+        (("--box", "0.5,0,0.5,1"), "y0 < y1"),
+        (("--mask", "photos/0.png", "--box", "0,0,1,1"), "got 2"),
+        (("--mask", "nowhere.png"), "nowhere.png"),
+        (("--mask", "black.png"), "nothing to draw"),
+        (("--mask", "wide.png"), "does not fit"),
+        ((*BOX, "--mode", "class"), "label"),
+        ((*BOX, "--label", "zebra"), "zebra"),
+        ((*BOX, "--variants", 0), "variants"),
+        ((*BOX, "--variants", 2, "--seeds", 1), "one seed for each of the 2"),
+        ((*BOX, "--seed", 1, "--seeds", 1), "both"),
+        ((*BOX, "--softness", -1), "softness"),
+        ((*BOX, "--softness", 1, "--no-composite"), "--softness"),
+        (("--upscale",), "how many scales"),
+        (("--scales-kept", 4), "1 to 3"),
+        (("--scales-kept", 2, "--mode", "outpaint"), "--mode"),
+        ((*BOX, "--out", "a.xyz"), ".xyz"),
+    ],
+)
+def test_bad_input(call, model, place, flags, said):
+    save_picture(Image.new("RGB", (28, 22)), "black.png")
+    save_picture(Image.new("RGB", (90, 22)), "wide.png")
+    before = set(place.rglob("*"))
+    assert_refused(call("edit", "photos/0.png", "--model", model, *flags), said)
+    assert set(place.rglob("*")) == before
+
+
+def test_no_picture(call, model, place):
+    assert_refused(call("edit", *BOX, "--model", model), "expected a picture")
+    assert_refused(call("edit", "nowhere.png", *BOX, "--model", model), "nowhere.png")
+
+
+def assert_refused(outcome, *words: str) -> None:
+    code, out, err = outcome
+    assert code == 2 and not out and err.count("\n") == 1, err
+    assert all(word in err for word in words), err

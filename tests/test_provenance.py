@@ -1,0 +1,124 @@
+"""How pictures were made: written, read, and done again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from tiny import refused
+
+from nextscale.pictures import save_picture
+from nextscale.provenance import KEY, LARGEST, MOST, EditProvenance, Provenance, read_provenance
+
+MADE = Provenance(model="runs/my var", weights="ab cd", labels=("dress", "hat"), num_images=4, seed=(7, 8, 9, 10))
+EDIT = EditProvenance(picture="a b.png", picture_sha256="ef", box=(0.25, 0, 1, 0.5), softness=2.0)
+ALL = [
+    MADE,
+    replace(MADE, seed=3, index=2, more_smooth=True, scales="1,2,3,4"),
+    replace(MADE, labels=(), edit=EDIT),
+    replace(MADE, edit=replace(EDIT, box=None, mask="m.png", mask_sha256="01", mode="outpaint", leak_free=False)),
+    replace(MADE, edit=EditProvenance(picture="a.png", picture_sha256="ef", scales_kept=3)),
+    replace(MADE, edit=EditProvenance(picture="a.png", picture_sha256="ef", upscale=True)),
+]
+
+
+def png(path: Path, text: object, key: str = KEY) -> Path:
+    info = PngInfo()
+    info.add_text(key, text if isinstance(text, str) else json.dumps(text))
+    Image.new("RGB", (2, 2)).save(path, pnginfo=info)
+    return path
+
+
+@pytest.mark.parametrize("made", ALL)
+def test_what_is_written_is_read(tmp_path, made):
+    save_picture(Image.new("RGB", (2, 2)), tmp_path / "a.png", made.to_png_info())
+    assert read_provenance(tmp_path / "a.png") == made
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp", "a.bmp", "a.gif"])
+def test_other_formats_are_written_without(tmp_path, name):
+    save_picture(Image.new("RGB", (2, 2)), tmp_path / name, MADE.to_png_info())
+    assert KEY.encode() not in (tmp_path / name).read_bytes()
+    with refused(name, "not a whole PNG"):
+        read_provenance(tmp_path / name)
+
+
+def test_one_picture_of_a_call():
+    assert MADE.of_picture(2) == replace(MADE, labels=("dress",), num_images=1, seed=(9,))
+    assert replace(MADE, labels=()).of_picture(3) == replace(MADE, labels=(), num_images=1, seed=(10,))
+    for shared in (replace(MADE, seed=5), replace(MADE, more_smooth=True)):
+        assert shared.of_picture(2) == replace(shared, index=2)
+
+
+def test_the_command_quotes_what_a_shell_would_part():
+    words = shlex.split(replace(MADE, edit=EDIT, labels=("it's",)).command("my out.png"))
+    assert words[:5] == ["nextscale", "edit", "a b.png", "--box", "0.25,0.0,1.0,0.5"]
+    assert "it's" in words and "runs/my var" in words and words[-1] == "my out.png"
+
+
+@pytest.mark.parametrize("made", ALL)
+def test_python_is_python(made):
+    compile(made.python(), "shown", "exec")
+
+
+WRONG = {
+    "model": [3, None, "a\nb", "\x1b[31m"],
+    "labels": ["dress", [1], ["a"] * 9, [["a"]], {}],
+    "num_images": [0, -1, "4", 4.0, True, MOST + 1],
+    "seed": [[1, 2], [1, 2, 3, "4"], "7", None, 1.5, [True] * 4],
+    "cfg": ["4", None, 1e9, [4]],
+    "top_k": [-1, 2.5, None],
+    "top_p": [2, "x"],
+    "more_smooth": [1, "yes"],
+    "index": [4, -1, "0", True],
+    "dtype": [None],
+    "edit": [3, [], {}, {"picture": "a"}, {"picture": "a", "picture_sha256": "b"}],
+    "unknown": [1],
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
+def test_wrong_fields(tmp_path, field, value):
+    with refused("a.png", "says wrongly how"):
+        read_provenance(png(tmp_path / "a.png", asdict(MADE) | {field: value}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("box", [1, 2, 3]), ("box", "0,0,1,1"), ("mode", "paint"), ("softness", "2"), ("leak_free", 1), ("upscale", True)],
+)
+def test_wrong_fields_of_an_edit(tmp_path, field, value):
+    made = asdict(replace(MADE, edit=EDIT))
+    with refused("a.png", "says wrongly how"):
+        read_provenance(png(tmp_path / "a.png", made | {"edit": made["edit"] | {field: value}}))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "[" * 100_000, '{"cfg": NaN}', "{}"])
+def test_wrong_texts(tmp_path, text):
+    with refused("a.png", "says wrongly how"):
+        read_provenance(png(tmp_path / "a.png", text))
+
+
+def test_cfg_that_is_no_number(tmp_path):
+    with refused("a.png", "cfg"):
+        read_provenance(png(tmp_path / "a.png", json.dumps(asdict(MADE) | {"cfg": float("nan")})))
+
+
+def test_too_much_text(tmp_path):
+    with refused("a.png"):
+        read_provenance(png(tmp_path / "a.png", asdict(MADE) | {"model": "a" * LARGEST}))
+
+
+def test_files_that_do_not_say(tmp_path):
+    with refused("nowhere.png", "no such file"):
+        read_provenance(tmp_path / "nowhere.png")
+    (tmp_path / "text.png").write_text("text")
+    with refused("text.png", "not a whole PNG"):
+        read_provenance(tmp_path / "text.png")
+    with refused("plain.png", "does not say"):
+        read_provenance(png(tmp_path / "plain.png", "Somebody", key="Author"))
