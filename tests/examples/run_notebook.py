@@ -32,9 +32,12 @@ def run(notebook: Path, shown: Path) -> None:
 def run_cell(source: str, name: str, names: dict[str, Any]) -> object:
     """Run a cell; the value of its last line, if that is an expression."""
     tree = ast.parse(source, name)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, name, "exec"), names)
-    return eval(compile(ast.Expression(last.value), name, "eval"), names) if last else None
+    last = tree.body[-1]
+    if not isinstance(last, ast.Expr):
+        exec(compile(tree, name, "exec"), names)
+        return None
+    exec(compile(ast.Module(tree.body[:-1], []), name, "exec"), names)
+    return eval(compile(ast.Expression(last.value), name, "eval"), names)
 
 
 def show(value: object, path: Path) -> None:
@@ -43,10 +46,9 @@ def show(value: object, path: Path) -> None:
         value.save(path.with_name(f"{path.name}.png"))
     elif value is not None:
         print(value)
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    for number in pyplot.get_fignums() if pyplot else ():
-        pyplot.figure(number).savefig(path.with_name(f"{path.name}-{number}.png"))
-    if pyplot:
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        for number in pyplot.get_fignums():
+            pyplot.figure(number).savefig(path.with_name(f"{path.name}-{number}.png"))
         pyplot.close("all")
 
 

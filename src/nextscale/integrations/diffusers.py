@@ -9,16 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from nextscale.device import pick_device, precision
 from nextscale.errors import InputError
-from nextscale.pictures import to_pictures
 from nextscale.pipeline import Pipeline
-from nextscale.sampling.sampler import ScaleStep
+from nextscale.sampling.sampler import SamplingArguments, ScaleStep
 from nextscale.scales import ScaleSchedule
 from nextscale.sources import Source, load_source
 from nextscale.tokenizer.tokenizer import ImageTokenizer
@@ -177,25 +174,32 @@ class NextScalePipeline(DiffusionPipeline):
             )
         pipeline = self._pipeline()
         labels = repeat_labels(class_labels, num_images_per_prompt)
-        steps = pipeline.scales(
-            labels,
-            cfg=guidance_to_cfg(guidance_scale),
-            top_k=top_k,
-            top_p=top_p,
-            seed=draw_seeds(generator, len(labels)),
-        )
-        step = None
+        sampling: SamplingArguments = {
+            "cfg": guidance_to_cfg(guidance_scale),
+            "top_k": top_k,
+            "top_p": top_p,
+            "seed": draw_seeds(generator, len(labels)),
+        }
+        steps = pipeline.scales(labels, **sampling)
+        step, tokens = None, []
         self._interrupt = False
         with self.progress_bar(total=pipeline.tokenizer.schedule.num_scales) as bar:  # type: ignore[call-arg]
             for step in steps:
                 bar.update()
+                tokens.append(step.tokens)
                 if callback_on_step_end:
                     tensors = {name: self._tensor(step, name) for name in callback_on_step_end_tensor_inputs}
                     callback_on_step_end(self, step.index, step.size, tensors)
                 if self._interrupt:
                     break
         assert step
-        images = to_output(self._tensor(step, "images"), output_type)
+        if output_type != "pil":
+            images = self._tensor(step, "images")
+            images = images.permute(0, 2, 3, 1).cpu().numpy() if output_type == "np" else images
+        elif self._interrupt:
+            images = pipeline.pictures(step)
+        else:
+            images = pipeline.finish(step, tokens, sampling)
         return ImagePipelineOutput(images) if return_dict else (images,)  # type: ignore[arg-type]
 
     def push_to_hub(self, *args: object, **kwargs: object) -> NoReturn:  # type: ignore[override]
@@ -263,13 +267,6 @@ def repeat_labels(labels: int | str | Sequence[int | str] | Tensor, times: int) 
         labels = labels.reshape(-1).tolist()
     each = [labels] if isinstance(labels, int | str) else list(labels)
     return [label for label in each for _ in range(times)]
-
-
-def to_output(images: Tensor, output_type: str) -> list[Image.Image] | np.ndarray | Tensor:
-    """(B, 3, H, W) in [0, 1] in the form that was asked for."""
-    if output_type == "pil":
-        return to_pictures(images)
-    return images.permute(0, 2, 3, 1).cpu().numpy() if output_type == "np" else images
 
 
 def dtype_name(dtype: Any) -> str:
