@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-from nextscale.errors import InputError
+from nextscale.errors import InputError, is_out_of_memory
 
 # verb: (module, what it does)
 VERBS = {
@@ -85,12 +85,6 @@ def run(verb: str, arguments: list[str]) -> None:
         sys.exit(0)
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror or error}")
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether Python or PyTorch could not allocate, on a GPU or on the CPU."""
-    kinds = ("MemoryError", "OutOfMemoryError")
-    return type(error).__name__ in kinds or "can't allocate memory" in str(error)
 
 
 def fail(sentence: str) -> None:
