@@ -23,6 +23,7 @@ VERBS = {
     "scaling run": ("nextscale.cli.scaling_run", "train a ladder of sizes on one cache of tokens"),
     "scaling fit": ("nextscale.cli.scaling_fit", "fit scaling laws to runs of several sizes, and draw them"),
     "convert": ("nextscale.cli.convert", "official checkpoints to a folder of ours, and back"),
+    "serve": ("nextscale.cli.serve", "the studio in a browser, and an HTTP API"),
     "info": ("nextscale.cli.info", "sizes, schedule, parameters and work of a model"),
 }
 

@@ -1,7 +1,7 @@
 """The engine: one thread that owns the model and draws what many ask for, several requests at once.
 
-Requests that wait at the same time and have equal settings are drawn in one batch. Every picture has its own seed, and is
-decoded by itself, so that it is the same whatever it shares a batch with.
+Requests that wait at the same time and have equal settings are drawn in one batch. Every picture has its own seed, and
+is decoded by itself, so that it is the same whatever it shares a batch with.
 """
 
 from __future__ import annotations
