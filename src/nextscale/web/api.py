@@ -27,6 +27,18 @@ from nextscale.web.schemas import (
 from nextscale.web.tickets import Expired, Work
 
 FEW_REFUSALS: dict[int | str, dict[str, Any]] = {status: REFUSALS[status] for status in (401, 421)}
+EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["event", "data"],
+}
+PICTURES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Pictures; with stream, server-sent events of which each has one, as it stands or finished",
+        "content": {"text/event-stream": {"schema": EVENT}},
+    },
+    **REFUSALS,
+}
 
 
 def make_router(engine: Engine, scales: str = "") -> APIRouter:
@@ -38,7 +50,7 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
     router, pipeline = APIRouter(), engine.pipeline
     one_at_a_time = asyncio.Semaphore(1)
 
-    @router.post("/v1/images/generations", response_model=ImagesResponse, responses=REFUSALS)
+    @router.post("/v1/images/generations", response_model=ImagesResponse, responses=PICTURES)
     async def generate(body: GenerationRequest, request: Request) -> Any:
         """Draw pictures of a class."""
         body.check(engine)
@@ -47,7 +59,7 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
         delivery = Delivery(engine, ticket, "image_generation", provenance(ticket.work))
         return delivery.stream(body.partial_images) if body.stream else await while_connected(request, delivery.whole())
 
-    @router.post("/v1/images/edits", response_model=ImagesResponse, responses=REFUSALS)
+    @router.post("/v1/images/edits", response_model=ImagesResponse, responses=PICTURES)
     async def edit(body: Annotated[EditRequest, Form(media_type="multipart/form-data")], request: Request) -> Any:
         """Draw part of a picture anew."""
         body.check(engine)

@@ -1,0 +1,117 @@
+"""Send the API requests made up from its own OpenAPI description, good ones and broken ones, and check every answer.
+
+    python benchmarks/fuzz_api.py --cases 300
+
+No answer may be a 5xx or hold a traceback; each has a status, a type and a form that the description tells of; what
+breaks the description is refused. In the process, over the starter or another model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from PIL import Image
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+import nextscale as ns
+from nextscale.web.engine import Engine
+from nextscale.web.limits import Limits
+from nextscale.web.server import build_app
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+]
+
+
+def as_png(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+PICTURE, MASK = as_png(Image.new("RGB", (32, 32), "red")), as_png(Image.new("L", (32, 32), 255))
+
+
+def fuzz(app: Any, cases: int, first_seed: int = 0) -> Counter[int]:
+    """How often each status came.
+
+    Args:
+        cases: for each route and kind, good or broken.
+
+    Raises:
+        schemathesis.errors.SchemathesisError, ExceptionGroup or AssertionError: an answer that is not as it must be.
+    """
+    statuses: Counter[int] = Counter()
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        takes_something = len(operation.body) > 0
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)[: 1 + takes_something]:
+            strategy = operation.as_strategy(generation_mode=mode)
+            if takes_something and mode is GenerationMode.POSITIVE:
+                run(strategy.map(with_sense), cases, first_seed, statuses)
+            run(strategy, cases, first_seed, statuses)
+    return statuses
+
+
+def with_sense(case: Any) -> Any:
+    """A request whose fields the description allows, with what only the model knows put right: it gets pictures."""
+    if isinstance(case.body, dict):
+        case.body |= {"prompt": "", "size": "auto", "n": 1, "response_format": "b64_json"}
+        case.body.pop("model", None)
+        if "image" in case.body:
+            case.body |= {"image": PICTURE, "mask": MASK, "box": "", "mode": "inpaint"}
+    return case
+
+
+def run(strategy: Any, cases: int, first_seed: int, statuses: Counter[int]) -> None:
+    @seed(first_seed)
+    @settings(
+        max_examples=cases,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
+    @given(case=strategy)
+    def send(case: Any) -> None:
+        response = case.call()
+        statuses[response.status_code] += 1
+        assert "Traceback" not in response.text and 'File "' not in response.text
+        case.validate_response(response, checks=CHECKS)
+
+    call: Callable[[], None] = send
+    call()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="starter")
+    parser.add_argument("--cases", type=int, default=100, help="for each route, as many good as broken ones")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    engine = Engine(ns.Pipeline.from_pretrained(options.model), options.model, Limits(request_pictures=2))
+    statuses = fuzz(build_app(engine), options.cases, options.seed)
+    engine.close()
+    print(f"{sum(statuses.values()):,} requests:", ", ".join(f"{n:,} x {s}" for s, n in sorted(statuses.items())))
+
+
+if __name__ == "__main__":
+    main()
