@@ -100,8 +100,12 @@ def explain(errors: Sequence[Any]) -> tuple[str, str | None]:
     what = first["msg"][:1].lower() + first["msg"][1:]
     if first["type"] == "json_invalid":
         return f"the body is not JSON ({first['ctx']['error']})", None
+    if first["type"] == "model_attributes_type":
+        return "the body is not a JSON object: expected one, and the header 'Content-Type: application/json'", None
     if first["type"] == "extra_forbidden":
         what = "no such field"
+    elif "UploadFile" in what:
+        what = "expected a file, not text"
     name = ".".join(where)[:100]
     return (f"{name}: {what}" if name else f"the body: {what}"), name or None
 

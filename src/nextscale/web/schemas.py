@@ -5,8 +5,10 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any, Literal
 
+from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
+from nextscale.editing import Mode
 from nextscale.errors import InputError
 from nextscale.pipeline import FOR_LOOKS, Pipeline
 from nextscale.sampling.sampler import LARGEST_CFG, SamplingSettings
@@ -20,7 +22,7 @@ LOOKS: dict[str, Any] = {**FOR_LOOKS}
 class DrawingFields(BaseModel):
     """What both kinds of requests have."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
     model: Annotated[str | None, Field(max_length=LONGEST_NAME)] = None
     """Must be the served model's, if given."""
@@ -40,6 +42,10 @@ class DrawingFields(BaseModel):
     """Draw among the most probable tokens that together reach p; 0 is all."""
     more_smooth: bool = False
     """Mix codes by Gumbel-softmax."""
+    stream: bool = False
+    """Whether to send the pictures so far after each scale, as server-sent events."""
+    partial_images: Annotated[int | None, Field(ge=0, le=100)] = None
+    """Of a stream: send at most so many of the scales before the last, evenly spread. Left out: all."""
     user: Annotated[str | None, Field(max_length=LONGEST_NAME)] = None
     """Taken for the sake of OpenAI's clients, without effect; so are the next three."""
     quality: Literal["auto", "standard"] = "auto"
@@ -70,10 +76,29 @@ class GenerationRequest(DrawingFields):
 
     prompt: Annotated[str, Field(max_length=LONGEST_NAME)]
     """A class: its name or number; empty or ``none`` for no class."""
-    stream: bool = False
-    """Whether to send the pictures so far after each scale, as server-sent events."""
-    partial_images: Annotated[int | None, Field(ge=0, le=100)] = None
-    """Of a stream: send at most so many of the scales before the last, evenly spread. Left out: all."""
+
+
+class EditRequest(DrawingFields):
+    """``POST /v1/images/edits``, a form with files."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)  # a form has nothing but text
+
+    image: UploadFile
+    """PNG, JPEG, WebP, GIF (its first frame) or BMP, of any size; brought to the model's, and cropped in the middle."""
+    mask: UploadFile | None = None
+    """Transparent is drawn anew; if nothing of it is transparent, white. Left out, and no box: image's transparency."""
+    box: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
+    """y0,x0,y1,x1 as fractions of the sides, instead of a mask."""
+    prompt: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
+    """A class, as for generations."""
+    mode: Mode = "inpaint"
+    """``inpaint`` draws mask or box anew; ``outpaint`` all but it; ``class`` is as inpaint, and demands a prompt."""
+    leak_free: bool = True
+    """Hide what is drawn anew from the coarse tokens, too."""
+    composite: bool = True
+    """Lay what is drawn over the picture, whose other pixels then stay as they are."""
+    softness: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Pixels over which it fades in."""
 
 
 class Picture(BaseModel):
@@ -98,9 +123,9 @@ class ImagesResponse(BaseModel):
 
 class StreamedPicture(BaseModel):
     """A server-sent event: a picture as it stands after a scale (``image_generation.partial_image``), or finished
-    (``image_generation.completed``)."""
+    (``image_generation.completed``); of an edit, ``image_edit`` instead."""
 
-    type: Literal["image_generation.partial_image", "image_generation.completed"]
+    type: str
     b64_json: str
     created_at: int
     index: int

@@ -5,27 +5,48 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
+from collections.abc import Collection, Sequence
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from nextscale import __version__
 from nextscale.errors import InputError
 from nextscale.web import answers
 from nextscale.web.api import make_router
 from nextscale.web.engine import Engine
+from nextscale.web.guard import BodyLimit, Guard
+from nextscale.web.metrics import CountRequests, Metrics
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 LAST_WRITES_SECONDS = 5
 """After the engine is closed, how long answers may take to reach their clients."""
 
 
-def build_app(engine: Engine) -> FastAPI:
-    """The API over an engine."""
+def build_app(
+    engine: Engine, key: str | None = None, hosts: Collection[str] | None = None, cors_origins: Sequence[str] = ()
+) -> FastAPI:
+    """The API over an engine.
+
+    Args:
+        key: what every route but ``/healthz`` asks for; None for none.
+        hosts: names that the server goes by; None for any.
+        cors_origins: web pages elsewhere that may use the API, such as ``https://example.com``.
+    """
     app = FastAPI(title="nextscale", version=__version__, docs_url=None, redoc_url=None)
     answers.install(app)
-    app.include_router(make_router(engine))
+    metrics = Metrics()
+    metrics.watch(engine)
+    for router in (make_router(engine), metrics.router()):
+        app.include_router(router)
+    app.add_middleware(BodyLimit, limits=engine.limits)
+    app.add_middleware(Guard, key=key, hosts=hosts)
+    if cors_origins:
+        allowed = ["Authorization", "Content-Type"]
+        app.add_middleware(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"], allow_headers=allowed)
+    app.add_middleware(CountRequests, metrics=metrics, routes=frozenset(app.openapi()["paths"]))
     return app
 
 
