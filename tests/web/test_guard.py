@@ -83,7 +83,9 @@ def preflight(client: TestClient) -> dict[str, str]:
 def test_other_pages_may_not_use_the_api_unless_told(start):
     assert "access-control-allow-origin" not in preflight(TestClient(build_app(start())))
     client = TestClient(build_app(start()))
-    assert "access-control-allow-origin" not in client.get("/v1/models", headers={"Origin": "https://a.example"}).headers
+    assert (
+        "access-control-allow-origin" not in client.get("/v1/models", headers={"Origin": "https://a.example"}).headers
+    )
 
 
 def test_pages_that_may_use_the_api(start):
@@ -95,7 +97,9 @@ def test_pages_that_may_use_the_api(start):
     assert "access-control-allow-origin" not in other.headers
 
 
-@pytest.mark.parametrize("host, expected", [("127.0.0.1", 1), ("127.9.9.9", 1), ("::1", 1), ("localhost", 1), ("0.0.0.0", 0)])
+@pytest.mark.parametrize(
+    "host, expected", [("127.0.0.1", 1), ("127.9.9.9", 1), ("::1", 1), ("localhost", 1), ("0.0.0.0", 0)]
+)
 def test_which_addresses_are_of_this_machine_alone(host, expected):
     assert is_loopback(host) == bool(expected)
     assert not is_loopback("example.com") and not is_loopback("192.168.0.1")

@@ -1,20 +1,15 @@
-"""Requests that schemathesis makes up from the OpenAPI description: good ones, and broken in every way it knows.
-
-`benchmarks/fuzz_api.py` sends more of them.
-"""
+"""Requests that schemathesis makes up from the OpenAPI description: good ones, and broken in every way it knows."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("schemathesis", reason="needs the dev extra")
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from fuzz_api import fuzz
+from fuzz import fuzz
+
 from nextscale.web.server import build_app
 
 
@@ -26,7 +21,7 @@ def check(statuses: Counter[int], least: int) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_no_request_breaks_the_server(start):
-    check(fuzz(build_app(start()), cases=6), least=40)
+    check(fuzz(build_app(start()), cases=6), least=35)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import secrets
 from typing import Annotated, Any, Literal
 
 from fastapi import UploadFile
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from nextscale.editing import Mode
 from nextscale.errors import InputError
@@ -15,7 +15,8 @@ from nextscale.sampling.sampler import LARGEST_CFG, SamplingSettings
 from nextscale.web.engine import Engine
 
 LONGEST_NAME = 200
-LARGEST_SEED = 2**63 - 1
+LARGEST_SEED = 2**53 - 1
+"""JavaScript has no larger integers."""
 NO_CLASS = ("", "none")
 LOOKS: dict[str, Any] = {**FOR_LOOKS}
 
@@ -87,7 +88,7 @@ class EditRequest(DrawingFields):
 
     image: UploadFile
     """PNG, JPEG, WebP, GIF (its first frame) or BMP, of any size; brought to the model's, and cropped in the middle."""
-    mask: UploadFile | None = None
+    mask: Annotated[UploadFile | None, WithJsonSchema({"type": "string", "format": "binary"})] = None
     """Transparent is drawn anew; if nothing of it is transparent, white. Left out, and no box: image's transparency."""
     box: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
     """y0,x0,y1,x1 as fractions of the sides, instead of a mask."""
