@@ -1,11 +1,11 @@
-"""Many clients of one server at once: is any picture lost or wrong, what does drawing together gain, does memory stay flat?
+"""Many clients of one server: is any picture lost or wrong, what does drawing together gain, does memory stay flat?
 
     python benchmarks/serve_load.py                      # 64 clients with 5 requests each, then the same one by one
     python benchmarks/serve_load.py --soak 30            # minutes of good and bad requests, with the memory in use
 
-Starts ``nextscale serve`` itself. Every picture of the crowd must be, pixel by pixel, the one that is drawn when its request
-comes alone, and some are compared with the pipeline's own. A second server, with a short queue, must refuse what is too
-much with 429 and Retry-After, and draw the rest.
+Starts ``nextscale serve`` itself. Every picture of the crowd must be, pixel by pixel, the one that is drawn when its
+request comes alone, and some are compared with the pipeline's own. A second server, with a short queue, must refuse
+what is too much with 429 and Retry-After, and draw the rest.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Client:
         request = urllib.request.Request(self.address + path, data, {"Content-Type": kind})
         try:
             with urllib.request.urlopen(request, timeout=600) as response:
-                return response.status, response.read(read), response.headers
+                return response.status, response.read(read), {k.lower(): v for k, v in response.headers.items()}
         except urllib.error.HTTPError as error:
             with error:
-                return error.code, error.read(), error.headers
+                return error.code, error.read(), {k.lower(): v for k, v in error.headers.items()}
 
     def generate(self, **body: Any) -> tuple[int, bytes, Mapping[str, str]]:
         return self.send(GENERATIONS, json.dumps(body).encode())
@@ -139,7 +139,7 @@ def overload(model: str, clients: int, room: int) -> None:
         def ask(i: int) -> None:
             status, _, headers = client.generate(prompt="", seed=i)
             outcomes[status] += 1
-            if status == 429 and int(headers.get("Retry-After", 0)) < 1:
+            if status == 429 and int(headers.get("retry-after", 0)) < 1:
                 without_advice.append(i)
 
         at_once(clients, ask)
