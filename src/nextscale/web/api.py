@@ -1,0 +1,113 @@
+"""The routes of the HTTP API."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request, Response
+
+from nextscale.errors import InputError
+from nextscale.provenance import EditProvenance, Provenance
+from nextscale.web.answers import REFUSALS
+from nextscale.web.delivery import Delivery, while_connected
+from nextscale.web.edits import read_edit
+from nextscale.web.engine import Engine
+from nextscale.web.schemas import (
+    EditRequest,
+    GenerationRequest,
+    Health,
+    ImagesResponse,
+    Model,
+    ModelList,
+    label_of,
+    name_of,
+    size_of,
+)
+from nextscale.web.tickets import Expired, Work
+
+FEW_REFUSALS: dict[int | str, dict[str, Any]] = {status: REFUSALS[status] for status in (401, 421)}
+EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["event", "data"],
+}
+PICTURES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Pictures; with stream, server-sent events of which each has one, as it stands or finished",
+        "content": {"text/event-stream": {"schema": EVENT}},
+    },
+    **REFUSALS,
+}
+
+
+def make_router(engine: Engine, scales: str = "") -> APIRouter:
+    """``/v1/...`` and ``/healthz``.
+
+    Args:
+        scales: the schedule that the model was loaded with, if it does not know its own.
+    """
+    router, pipeline = APIRouter(), engine.pipeline
+    one_at_a_time = asyncio.Semaphore(1)
+
+    @router.post("/v1/images/generations", response_model=ImagesResponse, responses=PICTURES)
+    async def generate(body: GenerationRequest, request: Request) -> Any:
+        """Draw pictures of a class."""
+        body.check(engine)
+        label = label_of(body.prompt, pipeline)
+        ticket = engine.submit(Work((label,) * body.n, body.seeds(), body.settings(), watch=body.stream))
+        delivery = Delivery(engine, ticket, "image_generation", provenance(ticket.work))
+        return delivery.stream(body.partial_images) if body.stream else await while_connected(request, delivery.whole())
+
+    @router.post("/v1/images/edits", response_model=ImagesResponse, responses=PICTURES)
+    async def edit(body: Annotated[EditRequest, Form(media_type="multipart/form-data")], request: Request) -> Any:
+        """Draw part of a picture anew."""
+        body.check(engine)
+        label = label_of(body.prompt, pipeline)
+        if body.mode == "class" and label == pipeline.model.config.num_classes:
+            raise InputError("mode class draws another class: expected a prompt that names one")
+
+        async def start() -> Delivery:
+            async with one_at_a_time:  # decoded pictures are large
+                plan, edited = await asyncio.to_thread(read_edit, body, pipeline.tokenizer, engine.limits)
+            work = Work((label,) * body.n, body.seeds(), body.settings(), plan.edit, watch=body.stream)
+            made = provenance(work, edited) if edited else None
+            return Delivery(engine, engine.submit(work), "image_edit", made, plan if body.composite else None)
+
+        try:
+            delivery = await while_connected(request, asyncio.wait_for(start(), engine.limits.seconds))
+        except asyncio.TimeoutError as error:
+            raise Expired("the time limit has passed before the picture was encoded") from error
+        return delivery.stream(body.partial_images) if body.stream else await while_connected(request, delivery.whole())
+
+    def provenance(work: Work, edited: EditProvenance | None = None) -> Provenance:
+        return Provenance(
+            model=engine.name,
+            weights=pipeline.fingerprint,
+            scales=scales,
+            device=str(pipeline.device),
+            dtype=pipeline.dtype,
+            labels=(name_of(work.labels[0], pipeline),),
+            num_images=len(work.labels),
+            seed=work.seeds,
+            cfg=work.settings.cfg,
+            top_k=work.settings.top_k,
+            top_p=work.settings.top_p,
+            more_smooth=work.settings.more_smooth,
+            edit=edited,
+        )
+
+    @router.get("/v1/models", response_model=ModelList, responses=FEW_REFUSALS)
+    async def models() -> Any:
+        """The model that is served, and its classes."""
+        scales = [f"{h}x{w}" for h, w in pipeline.tokenizer.schedule.sizes]
+        model = Model(id=engine.name, size=size_of(pipeline), classes=pipeline.class_names, scales=scales)
+        return ModelList(data=[model])
+
+    @router.get("/healthz", response_model=Health, responses={503: {"model": Health}, 421: REFUSALS[421]})
+    async def health(response: Response) -> Any:
+        """Whether the server takes requests: 200, else 503."""
+        response.status_code = 200 if engine.is_ready else 503
+        return Health(status="ready" if engine.is_ready else "shutting down", waiting=engine.waiting)
+
+    return router

@@ -1,0 +1,65 @@
+"""Uploaded pictures and masks: checked by their header before they are decoded."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import numpy as np
+from fastapi import UploadFile
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from nextscale.errors import InputError
+from nextscale.masks import HALF
+from nextscale.web.limits import Limits
+from nextscale.web.schemas import LONGEST_NAME
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+"""What decoders strangers may feed."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A picture, decoded, upright, in whatever mode it came; of an animated one the first frame."""
+
+    picture: Image.Image
+    name: str
+    """Of its file, in printable letters."""
+    sha256: str
+
+
+def read_upload(file: UploadFile, field: str, limits: Limits) -> Upload:
+    """Decode an upload.
+
+    Args:
+        field: what messages call it.
+
+    Raises:
+        InputError: not a whole picture of `FORMATS`, or too many pixels.
+    """
+    file.file.seek(0)
+    data = file.file.read(limits.upload_bytes)
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+            width, height = opened.size
+            if width * height > limits.upload_pixels:
+                raise InputError(f"{field} has {width} x {height} pixels: expected at most {limits.upload_pixels:,}")
+            picture = ImageOps.exif_transpose(opened)
+    except InputError:
+        raise
+    except UnidentifiedImageError as error:
+        raise InputError(f"{field} is not a picture: expected one of {', '.join(FORMATS)}") from error
+    except Exception as error:  # Pillow's plugins raise whatever they like on broken files
+        raise InputError(f"{field} is not a whole picture ({type(error).__name__})") from error
+    name = "".join(letter for letter in PurePath(file.filename or "").name if letter.isprintable())[-LONGEST_NAME:]
+    return Upload(picture, name or f"{field}.png", hashlib.sha256(data).hexdigest())
+
+
+def transparent_part(picture: Image.Image) -> np.ndarray | None:
+    """Bool (h, w), True where a picture is more transparent than not; None if it is nowhere."""
+    if not picture.has_transparency_data:
+        return None
+    transparent = np.asarray(picture.convert("RGBA").getchannel("A")) < HALF
+    return transparent if transparent.any() else None
