@@ -107,6 +107,21 @@ def plan_edit(
     return EditPlan(edit, picture, base, feather(hidden, min(softness, max(size))))
 
 
+def check_label(mode: Mode, label: object) -> None:
+    """Raises InputError if class editing is to go without a class."""
+    if mode == "class" and label is None:
+        raise InputError("mode class draws a class of its own: expected a label")
+
+
+def parse_box(text: str) -> Box:
+    """``y0,x0,y1,x1``."""
+    try:
+        y0, x0, y1, x1 = (float(side) for side in text.split(","))
+    except ValueError as error:
+        raise InputError(f"a box is written y0,x0,y1,x1, such as 0.25,0.25,0.75,0.75, not {text!r}") from error
+    return y0, x0, y1, x1
+
+
 def plan_continuation(tokenizer: ImageTokenizer, picture: Image.Image, scales: int | None = None) -> EditPlan:
     """Keep the first token maps of a picture whole, and draw the others: variations of it, or details of a small one.
 

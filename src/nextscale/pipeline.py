@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +15,13 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.device import pick_device, precision
-from nextscale.editing import Box, EditPlan, Mode, plan_continuation, plan_edit
+from nextscale.editing import Box, EditPlan, Mode, check_label, plan_continuation, plan_edit
 from nextscale.errors import InputError
 from nextscale.evaluation.features import fingerprint
 from nextscale.files import write_json
 from nextscale.masks import Mask
 from nextscale.pictures import to_pictures
+from nextscale.sampling.editing import TokenEdit
 from nextscale.sampling.sampler import (
     DrawingArguments,
     Labels,
@@ -183,8 +184,7 @@ class Pipeline:
         Raises:
             InputError: a picture, mask or argument that does not fit.
         """
-        if mode == "class" and labels is None:
-            raise InputError("mode class draws another class: expected a label")
+        check_label(mode, labels)
         plan = plan_edit(self.tokenizer, picture, mask, box=box, mode=mode, leak_free=leak_free, softness=softness)
         return self.carry_out(plan, labels, composite=composite, **arguments)
 
@@ -231,7 +231,6 @@ class Pipeline:
             images = step.image()
         return to_pictures(plan.composite(images) if plan else images)
 
-    @torch.no_grad()
     def finish(
         self,
         step: ScaleStep,
@@ -241,18 +240,26 @@ class Pipeline:
     ) -> list[Image.Image]:
         """The finished pictures, given the last step, the tokens of all and what they were drawn with.
 
-        Pictures that have a seed each are decoded one by one: computed with others they differ by roundings, which show
-        in one of four as a pixel that is a level off. This leaves out ``more_smooth``, whose codes are not of tokens.
+        Those with a seed each are decoded one by one. This leaves out ``more_smooth``, whose codes are not of tokens.
         """
         if not isinstance(arguments.get("seed"), Sequence) or arguments.get("more_smooth"):
             return self.pictures(step, plan)
-        edit = arguments.get("edit")
+        images = self.decode_each(tokens, arguments.get("edit"))
+        return to_pictures(plan.composite(images) if plan else images)
+
+    @torch.no_grad()
+    def decode_each(self, tokens: Sequence[Tensor], edit: TokenEdit | None = None) -> Tensor:
+        """Decode drawn tokens picture by picture, so that not a bit of one depends on the others.
+
+        In a batch they differ by roundings, which show in one of four as a pixel that is a level off.
+        K LongTensors (B, n_k) -> (B, 3, H, W) in [0, 1].
+        """
+        pyramid = self.tokenizer.pyramid
         tokens = edit.put(tokens, self.tokenizer.schedule) if edit else tokens
-        pictures: list[Image.Image] = []
-        for i in range(len(step.labels)):
-            canvas = self.tokenizer.pyramid.canvas([t[i : i + 1] for t in tokens])
-            pictures += self.pictures(replace(step, canvas=canvas), plan)
-        return pictures
+        canvases = [pyramid.canvas([t[i : i + 1] for t in tokens]) for i in range(len(tokens[0]))]
+        with precision(self.dtype, self.device):
+            images = [self.tokenizer.decode_canvas(canvas) for canvas in canvases]
+        return torch.cat(images).add(1).mul(0.5)
 
     def class_ids(self, labels: PipelineLabels) -> Labels:
         """Class names as numbers; everything else as it is.

@@ -11,6 +11,7 @@ from nextscale.errors import InputError, is_out_of_memory
 # verb: (module, what it does)
 VERBS = {
     "sample": ("nextscale.cli.sample", "draw pictures"),
+    "edit": ("nextscale.cli.edit", "draw parts of a picture anew, or the details of a small one"),
     "reconstruct": ("nextscale.cli.reconstruct", "encode pictures and decode them again, scale by scale"),
     "tokenize": ("nextscale.cli.tokenize", "encode a data set into a cache of tokens, to train on"),
     "train tokenizer": ("nextscale.cli.train_tokenizer", "train an image tokenizer on pictures"),

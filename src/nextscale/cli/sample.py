@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
 
-from nextscale.cli.models import ModelOptions
+from nextscale.cli.drawing import DrawingOptions, as_made, beside, draw, load, read_like, write, write_pictures
 from nextscale.errors import InputError
-from nextscale.pictures import caption, check_writable_picture, grid, save_picture
+from nextscale.pictures import caption, check_writable_picture, grid
 from nextscale.pipeline import Pipeline
+from nextscale.sampling.sampler import ScaleStep
 
 SHOWN_IN_STRIP = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(ModelOptions):
+class Options(DrawingOptions):
     """Draw pictures.
 
     Example: nextscale sample --labels dress hat --num-images 20 --cfg 4 --out samples.png
@@ -26,19 +26,9 @@ class Options(ModelOptions):
     labels: tuple[str, ...] = ()
     """Class names, else numbers, taking turns; "none" draws without a class. Left out: classes at random."""
     num_images: int | None = None
-    """Pictures in all. Left out: one for each label, or 20."""
-    cfg: float = 4.0
-    """Guidance: 0 is none, 1.5 is for metrics, 4 for looks."""
-    top_k: int = 900
-    """Draw among the k most probable tokens; 0 is all."""
-    top_p: float = 0.95
-    """Draw among the most probable tokens that together reach p; 0 is all."""
-    more_smooth: bool = False
-    """Mix codes by Gumbel-softmax: smoother pictures, not for metrics."""
+    """Pictures in all. Left out: one for each of the seeds, else of the labels, else 20."""
     out: Path = Path("samples.png")
-    """The grid of pictures."""
-    separate: bool = False
-    """Also write every picture alone, OUT-000.png ..."""
+    """The grid of pictures. A PNG keeps how it was made, for --like."""
     show_scales: bool = False
     """Also write the pictures coarse to fine, OUT-scales.png: a row for each of the first 8."""
 
@@ -46,56 +36,37 @@ class Options(ModelOptions):
 def run(options: Options) -> None:
     for path in (options.out, beside(options.out, "scales")):
         check_writable_picture(path)
-    pipeline = Pipeline.from_pretrained(options.model, options.device, options.dtype, options.schedule())
-    labels, count = take_turns(options.labels, options.num_images, pipeline)
-    steps = pipeline.scales(
-        labels,
-        num_images=count,
-        cfg=options.cfg,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        seed=options.seed,
-        more_smooth=options.more_smooth,
-    )
-    pictures: list[Image.Image] = []
+    like = read_like(options, "sample")
+    if like:
+        options = replace(as_made(options, like), labels=like.labels, num_images=like.num_images)
+    pipeline = load(options, like)
+    labels, count = take_turns(options, pipeline)
+    made = options.provenance(pipeline, options.labels, count)
     columns: list[list[Image.Image]] = []
-    last = pipeline.tokenizer.schedule.num_scales - 1
-    for step in steps:
-        h, w = step.size
-        print(f"\rscale {step.index + 1}/{last + 1} ({h}x{w})", end="", file=sys.stderr, flush=True)
-        if options.show_scales or step.index == last:
-            pictures = pipeline.pictures(step)
-            columns.append([caption(picture, f"{h}x{w}") for picture in pictures[:SHOWN_IN_STRIP]])
-    print(file=sys.stderr)
 
-    written = [write(grid(pictures), options.out)]
+    def keep(step: ScaleStep) -> None:
+        h, w = step.size
+        columns.append([caption(picture, f"{h}x{w}") for picture in pipeline.pictures(step)[:SHOWN_IN_STRIP]])
+
+    see = keep if options.show_scales else None
+    pictures = draw(pipeline, labels, {**options.sampling(), "num_images": count}, see=see)
+    if like and like.index is not None:
+        pictures, made = [pictures[like.index]], like
+    written = write_pictures(pictures, made, options, options.out)
     if options.show_scales:
         rows = [picture for row in zip(*columns, strict=True) for picture in row]
-        written.append(write(grid(rows, columns=len(columns)), beside(options.out, "scales")))
-    if options.separate:
-        written += [write(picture, beside(options.out, f"{i:03d}")) for i, picture in enumerate(pictures)]
+        written.insert(1, write(grid(rows, columns=len(columns)), beside(options.out, "scales")))
     print("\n".join(map(str, written)))
 
 
-def take_turns(labels: tuple[str, ...], num_images: int | None, pipeline: Pipeline) -> tuple[list[int] | None, int]:
+def take_turns(options: Options, pipeline: Pipeline) -> tuple[list[int] | None, int]:
     """(class of each picture or None for random ones, how many pictures)."""
-    count = num_images if num_images is not None else len(labels) or 20
+    count = len(options.seeds) or len(options.labels) or 20 if options.num_images is None else options.num_images
     if count < 1:
         raise InputError(f"num-images must be at least 1, not {count}")
-    if not labels:
+    if not options.labels:
         return None, count
-    no_class = pipeline.model.config.num_classes
-    ids = [no_class if label == "none" else pipeline.class_id(label) for label in labels]
+    ids = [pipeline.class_id(label) for label in options.labels]
     if count < len(ids):
         raise InputError(f"{len(ids)} labels were given for {count} pictures")
     return [ids[i % len(ids)] for i in range(count)], count
-
-
-def write(picture: Image.Image, path: Path) -> Path:
-    save_picture(picture, path)
-    return path
-
-
-def beside(path: Path, name: str) -> Path:
-    """``a/samples.png`` -> ``a/samples-NAME.png``."""
-    return path.with_name(f"{path.stem}-{name}{path.suffix}")

@@ -1,0 +1,191 @@
+"""``nextscale edit``."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from PIL import Image
+
+from nextscale.cli.drawing import DrawingOptions, as_made, beside, draw, load, read_like, write, write_pictures
+from nextscale.editing import EditPlan, Mode, check_label, parse_box, plan_continuation, plan_edit
+from nextscale.errors import InputError
+from nextscale.pictures import BLACK, WHITE, caption, check_writable_picture, grid, read_picture, to_pictures, to_tensor
+from nextscale.pipeline import Pipeline
+from nextscale.provenance import EditProvenance, Provenance
+
+GREY = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(DrawingOptions):
+    """Draw parts of a picture anew, or its finer scales.
+
+    The picture is resized to the model's size and cropped in the middle; results have that size.
+
+    Example: nextscale edit dress.jpg --box 0.25,0.25,0.75,0.75 --label dress --variants 4 --out edited.png
+    """
+
+    image: Annotated[Path | None, tyro.conf.Positional] = None
+    """Picture file."""
+    mask: Path | None = None
+    """Picture file that is white where to draw: of any size, but of the picture's shape or the model's."""
+    box: str = ""
+    """Instead of a mask, y0,x0,y1,x1 as fractions of the sides, rounded to tokens."""
+    mode: Mode = "inpaint"
+    """inpaint and class draw the mask or box anew, class with a label; outpaint draws all but it."""
+    label: str = ""
+    """Class name, else number, of what is drawn. Left out: no class."""
+    variants: int | None = None
+    """How many pictures. Left out: one for each of the seeds, else 1."""
+    leak_free: bool = True
+    """Hide the masked part from the model, too. Without it, as in the official code, coarse tokens know of it."""
+    softness: float = 0.0
+    """Pixels, inside of what is drawn, over which it fades in."""
+    composite: bool = True
+    """Lay what is drawn over the picture, which stays as it is elsewhere. Without: as the tokenizer shows it."""
+    scales_kept: int | None = None
+    """Instead of a mask: keep the first K scales of the picture, draw the others."""
+    upscale: bool = False
+    """Instead of a mask: keep the scales that a picture smaller than the model's has, draw the others."""
+    show: bool = False
+    """Also write OUT-show.png: the picture, what is kept of it, and the variants."""
+    out: Path = Path("edited.png")
+    """The grid of variants. A PNG keeps how it was made, for --like."""
+
+
+def run(options: Options) -> None:
+    check_writable_picture(options.out)
+    like = read_like(options, "edit")
+    if like:
+        options = as_edited(options, like)
+    check(options)
+    picture, mask, edit = read_inputs(options, like)
+    pipeline = load(options, like)
+    count = len(options.seeds) or 1 if options.variants is None else options.variants
+    label = (options.label,) if options.label else ()
+    plan = plan_of(edit, pipeline, picture, mask)
+    ids = [pipeline.class_id(options.label)] * count if options.label else "unconditional"
+    made = options.provenance(pipeline, label, count, edit)
+    sampling = {**options.sampling(), "num_images": count, "edit": plan.edit}
+    pictures = draw(pipeline, ids, sampling, plan if options.composite else None)  # type: ignore[arg-type]
+    if like and like.index is not None:
+        pictures, made = [pictures[like.index]], like
+    written = write_pictures(pictures, made, options, options.out)
+    if options.show:
+        shown = [caption(plan.picture, "picture"), caption(kept(plan, pipeline), "kept")]
+        shown += [caption(picture, f"variant {i}") for i, picture in enumerate(pictures)]
+        written.append(write(grid(shown), beside(options.out, "show")))
+    print("\n".join(map(str, written)))
+
+
+def check(options: Options) -> None:
+    """Raises InputError unless the flags say one thing."""
+    masked = options.mask is not None or bool(options.box)
+    ways = (options.mask is not None, bool(options.box), options.scales_kept is not None, options.upscale)
+    if sum(ways) != 1:
+        raise InputError(f"expected one of --mask, --box, --scales-kept and --upscale, got {sum(ways) or 'none'}")
+    changed = options.mode != "inpaint" or not options.leak_free or options.softness or not options.composite
+    if changed and not masked:
+        raise InputError("--mode, --no-leak-free, --softness and --no-composite are for a mask or a box")
+    if options.softness and not options.composite:
+        raise InputError("--softness is how the result joins the picture: it does not go with --no-composite")
+    check_label(options.mode, options.label or None)
+    if options.variants is not None and options.variants < 1:
+        raise InputError(f"variants must be at least 1, not {options.variants}")
+
+
+def as_edited(options: Options, made: Provenance) -> Options:
+    """The flags that an edited picture was made with; where the picture and the mask are may be said anew."""
+    edit = made.edit
+    assert edit is not None
+    return replace(
+        as_made(options, made),
+        image=options.image or Path(edit.picture),
+        mask=options.mask or (Path(edit.mask) if edit.mask else None),
+        box=",".join(map(repr, edit.box)) if edit.box else "",
+        mode=edit.mode,
+        label="".join(made.labels[:1]),
+        variants=made.num_images,
+        leak_free=edit.leak_free,
+        softness=edit.softness,
+        composite=edit.composite,
+        scales_kept=edit.scales_kept,
+        upscale=edit.upscale,
+    )
+
+
+def read_inputs(options: Options, like: Provenance | None) -> tuple[Image.Image, Image.Image | None, EditProvenance]:
+    """(the picture, the mask if there is one, what to note of both).
+
+    Raises:
+        InputError: a file that is missing, is no picture, or is not what ``--like`` was made from.
+    """
+    if options.image is None:
+        raise InputError("expected a picture to edit, got none")
+    for flag, path in (("PICTURE", options.image), ("--mask MASK", options.mask)):
+        if like and path and not path.is_file():
+            raise InputError(f"{options.like} was made from {path}, which is not there: add {flag} to say where it is")
+    picture, picture_hash = read_input(options.image, WHITE)
+    mask, mask_hash = read_input(options.mask, BLACK) if options.mask else (None, "")
+    if like and like.edit:
+        named = (
+            ("picture", options.image, picture_hash, like.edit.picture_sha256),
+            ("mask", options.mask, mask_hash, like.edit.mask_sha256),
+        )
+        for what, path, ours, theirs in named:
+            if ours != theirs:
+                raise InputError(f"{path} is not the {what} that {options.like} was made from, or has changed since")
+    edit = EditProvenance(
+        picture=str(options.image),
+        picture_sha256=picture_hash,
+        mask=str(options.mask or ""),
+        mask_sha256=mask_hash,
+        box=parse_box(options.box) if options.box else None,
+        mode=options.mode,
+        leak_free=options.leak_free,
+        softness=options.softness,
+        composite=options.composite,
+        scales_kept=options.scales_kept,
+        upscale=options.upscale,
+    )
+    return picture, mask, edit
+
+
+def read_input(path: Path, background: tuple[int, int, int]) -> tuple[Image.Image, str]:
+    """(a picture, the SHA-256 of its file)."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    return read_picture(io.BytesIO(content), path, background), hashlib.sha256(content).hexdigest()
+
+
+def plan_of(edit: EditProvenance, pipeline: Pipeline, picture: Image.Image, mask: Image.Image | None) -> EditPlan:
+    if edit.upscale or edit.scales_kept is not None:
+        return plan_continuation(pipeline.tokenizer, picture, edit.scales_kept)
+    return plan_edit(
+        pipeline.tokenizer,
+        picture,
+        mask,
+        box=edit.box,
+        mode=edit.mode,
+        leak_free=edit.leak_free,
+        softness=edit.softness,
+    )
+
+
+@torch.no_grad()
+def kept(plan: EditPlan, pipeline: Pipeline) -> Image.Image:
+    """What an edit keeps of its picture: the pixels, with the others grey; or the scales, decoded."""
+    if plan.edit.scales_kept:
+        canvases = [step.canvas for step in pipeline.tokenizer.pyramid.accumulate(plan.edit.tokens)]
+        images = pipeline.tokenizer.decode_canvas(canvases[plan.edit.scales_kept - 1]).add(1).mul(0.5)
+    else:
+        images = to_tensor(plan.picture).add(1).mul(0.5).masked_fill(plan.hidden, GREY)[None]
+    return to_pictures(images)[0]
