@@ -238,14 +238,20 @@ class Pipeline:
         arguments: SamplingArguments,
         plan: EditPlan | None = None,
     ) -> list[Image.Image]:
-        """The finished pictures, given the last step, the tokens of all and what they were drawn with.
+        """The finished pictures, given the last step, the tokens of all and what they were drawn with."""
+        images = self.finished_images(step, tokens, arguments)
+        return to_pictures(plan.composite(images) if plan else images)
+
+    @torch.no_grad()
+    def finished_images(self, step: ScaleStep, tokens: Sequence[Tensor], arguments: SamplingArguments) -> Tensor:
+        """The finished pictures, (B, 3, H, W) in [0, 1]; see `finish`.
 
         Those with a seed each are decoded one by one. This leaves out ``more_smooth``, whose codes are not of tokens.
         """
         if not isinstance(arguments.get("seed"), Sequence) or arguments.get("more_smooth"):
-            return self.pictures(step, plan)
-        images = self.decode_each(tokens, arguments.get("edit"))
-        return to_pictures(plan.composite(images) if plan else images)
+            with precision(self.dtype, self.device):
+                return step.image()
+        return self.decode_each(tokens, arguments.get("edit"))
 
     @torch.no_grad()
     def decode_each(self, tokens: Sequence[Tensor], edit: TokenEdit | None = None) -> Tensor:

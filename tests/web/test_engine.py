@@ -71,7 +71,9 @@ def test_who_watches_sees_every_scale_and_only_their_own_pictures(start, pipelin
     engine = start()
     decoded: list[int] = []
     decode = engine._decode
-    monkeypatch.setattr(engine, "_decode", lambda canvases: decoded.append(len(canvases)) or decode(canvases))
+    monkeypatch.setattr(
+        engine, "_decode", lambda step, rows: decoded.append(rows.stop - rows.start) or decode(step, rows)
+    )
     with hold():
         occupy(engine, pipeline)
         others, watched = engine.submit(work(1, 2, 3)), engine.submit(work(4, 5, watch=True))
@@ -83,7 +85,7 @@ def test_who_watches_sees_every_scale_and_only_their_own_pictures(start, pipelin
     for scale, step in zip(scales, plain.scales([2], seed=[4], **vars(SETTINGS)), strict=True):
         assert torch.allclose(scale.images[:1], step.image(), atol=1e-4)
     assert [event for event in others.events() if isinstance(event, Scale)] == []
-    assert decoded == [1] + [2] * 3 + [3, 2]  # the first request; watched scales; then both at the end
+    assert decoded == [2, 2, 2]  # of five pictures, and of four scales: the last is there anyway
 
 
 def test_edits_of_different_pictures_share_a_batch_and_stay_exact(start, pipeline, hold):

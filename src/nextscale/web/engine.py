@@ -1,7 +1,7 @@
 """The engine: one thread that owns the model and draws what many ask for, several requests at once.
 
 Requests that wait at the same time and have equal settings are drawn in one batch. Every picture has its own seed, and
-is decoded by itself, so that it is the same whatever it shares a batch with.
+so it is the same whatever it shares a batch with.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nextscale.device import precision
 from nextscale.errors import InputError, is_out_of_memory
 from nextscale.pipeline import Pipeline
 from nextscale.sampling.editing import TokenEdit
-from nextscale.sampling.sampler import ScaleStep
+from nextscale.sampling.sampler import SamplingArguments, ScaleStep
 from nextscale.web.limits import Limits
 from nextscale.web.tickets import Busy, Closed, Done, Failed, Scale, Ticket, Work
 
@@ -96,8 +96,7 @@ class Engine:
             Closed: the engine takes no more.
         """
         count, limits = len(work.labels), self.limits
-        if count > limits.request_pictures:
-            raise InputError(f"a request may have at most {limits.request_pictures} pictures, not {count}")
+        self.check_count(count)
         if work.edit is not None:
             self.pipeline.tokenizer.check_tokens(work.edit.tokens)
             work.edit.check(self.pipeline.tokenizer.schedule, count)
@@ -115,6 +114,11 @@ class Engine:
             self._queue.extend(parts)
             self._changed.notify_all()
         return ticket
+
+    def check_count(self, count: int) -> None:
+        """Raises InputError for more pictures than a request may have."""
+        if count > self.limits.request_pictures:
+            raise InputError(f"a request may have at most {self.limits.request_pictures} pictures, not {count}")
 
     @property
     def waiting(self) -> int:
@@ -189,63 +193,39 @@ class Engine:
 
     def _attempt(self, parts: Sequence[Part]) -> None:
         """Draw a batch; stops between two scales when nobody wants it any more."""
-        settings, edit = parts[0].ticket.work.settings, join_edits(parts)
-        steps = self.pipeline.scales(
-            [label for part in parts for label in part.labels],
-            cfg=settings.cfg,
-            top_k=settings.top_k,
-            top_p=settings.top_p,
-            more_smooth=settings.more_smooth,
-            seed=[seed for part in parts for seed in part.seeds],
-            edit=edit,
-        )
+        settings = parts[0].ticket.work.settings
+        arguments: SamplingArguments = {
+            "cfg": settings.cfg,
+            "top_k": settings.top_k,
+            "top_p": settings.top_p,
+            "more_smooth": settings.more_smooth,
+            "seed": [seed for part in parts for seed in part.seeds],
+            "edit": join_edits(parts),
+        }
         last = self.pipeline.tokenizer.schedule.num_scales - 1
         tokens: list[Tensor] = []
-        for step in steps:
+        finished = None
+        for step in self.pipeline.scales([label for part in parts for label in part.labels], **arguments):
             tokens.append(step.tokens)
+            if step.index == last:
+                finished = self.pipeline.finished_images(step, tokens, arguments).cpu()
             row = 0
             for part in parts:
                 rows = slice(row, row + len(part))
                 row = rows.stop
-                if not part.ticket.waits():
-                    continue
-                if step.index == last:
-                    images = self._finish(step, tokens, edit, settings.more_smooth, rows)
-                elif part.ticket.work.watch:
-                    images = self._decode(step.canvas[rows])
-                else:
-                    continue
-                if part.ticket.work.watch:
+                if part.ticket.work.watch and part.ticket.waits():
+                    images = self._decode(step, rows) if finished is None else finished[rows]
                     part.ticket.show(Scale(step.index, step.size, images, part.start))
-                if step.index == last:
-                    part.ticket.deliver(part.start, Done(images, [t[rows].cpu() for t in tokens], part.labels))
+                if finished is not None:
+                    drawn = [t[rows].cpu() for t in tokens]
+                    part.ticket.deliver(part.start, Done(finished[rows], drawn, part.labels))
             if not any(part.ticket.waits() for part in parts):
                 return
 
-    @torch.no_grad()
-    def _finish(
-        self, step: ScaleStep, tokens: Sequence[Tensor], edit: TokenEdit | None, smooth: bool, rows: slice
-    ) -> Tensor:
-        """The final pictures of some rows, each decoded from its tokens by itself: the rounding of convolutions
-        depends on the size of the batch. (A smooth picture has more than its tokens; it is the same up to rounding.)
-        """
-        tokenizer = self.pipeline.tokenizer
-        if smooth:
-            return self._decode(step.canvas[rows])
-        if edit is not None:
-            tokens = [
-                torch.where(edit.kept(k, tokenizer.schedule).to(drawn.device), edit.tokens[k].to(drawn.device), drawn)
-                for k, drawn in enumerate(tokens)
-            ]
-        canvases = [tokenizer.pyramid.canvas([t[i : i + 1] for t in tokens]) for i in range(rows.start, rows.stop)]
-        return self._decode(torch.cat(canvases))
-
-    @torch.no_grad()
-    def _decode(self, canvases: Tensor) -> Tensor:
-        """(b, D, h_K, w_K) -> (b, 3, H, W) in [0, 1] on the CPU, one by one."""
+    def _decode(self, step: ScaleStep, rows: slice) -> Tensor:
+        """Some pictures as they stand after a scale, (b, 3, H, W) in [0, 1] on the CPU."""
         with precision(self.pipeline.dtype, self.pipeline.device):
-            images = [self.pipeline.tokenizer.decode_canvas(canvas) for canvas in canvases.split(1)]
-        return torch.cat(images).add(1).mul(0.5).cpu()
+            return replace(step, canvas=step.canvas[rows]).image().cpu()
 
 
 def goes_with(work: Work, other: Work) -> bool:
