@@ -60,7 +60,7 @@ def test_buttons_are_for_the_page_alone(studio):
 
 def test_the_footer_says_which_version_and_where_the_api_is(studio):
     words = [str(block.value) for block in studio.blocks.values() if block.get_block_name() == "html"]
-    assert any(__version__ in word and 'href="/docs"' in word for word in words)
+    assert any(__version__ in word and 'href="/openapi.json"' in word for word in words)
 
 
 def test_names_of_classes(start):

@@ -177,7 +177,7 @@ def edit_tab(model: Model) -> EditTab:
                     label="Hide what is drawn over",
                     info="Nothing of it reaches the new part, not even its colour.",
                 )
-                softness = gr.Slider(0, 16, value=0, step=1, label="Softness", info="Pixels over which new fades in.")
+                softness = gr.Slider(0, 16, value=4, step=1, label="Softness", info="Pixels over which new fades in.")
             sampling = sampling_controls(model)
             seed, locked = seed_controls()
             button = gr.Button("Edit", variant="primary", elem_id="edit")
