@@ -15,8 +15,10 @@ from tiny import refused
 from tiny_page import pictures_of, words_of
 from tiny_web import SETTINGS
 
-from nextscale.web.studio.edit import CONTINUE, EditRequest, edit, read_paint, show_box, take
+from nextscale.web.studio import figures
+from nextscale.web.studio.edit import CONTINUE, EditRequest, edit, show_box, take
 from nextscale.web.studio.given import draw_one, read_upload
+from nextscale.web.studio.painting import PREFIX, read_paint
 
 
 @pytest.fixture
@@ -109,19 +111,25 @@ def test_mistakes_are_one_sentence(model, request_, changes, words):
 
 
 def test_paint_is_white_and_nothing_is_none():
-    empty = Image.new("RGBA", (4, 2))
-    painted = empty.copy()
-    painted.putpixel((1, 0), (255, 255, 255, 255))
-    mask = read_paint({"background": empty, "layers": [empty, painted], "composite": empty})
+    canvas = Image.new("RGBA", (4, 2))
+    assert read_paint(figures.data_url(canvas)) is None and read_paint("") is None and read_paint(None) is None
+    canvas.putpixel((1, 0), (255, 255, 255, 255))
+    canvas.putpixel((2, 0), (255, 255, 255, 60))
+    mask = read_paint(figures.data_url(canvas))
     assert mask is not None and np.asarray(mask).tolist() == [[0, 255, 0, 0], [0, 0, 0, 0]]
-    for nothing in (None, {}, {"layers": []}, {"layers": [empty]}):
-        assert read_paint(nothing) is None
 
 
-def test_a_new_picture_is_large_enough_to_paint_on():
-    picture = Image.new("RGB", (8, 8), (255, 0, 0))
+@pytest.mark.parametrize("text", ["mask", PREFIX + "!", PREFIX + "AAAA", PREFIX + "A" * 2**23])
+def test_what_is_no_paint_is_refused(text):
+    with refused("the mask"):
+        read_paint(text)
+
+
+def test_a_new_picture_has_nothing_painted_on_it():
+    picture = Image.new("RGB", (16, 8), (255, 0, 0))
     state, painting, boxed = take(picture, (0.25, 0, 0.5, 1))
-    assert state is picture and painting["background"].size == (512, 512) and painting["layers"] == []
+    assert state is picture and pictures_of(painting)[0].tobytes() == picture.tobytes()
+    assert '<canvas width="512" height="256">' in painting
     assert "top:25%;left:0%;height:25%;width:100%" in boxed and show_box(None, (0, 0, 1, 1)) == ""
 
 
