@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 from nextscale.cli.models import ModelOptions
 from nextscale.errors import InputError
@@ -12,6 +13,7 @@ from nextscale.progress import say
 from nextscale.web.limits import Limits
 
 KEY = "NEXTSCALE_API_KEY"
+NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,8 @@ class Options(ModelOptions):
     """0 picks a free one."""
     studio: bool = True
     """The studio; the API is there with or without."""
+    compare: tuple[str, ...] = ()
+    """More models, to compare with in the studio."""
     hosts: tuple[str, ...] = ()
     """More names that the server goes by, such as example.com behind a proxy. At a public address, any is taken."""
     cors_origin: tuple[str, ...] = ()
@@ -37,18 +41,25 @@ class Options(ModelOptions):
 
 
 def run(options: Options) -> None:
-    try:
-        from nextscale.web.engine import Engine
-        from nextscale.web.server import LOOPBACK, address_of, build_app, is_loopback, open_socket, serve
-    except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed: run pip install 'nextscale[serve]'") from error
-    key = os.environ.get(KEY) or None
-    listener = open_socket(options.host, options.port)
-    pipeline = Pipeline.from_pretrained(options.model, options.device, options.dtype, options.schedule())
-    engine = Engine(pipeline, options.model, options.limits)
-    hosts = {*LOOPBACK, options.host.lower(), *map(str.lower, options.hosts)} if is_loopback(options.host) else None
-    app = build_app(engine, key, hosts, options.cors_origin, options.scales or "")
-    if key is None and not is_loopback(options.host):
-        say(f"warning: {options.host} may be reached by others, and no key is set: set {KEY} to ask for one")
-    print(f"serving {options.model} at {address_of(listener)}", flush=True)
-    serve(app, engine, listener)
+    for name in (*NEEDED, "gradio")[: len(NEEDED) + options.studio]:
+        if find_spec(name) is None:
+            raise InputError(f"{name} is not installed: run pip install 'nextscale[serve]'")
+    from nextscale.web.engine import Engine
+    from nextscale.web.server import LOOPBACK, address_of, build_app, is_loopback, open_socket, serve
+
+    key, scales = os.environ.get(KEY) or None, options.scales or ""
+    with open_socket(options.host, options.port) as listener:
+        models = [options.model, *(options.compare if options.studio else ())]
+        pipelines = [Pipeline.from_pretrained(m, options.device, options.dtype, options.schedule()) for m in models]
+        engine, *others = [Engine(p, model, options.limits) for p, model in zip(pipelines, models, strict=True)]
+        own = is_loopback(options.host)
+        hosts = {*LOOPBACK, options.host.lower(), *map(str.lower, options.hosts)} if own else None
+        app = build_app(engine, key, hosts, options.cors_origin, scales)
+        if options.studio:
+            from nextscale.web.studio.studio import build_studio, mount_studio
+
+            mount_studio(app, build_studio(engine, others, scales), "/")
+        if key is None and not own:
+            say(f"warning: {options.host} may be reached by others, and no key is set: set {KEY} to ask for one")
+        print(f"serving {options.model} at {address_of(listener)}", flush=True)
+        serve(app, [engine, *others], listener)

@@ -56,18 +56,18 @@ def build_app(
 
 
 class Server(uvicorn.Server):
-    """On SIGTERM or SIGINT, what is at work is finished, within the engine's drain time, while newcomers get a 503.
+    """On SIGTERM or SIGINT, what is at work is finished, within the engines' drain time, while newcomers get a 503.
 
     Then the process leaves with exit code 0. A second signal does not wait.
     """
 
-    def __init__(self, app: FastAPI, engine: Engine):
+    def __init__(self, app: FastAPI, engines: Sequence[Engine]):
         super().__init__(
             uvicorn.Config(
                 app, log_level="warning", access_log=False, timeout_graceful_shutdown=LAST_WRITES_SECONDS, lifespan="on"
             )
         )
-        self.engine = engine
+        self.engines = engines
         self.closing: threading.Thread | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -78,7 +78,7 @@ class Server(uvicorn.Server):
         self.closing.start()
 
     def _drain(self) -> None:
-        self.engine.close()
+        close(self.engines)
         self.should_exit = True
 
 
@@ -113,9 +113,18 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def serve(app: FastAPI, engine: Engine, listener: socket.socket) -> None:
-    """Until a signal comes. The engine is closed then."""
+def serve(app: FastAPI, engines: Sequence[Engine], listener: socket.socket) -> None:
+    """Until a signal comes. The engines are closed then."""
     try:
-        Server(app, engine).run(sockets=[listener])
+        Server(app, engines).run(sockets=[listener])
     finally:
-        engine.close(0)
+        close(engines)
+
+
+def close(engines: Sequence[Engine]) -> None:
+    """Several engines at once."""
+    threads = [threading.Thread(target=engine.close) for engine in engines]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

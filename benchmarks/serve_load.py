@@ -1,0 +1,232 @@
+"""Many clients of one server: is any picture lost or wrong, what does drawing together gain, does memory stay flat?
+
+    python benchmarks/serve_load.py                      # 64 clients with 5 requests each, then the same one by one
+    python benchmarks/serve_load.py --soak 30            # minutes of good and bad requests, with the memory in use
+
+Starts ``nextscale serve`` itself. Every picture of the crowd must be, pixel by pixel, the one that is drawn when its
+request comes alone, and some are compared with the pipeline's own. A second server, with a short queue, must refuse
+what is too much with 429 and Retry-After, and draw the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+import nextscale as ns
+
+GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
+CHECKED = 8
+"""Pictures that are drawn by the pipeline, too."""
+SOAK_CLIENTS = 6
+WARM_MINUTES = 5
+MEMORY_GROWTH = 1.1
+"""How much more than after the first minutes may be in use at the end."""
+
+
+class Client:
+    """Of a server at an address."""
+
+    def __init__(self, address: str):
+        self.address = address
+
+    def send(
+        self, path: str, data: bytes | None = None, kind: str = "application/json", read: int = -1
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        """(status, body, headers); ``read`` bytes of the body, after which the connection is closed."""
+        request = urllib.request.Request(self.address + path, data, {"Content-Type": kind})
+        try:
+            with urllib.request.urlopen(request, timeout=600) as response:
+                return response.status, response.read(read), {k.lower(): v for k, v in response.headers.items()}
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read(), {k.lower(): v for k, v in error.headers.items()}
+
+    def generate(self, **body: Any) -> tuple[int, bytes, Mapping[str, str]]:
+        return self.send(GENERATIONS, json.dumps(body).encode())
+
+    def edit(self, image: bytes, read: int = -1, **fields: Any) -> tuple[int, bytes, Mapping[str, str]]:
+        part = '--edge\r\nContent-Disposition: form-data; name="{}"{}\r\n\r\n'
+        body = b"".join(part.format(name, "").encode() + f"{value}\r\n".encode() for name, value in fields.items())
+        body += part.format("image", '; filename="a.png"').encode() + image + b"\r\n--edge--\r\n"
+        return self.send(EDITS, body, "multipart/form-data; boundary=edge", read)
+
+
+@contextmanager
+def server(model: str, *arguments: object) -> Iterator[tuple[Client, subprocess.Popen[str]]]:
+    """A server, which must end with exit code 0 after SIGTERM."""
+    command = [sys.executable, "-m", "nextscale", "serve", "--no-studio", "--port", "0", "--model", model]
+    process = subprocess.Popen([*command, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield Client(process.stdout.readline().split()[-1]), process
+        process.send_signal(signal.SIGTERM)
+        if code := process.wait(120):
+            sys.exit(f"the server left with exit code {code}")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def at_once(count: int, client: Callable[[int], None]) -> float:
+    """Seconds that some clients take together."""
+    threads = [threading.Thread(target=client, args=(i,)) for i in range(count)]
+    begun = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.monotonic() - begun
+
+
+def picture_in(body: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(json.loads(body)["data"][0]["b64_json"])))
+
+
+def load(model: str, clients: int, requests: int) -> None:
+    """A crowd, and then the same requests one after the other."""
+    pipeline = ns.Pipeline.from_pretrained(model)
+    names, total = pipeline.class_names, clients * requests
+    with server(model, "--queue-pictures", max(clients, 1)) as (client, _):
+
+        def draw(i: int) -> tuple[int, bytes]:
+            status, body, _ = client.generate(prompt=names[i % len(names)], seed=i)
+            return status, picture_in(body).tobytes() if status == 200 else body
+
+        draw(total)  # the first is slower
+        crowd: dict[int, tuple[int, bytes]] = {}
+        together = at_once(
+            clients, lambda c: crowd.update((i, draw(i)) for i in range(c * requests, (c + 1) * requests))
+        )
+        begun = time.monotonic()
+        alone = {i: draw(i) for i in range(total)}
+        apart = time.monotonic() - begun
+    lost = [i for i in range(total) if crowd.get(i, (0, b""))[0] != 200]
+    wrong = [i for i in range(total) if i not in lost and crowd[i] != alone[i]]
+    for i in range(min(CHECKED, total)):
+        if pipeline([names[i % len(names)]], seed=[i]).images[0].tobytes() != alone[i][1]:
+            wrong.append(i)
+    print(f"{clients} clients x {requests} requests: {len(lost)} lost, {len(wrong)} wrong of {total}")
+    print(f"{total / together:.2f} pictures a second at once, {total / apart:.2f} one after the other: ", end="")
+    print(f"{apart / together:.2f} times as many")
+    if lost or wrong:
+        sys.exit(f"lost: {lost}, wrong: {wrong}")
+
+
+def overload(model: str, clients: int, room: int) -> None:
+    """More clients than the queue has room for."""
+    with server(model, "--queue-pictures", room, "--batch-pictures", 2) as (client, _):
+        outcomes: Counter[int] = Counter()
+        without_advice: list[int] = []
+
+        def ask(i: int) -> None:
+            status, _, headers = client.generate(prompt="", seed=i)
+            outcomes[status] += 1
+            if status == 429 and int(headers.get("retry-after", 0)) < 1:
+                without_advice.append(i)
+
+        at_once(clients, ask)
+    print(f"{clients} clients, {room} places: {outcomes[200]} drawn, {outcomes[429]} refused with 429 and Retry-After")
+    if set(outcomes) != {200, 429} or without_advice:
+        sys.exit(f"expected nothing but pictures and 429, got {dict(outcomes)}; without Retry-After: {without_advice}")
+
+
+def resident(process: subprocess.Popen[str]) -> float:
+    """MiB of memory that a process has. Linux only."""
+    line = next(x for x in Path(f"/proc/{process.pid}/status").read_text().splitlines() if x.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def soak(model: str, minutes: float) -> None:
+    """Good and bad requests, mixed, and the memory in use every minute."""
+    file = io.BytesIO()
+    Image.effect_noise((300, 200), 80).convert("RGB").save(file, "PNG")
+    image = file.getvalue()
+    outcomes: Counter[str] = Counter()
+    with server(model) as (client, process):
+        end = time.monotonic() + 60 * minutes
+        kinds: dict[str, tuple[Callable[[random.Random], tuple[int, bytes, Any]], Sequence[int]]] = {
+            "pictures": (
+                lambda r: client.generate(prompt="", n=r.randint(1, 4), cfg=r.choice((2, 4))),
+                (200, 429, 504),
+            ),
+            "a stream": (lambda r: client.generate(prompt="", stream=True), (200, 429)),
+            "a stream left": (
+                lambda r: client.send(GENERATIONS, b'{"prompt": "", "n": 4, "stream": true}', read=100),
+                (200, 429),
+            ),
+            "an edit": (lambda r: client.edit(image, box="0,0,0.5,1"), (200, 429, 504)),
+            "half a file": (lambda r: client.edit(image[: r.randrange(len(image))], box="0,0,0.5,1"), (400,)),
+            "noise": (lambda r: client.edit(r.randbytes(10_000), box="0,0,0.5,1"), (400,)),
+            "a flood": (lambda r: client.edit(bytes(11 * 2**20), box="0,0,0.5,1"), (413,)),
+            "no class": (lambda r: client.generate(prompt=str(r.random())), (400,)),
+            "no JSON": (lambda r: client.send(GENERATIONS, r.randbytes(100)), (400,)),
+            "no route": (lambda r: client.send(f"/{r.random()}"), (404,)),
+            "metrics": (lambda r: client.send("/metrics"), (200,)),
+        }
+
+        def visitor(number: int) -> None:
+            choice = random.Random(number)
+            while time.monotonic() < end:
+                what = choice.choice(list(kinds))
+                ask, expected = kinds[what]
+                try:
+                    status = ask(choice)[0]
+                except OSError:  # the server closed the connection before the flood had gone out
+                    status = 413 if what == "a flood" else 0
+                outcomes[f"{what}: {status}{'' if status in expected else ', UNEXPECTED'}"] += 1
+
+        visitors = [threading.Thread(target=visitor, args=(i,)) for i in range(SOAK_CLIENTS)]
+        used = [resident(process)]
+        print(f"{used[0]:6.0f} MiB at the start", flush=True)
+        for thread in visitors:
+            thread.start()
+        while (rest := end - time.monotonic()) > 0:
+            time.sleep(min(60, rest))
+            used.append(resident(process))
+            print(f"{used[-1]:6.0f} MiB after {len(used) - 1} min, {outcomes.total():,} requests", flush=True)
+        for thread in visitors:
+            thread.join()
+    for outcome, count in sorted(outcomes.items()):
+        print(f"{count:7,} x {outcome}")
+    if any("UNEXPECTED" in outcome for outcome in outcomes):
+        sys.exit("some answers were not those expected")
+    warm = used[min(WARM_MINUTES, len(used) - 1)]
+    if used[-1] > MEMORY_GROWTH * warm:
+        sys.exit(f"memory grew from {warm:.0f} MiB after {WARM_MINUTES} min to {used[-1]:.0f} MiB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Many clients of one server at once.")
+    parser.add_argument("--model", default="starter")
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--requests", type=int, default=5, help="of each client, one after the other")
+    parser.add_argument("--room", type=int, default=8, help="places of the queue that is overrun")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="only this, for so long")
+    options = parser.parse_args()
+    if options.soak:
+        soak(options.model, options.soak)
+    else:
+        load(options.model, options.clients, options.requests)
+        overload(options.model, options.clients, options.room)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""``nextscale serve`` as a process: its address, its signals, its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the serve extra")
+
+
+class Server:
+    """A process of ``nextscale serve`` on a free port."""
+
+    def __init__(self, *arguments: object, environment: dict[str, str] | None = None):
+        command = [sys.executable, "-m", "nextscale", "serve", "--port", "0", *map(str, arguments)]
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONWARNINGS": "error", "OMP_NUM_THREADS": "1", **(environment or {})},
+        )
+        assert self.process.stdout is not None
+        self.line = self.process.stdout.readline()
+        self.address = self.line.split()[-1] if self.line else ""
+
+    def ask(self, path: str, body: dict[str, Any] | None = None, key: str = "") -> tuple[int, bytes]:
+        """(status, body) of a GET, or of a POST."""
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+        data = json.dumps(body).encode() if body is not None else None
+        try:
+            request = urllib.request.Request(self.address + path, data, headers)
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return response.status, response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+
+    def wait(self) -> tuple[int, str]:
+        """(exit code, what it said on standard error)."""
+        _, said = self.process.communicate(timeout=60)
+        return self.process.returncode, said
+
+
+Start = Callable[..., Server]
+
+
+@pytest.fixture
+def start(model: Path) -> Iterator[Start]:
+    servers: list[Server] = []
+
+    def run(*arguments: object, **environment: str) -> Server:
+        servers.append(Server("--model", model, *arguments, environment=environment))
+        return servers[-1]
+
+    yield run
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.communicate()
+
+
+def pictures_of(server: Server, count: int) -> dict[int, tuple[int, bytes]]:
+    """What came of requests for pictures that were sent at once, and are being drawn."""
+    outcomes: dict[int, tuple[int, bytes]] = {}
+
+    def one(i: int) -> None:
+        outcomes[i] = server.ask("/v1/images/generations", {"prompt": "hat", "n": 16, "seed": i})
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    while json.loads(server.ask("/healthz")[1])["waiting"] == 0 and all(t.is_alive() for t in threads):
+        time.sleep(0.005)
+    server.process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join(60)
+    return outcomes
+
+
+def test_what_is_at_work_is_finished_on_sigterm(start):
+    server = start("--no-studio", "--queue-pictures", 1000)
+    outcomes = pictures_of(server, 12)
+    assert len(outcomes) == 12
+    assert {status for status, _ in outcomes.values()} <= {200, 503}
+    finished = [json.loads(body) for status, body in outcomes.values() if status == 200]
+    assert finished and all(len(answer["data"]) == 16 for answer in finished)
+    assert server.wait() == (0, "")
+
+
+@pytest.mark.slow
+def test_what_the_drain_time_does_not_suffice_for_gets_a_503(start):
+    server = start("--no-studio", "--queue-pictures", 1000, "--drain-seconds", 0)
+    outcomes = pictures_of(server, 12)
+    refused = [json.loads(body) for status, body in outcomes.values() if status == 503]
+    assert refused and {status for status, _ in outcomes.values()} <= {200, 503}
+    assert all(answer["error"]["code"] == "shutting_down" for answer in refused)
+    assert server.wait() == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_server_leaves_at_once(start, number):
+    server = start("--no-studio")
+    host, port = server.address.removeprefix("http://").split(":")
+    assert host == "127.0.0.1" and server.line.startswith("serving ")
+    assert server.ask("/healthz")[0] == 200
+    assert server.ask("/")[0] == 404  # no studio
+    begun = time.monotonic()
+    server.process.send_signal(number)
+    assert server.wait() == (0, "")
+    assert time.monotonic() - begun < 10
+    with pytest.raises(ConnectionRefusedError), socket.create_connection((host, int(port))):
+        pass
+
+
+@pytest.mark.slow
+def test_a_client_that_leaves_a_stream_has_its_work_stopped(start):
+    server = start("--no-studio")
+    body = json.dumps({"prompt": "hat", "n": 16, "stream": True}).encode()
+    request = urllib.request.Request(
+        server.address + "/v1/images/generations", body, {"Content-Type": "application/json"}
+    )
+    streams = [urllib.request.urlopen(request, timeout=60) for _ in range(8)]
+    for stream in streams:
+        stream.close()
+    for _ in range(200):
+        if json.loads(server.ask("/healthz")[1])["waiting"] == 0:
+            break
+        time.sleep(0.05)
+    assert server.ask("/v1/images/generations", {"prompt": "hat"})[0] == 200
+    drawn = next(
+        float(line.split()[1])
+        for line in server.ask("/metrics")[1].decode().splitlines()
+        if line.startswith("nextscale_pictures_total ")
+    )
+    assert drawn < 8 * 16
+
+
+@pytest.mark.slow
+def test_a_public_address_without_a_key_is_warned_of(start):
+    server = start("--no-studio", "--host", "0.0.0.0")
+    server.process.send_signal(signal.SIGTERM)
+    code, said = server.wait()
+    assert code == 0 and said.count("\n") == 1 and "NEXTSCALE_API_KEY" in said
+
+
+@pytest.mark.slow
+def test_a_key_of_the_environment(start):
+    server = start("--no-studio", "--host", "0.0.0.0", NEXTSCALE_API_KEY="sesame")
+    server.address = server.address.replace("0.0.0.0", "127.0.0.1")
+    assert server.ask("/v1/models")[0] == 401
+    assert server.ask("/v1/models", key="sesame")[0] == 200
+    server.process.send_signal(signal.SIGTERM)
+    assert server.wait() == (0, "")  # and no warning
+
+
+def test_a_port_that_is_taken(call, model):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = call("serve", "--model", model, "--port", port)
+    assert code == 2 and not out
+    assert err.count("\n") == 1 and str(port) in err and "in use" in err
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("--port", 70000), "70000"),
+        (("--port", -1), "-1"),
+        (("--host", "no.such.host.invalid"), "no.such.host.invalid"),
+        (("--model", "nowhere"), "nowhere"),
+    ],
+)
+def test_bad_input(call, arguments, words):
+    code, out, err = call("serve", "--no-studio", "--port", 0, *arguments)
+    assert code == 2 and not out
+    assert err.count("\n") == 1 and words in err
+
+
+@pytest.mark.parametrize("flag, value", [("batch-pictures", 0), ("seconds", "nan"), ("drain-seconds", -1)])
+def test_bad_limits(call, flag, value):
+    code, _, err = call("serve", "--no-studio", "--port", 0, f"--{flag}={value}")
+    assert code == 2 and f"{flag} must be at least" in err and str(value) in err
+
+
+def test_a_missing_package_is_named(call, model, monkeypatch):
+    monkeypatch.setattr("nextscale.cli.serve.find_spec", lambda name: None if name == "gradio" else name)
+    code, _, err = call("serve", "--model", model, "--port", 0)
+    assert code == 2 and err == "nextscale: gradio is not installed: run pip install 'nextscale[serve]'\n"
