@@ -28,16 +28,19 @@ COLOURS = 256
 
 def main() -> None:
     expect.set_options(timeout=PATIENCE)
-    with tempfile.TemporaryDirectory() as folder, serving(log=Path(folder) / "log.txt") as address:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-            for suffix, width in WIDTHS.items():
-                page = browser.new_page(viewport={"width": width, "height": 800})
-                page.set_default_timeout(PATIENCE)
-                page.goto(address)
-                visit(page, suffix)
-                page.close()
-            browser.close()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(log=Path(folder) / "log.txt") as address,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for suffix, width in WIDTHS.items():
+            page = browser.new_page(viewport={"width": width, "height": 800})
+            page.set_default_timeout(PATIENCE)
+            page.goto(address)
+            visit(page, suffix)
+            page.close()
+        browser.close()
 
 
 def visit(page: Page, suffix: str) -> None:
