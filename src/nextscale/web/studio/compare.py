@@ -48,7 +48,7 @@ def compare_tab(models: Sequence[Model]) -> None:
                     else:
                         model = gr.State(0)
                     sides.append((model, sampling_controls(models[which], cfg if len(models) == 1 else LOOKS.cfg)))
-            button = gr.Button("Compare", variant="primary", elem_id="compare")
+            button = gr.Button("Compare", variant="primary", elem_id="compare-button")
         with gr.Column(scale=8, min_width=280):
             status = gr.HTML(figures.status("Give the two sides settings, then compare."), elem_id="compare-status")
             pictures = gr.HTML(figures.hint("Pairs of pictures appear here."), elem_id="compared")

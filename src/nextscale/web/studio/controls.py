@@ -56,7 +56,7 @@ def sampling_controls(model: Model, cfg: float = LOOKS.cfg) -> SamplingControls:
     """Guidance in sight, the filters folded away."""
     codes = model.pipeline.tokenizer.config.codebook_size
     guidance = gr.Slider(
-        0, LARGEST_CFG, value=cfg, step=0.1, label="Guidance (cfg)", info="How much the class matters; 0 is none."
+        0, LARGEST_CFG, value=cfg, step=0.1, label="Guidance (cfg)", info="How much the class counts; 0: not."
     )
     with gr.Accordion("Top-k, top-p, smoothness", open=False):
         top_k = gr.Slider(
@@ -82,7 +82,7 @@ def sampling_controls(model: Model, cfg: float = LOOKS.cfg) -> SamplingControls:
 def seed_controls() -> SeedControls:
     with gr.Row(equal_height=True, elem_classes="ns-seed"):
         seed = gr.Number(0, label="Seed", precision=0, min_width=140, scale=2)
-        locked = gr.Checkbox(False, label="Keep the seed", container=False, min_width=120, scale=1)
+        locked = gr.Checkbox(False, label="Keep it", container=False, min_width=90, scale=1)
     return SeedControls(seed, locked)
 
 

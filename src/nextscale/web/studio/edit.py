@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gradio as gr
-import numpy as np
 from gradio.components import Component
 from PIL import Image
 
@@ -22,11 +21,10 @@ from nextscale.web.studio.controls import class_picker, read_settings, sampling_
 from nextscale.web.studio.drawing import pick_seed, say_scale, spoken, watch
 from nextscale.web.studio.given import draw_one, given_picture, read_upload
 from nextscale.web.studio.model import Model
+from nextscale.web.studio.painting import CANVAS, hand_over, paint_over, painting_block, read_paint
 from nextscale.web.studio.repeat import provenance, repeat, repeat_block, skip_repeat
 from nextscale.web.tickets import Scale, Work
 
-CANVAS = 512
-"""Pixels of the longer side of what is painted on."""
 MOST_VARIANTS = 8
 PICTURE_FILE, MASK_FILE = "picture.png", "mask.png"
 """What commands call the files that they need, and that the page offers for download."""
@@ -137,20 +135,8 @@ def edit_tab(model: Model) -> EditTab:
             mode = gr.Radio(MODES, value="inpaint", label="Mode", elem_classes="ns-modes")
             with gr.Group(elem_classes="ns-plain") as marking:
                 where = gr.Radio([PAINT, BOX], value=PAINT, label="Mark by")
-                painting = gr.ImageEditor(
-                    type="pil",
-                    image_mode="RGBA",
-                    format="png",
-                    sources=(),
-                    transforms=(),
-                    layers=False,
-                    brush=gr.Brush(default_size=72, colors=["#ffffff"], color_mode="fixed"),
-                    eraser=gr.Eraser(default_size=72),
-                    canvas_size=(CANVAS, CANVAS),
-                    label="Paint over what to mark",
-                    height=400,
-                    elem_id="painting",
-                )
+                painting = painting_block()
+                paint = gr.Textbox("", visible="hidden", label="Paint")
                 with gr.Group(visible=False, elem_classes="ns-plain") as boxing:
                     box_shown = gr.HTML("")
                     with gr.Row(elem_classes="ns-corners"):
@@ -167,7 +153,7 @@ def edit_tab(model: Model) -> EditTab:
                 visible=False,
             )
             label = class_picker(model, "Draw it as", several=False)
-            variants = gr.Slider(1, MOST_VARIANTS, value=4, step=1, label="Variants")
+            variants = gr.Slider(1, MOST_VARIANTS, value=4, step=1, label="Variants", elem_id="edit-variants")
             with gr.Accordion("How new and old join", open=False):
                 composite = gr.Checkbox(
                     True, label="Keep the other pixels", info="Lay what is drawn over the picture; else all is decoded."
@@ -177,7 +163,7 @@ def edit_tab(model: Model) -> EditTab:
                     label="Hide what is drawn over",
                     info="Nothing of it reaches the new part, not even its colour.",
                 )
-                softness = gr.Slider(0, 16, value=0, step=1, label="Softness", info="Pixels over which new fades in.")
+                softness = gr.Slider(0, 16, value=4, step=1, label="Softness", info="Pixels over which new fades in.")
             sampling = sampling_controls(model)
             seed, locked = seed_controls()
             button = gr.Button("Edit", variant="primary", elem_id="edit")
@@ -199,13 +185,13 @@ def edit_tab(model: Model) -> EditTab:
         return *take(draw_one(model, label), corners), label
 
     def run(*values: Any) -> Iterator[tuple[Any, ...]]:
-        (picture, mode, where, painting, *rest) = values
+        (picture, mode, where, paint, *rest) = values
         corners, rest = rest[:4], rest[4:]
         scales, label, variants, composite, leak_free, softness, cfg, top_k, top_p, more_smooth, seed, locked = rest
         request = EditRequest(
             picture,
             mode,
-            read_paint(painting) if where == PAINT else None,
+            read_paint(paint) if where == PAINT else None,
             (corners[0], corners[1], corners[2], corners[3]) if where == BOX else None,
             label,
             variants,
@@ -246,7 +232,7 @@ def edit_tab(model: Model) -> EditTab:
         picture,
         mode,
         where,
-        painting,
+        paint,
         *corners,
         scales,
         label,
@@ -263,6 +249,7 @@ def edit_tab(model: Model) -> EditTab:
         spoken(run),
         inputs,
         [status, slider, pictures, seed, *repeating, files],
+        js=hand_over(inputs.index(paint)),
         show_progress="hidden",
         api_visibility="private",
     )
@@ -271,7 +258,7 @@ def edit_tab(model: Model) -> EditTab:
 
 def take(picture: Image.Image, corners: Sequence[float]) -> tuple[Any, ...]:
     """(state, painting, picture with the box) for a picture to edit in which nothing is marked yet."""
-    return picture, {"background": enlarge(picture), "layers": [], "composite": None}, show_box(picture, corners)
+    return picture, paint_over(picture), show_box(picture, corners)
 
 
 def edit(model: Model, request: EditRequest) -> Iterator[tuple[Any, ...]]:
@@ -332,13 +319,6 @@ def enlarge(picture: Image.Image) -> Image.Image:
     """A picture pixel by pixel as large as what is painted on, if it is smaller."""
     factor = max(1, CANVAS // max(picture.size))
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-
-
-def read_paint(painting: dict[str, Any] | None) -> Image.Image | None:
-    """What was painted in a `gr.ImageEditor`: white where there is paint, else black; None if nothing was."""
-    layers = [np.asarray(layer.convert("RGBA"))[..., 3] > 0 for layer in (painting or {}).get("layers", [])]
-    painted = np.logical_or.reduce(layers) if layers else np.zeros((1, 1), dtype=bool)
-    return Image.fromarray(painted.astype(np.uint8) * 255) if painted.any() else None
 
 
 def show_box(picture: Image.Image | None, corners: Sequence[float]) -> str:

@@ -63,7 +63,7 @@ def generate_tab(model: Model) -> GenerateTab:
         with gr.Column(scale=8, min_width=280):
             status = gr.HTML(figures.status("Choose classes, then draw."), elem_id="draw-status")
             pictures = gr.HTML(figures.hint("Pictures appear here, coarse to fine."), elem_id="drawn")
-            with gr.Row(visible=False, equal_height=True, elem_classes="ns-beside") as further:
+            with gr.Row(visible=False, equal_height=True, elem_classes="ns-further") as further:
                 chosen = gr.Dropdown([], label="Go on with", type="index", scale=2, min_width=140)
                 to_edit = gr.Button("Edit it", scale=1, min_width=100)
                 to_inside = gr.Button("Look inside", scale=1, min_width=100)

@@ -52,13 +52,18 @@ def repeat_block(name: str, title: str = "Repeat this") -> RepeatBlock:
 def provenance(model: Model, work: Work, edit: EditProvenance | None = None) -> Provenance:
     """How the pictures of a work are made."""
     settings = work.settings
+    words = tuple(model.label_word(label) for label in work.labels)
+    if edit is not None:  # one class for all variants, and no word for none
+        words = () if work.labels[0] == model.no_class else words[:1]
+    elif len(set(words)) == 1:
+        words = words[:1]
     return Provenance(
         model=model.name,
         weights=model.fingerprint,
         scales=model.scales,
         device=str(model.pipeline.device),
         dtype=model.pipeline.dtype,
-        labels=tuple(model.label_word(label) for label in work.labels),
+        labels=words,
         num_images=len(work.labels),
         seed=work.seeds,
         cfg=settings.cfg,

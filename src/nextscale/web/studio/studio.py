@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from html import escape
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 from fastapi import FastAPI, Response
@@ -19,6 +20,8 @@ from nextscale.web.studio.inside import inside_tab, look_inside
 from nextscale.web.studio.model import Model
 from nextscale.web.studio.theme import HEAD, icon, make_theme, style
 
+Made = TypeVar("Made")
+
 AT_ONCE = 32
 """Visitors whose buttons are answered at once; the engine has its own queue behind."""
 
@@ -30,7 +33,11 @@ def build_studio(engine: Engine, others: Sequence[Engine] = (), scales: str = ""
         others: engines of models to compare with.
         scales: the schedule that commands have to name for the engine's model, if any.
     """
-    model, more = Model(engine, scales), [Model(other) for other in others]
+    return in_event_loop(lambda: lay_out(Model(engine, scales), [Model(other) for other in others]))
+
+
+def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
+    """Header, tabs, footer, and what goes from tab to tab."""
     with gr.Blocks(title="nextscale studio", analytics_enabled=False) as studio:
         gr.HTML(header(model))
         with gr.Tabs() as tabs:
@@ -67,17 +74,28 @@ def mount_studio(app: FastAPI, studio: gr.Blocks, path: str) -> None:
     def favicon() -> Response:
         return Response(icon(), media_type="image/svg+xml")
 
-    gr.mount_gradio_app(
-        app,
-        studio,
-        path=path,
-        footer_links=[],
-        show_error=False,  # only what the studio says itself
-        ssr_mode=False,
-        theme=make_theme(),
-        css=style(),
-        head=HEAD,
+    in_event_loop(
+        lambda: gr.mount_gradio_app(
+            app,
+            studio,
+            path=path,
+            footer_links=[],
+            show_error=False,  # only what the studio says itself
+            ssr_mode=False,
+            theme=make_theme(),
+            css=style(),
+            head=HEAD,
+        )
     )
+
+
+def in_event_loop(make: Callable[[], Made]) -> Made:
+    """Call a function while an event loop runs: where none does, Gradio opens some that it never closes."""
+
+    async def call() -> Made:
+        return make()
+
+    return asyncio.run(call())
 
 
 def header(model: Model) -> str:
@@ -90,6 +108,6 @@ def header(model: Model) -> str:
 def footer() -> str:
     return (
         f'<footer class="ns-footer"><span>nextscale {escape(__version__)}</span>'
-        '<a href="/docs">HTTP API</a>'
+        '<a href="/openapi.json">HTTP API</a>'
         '<a href="https://arxiv.org/abs/2404.02905" rel="noreferrer">The paper</a></footer>'
     )

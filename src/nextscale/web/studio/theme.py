@@ -67,13 +67,14 @@ def make_theme() -> Base:
 
 def style() -> str:
     """The style sheet of the page."""
-    return _beside("style.css")
+    return beside("style.css")
 
 
 def icon() -> str:
     """The page's icon, an SVG."""
-    return _beside("icon.svg")
+    return beside("icon.svg")
 
 
-def _beside(name: str) -> str:
+def beside(name: str) -> str:
+    """A file of this folder."""
     return resources.files("nextscale.web.studio").joinpath(name).read_text(encoding="utf-8")

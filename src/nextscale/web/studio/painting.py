@@ -1,0 +1,72 @@
+"""Painting over a picture, on a canvas in the page, which hands the paint over when it is asked for."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from nextscale.errors import InputError
+from nextscale.masks import read_mask
+from nextscale.pictures import BLACK, read_picture
+from nextscale.web.studio import figures
+from nextscale.web.studio.theme import beside
+
+CANVAS = 512
+"""Pixels of the longer side of what is painted on."""
+PREFIX = "data:image/png;base64,"
+LARGEST = 2**22
+"""Letters of a mask: far more than a canvas can hold."""
+EMPTY = figures.hint("Upload a picture, or draw one, to paint over a part of it.")
+
+
+def painting_block() -> gr.HTML:
+    """Lay it out, without a picture yet; `paint_over` fills it."""
+    return gr.HTML(EMPTY, js_on_load=beside("painting.js"), elem_id="painting")
+
+
+def paint_over(picture: Image.Image) -> str:
+    """A picture to paint over, nothing painted yet."""
+    scale = CANVAS / max(picture.size)
+    w, h = round(picture.width * scale), round(picture.height * scale)
+    return (
+        f'<div class="ns-painting">{figures.image(picture, "The picture, to paint over")}'
+        f'<canvas width="{w}" height="{h}"></canvas></div>'
+        '<div class="ns-tools"><label>Brush <input class="ns-brush" type="range" min="2" max="40" value="14"></label>'
+        '<label><input class="ns-erase" type="checkbox"> Erase</label>'
+        '<button class="ns-clear" type="button">Clear</button></div>'
+    )
+
+
+def hand_over(index: int) -> str:
+    """JavaScript that puts the paint among the values of an event's inputs.
+
+    Args:
+        index: of the input that takes it.
+    """
+    return (
+        "(...values) => { const canvas = document.querySelector('#painting canvas'); "
+        f"values[{index}] = canvas ? canvas.toDataURL() : ''; return values; }}"
+    )
+
+
+def read_paint(text: str | None) -> Image.Image | None:
+    """What was painted: white where there is paint, else black; None if nothing was.
+
+    Raises:
+        InputError: not a PNG as a canvas gives it.
+    """
+    if not text:
+        return None
+    try:
+        if not text.startswith(PREFIX) or len(text) > LARGEST:
+            raise InputError("the mask is not a PNG in base 64")
+        content = base64.b64decode(text[len(PREFIX) :], validate=True)
+    except binascii.Error as error:
+        raise InputError("the mask is not a PNG in base 64") from error
+    painted = read_mask(read_picture(io.BytesIO(content), "the mask", BLACK))
+    return Image.fromarray(painted.astype(np.uint8) * 255) if painted.any() else None

@@ -1,0 +1,14 @@
+"""A model of the studio over a tiny engine."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("gradio", reason="needs the serve extra")
+
+from nextscale.web.studio.model import Model
+
+
+@pytest.fixture
+def model(start) -> Model:
+    return Model(start())

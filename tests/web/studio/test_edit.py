@@ -1,0 +1,141 @@
+"""What happens behind the tab Edit."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shlex
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import refused
+from tiny_page import pictures_of, words_of
+from tiny_web import SETTINGS
+
+from nextscale.web.studio import figures
+from nextscale.web.studio.edit import CONTINUE, EditRequest, edit, show_box, take
+from nextscale.web.studio.given import draw_one, read_upload
+from nextscale.web.studio.painting import PREFIX, read_paint
+
+
+@pytest.fixture
+def request_(model) -> EditRequest:
+    """A box in a drawn picture, two variants."""
+    picture = draw_one(model, 1)
+    return EditRequest(picture, "inpaint", None, (0.5, 0.5, 1, 1), 2, 2, True, True, 0, 2, SETTINGS, 7)
+
+
+def run(model, request: EditRequest) -> tuple[Any, ...]:
+    *_, last = edit(model, request)
+    return last
+
+
+def expected(model, request: EditRequest, **changes: Any) -> list[bytes]:
+    drawing: dict[str, Any] = {"seed": [7, 8], "num_images": 2, **vars(SETTINGS)}
+    assert request.picture is not None
+    where = {"box": request.box} if request.box else {"mask": request.mask}
+    how = {"mode": request.mode, "labels": 2, "leak_free": request.leak_free, "softness": request.softness, **where}
+    return [p.tobytes() for p in model.pipeline.edit(request.picture, **{**how, **drawing, **changes}).images]
+
+
+def test_variants_are_those_of_the_pipeline(model, request_):
+    last = run(model, request_)
+    assert words_of(last[0]) == "2 variants"
+    assert [p.tobytes() for p in pictures_of(last[2])] == expected(model, request_)
+
+
+@pytest.mark.parametrize("mode", ["inpaint", "outpaint", "class"])
+@pytest.mark.parametrize("changes", [{"softness": 2}, {"leak_free": False}, {"composite": False}])
+def test_every_setting_counts(model, request_, mode, changes):
+    request = replace(request_, mode=mode, **changes)
+    how = {"composite": request.composite}
+    assert [p.tobytes() for p in pictures_of(run(model, request)[2])] == expected(model, request, **how)
+
+
+def test_a_painted_mask_is_what_is_drawn(model, request_):
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 32, 32))
+    before, after = np.asarray(request_.picture), pictures_of(run(model, replace(request_, mask=mask, box=None))[2])
+    changed = (np.asarray(after[0].convert("RGB")) != before).any(-1)
+    assert changed[:4, :4].any() and not changed[4:].any() and not changed[:, 4:].any()
+
+
+def test_continuation_keeps_scales(model, request_):
+    request = replace(request_, mode=CONTINUE, scales=3)
+    result = model.pipeline.continue_from(
+        request.picture, 3, labels=2, num_images=2, seed=[7, 8], **vars(SETTINGS)
+    ).images
+    assert [p.tobytes() for p in pictures_of(run(model, request)[2])] == [p.tobytes() for p in result]
+
+
+def test_before_and_after_are_enlarged_pixel_by_pixel(model, request_):
+    before, after = run(model, request_)[1]["value"]
+    assert before.size == after.size == (512, 512)
+    assert before.resize((8, 8), Image.Resampling.NEAREST).tobytes() == request_.picture.tobytes()
+
+
+def test_the_command_names_the_files_that_are_offered(model, request_):
+    mask = Image.new("L", (64, 64), 255)
+    last = run(model, replace(request_, mask=mask, box=None))
+    words = shlex.split(last[5])
+    assert words[:3] == ["nextscale", "edit", "picture.png"] and words[words.index("--mask") + 1] == "mask.png"
+    assert 'download="picture.png"' in last[-1] and 'download="mask.png"' in last[-1]
+    picture, offered = pictures_of(last[-1])
+    assert picture.tobytes() == request_.picture.tobytes() and offered.tobytes() == mask.tobytes()
+    assert "mask.png" not in run(model, request_)[-1]
+
+
+def test_the_files_are_those_that_are_meant(model, request_):
+    made = request_.provenance(request_.picture)
+    (offered,) = pictures_of(run(model, request_)[-1])
+    assert isinstance(offered.fp, io.BytesIO)
+    assert made.picture_sha256 == hashlib.sha256(offered.fp.getvalue()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"picture": None}, "no picture yet"),
+        ({"box": None}, "nothing is marked"),
+        ({"box": (0.5, 0.5, 0.2, 1)}, "a box is"),
+        ({"mode": "class", "label": 5}, "expected a label"),
+        ({"mode": CONTINUE, "scales": 4}, "scales to keep"),
+    ],
+)
+def test_mistakes_are_one_sentence(model, request_, changes, words):
+    with refused(words):
+        run(model, replace(request_, **changes))
+
+
+def test_paint_is_white_and_nothing_is_none():
+    canvas = Image.new("RGBA", (4, 2))
+    assert read_paint(figures.data_url(canvas)) is None and read_paint("") is None and read_paint(None) is None
+    canvas.putpixel((1, 0), (255, 255, 255, 255))
+    canvas.putpixel((2, 0), (255, 255, 255, 60))
+    mask = read_paint(figures.data_url(canvas))
+    assert mask is not None and np.asarray(mask).tolist() == [[0, 255, 0, 0], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("text", ["mask", PREFIX + "!", PREFIX + "AAAA", PREFIX + "A" * 2**23])
+def test_what_is_no_paint_is_refused(text):
+    with refused("the mask"):
+        read_paint(text)
+
+
+def test_a_new_picture_has_nothing_painted_on_it():
+    picture = Image.new("RGB", (16, 8), (255, 0, 0))
+    state, painting, boxed = take(picture, (0.25, 0, 0.5, 1))
+    assert state is picture and pictures_of(painting)[0].tobytes() == picture.tobytes()
+    assert '<canvas width="512" height="256">' in painting
+    assert "top:25%;left:0%;height:25%;width:100%" in boxed and show_box(None, (0, 0, 1, 1)) == ""
+
+
+def test_an_upload_gets_the_model_s_size(model, tmp_path):
+    Image.new("L", (40, 30), 90).save(tmp_path / "a.jpg")
+    assert read_upload(str(tmp_path / "a.jpg"), model).size == (8, 8)
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    with refused("not a picture"):
+        read_upload(str(tmp_path / "b.png"), model)

@@ -1,0 +1,125 @@
+"""What happens behind the tab Generate."""
+
+from __future__ import annotations
+
+import shlex
+import time
+
+import gradio as gr
+import pytest
+from tiny import refused
+from tiny_page import pictures_of, words_of
+from tiny_web import SETTINGS, alone, pixels
+
+from nextscale.provenance import read_provenance
+from nextscale.web.studio.drawing import NEW_SEEDS, pick_seed, spoken, watch
+from nextscale.web.studio.generate import generate, greet, order
+from nextscale.web.studio.model import Model
+from nextscale.web.tickets import Busy, Cancelled
+
+
+def test_pictures_come_scale_by_scale_and_end_as_the_pipeline_s(model):
+    *steps, last = generate(model, order(model, [2, 0], 1, SETTINGS, 7))
+    assert [words_of(step[0]) for step in steps] == [
+        "waiting for the model …",
+        *(f"scale {k} of 4 ({k} × {k})" for k in (1, 2, 3, 4)),
+    ]
+    assert words_of(last[0]) == "2 pictures" and words_of(last[1]) == "hat seed 7 PNG Ankle boot seed 8 PNG"
+    expected = [alone(model.pipeline, label, seed).images[0] for label, seed in ((2, 7), (0, 8))]
+    assert pixels(pictures_of(last[1])) == pixels(expected)
+    assert len({picture.tobytes() for step in steps[1:] for picture in pictures_of(step[1])[:1]}) > 2
+
+
+def test_each_class_gets_its_pictures_with_seeds_in_a_row(model):
+    work = order(model, [3, 1], 2, SETTINGS, 10)
+    assert (work.labels, work.seeds) == ((3, 3, 1, 1), (10, 11, 12, 13))
+
+
+def test_without_classes_they_are_random_but_repeatable(model):
+    drawn = [order(model, [], 8, SETTINGS, seed).labels for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2] and set(drawn[0]) <= set(range(5))
+
+
+def test_pictures_say_how_they_were_made(model, tmp_path):
+    *_, last = generate(model, order(model, [2, model.no_class], 1, SETTINGS, 7))
+    for picture, label, seed in zip(pictures_of(last[1]), ("hat", "none"), (7, 8), strict=True):
+        (tmp_path / "a.png").write_bytes(b"")
+        picture.fp.seek(0)  # type: ignore[union-attr]
+        (tmp_path / "a.png").write_bytes(picture.fp.read())  # type: ignore[union-attr]
+        made = read_provenance(tmp_path / "a.png")
+        assert (made.labels, made.seed, made.num_images, made.model) == ((label,), (seed,), 1, "tiny")
+
+
+def test_command_and_python_name_all_settings(model):
+    *_, last = generate(model, order(model, [2, 0], 1, SETTINGS, 7))
+    shown, command, python = last[-3:]
+    words = shlex.split(command)
+    assert words[:2] == ["nextscale", "sample"] and shown["visible"]
+    assert words[words.index("--labels") + 1 :][:2] == ["hat", "Ankle boot"]
+    assert words[words.index("--seeds") + 1 :][:2] == ["7", "8"]
+    compile(python, "shown", "exec")
+
+
+def test_a_drawn_picture_can_be_handed_on(model):
+    *_, last = generate(model, order(model, [2], 1, SETTINGS, 7))
+    (name, picture, label), *rest = last[3]
+    assert (name, label, rest) == ("hat, seed 7", 2, []) and picture.size == (8, 8)
+    assert last[4]["choices"] == [("hat, seed 7", "hat, seed 7")] or last[4]["choices"] == ["hat, seed 7"]
+
+
+def test_who_stops_looking_has_drawing_stopped(model, pipeline):
+    steps = watch(model, order(model, [2], 1, SETTINGS, 7))
+    next(steps)
+    pipeline.go.clear()
+    steps.close()
+    pipeline.go.set()
+    deadline = time.monotonic() + 10
+    while model.engine._drawing and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert pipeline.scales_drawn < 4
+
+
+def test_too_many_pictures_is_one_sentence(model):
+    with refused("at most 16 pictures", 40):
+        list(generate(model, order(model, [0, 1, 2, 3, 4], 8, SETTINGS, 0)))
+    with refused("at least one picture"):
+        order(model, [0], 0, SETTINGS, 0)
+
+
+def test_a_full_queue_and_a_mistake_are_said_on_the_page(start):
+    model = Model(start(queue_pictures=1))
+    with pytest.raises(gr.Error, match="queue is full"):
+        list(spoken(lambda: list(generate(model, order(model, [0], 2, SETTINGS, 0))))())
+
+    def steps():
+        yield 1
+        raise Busy("the queue is full", 3)
+
+    with pytest.raises(gr.Error, match="the queue is full: try again in 3 s"):
+        list(spoken(steps)())
+    with pytest.raises(gr.Error, match="at least one"):
+        spoken(order)(model, [0], 0, SETTINGS, 0)
+
+
+def test_the_greeting_gives_way_to_those_who_wait(start):
+    model = Model(start(queue_pictures=1))
+    (only,) = list(greet(model))[-1:]
+    assert words_of(only[0]) == "Choose classes, then draw."
+    assert len(pictures_of(list(greet(Model(start())))[-1][1])) == 4
+
+
+def test_a_cancelled_drawing_is_said_too():
+    def steps():
+        yield 1
+        raise Cancelled("the request was cancelled")
+
+    with pytest.raises(gr.Error, match="cancelled"):
+        list(spoken(steps)())
+
+
+def test_seeds_are_kept_or_new():
+    assert pick_seed(7, locked=True) == 7
+    seeds = {pick_seed(7, locked=False) for _ in range(20)}
+    assert len(seeds) > 10 and all(0 <= seed < NEW_SEEDS for seed in seeds)
+    with refused("no seed to keep"):
+        pick_seed(None, locked=True)
