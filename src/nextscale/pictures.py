@@ -10,6 +10,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from nextscale.errors import InputError
@@ -18,15 +19,18 @@ from nextscale.files import atomic_file, check_folder
 CAPTION_HEIGHT = 16
 LARGEST_ASPECT = 100
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"}
-WHITE = (255, 255, 255)
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
-def read_picture(file: str | Path | BinaryIO, name: str | Path | None = None) -> Image.Image:
-    """A picture file as RGB, turned as its EXIF says; transparency is laid over white.
+def read_picture(
+    file: str | Path | BinaryIO, name: str | Path | None = None, background: tuple[int, int, int] = WHITE
+) -> Image.Image:
+    """A picture file as RGB, turned as its EXIF says.
 
     Args:
         file: a path, or an open file.
         name: what messages call it; a path needs none.
+        background: what transparency is laid over.
 
     Raises:
         InputError: the file is missing or not a whole picture.
@@ -36,22 +40,29 @@ def read_picture(file: str | Path | BinaryIO, name: str | Path | None = None) ->
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as opened:
-                picture = ImageOps.exif_transpose(opened)
-                if picture.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8
-                    picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
-                if picture.has_transparency_data:
-                    picture = picture.convert("RGBA")
-                    white = Image.new("RGBA", picture.size, (*WHITE, 255))
-                    picture = Image.alpha_composite(white, picture)
-                return picture.convert("RGB")
+                return to_rgb(opened, background)
     except UnidentifiedImageError as error:
         raise InputError(f"cannot read {name}: not a picture, or of an unknown format") from error
     except Exception as error:  # Pillow's plugins raise whatever they like on broken files
         raise InputError(f"cannot read {name} as a picture ({error or type(error).__name__})") from error
 
 
-def save_picture(picture: Image.Image, path: str | Path) -> None:
+def to_rgb(picture: Image.Image, background: tuple[int, int, int] = WHITE) -> Image.Image:
+    """A picture of any kind as RGB, turned as its EXIF says; transparency is laid over the background."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8
+        picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, (*background, 255)), picture)
+    return picture.convert("RGB")
+
+
+def save_picture(picture: Image.Image, path: str | Path, text: PngInfo | None = None) -> None:
     """Write a PNG (or what the file's ending says), whole or not at all.
+
+    Args:
+        text: goes into a PNG beside the picture; other formats are written without.
 
     Raises:
         InputError: an unknown ending, or a folder that is not writable.
@@ -59,7 +70,7 @@ def save_picture(picture: Image.Image, path: str | Path) -> None:
     path = Path(path)
     kind = picture_format(path)
     with atomic_file(path) as temporary:
-        picture.save(temporary, format=kind)
+        picture.save(temporary, format=kind, **({"pnginfo": text} if kind == "PNG" else {}))
 
 
 def check_writable_picture(path: Path) -> None:

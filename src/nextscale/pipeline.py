@@ -14,10 +14,19 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.device import pick_device, precision
+from nextscale.editing import Box, EditPlan, Mode, plan_continuation, plan_edit
 from nextscale.errors import InputError
 from nextscale.files import write_json
+from nextscale.masks import Mask
 from nextscale.pictures import to_pictures
-from nextscale.sampling.sampler import Labels, SamplingArguments, ScaleStep, check_match, sample_scales
+from nextscale.sampling.sampler import (
+    DrawingArguments,
+    Labels,
+    SamplingArguments,
+    ScaleStep,
+    check_match,
+    sample_scales,
+)
 from nextscale.scales import ScaleSchedule
 from nextscale.sources import INDEX, TOKENIZER, TRANSFORMER, Source, load_source
 from nextscale.tokenizer.tokenizer import ImageTokenizer
@@ -42,6 +51,13 @@ class PipelineResult:
     """K LongTensors (B, n_k): the tokens that were drawn."""
     labels: list[int]
     """The class of each picture; the number of classes means "no class"."""
+
+
+@dataclass(frozen=True)
+class EditResult(PipelineResult):
+    """Edited pictures, and how they came about. Tokens are those drawn, before kept ones took their places."""
+
+    plan: EditPlan
 
 
 class Pipeline:
@@ -130,17 +146,82 @@ class Pipeline:
         Raises:
             InputError: an unknown class, or an argument out of range.
         """
-        steps = self.scales(labels, **arguments)
-        step = next(steps)
-        tokens = [step.tokens]
-        for step in steps:
-            tokens.append(step.tokens)
+        step, tokens = last_step(self.scales(labels, **arguments))
         return PipelineResult(self.pictures(step), tokens, step.labels.tolist())
 
-    def pictures(self, step: ScaleStep) -> list[Image.Image]:
-        """The pictures as they stand after a scale."""
+    def edit(
+        self,
+        picture: Image.Image,
+        mask: Mask | None = None,
+        *,
+        box: Box | None = None,
+        mode: Mode = "inpaint",
+        labels: PipelineLabels | int = None,
+        leak_free: bool = True,
+        softness: float = 0,
+        composite: bool = True,
+        **arguments: Unpack[DrawingArguments],
+    ) -> EditResult:
+        """Draw part of a picture anew.
+
+        ``leak_free=False, composite=False`` with a box is the official zero-shot editing, exactly.
+
+        Args:
+            picture: of any size; it is brought to the model's, and cropped in the middle.
+            mask, box, mode, leak_free, softness: see `nextscale.editing.plan_edit`. Mode "class" demands labels.
+            labels: a class name or number for all variants, or one for each; None is no class.
+            composite: lay what is drawn over the picture, whose other pixels then stay as they are.
+            arguments: as in `__call__`; ``num_images`` is how many variants.
+
+        Raises:
+            InputError: a picture, mask or argument that does not fit.
+        """
+        if mode == "class" and labels is None:
+            raise InputError("mode class draws another class: expected a label")
+        plan = plan_edit(self.tokenizer, picture, mask, box=box, mode=mode, leak_free=leak_free, softness=softness)
+        return self.carry_out(plan, labels, composite=composite, **arguments)
+
+    def continue_from(
+        self,
+        picture: Image.Image,
+        scales: int | None = None,
+        *,
+        labels: PipelineLabels | int = None,
+        **arguments: Unpack[DrawingArguments],
+    ) -> EditResult:
+        """Keep the first scales of a picture, and draw the others.
+
+        Args:
+            scales: how many to keep; None, for a picture smaller than the model's, those that it has
+                (super-resolution).
+            labels, arguments: as in `edit`.
+        """
+        return self.carry_out(plan_continuation(self.tokenizer, picture, scales), labels, **arguments)
+
+    def carry_out(
+        self,
+        plan: EditPlan,
+        labels: PipelineLabels | int = None,
+        *,
+        composite: bool = True,
+        **arguments: Unpack[DrawingArguments],
+    ) -> EditResult:
+        """Draw what a plan leaves open; arguments as in `edit`."""
+        sampling: SamplingArguments = {**arguments, "edit": plan.edit}
+        count = sampling.get("num_images")
+        count = 1 if count is None else count
+        if labels is None or (isinstance(labels, str) and labels == "unconditional"):
+            labels, sampling["num_images"] = "unconditional", count
+        elif isinstance(labels, str | int):
+            labels = [labels] * count
+        step, tokens = last_step(self.scales(labels, **sampling))
+        return EditResult(self.pictures(step, plan if composite else None), tokens, step.labels.tolist(), plan)
+
+    def pictures(self, step: ScaleStep, plan: EditPlan | None = None) -> list[Image.Image]:
+        """The pictures as they stand after a scale, laid over the picture of a plan if there is one."""
         with precision(self.dtype, self.device):
-            return to_pictures(step.image())
+            images = step.image()
+        return to_pictures(plan.composite(images) if plan else images)
 
     def class_ids(self, labels: PipelineLabels) -> Labels:
         """Class names as numbers; everything else as it is.
@@ -170,3 +251,12 @@ class Pipeline:
             f"unknown class {name!r}: expected 0..{len(self.class_names) - 1} "
             f"or a name such as {', '.join(known)}{more}"
         )
+
+
+def last_step(steps: Iterator[ScaleStep]) -> tuple[ScaleStep, list[Tensor]]:
+    """(the last step, the tokens that were drawn at each)."""
+    step = next(steps)
+    tokens = [step.tokens]
+    for step in steps:  # only the last canvas is needed
+        tokens.append(step.tokens)
+    return step, tokens

@@ -13,7 +13,7 @@ from nextscale.errors import InputError
 from nextscale.scales import ScaleSchedule
 
 ALWAYS_KEPT = 3
-"""Scales of at most so many tokens are kept whole: they set the picture's composition."""
+"""Scales of at most so many tokens are kept whole by the official code: they set the picture's composition."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,15 @@ class TokenEdit:
     """K LongTensors (B, n_k), or (1, n_k) for all pictures."""
     keep: Tensor
     """(h_K, w_K) or (B, h_K, w_K): 1 keeps the given picture's tokens, 0 draws new ones."""
+    always_kept: int = ALWAYS_KEPT
+    """Scales of at most so many tokens are kept whole, whatever the mask says."""
+    scales_kept: int = 0
+    """The first so many scales are kept whole, too."""
 
     def check(self, schedule: ScaleSchedule, batch: int) -> None:
-        """Raises InputError if the mask or the number of pictures does not fit."""
+        """Raises InputError if the mask, the scales or the number of pictures do not fit."""
+        if not 0 <= self.scales_kept <= schedule.num_scales:
+            raise InputError(f"scales to keep are 0 to {schedule.num_scales}, not {self.scales_kept}")
         if self.keep.ndim not in (2, 3) or tuple(self.keep.shape[-2:]) != schedule.final_size:
             raise InputError(
                 f"the keep mask must have the size of the last scale, {schedule.final_size}, "
@@ -42,7 +48,7 @@ class TokenEdit:
     def kept(self, k: int, schedule: ScaleSchedule) -> Tensor:
         """True where scale k keeps the given token. -> (B or 1, n_k)."""
         keep = self.keep.float().reshape(-1, 1, *schedule.final_size)
-        if schedule.tokens_per_scale[k] <= ALWAYS_KEPT:
+        if k < self.scales_kept or schedule.tokens_per_scale[k] <= self.always_kept:
             keep = keep.new_ones(len(keep), 1, *schedule.sizes[k])
         else:
             keep = F.interpolate(keep, size=schedule.sizes[k], mode="bilinear", align_corners=False)

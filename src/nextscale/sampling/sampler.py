@@ -31,7 +31,7 @@ Labels = Tensor | np.ndarray | Sequence[int] | str | None
 LARGEST_CFG = 1000
 
 
-class SamplingArguments(TypedDict, total=False):
+class DrawingArguments(TypedDict, total=False):
     """Keyword arguments of everything that draws; `sample_scales` says what they mean."""
 
     num_images: int | None
@@ -40,6 +40,11 @@ class SamplingArguments(TypedDict, total=False):
     top_p: float
     seed: int | Sequence[int]
     more_smooth: bool
+
+
+class SamplingArguments(DrawingArguments, total=False):
+    """With those of what may keep tokens, too."""
+
     edit: TokenEdit | None
 
 
