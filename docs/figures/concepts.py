@@ -234,9 +234,7 @@ class Concepts:
         """A picture, what is kept of it at each scale, and three ways to draw the rest."""
         figure, axes = sheet(2.8)
         given = self.pipe(labels=["pants"], cfg=5.0, top_p=0.85, seed=[1]).images[0]
-        result = self.pipe.edit(
-            given, box=(0.5, 0, 1, 1), labels="pants", num_images=3, seed=[1, 3, 4], top_p=0.8, softness=8
-        )
+        result = self.pipe.edit(given, box=(0.5, 0, 1, 1), labels="pants", num_images=3, seed=[1, 3, 4], top_p=0.8)
         edit, white = result.plan.edit, to_pictures(result.plan.hidden.float().expand(1, 3, -1, -1))[0]
         side, y = 0.9, 1.62
         xs = [0.05 + i * 1.0 for i in range(5)]

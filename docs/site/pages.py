@@ -55,7 +55,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def linked_sources(name: str, text: str) -> set[str]:
-    """Files outside ``docs/`` that a page links to and that are no page yet, by their path in the repository."""
+    """Source files that a page links to, by their path in the repository."""
     paths = {target_of(name, link["target"]) for link in LINK.finditer(text)}
     return {path for path in paths if page_of(path).startswith("source/") and (ROOT / path).is_file()}
 
@@ -69,7 +69,8 @@ def page_of(path: str) -> str:
     """The page, or picture, of a file in the repository."""
     if path in ROOT_PAGES:
         return ROOT_PAGES[path]
-    return path.removeprefix("docs/") if path.startswith("docs/") else f"source/{path}.md"
+    in_docs = path.startswith("docs/") and not path.endswith(".py")
+    return path.removeprefix("docs/") if in_docs else f"source/{path}.md"
 
 
 def file_of(page: str) -> str:
