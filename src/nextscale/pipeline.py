@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from nextscale.device import pick_device, precision
 from nextscale.editing import Box, EditPlan, Mode, plan_continuation, plan_edit
 from nextscale.errors import InputError
+from nextscale.evaluation.features import fingerprint
 from nextscale.files import write_json
 from nextscale.masks import Mask
 from nextscale.pictures import to_pictures
@@ -118,6 +120,11 @@ class Pipeline:
         save_module(folder / TRANSFORMER, self.model.config, self.model, dtype)
         write_json(folder / INDEX, {"class_names": self.class_names})
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells these weights from others."""
+        return f"{self.tokenizer.fingerprint()} {fingerprint(self.model)}"
+
     def scales(self, labels: PipelineLabels = None, **arguments: Unpack[SamplingArguments]) -> Iterator[ScaleStep]:
         """Draw scale by scale; arguments as in `__call__`. `pictures` shows a step in the pipeline's precision."""
         drawn: SamplingArguments = {**FOR_LOOKS, **arguments}
@@ -147,7 +154,7 @@ class Pipeline:
             InputError: an unknown class, or an argument out of range.
         """
         step, tokens = last_step(self.scales(labels, **arguments))
-        return PipelineResult(self.pictures(step), tokens, step.labels.tolist())
+        return PipelineResult(self.finish(step, tokens, arguments), tokens, step.labels.tolist())
 
     def edit(
         self,
@@ -215,13 +222,37 @@ class Pipeline:
         elif isinstance(labels, str | int):
             labels = [labels] * count
         step, tokens = last_step(self.scales(labels, **sampling))
-        return EditResult(self.pictures(step, plan if composite else None), tokens, step.labels.tolist(), plan)
+        pictures = self.finish(step, tokens, sampling, plan if composite else None)
+        return EditResult(pictures, tokens, step.labels.tolist(), plan)
 
     def pictures(self, step: ScaleStep, plan: EditPlan | None = None) -> list[Image.Image]:
         """The pictures as they stand after a scale, laid over the picture of a plan if there is one."""
         with precision(self.dtype, self.device):
             images = step.image()
         return to_pictures(plan.composite(images) if plan else images)
+
+    @torch.no_grad()
+    def finish(
+        self,
+        step: ScaleStep,
+        tokens: Sequence[Tensor],
+        arguments: SamplingArguments,
+        plan: EditPlan | None = None,
+    ) -> list[Image.Image]:
+        """The finished pictures, given the last step, the tokens of all and what they were drawn with.
+
+        Pictures that have a seed each are decoded one by one: computed with others they differ by roundings, which show
+        in one of four as a pixel that is a level off. This leaves out ``more_smooth``, whose codes are not of tokens.
+        """
+        if not isinstance(arguments.get("seed"), Sequence) or arguments.get("more_smooth"):
+            return self.pictures(step, plan)
+        edit = arguments.get("edit")
+        tokens = edit.put(tokens, self.tokenizer.schedule) if edit else tokens
+        pictures: list[Image.Image] = []
+        for i in range(len(step.labels)):
+            canvas = self.tokenizer.pyramid.canvas([t[i : i + 1] for t in tokens])
+            pictures += self.pictures(replace(step, canvas=canvas), plan)
+        return pictures
 
     def class_ids(self, labels: PipelineLabels) -> Labels:
         """Class names as numbers; everything else as it is.
@@ -234,9 +265,11 @@ class Pipeline:
         return [self.class_id(label) if isinstance(label, str) else label for label in labels]
 
     def class_id(self, name: str) -> int:
-        """The number of a class, from its name or its number in digits."""
+        """The number of a class, from its name or its number in digits; the number of classes for "none"."""
         if name in self.class_names:
             return self.class_names.index(name)
+        if name == "none":
+            return len(self.class_names)
         if name.removeprefix("-").isdecimal():
             if not 0 <= int(name) < len(self.class_names):
                 raise InputError(f"label {name} is out of range: expected 0..{len(self.class_names) - 1}")

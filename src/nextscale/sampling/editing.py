@@ -54,6 +54,10 @@ class TokenEdit:
             keep = F.interpolate(keep, size=schedule.sizes[k], mode="bilinear", align_corners=False)
         return (keep > 0.5).flatten(1)
 
+    def put(self, tokens: Sequence[Tensor], schedule: ScaleSchedule) -> list[Tensor]:
+        """Drawn tokens, K of (B, n_k), with the kept ones in their places."""
+        return [torch.where(self.kept(k, schedule).to(t.device), self.tokens[k].to(t), t) for k, t in enumerate(tokens)]
+
 
 def box_mask(box: tuple[float, float, float, float], schedule: ScaleSchedule) -> Tensor:
     """A mask on the last scale's grid, 1 inside the box (y0, x0, y1, x1), given as fractions of the sides."""
