@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend: a wrong argument, file, or setting."""
+"""What goes wrong: the one exception for what a user can mend, and how to tell a lack of memory."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,9 @@ class InputError(ValueError):
 
     The command line prints it and leaves with exit code 2; library callers may catch it as a ``ValueError``.
     """
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python or PyTorch could not allocate, on a GPU or on the CPU."""
+    kinds = ("MemoryError", "OutOfMemoryError")
+    return type(error).__name__ in kinds or "can't allocate memory" in str(error)

@@ -231,7 +231,6 @@ class Pipeline:
             images = step.image()
         return to_pictures(plan.composite(images) if plan else images)
 
-    @torch.no_grad()
     def finish(
         self,
         step: ScaleStep,
@@ -239,20 +238,24 @@ class Pipeline:
         arguments: SamplingArguments,
         plan: EditPlan | None = None,
     ) -> list[Image.Image]:
-        """The finished pictures, given the last step, the tokens of all and what they were drawn with.
+        """The finished pictures, given the last step, the tokens of all and what they were drawn with."""
+        images = self.finished_images(step, tokens, arguments)
+        return to_pictures(plan.composite(images) if plan else images)
+
+    @torch.no_grad()
+    def finished_images(self, step: ScaleStep, tokens: Sequence[Tensor], arguments: SamplingArguments) -> Tensor:
+        """The finished pictures, (B, 3, H, W) in [0, 1]; see `finish`.
 
         Pictures that have a seed each are decoded one by one: computed with others they differ by roundings, which show
         in one of four as a pixel that is a level off. This leaves out ``more_smooth``, whose codes are not of tokens.
         """
-        if not isinstance(arguments.get("seed"), Sequence) or arguments.get("more_smooth"):
-            return self.pictures(step, plan)
-        edit = arguments.get("edit")
-        tokens = edit.put(tokens, self.tokenizer.schedule) if edit else tokens
-        pictures: list[Image.Image] = []
-        for i in range(len(step.labels)):
-            canvas = self.tokenizer.pyramid.canvas([t[i : i + 1] for t in tokens])
-            pictures += self.pictures(replace(step, canvas=canvas), plan)
-        return pictures
+        with precision(self.dtype, self.device):
+            if not isinstance(arguments.get("seed"), Sequence) or arguments.get("more_smooth"):
+                return step.image()
+            edit = arguments.get("edit")
+            tokens = edit.put(tokens, self.tokenizer.schedule) if edit else tokens
+            alone = ([t[i : i + 1] for t in tokens] for i in range(len(step.labels)))
+            return torch.cat([replace(step, canvas=self.tokenizer.pyramid.canvas(t)).image() for t in alone])
 
     def class_ids(self, labels: PipelineLabels) -> Labels:
         """Class names as numbers; everything else as it is.

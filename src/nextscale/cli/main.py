@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-from nextscale.errors import InputError
+from nextscale.errors import InputError, is_out_of_memory
 
 # verb: (module, what it does)
 VERBS = {
@@ -23,6 +23,7 @@ VERBS = {
     "scaling run": ("nextscale.cli.scaling_run", "train a ladder of sizes on one cache of tokens"),
     "scaling fit": ("nextscale.cli.scaling_fit", "fit scaling laws to runs of several sizes, and draw them"),
     "convert": ("nextscale.cli.convert", "official checkpoints to a folder of ours, and back"),
+    "serve": ("nextscale.cli.serve", "the studio in a browser, and an HTTP API"),
     "info": ("nextscale.cli.info", "sizes, schedule, parameters and work of a model"),
 }
 
@@ -85,12 +86,6 @@ def run(verb: str, arguments: list[str]) -> None:
         sys.exit(0)
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror or error}")
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether Python or PyTorch could not allocate, on a GPU or on the CPU."""
-    kinds = ("MemoryError", "OutOfMemoryError")
-    return type(error).__name__ in kinds or "can't allocate memory" in str(error)
 
 
 def fail(sentence: str) -> None:

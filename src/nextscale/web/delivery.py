@@ -1,0 +1,141 @@
+"""From a ticket to an answer: pictures as PNGs in base 64, all at once or as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from PIL import Image
+
+from nextscale.editing import EditPlan
+from nextscale.errors import InputError
+from nextscale.pictures import to_pictures
+from nextscale.web.answers import error_body
+from nextscale.web.engine import Engine
+from nextscale.web.schemas import ImagesResponse, Picture, StreamedPicture, name_of, size_of
+from nextscale.web.tickets import Cancelled, Done, Refused, Scale, Ticket
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The pictures of a request, on their way.
+
+    Args:
+        kind: what streamed events are named after.
+        plan: lay the pictures over the edited one.
+    """
+
+    engine: Engine
+    ticket: Ticket
+    kind: Literal["image_generation", "image_edit"] = "image_generation"
+    plan: EditPlan | None = None
+
+    async def whole(self) -> ImagesResponse:
+        """All pictures, when they are drawn.
+
+        Raises:
+            Refused, InputError: as `Ticket.events`.
+        """
+        done = await self.ticket.aresult()
+        encoded = await asyncio.to_thread(self._encode, done)
+        pictures = [
+            Picture(b64_json=png, seed=seed, label=self._label(i))
+            for i, (png, seed) in enumerate(zip(encoded, self.ticket.work.seeds, strict=True))
+        ]
+        return ImagesResponse(
+            created=int(time.time()), model=self.engine.name, size=size_of(self.engine.pipeline), data=pictures
+        )
+
+    def stream(self, partial_images: int | None) -> StreamingResponse:
+        """Pictures as they appear, scale by scale: an event for each."""
+        shown = shown_scales(partial_images, self.engine.pipeline.tokenizer.schedule.num_scales)
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nor may a proxy keep them back
+        return StreamingResponse(self._events(shown), media_type="text/event-stream", headers=headers)
+
+    async def _events(self, shown: Collection[int]) -> AsyncIterator[str]:
+        try:
+            async for event in self.ticket.aevents():
+                if isinstance(event, Done) or event.index in shown:
+                    for picture in await asyncio.to_thread(self._streamed, event):
+                        yield server_sent_event(picture.type, picture.model_dump())
+        except (Refused, InputError) as error:
+            status = error.status if isinstance(error, Refused) else 400
+            yield server_sent_event("error", {"type": "error", **error_body(status, str(error))})
+
+    def _streamed(self, event: Scale | Done) -> list[StreamedPicture]:
+        schedule = self.engine.pipeline.tokenizer.schedule
+        is_done = isinstance(event, Done)
+        k, first = (schedule.num_scales - 1, 0) if isinstance(event, Done) else (event.index, event.first)
+        h, w = schedule.sizes[k]
+        return [
+            StreamedPicture(
+                type=f"{self.kind}.{'completed' if is_done else 'partial_image'}",
+                b64_json=png,
+                created_at=int(time.time()),
+                index=i,
+                partial_image_index=k,
+                scale=f"{h}x{w}",
+                size=size_of(self.engine.pipeline),
+                seed=self.ticket.work.seeds[i],
+                label=self._label(i),
+            )
+            for i, png in enumerate(self._encode(event), first)
+        ]
+
+    def _encode(self, event: Scale | Done) -> list[str]:
+        pictures = to_pictures(self.plan.composite(event.images)) if self.plan else event.pictures
+        return [encode(picture) for picture in pictures]
+
+    def _label(self, i: int) -> str:
+        return name_of(self.ticket.work.labels[i], self.engine.pipeline)
+
+
+async def while_connected(request: Request, awaited: Awaitable[T]) -> T:
+    """Wait for something as long as the client does; its leaving cancels the wait."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    work, leaving = asyncio.ensure_future(awaited), asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait((work, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise Cancelled("the client has gone")
+        return work.result()
+    finally:
+        for task in (work, leaving):
+            if not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+
+def shown_scales(count: int | None, num_scales: int) -> Collection[int]:
+    """Which of the scales before the last are shown: at most ``count``, evenly spread."""
+    before = num_scales - 1
+    if count is None or count >= before:
+        return range(before)
+    return [round((i + 1) * num_scales / (count + 1)) - 1 for i in range(count)]
+
+
+def encode(picture: Image.Image) -> str:
+    """A picture as a PNG in base 64."""
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def server_sent_event(name: str, data: dict[str, Any]) -> str:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"

@@ -1,0 +1,269 @@
+"""The engine: one thread that owns the model and draws what many ask for, several requests at once.
+
+Requests that wait at the same time and have equal settings are drawn in one batch. Every picture has its own seed, and
+so it is the same whatever it shares a batch with.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nextscale.device import precision
+from nextscale.errors import InputError, is_out_of_memory
+from nextscale.pipeline import Pipeline
+from nextscale.sampling.editing import TokenEdit
+from nextscale.sampling.sampler import SamplingArguments, ScaleStep
+from nextscale.web.limits import Limits
+from nextscale.web.tickets import Busy, Closed, Done, Failed, Scale, Ticket, Work
+
+log = logging.getLogger(__name__)
+
+LAST_WORD_SECONDS = 5.0
+"""How long a closed engine may take to notice, between two scales, that nobody wants its pictures any more."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures ``start`` to ``stop`` of a request, which fit into one batch."""
+
+    ticket: Ticket
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        return self.ticket.work.labels[self.start : self.stop]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.ticket.work.seeds[self.start : self.stop]
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What became of a batch, for those who measure."""
+
+    pictures: int
+    waited: tuple[float, ...]
+    """Seconds from a request's arrival to the batch, one for each request in it."""
+    seconds: float
+    """Drawing."""
+
+
+class Engine:
+    """Draws for many at once.
+
+    Args:
+        pipeline: the model; nobody else draws with it.
+        name: of the model, for those who ask.
+        on_batch: called after each batch, in the engine's thread.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        name: str,
+        limits: Limits | None = None,
+        on_batch: Callable[[BatchReport], None] = lambda report: None,
+    ):
+        self.pipeline, self.name, self.limits, self.on_batch = pipeline, name, limits or Limits(), on_batch
+        self._queue: deque[Part] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._drawing: Sequence[Part] = ()
+        self._seconds_per_picture = 0.0
+        self._thread = threading.Thread(target=self._run, name="nextscale-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Work) -> Ticket:
+        """Queue a request.
+
+        Raises:
+            InputError: more pictures than a request may have, or an edit that does not fit.
+            Busy: the queue is full.
+            Closed: the engine takes no more.
+        """
+        count, limits = len(work.labels), self.limits
+        if count > limits.request_pictures:
+            raise InputError(f"a request may have at most {limits.request_pictures} pictures, not {count}")
+        if work.edit is not None:
+            self.pipeline.tokenizer.check_tokens(work.edit.tokens)
+            work.edit.check(self.pipeline.tokenizer.schedule, count)
+        ticket = Ticket(work, limits.seconds)
+        parts = [Part(ticket, i, min(i + limits.batch_pictures, count)) for i in range(0, count, limits.batch_pictures)]
+        with self._changed:
+            if self._closed:
+                raise Closed("the server is shutting down and takes no more requests")
+            waiting = self.waiting
+            if waiting + count > limits.queue_pictures:
+                raise Busy(
+                    f"the queue is full: {waiting} of at most {limits.queue_pictures} pictures wait, {count} more came",
+                    retry_after=waiting * self._seconds_per_picture,
+                )
+            self._queue.extend(parts)
+            self._changed.notify_all()
+        return ticket
+
+    @property
+    def waiting(self) -> int:
+        """Pictures that wait."""
+        with self._changed:
+            self._queue = deque(part for part in self._queue if part.ticket.waits())
+            return sum(map(len, self._queue))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes requests."""
+        return not self._closed and self._thread.is_alive()
+
+    def close(self, drain_seconds: float | None = None) -> None:
+        """Take no more, finish what waits within the drain time, refuse the rest."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join(self.limits.drain_seconds if drain_seconds is None else drain_seconds)
+        with self._changed:
+            for part in (*self._queue, *self._drawing):
+                part.ticket.fail(Closed("the server shut down before it came to this request's pictures"))
+        self._thread.join(LAST_WORD_SECONDS)
+
+    # ---- the thread ----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while parts := self._next_batch():
+            begun = time.monotonic()
+            waited = tuple(begun - part.ticket.begun for part in parts)
+            self._draw(parts)
+            seconds, pictures = time.monotonic() - begun, sum(map(len, parts))
+            self._seconds_per_picture = seconds / pictures
+            self.on_batch(BatchReport(pictures, waited, seconds))
+
+    def _next_batch(self) -> Sequence[Part]:
+        """The first request that waits, and those that go with it; none once the engine is closed and nobody waits."""
+        with self._changed:
+            self._drawing = ()
+            while not self.waiting:
+                if self._closed:
+                    return ()
+                self._changed.wait()
+            first, count = self._queue[0], 0
+            chosen: list[Part] = []
+            for part in self._queue:
+                if goes_with(first.ticket.work, part.ticket.work) and count + len(part) <= self.limits.batch_pictures:
+                    chosen.append(part)
+                    count += len(part)
+            self._queue = deque(part for part in self._queue if part not in chosen)
+            self._drawing = chosen
+            return chosen
+
+    def _draw(self, parts: Sequence[Part]) -> None:
+        """Draw a batch, in halves where memory does not suffice. What goes wrong is said to those who asked."""
+        try:
+            self._attempt(parts)
+            return
+        except InputError as error:
+            for part in parts:
+                part.ticket.fail(InputError(str(error)))
+            return
+        except Exception as error:
+            if not is_out_of_memory(error) or sum(map(len, parts)) == 1:
+                log.exception("a batch of %d pictures failed", sum(map(len, parts)))
+                for part in parts:
+                    part.ticket.fail(Failed(f"drawing failed ({type(error).__name__}); the server's log says more"))
+                return
+        torch.cuda.empty_cache()
+        for half in halves(parts):
+            self._draw(half)
+
+    def _attempt(self, parts: Sequence[Part]) -> None:
+        """Draw a batch; stops between two scales when nobody wants it any more."""
+        settings = parts[0].ticket.work.settings
+        arguments: SamplingArguments = {
+            "cfg": settings.cfg,
+            "top_k": settings.top_k,
+            "top_p": settings.top_p,
+            "more_smooth": settings.more_smooth,
+            "seed": [seed for part in parts for seed in part.seeds],
+            "edit": join_edits(parts),
+        }
+        last = self.pipeline.tokenizer.schedule.num_scales - 1
+        tokens: list[Tensor] = []
+        finished = None
+        for step in self.pipeline.scales([label for part in parts for label in part.labels], **arguments):
+            tokens.append(step.tokens)
+            if step.index == last:
+                finished = self.pipeline.finished_images(step, tokens, arguments).cpu()
+            row = 0
+            for part in parts:
+                rows = slice(row, row + len(part))
+                row = rows.stop
+                if part.ticket.work.watch and part.ticket.waits():
+                    images = self._decode(step, rows) if finished is None else finished[rows]
+                    part.ticket.show(Scale(step.index, step.size, images, part.start))
+                if finished is not None:
+                    drawn = [t[rows].cpu() for t in tokens]
+                    part.ticket.deliver(part.start, Done(finished[rows], drawn, part.labels))
+            if not any(part.ticket.waits() for part in parts):
+                return
+
+    def _decode(self, step: ScaleStep, rows: slice) -> Tensor:
+        """Some pictures as they stand after a scale, (b, 3, H, W) in [0, 1] on the CPU."""
+        with precision(self.pipeline.dtype, self.pipeline.device):
+            return replace(step, canvas=step.canvas[rows]).image().cpu()
+
+
+def goes_with(work: Work, other: Work) -> bool:
+    """Whether two requests may be drawn in one batch."""
+    if work.settings != other.settings:
+        return False
+    if work.edit is None or other.edit is None:
+        return work.edit is other.edit
+    return rules(work.edit) == rules(other.edit)
+
+
+def rules(edit: TokenEdit) -> dict[str, Any]:
+    """What of an edit is one for all pictures of a batch: all but tokens and mask."""
+    return {name: value for name, value in vars(edit).items() if name not in ("tokens", "keep")}
+
+
+def join_edits(parts: Sequence[Part]) -> TokenEdit | None:
+    """One edit for all pictures of a batch."""
+    edits = [(part, part.ticket.work.edit) for part in parts if part.ticket.work.edit is not None]
+    if not edits:
+        return None
+    rows = [(edit, range(part.start, part.stop)) for part, edit in edits]
+    tokens = [
+        torch.cat([pick(edit.tokens[k], chosen) for edit, chosen in rows]) for k in range(len(edits[0][1].tokens))
+    ]
+    keep = torch.cat([pick(edit.keep.reshape(-1, *edit.keep.shape[-2:]), chosen) for edit, chosen in rows])
+    return replace(edits[0][1], tokens=tokens, keep=keep)
+
+
+def pick(rows: Tensor, chosen: range) -> Tensor:
+    """Some rows of (B, ...); those of (1, ...) are the same for all."""
+    return rows[chosen.start : chosen.stop] if len(rows) > 1 else rows.expand(len(chosen), *rows.shape[1:])
+
+
+def halves(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
+    """A batch of at least two pictures as two batches."""
+    left = sum(map(len, parts)) // 2
+    first: list[Part] = []
+    second: list[Part] = []
+    for part in parts:
+        middle = part.start + min(left, len(part))
+        first += [replace(part, stop=middle)] if middle > part.start else []
+        second += [replace(part, start=middle)] if middle < part.stop else []
+        left -= middle - part.start
+    return first, second

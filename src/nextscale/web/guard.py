@@ -1,0 +1,98 @@
+"""Who may speak to the server, and how much they may say: key, host name, and size of the body."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Collection
+
+from fastapi import HTTPException
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nextscale.web.answers import refusal_of, refuse
+from nextscale.web.limits import Limits
+
+OPEN_TO_ALL = ("/healthz",)
+"""Needs no key: says only whether the server is up."""
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="nextscale", charset="UTF-8"'}
+
+
+class Guard:
+    """Asks for the key on every route but ``/healthz``, and for a host name that the server goes by.
+
+    The key comes as ``Authorization: Bearer KEY``, or as the password of HTTP's basic authentication, which browsers
+    ask their users for: so it protects the studio as well. The host name protects a server on the own machine from web
+    pages whose name is made to point to it (DNS rebinding).
+
+    Args:
+        key: None asks for none.
+        hosts: None takes any.
+    """
+
+    def __init__(self, app: ASGIApp, key: str | None, hosts: Collection[str] | None):
+        self.app, self.key, self.hosts = app, key.encode() if key else None, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            headers = Headers(scope=scope)
+            name = host_name(headers.get("host", ""))
+            if self.hosts is not None and name not in self.hosts:
+                refusal = refuse(421, f"this server does not go by the name {name!r}: see --hosts")
+                return await refusal(scope, receive, send)
+            if self.key is not None and scope["path"] not in OPEN_TO_ALL:
+                given = given_key(headers.get("authorization", ""))
+                if not hmac.compare_digest(given, self.key):
+                    what = "a wrong key" if given else "no key"
+                    refusal = refuse(401, f"{what}: expected the header 'Authorization: Bearer KEY'", None, CHALLENGE)
+                    return await refusal(scope, receive, send)
+        await self.app(scope, receive, send)
+
+
+class BodyLimit:
+    """Refuses a body that is too large: by its announced size at once, else as soon as too much has come."""
+
+    def __init__(self, app: ASGIApp, limits: Limits):
+        self.app, self.limits = app, limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        most = self.limits.body_bytes if scope["path"] == "/v1/images/generations" else self.limits.upload_bytes
+        too_large = HTTPException(413, f"the request is too large: expected at most {most:,} bytes")
+        announced = Headers(scope=scope).get("content-length", "0")
+        if not announced.isdecimal() or int(announced[:20]) > most:
+            return await refusal_of(too_large)(scope, receive, send)
+        come = 0
+
+        async def counted() -> Message:
+            nonlocal come
+            message = await receive()
+            come += len(message.get("body", b""))
+            if come > most:
+                raise too_large
+            return message
+
+        await self.app(scope, counted, send)
+
+
+def host_name(header: str) -> str:
+    """A Host header without its port: ``[::1]:8000`` -> ``::1``."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0].lower()
+    return header.partition(":")[0].lower()
+
+
+def given_key(authorization: str) -> bytes:
+    """The key in an Authorization header, empty if there is none."""
+    scheme, _, value = authorization.partition(" ")
+    value = value.strip()
+    if scheme.lower() == "bearer":
+        return value.encode("latin-1")  # as it came
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).partition(b":")[2]
+        except (binascii.Error, ValueError):
+            return b""
+    return b""

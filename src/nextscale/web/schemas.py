@@ -1,0 +1,183 @@
+"""What goes over the wire: requests and answers in the OpenAI form, with the fields of a next-scale model added."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Any, Literal
+
+from fastapi import UploadFile
+from pydantic import BaseModel, ConfigDict, Field
+
+from nextscale.editing import Mode
+from nextscale.errors import InputError
+from nextscale.pipeline import FOR_LOOKS, Pipeline
+from nextscale.sampling.sampler import LARGEST_CFG, SamplingSettings
+
+LONGEST_NAME = 200
+LARGEST_SEED = 2**63 - 1
+NO_CLASS = ("", "none")
+LOOKS: dict[str, Any] = {**FOR_LOOKS}
+
+
+class DrawingFields(BaseModel):
+    """What both kinds of requests have."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    model: Annotated[str | None, Field(max_length=LONGEST_NAME)] = None
+    """Must be the served model's, if given."""
+    n: Annotated[int, Field(ge=1)] = 1
+    """Pictures."""
+    size: Annotated[str, Field(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")] = "auto"
+    """WIDTHxHEIGHT, which must be the model's, or ``auto``."""
+    response_format: Literal["b64_json", "url"] = "b64_json"
+    """Only ``b64_json``: the server keeps no files."""
+    seed: Annotated[int | None, Field(ge=0, le=LARGEST_SEED)] = None
+    """Of the first picture; picture i has seed + i. Left out: a random one, which the answer tells."""
+    cfg: Annotated[float, Field(ge=-LARGEST_CFG, le=LARGEST_CFG, allow_inf_nan=False)] = LOOKS["cfg"]
+    """Guidance; 0 is none."""
+    top_k: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = LOOKS["top_k"]
+    """Draw among the k most probable tokens; 0 is all."""
+    top_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = LOOKS["top_p"]
+    """Draw among the most probable tokens that together reach p; 0 is all."""
+    more_smooth: bool = False
+    """Mix codes by Gumbel-softmax."""
+    stream: bool = False
+    """Whether to send the pictures so far after each scale, as server-sent events."""
+    partial_images: Annotated[int | None, Field(ge=0, le=100)] = None
+    """Of a stream: send at most so many of the scales before the last, evenly spread. Left out: all."""
+    user: Annotated[str | None, Field(max_length=LONGEST_NAME)] = None
+    """Taken for the sake of OpenAI's clients, without effect; so are the next three."""
+    quality: Literal["auto", "standard"] = "auto"
+    background: Literal["auto", "opaque"] = "auto"
+    output_format: Literal["png"] = "png"
+
+    def settings(self) -> SamplingSettings:
+        return SamplingSettings(self.cfg, self.top_k, self.top_p, self.more_smooth)
+
+    def seeds(self) -> tuple[int, ...]:
+        """One for each picture."""
+        first = secrets.randbelow(2**31) if self.seed is None else self.seed
+        return tuple(first + i for i in range(self.n))
+
+    def check(self, name: str, pipeline: Pipeline) -> None:
+        """Raises InputError for another model or size than the served one's, and for addresses."""
+        if self.model not in (None, name):
+            raise InputError(f"no model {self.model!r} is served here: expected {name!r}, or none")
+        size = size_of(pipeline)
+        if self.size not in ("auto", size):
+            raise InputError(f"the model's pictures have {size} pixels, not {self.size}")
+        if self.response_format == "url":
+            raise InputError("the server keeps no files to give the address of: expected response_format 'b64_json'")
+
+
+class GenerationRequest(DrawingFields):
+    """``POST /v1/images/generations``."""
+
+    prompt: Annotated[str, Field(max_length=LONGEST_NAME)]
+    """A class: its name or number; empty or ``none`` for no class."""
+
+
+class EditRequest(DrawingFields):
+    """``POST /v1/images/edits``, a form with files."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)  # a form has nothing but text
+
+    image: UploadFile
+    """PNG, JPEG, WebP, GIF (its first frame) or BMP, of any size; brought to the model's, and cropped in the middle."""
+    mask: UploadFile | None = None
+    """Transparent is drawn anew; if nothing of it is transparent, white. Left out, and no box: image's transparency."""
+    box: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
+    """y0,x0,y1,x1 as fractions of the sides, instead of a mask."""
+    prompt: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
+    """A class, as for generations."""
+    mode: Mode = "inpaint"
+    """``inpaint`` draws mask or box anew; ``outpaint`` all but it; ``class`` is as inpaint, and demands a prompt."""
+    leak_free: bool = True
+    """Hide what is drawn anew from the coarse tokens, too."""
+    composite: bool = True
+    """Lay what is drawn over the picture, whose other pixels then stay as they are."""
+    softness: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Pixels over which it fades in."""
+
+
+class Picture(BaseModel):
+    b64_json: str
+    """A PNG."""
+    seed: int
+    """Draws the same picture again, with the same settings."""
+    label: str
+    """Name of the class; ``none`` for no class."""
+
+
+class ImagesResponse(BaseModel):
+    """Pictures."""
+
+    created: int
+    """Seconds since 1970."""
+    model: str
+    size: str
+    output_format: Literal["png"] = "png"
+    data: list[Picture]
+
+
+class StreamedPicture(BaseModel):
+    """A server-sent event: a picture as it stands after a scale (``image_generation.partial_image``), or finished
+    (``image_generation.completed``); of an edit, ``image_edit`` instead."""
+
+    type: str
+    b64_json: str
+    created_at: int
+    index: int
+    """Which picture of the request."""
+    partial_image_index: int
+    """k, the scale."""
+    scale: str
+    """Its size, HEIGHTxWIDTH in tokens."""
+    size: str
+    seed: int
+    label: str
+    output_format: Literal["png"] = "png"
+    background: Literal["opaque"] = "opaque"
+
+
+class Model(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: Literal["nextscale"] = "nextscale"
+    size: str
+    classes: list[str]
+    scales: list[str]
+    """HEIGHTxWIDTH in tokens."""
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class Health(BaseModel):
+    status: Literal["ready", "shutting down"]
+    waiting: int
+    """Pictures in the queue."""
+
+
+def size_of(pipeline: Pipeline) -> str:
+    """WIDTHxHEIGHT."""
+    h, w = pipeline.tokenizer.config.image_size
+    return f"{w}x{h}"
+
+
+def label_of(prompt: str, pipeline: Pipeline) -> int:
+    """The class that a prompt names.
+
+    Raises:
+        InputError: an unknown one.
+    """
+    prompt = prompt.strip()
+    return pipeline.model.config.num_classes if prompt.casefold() in NO_CLASS else pipeline.class_id(prompt)
+
+
+def name_of(label: int, pipeline: Pipeline) -> str:
+    return pipeline.class_names[label] if label < len(pipeline.class_names) else "none"

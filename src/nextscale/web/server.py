@@ -1,0 +1,116 @@
+"""The application, and the process that serves it."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+from collections.abc import Collection, Sequence
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from nextscale import __version__
+from nextscale.errors import InputError
+from nextscale.web import answers
+from nextscale.web.api import make_router
+from nextscale.web.engine import Engine
+from nextscale.web.guard import BodyLimit, Guard
+from nextscale.web.metrics import CountRequests, Metrics
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+LAST_WRITES_SECONDS = 5
+"""After the engine is closed, how long answers may take to reach their clients."""
+
+
+def build_app(
+    engine: Engine, key: str | None = None, hosts: Collection[str] | None = None, cors_origins: Sequence[str] = ()
+) -> FastAPI:
+    """The API over an engine.
+
+    Args:
+        key: what every route but ``/healthz`` asks for; None for none.
+        hosts: names that the server goes by; None for any.
+        cors_origins: web pages elsewhere that may use the API, such as ``https://example.com``.
+    """
+    app = FastAPI(title="nextscale", version=__version__, docs_url=None, redoc_url=None)
+    answers.install(app)
+    metrics = Metrics()
+    metrics.watch(engine)
+    for router in (make_router(engine), metrics.router()):
+        app.include_router(router)
+    app.add_middleware(BodyLimit, limits=engine.limits)
+    app.add_middleware(Guard, key=key, hosts=hosts)
+    if cors_origins:
+        allowed = ["Authorization", "Content-Type"]
+        app.add_middleware(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"], allow_headers=allowed)
+    app.add_middleware(CountRequests, metrics=metrics, routes=frozenset(app.openapi()["paths"]))
+    return app
+
+
+class Server(uvicorn.Server):
+    """On SIGTERM or SIGINT, what is at work is finished, within the engine's drain time, while newcomers get a 503.
+
+    Then the process leaves with exit code 0. A second signal does not wait.
+    """
+
+    def __init__(self, app: FastAPI, engine: Engine):
+        super().__init__(
+            uvicorn.Config(
+                app, log_level="warning", access_log=False, timeout_graceful_shutdown=LAST_WRITES_SECONDS, lifespan="on"
+            )
+        )
+        self.engine = engine
+        self.closing: threading.Thread | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.closing is not None:
+            self.should_exit = self.force_exit = True
+            return
+        self.closing = threading.Thread(target=self._drain, name="nextscale-drain", daemon=True)
+        self.closing.start()
+
+    def _drain(self) -> None:
+        self.engine.close()
+        self.should_exit = True
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 is a free one.
+
+    Raises:
+        InputError: the port is taken or not allowed, or there is no such address.
+    """
+    if not 0 <= port < 2**16:
+        raise InputError(f"a port is a number from 0 to 65535, not {port}")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as error:
+        raise InputError(f"cannot serve at {host}, port {port}: {error.strerror or error}") from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """``http://127.0.0.1:8000``."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the host."""
+    try:
+        return host in LOOPBACK or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def serve(app: FastAPI, engine: Engine, listener: socket.socket) -> None:
+    """Until a signal comes. The engine is closed then."""
+    try:
+        Server(app, engine).run(sockets=[listener])
+    finally:
+        engine.close(0)

@@ -1,0 +1,66 @@
+"""A tiny model for the server, whose drawing can be held up and made to fail."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from PIL import Image
+
+import nextscale as ns
+from nextscale.pipeline import PipelineResult
+from nextscale.sampling.sampler import SamplingSettings
+from nextscale.web.tickets import Work
+
+CLASSES = ("Ankle boot", "dress", "hat", "shirt", "shoes")
+SETTINGS = SamplingSettings(cfg=4.0, top_k=900, top_p=0.95)
+
+
+class HeldPipeline(ns.Pipeline):
+    """A pipeline that notes its batches, and draws a scale only while it is let go."""
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self.go = threading.Event()
+        self.go.set()
+        self.begun = threading.Event()
+        self.batches: list[list[int]] = []
+        self.scales_drawn = 0
+        self.trouble: Callable[[list[int]], Exception | None] = lambda seeds: None
+
+    def scales(self, labels: Any = None, **arguments: Any) -> Iterator[Any]:
+        seeds = list(arguments["seed"])
+        self.batches.append(seeds)
+        self.begun.set()
+        assert self.go.wait(20)
+        if (error := self.trouble(seeds)) is not None:
+            raise error
+        for step in super().scales(labels, **arguments):
+            assert self.go.wait(20)
+            self.scales_drawn += 1
+            yield step
+
+
+def work(*seeds: int, label: int = 2, **changes: Any) -> Work:
+    """A picture of one class for each seed."""
+    return replace(Work((label,) * len(seeds), seeds, SETTINGS), **changes)
+
+
+def alone(pipeline: ns.Pipeline, label: int, seed: int, **changes: Any) -> PipelineResult:
+    """What a pipeline draws without an engine."""
+    plain = ns.Pipeline(pipeline.tokenizer, pipeline.model, pipeline.class_names)
+    return plain([label], seed=[seed], **{**vars(SETTINGS), **changes})
+
+
+def pixels(pictures: list[Image.Image]) -> list[bytes]:
+    return [picture.tobytes() for picture in pictures]
+
+
+def png(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    """A picture as a file."""
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()

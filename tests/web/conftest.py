@@ -1,0 +1,61 @@
+"""A tiny model, an engine whose drawing can be held up, and a client of the API over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pytest
+from tiny import SCHEDULES, make_tokenizer, make_var
+from tiny_web import CLASSES, HeldPipeline
+
+pytest.importorskip("fastapi", reason="needs the serve extra")
+
+from fastapi.testclient import TestClient
+
+from nextscale.web.engine import Engine
+from nextscale.web.limits import Limits
+from nextscale.web.server import build_app
+
+
+@pytest.fixture
+def pipeline() -> HeldPipeline:
+    """Pictures of 8 x 8 pixels in 4 scales."""
+    schedule = SCHEDULES["square"]
+    return HeldPipeline(make_tokenizer(schedule), make_var(schedule), CLASSES)
+
+
+@pytest.fixture
+def start(pipeline) -> Iterator[Callable[..., Engine]]:
+    """``start(queue_pictures=3)``: an engine with other limits than the default ones; closed after the test."""
+    engines: list[Engine] = []
+
+    def make(**limits: Any) -> Engine:
+        engines.append(Engine(pipeline, "tiny", Limits(**limits)))
+        return engines[-1]
+
+    yield make
+    pipeline.go.set()
+    for engine in engines:
+        engine.close(0)
+
+
+@pytest.fixture
+def hold(pipeline) -> Callable[[], AbstractContextManager[None]]:
+    """``with hold():`` nothing is drawn inside, so that requests wait."""
+
+    @contextmanager
+    def held() -> Iterator[None]:
+        pipeline.go.clear()
+        try:
+            yield
+        finally:
+            pipeline.go.set()
+
+    return held
+
+
+@pytest.fixture
+def client(start) -> TestClient:
+    return TestClient(build_app(start()), raise_server_exceptions=False)
