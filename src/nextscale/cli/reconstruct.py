@@ -6,27 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 from PIL import Image
 
 from nextscale.cli.models import ModelOptions
 from nextscale.device import pick_device, precision
 from nextscale.errors import InputError
-from nextscale.pictures import (
-    caption,
-    centre_crop,
-    check_writable_picture,
-    cover,
-    grid,
-    read_picture,
-    save_picture,
-    to_pictures,
-    to_tensor,
-)
-from nextscale.quality import psnr
+from nextscale.inspection import fit, inspect
+from nextscale.pictures import caption, check_writable_picture, grid, read_picture, save_picture
 from nextscale.sources import load_tokenizer
-from nextscale.tokenizer.tokenizer import ImageTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,23 +42,11 @@ def run(options: Options) -> None:
     rows: list[Image.Image] = []
     for path, picture in zip(options.images, pictures, strict=True):
         with precision(options.dtype, device):
-            row, quality = reconstruct(picture, tokenizer)
-        rows += row
-        print(f"{path}: {quality:.2f} dB")
+            views = inspect(picture, tokenizer)
+        rows.append(caption(fit(picture, tokenizer), "original"))
+        for view in views:
+            h, w = view.size
+            rows.append(caption(view.picture, f"{h}x{w}: {view.psnr:.1f}"))
+        print(f"{path}: {views[-1].psnr:.2f} dB")
     save_picture(grid(rows, columns=tokenizer.schedule.num_scales + 1), options.out)
     print(options.out)
-
-
-@torch.no_grad()
-def reconstruct(picture: Image.Image, tokenizer: ImageTokenizer) -> tuple[list[Image.Image], float]:
-    """(the original and the reconstruction after each scale, with captions; the last one's PSNR in dB)."""
-    size = tokenizer.config.image_size
-    original = centre_crop(cover(picture, size), size)
-    image = to_tensor(original).unsqueeze(0).to(tokenizer.quant_conv.weight.device)
-    row, quality = [caption(original, "original")], 0.0
-    for step in tokenizer.pyramid.accumulate(tokenizer.encode(image)):
-        decoded = tokenizer.decode_canvas(step.canvas)
-        quality = psnr(decoded, image).item()
-        h, w = tokenizer.schedule.sizes[step.index]
-        row.append(caption(to_pictures((decoded + 1) / 2)[0], f"{h}x{w}: {quality:.1f}"))
-    return row, quality

@@ -1,0 +1,1 @@
+"""The studio: a web page to draw, edit, look inside and compare, on Gradio."""

@@ -1,0 +1,296 @@
+"""The tab Edit: part of a picture, drawn anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from nextscale.editing import Box, EditPlan, plan_continuation, plan_edit
+from nextscale.errors import InputError
+from nextscale.pictures import to_pictures
+from nextscale.sampling.sampler import SamplingSettings
+from nextscale.web.studio import figures
+from nextscale.web.studio.controls import class_picker, read_settings, sampling_controls, seed_controls
+from nextscale.web.studio.drawing import pick_seed, say_scale, spoken, watch
+from nextscale.web.studio.given import draw_one, given_picture, read_upload
+from nextscale.web.studio.model import Model
+from nextscale.web.tickets import Scale, Work
+
+CANVAS = 512
+"""Pixels of the longer side of what is painted on."""
+MOST_VARIANTS = 8
+FIRST_BOX = (0.25, 0.25, 0.75, 0.75)
+CONTINUE = "continue"
+MODES = [
+    ("Inpaint: draw what is marked", "inpaint"),
+    ("Outpaint: draw all but what is marked", "outpaint"),
+    ("Class: draw what is marked as another class", "class"),
+    ("Continue: keep coarse scales, draw fine ones", CONTINUE),
+]
+PAINT, BOX = "Paint", "Box"
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """All that the controls say."""
+
+    picture: Image.Image | None
+    """Of the model's size."""
+    mode: str
+    """See `MODES`."""
+    mask: Image.Image | None
+    """White is marked; None if nothing was painted, or a box is used."""
+    box: Box | None
+    label: int
+    variants: int
+    composite: bool
+    leak_free: bool
+    softness: float
+    scales: int
+    """To keep, in mode "continue"."""
+    settings: SamplingSettings
+    seed: int
+
+    def plan(self, model: Model) -> EditPlan:
+        """What is kept of the picture.
+
+        Raises:
+            InputError: no picture, nothing marked, no class for mode "class", or a box without inside.
+        """
+        if self.picture is None:
+            raise InputError("there is no picture yet: upload one, or draw one")
+        tokenizer = model.pipeline.tokenizer
+        if self.mode == CONTINUE:
+            return plan_continuation(tokenizer, self.picture, self.scales)
+        if self.mask is None and self.box is None:
+            raise InputError("nothing is marked: paint over a part of the picture, or use a box")
+        if self.mode == "class" and self.label == model.no_class:
+            raise InputError("mode class draws another class: expected a label")
+        return plan_edit(
+            tokenizer,
+            self.picture,
+            self.mask,
+            box=self.box,
+            mode=self.mode,  # type: ignore[arg-type]
+            leak_free=self.leak_free,
+            softness=self.softness,
+        )
+
+    def work(self, plan: EditPlan) -> Work:
+        seeds = tuple(range(self.seed, self.seed + self.variants))
+        return Work((self.label,) * self.variants, seeds, self.settings, plan.edit, watch=True)
+
+
+class EditTab(NamedTuple):
+    """What the page needs of the tab, to hand it a picture."""
+
+    corners: list[gr.Slider]
+    """What `take` asks for."""
+    taken: list[gr.components.Component]
+    """What `take` gives, and the label to draw."""
+
+
+def edit_tab(model: Model) -> EditTab:
+    """Lay out the tab."""
+    picture = gr.State(None)
+    with gr.Row(elem_classes="ns-tab"):
+        with gr.Column(scale=5, min_width=280):
+            given = given_picture(model)
+            mode = gr.Radio(MODES, value="inpaint", label="Mode", elem_classes="ns-modes")
+            with gr.Group(elem_classes="ns-plain") as marking:
+                where = gr.Radio([PAINT, BOX], value=PAINT, label="Mark by")
+                painting = gr.ImageEditor(
+                    type="pil",
+                    image_mode="RGBA",
+                    format="png",
+                    sources=(),
+                    transforms=(),
+                    layers=False,
+                    brush=gr.Brush(default_size=72, colors=["#ffffff"], color_mode="fixed"),
+                    eraser=gr.Eraser(default_size=72),
+                    canvas_size=(CANVAS, CANVAS),
+                    label="Paint over what to mark",
+                    height=400,
+                    elem_id="painting",
+                )
+                with gr.Group(visible=False, elem_classes="ns-plain") as boxing:
+                    box_shown = gr.HTML("")
+                    with gr.Row(elem_classes="ns-corners"):
+                        corners = [
+                            gr.Slider(0, 1, value=value, step=0.01, label=name, min_width=130)
+                            for name, value in zip(("Top", "Left", "Bottom", "Right"), FIRST_BOX, strict=True)
+                        ]
+            scales = gr.Slider(
+                1,
+                max(2, model.num_scales - 1),
+                value=max(1, model.num_scales // 2),
+                step=1,
+                label="Scales to keep",
+                visible=False,
+            )
+            label = class_picker(model, "Draw it as", several=False)
+            variants = gr.Slider(1, MOST_VARIANTS, value=4, step=1, label="Variants")
+            with gr.Accordion("How new and old join", open=False):
+                composite = gr.Checkbox(
+                    True, label="Keep the other pixels", info="Lay what is drawn over the picture; else all is decoded."
+                )
+                leak_free = gr.Checkbox(
+                    True,
+                    label="Hide what is drawn over",
+                    info="Nothing of it reaches the new part, not even its colour.",
+                )
+                softness = gr.Slider(0, 16, value=0, step=1, label="Softness", info="Pixels over which new fades in.")
+            sampling = sampling_controls(model)
+            seed, locked = seed_controls()
+            button = gr.Button("Edit", variant="primary", elem_id="edit")
+        with gr.Column(scale=7, min_width=280):
+            status = gr.HTML(figures.status("Mark a part, then edit."), elem_id="edit-status")
+            slider = gr.ImageSlider(
+                type="pil", label="Before and after", visible=False, format="png", elem_classes="ns-slider"
+            )
+            pictures = gr.HTML(figures.hint("Variants appear here, coarse to fine."), elem_id="edited")
+
+    tab = EditTab(corners, [picture, painting, box_shown, label])
+
+    def take_upload(path: str, *corners: float) -> tuple[Any, ...]:
+        return *take(read_upload(path, model), corners), gr.skip()
+
+    def take_new(label: int, *corners: float) -> tuple[Any, ...]:
+        return *take(draw_one(model, label), corners), label
+
+    def run(*values: Any) -> Iterator[tuple[Any, ...]]:
+        (picture, mode, where, painting, *rest) = values
+        corners, rest = rest[:4], rest[4:]
+        scales, label, variants, composite, leak_free, softness, cfg, top_k, top_p, more_smooth, seed, locked = rest
+        request = EditRequest(
+            picture,
+            mode,
+            read_paint(painting) if where == PAINT else None,
+            (corners[0], corners[1], corners[2], corners[3]) if where == BOX else None,
+            label,
+            variants,
+            composite,
+            leak_free,
+            softness,
+            scales,
+            read_settings(cfg, top_k, top_p, more_smooth),
+            pick_seed(seed, locked),
+        )
+        yield from edit(model, request)
+
+    given.upload.upload(spoken(take_upload), [given.upload, *corners], tab.taken, api_visibility="private")
+    given.draw.click(spoken(take_new), [given.label, *corners], tab.taken, api_visibility="private")
+    where.change(
+        lambda where: (gr.update(visible=where == PAINT), gr.update(visible=where == BOX)),
+        where,
+        [painting, boxing],
+        api_visibility="private",
+        show_progress="hidden",
+    )
+    mode.change(
+        lambda mode: (gr.update(visible=mode != CONTINUE), gr.update(visible=mode == CONTINUE)),
+        mode,
+        [marking, scales],
+        api_visibility="private",
+        show_progress="hidden",
+    )
+    gr.on(
+        [corner.change for corner in corners],
+        lambda picture, *corners: show_box(picture, corners),
+        [picture, *corners],
+        box_shown,
+        api_visibility="private",
+        show_progress="hidden",
+    )
+    inputs = [
+        picture,
+        mode,
+        where,
+        painting,
+        *corners,
+        scales,
+        label,
+        variants,
+        composite,
+        leak_free,
+        softness,
+        *sampling,
+        seed,
+        locked,
+    ]
+    gr.on(
+        [button.click, seed.submit],
+        spoken(run),
+        inputs,
+        [status, slider, pictures, seed],
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    return tab
+
+
+def take(picture: Image.Image, corners: Sequence[float]) -> tuple[Any, ...]:
+    """(state, painting, picture with the box) for a picture to edit in which nothing is marked yet."""
+    return picture, {"background": enlarge(picture), "layers": [], "composite": None}, show_box(picture, corners)
+
+
+def edit(model: Model, request: EditRequest) -> Iterator[tuple[Any, ...]]:
+    """(status, before and after, pictures, seed) as they come."""
+    plan = request.plan(model)
+    work = request.work(plan)
+    yield figures.status("waiting for the model …", 0), gr.skip(), gr.skip(), request.seed
+    for event, pictures in watch(model, work):
+        if isinstance(event, Scale):
+            yield (
+                say_scale(event, model),
+                gr.skip(),
+                figures.grid(variants_shown(pictures, work, final=False)),
+                request.seed,
+            )
+            continue
+        if request.composite:
+            pictures = to_pictures(plan.composite(event.images))
+        both = enlarge(plan.picture), enlarge(pictures[0])
+        yield (
+            figures.status(f"{len(pictures)} variants" if len(pictures) > 1 else "1 variant"),
+            gr.update(value=both, visible=True),
+            figures.grid(variants_shown(pictures, work, final=True)),
+            request.seed,
+        )
+
+
+def variants_shown(pictures: Sequence[Image.Image], work: Work, final: bool) -> list[figures.Figure]:
+    return [
+        figures.Figure(picture, f"variant {i + 1}", f"seed {seed}", file=f"edited-{seed}.png" if final else "")
+        for i, (picture, seed) in enumerate(zip(pictures, work.seeds, strict=False))
+    ]
+
+
+def enlarge(picture: Image.Image) -> Image.Image:
+    """A picture pixel by pixel as large as what is painted on, if it is smaller."""
+    factor = max(1, CANVAS // max(picture.size))
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+
+
+def read_paint(painting: dict[str, Any] | None) -> Image.Image | None:
+    """What was painted in a `gr.ImageEditor`: white where there is paint, else black; None if nothing was."""
+    layers = [np.asarray(layer.convert("RGBA"))[..., 3] > 0 for layer in (painting or {}).get("layers", [])]
+    painted = np.logical_or.reduce(layers) if layers else np.zeros((1, 1), dtype=bool)
+    return Image.fromarray(painted.astype(np.uint8) * 255) if painted.any() else None
+
+
+def show_box(picture: Image.Image | None, corners: Sequence[float]) -> str:
+    """The picture with the box (y0, x0, y1, x1) on it."""
+    if picture is None:
+        return ""
+    y0, x0, y1, x1 = corners
+    place = f"top:{100 * y0:.0f}%;left:{100 * x0:.0f}%;height:{100 * (y1 - y0):.0f}%;width:{100 * (x1 - x0):.0f}%"
+    return (
+        f'<figure class="ns-figure ns-boxed">{figures.image(picture, "The picture, with the box on it")}'
+        f'<i style="{place}"></i></figure>'
+    )

@@ -1,0 +1,94 @@
+"""Pictures and figures as HTML: small pieces, every text escaped, every picture inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+SMALL = 200
+"""Pictures with a shorter side are enlarged pixel by pixel, larger ones as the browser does."""
+
+TAKE_PICTURE = "this.href=this.closest('figure').querySelector('img').src"
+"""Of a link to download: what it saves is the picture that is shown, which need not be in the page twice."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with its caption."""
+
+    picture: Image.Image | None
+    """None is still to come."""
+    name: str
+    """What it shows; the first part of the caption."""
+    detail: str = ""
+    """Set behind the name, in grey."""
+    file: str = ""
+    """Of the download; none without."""
+    info: PngInfo | None = None
+    """Text that the PNG carries."""
+
+
+def png(picture: Image.Image, info: PngInfo | None = None) -> bytes:
+    """A picture as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def data_url(picture: Image.Image, info: PngInfo | None = None) -> str:
+    return "data:image/png;base64," + base64.b64encode(png(picture, info)).decode("ascii")
+
+
+def image(picture: Image.Image, alt: str, url: str = "") -> str:
+    """``url``: of the picture, if it is made already."""
+    small = ' class="ns-small"' if min(picture.size) < SMALL else ""
+    w, h = picture.size
+    return f'<img{small} src="{url or data_url(picture)}" alt="{escape(alt)}" width="{w}" height="{h}">'
+
+
+def figure(shown: Figure) -> str:
+    name, detail, file = escape(shown.name), escape(shown.detail), escape(shown.file)
+    picture, link = '<div class="ns-empty"></div>', ""
+    if shown.picture is not None:
+        picture = image(shown.picture, f"{shown.name} {shown.detail}".strip(), data_url(shown.picture, shown.info))
+        if shown.file:
+            link = f'<a href="#" download="{file}" onclick="{TAKE_PICTURE}" aria-label="Download {file}">PNG</a>'
+    return (
+        f'<figure class="ns-figure">{picture}'
+        f"<figcaption><span><b>{name}</b> {detail}</span>{link}</figcaption></figure>"
+    )
+
+
+def grid(figures: Sequence[Figure], kind: str = "") -> str:
+    """Figures side by side, as many as fit.
+
+    Args:
+        kind: "" | "pair", two in a row on every screen.
+    """
+    kind = kind or ("single" if len(figures) == 1 else "")
+    return f'<div class="ns-grid{f" ns-{kind}" if kind else ""}">{"".join(map(figure, figures))}</div>'
+
+
+def status(words: str, share: float | None = None) -> str:
+    """A line that screen readers read out, with a bar below it if there is a share of the work done."""
+    bar = f'<div class="ns-bar"><i style="width:{100 * share:.0f}%"></i></div>' if share is not None else ""
+    return f'<div class="ns-status" role="status">{escape(words)}{bar}</div>'
+
+
+def hint(words: str) -> str:
+    return f'<p class="ns-hint">{escape(words)}</p>'
+
+
+def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    titles = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return (
+        f'<table class="ns-table"><caption>{escape(caption)}</caption>'
+        f"<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+    )

@@ -1,0 +1,140 @@
+"""The tab Generate: classes in, pictures out, scale by scale."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import gradio as gr
+from PIL import Image
+
+from nextscale.errors import InputError
+from nextscale.sampling.sampler import SamplingSettings
+from nextscale.web.studio import figures
+from nextscale.web.studio.controls import (
+    LOOKS,
+    class_picker,
+    first_classes,
+    read_settings,
+    sampling_controls,
+    seed_controls,
+)
+from nextscale.web.studio.drawing import pick_seed, say_scale, spoken, watch
+from nextscale.web.studio.model import Model
+from nextscale.web.tickets import Refused, Scale, Work
+
+MOST_EACH = 8
+
+Drawn = list[tuple[str, Image.Image, int]]
+"""What a visitor has drawn last: (name, picture, label)."""
+
+
+class GenerateTab(NamedTuple):
+    """What the page needs of the tab."""
+
+    drawn: gr.State
+    """A `Drawn`."""
+    chosen: gr.Dropdown
+    """Which of them to hand to another tab, as an index."""
+    edit: gr.Button
+    inside: gr.Button
+    greeting: Callable[[], Iterator[tuple[Any, ...]]]
+    """What the page draws when it is opened, for ``outputs``."""
+    outputs: list[gr.components.Component]
+
+
+def generate_tab(model: Model) -> GenerateTab:
+    """Lay out the tab."""
+    drawn = gr.State([])
+    with gr.Row(elem_classes="ns-tab"):
+        with gr.Column(scale=4, min_width=280):
+            classes = class_picker(model)
+            each = gr.Slider(1, MOST_EACH, value=1, step=1, label="Pictures of each class")
+            sampling = sampling_controls(model)
+            seed, locked = seed_controls()
+            with gr.Row(elem_classes="ns-beside"):
+                button = gr.Button("Draw", variant="primary", elem_id="draw", scale=3, min_width=120)
+                stop = gr.Button("Stop", elem_id="stop", scale=1, min_width=80)
+        with gr.Column(scale=8, min_width=280):
+            status = gr.HTML(figures.status("Choose classes, then draw."), elem_id="draw-status")
+            pictures = gr.HTML(figures.hint("Pictures appear here, coarse to fine."), elem_id="drawn")
+            with gr.Row(visible=False, equal_height=True, elem_classes="ns-beside") as further:
+                chosen = gr.Dropdown([], label="Go on with", type="index", scale=2, min_width=140)
+                to_edit = gr.Button("Edit it", scale=1, min_width=100)
+                to_inside = gr.Button("Look inside", scale=1, min_width=100)
+
+    def draw(*values: Any) -> Iterator[tuple[Any, ...]]:
+        classes, each, cfg, top_k, top_p, more_smooth, seed, locked = values
+        settings = read_settings(cfg, top_k, top_p, more_smooth)
+        yield from generate(model, order(model, classes, each, settings, pick_seed(seed, locked)))
+
+    outputs = [status, pictures, seed, drawn, chosen, further]
+    drawing = gr.on(
+        [button.click, seed.submit],
+        spoken(draw),
+        [classes, each, *sampling, seed, locked],
+        outputs,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    stop.click(lambda: figures.status("stopped"), None, status, cancels=[drawing], api_visibility="private")
+    return GenerateTab(drawn, chosen, to_edit, to_inside, partial(greet, model), outputs)
+
+
+def greet(model: Model) -> Iterator[tuple[Any, ...]]:
+    """Pictures without being asked; if the engine has no time for them, none."""
+    try:
+        yield from generate(model, order(model, first_classes(model), 1, LOOKS, 0))
+    except Refused:
+        yield figures.status("Choose classes, then draw."), *(gr.skip(),) * 5
+
+
+def generate(model: Model, work: Work) -> Iterator[tuple[Any, ...]]:
+    """(status, pictures, seed, `Drawn`, choice of one of them, whether there is a choice) as they come."""
+    seed = work.seeds[0]
+    yield figures.status("waiting for the model …", 0), gr.skip(), seed, gr.skip(), gr.skip(), gr.skip()
+    for event, pictures in watch(model, work):
+        if isinstance(event, Scale):
+            yield say_scale(event, model), show(model, work, pictures), seed, gr.skip(), gr.skip(), gr.skip()
+            continue
+        names = [f"{model.label_name(label)}, seed {s}" for label, s in zip(work.labels, work.seeds, strict=True)]
+        yield (
+            figures.status(f"{len(pictures)} picture{'s' if len(pictures) > 1 else ''}"),
+            show(model, work, pictures, final=True),
+            seed,
+            list(zip(names, pictures, work.labels, strict=True)),
+            gr.update(choices=names, value=names[0]),
+            gr.update(visible=True),
+        )
+
+
+def order(model: Model, classes: Sequence[int], each: int, settings: SamplingSettings, seed: int) -> Work:
+    """What is to be drawn: ``each`` pictures of every class that was picked, else of classes at random.
+
+    The first picture gets the seed, the others those that follow.
+    """
+    if each < 1:
+        raise InputError(f"expected at least one picture of each class, not {each}")
+    if classes:
+        labels = [label for label in classes for _ in range(each)]
+    else:
+        labels = random.Random(seed).choices(range(model.no_class), k=each)
+    return Work(tuple(labels), tuple(range(seed, seed + len(labels))), settings, watch=True)
+
+
+def show(model: Model, work: Work, pictures: Sequence[Image.Image], final: bool = False) -> str:
+    """The pictures so far, those to come as empty places; once they are final, they can be saved."""
+    shown = [*pictures, *(None,) * (len(work.labels) - len(pictures))]
+    return figures.grid(
+        [
+            figures.Figure(
+                picture,
+                model.label_name(label),
+                f"seed {seed}",
+                file=f"{model.label_name(label)}-{seed}.png" if final else "",
+            )
+            for picture, label, seed in zip(shown, work.labels, work.seeds, strict=True)
+        ]
+    )

@@ -1,0 +1,94 @@
+"""The studio: four tabs over one or more models, and the page around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI, Response
+
+from nextscale import __version__
+from nextscale.web.engine import Engine
+from nextscale.web.studio.compare import compare_tab
+from nextscale.web.studio.drawing import spoken
+from nextscale.web.studio.edit import edit_tab, take
+from nextscale.web.studio.generate import Drawn, generate_tab
+from nextscale.web.studio.inside import inside_tab, look_inside
+from nextscale.web.studio.model import Model
+from nextscale.web.studio.theme import HEAD, icon, make_theme, style
+
+AT_ONCE = 32
+"""Visitors whose buttons are answered at once; the engine has its own queue behind."""
+
+
+def build_studio(engine: Engine, others: Sequence[Engine] = ()) -> gr.Blocks:
+    """The page.
+
+    Args:
+        others: engines of models to compare with.
+    """
+    model, *more = (Model(e) for e in (engine, *others))
+    with gr.Blocks(title="nextscale studio", analytics_enabled=False) as studio:
+        gr.HTML(header(model))
+        with gr.Tabs() as tabs:
+            with gr.Tab("Generate", id="generate"):
+                drawn = generate_tab(model)
+            with gr.Tab("Edit", id="edit"):
+                editing = edit_tab(model)
+            with gr.Tab("Inside", id="inside"):
+                seen = inside_tab(model)
+            with gr.Tab("Compare", id="compare"):
+                compare_tab([model, *more])
+        gr.HTML(footer())
+
+        def edit_it(pictures: Drawn, index: int | None, *corners: float) -> tuple[Any, ...]:
+            _, picture, label = pictures[index or 0]
+            return gr.Tabs(selected="edit"), *take(picture, corners), label
+
+        def look_at_it(pictures: Drawn, index: int | None) -> tuple[Any, ...]:
+            return gr.Tabs(selected="inside"), *look_inside(pictures[index or 0][1], model)
+
+        chosen = [drawn.drawn, drawn.chosen]
+        drawn.edit.click(spoken(edit_it), [*chosen, *editing.corners], [tabs, *editing.taken], api_visibility="private")
+        drawn.inside.click(spoken(look_at_it), chosen, [tabs, *seen], api_visibility="private")
+        if model.is_quick:
+            studio.load(drawn.greeting, None, drawn.outputs, show_progress="hidden", api_visibility="private")
+    studio.queue(default_concurrency_limit=AT_ONCE, api_open=False)
+    return studio
+
+
+def mount_studio(app: FastAPI, studio: gr.Blocks, path: str) -> None:
+    """Serve the page under a path of the server."""
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    def favicon() -> Response:
+        return Response(icon(), media_type="image/svg+xml")
+
+    gr.mount_gradio_app(
+        app,
+        studio,
+        path=path,
+        footer_links=[],
+        show_error=False,  # only what the studio says itself
+        ssr_mode=False,
+        theme=make_theme(),
+        css=style(),
+        head=HEAD,
+    )
+
+
+def header(model: Model) -> str:
+    return (
+        '<header class="ns-header"><h1>nextscale <span>studio</span></h1>'
+        f"<p>{escape(model.name)}: {escape(model.facts)}</p></header>"
+    )
+
+
+def footer() -> str:
+    return (
+        f'<footer class="ns-footer"><span>nextscale {escape(__version__)}</span>'
+        '<a href="/docs">HTTP API</a>'
+        '<a href="https://arxiv.org/abs/2404.02905" rel="noreferrer">The paper</a></footer>'
+    )
