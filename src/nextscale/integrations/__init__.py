@@ -1,0 +1,1 @@
+"""nextscale behind the interfaces of other libraries."""
