@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import json
 import os
 import posixpath
 import re
@@ -82,9 +83,16 @@ def file_of(page: str) -> str:
 
 
 def source_page(path: str) -> str:
-    """A source file as a page."""
+    """A source file, or a notebook, as a page."""
+    if path.endswith(".ipynb"):
+        cells = json.loads((ROOT / path).read_text())["cells"]
+        return "\n\n".join(notebook_cell(cell["cell_type"], "".join(cell["source"])) for cell in cells)
     language = {".py": "python", ".toml": "toml"}.get(Path(path).suffix, "text")
     return f"# {path}\n\n````{language}\n{(ROOT / path).read_text()}````\n"
+
+
+def notebook_cell(kind: str, source: str) -> str:
+    return source if kind == "markdown" else f"```python\n{source}\n```"
 
 
 def command_line() -> str:
