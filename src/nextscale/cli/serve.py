@@ -47,7 +47,7 @@ def run(options: Options) -> None:
     pipeline = Pipeline.from_pretrained(options.model, options.device, options.dtype, options.schedule())
     engine = Engine(pipeline, options.model, options.limits)
     hosts = {*LOOPBACK, options.host.lower(), *map(str.lower, options.hosts)} if is_loopback(options.host) else None
-    app = build_app(engine, key, hosts, options.cors_origin)
+    app = build_app(engine, key, hosts, options.cors_origin, options.scales or "")
     if key is None and not is_loopback(options.host):
         say(f"warning: {options.host} may be reached by others, and no key is set: set {KEY} to ask for one")
     print(f"serving {options.model} at {address_of(listener)}", flush=True)

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
 
-from nextscale.editing import EditPlan, plan_edit
 from nextscale.errors import InputError
+from nextscale.provenance import EditProvenance, Provenance
 from nextscale.web.answers import REFUSALS
 from nextscale.web.delivery import Delivery, while_connected
+from nextscale.web.edits import read_edit
 from nextscale.web.engine import Engine
 from nextscale.web.schemas import (
     EditRequest,
@@ -20,41 +21,46 @@ from nextscale.web.schemas import (
     Model,
     ModelList,
     label_of,
+    name_of,
     size_of,
 )
 from nextscale.web.tickets import Expired, Work
-from nextscale.web.uploads import mask_of, parse_box, read_upload, transparent_part
 
 FEW_REFUSALS: dict[int | str, dict[str, Any]] = {status: REFUSALS[status] for status in (401, 421)}
 
 
-def make_router(engine: Engine) -> APIRouter:
-    """``/v1/...`` and ``/healthz``."""
+def make_router(engine: Engine, scales: str = "") -> APIRouter:
+    """``/v1/...`` and ``/healthz``.
+
+    Args:
+        scales: the schedule that the model was loaded with, if it does not know its own.
+    """
     router, pipeline = APIRouter(), engine.pipeline
     one_at_a_time = asyncio.Semaphore(1)
 
     @router.post("/v1/images/generations", response_model=ImagesResponse, responses=REFUSALS)
     async def generate(body: GenerationRequest, request: Request) -> Any:
         """Draw pictures of a class."""
-        body.check(engine.name, pipeline)
+        body.check(engine)
         label = label_of(body.prompt, pipeline)
         ticket = engine.submit(Work((label,) * body.n, body.seeds(), body.settings(), watch=body.stream))
-        delivery = Delivery(engine, ticket)
+        delivery = Delivery(engine, ticket, "image_generation", provenance(ticket.work))
         return delivery.stream(body.partial_images) if body.stream else await while_connected(request, delivery.whole())
 
     @router.post("/v1/images/edits", response_model=ImagesResponse, responses=REFUSALS)
     async def edit(body: Annotated[EditRequest, Form(media_type="multipart/form-data")], request: Request) -> Any:
         """Draw part of a picture anew."""
-        body.check(engine.name, pipeline)
+        body.check(engine)
         label = label_of(body.prompt, pipeline)
         if body.mode == "class" and label == pipeline.model.config.num_classes:
             raise InputError("mode class draws another class: expected a prompt that names one")
 
         async def start() -> Delivery:
             async with one_at_a_time:  # decoded pictures are large
-                plan = await asyncio.to_thread(plan_of, body)
+                plan, edited = await asyncio.to_thread(read_edit, body, pipeline.tokenizer, engine.limits)
             work = Work((label,) * body.n, body.seeds(), body.settings(), plan.edit, watch=body.stream)
-            return Delivery(engine, engine.submit(work), "image_edit", plan if body.composite else None)
+            made = provenance(work, edited) if edited else None
+            return Delivery(engine, engine.submit(work), "image_edit", made, plan if body.composite else None)
 
         try:
             delivery = await while_connected(request, asyncio.wait_for(start(), engine.limits.seconds))
@@ -62,26 +68,21 @@ def make_router(engine: Engine) -> APIRouter:
             raise Expired("the time limit has passed before the picture was encoded") from error
         return delivery.stream(body.partial_images) if body.stream else await while_connected(request, delivery.whole())
 
-    def plan_of(body: EditRequest) -> EditPlan:
-        """Decode what was uploaded, and plan the edit."""
-        picture = read_upload(body.image.file, "image", engine.limits)
-        mask = None
-        if body.mask is not None:
-            mask = mask_of(read_upload(body.mask.file, "mask", engine.limits))
-        elif not body.box:
-            mask = transparent_part(picture)
-            if mask is None:
-                raise InputError(
-                    "nothing says what to draw: expected a mask, a box, or an image with transparent parts"
-                )
-        return plan_edit(
-            pipeline.tokenizer,
-            picture,
-            mask,
-            box=parse_box(body.box) if body.box else None,
-            mode=body.mode,
-            leak_free=body.leak_free,
-            softness=body.softness,
+    def provenance(work: Work, edited: EditProvenance | None = None) -> Provenance:
+        return Provenance(
+            model=engine.name,
+            weights=pipeline.fingerprint,
+            scales=scales,
+            device=str(pipeline.device),
+            dtype=pipeline.dtype,
+            labels=(name_of(work.labels[0], pipeline),),
+            num_images=len(work.labels),
+            seed=work.seeds,
+            cfg=work.settings.cfg,
+            top_k=work.settings.top_k,
+            top_p=work.settings.top_p,
+            more_smooth=work.settings.more_smooth,
+            edit=edited,
         )
 
     @router.get("/v1/models", response_model=ModelList, responses=FEW_REFUSALS)

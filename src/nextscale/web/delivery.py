@@ -15,10 +15,12 @@ from typing import Any, Literal, TypeVar
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from nextscale.editing import EditPlan
 from nextscale.errors import InputError
 from nextscale.pictures import to_pictures
+from nextscale.provenance import Provenance
 from nextscale.web.answers import error_body
 from nextscale.web.engine import Engine
 from nextscale.web.schemas import ImagesResponse, Picture, StreamedPicture, name_of, size_of
@@ -33,12 +35,14 @@ class Delivery:
 
     Args:
         kind: what streamed events are named after.
+        made: how the pictures are made, for their metadata; None if no command repeats it.
         plan: lay the pictures over the edited one.
     """
 
     engine: Engine
     ticket: Ticket
-    kind: Literal["image_generation", "image_edit"] = "image_generation"
+    kind: Literal["image_generation", "image_edit"]
+    made: Provenance | None
     plan: EditPlan | None = None
 
     async def whole(self) -> ImagesResponse:
@@ -95,7 +99,9 @@ class Delivery:
 
     def _encode(self, event: Scale | Done) -> list[str]:
         pictures = to_pictures(self.plan.composite(event.images)) if self.plan else event.pictures
-        return [encode(picture) for picture in pictures]
+        if self.made is None or isinstance(event, Scale):
+            return [encode(picture) for picture in pictures]
+        return [encode(picture, self.made.of_picture(i).to_png_info()) for i, picture in enumerate(pictures)]
 
     def _label(self, i: int) -> str:
         return name_of(self.ticket.work.labels[i], self.engine.pipeline)
@@ -130,10 +136,10 @@ def shown_scales(count: int | None, num_scales: int) -> Collection[int]:
     return [round((i + 1) * num_scales / (count + 1)) - 1 for i in range(count)]
 
 
-def encode(picture: Image.Image) -> str:
-    """A picture as a PNG in base 64."""
+def encode(picture: Image.Image, text: PngInfo | None = None) -> str:
+    """A picture as a PNG in base 64, with text beside it."""
     file = io.BytesIO()
-    picture.save(file, "PNG")
+    picture.save(file, "PNG", pnginfo=text)
     return base64.b64encode(file.getvalue()).decode()
 
 

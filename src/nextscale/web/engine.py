@@ -96,8 +96,7 @@ class Engine:
             Closed: the engine takes no more.
         """
         count, limits = len(work.labels), self.limits
-        if count > limits.request_pictures:
-            raise InputError(f"a request may have at most {limits.request_pictures} pictures, not {count}")
+        self.check_count(count)
         if work.edit is not None:
             self.pipeline.tokenizer.check_tokens(work.edit.tokens)
             work.edit.check(self.pipeline.tokenizer.schedule, count)
@@ -115,6 +114,11 @@ class Engine:
             self._queue.extend(parts)
             self._changed.notify_all()
         return ticket
+
+    def check_count(self, count: int) -> None:
+        """Raises InputError for more pictures than a request may have."""
+        if count > self.limits.request_pictures:
+            raise InputError(f"a request may have at most {self.limits.request_pictures} pictures, not {count}")
 
     @property
     def waiting(self) -> int:

@@ -12,6 +12,7 @@ from nextscale.editing import Mode
 from nextscale.errors import InputError
 from nextscale.pipeline import FOR_LOOKS, Pipeline
 from nextscale.sampling.sampler import LARGEST_CFG, SamplingSettings
+from nextscale.web.engine import Engine
 
 LONGEST_NAME = 200
 LARGEST_SEED = 2**63 - 1
@@ -60,11 +61,12 @@ class DrawingFields(BaseModel):
         first = secrets.randbelow(2**31) if self.seed is None else self.seed
         return tuple(first + i for i in range(self.n))
 
-    def check(self, name: str, pipeline: Pipeline) -> None:
-        """Raises InputError for another model or size than the served one's, and for addresses."""
-        if self.model not in (None, name):
-            raise InputError(f"no model {self.model!r} is served here: expected {name!r}, or none")
-        size = size_of(pipeline)
+    def check(self, engine: Engine) -> None:
+        """Raises InputError for another model or size than the served one's, too many pictures, and for addresses."""
+        if self.model not in (None, engine.name):
+            raise InputError(f"no model {self.model!r} is served here: expected {engine.name!r}, or none")
+        engine.check_count(self.n)
+        size = size_of(engine.pipeline)
         if self.size not in ("auto", size):
             raise InputError(f"the model's pictures have {size} pixels, not {self.size}")
         if self.response_format == "url":

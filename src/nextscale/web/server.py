@@ -26,7 +26,11 @@ LAST_WRITES_SECONDS = 5
 
 
 def build_app(
-    engine: Engine, key: str | None = None, hosts: Collection[str] | None = None, cors_origins: Sequence[str] = ()
+    engine: Engine,
+    key: str | None = None,
+    hosts: Collection[str] | None = None,
+    cors_origins: Sequence[str] = (),
+    scales: str = "",
 ) -> FastAPI:
     """The API over an engine.
 
@@ -34,12 +38,13 @@ def build_app(
         key: what every route but ``/healthz`` asks for; None for none.
         hosts: names that the server goes by; None for any.
         cors_origins: web pages elsewhere that may use the API, such as ``https://example.com``.
+        scales: the schedule that the model was loaded with, if it does not know its own.
     """
     app = FastAPI(title="nextscale", version=__version__, docs_url=None, redoc_url=None)
     answers.install(app)
     metrics = Metrics()
     metrics.watch(engine)
-    for router in (make_router(engine), metrics.router()):
+    for router in (make_router(engine, scales), metrics.router()):
         app.include_router(router)
     app.add_middleware(BodyLimit, limits=engine.limits)
     app.add_middleware(Guard, key=key, hosts=hosts)

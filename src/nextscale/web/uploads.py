@@ -2,52 +2,59 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-from typing import BinaryIO
+from dataclasses import dataclass
+from pathlib import PurePath
 
 import numpy as np
+from fastapi import UploadFile
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nextscale.errors import InputError
-from nextscale.masks import HALF, read_mask
+from nextscale.masks import HALF
 from nextscale.web.limits import Limits
+from nextscale.web.schemas import LONGEST_NAME
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 """What decoders strangers may feed."""
 
 
-def read_upload(file: BinaryIO, name: str, limits: Limits) -> Image.Image:
-    """A picture, decoded, upright, in whatever mode it came; of an animated one the first frame.
+@dataclass(frozen=True)
+class Upload:
+    """A picture, decoded, upright, in whatever mode it came; of an animated one the first frame."""
+
+    picture: Image.Image
+    name: str
+    """Of its file, in printable letters."""
+    sha256: str
+
+
+def read_upload(file: UploadFile, field: str, limits: Limits) -> Upload:
+    """Decode an upload.
 
     Args:
-        name: of the field, for messages.
+        field: what messages call it.
 
     Raises:
         InputError: not a whole picture of `FORMATS`, or too many pixels.
     """
-    file.seek(0)
-    data = io.BytesIO(file.read(limits.upload_bytes))
+    file.file.seek(0)
+    data = file.file.read(limits.upload_bytes)
     try:
-        with Image.open(data, formats=FORMATS) as opened:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
             width, height = opened.size
             if width * height > limits.upload_pixels:
-                raise InputError(f"{name} has {width} x {height} pixels: expected at most {limits.upload_pixels:,}")
-            return ImageOps.exif_transpose(opened)
+                raise InputError(f"{field} has {width} x {height} pixels: expected at most {limits.upload_pixels:,}")
+            picture = ImageOps.exif_transpose(opened)
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        raise InputError(f"{name} is not a picture: expected one of {', '.join(FORMATS)}") from error
+        raise InputError(f"{field} is not a picture: expected one of {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's plugins raise whatever they like on broken files
-        raise InputError(f"{name} is not a whole picture ({type(error).__name__})") from error
-
-
-def mask_of(picture: Image.Image) -> np.ndarray:
-    """What an uploaded mask marks to be drawn anew, bool (h, w).
-
-    As OpenAI has it, where it is transparent; if nothing of it is, where it is white.
-    """
-    transparent = transparent_part(picture)
-    return read_mask(picture) if transparent is None else transparent
+        raise InputError(f"{field} is not a whole picture ({type(error).__name__})") from error
+    name = "".join(letter for letter in PurePath(file.filename or "").name if letter.isprintable())[-LONGEST_NAME:]
+    return Upload(picture, name or f"{field}.png", hashlib.sha256(data).hexdigest())
 
 
 def transparent_part(picture: Image.Image) -> np.ndarray | None:
@@ -56,16 +63,3 @@ def transparent_part(picture: Image.Image) -> np.ndarray | None:
         return None
     transparent = np.asarray(picture.convert("RGBA").getchannel("A")) < HALF
     return transparent if transparent.any() else None
-
-
-def parse_box(text: str) -> tuple[float, float, float, float]:
-    """``y0,x0,y1,x1``.
-
-    Raises:
-        InputError: not four numbers.
-    """
-    try:
-        y0, x0, y1, x1 = map(float, text.split(","))
-    except ValueError as error:
-        raise InputError(f"a box is y0,x0,y1,x1 as fractions of the sides, not {text!r}") from error
-    return y0, x0, y1, x1

@@ -1,0 +1,404 @@
+"""The API as a client sees it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+from tiny_web import SETTINGS, alone, pixels, png
+
+import nextscale as ns
+from nextscale.provenance import read_provenance
+from nextscale.web.server import build_app
+
+GENERATE, EDIT = "/v1/images/generations", "/v1/images/edits"
+RED = png(Image.new("RGB", (20, 20), (200, 30, 30)))
+
+
+def ask(client: TestClient, **body: Any) -> Any:
+    return client.post(GENERATE, json={"prompt": "hat", **body})
+
+
+def edit(client: TestClient, files: Any = None, **fields: Any) -> Any:
+    uploads = {name: (f"{name}.png", data, "image/png") for name, data in (files or {"image": RED}).items()}
+    return client.post(EDIT, files=uploads, data={name: str(value) for name, value in fields.items()})
+
+
+def opened(entry: dict[str, Any]) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(entry["b64_json"])))
+
+
+def drawn(response: Any) -> list[bytes]:
+    assert response.status_code == 200, response.text
+    return pixels([opened(entry) for entry in response.json()["data"]])
+
+
+def refusal(response: Any, status: int) -> dict[str, Any]:
+    """What a refusal says, which always has the same form."""
+    assert response.status_code == status, response.text
+    body = response.json()
+    assert list(body) == ["error"] and list(body["error"]) == ["message", "type", "code", "param"]
+    assert "\n" not in body["error"]["message"] and "Traceback" not in response.text
+    return body["error"]
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    """The data of server-sent events, whose names agree with it."""
+    found = []
+    for block in text.strip().split("\n\n"):
+        name, data = block.split("\n")
+        found.append(json.loads(data.removeprefix("data: ")))
+        assert name == f"event: {found[-1]['type']}"
+    return found
+
+
+# ---- generations -----------------------------------------------------------------------------------------------------
+
+
+def test_pictures_are_those_of_the_pipeline(client, pipeline):
+    response = ask(client, n=3, seed=5)
+    assert drawn(response) == [alone(pipeline, 2, 5 + i).images[0].tobytes() for i in range(3)]
+    body = response.json()
+    assert [(entry["seed"], entry["label"]) for entry in body["data"]] == [(5, "hat"), (6, "hat"), (7, "hat")]
+    assert body["model"] == "tiny" and body["size"] == "8x8" and abs(body["created"] - time.time()) < 60
+
+
+def test_settings_are_heeded(client, pipeline):
+    ours = drawn(ask(client, seed=1, cfg=0, top_k=2, top_p=0.5, more_smooth=True))
+    assert ours == pixels(alone(pipeline, 2, 1, cfg=0, top_k=2, top_p=0.5, more_smooth=True).images)
+    assert ours != drawn(ask(client, seed=1))
+
+
+@pytest.mark.parametrize(
+    "prompt, label", [("hat", 2), ("HAT", 2), ("3", 3), (" Ankle boot ", 0), ("", 5), ("none", 5), ("None", 5)]
+)
+def test_a_prompt_is_a_class(client, pipeline, prompt, label):
+    response = ask(client, prompt=prompt, seed=1)
+    assert drawn(response) == pixels(alone(pipeline, label, 1).images)
+    assert response.json()["data"][0]["label"] == [*pipeline.class_names, "none"][label]
+
+
+def test_without_a_seed_pictures_differ_and_say_theirs(client):
+    first, second = (ask(client).json()["data"][0] for _ in range(2))
+    assert first["seed"] != second["seed"] and first["b64_json"] != second["b64_json"]
+    assert ask(client, seed=first["seed"]).json()["data"][0]["b64_json"] == first["b64_json"]
+
+
+def test_fields_of_openai_clients_are_taken(client):
+    everything = {"model": "tiny", "size": "8x8", "response_format": "b64_json", "user": "someone", "quality": "auto"}
+    assert len(drawn(ask(client, **everything, background="opaque", output_format="png", n=2))) == 2
+
+
+@pytest.mark.parametrize(
+    "body, words",
+    [
+        ({"prompt": "zebra"}, "unknown class 'zebra'"),
+        ({"prompt": "hta"}, "such as hat"),
+        ({"prompt": "99"}, "label 99 is out of range"),
+        ({"prompt": "9" * 200}, "out of range"),
+        ({"prompt": "x" * 201}, "prompt: string should have at most 200"),
+        ({"prompt": 3}, "prompt: input should be a valid string"),
+        ({"prompt": None}, "prompt:"),
+        ({"n": 0}, "n: input should be greater"),
+        ({"n": 17}, "at most 16 pictures, not 17"),
+        ({"n": 10**9}, "at most 16 pictures"),  # nor is anything of that length made
+        ({"n": 10**30}, "at most 16 pictures"),
+        ({"n": "2"}, "n: input should be a valid integer"),
+        ({"n": True}, "n:"),
+        ({"size": "512x512"}, "have 8x8 pixels, not 512x512"),
+        ({"size": "8"}, "size: string should match"),
+        ({"model": "dall-e-3"}, "no model 'dall-e-3' is served here: expected 'tiny'"),
+        ({"response_format": "url"}, "expected response_format 'b64_json'"),
+        ({"seed": -1}, "seed:"),
+        ({"seed": 2**63}, "seed:"),
+        ({"seed": 1.5}, "seed:"),
+        ({"cfg": 1001}, "cfg:"),
+        ({"cfg": "4"}, "cfg:"),
+        ({"top_k": -1}, "top_k:"),
+        ({"top_p": 1.1}, "top_p:"),
+        ({"more_smooth": "yes"}, "more_smooth:"),
+        ({"quality": "hd"}, "quality:"),
+        ({"background": "transparent"}, "background:"),
+        ({"negative_prompt": "blurry"}, "negative_prompt: no such field"),
+    ],
+)
+def test_bad_fields_get_one_sentence(client, body, words):
+    error = refusal(ask(client, **body), 400)
+    assert words in error["message"]
+    assert error["type"] == "invalid_request_error"
+    if ":" in words and " " not in words.partition(":")[0]:
+        assert error["param"] == words.partition(":")[0]
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"", ""),
+        (b"{", "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b"null", "not a JSON object"),
+        (b"[" * 60_000, "parsing the body"),
+        (b"\xff\xfe\x00", ""),
+        (b'{"prompt": "hat", "cfg": NaN}', "cfg: input should be a finite number"),
+        (b'{"prompt": "hat", "cfg": 1e999}', "cfg: input should be a finite number"),
+        (b'{"prompt": "\\ud800"}', "prompt"),
+        (b'{"prompt": "hat", "\\ud800": 1}', "the body"),
+        (b'{"prompt": "hat\\u0000"}', "unknown class"),
+        (b'{"prompt": "hat", "seed": ' + b"9" * 5000 + b"}", "parsing the body"),
+    ],
+)
+def test_bad_bodies_get_one_sentence(client, content, words):
+    response = client.post(GENERATE, content=content, headers={"Content-Type": "application/json"})
+    assert words in refusal(response, 400)["message"]
+
+
+def test_a_form_is_not_json(client):
+    assert "Content-Type: application/json" in refusal(client.post(GENERATE, data={"prompt": "hat"}), 400)["message"]
+
+
+def test_a_body_has_a_size(client):
+    too_much = b'{"prompt": "' + b"x" * 2**16 + b'"}'
+    headers = {"Content-Type": "application/json"}
+    assert "65,536 bytes" in refusal(client.post(GENERATE, content=too_much, headers=headers), 413)["message"]
+    in_parts = client.post(GENERATE, content=iter([too_much[:40_000], too_much[40_000:]]), headers=headers)
+    assert refusal(in_parts, 413)["code"] == "too_large"  # its size was not announced
+
+
+def test_unknown_routes_and_methods(client):
+    assert refusal(client.get("/v1/nothing"), 404)["code"] == "not_found"
+    assert refusal(client.get(GENERATE), 405)["code"] == "method_not_allowed"
+
+
+# ---- streams ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_shows_every_scale_and_then_the_pictures(client, pipeline):
+    response = ask(client, n=2, seed=5, stream=True)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    *partial, first, second = events(response.text)
+    assert [(e["partial_image_index"], e["index"]) for e in partial] == [(k, i) for k in range(3) for i in range(2)]
+    assert [e["scale"] for e in partial[::2]] == ["1x1", "2x2", "3x3"]
+    assert {e["type"] for e in partial} == {"image_generation.partial_image"}
+    assert first["type"] == second["type"] == "image_generation.completed"
+    assert pixels([opened(first), opened(second)]) == drawn(ask(client, n=2, seed=5))
+    assert (second["seed"], second["label"], second["size"]) == (6, "hat", "8x8")
+    assert all(len({e["b64_json"] for e in partial if e["index"] == i}) == 3 for i in range(2))
+
+
+@pytest.mark.parametrize("count, scales", [(0, []), (1, [1]), (2, [0, 2]), (3, [0, 1, 2]), (9, [0, 1, 2])])
+def test_partial_images_are_spread_evenly(client, count, scales):
+    *partial, _ = events(ask(client, seed=5, stream=True, partial_images=count).text)
+    assert [e["partial_image_index"] for e in partial] == scales
+
+
+def test_bad_input_is_refused_before_the_stream(client):
+    assert "zebra" in refusal(ask(client, prompt="zebra", stream=True), 400)["message"]
+
+
+def test_a_stream_that_fails_says_so_in_an_event(client, pipeline, caplog):
+    pipeline.trouble = lambda seeds: RuntimeError("a loose cable")
+    (event,) = events(ask(client, stream=True).text)
+    assert event["type"] == "error" and "RuntimeError" in event["error"]["message"]
+    assert "cable" not in event["error"]["message"]
+
+
+# ---- edits -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_edit_is_that_of_the_pipeline(client, pipeline):
+    plain = ns.Pipeline(pipeline.tokenizer, pipeline.model, pipeline.class_names)
+    fields = {"box": "0,0.5,1,1", "mode": "outpaint", "leak_free": "false", "softness": "2"}
+    response = edit(client, prompt="dress", n=2, seed=3, **fields)
+    expected = plain.edit(
+        Image.open(io.BytesIO(RED)),
+        box=(0, 0.5, 1, 1),
+        mode="outpaint",
+        labels="dress",
+        num_images=2,
+        leak_free=False,
+        softness=2,
+        seed=[3, 4],
+        **vars(SETTINGS),
+    )
+    assert drawn(response) == pixels(expected.images)
+    assert [entry["label"] for entry in response.json()["data"]] == ["dress"] * 2
+    assert drawn(edit(client, prompt="dress", n=2, seed=3, composite="false", **fields)) != pixels(expected.images)
+
+
+def test_a_kept_pixel_stays(client):
+    (picture,) = [opened(e) for e in edit(client, box="0,0,0.5,1", seed=3).json()["data"]]
+    assert {picture.getpixel((x, y)) for x in range(8) for y in range(4, 8)} == {(200, 30, 30)}
+    assert picture.getpixel((0, 0)) != (200, 30, 30)
+
+
+def half(mode: str, upper: Any, lower: Any) -> bytes:
+    mask = Image.new(mode, (20, 20), lower)
+    mask.paste(upper, (0, 0, 20, 10))
+    return png(mask)
+
+
+def test_a_mask_is_transparent_or_white_where_it_is_drawn_anew(client):
+    by_box = drawn(edit(client, box="0,0,0.5,1", seed=3))
+    for mask in (half("L", 255, 0), half("RGBA", (0, 0, 0, 0), (255, 255, 255, 255)), half("1", 1, 0)):
+        assert drawn(edit(client, {"image": RED, "mask": mask}, seed=3)) == by_box
+    own = half("RGBA", (200, 30, 30, 0), (200, 30, 30, 255))  # as OpenAI has it
+    assert drawn(edit(client, {"image": own}, seed=3)) == by_box
+
+
+def test_an_edit_streams_too(client):
+    *partial, last = events(edit(client, box="0,0,0.5,1", seed=3, stream="true", partial_images=2).text)
+    assert [e["type"] for e in partial] == ["image_edit.partial_image"] * 2 and last["type"] == "image_edit.completed"
+    assert [opened(last).tobytes()] == drawn(edit(client, box="0,0,0.5,1", seed=3))
+    assert {opened(e).getpixel((4, 7)) for e in partial} == {(200, 30, 30)}  # laid over the picture as well
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({}, "expected a mask, a box, or an image with transparent parts"),
+        ({"box": "1,2"}, "a box is y0,x0,y1,x1"),
+        ({"box": "a,b,c,d"}, "a box is y0,x0,y1,x1"),
+        ({"box": "0,0,nan,1"}, "a box is y0,x0,y1,x1"),
+        ({"box": "0.5,0,0.5,1"}, "a box is y0,x0,y1,x1"),
+        ({"box": "0,0,1,1", "mode": "outpaint"}, "leaves nothing to draw"),
+        ({"box": "0,0,1,1", "mode": "sideways"}, "mode: input should be"),
+        ({"box": "0,0,1,1", "mode": "class"}, "expected a prompt that names one"),
+        ({"box": "0,0,1,1", "softness": "inf"}, "softness:"),
+        ({"box": "0,0,1,1", "softness": "-1"}, "softness:"),
+        ({"box": "0,0,1,1", "n": "many"}, "n: input should be a valid integer"),
+        ({"box": "0,0,1,1", "n": "17"}, "at most 16 pictures"),
+        ({"box": "0,0,1,1", "composite": "perhaps"}, "composite:"),
+        ({"box": "0,0,1,1", "prompt": "zebra"}, "zebra"),
+        ({"box": "0,0,1,1", "strength": "0.5"}, "strength: no such field"),
+        ({"box": "0,0,1,1", "response_format": "url"}, "b64_json"),
+    ],
+)
+def test_bad_edits_get_one_sentence(client, fields, words):
+    assert words in refusal(edit(client, **fields), 400)["message"]
+
+
+def test_masks_that_do_not_fit(client):
+    assert "both" in refusal(edit(client, {"image": RED, "mask": RED}, box="0,0,1,1"), 400)["message"]
+    wide = png(Image.new("L", (30, 20), 255))
+    assert "does not fit" in refusal(edit(client, {"image": RED, "mask": wide}), 400)["message"]
+    black = png(Image.new("L", (20, 20), 0))
+    assert "nothing to draw" in refusal(edit(client, {"image": RED, "mask": black}), 400)["message"]
+
+
+def test_an_edit_needs_an_image(client):
+    assert refusal(client.post(EDIT, data={"box": "0,0,1,1"}), 400)["param"] == "image"
+    text = refusal(client.post(EDIT, data={"box": "0,0,1,1", "image": "text"}), 400)
+    assert text["message"] == "image: expected a file, not text"
+
+
+# ---- metadata --------------------------------------------------------------------------------------------------------
+
+
+def saved(entry: dict[str, Any], path) -> Any:
+    path.write_bytes(base64.b64decode(entry["b64_json"]))
+    return read_provenance(path)
+
+
+def test_pictures_say_how_they_were_made(client, pipeline, tmp_path):
+    entries = ask(client, n=2, seed=5, cfg=2.5).json()["data"]
+    made = saved(entries[1], tmp_path / "a.png")
+    assert (made.model, made.labels, made.seed, made.num_images, made.cfg) == ("tiny", ("hat",), (6,), 1, 2.5)
+    assert made.weights == pipeline.fingerprint
+    assert "--labels hat" in made.command() and "--seeds 6" in made.command()
+    assert saved(ask(client, prompt="").json()["data"][0], tmp_path / "b.png").labels == ("none",)
+
+
+def test_edited_pictures_say_how_unless_no_command_could(client, tmp_path):
+    made = saved(edit(client, box="0,0,0.5,1", seed=3).json()["data"][0], tmp_path / "a.png")
+    assert made.edit.picture == "image.png" and made.edit.box == (0, 0, 0.5, 1)
+    own = half("RGBA", (200, 30, 30, 0), (200, 30, 30, 255))
+    with pytest.raises(ns.InputError, match="does not say"):
+        saved(edit(client, {"image": own}).json()["data"][0], tmp_path / "b.png")
+
+
+# ---- the other routes ------------------------------------------------------------------------------------------------
+
+
+def test_models(client, pipeline):
+    (model,) = client.get("/v1/models").json()["data"]
+    assert (model["id"], model["object"], model["size"]) == ("tiny", "model", "8x8")
+    assert model["classes"] == pipeline.class_names and model["scales"] == ["1x1", "2x2", "3x3", "4x4"]
+
+
+def test_health_follows_the_engine(start):
+    engine = start()
+    client = TestClient(build_app(engine))
+    assert client.get("/healthz").json() == {"status": "ready", "waiting": 0}
+    engine.close()
+    response = client.get("/healthz")
+    assert response.status_code == 503 and response.json()["status"] == "shutting down"
+    error = refusal(ask(client), 503)
+    assert error["type"] == "server_error" and "shutting down" in error["message"]
+
+
+def test_metrics(client):
+    ask(client, n=3)
+    ask(client, n=0)
+    client.get("/v1/models/../../etc")
+    text = client.get("/metrics").text
+    for line in (
+        f'nextscale_requests_total{{method="POST",route="{GENERATE}",status="200"}} 1.0',
+        f'nextscale_requests_total{{method="POST",route="{GENERATE}",status="400"}} 1.0',
+        'nextscale_requests_total{method="GET",route="other",status="404"} 1.0',
+        "nextscale_pictures_total 3.0",
+        'nextscale_batch_pictures_bucket{le="2.0"} 0.0',
+        'nextscale_batch_pictures_bucket{le="4.0"} 1.0',
+        "nextscale_waiting_seconds_count 1.0",
+        "nextscale_drawing_seconds_count 1.0",
+        "nextscale_queue_pictures 0.0",
+    ):
+        assert line in text, line
+
+
+# ---- limits ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_queue_says_when_to_try_again(start, pipeline, hold):
+    client = TestClient(build_app(start(queue_pictures=2)))
+    with hold():
+        threads = [threading.Thread(target=ask, args=(client,), kwargs={"n": 2}) for _ in range(2)]
+        threads[0].start()
+        assert pipeline.begun.wait(10)
+        threads[1].start()
+        while client.get("/healthz").json()["waiting"] < 2:
+            time.sleep(0.01)
+        response = ask(client)
+        assert refusal(response, 429)["type"] == "rate_limit_error"
+        assert int(response.headers["Retry-After"]) >= 1
+        assert client.get("/metrics").text.count("nextscale_queue_pictures 2.0") == 1
+    for thread in threads:
+        thread.join(10)
+    assert ask(client).status_code == 200
+
+
+def test_the_time_limit(start, hold):
+    client = TestClient(build_app(start(seconds=0.2)))
+    with hold():
+        assert "time limit of 0.2 s" in refusal(ask(client), 504)["message"]
+        (event,) = events(ask(client, stream=True).text)
+        assert event["error"]["code"] == "time_limit"
+
+
+def test_a_failure_is_not_a_traceback(client, pipeline, caplog):
+    pipeline.trouble = lambda seeds: RuntimeError("a loose cable")
+    error = refusal(ask(client), 500)
+    assert error["type"] == "server_error" and "cable" not in error["message"]
+    pipeline.trouble = lambda seeds: None
+    assert ask(client).status_code == 200
+
+
+def test_a_mistake_of_ours_is_not_a_traceback_either(client, monkeypatch):
+    monkeypatch.setattr("nextscale.web.api.label_of", lambda *_: 1 / 0)
+    assert "ZeroDivision" not in refusal(ask(client), 500)["message"]
