@@ -23,6 +23,7 @@ from nextscale.web.studio.controls import (
 from nextscale.web.studio.drawing import pick_seed, say_scale, spoken, watch
 from nextscale.web.studio.generate import order
 from nextscale.web.studio.model import Model
+from nextscale.web.studio.repeat import provenance, repeat, repeat_block, skip_repeat
 from nextscale.web.tickets import Scale, Work
 
 MOST_EACH = 4
@@ -51,6 +52,7 @@ def compare_tab(models: Sequence[Model]) -> None:
         with gr.Column(scale=8, min_width=280):
             status = gr.HTML(figures.status("Give the two sides settings, then compare."), elem_id="compare-status")
             pictures = gr.HTML(figures.hint("Pairs of pictures appear here."), elem_id="compared")
+            repeating = [repeat_block(f"compare-{side.lower()}", f"Repeat {side}") for side in SIDES]
 
     def run(*values: Any) -> Iterator[tuple[Any, ...]]:
         classes, each, seed, locked, *rest = values
@@ -65,7 +67,7 @@ def compare_tab(models: Sequence[Model]) -> None:
         [button.click, seed.submit],
         spoken(run),
         inputs,
-        [status, pictures, seed],
+        [status, pictures, seed, *repeating[0], *repeating[1]],
         show_progress="hidden",
         api_visibility="private",
     )
@@ -74,17 +76,28 @@ def compare_tab(models: Sequence[Model]) -> None:
 def compare(
     sides: Sequence[tuple[Model, SamplingSettings]], classes: Sequence[int], each: int, seed: int
 ) -> Iterator[tuple[Any, ...]]:
-    """(status, pictures, seed) as they come, one side after the other."""
+    """(status, pictures, seed, how to repeat A, how to repeat B), as they come, one side after the other."""
     if len({model.no_class for model, _ in sides}) > 1:
         raise InputError("the two models have different numbers of classes: their pictures cannot be compared")
     works = [order(model, classes, each, settings, seed) for model, settings in sides]
     drawn: list[list[Image.Image]] = [[] for _ in sides]
-    yield figures.status("waiting for the model …", 0), gr.skip(), seed
+    later = (*skip_repeat(), *skip_repeat())
+    yield figures.status("waiting for the model …", 0), gr.skip(), seed, *later
     for i, ((model, _), work) in enumerate(zip(sides, works, strict=True)):
         for event, drawn[i] in watch(model, work):
             if isinstance(event, Scale):
-                yield say_scale(event, model, f"{SIDES[i]}: "), pairs(sides, works, drawn), seed
-    yield figures.status(f"{len(works[0].labels)} pairs"), pairs(sides, works, drawn), seed
+                yield say_scale(event, model, f"{SIDES[i]}: "), pairs(sides, works, drawn), seed, *later
+    count = len(works[0].labels)
+    yield (
+        figures.status(f"{count} pair{'s' if count > 1 else ''}"),
+        pairs(sides, works, drawn),
+        seed,
+        *(
+            shown
+            for (model, _), work, side in zip(sides, works, SIDES, strict=True)
+            for shown in repeat(provenance(model, work), f"{side.lower()}.png")
+        ),
+    )
 
 
 def pairs(

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
+from gradio.components import Component
 from PIL import Image
 
 from nextscale.editing import Box, EditPlan, plan_continuation, plan_edit
 from nextscale.errors import InputError
 from nextscale.pictures import to_pictures
+from nextscale.provenance import EditProvenance, Provenance
 from nextscale.sampling.sampler import SamplingSettings
 from nextscale.web.studio import figures
 from nextscale.web.studio.controls import class_picker, read_settings, sampling_controls, seed_controls
 from nextscale.web.studio.drawing import pick_seed, say_scale, spoken, watch
 from nextscale.web.studio.given import draw_one, given_picture, read_upload
 from nextscale.web.studio.model import Model
+from nextscale.web.studio.repeat import provenance, repeat, repeat_block, skip_repeat
 from nextscale.web.tickets import Scale, Work
 
 CANVAS = 512
 """Pixels of the longer side of what is painted on."""
 MOST_VARIANTS = 8
+PICTURE_FILE, MASK_FILE = "picture.png", "mask.png"
+"""What commands call the files that they need, and that the page offers for download."""
 FIRST_BOX = (0.25, 0.25, 0.75, 0.75)
 CONTINUE = "continue"
 MODES = [
@@ -81,6 +87,33 @@ class EditRequest:
             softness=self.softness,
         )
 
+    def provenance(self, picture: Image.Image) -> EditProvenance:
+        """How the command line and Python are told.
+
+        Args:
+            picture: that of the plan.
+        """
+        fields: dict[str, Any] = {"picture": PICTURE_FILE, "picture_sha256": sha256(picture)}
+        if self.mode == CONTINUE:
+            return EditProvenance(**fields, scales_kept=self.scales)
+        if self.mask is not None:
+            fields |= {"mask": MASK_FILE, "mask_sha256": sha256(self.mask)}
+        return EditProvenance(
+            **fields,
+            box=self.box,
+            mode=self.mode,  # type: ignore[arg-type]
+            leak_free=self.leak_free,
+            softness=float(self.softness),
+            composite=self.composite,
+        )
+
+    def files(self, picture: Image.Image) -> list[figures.Figure]:
+        """What the command needs, for download."""
+        files = [figures.Figure(picture, PICTURE_FILE, file=PICTURE_FILE)]
+        if self.mask is not None and self.mode != CONTINUE:
+            files.append(figures.Figure(self.mask, MASK_FILE, file=MASK_FILE))
+        return files
+
     def work(self, plan: EditPlan) -> Work:
         seeds = tuple(range(self.seed, self.seed + self.variants))
         return Work((self.label,) * self.variants, seeds, self.settings, plan.edit, watch=True)
@@ -91,7 +124,7 @@ class EditTab(NamedTuple):
 
     corners: list[gr.Slider]
     """What `take` asks for."""
-    taken: list[gr.components.Component]
+    taken: list[Component]
     """What `take` gives, and the label to draw."""
 
 
@@ -154,6 +187,8 @@ def edit_tab(model: Model) -> EditTab:
                 type="pil", label="Before and after", visible=False, format="png", elem_classes="ns-slider"
             )
             pictures = gr.HTML(figures.hint("Variants appear here, coarse to fine."), elem_id="edited")
+            repeating = repeat_block("edit")
+            files = gr.HTML("", elem_id="edit-files")
 
     tab = EditTab(corners, [picture, painting, box_shown, label])
 
@@ -227,7 +262,7 @@ def edit_tab(model: Model) -> EditTab:
         [button.click, seed.submit],
         spoken(run),
         inputs,
-        [status, slider, pictures, seed],
+        [status, slider, pictures, seed, *repeating, files],
         show_progress="hidden",
         api_visibility="private",
     )
@@ -240,35 +275,57 @@ def take(picture: Image.Image, corners: Sequence[float]) -> tuple[Any, ...]:
 
 
 def edit(model: Model, request: EditRequest) -> Iterator[tuple[Any, ...]]:
-    """(status, before and after, pictures, seed) as they come."""
+    """(status, before and after, pictures, seed, how to repeat it, files for that), as they come.
+
+    Raises:
+        InputError: see `EditRequest.plan`.
+        Refused: too much is waiting, or it takes too long.
+    """
     plan = request.plan(model)
     work = request.work(plan)
-    yield figures.status("waiting for the model …", 0), gr.skip(), gr.skip(), request.seed
+    seed, later = request.seed, (*skip_repeat(), gr.skip())
+    yield figures.status("waiting for the model …", 0), gr.skip(), gr.skip(), seed, *later
     for event, pictures in watch(model, work):
         if isinstance(event, Scale):
-            yield (
-                say_scale(event, model),
-                gr.skip(),
-                figures.grid(variants_shown(pictures, work, final=False)),
-                request.seed,
-            )
+            yield say_scale(event, model), gr.skip(), show(work, pictures), seed, *later
             continue
         if request.composite:
             pictures = to_pictures(plan.composite(event.images))
-        both = enlarge(plan.picture), enlarge(pictures[0])
+        made = provenance(model, work, request.provenance(plan.picture))
         yield (
-            figures.status(f"{len(pictures)} variants" if len(pictures) > 1 else "1 variant"),
-            gr.update(value=both, visible=True),
-            figures.grid(variants_shown(pictures, work, final=True)),
-            request.seed,
+            figures.status(f"{len(pictures)} variant{'s' if len(pictures) > 1 else ''}"),
+            gr.update(value=(enlarge(plan.picture), enlarge(pictures[0])), visible=True),
+            show(work, pictures, made),
+            seed,
+            *repeat(made, "edited.png"),
+            files_shown(request.files(plan.picture)),
         )
 
 
-def variants_shown(pictures: Sequence[Image.Image], work: Work, final: bool) -> list[figures.Figure]:
-    return [
-        figures.Figure(picture, f"variant {i + 1}", f"seed {seed}", file=f"edited-{seed}.png" if final else "")
-        for i, (picture, seed) in enumerate(zip(pictures, work.seeds, strict=False))
-    ]
+def show(work: Work, pictures: Sequence[Image.Image], made: Provenance | None = None) -> str:
+    """The variants so far; once it is known how they were made, they can be saved."""
+    shown = [*pictures, *(None,) * (len(work.labels) - len(pictures))]
+    return figures.grid(
+        [
+            figures.Figure(
+                picture,
+                f"variant {i + 1}",
+                f"seed {seed}",
+                file=figures.file_name("edited", seed) if made else "",
+                info=made.of_picture(i).to_png_info() if made else None,
+            )
+            for i, (picture, seed) in enumerate(zip(shown, work.seeds, strict=True))
+        ]
+    )
+
+
+def files_shown(files: Sequence[figures.Figure]) -> str:
+    return f'<p class="ns-lead">The command reads</p>{figures.grid(files, "files")}'
+
+
+def sha256(picture: Image.Image) -> str:
+    """Of the PNG that the page offers."""
+    return hashlib.sha256(figures.png(picture)).hexdigest()
 
 
 def enlarge(picture: Image.Image) -> Image.Image:

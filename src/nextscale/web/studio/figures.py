@@ -34,6 +34,12 @@ class Figure:
     """Text that the PNG carries."""
 
 
+def file_name(name: str, seed: int) -> str:
+    """``t-shirt-7.png``: what a class is called, without what a file's name had better not have."""
+    plain = "".join(letter if letter.isalnum() else "-" for letter in name).strip("-")
+    return f"{plain or 'picture'}-{seed}.png"
+
+
 def png(picture: Image.Image, info: PngInfo | None = None) -> bytes:
     """A picture as the bytes of a PNG file."""
     buffer = io.BytesIO()

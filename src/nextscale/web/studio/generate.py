@@ -8,9 +8,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
+from gradio.components import Component
 from PIL import Image
 
 from nextscale.errors import InputError
+from nextscale.provenance import Provenance
 from nextscale.sampling.sampler import SamplingSettings
 from nextscale.web.studio import figures
 from nextscale.web.studio.controls import (
@@ -23,6 +25,7 @@ from nextscale.web.studio.controls import (
 )
 from nextscale.web.studio.drawing import pick_seed, say_scale, spoken, watch
 from nextscale.web.studio.model import Model
+from nextscale.web.studio.repeat import provenance, repeat, repeat_block, skip_repeat
 from nextscale.web.tickets import Refused, Scale, Work
 
 MOST_EACH = 8
@@ -42,7 +45,7 @@ class GenerateTab(NamedTuple):
     inside: gr.Button
     greeting: Callable[[], Iterator[tuple[Any, ...]]]
     """What the page draws when it is opened, for ``outputs``."""
-    outputs: list[gr.components.Component]
+    outputs: list[Component]
 
 
 def generate_tab(model: Model) -> GenerateTab:
@@ -64,13 +67,14 @@ def generate_tab(model: Model) -> GenerateTab:
                 chosen = gr.Dropdown([], label="Go on with", type="index", scale=2, min_width=140)
                 to_edit = gr.Button("Edit it", scale=1, min_width=100)
                 to_inside = gr.Button("Look inside", scale=1, min_width=100)
+            repeating = repeat_block("generate")
 
     def draw(*values: Any) -> Iterator[tuple[Any, ...]]:
         classes, each, cfg, top_k, top_p, more_smooth, seed, locked = values
         settings = read_settings(cfg, top_k, top_p, more_smooth)
         yield from generate(model, order(model, classes, each, settings, pick_seed(seed, locked)))
 
-    outputs = [status, pictures, seed, drawn, chosen, further]
+    outputs = [status, pictures, seed, drawn, chosen, further, *repeating]
     drawing = gr.on(
         [button.click, seed.submit],
         spoken(draw),
@@ -88,25 +92,32 @@ def greet(model: Model) -> Iterator[tuple[Any, ...]]:
     try:
         yield from generate(model, order(model, first_classes(model), 1, LOOKS, 0))
     except Refused:
-        yield figures.status("Choose classes, then draw."), *(gr.skip(),) * 5
+        yield figures.status("Choose classes, then draw."), *(gr.skip(),) * 8
 
 
 def generate(model: Model, work: Work) -> Iterator[tuple[Any, ...]]:
-    """(status, pictures, seed, `Drawn`, choice of one of them, whether there is a choice) as they come."""
-    seed = work.seeds[0]
-    yield figures.status("waiting for the model …", 0), gr.skip(), seed, gr.skip(), gr.skip(), gr.skip()
+    """(status, pictures, seed, `Drawn`, choice of one, whether there is a choice, how to repeat it), as they come.
+
+    Raises:
+        Refused: too much is waiting, or it takes too long.
+        InputError: more pictures than a request may have.
+    """
+    seed, later = work.seeds[0], (gr.skip(), gr.skip(), gr.skip(), *skip_repeat())
+    yield figures.status("waiting for the model …", 0), gr.skip(), seed, *later
     for event, pictures in watch(model, work):
         if isinstance(event, Scale):
-            yield say_scale(event, model), show(model, work, pictures), seed, gr.skip(), gr.skip(), gr.skip()
+            yield say_scale(event, model), show(model, work, pictures), seed, *later
             continue
+        made = provenance(model, work)
         names = [f"{model.label_name(label)}, seed {s}" for label, s in zip(work.labels, work.seeds, strict=True)]
         yield (
             figures.status(f"{len(pictures)} picture{'s' if len(pictures) > 1 else ''}"),
-            show(model, work, pictures, final=True),
+            show(model, work, pictures, made),
             seed,
             list(zip(names, pictures, work.labels, strict=True)),
             gr.update(choices=names, value=names[0]),
             gr.update(visible=True),
+            *repeat(made, "pictures.png" if len(pictures) > 1 else "picture.png"),
         )
 
 
@@ -124,8 +135,8 @@ def order(model: Model, classes: Sequence[int], each: int, settings: SamplingSet
     return Work(tuple(labels), tuple(range(seed, seed + len(labels))), settings, watch=True)
 
 
-def show(model: Model, work: Work, pictures: Sequence[Image.Image], final: bool = False) -> str:
-    """The pictures so far, those to come as empty places; once they are final, they can be saved."""
+def show(model: Model, work: Work, pictures: Sequence[Image.Image], made: Provenance | None = None) -> str:
+    """The pictures so far, those to come as empty places; once it is known how they were made, they can be saved."""
     shown = [*pictures, *(None,) * (len(work.labels) - len(pictures))]
     return figures.grid(
         [
@@ -133,8 +144,9 @@ def show(model: Model, work: Work, pictures: Sequence[Image.Image], final: bool 
                 picture,
                 model.label_name(label),
                 f"seed {seed}",
-                file=f"{model.label_name(label)}-{seed}.png" if final else "",
+                file=figures.file_name(model.label_name(label), seed) if made else "",
+                info=made.of_picture(i).to_png_info() if made else None,
             )
-            for picture, label, seed in zip(shown, work.labels, work.seeds, strict=True)
+            for i, (picture, label, seed) in enumerate(zip(shown, work.labels, work.seeds, strict=True))
         ]
     )

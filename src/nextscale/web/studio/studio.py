@@ -23,13 +23,14 @@ AT_ONCE = 32
 """Visitors whose buttons are answered at once; the engine has its own queue behind."""
 
 
-def build_studio(engine: Engine, others: Sequence[Engine] = ()) -> gr.Blocks:
+def build_studio(engine: Engine, others: Sequence[Engine] = (), scales: str = "") -> gr.Blocks:
     """The page.
 
     Args:
         others: engines of models to compare with.
+        scales: the schedule that commands have to name for the engine's model, if any.
     """
-    model, *more = (Model(e) for e in (engine, *others))
+    model, more = Model(engine, scales), [Model(other) for other in others]
     with gr.Blocks(title="nextscale studio", analytics_enabled=False) as studio:
         gr.HTML(header(model))
         with gr.Tabs() as tabs:

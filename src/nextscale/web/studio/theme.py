@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-import gradio as gr
+from gradio.themes import Base
 from gradio.themes.utils import fonts
 
 SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
@@ -13,9 +13,9 @@ MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono"
 HEAD = '<link rel="icon" href="/favicon.ico" type="image/svg+xml"><meta name="color-scheme" content="light dark">'
 
 
-def make_theme() -> gr.themes.Base:
+def make_theme() -> Base:
     """Teal for what can be done, stone for the rest, in light and dark."""
-    theme = gr.themes.Base(
+    theme = Base(
         primary_hue="teal",
         secondary_hue="teal",
         neutral_hue="stone",
@@ -76,4 +76,4 @@ def icon() -> str:
 
 
 def _beside(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return resources.files("nextscale.web.studio").joinpath(name).read_text(encoding="utf-8")
