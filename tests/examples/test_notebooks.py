@@ -43,6 +43,7 @@ def test_it_explains_before_it_does(notebook):
     assert all("markdown" in pair for pair in pairwise(kinds))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(notebook, tmp_path):
     pytest.importorskip("matplotlib")
