@@ -32,13 +32,16 @@ from nextscale.cli.main import VERBS, main
 QUICK = ("sample", "reconstruct", "edit", "info")
 """Verbs that run here, if the model is the starter."""
 PHOTOS = ("photo.jpg", "other.jpg")
-"""Pictures that pages may take for granted."""
+"""Pictures that pages may take for granted, beside mask.png of the same size, white in the middle."""
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
     for name in PHOTOS:
         Image.radial_gradient("L").convert("RGB").save(tmp_path / name)
+    mask = Image.new("L", (256, 256))
+    mask.paste(255, (64, 64, 192, 192))
+    mask.save(tmp_path / "mask.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -82,9 +85,7 @@ def check_command(command: list[str], block: Block, monkeypatch) -> None:
         return
     verb, options = parse(arguments, block.place, monkeypatch)
     if verb in QUICK and not block.skipped and runs_the_starter(options):
-        if hasattr(options, "num_images"):
-            options = replace(options, num_images=max(1, len(getattr(options, "labels", ()))))
-        importlib.import_module(VERBS[verb][0]).run(options)
+        importlib.import_module(VERBS[verb][0]).run(with_few_pictures(options))
 
 
 def parse(arguments: list[str], place: str, monkeypatch) -> tuple[str, Any]:
@@ -99,6 +100,14 @@ def parse(arguments: list[str], place: str, monkeypatch) -> tuple[str, Any]:
         except SystemExit:
             pytest.fail(f"{place}: nextscale {' '.join(arguments)} does not parse")
     return verb, caught[0]
+
+
+def with_few_pictures(options: Any) -> Any:
+    """As many pictures as there are labels will do, unless there is a seed for each picture."""
+    asked = getattr(options, "num_images", None)
+    if asked is None or getattr(options, "seeds", None):
+        return options
+    return replace(options, num_images=min(asked, max(1, len(getattr(options, "labels", ())))))
 
 
 def runs_the_starter(options: Any) -> bool:
