@@ -4,12 +4,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help sample test lint format clean
+.PHONY: help sample test lint docs format clean
 
 help:
 	@echo "make sample   install, then draw 20 pictures into samples.png"
 	@echo "make test     install with the dev tools, then run the tests"
 	@echo "make lint     format check, lint, types, import contracts"
+	@echo "make docs     build the documentation into build/site"
 	@echo "make format   format the code and apply safe fixes"
 	@echo "make clean    remove the environment, caches and build outputs"
 
@@ -24,6 +25,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix

@@ -1,0 +1,170 @@
+"""What the documentation shows, works: Python blocks and quick commands run, all other commands parse.
+
+A block that cannot run here says why in a comment above it: ``<!-- test: skip, needs the official weights -->``. Its
+``nextscale`` commands are parsed all the same.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doc_blocks import (
+    ROOT,
+    SHELL,
+    Block,
+    commands,
+    complaint,
+    find_blocks,
+    nextscale_arguments,
+    pages,
+    read_blocks,
+)
+from PIL import Image
+
+import nextscale as ns
+from nextscale.cli.main import VERBS, main
+
+QUICK = ("sample", "reconstruct", "edit", "info")
+"""Verbs that run here, if the model is the starter."""
+PHOTOS = ("photo.jpg", "other.jpg")
+"""Pictures that pages may take for granted, beside mask.png of the same size, white in the middle."""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    for name in PHOTOS:
+        Image.radial_gradient("L").convert("RGB").save(tmp_path / name)
+    mask = Image.new("L", (256, 256))
+    mask.paste(255, (64, 64, 192, 192))
+    mask.save(tmp_path / "mask.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_a_page_works(page, place, monkeypatch, capsys):
+    namespace: dict[str, Any] = {"__name__": "__page__"}
+    for block in read_blocks(page):
+        check_block(block, namespace, monkeypatch, capsys)
+
+
+def check_block(block: Block, namespace: dict[str, Any], monkeypatch, capsys) -> None:
+    """Run or parse a block; one that is neither, and not skipped with a reason, is a failure."""
+    if block.skipped:
+        assert block.marker and block.marker.rest, f"{block.place}: is skipped without a reason"
+    if block.language in SHELL:
+        for command in commands(block):
+            check_command(command, block, monkeypatch)
+    elif block.marker and block.marker.what == "output of":
+        check_output(block, monkeypatch, capsys)
+    elif block.skipped or block.language == "text":
+        pass
+    elif block.language == "python":
+        filled = "\n" * (block.line - 1) + block.text
+        exec(compile(filled, str(ROOT / block.page), "exec"), namespace)
+    elif block.language == "json":
+        json.loads(block.text)
+    else:
+        pytest.fail(
+            f"{block.place}: a block of the language {block.language!r} is neither run nor parsed: mark it "
+            "<!-- test: skip, REASON -->, or as text"
+        )
+
+
+def check_command(command: list[str], block: Block, monkeypatch) -> None:
+    arguments = nextscale_arguments(command)
+    if arguments is None:
+        if not block.skipped:
+            problem = complaint(command)
+            assert problem is None, f"{block.place}: {problem}"
+        return
+    verb, options = parse(arguments, block.place, monkeypatch)
+    if verb in QUICK and not block.skipped and runs_the_starter(options):
+        importlib.import_module(VERBS[verb][0]).run(with_few_pictures(options))
+
+
+def parse(arguments: list[str], place: str, monkeypatch) -> tuple[str, Any]:
+    """(verb, options), by the parser that the command line uses. Nothing is run."""
+    verb = next((v for v in (" ".join(arguments[:2]), arguments[0]) if v in VERBS), None)
+    assert verb, f"{place}: no verb {arguments[0]!r}"
+    caught: list[Any] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.import_module(VERBS[verb][0]), "run", caught.append)
+        try:
+            main(arguments)
+        except SystemExit:
+            pytest.fail(f"{place}: nextscale {' '.join(arguments)} does not parse")
+    return verb, caught[0]
+
+
+def with_few_pictures(options: Any) -> Any:
+    """As many pictures as there are labels will do, unless there is a seed for each picture."""
+    asked = getattr(options, "num_images", None)
+    if asked is None or getattr(options, "seeds", None):
+        return options
+    return replace(options, num_images=min(asked, max(1, len(getattr(options, "labels", ())))))
+
+
+def runs_the_starter(options: Any) -> bool:
+    named = [getattr(options, f.name) for f in fields(options) if f.name in ("name", "model")]
+    return all(name in ("", "starter") for name in named)
+
+
+def check_output(block: Block, monkeypatch, capsys) -> None:
+    """The block is what a quick command prints."""
+    assert block.marker
+    (command,) = commands(replace(block, text=block.marker.rest))
+    capsys.readouterr()
+    check_command(command, replace(block, marker=None), monkeypatch)
+    assert capsys.readouterr().out.strip() == block.text.strip(), f"{block.place}: is not what is printed"
+
+
+# ---- the test itself ---------------------------------------------------------------------------------------------
+
+WRONG = {
+    "an unknown flag": "```sh\nnextscale sample --colour red\n```",
+    "an unknown flag after torchrun": "```sh\ntorchrun --nproc-per-node 8 -m nextscale train var --colour red\n```",
+    "an unknown flag in a skipped block": "<!-- test: skip, slow -->\n```sh\nnextscale info starter --colour red\n```",
+    "an unknown verb": "```sh\nnextscale paint\n```",
+    "an unknown class": "```sh\nnextscale sample --labels unicorn\n```",
+    "Python that raises": "```python\nimport nextscale\nnextscale.missing\n```",
+    "no language": "```\nsomething\n```",
+    "a language that nobody runs": "```yaml\na: 1\n```",
+    "a foreign program": "```sh\nfrobnicate --all\n```",
+    "no reason": "<!-- test: skip -->\n```yaml\na: 1\n```",
+    "a marker for another block": "<!-- test: skip, slow -->\nWords.\n\n```yaml\na: 1\n```",
+    "another output": "<!-- test: output of nextscale info starter -->\n```text\nclasses 11\n```",
+    "no such target": "```sh\nmake coffee\n```",
+    "no such extra": "```sh\npip install 'nextscale[coffee]'\n```",
+    "no such flag of a script": "```sh\npython benchmarks/training_speed.py --coffee\n```",
+    "broken JSON": "```json\n{\n```",
+    "an open quote": "```sh\nnextscale info 'starter\n```",
+}
+
+
+@pytest.mark.parametrize("markdown", WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_found(markdown, place, monkeypatch, capsys):
+    (block,) = find_blocks(markdown, "page.md")
+    with pytest.raises((AssertionError, pytest.fail.Exception, AttributeError, ns.InputError, json.JSONDecodeError)):
+        check_block(block, {}, monkeypatch, capsys)
+
+
+def test_blocks_and_their_commands():
+    markdown = (
+        "<!-- test: skip, needs a GPU -->\n\n"
+        "```sh\nA=1 nextscale info \\\n    starter | head && make test > log # why\n"
+        'python -c "\nprint(1)"\n```\n'
+    )
+    (block,) = find_blocks(markdown, "page.md")
+    assert block.place == "page.md:4" and block.skipped and block.marker and block.marker.rest == "needs a GPU"
+    assert list(commands(block)) == [
+        ["nextscale", "info", "starter"],
+        ["head"],
+        ["make", "test"],
+        ["python", "-c", "\nprint(1)"],
+    ]

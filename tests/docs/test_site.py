@@ -1,0 +1,66 @@
+"""The site builds, strictly and without the network, and says all that it promises."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from doc_blocks import ROOT
+
+import nextscale as ns
+from nextscale.cli.main import VERBS
+
+FROM_ELSEWHERE = re.compile(r'<(?:script|img|iframe)[^>]* src="?(?:https?:)?//|<link[^>]* href="?(?:https?:)?//')
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_nothing_is_loaded_from_elsewhere(site):
+    loading = [path for path in site.rglob("*.html") if FROM_ELSEWHERE.search(path.read_text())]
+    assert not loading
+    assert FROM_ELSEWHERE.search('<link rel="stylesheet" href="https://fonts.googleapis.com/css">')
+
+
+def test_the_reference_has_every_public_name(site):
+    page = (site / "reference" / "index.html").read_text()
+    missing = [name for name in ns.__all__ if name != "__version__" and f'id="nextscale.{name}"' not in page]
+    assert not missing
+
+
+def test_the_reference_has_every_verb(site):
+    page = (site / "command-line" / "index.html").read_text()
+    assert all(f'id="nextscale-{verb.replace(" ", "-")}"' in page for verb in VERBS)
+    assert "--more-smooth" in page and "--weight-decay" not in page
+
+
+def test_readme_is_the_first_page_and_links_to_pages(site):
+    page = (site / "index.html").read_text()
+    assert (
+        'href="training/"' in page
+        and 'src="starter-samples.png"' in page
+        and not re.search(r'href="[^":]*\.md["#]', page)
+    )
+    assert (site / "source" / "src" / "nextscale" / "curves" / "reference.py" / "index.html").exists()
+
+
+def test_figures_of_the_concepts_are_those_that_are_drawn(tmp_path):
+    script = ROOT / "docs" / "figures" / "concepts.py"
+    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, capture_output=True)
+    shown = set(re.findall(r"\]\((concepts-\w+\.svg)\)", (ROOT / "docs" / "concepts.md").read_text()))
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == shown == {path.name for path in (ROOT / "docs").glob("concepts-*.svg")}
+    assert all(ElementTree.parse(tmp_path / name).getroot().tag.endswith("svg") for name in drawn)
