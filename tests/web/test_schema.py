@@ -27,4 +27,4 @@ def test_no_request_breaks_the_server(start):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_no_request_of_a_thousand_breaks_the_server(start):
-    check(fuzz(build_app(start()), cases=160), least=1000)
+    check(fuzz(build_app(start()), cases=200), least=1000)

@@ -13,7 +13,7 @@ def top_k_filter(logits: Tensor, k: int) -> Tensor:
     """
     if not 0 < k < logits.shape[-1]:
         return logits
-    threshold = logits.topk(k, dim=-1).values[..., -1:]
+    threshold = logits.kthvalue(logits.shape[-1] - k + 1, dim=-1, keepdim=True).values
     return logits.masked_fill(logits < threshold, -torch.inf)
 
 

@@ -1,4 +1,4 @@
-"""The engine: one thread that owns the model and draws what many ask for, several requests at once.
+"""The engine: a thread that draws what many ask for, several requests at once, and one that decodes what is drawn.
 
 Requests that wait at the same time and have equal settings are drawn in one batch. Every picture has its own seed, and
 so it is the same whatever it shares a batch with.
@@ -10,7 +10,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,7 +60,7 @@ class BatchReport:
     waited: tuple[float, ...]
     """Seconds from a request's arrival to the batch, one for each request in it."""
     seconds: float
-    """Drawing."""
+    """Drawing and decoding."""
 
 
 class Engine:
@@ -68,7 +69,7 @@ class Engine:
     Args:
         pipeline: the model; nobody else draws with it.
         name: of the model, for those who ask.
-        on_batch: called after each batch, in the engine's thread.
+        on_batch: called when a batch is decoded, in one of the engine's threads.
     """
 
     def __init__(
@@ -82,8 +83,10 @@ class Engine:
         self._queue: deque[Part] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._drawing: Sequence[Part] = ()
+        self._at_work: list[Part] = []
         self._seconds_per_picture = 0.0
+        self._finisher = ThreadPoolExecutor(1, "nextscale-finisher")
+        self._finishing: Future[None] | None = None
         self._thread = threading.Thread(target=self._run, name="nextscale-engine", daemon=True)
         self._thread.start()
 
@@ -139,7 +142,7 @@ class Engine:
             self._changed.notify_all()
         self._thread.join(self.limits.drain_seconds if drain_seconds is None else drain_seconds)
         with self._changed:
-            for part in (*self._queue, *self._drawing):
+            for part in (*self._queue, *self._at_work):
                 part.ticket.fail(Closed("the server shut down before it came to this request's pictures"))
         self._thread.join(LAST_WORD_SECONDS)
 
@@ -147,17 +150,12 @@ class Engine:
 
     def _run(self) -> None:
         while parts := self._next_batch():
-            begun = time.monotonic()
-            waited = tuple(begun - part.ticket.begun for part in parts)
             self._draw(parts)
-            seconds, pictures = time.monotonic() - begun, sum(map(len, parts))
-            self._seconds_per_picture = seconds / pictures
-            self.on_batch(BatchReport(pictures, waited, seconds))
+        self._finisher.shutdown()
 
     def _next_batch(self) -> Sequence[Part]:
         """The first request that waits, and those that go with it; none once the engine is closed and nobody waits."""
         with self._changed:
-            self._drawing = ()
             while not self.waiting:
                 if self._closed:
                     return ()
@@ -169,7 +167,7 @@ class Engine:
                     chosen.append(part)
                     count += len(part)
             self._queue = deque(part for part in self._queue if part not in chosen)
-            self._drawing = chosen
+            self._at_work = [part for part in self._at_work if part.ticket.waits()] + chosen
             return chosen
 
     def _draw(self, parts: Sequence[Part]) -> None:
@@ -177,15 +175,9 @@ class Engine:
         try:
             self._attempt(parts)
             return
-        except InputError as error:
-            for part in parts:
-                part.ticket.fail(InputError(str(error)))
-            return
         except Exception as error:
             if not is_out_of_memory(error) or sum(map(len, parts)) == 1:
-                log.exception("a batch of %d pictures failed", sum(map(len, parts)))
-                for part in parts:
-                    part.ticket.fail(Failed(f"drawing failed ({type(error).__name__}); the server's log says more"))
+                self._fail(parts, error)
                 return
         torch.cuda.empty_cache()
         for half in halves(parts):
@@ -193,6 +185,7 @@ class Engine:
 
     def _attempt(self, parts: Sequence[Part]) -> None:
         """Draw a batch; stops between two scales when nobody wants it any more."""
+        begun = time.monotonic()
         settings = parts[0].ticket.work.settings
         arguments: SamplingArguments = {
             "cfg": settings.cfg,
@@ -204,28 +197,55 @@ class Engine:
         }
         last = self.pipeline.tokenizer.schedule.num_scales - 1
         tokens: list[Tensor] = []
-        finished = None
         for step in self.pipeline.scales([label for part in parts for label in part.labels], **arguments):
             tokens.append(step.tokens)
-            if step.index == last:
-                finished = self.pipeline.finished_images(step, tokens, arguments).cpu()
-            row = 0
-            for part in parts:
-                rows = slice(row, row + len(part))
-                row = rows.stop
-                if part.ticket.work.watch and part.ticket.waits():
-                    images = self._decode(step, rows) if finished is None else finished[rows]
-                    part.ticket.show(Scale(step.index, step.size, images, part.start))
-                if finished is not None:
-                    drawn = [t[rows].cpu() for t in tokens]
-                    part.ticket.deliver(part.start, Done(finished[rows], drawn, part.labels))
             if not any(part.ticket.waits() for part in parts):
                 return
+            if step.index == last:
+                if self._finishing is not None:
+                    self._finishing.result()  # one batch is decoded while the next is drawn, and no more
+                self._finishing = self._finisher.submit(self._finish, parts, step, tokens, arguments, begun)
+            else:
+                for part, rows in with_rows(parts):
+                    if part.ticket.work.watch and part.ticket.waits():
+                        part.ticket.show(Scale(step.index, step.size, self._decode(step, rows), part.start))
+
+    def _finish(
+        self, parts: Sequence[Part], step: ScaleStep, tokens: list[Tensor], arguments: SamplingArguments, begun: float
+    ) -> None:
+        """Decode a batch that is drawn, and deliver it. In the other thread."""
+        try:
+            finished = self.pipeline.finished_images(step, tokens, arguments).cpu()
+            seconds = time.monotonic() - begun
+            self._seconds_per_picture = seconds / len(finished)
+            self.on_batch(BatchReport(len(finished), tuple(begun - part.ticket.begun for part in parts), seconds))
+            for part, rows in with_rows(parts):
+                if part.ticket.work.watch:
+                    part.ticket.show(Scale(step.index, step.size, finished[rows], part.start))
+                part.ticket.deliver(part.start, Done(finished[rows], [t[rows].cpu() for t in tokens], part.labels))
+        except Exception as error:
+            self._fail(parts, error)
+
+    def _fail(self, parts: Sequence[Part], error: Exception) -> None:
+        """Say to those who asked that there will be no pictures."""
+        if not isinstance(error, InputError):
+            log.error("a batch of %d pictures failed", sum(map(len, parts)), exc_info=error)
+        for part in parts:
+            sentence = f"drawing failed ({type(error).__name__}); the server's log says more"
+            part.ticket.fail(InputError(str(error)) if isinstance(error, InputError) else Failed(sentence))
 
     def _decode(self, step: ScaleStep, rows: slice) -> Tensor:
         """Some pictures as they stand after a scale, (b, 3, H, W) in [0, 1] on the CPU."""
         with precision(self.pipeline.dtype, self.pipeline.device):
             return replace(step, canvas=step.canvas[rows]).image().cpu()
+
+
+def with_rows(parts: Sequence[Part]) -> Iterator[tuple[Part, slice]]:
+    """Each part of a batch, and where in the batch its pictures are."""
+    row = 0
+    for part in parts:
+        yield part, slice(row, row + len(part))
+        row += len(part)
 
 
 def goes_with(work: Work, other: Work) -> bool:
