@@ -7,10 +7,10 @@ import io
 import re
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 
-def pictures_of(html: Any) -> list[Image.Image]:
+def pictures_of(html: Any) -> list[ImageFile.ImageFile]:
     """The pictures in a piece of HTML, in order."""
     found = re.findall(r'<img[^>]* src="data:image/png;base64,([^"]+)"', str(html))
     return [Image.open(io.BytesIO(base64.b64decode(data))) for data in found]

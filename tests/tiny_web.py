@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,7 +55,7 @@ def alone(pipeline: ns.Pipeline, label: int, seed: int, **changes: Any) -> Pipel
     return plain([label], seed=[seed], **{**vars(SETTINGS), **changes})
 
 
-def pixels(pictures: list[Image.Image]) -> list[bytes]:
+def pixels(pictures: Sequence[Image.Image]) -> list[bytes]:
     return [picture.tobytes() for picture in pictures]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ Step = tuple[Scale | Done, list[Image.Image]]
 """What happened, and the pictures so far."""
 
 
-def watch(model: Model, work: Work) -> Iterator[Step]:
+def watch(model: Model, work: Work) -> Generator[Step, None, None]:
     """Have pictures drawn, and see them appear. Whoever stops looking has them stopped, too.
 
     Raises:
