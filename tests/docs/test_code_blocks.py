@@ -32,13 +32,14 @@ from nextscale.cli.main import VERBS, main
 QUICK = ("sample", "reconstruct", "edit", "info")
 """Verbs that run here, if the model is the starter."""
 PHOTOS = ("photo.jpg", "other.jpg")
-"""Pictures that pages may take for granted, beside mask.png of the same size, white in the middle."""
+"""Pictures that pages may take for granted, beside mask.png of the same size, white in the middle, and small.png."""
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
     for name in PHOTOS:
         Image.radial_gradient("L").convert("RGB").save(tmp_path / name)
+    Image.radial_gradient("L").resize((32, 32)).convert("RGB").save(tmp_path / "small.png")
     mask = Image.new("L", (256, 256))
     mask.paste(255, (64, 64, 192, 192))
     mask.save(tmp_path / "mask.png")
