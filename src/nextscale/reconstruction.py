@@ -37,7 +37,7 @@ class ReconstructedPictures:
         precision(dtype, self.device)
         self.name, self.size, self.class_names = originals.name, originals.size, originals.class_names
         self.made_from = {
-            "originals": dict(originals.made_from),
+            **originals.made_from,
             "tokenizer": tokenizer.fingerprint(),
             "lpips": lpips is not None,
             "dtype": dtype,
