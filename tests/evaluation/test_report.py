@@ -46,7 +46,7 @@ def report(**changes: Any) -> Report:
         "reference_crop": "centre",
         "seed": 3,
         "settings": {"cfg": 1.5, "top_k": 900},
-        "seconds": 12.5,
+        "seconds_of_last_call": 12.5,
         "fid": 3.61,
         "sfid": 8.0,
         "inception_score": SCORES,
@@ -64,7 +64,11 @@ def test_written_and_read(tmp_path):
     assert read["inception_score"]["ordered"] == 60 and read["inception_score"]["splits"] == 10
     assert read["precision_recall"]["neighbours"] == 3 and read["memorisation"]["pairs"] == [[4, 7, 3.0]]
     assert read["versions"].keys() == {"python", *PACKAGES} and read["versions"]["torch"] == version("torch")
-    assert read["seconds"] == 12.5 and read["finished"].startswith("20") and read["warnings"] == ["a sentence"]
+    assert (
+        read["seconds_of_last_call"] == 12.5
+        and read["finished"].startswith("20")
+        and read["warnings"] == ["a sentence"]
+    )
 
 
 def test_figures():

@@ -192,7 +192,7 @@ class Remembered(NamedTuple):
         check_apart(training, held_out)
         control: Gallery = training.at_random(CONTROLS, options.seed)
         if isinstance(gallery, DrawnPictures):
-            control = ReconstructedPictures(control, gallery.pipeline.tokenizer, None, options.dtype)
+            control = ReconstructedPictures(control, gallery.pipeline.tokenizer, dtype=options.dtype, noted=False)
         galleries = {"training": training, "held-out": held_out, "control": control}
         return cls(*(session.open(name, each, ("pool",)) for name, each in galleries.items()))
 

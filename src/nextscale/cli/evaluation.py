@@ -37,7 +37,7 @@ class EvaluationOptions(ModelOptions):
     """Flags of "evaluate" and "evaluate sweep"."""
 
     out: Path
-    """Folder of the evaluation. The same command again goes on where it stopped."""
+    """Folder of the evaluation. The same command again goes on where it stopped, to the last 250 pictures."""
     reference: str = ""
     """Real pictures: an .npz of "evaluate reference" or of the ADM evaluator; or a data set, as training takes it."""
     split: Split | None = None
@@ -134,7 +134,7 @@ def make_report(
         seed=session.seed,
         reference_crop=origin.crop if origin and origin.crop != UNKNOWN else None,
         settings={**gallery.made_from, **settings},
-        seconds=seconds,
+        seconds_of_last_call=seconds,
         memorisation=memorisation,
         reconstruction=reconstruction,
         **session.measure(summary, reference),

@@ -82,7 +82,7 @@ class Report:
         reference_crop: how they were cut out of their files; likewise.
         seed: of drawing, and of shuffling for the Inception Score.
         settings: how they were drawn, such as cfg and top_k: values that JSON has.
-        seconds: of the command that finished it; of one that goes on, those since then.
+        seconds_of_last_call: how long the command took that finished it, not counting earlier ones that were stopped.
         agreement: of a classifier with the classes that pictures were drawn as.
         reconstruction: of a tokenizer; the other figures are then those of its reconstructions.
         verdict_line: how a figure stands beside the published one.
@@ -98,7 +98,7 @@ class Report:
     reference_crop: str | None
     seed: int
     settings: Mapping[str, Any]
-    seconds: float
+    seconds_of_last_call: float
     fid: float | None = None
     sfid: float | None = None
     inception_score: Scores | None = None
