@@ -201,6 +201,7 @@ def test_memorisation(evaluate):
     assert "if all were remembered, it would be" in outcome.out and "of 10 training pictures" in outcome.out
     found = report()["memorisation"]
     assert len(found["pairs"]) == 15 and found["pairs"] == sorted(found["pairs"], key=lambda pair: pair[2])
+    assert "given back by the tokenizer" in outcome.out
     assert all(0 <= number < 10 for _, number, _ in found["pairs"])
     assert report()["settings"]["control"]["tokenizer"] and report()["settings"]["held_out"]["crop"] == "centre"
     assert report()["settings"]["training"]["split"] == "train" and report()["settings"]["held_out"]["split"] == "val"

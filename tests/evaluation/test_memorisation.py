@@ -80,6 +80,7 @@ def test_the_control_is_what_remembered_pictures_get(noise, share):
     control = no_class(TRAINING[:50] + noise)
     result = memorisation(no_class(vectors(9, 3)), TRAINING, no_class(HELD_OUT), control)
     assert result.control == share and result.control_pictures == 50
+    assert ("misses most" in result.sentences()[1]) == (share == 0)
 
 
 def test_one_picture_played_back():

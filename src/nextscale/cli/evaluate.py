@@ -171,9 +171,8 @@ class Job:
         training = stores.training.gallery
         assert isinstance(training, CroppedPictures)
         save_picture(draw_closest(found.pairs, self.gallery, training), self.options.out / CLOSEST)
-        return replace(
-            found, pairs=tuple(pair._replace(training=training.number(pair.training)) for pair in found.pairs)
-        )
+        pairs = tuple(pair._replace(training=training.number(pair.training)) for pair in found.pairs)
+        return replace(found, pairs=pairs, tokenized=isinstance(stores.control.gallery, ReconstructedPictures))
 
 
 class Remembered(NamedTuple):
