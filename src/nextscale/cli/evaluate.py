@@ -60,7 +60,8 @@ class Options(EvaluationOptions):
     save: Literal["nothing", "png", "npz"] = "nothing"
     """Also keep the drawn pictures: png in RUN/pictures/CLASS/, or npz in RUN/pictures.npz for the ADM evaluator."""
     training: str = ""
-    """What the model was trained on (train/, where there is a val/): says whether it remembers; RUN/closest.png."""
+    """What the model was trained on (train/, where there is a val/): says how many pictures come close to it, and how
+    many of pictures that are remembered would; shows the closest in RUN/closest.png."""
     held_out: str = ""
     """Pictures that it was not trained on, to compare with. Left out: val/ of --training."""
     reconstruction: bool = False
