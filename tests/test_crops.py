@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +14,8 @@ from tiny import refused
 from tiny_data import KINDS, make_files
 from tiny_runs import make_pictures, make_splits
 
-from nextscale.crops import open_crops
+from nextscale.crops import EVERY_WAY, check_apart, open_crops
+from nextscale.data.dataset import cover_with_margin
 from nextscale.data.splits import open_splits
 from nextscale.evaluation.gallery import Gallery
 from nextscale.pictures import adm_crop, to_unit_range
@@ -55,6 +60,64 @@ def test_the_centre_crop_is_that_of_the_adm(size):
 
 def test_a_centre_crop_that_is_not_square():
     assert adm_crop(Image.new("RGB", (100, 90)), (6, 20)).size == (20, 6)
+
+
+def test_every_way_to_look_at_a_picture(tmp_path):
+    """In both crops, and mirrored, one after the other."""
+    folder = str(make_pictures(tmp_path / "photos", 3, size=(30, 20)))
+    every = open_crops(folder, None, SIZE, EVERY_WAY, nothing)
+    read = every.read(range(12))
+    assert len(every) == 12 and [every.number(i) for i in range(12)] == [i // 4 for i in range(12)]
+    for i, crop in enumerate(("centre", "training")):
+        seen = open_crops(folder, None, SIZE, crop, nothing).read(range(3)).pixels
+        assert torch.equal(read.pixels[2 * i :: 4], seen) and torch.equal(read.pixels[2 * i + 1 :: 4], seen.flip(-1))
+    assert torch.equal(every.read([5, 1]).pixels, read.pixels[[5, 1]])
+
+
+def test_pictures_as_training_may_see_them(tmp_path):
+    """Mirrored, at random places, always the same ones."""
+    folder = str(make_pictures(tmp_path / "photos", 9, size=(30, 20)))
+    every = open_crops(folder, None, SIZE, EVERY_WAY, nothing)
+    some = every.at_random(5, seed=3)
+    read = some.read(range(5))
+    assert torch.equal(read.pixels, every.at_random(5, seed=3).read(range(5)).pixels)
+    numbers = [some.number(i) for i in range(5)]
+    assert len(set(numbers)) == 5 and numbers != [every.at_random(5, seed=4).number(i) for i in range(5)]
+    for number, pixels in zip(numbers, read.pixels.flip(-1), strict=True):
+        whole = np.array(cover_with_margin(every.source.read(number), SIZE))
+        places = [whole[y : y + 6, x : x + 8] for y in range(whole.shape[0] - 5) for x in range(whole.shape[1] - 7)]
+        assert any(np.array_equal(pixels.permute(1, 2, 0), place) for place in places)
+    seen = every.read(range(36)).pixels
+    assert not any((seen == pixels).all() for pixels in read.pixels)
+    assert len(every.at_random(50, seed=3)) == 9 and some.made_from != every.made_from
+
+
+def test_pictures_held_out_are_other_files(tmp_path):
+    data = str(make_splits(tmp_path / "data"))
+    train = open_crops(data, "train", SIZE, EVERY_WAY, nothing)
+    check_apart(train, open_crops(data, "val", SIZE, "centre", nothing))
+    with refused("both training and held out", f"{data}/train"):
+        check_apart(train, open_crops(f"{data}/train", None, SIZE, "centre", nothing))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_files_are_told_from_the_same_ones(tmp_path, kind):
+    pictures = make_files(tmp_path / "data")
+    data = KINDS[kind](pictures, tmp_path / "place")
+
+    def stamp(split: Literal["train", "val"] = "val") -> str:
+        return open_crops(data, split, SIZE, "centre", nothing).made_from["files"]
+
+    before = stamp()
+    assert stamp() == before != stamp("train")
+    place = Path(data.removeprefix("hf:"))
+    written = pictures["val"] if kind in ("folder", "table", "tables") else [p for p in place.rglob("*") if p.is_file()]
+    for path in written:
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+        os.utime(path, ns=(0, 1))
+    assert stamp() != before
 
 
 def test_which_split(tmp_path):

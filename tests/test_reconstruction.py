@@ -44,6 +44,11 @@ def test_pictures_and_notes(pictures):
     torch.testing.assert_close(read.notes["psnr"][:, 0], psnr(first, images))
 
 
+def test_without_notes_the_pictures_are_the_same(pictures):
+    read = ReconstructedPictures(pictures.originals, TOKENIZER, noted=False).read(range(6))
+    assert torch.equal(read.pixels, pictures.read(range(6)).pixels) and not read.notes
+
+
 def test_pictures_of_which_none_can_be_read(pictures):
     assert len(pictures.read([2]).pixels) == 0
 

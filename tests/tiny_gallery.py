@@ -24,7 +24,7 @@ class Numbered:
         self.name, self.count, self.broken = "numbered", count, broken
         self.size: tuple[int, int] = SIZE
         self.class_names = class_names
-        self.made_from = {"numbered": count}
+        self.made_from: dict[str, object] = {"numbered": count}
         self.was_read: list[int] = []
 
     def __len__(self) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,24 +38,43 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def check_begun_with(path: Path, record: Mapping[str, Any], what: str) -> None:
+def check_begun_with(path: Path, record: Mapping[str, Any], what: str, passing: Collection[str] = ()) -> None:
     """Raises InputError if a JSON file says that the work beside it was begun with something else.
 
     Args:
         path: of the file; if it is not there, nothing was begun.
         record: what the work depends on.
         what: lies in the folder, such as ``a cache``.
+        passing: names in the record that may change.
     """
     if not path.is_file():
         return
     theirs = read_json(path)
     theirs = theirs if isinstance(theirs, dict) else {}
     for name, value in json.loads(json.dumps(record)).items():
-        if theirs.get(name) != value:
+        if name not in passing and theirs.get(name) != value:
             raise InputError(
                 f"{path.parent} holds {what} with {name} {theirs.get(name)}, not {value}: "
                 "repeat its command to finish it, or choose another folder"
             )
+
+
+def stamp(paths: Iterable[str | Path]) -> str:
+    """16 hexadecimal digits that are others as soon as one of the files is written, renamed, added or taken away.
+
+    By names, sizes and times: no file is opened. Where the folder lies that holds them all makes no difference.
+    """
+    names = [os.path.abspath(path) for path in paths]
+    root = os.path.commonpath([os.path.dirname(name) for name in names]) if names else ""
+    digest = hashlib.sha256()
+    for name in names:
+        try:
+            status = os.stat(name)
+            is_now = f"{status.st_size} {status.st_mtime_ns}"
+        except OSError:
+            is_now = "missing"
+        digest.update(f"{os.path.relpath(name, root)}\0{is_now}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 @contextmanager

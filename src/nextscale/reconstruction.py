@@ -23,21 +23,29 @@ PSNR_NOTE, SSIM_NOTE, LPIPS_NOTE, TOKENS_NOTE = "psnr", "ssim", "lpips", "tokens
 class ReconstructedPictures:
     """The pictures of a gallery, encoded and decoded again.
 
-    Noted of each are its PSNR after each scale (K,), SSIM, LPIPS if there is one, and tokens (L,).
+    Noted of each are its PSNR after each scale (K,), SSIM, LPIPS if there is one, and tokens (L,); or nothing.
 
     Args:
         originals: of the tokenizer's size.
         dtype: precision of decoding; tokens are always found in float32.
+        noted: whether anything is; if not, only the last scale is decoded.
     """
 
-    def __init__(self, originals: Gallery, tokenizer: ImageTokenizer, lpips: LPIPS | None, dtype: str = "float32"):
-        self.originals, self.tokenizer, self.lpips = originals, tokenizer, lpips
+    def __init__(
+        self,
+        originals: Gallery,
+        tokenizer: ImageTokenizer,
+        lpips: LPIPS | None = None,
+        dtype: str = "float32",
+        noted: bool = True,
+    ):
+        self.originals, self.tokenizer, self.lpips, self.noted = originals, tokenizer, lpips, noted
         self.device = tokenizer.quant_conv.weight.device
         self.dtype = dtype
         precision(dtype, self.device)
         self.name, self.size, self.class_names = originals.name, originals.size, originals.class_names
         self.made_from = {
-            "originals": dict(originals.made_from),
+            **originals.made_from,
             "tokenizer": tokenizer.fingerprint(),
             "lpips": lpips is not None,
             "dtype": dtype,
@@ -53,18 +61,20 @@ class ReconstructedPictures:
             return originals
         images = to_unit_range(originals.pixels.to(self.device))
         tokens = self.tokenizer.encode(images)
-        quality, decoded = [], images
+        quality, decoded, notes = [], images, {}
         for step in self.tokenizer.pyramid.accumulate(tokens):
-            with precision(self.dtype, self.device):
-                decoded = self.tokenizer.decode_canvas(step.canvas)
-            quality.append(psnr(decoded, images))
-        notes = {
-            PSNR_NOTE: torch.stack(quality, dim=1),
-            SSIM_NOTE: ssim(decoded, images),
-            TOKENS_NOTE: torch.cat(tokens, dim=1).int(),
-        }
-        if self.lpips is not None:
-            notes[LPIPS_NOTE] = self.lpips(decoded, images)
+            if self.noted or step.index == len(tokens) - 1:
+                with precision(self.dtype, self.device):
+                    decoded = self.tokenizer.decode_canvas(step.canvas)
+                quality.append(psnr(decoded, images))
+        if self.noted:
+            notes = {
+                PSNR_NOTE: torch.stack(quality, dim=1),
+                SSIM_NOTE: ssim(decoded, images),
+                TOKENS_NOTE: torch.cat(tokens, dim=1).int(),
+            }
+            if self.lpips is not None:
+                notes[LPIPS_NOTE] = self.lpips(decoded, images)
         return Pictures(
             to_pixels((decoded + 1) / 2).cpu(),
             originals.indices,

@@ -15,17 +15,20 @@ import numpy as np
 import pytest
 import tiny_classifier
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from tiny_classifier import ACCURACY, TinyClassifier, load_classifier
 from tiny_runs import make_pictures
 
 import nextscale as ns
+from nextscale.crops import open_crops
+from nextscale.data.dataset import validation_crop
 from nextscale.evaluation import extractors, store
 from nextscale.evaluation.features import Features
 from nextscale.evaluation.frechet import frechet_distance
 from nextscale.evaluation.inception import CLASSES, POOL, SPATIAL
 from nextscale.evaluation.reference import read_reference
 from nextscale.evaluation.statistics import Moments
+from nextscale.pictures import adm_crop
 
 LOOK = ("--features", "classifier")
 FIGURES = ("fid", "sfid", "inception_score", "precision_recall", "agreement", "memorisation", "reconstruction")
@@ -79,11 +82,15 @@ def test_a_model_against_a_reference(evaluate, model):
     assert found["fid"] == pytest.approx(frechet_distance(moments.gaussian(), reference.gaussian), rel=1e-6)
     right = features.probabilities.argmax(1) == torch.arange(15) // 3
     assert found["agreement"]["overall"] == pytest.approx(right.double().mean().item())
-    assert found["agreement"]["classifier"] == ACCURACY
+    assert found["agreement"]["real"] == ACCURACY and "0.750 of real pictures by the classifier's own" in outcome.out
     assert found["pictures"] == 15 and found["reference_pictures"] == 12 and found["seed"] == 4
-    assert found["settings"]["cfg"] == 2 and found["settings"]["batch_size"] == 4 and found["seconds"] > 0
-    assert found["settings"]["reference_crop"] == "centre" and found["extractor"] == "tiny classifier"
-    assert "FID" in outcome.out and "in the order they came" in outcome.out and "run/report.json" in outcome.out
+    assert found["settings"]["cfg"] == 2 and found["settings"]["batch_size"] == 4 and found["seconds_of_last_call"] > 0
+    assert found["reference_crop"] == "centre" and found["extractor"] == "tiny classifier"
+    assert (
+        "against ref.npz, 12 pictures, centre crop" in outcome.out
+        and "of one part" in outcome.out
+        and "run/report.json" in outcome.out
+    )
     assert "drawn 15 of 15" in outcome.err
 
 
@@ -127,9 +134,9 @@ def test_finished_and_run_again(evaluate):
     [
         (("--cfg", 3), "cfg 1.5, not 3.0"),
         (("--seed", 3), "seed 0, not 3"),
-        (("--num-images", 4), "count 15, not 4"),
+        (("--per-class", 4), "count 15, not 20"),
         (("--dtype", "bfloat16"), "dtype float32, not bfloat16"),
-        (("--model", "starter"), "starter"),
+        (("--model", "starter"), "weights"),
     ],
 )
 def test_another_command_in_the_same_folder(evaluate, change, words):
@@ -149,7 +156,7 @@ def test_saved_pictures_give_the_same_figures(evaluate, call, kind):
     ours, theirs = figures(), figures("files")
     assert theirs["fid"] == pytest.approx(ours["fid"], rel=1e-9)
     assert theirs["precision_recall"] == ours["precision_recall"]
-    assert theirs["agreement"] == (ours["agreement"] if kind == "png" else None)  # an array has no names of classes
+    assert theirs["agreement"] == ours["agreement"] is not None
 
 
 def test_a_folder_of_real_pictures_as_reference(evaluate, call):
@@ -190,26 +197,32 @@ def test_a_killed_reference_goes_on(call, place, monkeypatch):
 
 def test_memorisation(evaluate):
     outcome = evaluate("--training", "data")
-    assert outcome.code == 0 and "% of the drawn pictures are closer to a training picture" in outcome.out
+    assert outcome.code == 0 and "are closer to a training picture" in outcome.out
+    assert "if all were remembered, it would be" in outcome.out and "of 10 training pictures" in outcome.out
     found = report()["memorisation"]
     assert len(found["pairs"]) == 15 and found["pairs"] == sorted(found["pairs"], key=lambda pair: pair[2])
+    assert "given back by the tokenizer" in outcome.out
+    assert all(0 <= number < 10 for _, number, _ in found["pairs"])
+    assert report()["settings"]["control"]["tokenizer"] and report()["settings"]["held_out"]["crop"] == "centre"
     assert report()["settings"]["training"]["split"] == "train" and report()["settings"]["held_out"]["split"] == "val"
     with Image.open("run/closest.png") as picture:
         assert picture.width > 4 * 2 * 8
 
 
-def test_training_pictures_are_found_among_drawn_ones(call, place):
-    """The training pictures themselves, as if they were drawn."""
+@pytest.mark.parametrize("turn", [lambda picture: picture, ImageOps.mirror], ids=["as they are", "mirrored"])
+@pytest.mark.parametrize("crop", ["centre", "training"])
+def test_training_pictures_are_found_among_drawn_ones(call, place, crop, turn):
+    """The training pictures themselves, as if they were drawn: in either crop, mirrored or not."""
     for name in ("boot", "dress"):
         shutil.copytree(f"data/train/{name}", f"copies/{name}")
     for path in Path("copies").rglob("*.png"):
         with Image.open(path) as picture:
-            small = picture.resize((8, 8))
+            small = turn({"centre": adm_crop, "training": validation_crop}[crop](picture, (8, 8)))
         small.save(path)
-    more = ("--training", "copies", "--held-out", "data/val", "--out", "run")
+    more = ("--training", "data", "--out", "run")
     assert call("evaluate", "--pictures", "copies", *LOOK, *more).code == 0
     found = report()["memorisation"]
-    assert found["share"] == 1 and all(i == j and distance == 0 for i, j, distance in found["pairs"])
+    assert found["share"] == 1 and all(i == j and distance < 1e-3 for i, j, distance in found["pairs"])
 
 
 def test_nothing_held_out(evaluate):
@@ -222,7 +235,7 @@ def test_reconstruction(call, place, model):
     outcome = call(*command, "--out", "run")
     assert outcome.code == 0 and "rFID" in outcome.out and "perplexity" in outcome.out and "4x4" in outcome.out
     found = report()
-    assert found["pictures"] == found["reference_pictures"] == 4 and found["settings"]["originals"]["split"] == "val"
+    assert found["pictures"] == found["reference_pictures"] == 4 and found["settings"]["split"] == "val"
     assert found["fid"] > 0 and len(found["reconstruction"]["scales"]) == 4 and found["reconstruction"]["lpips"] is None
     assert call(*command, "--split", "train", "--out", "train").code == 0 and report("train")["pictures"] == 10
 
@@ -235,6 +248,73 @@ def test_reconstruction_against_a_reference_of_the_same_crop(call, place, model)
     assert report("a")["fid"] == report("b")["fid"]
     outcome = call(*command, "--reference", "ref.npz", "--crop", "training", "--out", "c")
     assert outcome.code == 2 and "'centre'" in outcome.err and "'training'" in outcome.err
+
+
+def test_the_crop_is_that_of_the_reference_file(evaluate, call):
+    """Whatever is measured; another one is refused, even if nothing is cropped."""
+    assert call("evaluate", "reference", "real", "--size", 8, *LOOK, "--crop", "training", "--out", "ref.npz").code == 0
+    outcome = evaluate("--crop", "centre")
+    assert outcome.code == 2 and "'training', not 'centre'" in outcome.err and not Path("run").exists()
+    outcome = evaluate("--training", "data")
+    assert outcome.code == 0 and "12 pictures, training crop" in outcome.out
+    assert report()["settings"]["held_out"]["crop"] == "training"
+    assert evaluate("--reconstruction", "--data", "data", "--per-class", 50, out="back").code == 0
+    assert report("back")["settings"]["crop"] == "training"
+
+
+def test_a_data_set_says_its_crop(evaluate):
+    assert "12 pictures, centre crop" in evaluate("--reference", "real", out="a").out
+    assert "12 pictures, training crop" in evaluate("--reference", "real", "--crop", "training", out="b").out
+
+
+def test_agreement_of_real_pictures_is_measured_where_they_have_classes(evaluate, call, place):
+    """Folders named as the classes that the classifier knows."""
+    for i, name in enumerate(tiny_classifier.CLASSES):
+        make_pictures(place / "known" / name, 3, seed=i)
+    assert call("evaluate", "reference", "known", "--size", 8, *LOOK, "--out", "known.npz").code == 0
+    shares = []
+    for i, reference in enumerate(("known", "known.npz")):
+        outcome = evaluate("--reference", reference, out=str(i))
+        assert outcome.code == 0 and "of the reference's pictures" in outcome.out
+        shares.append(report(str(i))["agreement"]["real"])
+    pixels = open_crops("known", None, (8, 8), "centre", print).read(range(15)).pixels
+    probabilities = TinyClassifier()(pixels).probabilities
+    assert probabilities is not None
+    right = probabilities.argmax(1) == torch.arange(15) // 3
+    assert shares == pytest.approx([right.double().mean().item()] * 2)
+
+
+@pytest.mark.parametrize("what", ["folder", "npz", "training", "held-out"])
+def test_changed_files_are_noticed(evaluate, call, place, what):
+    """Written again under the same name, of the same number and size."""
+    if what in ("training", "held-out"):
+        command, folder = (evaluate, ("--training", "data")), f"run/{what}"
+        changed = Path("data/train/boot/0.png" if what == "training" else "data/val/boot/0.png")
+    else:
+        pictures = make_pictures(place / "stale", 9, size=(8, 8)) if what == "folder" else place / "stale.npz"
+        np.savez("stale.npz", np.zeros((9, 8, 8, 3), dtype=np.uint8))
+        command, folder = (call, ("evaluate", "--pictures", pictures, *LOOK, "--out", "run")), "run/drawn"
+        changed = pictures / "0.png" if what == "folder" else pictures
+    again, arguments = command
+    assert again(*arguments).code == 0
+    before = report()
+    assert again(*arguments).code == 0
+    os.utime(changed, ns=(0, 1))
+    outcome = again(*arguments)
+    assert outcome.code == 2 and "written since" in outcome.err and f"delete {folder}" in outcome.err
+    assert {**report(), "finished": ""} == {**report(), "finished": ""} and report()["settings"] == before["settings"]
+    shutil.rmtree(folder)
+    assert again(*arguments).code == (2 if what == "training" else 0)  # control pictures are training pictures, too
+    shutil.rmtree("run")
+    assert again(*arguments).code == 0
+
+
+def test_a_copied_folder_goes_on(evaluate):
+    assert evaluate("--training", "data").code == 0
+    shutil.copytree("run", "elsewhere/run")
+    Path("elsewhere/run/drawn/features-00001.safetensors").unlink()
+    outcome = evaluate("--training", "data", out="elsewhere/run")
+    assert outcome.code == 0 and "drawn 5 of 5" in outcome.err and figures("elsewhere/run") == figures()
 
 
 def test_a_sweep(evaluate, call, model):
@@ -333,7 +413,8 @@ BAD_INPUT = {
     "--pictures keys.npz": "no arr_0",
     "--pictures large": "8 x 8 pixels, not 16 x 16",
     "--per-class 0": "per-class",
-    "--num-images -2": "num-images",
+    "--num-images 5": "--num-images or --per-class, got both",
+    "--reference keys.npz --model nowhere": "expected mu and sigma",
     "--batch-size 0": "batch-size",
     "--seed -1": "seed",
     "--cfg nan": "cfg",

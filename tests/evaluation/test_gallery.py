@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from tiny import refused
 from tiny_runs import make_pictures
 
 from nextscale.evaluation.gallery import Gallery, open_pictures
+from nextscale.evaluation.npz import write_pictures
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (7, 4, 6, 3)).astype(np.uint8)
 
@@ -47,6 +49,35 @@ def test_a_file(tmp_path, compressed):
     for indices in ([0, 1, 2], [3, 4, 5, 6], [5, 1], [2]):
         read = gallery.read(indices)
         assert torch.equal(read.pixels, expected[indices]) and read.labels.tolist() == [i // 3 for i in indices]
+
+
+def test_a_file_that_names_its_classes(tmp_path):
+    pixels = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
+    write_pictures(tmp_path / "p.npz", [pixels], (7, 4, 6), torch.arange(7) // 4, ("hat", "dress"))
+    gallery = open_pictures(tmp_path / "p.npz")
+    assert list(gallery.class_names) == ["hat", "dress"] and gallery.read([3, 4]).labels.tolist() == [0, 1]
+    write_pictures(tmp_path / "p.npz", [pixels], (7, 4, 6), torch.arange(7), ("hat", "dress"))
+    with refused("a class 6", "class_names 2"):
+        open_pictures(tmp_path / "p.npz")
+
+
+def test_other_files_are_told_from_the_same_ones(tmp_path):
+    """By what they are, and not by where they lie."""
+    make_pictures(tmp_path / "a" / "p", 2)
+    np.savez(tmp_path / "a" / "p.npz", PIXELS)
+
+    def stamps(folder: str) -> list[str]:
+        return [open_pictures(tmp_path / folder / name).made_from["files"] for name in ("p", "p.npz")]
+
+    before = stamps("a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert stamps("a") == stamps("b") == before
+    pixels = np.ascontiguousarray(PIXELS[::-1])
+    np.savez(tmp_path / "a" / "p.npz", pixels)
+    Image.fromarray(pixels[0]).resize((14, 11)).save(tmp_path / "a" / "p" / "1.png")
+    assert not set(stamps("a")) & set(before)
+    (tmp_path / "b" / "p" / "1.png").rename(tmp_path / "b" / "p" / "2.png")
+    assert stamps("b")[0] != before[0]
 
 
 def test_a_file_without_classes(tmp_path):

@@ -2,92 +2,159 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from tiny import refused
 from torch import Tensor
 
-from nextscale.evaluation.memorisation import memorisation
+from nextscale.evaluation.memorisation import LEAST, Labelled, Memorisation, memorisation
 
 
 def vectors(n: int, seed: int, d: int = 8) -> Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
 
 
-TRAINING, HELD_OUT = vectors(400, 1), vectors(300, 2)
+TRAINING, HELD_OUT, CONTROL = vectors(400, 1), vectors(300, 2), vectors(20, 1) + 1e-3
+WIDE, NARROW = 0, 1
+"""Two classes: pictures of the second are ten times as alike."""
+SPREAD, APART = torch.tensor([1.0, 0.1]), torch.tensor([0.0, 100.0])
 
 
-def reach(x: Tensor) -> np.ndarray:
-    return np.linalg.norm(x.double().numpy()[:, None] - TRAINING.double().numpy()[None], axis=-1).min(1)
+def no_class(features: Tensor) -> Labelled:
+    return Labelled(features, torch.full((len(features),), -1))
+
+
+def check(drawn: Tensor, training: Any = TRAINING, held_out: Tensor = HELD_OUT, **more: Any) -> Memorisation:
+    return memorisation(no_class(drawn), training, no_class(held_out), no_class(CONTROL), **more)
+
+
+def two_classes(n: int, seed: int) -> Labelled:
+    labels = torch.arange(n) % 2
+    return Labelled(vectors(n, seed) * SPREAD[labels, None] + APART[labels, None], labels)
+
+
+def reach(x: Tensor, pool: Tensor = TRAINING) -> np.ndarray:
+    return np.linalg.norm(x.double().numpy()[:, None] - pool.double().numpy()[None], axis=-1).min(1)
 
 
 @pytest.mark.parametrize("percentile", [1, 25.5, 50])
 def test_as_in_numpy(percentile):
     drawn = 0.8 * vectors(200, 3)
-    result = memorisation(drawn, TRAINING, HELD_OUT, percentile)
-    threshold = np.percentile(reach(HELD_OUT), percentile)
+    result = check(drawn, percentile=percentile)
+    ours, others = (reach(x) / reach(HELD_OUT).mean() for x in (drawn, HELD_OUT))
+    threshold = np.percentile(others, percentile)
     assert result.threshold == pytest.approx(threshold, rel=1e-10)
-    assert result.share == pytest.approx((reach(drawn) < threshold).mean(), rel=1e-10)
-    assert result.drawn == pytest.approx(reach(drawn).mean(), rel=1e-10)
-    assert result.held_out == pytest.approx(reach(HELD_OUT).mean(), rel=1e-10)
+    assert result.share == pytest.approx((ours < threshold).mean(), rel=1e-10)
+    assert result.drawn == pytest.approx(ours.mean(), rel=1e-10)
+    assert not result.by_class and not result.per_class
 
 
 def test_a_model_of_the_distribution():
-    result = memorisation(vectors(2000, 3), TRAINING, vectors(2000, 4), percentile=10)
+    result = check(vectors(2000, 3), held_out=vectors(2000, 4), percentile=10)
     assert result.share == pytest.approx(0.1, abs=0.03)
+    assert result.interval[0] < 0.1 < result.interval[1] and result.interval[1] - result.interval[0] < 0.08
+
+
+def test_the_interval_is_that_of_other_pictures():
+    """Of models that have learnt the distribution, about 95 % have an interval with the true share in it."""
+    true, hits = 0.1, 0
+    for i in range(40):
+        drawn, held_out = vectors(200, 100 + i), vectors(200, 500 + i)
+        low, high = check(drawn, held_out=held_out, percentile=100 * true, seed=i).interval
+        hits += low <= true <= high
+    assert hits >= 35
 
 
 def test_a_model_that_plays_back():
     order = torch.randperm(400, generator=torch.Generator().manual_seed(0))
-    result = memorisation(TRAINING[order], TRAINING, HELD_OUT)
-    assert result.share == 1 and result.drawn == 0 < result.held_out
+    result = check(TRAINING[order])
+    assert result.share == 1 and result.drawn == 0
     assert all(pair.training == order[pair.drawn] and pair.distance == 0 for pair in result.pairs)
+
+
+@pytest.mark.parametrize(("noise", "share"), [(1e-3, 1.0), (100.0, 0.0)])
+def test_the_control_is_what_remembered_pictures_get(noise, share):
+    control = no_class(TRAINING[:50] + noise)
+    result = memorisation(no_class(vectors(9, 3)), TRAINING, no_class(HELD_OUT), control)
+    assert result.control == share and result.control_pictures == 50
+    assert ("misses most" in result.sentences()[1]) == (share == 0)
 
 
 def test_one_picture_played_back():
     drawn = vectors(100, 3)
     drawn[41] = TRAINING[7] + 1e-3
-    result = memorisation(drawn, TRAINING, HELD_OUT, pairs=3)
+    result = check(drawn, pairs=3)
     assert result.pairs[0][:2] == (41, 7) and len(result.pairs) == 3
-    assert list(result.pairs) == sorted(result.pairs, key=lambda pair: pair.distance)
+    assert [pair.distance for pair in result.pairs] == sorted(pair.distance for pair in result.pairs)
 
 
-@pytest.mark.parametrize("tile", [9, 1000])
-def test_training_in_parts(tile):
-    drawn = vectors(50, 3)
-    whole = memorisation(drawn, TRAINING, HELD_OUT)
-    parts = memorisation(drawn, iter(TRAINING.split(150)), HELD_OUT, tile=tile)
+def test_each_class_has_its_own_measure():
+    """By one measure for all, the threshold is that of the narrow class, and wide pictures can be no copies."""
+    training, held_out, drawn = (two_classes(n, seed) for n, seed in ((400, 1), (400, 2), (400, 3)))
+    wide = (drawn.labels == WIDE).nonzero().flatten()[:40]
+    copies = training.features[training.labels == WIDE][:40] + 0.1
+    drawn.features[wide] = copies
+    names = ("wide", "narrow")
+    one = memorisation(no_class(drawn.features), training.features, no_class(held_out.features), held_out)
+    own = memorisation(drawn, training.features, held_out, held_out, names)
+    assert own.by_class and not one.by_class
+    assert own.per_class["wide"][0] >= 0.2 and one.share < 0.05 < 0.1 <= own.share
+    assert own.per_class["narrow"][0] < 0.05 and max(share for _, share in own.per_class.values()) < 0.05
+    assert {drawn.labels[pair.drawn].item() for pair in own.pairs} == {WIDE}
+    assert own.control == pytest.approx(0.01)
+    assert "by the measure of their class; most of wide: 2" in own.sentences()[0]
+
+
+def test_classes_of_few_pictures_have_no_measure():
+    training, drawn = two_classes(100, 1), two_classes(40, 3)
+    for few, by_class in ((2 * LEAST, True), (2 * LEAST - 1, False)):
+        held_out = two_classes(few, 2)
+        assert memorisation(drawn, training.features, held_out, drawn, ("wide", "narrow")).by_class == by_class
+
+
+@pytest.mark.parametrize("tile", [1, 77, 10_000])
+def test_parts_and_tiles_make_no_difference(tile):
+    drawn = vectors(60, 3)
+    whole = check(drawn)
+    parts = check(drawn, iter(TRAINING.split(150)), tile=tile)
     assert [pair[:2] for pair in parts.pairs] == [pair[:2] for pair in whole.pairs]
     assert parts.share == whole.share and parts.threshold == pytest.approx(whole.threshold, rel=1e-10)
 
 
-def test_the_sentence():
-    sentence = memorisation(TRAINING, TRAINING, HELD_OUT, percentile=2.5).sentence()
-    assert "100.00 %" in sentence and "2.5 %" in sentence and "\n" not in sentence
+def test_the_sentences():
+    one, two = check(TRAINING, percentile=2.5).sentences()
+    assert "100.0 %" in one and "2.5 %" in one and "95 % interval 100.0 to 100.0" in one and "\n" not in one + two
+    assert "it would be 100.0 %" in two and "20 training pictures" in two
 
 
 @pytest.mark.parametrize("percentile", [0, 100, -1])
 def test_what_is_no_percentile(percentile):
     with refused("percentile", percentile):
-        memorisation(HELD_OUT, TRAINING, HELD_OUT, percentile)
+        check(HELD_OUT, percentile=percentile)
 
 
 def test_nothing_to_compare():
     with refused("no drawn pictures"):
-        memorisation(HELD_OUT[:0], TRAINING, HELD_OUT)
+        check(HELD_OUT[:0])
     with refused("no held-out pictures"):
-        memorisation(HELD_OUT, TRAINING, HELD_OUT[:0])
+        check(HELD_OUT, held_out=HELD_OUT[:0])
+    with refused("no control pictures"):
+        memorisation(no_class(HELD_OUT), TRAINING, no_class(HELD_OUT), no_class(CONTROL[:0]))
     with refused("nothing to compare with"):
-        memorisation(HELD_OUT, TRAINING[:0], HELD_OUT)
+        check(HELD_OUT, TRAINING[:0])
     with refused("-1"):
-        memorisation(HELD_OUT, TRAINING, HELD_OUT, pairs=-1)
+        check(HELD_OUT, pairs=-1)
+    with refused("held-out pictures are training pictures"):
+        check(HELD_OUT, held_out=TRAINING[:9])
 
 
 def test_bad_features():
     with refused((300, 7), "8"):
-        memorisation(HELD_OUT, TRAINING, HELD_OUT[:, :7])
+        check(HELD_OUT, held_out=HELD_OUT[:, :7])
     with refused((400, 7), "8"):
-        memorisation(HELD_OUT, TRAINING[:, :7], HELD_OUT)
+        check(HELD_OUT, TRAINING[:, :7])
     with refused("300 of 300", "not finite"):
-        memorisation(HELD_OUT * torch.nan, TRAINING, HELD_OUT)
+        check(HELD_OUT * torch.nan)

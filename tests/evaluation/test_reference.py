@@ -12,6 +12,7 @@ import torch
 from tiny import refused
 from torch import Tensor
 
+from nextscale.errors import InputError
 from nextscale.evaluation.features import INCEPTION, Features
 from nextscale.evaluation.reference import KEPT, Origin, Reference, kept_pictures, read_reference, write_reference
 from nextscale.evaluation.statistics import Gaussian, Moments
@@ -165,6 +166,7 @@ def test_features_of_another_dimension(features, words):
         ({"mu": np.full(D, np.nan)}, ("6 of the 6", "mean", "not finite")),
         ({"mu": np.zeros(D, dtype=int)}, ("mu", "int64", "floating-point")),
         ({"sigma": np.triu(np.ones((D, D)))}, ("sigma", "not symmetric")),
+        ({"sigma": -np.eye(D)}, ("sigma", "negative variance, -1")),
         ({"arr_0": PIXELS[..., :1]}, ("(3, 8, 12, 1)", "uint8 (N, H, W, 3)")),
         ({"pool": np.zeros((3, D + 1))}, ((3, D + 1),)),
         ({"meta": np.array("no JSON")}, ("meta", "what a reference file says")),
@@ -176,6 +178,21 @@ def test_files_that_do_not_fit(tmp_path, changes, words):
     path = adm(tmp_path / "adm.npz", **changes)
     with refused(path, *words) if "pool" not in changes else refused(*words):
         read_reference(path)
+
+
+def test_a_missing_array_is_all_that_is_said(tmp_path):
+    with pytest.raises(InputError) as found:
+        read_reference(adm(tmp_path / "adm.npz", mu=None))
+    assert "no mu" in str(found.value) and "fit" not in str(found.value)
+
+
+def test_what_rounding_makes_of_no_variance(tmp_path):
+    """A singular covariance in float32, as of fewer pictures than dimensions."""
+    x = vectors(50, 100)
+    sigma = np.cov(x.numpy(), rowvar=False).astype(np.float32)
+    assert np.linalg.eigvalsh(sigma.astype(float))[0] < 0
+    changes = {"mu": x.mean(0).numpy(), "sigma": sigma, "mu_s": None, "sigma_s": None}
+    assert read_reference(adm(tmp_path / "adm.npz", **changes)).gaussian
 
 
 def test_what_cannot_be_written(tmp_path):
@@ -191,7 +208,9 @@ def test_what_cannot_be_written(tmp_path):
     assert not (tmp_path / "r.npz").exists()
 
 
-@pytest.mark.parametrize("changes", [{"size": (8,)}, {"size": (8, 0)}, {"size": "8x12"}, {"pictures": 0}, {"crop": 3}])
+@pytest.mark.parametrize(
+    "changes", [{"size": (8,)}, {"size": (8, 0)}, {"size": "8x12"}, {"pictures": 0}, {"crop": 3}, {"agreement": "all"}]
+)
 def test_an_origin_that_cannot_be(changes):
     with refused(*changes):
         replace(ORIGIN, **changes)

@@ -19,6 +19,20 @@ from nextscale.evaluation.reconstruction import Reconstruction, ScaleFigures
 from nextscale.evaluation.report import LABELS, PACKAGES, Published, Report
 
 SCORES = Scores(274.0, 3.0, 60.0, 2.0, 280.0, 10, 0)
+ONE_PART = Scores(3.56, 0.0, 3.56, 0.0, 3.56, 1, 0)
+
+MEMORISED = Memorisation(
+    share=0.01,
+    interval=(0.005, 0.02),
+    control=0.9,
+    control_pictures=500,
+    percentile=1.0,
+    threshold=0.5,
+    drawn=1.1,
+    by_class=True,
+    per_class={"hat": (0.05, 0.02), "dress": (0.0, 0.0)},
+    pairs=(Pair(4, 7, 3.0),),
+)
 
 
 def report(**changes: Any) -> Report:
@@ -29,14 +43,15 @@ def report(**changes: Any) -> Report:
         "fingerprint": "0123456789abcdef",
         "reference": "ref.npz",
         "reference_pictures": 10_000,
+        "reference_crop": "centre",
         "seed": 3,
         "settings": {"cfg": 1.5, "top_k": 900},
-        "seconds": 12.5,
+        "seconds_of_last_call": 12.5,
         "fid": 3.61,
         "sfid": 8.0,
         "inception_score": SCORES,
         "precision_recall": PrecisionRecall(0.84, 0.51, 1.0, 0.9, 3, 5),
-        "memorisation": Memorisation(0.01, 1.0, 5.0, 9.0, 9.1, (Pair(4, 7, 3.0),)),
+        "memorisation": MEMORISED,
         "warnings": ("a sentence",),
     }
     return Report(**(fields | changes))
@@ -49,7 +64,11 @@ def test_written_and_read(tmp_path):
     assert read["inception_score"]["ordered"] == 60 and read["inception_score"]["splits"] == 10
     assert read["precision_recall"]["neighbours"] == 3 and read["memorisation"]["pairs"] == [[4, 7, 3.0]]
     assert read["versions"].keys() == {"python", *PACKAGES} and read["versions"]["torch"] == version("torch")
-    assert read["seconds"] == 12.5 and read["finished"].startswith("20") and read["warnings"] == ["a sentence"]
+    assert (
+        read["seconds_of_last_call"] == 12.5
+        and read["finished"].startswith("20")
+        and read["warnings"] == ["a sentence"]
+    )
 
 
 def test_figures():
@@ -107,18 +126,25 @@ def test_figures_of_other_settings_are_not_compared():
 
 
 def test_the_table_says_all_that_was_measured():
-    agreement = Agreement(0.5, {"hat": 0.25, "dress": 0.75}, 0.9)
+    agreement = Agreement(0.5, {"hat": 0.25, "dress": 0.75}, 0.9, "real ones")
     table = report(agreement=agreement, verdict_line="a verdict").table()
-    assert "50,000 pictures" in table and "against ref.npz, 10,000 pictures" in table
+    assert "50,000 pictures" in table and "against ref.npz, 10,000 pictures, centre crop" in table
     assert "274.00 +- 3.00 shuffled, 60.00 in the order they came, 280.00 all at once" in table
-    assert "0.500, 0.900 of real pictures; least: hat 0.250, dress 0.750" in table
+    assert "0.500, 0.900 of real ones; least: hat 0.250, dress 0.750" in table
     for words in (
         *(LABELS[name][0] for name in report().figures()),
         "a verdict",
         "note: a sentence",
-        "1.00 % of the drawn",
+        "1.0 % of the drawn",
+        "if all were remembered, it would be 90.0 %",
     ):
         assert words in table
+
+
+def test_a_score_of_one_part_is_said_once():
+    """Shuffled, in order and all at once are then one number."""
+    line = next(line for line in report(inception_score=ONE_PART).table().splitlines() if "Inception Score" in line)
+    assert line.split()[2] == "3.56" and line.count("3.56") == 1 and "+-" not in line and "of one part" in line
 
 
 def test_the_table_of_a_tokenizer():

@@ -12,7 +12,7 @@ from tiny_gallery import Numbered, Table, normal
 
 from nextscale.evaluation import store as module
 from nextscale.evaluation.reference import Origin, Reference, read_reference
-from nextscale.evaluation.session import Session, check_apart
+from nextscale.evaluation.session import Session, renumbered
 from nextscale.evaluation.summary import Summary
 from nextscale.evaluation.target import Target
 
@@ -107,7 +107,27 @@ def test_label_agreement(tmp_path):
     right = torch.cat([seen[:1000] == 2, seen[1000:] == 0]).double()
     assert drawn.agreement.overall == pytest.approx(right.mean().item())
     assert drawn.agreement.per_class == {"b": right[:1000].mean().item(), "a": right[1000:].mean().item()}
-    assert drawn.agreement.classifier == 0.9
+    assert drawn.agreement.real is None
+
+
+@pytest.mark.parametrize(
+    ("ours", "real", "words"), [(0.8, 0.8, "reference"), (None, 0.9, "own validation")], ids=["known", "unknown"]
+)
+def test_agreement_of_real_pictures_is_that_of_the_reference(tmp_path, ours, real, words):
+    extractor = table()
+    extractor.class_names, extractor.accuracy = tuple("abcde"), 0.9  # type: ignore[attr-defined]
+    session, drawn = summary(tmp_path, extractor)
+    origin = Origin("table", "0123", (2, 3), "training", N, ours)
+    agreement = session.measure(drawn, Reference("ref", origin=origin))["agreement"]
+    assert agreement.real == real and words in agreement.real_pictures
+
+
+def test_pictures_with_classes_say_how_often_theirs_is_seen(tmp_path):
+    extractor = table()
+    extractor.class_names = tuple("abcde")  # type: ignore[attr-defined]
+    _, drawn = summary(tmp_path / "drawn", extractor)
+    origin = real(tmp_path / "real", extractor).origin
+    assert drawn.agreement and origin and origin.agreement == drawn.agreement.overall
 
 
 @pytest.mark.parametrize("names", [(), ("a", "b"), ("a", "c", "d", "e", "f")])
@@ -183,15 +203,20 @@ def test_references_that_do_not_fit(tmp_path):
 
 
 def test_memorised_pictures_are_named_by_their_numbers(tmp_path):
+    """Control pictures are training pictures here: all of them are close."""
     pool = normal(60, D)
     drawn = Table(torch.cat([normal(9, D, 5) + 9, pool[[17]] + 1e-3]))
     _, ours = summary(tmp_path / "drawn", drawn)
     session = Session(tmp_path / "real", Table(pool), CPU, 7)
     training = session.fill(session.open("training", Numbered(40, broken=[3, 4])), "")
     held_out = session.fill(session.open("held-out", Numbered(60, broken=range(40))), "")
-    found = session.memorised(ours, training, held_out)
+    control = session.fill(session.open("control", Numbered(30)), "")
+    found = session.memorised(ours, ("a", "b"), training, held_out, control)
     assert (found.pairs[0].drawn, found.pairs[0].training) == (9, 17)
-    assert found.share == pytest.approx(0.1)
-    with refused("both training and held out", "numbered"):
-        check_apart(training, training)
-    check_apart(training, held_out)
+    assert found.share == pytest.approx(0.1) and not found.by_class
+    assert found.control == pytest.approx(28 / 30) and found.control_pictures == 30
+
+
+def test_classes_go_by_their_names():
+    assert renumbered(torch.tensor([1, 0, -1, 2]), ("hat", "dress", "x"), ("dress", "hat")).tolist() == [0, 1, -1, -1]
+    assert renumbered(torch.tensor([-1, -1]), (), ("dress",)).tolist() == [-1, -1]

@@ -111,6 +111,18 @@ def test_begun_with_something_else(tmp_path):
         FeatureStore(tmp_path / "s", Numbered(N), other)
 
 
+def test_begun_with_other_files(tmp_path):
+    def gallery(files: str, place: str) -> Numbered:
+        numbered = Numbered(N)
+        numbered.made_from |= {"files": files, "pictures": place}
+        return numbered
+
+    fill(FeatureStore(tmp_path / "s", gallery("0a", "there"), table()))
+    FeatureStore(tmp_path / "s", gallery("0a", "elsewhere"), table())
+    with refused("numbered", "written since", f"delete {tmp_path / 's'}"):
+        FeatureStore(tmp_path / "s", gallery("0b", "there"), table())
+
+
 def test_features_that_are_not_finite(tmp_path):
     extractor = table()
     extractor.tensors.pool[7] = torch.nan
@@ -158,10 +170,12 @@ def test_pictures_are_kept_beside_features(tmp_path):
     fill(again, saver=saver)
     assert gallery.was_read == list(range(5, 10)) and saver.path(6).is_file()
 
-    array = NpzSaver(tmp_path / "all.npz", (N, 2, 3), labels)
+    array = NpzSaver(tmp_path / "all.npz", (N, 2, 3), labels, ("a", "b/c"))
     fill(store, saver=array)
     array.finish()
-    read = PictureFile(tmp_path / "all.npz").read(range(N))
+    file = PictureFile(tmp_path / "all.npz")
+    read = file.read(range(N))
+    assert file.class_names == ("a", "b/c")
     assert torch.equal(read.pixels, pixels) and read.labels.tolist() == labels
     assert not (tmp_path / "all").exists()
     array.finish()

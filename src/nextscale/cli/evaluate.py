@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from nextscale.cli.evaluation import REPORT, EvaluationOptions, make_report
+from nextscale.crops import EVERY_WAY, Crop, CroppedPictures, check_apart, open_crops
 from nextscale.device import pick_device
 from nextscale.distributed import is_main, processes
 from nextscale.drawing import DrawnPictures
@@ -19,12 +19,13 @@ from nextscale.evaluation.closest import draw_closest
 from nextscale.evaluation.gallery import Gallery, open_pictures
 from nextscale.evaluation.memorisation import Memorisation
 from nextscale.evaluation.saving import NpzSaver, PngSaver, Saver
-from nextscale.evaluation.session import Session, check_apart
+from nextscale.evaluation.session import Session
 from nextscale.evaluation.store import FeatureStore
 from nextscale.evaluation.summary import Summary
 from nextscale.evaluation.target import Target
 from nextscale.files import check_folder
 from nextscale.pictures import save_picture
+from nextscale.progress import say
 from nextscale.reconstruction import ReconstructedPictures, fold_notes
 from nextscale.sampling.sampler import SamplingSettings
 from nextscale.sources import load_tokenizer
@@ -32,6 +33,8 @@ from nextscale.training.perceptual import LPIPS, load_lpips
 
 CLOSEST = "closest.png"
 PICTURES = "pictures"
+CONTROLS = 500
+"""Training pictures that stand for remembered ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,8 @@ class Options(EvaluationOptions):
     save: Literal["nothing", "png", "npz"] = "nothing"
     """Also keep the drawn pictures: png in RUN/pictures/CLASS/, or npz in RUN/pictures.npz for the ADM evaluator."""
     training: str = ""
-    """What the model was trained on (train/, where there is a val/): says whether it remembers; RUN/closest.png."""
+    """What the model was trained on (train/, where there is a val/): says how many pictures come close to it, and how
+    many of pictures that are remembered would; shows the closest in RUN/closest.png."""
     held_out: str = ""
     """Pictures that it was not trained on, to compare with. Left out: val/ of --training."""
     reconstruction: bool = False
@@ -112,29 +116,29 @@ class Job:
     store: FeatureStore
     saver: Saver | None
     target: Target | None
-    training: tuple[FeatureStore, FeatureStore] | None
-    """Of training and of held-out pictures."""
+    remembered: Remembered | None
 
     @classmethod
     def of(cls, options: Options, device: torch.device) -> Job:
         """Open all that the flags name, so that what is wrong with it is said before the work begins."""
-        session = options.session(options.out, device)
-        gallery = open_gallery(options, device)
+        session, file = options.session(options.out, device), options.reference_file()
+        crop = options.crop_in_use(file)
+        gallery = open_gallery(options, crop, device)
         if isinstance(gallery, ReconstructedPictures) and not options.reference:
-            target = Target.of_pictures(session, gallery.originals, options.crop)
+            target = Target.of_pictures(session, gallery.originals, crop)
         else:
-            target = options.target(session, gallery.size)
+            target = options.target(session, file, gallery.size)
         if target:
-            target.check(gallery, options.crop if options.reconstruction else None)
-        training = open_training(options, session, gallery) if options.training else None
+            target.check(gallery, crop if options.reconstruction else None)
+        remembered = Remembered.of(options, session, gallery, crop) if options.training else None
         store = session.open("drawn", gallery)
-        return cls(options, session, gallery, store, make_saver(options, gallery), target, training)
+        return cls(options, session, gallery, store, make_saver(options, gallery), target, remembered)
 
     def fill(self) -> None:
         """Look at everything; every process has to call this."""
         if self.target:
             self.target.fill()
-        for store in self.training or ():
+        for store in self.remembered or ():
             self.session.fill(store, f"looked at {store.gallery.name}")
         what = "drawn" if isinstance(self.gallery, DrawnPictures) else f"looked at {self.gallery.name}"
         self.session.fill(self.store, "reconstructed" if self.options.reconstruction else what, self.saver)
@@ -149,10 +153,9 @@ class Job:
         reference = self.target.finish() if self.target else None
         settings: dict[str, Any] = {"batch_size": options.batch_size, "device": str(session.device)}
         memorised = reconstruction = None
-        if self.training:
-            memorised = self._memorise(summary, *self.training)
-            for name, store in zip(("training", "held_out"), self.training, strict=True):
-                settings[name] = store.gallery.made_from
+        if self.remembered:
+            memorised = self._memorise(summary, self.remembered)
+            settings |= {name: store.gallery.made_from for name, store in self.remembered._asdict().items()}
         if isinstance(self.gallery, ReconstructedPictures):
             reconstruction = fold_notes(self.store, self.gallery.tokenizer)
         model = options.model if isinstance(self.gallery, DrawnPictures) else None
@@ -164,20 +167,43 @@ class Job:
         print(report.table())
         print(options.out / REPORT)
 
-    def _memorise(self, summary: Summary, training: FeatureStore, held_out: FeatureStore) -> Memorisation:
-        found = self.session.memorised(summary, training, held_out)
-        picture = draw_closest(found.pairs, self.gallery, training.gallery)
-        save_picture(picture, self.options.out / CLOSEST)
-        return found
+    def _memorise(self, summary: Summary, stores: Remembered) -> Memorisation:
+        found = self.session.memorised(summary, self.gallery.class_names, *stores)
+        training = stores.training.gallery
+        assert isinstance(training, CroppedPictures)
+        save_picture(draw_closest(found.pairs, self.gallery, training), self.options.out / CLOSEST)
+        pairs = tuple(pair._replace(training=training.number(pair.training)) for pair in found.pairs)
+        return replace(found, pairs=pairs, tokenized=isinstance(stores.control.gallery, ReconstructedPictures))
 
 
-def open_gallery(options: Options, device: torch.device) -> Gallery:
+class Remembered(NamedTuple):
+    """What drawn pictures may be remembered from, and what says how much that means."""
+
+    training: FeatureStore
+    """Of every training picture in several views."""
+    held_out: FeatureStore
+    control: FeatureStore
+    """Of some training pictures in other views, through the model's tokenizer, if there is one."""
+
+    @classmethod
+    def of(cls, options: Options, session: Session, gallery: Gallery, crop: Crop) -> Remembered:
+        training = open_crops(options.training, None, gallery.size, EVERY_WAY, say, "train")
+        held_out = open_crops(options.held_out or options.training, None, gallery.size, crop, say, "val")
+        check_apart(training, held_out)
+        control: Gallery = training.at_random(CONTROLS, options.seed)
+        if isinstance(gallery, DrawnPictures):
+            control = ReconstructedPictures(control, gallery.pipeline.tokenizer, dtype=options.dtype, noted=False)
+        galleries = {"training": training, "held-out": held_out, "control": control}
+        return cls(*(session.open(name, each, ("pool",)) for name, each in galleries.items()))
+
+
+def open_gallery(options: Options, crop: Crop, device: torch.device) -> Gallery:
     """The pictures that are to be measured."""
     if options.pictures:
         return open_pictures(options.pictures)
     if options.reconstruction:
         tokenizer = load_tokenizer(options.model, options.schedule()).to(device)
-        originals = options.crops(options.data, tokenizer.config.image_size, options.split, "val")
+        originals = open_crops(options.data, options.split, tokenizer.config.image_size, crop, say, "val")
         return ReconstructedPictures(originals, tokenizer, open_lpips(options, device), options.dtype)
     settings = SamplingSettings(options.cfg, options.top_k, options.top_p)
     return options.drawn(options.pipeline(), settings)
@@ -187,23 +213,10 @@ def open_lpips(options: Options, device: torch.device) -> LPIPS | None:
     return load_lpips(options.vgg_weights, options.lpips_weights).to(device) if options.vgg_weights else None
 
 
-def open_training(options: Options, session: Session, gallery: Gallery) -> tuple[FeatureStore, FeatureStore]:
-    """Where the features of training and of held-out pictures go."""
-    places: Sequence[tuple[str, str, Any]] = (
-        ("training", options.training, "train"),
-        ("held-out", options.held_out or options.training, "val"),
-    )
-    training, held_out = (
-        session.open(name, options.crops(data, gallery.size, None, prefer), ("pool",)) for name, data, prefer in places
-    )
-    check_apart(training, held_out)
-    return training, held_out
-
-
 def make_saver(options: Options, gallery: Gallery) -> Saver | None:
     """What keeps the drawn pictures."""
     if options.save == "nothing" or not isinstance(gallery, DrawnPictures):
         return None
     if options.save == "png":
         return PngSaver(options.out / PICTURES, gallery.labels, gallery.class_names)
-    return NpzSaver(options.out / f"{PICTURES}.npz", (len(gallery), *gallery.size), gallery.labels)
+    return NpzSaver(options.out / f"{PICTURES}.npz", (len(gallery), *gallery.size), gallery.labels, gallery.class_names)

@@ -62,10 +62,10 @@ def run(options: Options) -> None:
     if options.out.suffix.lower() != ".npz" or options.out.is_dir():
         raise InputError(f"cannot write {options.out}: expected the name of an .npz file")
     check_folder(options.out.parent)
-    gallery = open_crops(options.data, options.split, size, options.crop, say)
     features = options.out.with_name(f"{options.out.stem}-features")
     with processes(pick_device(options.device)) as device:
         session = Session(features, load_extractor(options.features, device), device, options.batch_size, options.seed)
+        gallery = open_crops(options.data, options.split, size, options.crop, say)
         target = Target.of_pictures(session, gallery, options.crop)
         target.fill()
         if is_main():

@@ -46,11 +46,12 @@ def run(options: Options) -> None:
     check_folder(options.out)
     empty_figure((1, 1))  # says at once if it cannot be drawn
     with processes(pick_device(options.device)) as device:
-        session, first = options.session(options.out, device), options.drawn(options.pipeline(), combinations[0])
+        session, file = options.session(options.out, device), options.reference_file()
+        first = options.drawn(options.pipeline(), combinations[0])
         galleries = [first.at(settings) for settings in combinations]
-        target = options.target(session, galleries[0].size)
+        target = options.target(session, file, first.size)
         if target:
-            target.check(galleries[0])
+            target.check(first)
         parts = [replace(session, folder=options.out / folder_name(settings)) for settings in combinations]
         stores = [part.open("drawn", gallery) for part, gallery in zip(parts, galleries, strict=True)]
         if target:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from nextscale.cli.models import ModelOptions
-from nextscale.crops import Crop, CroppedPictures, Split, open_crops
+from nextscale.crops import Crop, Split, open_crops
 from nextscale.drawing import DrawnPictures
 from nextscale.errors import InputError
 from nextscale.evaluation.extractors import load_extractor
@@ -21,13 +21,15 @@ from nextscale.evaluation.reference import Reference, read_reference
 from nextscale.evaluation.report import Published, Report
 from nextscale.evaluation.session import Session
 from nextscale.evaluation.summary import Summary
-from nextscale.evaluation.target import Target
+from nextscale.evaluation.target import UNKNOWN, Target
 from nextscale.pipeline import Pipeline
 from nextscale.presets import HUB_MODELS, HUB_REPOSITORY
 from nextscale.progress import say
 from nextscale.sampling.sampler import SamplingSettings
 
 REPORT = "report.json"
+PER_CLASS = 50
+"""As in published figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,26 +37,29 @@ class EvaluationOptions(ModelOptions):
     """Flags of "evaluate" and "evaluate sweep"."""
 
     out: Path
-    """Folder of the evaluation. The same command again goes on where it stopped."""
+    """Folder of the evaluation. The same command again goes on where it stopped, to the last 250 pictures."""
     reference: str = ""
     """Real pictures: an .npz of "evaluate reference" or of the ADM evaluator; or a data set, as training takes it."""
     split: Split | None = None
     """Of a data set: the part that is the reference, or is reconstructed."""
-    crop: Crop = "centre"
+    crop: Crop | None = None
     """Of a data set: centre, the largest middle part, as published references of ImageNet are cut; or training, the
-    middle part that validation in training sees, 1.125 times smaller."""
+    middle part that validation in training sees, 1.125 times smaller. Left out: that of the reference file, or
+    centre."""
     features: str = ""
     """Who looks: a file with the Inception of FID; OWNER/NAME:FILE of the hub; or a folder of "evaluate classifier".
     Left out: an Inception that torch-fidelity or pytorch-fid has left in PyTorch's cache."""
-    per_class: int = 50
-    """Pictures drawn of each class."""
+    per_class: int | None = None
+    """Pictures drawn of each class; 50, if --num-images says nothing either."""
     num_images: int | None = None
-    """Pictures in all, evenly of all classes; instead of --per-class."""
+    """Pictures in all, evenly of all classes."""
     batch_size: int = 50
     """Pictures drawn and looked at at once; halved where a GPU's memory does not suffice."""
 
     def check_numbers(self) -> None:
         """Raises InputError for numbers out of range, before anything is loaded."""
+        if self.num_images is not None and self.per_class is not None:
+            raise InputError("expected --num-images or --per-class, got both")
         for name, least in (("per_class", 1), ("num_images", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -68,22 +73,36 @@ class EvaluationOptions(ModelOptions):
 
     def drawn(self, pipeline: Pipeline, settings: SamplingSettings) -> DrawnPictures:
         """The pictures that are to be drawn."""
-        count = self.num_images or self.per_class * len(pipeline.class_names)
+        count = self.num_images or (self.per_class or PER_CLASS) * len(pipeline.class_names)
         name = str(Path(self.model).resolve()) if Path(self.model).exists() else self.model
         return DrawnPictures(pipeline, name, count, settings, self.seed)
 
-    def crops(self, data: str, size: tuple[int, int], split: Split | None, prefer: Split | None) -> CroppedPictures:
-        """A split of a data set, in the crop that was asked for."""
-        return open_crops(data, split, size, self.crop, say, prefer)
+    def reference_file(self) -> Reference | None:
+        """What ``--reference`` names if it is a file.
 
-    def target(self, session: Session, size: tuple[int, int]) -> Target | None:
+        Raises:
+            InputError: no such file or a bad one, or its crop is not that of ``--crop``.
+        """
+        if not self.reference.lower().endswith(".npz"):
+            return None
+        reference = read_reference(Path(self.reference))
+        reference.check_crop(self.crop)
+        return reference
+
+    def crop_in_use(self, file: Reference | None) -> Crop:
+        """Of ``--crop``; else the file's; else that of published references."""
+        known = file.origin.crop if file and file.origin else None
+        return self.crop or next((crop for crop in get_args(Crop) if crop == known), "centre")
+
+    def target(self, session: Session, file: Reference | None, size: tuple[int, int]) -> Target | None:
         """What ``--reference`` says; None if it says nothing."""
         if not self.reference:
             return None
-        if self.reference.lower().endswith(".npz"):
-            return Target.of_file(session, read_reference(Path(self.reference)))
-        say(f"{self.reference} is no .npz: its pictures are cropped ({self.crop}) and looked at first")
-        return Target.of_pictures(session, self.crops(self.reference, size, self.split, None), self.crop)
+        if file:
+            return Target.of_file(session, file)
+        crop = self.crop_in_use(None)
+        say(f"{self.reference} is no .npz: its pictures are cropped ({crop}) and looked at first")
+        return Target.of_pictures(session, open_crops(self.reference, self.split, size, crop, say), crop)
 
 
 def make_report(
@@ -113,8 +132,9 @@ def make_report(
         reference=reference.name if reference else None,
         reference_pictures=origin.pictures if origin else stored[0] if stored else None,
         seed=session.seed,
-        settings={**gallery.made_from, **settings, "reference_crop": origin.crop if origin else None},
-        seconds=seconds,
+        reference_crop=origin.crop if origin and origin.crop != UNKNOWN else None,
+        settings={**gallery.made_from, **settings},
+        seconds_of_last_call=seconds,
         memorisation=memorisation,
         reconstruction=reconstruction,
         **session.measure(summary, reference),

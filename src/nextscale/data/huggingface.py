@@ -13,6 +13,7 @@ from PIL import Image
 from nextscale.data.names import list_names, number_labels, pick_splits, sort_classes
 from nextscale.data.source import Splits
 from nextscale.errors import InputError
+from nextscale.files import stamp
 from nextscale.pictures import read_picture
 
 PREFIX = "hf:"
@@ -36,6 +37,9 @@ class HuggingFacePictures:
 
     def name(self, index: int) -> str:
         return f"picture {index} of {self.root}"
+
+    def stamp(self) -> str:
+        return stamp(file["filename"] for file in self.rows.cache_files)
 
     def read(self, index: int) -> Image.Image:
         content = self.rows[index][self.column] or {}

@@ -19,6 +19,7 @@ from nextscale.data.names import TRAIN_NAMES, VAL_NAMES, list_names, number_labe
 from nextscale.data.samples import Member, index_shard
 from nextscale.data.source import Splits
 from nextscale.errors import InputError
+from nextscale.files import stamp
 from nextscale.pictures import read_picture
 
 SHARDS = re.compile(r"\.(tar(\.\w+)?|tgz)$", re.IGNORECASE)
@@ -39,6 +40,9 @@ class ShardedPictures:
 
     def name(self, index: int) -> str:
         return str(self.members[index])
+
+    def stamp(self) -> str:
+        return stamp(dict.fromkeys(member.shard for member in self.members))
 
     def read(self, index: int) -> Image.Image:
         """The picture. Its shard is opened for it alone: processes that share an open file share its position."""

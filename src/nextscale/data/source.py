@@ -9,6 +9,7 @@ from typing import Protocol
 
 from PIL import Image
 
+from nextscale.files import stamp
 from nextscale.pictures import read_picture
 
 
@@ -38,6 +39,10 @@ class PictureSource(ClassSource, Protocol):
         """What messages call a picture."""
         ...
 
+    def stamp(self) -> str:
+        """Other digits as soon as the files are others; see `nextscale.files.stamp`."""
+        ...
+
     def read(self, index: int) -> Image.Image:
         """A picture as `read_picture` gives it.
 
@@ -65,6 +70,9 @@ class PictureFiles:
 
     def name(self, index: int) -> str:
         return str(self.paths[index])
+
+    def stamp(self) -> str:
+        return stamp(self.paths)
 
     def read(self, index: int) -> Image.Image:
         return read_picture(self.paths[index])

@@ -19,13 +19,14 @@ class Agreement:
     Attributes:
         overall: of the pictures that have a class.
         per_class: of each class that has pictures.
-        classifier: the same for real pictures that the classifier was not trained on, which drawn ones can hardly
-            exceed; None if the classifier does not know.
+        real: the same for real pictures; None if that is not known. Drawn ones above it are typical rather than good.
+        real_pictures: which ones.
     """
 
     overall: float
     per_class: Mapping[str, float]
-    classifier: float | None
+    real: float | None = None
+    real_pictures: str = ""
 
 
 class AgreementCounts:
@@ -34,11 +35,10 @@ class AgreementCounts:
     Args:
         class_names: of the pictures.
         known: the classes of the probabilities, in their order.
-        accuracy: of the classifier.
     """
 
-    def __init__(self, class_names: Sequence[str], known: Sequence[str], accuracy: float | None):
-        self.class_names, self.accuracy = class_names, accuracy
+    def __init__(self, class_names: Sequence[str], known: Sequence[str]):
+        self.class_names = class_names
         self.place = torch.tensor([known.index(name) for name in class_names])
         """(C,) of each class of the pictures among those of the probabilities."""
         self.counted = Confusion(len(known))
@@ -49,7 +49,7 @@ class AgreementCounts:
         known = list(getattr(extractor, "class_names", ()))
         if not class_names or not set(class_names) <= set(known):
             return None
-        return cls(class_names, known, getattr(extractor, "accuracy", None))
+        return cls(class_names, known)
 
     def add(self, labels: Tensor, probabilities: Tensor) -> None:
         """Count pictures with labels (B,), -1 for none, and probabilities (B, C)."""
@@ -62,4 +62,4 @@ class AgreementCounts:
             return None
         shares = [self.counted.per_class[place] for place in self.place.tolist()]
         per_class = {name: share for name, share in zip(self.class_names, shares, strict=True) if share is not None}
-        return Agreement(self.counted.accuracy, per_class, self.accuracy)
+        return Agreement(self.counted.accuracy, per_class)

@@ -13,9 +13,13 @@ from torch import Tensor
 
 from nextscale.errors import InputError
 from nextscale.evaluation.features import sides
-from nextscale.evaluation.npz import LABELS, PictureArray, read_array, read_headers
+from nextscale.evaluation.npz import CLASS_NAMES, LABELS, PictureArray, read_array, read_headers
+from nextscale.files import stamp
 from nextscale.pictures import read_picture
 
+FILES = "files"
+PLACES = ("data", "pictures", "model")
+"""In ``made_from``: may change, for what lies there is known by its stamp or its weights."""
 ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp"))
 
 
@@ -39,7 +43,8 @@ class Gallery(Protocol):
     """Pictures of one size, by number.
 
     ``made_from`` is all that the pictures depend on, in values that JSON has: work that was begun on one gallery is
-    finished on the same one only.
+    finished on the same one only. Files are in it by their `stamp`, as `FILES`; `PLACES`, where they lie, are there to
+    be read.
     """
 
     @property
@@ -88,7 +93,12 @@ class PictureFolder:
         grouped = all(len(part) > 1 for part in parts)
         self.class_names = sorted({part[0] for part in parts}) if grouped else []
         self.labels = [self.class_names.index(part[0]) if grouped else -1 for part in parts]
-        self.made_from = {"pictures": str(folder.resolve()), "count": len(self.paths), "size": list(self.size)}
+        self.made_from = {
+            "pictures": str(folder.resolve()),
+            FILES: stamp(self.paths),
+            "count": len(self.paths),
+            "size": list(self.size),
+        }
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -110,7 +120,7 @@ class PictureFolder:
 
 
 class PictureFile:
-    """The pictures of an .npz file in ``arr_0``, and their classes in ``arr_1`` if it has them.
+    """The pictures of an .npz file in ``arr_0``, and their classes in ``arr_1`` if there are any, by ``class_names``.
 
     Raises:
         InputError: no such file, a damaged one, or one without pictures.
@@ -123,11 +133,15 @@ class PictureFile:
         self._array = PictureArray(path)
         self.size = (self._array.shape[1], self._array.shape[2])
         self._labels = np.full(len(self), -1)
-        header = read_headers(path).get(LABELS)
+        headers = read_headers(path)
+        header = headers.get(LABELS)
         if header and header.dtype.kind in "iu" and header.shape == (len(self),):
             self._labels = read_array(path, LABELS).astype(np.int64)
-            self.class_names = tuple(str(i) for i in range(int(self._labels.max()) + 1))
-        self.made_from = {"pictures": str(path.resolve()), "count": len(self), "bytes": path.stat().st_size}
+            names = read_array(path, CLASS_NAMES).tolist() if CLASS_NAMES in headers else []
+            self.class_names = tuple(names) or tuple(str(i) for i in range(int(self._labels.max()) + 1))
+            if self._labels.max() >= len(self.class_names):
+                raise InputError(f"{LABELS} in {path} has a class {self._labels.max()}, but {CLASS_NAMES} {len(names)}")
+        self.made_from = {"pictures": str(path.resolve()), FILES: stamp([path]), "count": len(self)}
 
     def __len__(self) -> int:
         return self._array.shape[0]

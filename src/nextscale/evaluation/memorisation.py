@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,9 +13,22 @@ from nextscale.errors import InputError
 from nextscale.evaluation.distances import TILE, nearest
 from nextscale.evaluation.statistics import check_features
 
+RESAMPLED = 1000
+STRONG = 0.5
+"""A check that finds a smaller share of what is known to be remembered says little."""
+LEAST = 10
+"""Held-out pictures that every class needs for distances to be measured by its own."""
+
+
+class Labelled(NamedTuple):
+    """Features (N, D) and classes (N,) of pictures; -1 for no class."""
+
+    features: Tensor
+    labels: Tensor
+
 
 class Pair(NamedTuple):
-    """A drawn picture and the training picture nearest to it, by their places among the features."""
+    """A drawn picture and the training picture nearest to it, by their places, and their relative distance."""
 
     drawn: int
     training: int
@@ -24,77 +37,146 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Memorisation:
-    """
+    """Distances are relative: 1 is the mean distance of held-out pictures, of the same class if classes are known.
+
     Attributes:
         share: of drawn pictures closer to training than the threshold. About ``percentile`` / 100 for a model that
-            has learnt the distribution, 1 for one that plays its training pictures back.
+            has learnt the distribution.
+        interval: that holds the share with 95 % probability, as far as the choice of pictures goes (bootstrap).
+        control: the share of the control pictures, which are known to be remembered: what the check would say of a
+            model that plays its training pictures back.
+        control_pictures: how many of these there were.
         percentile: of the held-out pictures that are so close to training by chance.
         threshold: the distance that belongs to it.
         drawn: mean distance of drawn pictures to the nearest training picture.
-        held_out: the same for held-out pictures.
+        by_class: whether distances are relative to the class.
+        per_class: (share of drawn, share of held-out pictures) below the threshold in each class, if by class.
         pairs: the closest ones, closest first: to be looked at.
+        tokenized: whether the control pictures went through the tokenizer, as drawn ones do.
     """
 
     share: float
+    interval: tuple[float, float]
+    control: float
+    control_pictures: int
     percentile: float
     threshold: float
     drawn: float
-    held_out: float
+    by_class: bool
+    per_class: Mapping[str, tuple[float, float]]
     pairs: tuple[Pair, ...]
+    tokenized: bool = False
 
-    def sentence(self) -> str:
-        """What it says, in one line."""
-        return (
-            f"{100 * self.share:.2f} % of the drawn pictures are closer to a training picture than the closest "
-            f"{self.percentile:g} % of the held-out ones"
-        )
+    def sentences(self) -> list[str]:
+        """What it says, each in one line."""
+        tokenized = " and given back by the tokenizer" if self.tokenized else ""
+        weak = "" if self.control >= STRONG else ": this check misses most of what is remembered"
+        low, high = (f"{100 * share:.1f}" for share in self.interval)
+        measure = ", by the measure of their class" if self.by_class else ""
+        most = ""
+        if self.share and self.per_class:
+            name, (drawn, held_out) = max(self.per_class.items(), key=lambda item: item[1])
+            most = f"; most of {name}: {100 * drawn:.1f} %, and {100 * held_out:.1f} % of held-out ones"
+        return [
+            f"{100 * self.share:.1f} % of the drawn pictures (95 % interval {low} to {high}) are closer to a training "
+            f"picture than the closest {self.percentile:g} % of the held-out ones{measure}{most}",
+            f"if all were remembered, it would be {100 * self.control:.1f} %: that many of {self.control_pictures} "
+            f"training pictures, cut at random, mirrored{tokenized}, are so close{weak}",
+        ]
 
 
 @torch.no_grad()
 def memorisation(
-    drawn: Tensor,
+    drawn: Labelled,
     training: Tensor | Iterable[Tensor],
-    held_out: Tensor,
+    held_out: Labelled,
+    control: Labelled,
+    class_names: tuple[str, ...] = (),
     percentile: float = 1.0,
     pairs: int = 16,
+    seed: int = 0,
     tile: int = TILE,
 ) -> Memorisation:
     """How much closer drawn pictures come to training pictures than pictures never trained on do.
 
-    The distance of a picture is that of its features to the nearest training features. The threshold is the
-    p-th percentile (between two, linear) of the distances of held-out pictures.
+    The distance of a picture is that of its features to the nearest training features, over the mean of these
+    distances for held-out pictures of its class: some classes look more alike than others. If a class has fewer than
+    `LEAST` held-out pictures, or a picture has no class, all count as one. The threshold is the p-th percentile
+    (between two, linear) of the distances of held-out pictures.
 
     Args:
-        drawn: (N, D) features.
-        training: (T, D) features, or parts of them one after the other.
-        held_out: (M, D) features of real pictures that are no training pictures.
+        drawn: pictures with labels among ``class_names``.
+        training: (T, D) features, or parts of them one after the other; several views of a picture, to find it by.
+        held_out: real pictures that are no training pictures.
+        control: training pictures in views that are not in ``training``.
         percentile: p, above 0 and below 100.
         pairs: how many of the closest pairs to name.
+        seed: of the bootstrap.
         tile: distances held at a time.
 
     Raises:
-        InputError: no pictures in one of the three, features of two dimensions or not finite ones, or a percentile
-            that is none.
+        InputError: no pictures in one of the four, features of two dimensions or not finite ones, held-out pictures
+            that are training pictures, or a percentile that is none.
     """
     if not 0 < percentile < 100:
         raise InputError(f"the percentile must be above 0 and below 100, not {percentile:g}")
     if pairs < 0:
         raise InputError(f"the number of closest pairs must be at least 0, not {pairs}")
-    check_features(drawn)
-    check_features(held_out, drawn.shape[1])
-    for name, features in (("drawn", drawn), ("held-out", held_out)):
+    sets, device = {"drawn": drawn, "held-out": held_out, "control": control}, drawn.features.device
+    for name, (features, _) in sets.items():
+        check_features(features, drawn.features.shape[1])
         if not len(features):
             raise InputError(f"there are no {name} pictures: expected at least 1")
-    queries = torch.cat([drawn, held_out.to(drawn.device)])
-    distances, index = nearest(queries, training, tile)
-    ours, others = distances[: len(drawn)], distances[len(drawn) :]
-    threshold = torch.quantile(others, percentile / 100)
-    order = ours.argsort(stable=True)[:pairs].tolist()
+    distances, index = nearest(torch.cat([each.features.to(device) for each in sets.values()]), training, tile)
+    labels = torch.cat([each.labels for each in sets.values()]).to(device)
+    enough = held_out.labels[held_out.labels >= 0].bincount(minlength=len(class_names)) >= LEAST
+    by_class = bool(class_names) and bool((labels >= 0).all()) and bool(enough.to(device)[labels].all())
+    labels = labels if by_class else torch.zeros_like(labels)
+    sizes = [len(each.features) for each in sets.values()]
+    (ours, others, known), (our_labels, other_labels, known_labels) = distances.split(sizes), labels.split(sizes)
+
+    scale = class_means(others, other_labels)
+    if (scale == 0).any():
+        raise InputError("held-out pictures are training pictures: expected pictures that were not trained on")
+    threshold = torch.quantile(others / scale[other_labels], percentile / 100)
+    relative = ours / scale[our_labels]
+    close, close_others = relative < threshold, others / scale[other_labels] < threshold
+
+    def resampled(generator: torch.Generator) -> Tensor:
+        """The share, had other drawn and held-out pictures come."""
+        a, b = (torch.randint(n, (n,), generator=generator).to(device) for n in sizes[:2])
+        means = class_means(others[b], other_labels[b], scale)
+        limit = torch.quantile(others[b] / means[other_labels[b]], percentile / 100)
+        return (ours[a] / means[our_labels[a]] < limit).double().mean()
+
+    generator = torch.Generator().manual_seed(seed)
+    shares = torch.stack([resampled(generator) for _ in range(RESAMPLED)])
+    low, high = torch.quantile(shares, shares.new_tensor([0.025, 0.975])).tolist()
+
+    def share(close: Tensor, labels: Tensor, label: int) -> float:
+        return close[labels == label].double().mean().item()
+
     return Memorisation(
-        share=(ours < threshold).double().mean().item(),
+        share=close.double().mean().item(),
+        interval=(low, high),
+        control=(known / scale[known_labels] < threshold).double().mean().item(),
+        control_pictures=len(known),
         percentile=percentile,
         threshold=threshold.item(),
-        drawn=ours.mean().item(),
-        held_out=others.mean().item(),
-        pairs=tuple(Pair(i, int(index[i]), ours[i].item()) for i in order),
+        drawn=relative.mean().item(),
+        by_class=by_class,
+        per_class={
+            name: (share(close, our_labels, i), share(close_others, other_labels, i))
+            for i, name in enumerate(class_names)
+            if by_class and (our_labels == i).any()
+        },
+        pairs=tuple(Pair(i, int(index[i]), relative[i].item()) for i in relative.argsort(stable=True)[:pairs].tolist()),
     )
+
+
+def class_means(distances: Tensor, labels: Tensor, missing: Tensor | None = None) -> Tensor:
+    """The mean of the distances of each class, (C,); of a class that has none, what ``missing`` says."""
+    classes = int(labels.max()) + 1 if missing is None else len(missing)
+    counts = labels.bincount(minlength=classes)
+    sums = torch.zeros(classes, dtype=distances.dtype, device=distances.device).index_add_(0, labels, distances)
+    return torch.where(counts > 0, sums / counts, 1.0 if missing is None else missing)

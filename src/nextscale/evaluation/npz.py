@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ PICTURES = "arr_0"
 """The array in which the ADM evaluator expects pictures."""
 LABELS = "arr_1"
 """The array in which the ADM sampler leaves their classes."""
+CLASS_NAMES = "class_names"
+"""The array in which we name these."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,11 @@ class PictureArray:
 
 
 def write_pictures(
-    path: Path, parts: Iterable[Tensor], shape: tuple[int, int, int], labels: Tensor | None = None
+    path: Path,
+    parts: Iterable[Tensor],
+    shape: tuple[int, int, int],
+    labels: Tensor | None = None,
+    class_names: Sequence[str] = (),
 ) -> None:
     """Write pictures as the ADM evaluator reads them, whole or not at all, a part at a time.
 
@@ -108,6 +114,7 @@ def write_pictures(
         parts: uint8 (B, 3, H, W) each.
         shape: (N, H, W) of all together.
         labels: (N,), for ``arr_1``.
+        class_names: for ``class_names``, if there are labels.
     """
     left = shape[0]
     with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
@@ -120,8 +127,9 @@ def write_pictures(
         if left:
             raise InputError(f"cannot write {path}: {shape[0] - left} of {shape[0]} pictures came")
         if labels is not None:
-            with archive.open(f"{LABELS}.npy", "w") as file:
-                np.lib.format.write_array(file, labels.cpu().numpy(), allow_pickle=False)
+            for name, array in ((LABELS, labels.cpu().numpy()), (CLASS_NAMES, np.array(class_names, dtype=np.str_))):
+                with archive.open(f"{name}.npy", "w") as file:
+                    np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def check_pictures_array(header: Header, path: Path) -> Header:

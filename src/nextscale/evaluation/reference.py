@@ -26,6 +26,8 @@ from nextscale.weights import as_config
 
 KEPT = 10_000
 """Pictures whose features are kept for precision and recall."""
+ROUNDING = 1e-4
+"""Of the largest variance in a file: what float32 may have made of a variance of 0, on the safe side."""
 POOL, META = "pool", "meta"
 STATISTICS = {"gaussian": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 
@@ -40,6 +42,7 @@ class Origin:
         size: (H, W) of the pictures.
         crop: how they were cut out of the files, such as "centre".
         pictures: how many there were.
+        agreement: share of them in which the network sees their own class; None if it does not know their classes.
     """
 
     extractor: str
@@ -47,6 +50,7 @@ class Origin:
     size: tuple[int, int]
     crop: str
     pictures: int
+    agreement: float | None = None
 
     def __post_init__(self) -> None:
         fine = isinstance(self.size, list | tuple) and len(self.size) == 2
@@ -57,6 +61,8 @@ class Origin:
         for name in ("extractor", "fingerprint", "crop"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"{name} must be a text, not {getattr(self, name)!r}")
+        if self.agreement is not None and not isinstance(self.agreement, int | float):
+            raise InputError(f"agreement must be a number or null, not {self.agreement!r}")
         object.__setattr__(self, "size", tuple(self.size))
 
 
@@ -99,10 +105,14 @@ class Reference:
                     f"{self.name} was made with other weights of {extractor.name}: their fingerprint was "
                     f"{origin.fingerprint} and is now {extractor.fingerprint}"
                 )
-            if crop not in (None, origin.crop):
-                raise InputError(f"{self.name} was made from pictures cropped {origin.crop!r}, not {crop!r}")
+        self.check_crop(crop)
         if ours not in (None, tuple(size)):
             raise InputError(f"{self.name} was made from pictures of {sides(ours)}, not {sides(size)}")
+
+    def check_crop(self, crop: str | None) -> None:
+        """Raises InputError if it was made from pictures in another crop, as far as its file says."""
+        if self.origin and crop not in (None, self.origin.crop):
+            raise InputError(f"{self.name} was made from pictures cropped {self.origin.crop!r}, not {crop!r}")
 
     def warning(self) -> str | None:
         """One sentence if it was made from too few pictures for a covariance of full rank."""
@@ -156,14 +166,16 @@ def read_gaussian(path: Path, headers: Mapping[str, Header], mean: str, covarian
     """Mean and covariance under these names; None if both are missing."""
     if mean not in headers and covariance not in headers:
         return None
+    mu, sigma = (read_numbers(path, headers, name).double() for name in (mean, covariance))
     try:
-        gaussian = Gaussian(
-            read_numbers(path, headers, mean).double(), read_numbers(path, headers, covariance).double()
-        )
+        gaussian = Gaussian(mu, sigma)
     except InputError as error:
         raise InputError(f"{path}: {mean} and {covariance} do not fit ({error})") from error
     if not torch.allclose(gaussian.covariance, gaussian.covariance.T, rtol=1e-4, atol=1e-6):
         raise InputError(f"{path}: {covariance} is not symmetric, so it is no covariance")
+    variances = torch.linalg.eigvalsh(gaussian.covariance)
+    if variances[0] < -ROUNDING * variances.abs().max():
+        raise InputError(f"{path}: {covariance} has a negative variance, {variances[0]:.3g}, so it is no covariance")
     return gaussian
 
 

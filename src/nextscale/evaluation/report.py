@@ -15,7 +15,7 @@ from typing import Any
 from nextscale.errors import InputError
 from nextscale.evaluation.agreement import Agreement
 from nextscale.evaluation.features import INCEPTION
-from nextscale.evaluation.inception_score import Scores
+from nextscale.evaluation.inception_score import SPLIT_SIZE, Scores
 from nextscale.evaluation.memorisation import Memorisation
 from nextscale.evaluation.precision_recall import PrecisionRecall
 from nextscale.evaluation.reconstruction import Reconstruction
@@ -79,9 +79,10 @@ class Report:
         fingerprint: of its weights.
         reference: what they were measured against.
         reference_pictures: how many that was made from; None if its file does not say.
+        reference_crop: how they were cut out of their files; likewise.
         seed: of drawing, and of shuffling for the Inception Score.
         settings: how they were drawn, such as cfg and top_k: values that JSON has.
-        seconds: of the command that finished it; of one that goes on, those since then.
+        seconds_of_last_call: how long the command took that finished it, not counting earlier ones that were stopped.
         agreement: of a classifier with the classes that pictures were drawn as.
         reconstruction: of a tokenizer; the other figures are then those of its reconstructions.
         verdict_line: how a figure stands beside the published one.
@@ -94,9 +95,10 @@ class Report:
     fingerprint: str
     reference: str | None
     reference_pictures: int | None
+    reference_crop: str | None
     seed: int
     settings: Mapping[str, Any]
-    seconds: float
+    seconds_of_last_call: float
     fid: float | None = None
     sfid: float | None = None
     inception_score: Scores | None = None
@@ -158,25 +160,28 @@ class Report:
         """The figures in lines, and what has to be read with them."""
         against = f"against {self.reference}" if self.reference else "without a reference"
         known = f", {self.reference_pictures:,} pictures" if self.reference_pictures else ""
+        known += f", {self.reference_crop} crop" if self.reference_crop else ""
         lines = [f"{self.pictures:,} pictures, by {self.extractor}, {against}{known}"]
         for name, value in self.figures().items():
             r = "r" if self.reconstruction and name in ("fid", "sfid") else ""
             lines.append(f"  {r + LABELS[name][0]:<16} {said(value)}{self._remark(name)}")
         lines += self.reconstruction.lines() if self.reconstruction else []
-        lines += [self.memorisation.sentence()] if self.memorisation else []
+        lines += self.memorisation.sentences() if self.memorisation else []
         lines += [self.verdict_line] if self.verdict_line else []
         return "\n".join([*lines, *(f"note: {warning}" for warning in self.warnings)])
 
     def _remark(self, name: str) -> str:
         """What stands behind a figure in the table."""
         if name == "inception_score" and (scores := self.inception_score):
+            if scores.splits == 1:
+                return f" of one part: {SPLIT_SIZE:,} pictures or fewer, so their order has no effect"
             return (
                 f" +- {said(scores.shuffled_std)} shuffled, {said(scores.ordered)} in the order they came, "
                 f"{said(scores.whole)} all at once"
             )
         if name == "agreement" and (agreement := self.agreement):
             least = sorted(agreement.per_class.items(), key=lambda item: item[1])[:SHOWN]
-            real = f", {said(agreement.classifier)} of real pictures" if agreement.classifier is not None else ""
+            real = f", {said(agreement.real)} of {agreement.real_pictures}" if agreement.real is not None else ""
             return f"{real}; least: {', '.join(f'{name} {said(share)}' for name, share in least)}"
         return ""
 

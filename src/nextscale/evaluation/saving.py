@@ -56,7 +56,7 @@ class PngSaver:
 
 
 class NpzSaver:
-    """``PATH`` with pictures in ``arr_0`` and their classes in ``arr_1``.
+    """``PATH`` with pictures in ``arr_0``, their classes in ``arr_1`` and the names of these in ``class_names``.
 
     Until all have come they lie in a folder beside it, for the array is written from its first picture to its last.
 
@@ -65,8 +65,8 @@ class NpzSaver:
         labels: the class of every picture.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int, int], labels: Sequence[int]):
-        self.path, self.shape, self.labels = path, shape, labels
+    def __init__(self, path: Path, shape: tuple[int, int, int], labels: Sequence[int], class_names: Sequence[str] = ()):
+        self.path, self.shape, self.labels, self.class_names = path, shape, labels, class_names
         self.parts = path.with_suffix("")
 
     def _part(self, first: int) -> Path:
@@ -84,7 +84,7 @@ class NpzSaver:
             return
         parts = sorted(self.parts.glob("pictures-*.safetensors"))
         pixels = (read_tensors(path)["pixels"] for path in parts)
-        write_pictures(self.path, pixels, self.shape, torch.tensor(list(self.labels)))
+        write_pictures(self.path, pixels, self.shape, torch.tensor(list(self.labels)), self.class_names)
         for path in parts:
             path.unlink()
         self.parts.rmdir()

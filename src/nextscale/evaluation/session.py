@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from nextscale.errors import InputError
+from nextscale.evaluation.agreement import Agreement
 from nextscale.evaluation.extractors import probe
 from nextscale.evaluation.features import FeatureExtractor
 from nextscale.evaluation.frechet import frechet_distance
 from nextscale.evaluation.gallery import Gallery
-from nextscale.evaluation.memorisation import Memorisation, Pair, memorisation
+from nextscale.evaluation.memorisation import Labelled, Memorisation, Pair, memorisation
 from nextscale.evaluation.precision_recall import precision_recall
 from nextscale.evaluation.reference import Reference
 from nextscale.evaluation.saving import Saver
@@ -65,7 +66,7 @@ class Session:
 
     def measure(self, drawn: Summary, reference: Reference | None) -> dict[str, Any]:
         """What a `Report` has fields for; what cannot be measured is left out, and is said in its warnings."""
-        fields: dict[str, Any] = {"inception_score": drawn.scores, "agreement": drawn.agreement}
+        fields: dict[str, Any] = {"inception_score": drawn.scores, "agreement": self._beside_real(drawn, reference)}
         if reference is None or reference.gaussian is None:
             return fields
         warnings = [drawn.moments.warning(), reference.warning()]
@@ -83,22 +84,52 @@ class Session:
             fields["precision_recall"] = precision_recall(real, drawn.kept)
         return fields | {"warnings": tuple(warning for warning in warnings if warning)}
 
-    def memorised(self, drawn: Summary, training: FeatureStore, held_out: FeatureStore) -> Memorisation:
-        """How close drawn pictures come to training pictures; pairs are numbers in the galleries."""
-        kept = Kept(held_out.count(), self.seed)
-        for shard in held_out:
-            kept.add(shard)
-        others, _ = kept.result()
+    def _beside_real(self, drawn: Summary, reference: Reference | None) -> Agreement | None:
+        """The agreement of drawn pictures with their classes, beside that of the best known real ones."""
+        if drawn.agreement is None:
+            return None
+        if reference and reference.origin and reference.origin.agreement is not None:
+            return replace(drawn.agreement, real=reference.origin.agreement, real_pictures="the reference's pictures")
+        accuracy = getattr(self.extractor, "accuracy", None)
+        return replace(drawn.agreement, real=accuracy, real_pictures="real pictures by the classifier's own validation")
+
+    def memorised(
+        self,
+        drawn: Summary,
+        names: Sequence[str],
+        training: FeatureStore,
+        held_out: FeatureStore,
+        control: FeatureStore,
+    ) -> Memorisation:
+        """How close drawn pictures come to training pictures; pairs are numbers in the galleries.
+
+        Args:
+            names: of the classes of the drawn pictures.
+            control: training pictures in other views than those of ``training``.
+        """
+        known = tuple(held_out.gallery.class_names)
         training.count()  # says it if there are none
-        found = memorisation(drawn.kept.to(self.device), training.pool(), others)
+        found = memorisation(
+            Labelled(drawn.kept.to(self.device), renumbered(drawn.kept_labels, names, known)),
+            training.pool(),
+            self._labelled(held_out, known),
+            self._labelled(control, known),
+            known,
+            seed=self.seed,
+        )
         numbers = training.numbers()
         pairs = (Pair(int(drawn.kept_indices[p.drawn]), int(numbers[p.training]), p.distance) for p in found.pairs)
         return replace(found, pairs=tuple(pairs))
 
+    def _labelled(self, store: FeatureStore, known: Sequence[str]) -> Labelled:
+        kept = Kept(store.count(), self.seed)
+        for shard in store:
+            kept.add(shard)
+        features, _, labels = kept.result()
+        return Labelled(features, renumbered(labels, store.gallery.class_names, known))
 
-def check_apart(training: FeatureStore, held_out: FeatureStore) -> None:
-    """Raises InputError if pictures held out are the training pictures."""
-    if training.gallery.made_from == held_out.gallery.made_from:
-        raise InputError(
-            f"{held_out.gallery.name} is both training and held out: expected pictures that were not trained on"
-        )
+
+def renumbered(labels: Tensor, names: Sequence[str], known: Sequence[str]) -> Tensor:
+    """Places in some names -> places of the same names in others; -1 for none."""
+    place = torch.tensor([*(known.index(name) if name in known else -1 for name in names), -1])
+    return place[labels]

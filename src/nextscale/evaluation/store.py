@@ -18,10 +18,10 @@ from torch import Tensor
 from nextscale.distributed import barrier, is_main, rank, world_size
 from nextscale.errors import InputError
 from nextscale.evaluation.features import FeatureExtractor, Features
-from nextscale.evaluation.gallery import Gallery, Pictures
+from nextscale.evaluation.gallery import FILES, PLACES, Gallery, Pictures
 from nextscale.evaluation.saving import Saver
 from nextscale.evaluation.statistics import check_features
-from nextscale.files import check_begun_with, make_folder, read_tensors, write_json, write_tensors
+from nextscale.files import check_begun_with, make_folder, read_json, read_tensors, write_json, write_tensors
 from nextscale.progress import Progress
 
 PICTURES_IN_SHARD = 250
@@ -40,7 +40,7 @@ class FeatureStore:
         kinds: which of `ALL_FEATURES` to keep.
 
     Raises:
-        InputError: the folder was begun with another gallery or extractor.
+        InputError: the folder was begun with another gallery or extractor, or with other files.
     """
 
     def __init__(
@@ -53,7 +53,13 @@ class FeatureStore:
             "fingerprint": extractor.fingerprint,
             "features": list(kinds),
         }
-        check_begun_with(folder / MADE_FROM, self.made_from, "features")
+        path = folder / MADE_FROM
+        check_begun_with(path, self.made_from, "features", passing=(*PLACES, FILES))
+        if path.is_file() and read_json(path).get(FILES) != self.made_from.get(FILES):
+            raise InputError(
+                f"the files of {gallery.name} are not those that {folder} was made from, or were written since: delete "
+                f"{folder} to have them looked at again, or choose another folder"
+            )
 
     def shards(self) -> list[range]:
         """Which pictures each file holds."""

@@ -26,6 +26,7 @@ class Summary:
         agreement: between the labels and the most probable classes, if both are known by the same names.
         kept: (n, D) float32, pool features of pictures drawn by chance.
         kept_indices: (n,), their numbers in the gallery.
+        kept_labels: (n,), their classes.
     """
 
     count: int
@@ -35,6 +36,7 @@ class Summary:
     agreement: Agreement | None
     kept: Tensor
     kept_indices: Tensor
+    kept_labels: Tensor
 
     def as_reference(self, name: str, origin: Origin) -> Reference:
         """To measure others against."""
@@ -55,6 +57,7 @@ class Kept:
         self.chosen, self.seen = kept_pictures(count, seed, most), 0
         self.vectors: list[Tensor] = []
         self.numbers: list[Tensor] = []
+        self.labels: list[Tensor] = []
 
     def add(self, shard: Mapping[str, Tensor]) -> Kept:
         """Take from the next file of a store what was chosen."""
@@ -62,12 +65,13 @@ class Kept:
         rows = self.chosen[(self.chosen >= self.seen) & (self.chosen < self.seen + len(pool))] - self.seen
         self.vectors.append(pool[rows])
         self.numbers.append(shard[INDEX][rows])
+        self.labels.append(shard[LABEL][rows])
         self.seen += len(pool)
         return self
 
-    def result(self) -> tuple[Tensor, Tensor]:
-        """Features (n, D) and the numbers (n,) of their pictures in the gallery."""
-        return torch.cat(self.vectors), torch.cat(self.numbers)
+    def result(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Features (n, D), the numbers (n,) of their pictures in the gallery, and their classes (n,)."""
+        return torch.cat(self.vectors), torch.cat(self.numbers), torch.cat(self.labels)
 
 
 @torch.no_grad()
@@ -97,7 +101,7 @@ def summarise(store: FeatureStore, device: torch.device, seed: int = 0, keep: in
                 labels.add(shard[LABEL], shard["probabilities"])
         kept.add(shard)
     assert moments
-    features, numbers = kept.result()
+    features, numbers, classes = kept.result()
     return Summary(
         count=count,
         moments=moments,
@@ -106,4 +110,5 @@ def summarise(store: FeatureStore, device: torch.device, seed: int = 0, keep: in
         agreement=labels.result() if labels else None,
         kept=features,
         kept_indices=numbers,
+        kept_labels=classes,
     )

@@ -77,7 +77,8 @@ class Target:
             return self.reference
         summary = self.session.summarise(self.store, KEPT)
         extractor, gallery = self.session.extractor, self.store.gallery
-        origin = Origin(extractor.name, extractor.fingerprint, gallery.size, self.crop, summary.count)
+        agreement = summary.agreement.overall if summary.agreement else None
+        origin = Origin(extractor.name, extractor.fingerprint, gallery.size, self.crop, summary.count, agreement)
         if self.reference and self.reference.gaussian:
             return replace(self.reference, features=summary.kept)
         return summary.as_reference(self.name, origin)
