@@ -135,10 +135,10 @@ class VAR(nn.Module):
         """AdaLN(c) = Linear(SiLU(embed(c))) for all blocks and the head. (B,) int64 -> Condition."""
         embedding = self.class_embedding(labels)
         activation = F.silu(embedding)
-        blocks = [adaln(activation).unflatten(-1, (6, -1)) for adaln in self.adaln]
+        blocks = [adaln(activation).float().unflatten(-1, (6, -1)) for adaln in self.adaln]
         if self.config.shared_adaln:
             blocks = [blocks[0] + offset.squeeze(1) for offset in self.adaln_offset]
-        return Condition(embedding, blocks, self.head_adaln(activation).unflatten(-1, (2, -1)))
+        return Condition(embedding, blocks, self.head_adaln(activation).float().unflatten(-1, (2, -1)))
 
     def forward(self, labels: Tensor, inputs: Tensor, path_scale: Tensor | None = None) -> Tensor:
         """Teacher forcing: all scales at once, each token seeing its own and all earlier scales.
@@ -177,10 +177,24 @@ class VAR(nn.Module):
         return self._logits(x, condition)
 
     def make_cache(self, batch: int, dtype: torch.dtype | None = None) -> KVCache:
-        """An empty cache for ``batch`` sequences, on the model's device; ``dtype`` defaults to the model's."""
-        c, weight = self.config, self.head.weight
-        size = (c.depth, batch, c.heads, c.schedule.num_tokens, c.width // c.heads)
-        return KVCache(*size, device=weight.device, dtype=dtype or weight.dtype)
+        """An empty cache for ``batch`` sequences, on the model's device; ``dtype`` defaults to `compute_dtype`."""
+        c = self.config
+        size = (c.depth, batch, c.heads, c.schedule.slices[-1].start, c.width // c.heads)
+        return KVCache(*size, device=self.device, dtype=dtype or self.compute_dtype)
+
+    @property
+    def device(self) -> torch.device:
+        return self.class_embedding.weight.device
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """Of products, keys and values: autocast's where it is on, else that of the blocks' matrices."""
+        kind = self.device.type
+        if kind != "meta" and torch.is_autocast_enabled(kind):
+            return torch.get_autocast_dtype(kind)
+        block = self.blocks[0]
+        assert isinstance(block, Block)
+        return block.attention.qkv.weight.dtype
 
     def _start(self, condition: Condition) -> Tensor:
         """Input of scale 0: the class embedding at every token. (B, n_0, C)."""
