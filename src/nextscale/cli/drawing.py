@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from PIL import Image
 
@@ -16,6 +16,7 @@ from nextscale.editing import EditPlan
 from nextscale.errors import InputError
 from nextscale.pictures import grid, save_picture
 from nextscale.pipeline import Pipeline, PipelineLabels
+from nextscale.progress import say
 from nextscale.provenance import EditProvenance, Provenance, read_provenance
 from nextscale.sampling.sampler import DrawingArguments, SamplingArguments, ScaleStep
 
@@ -27,6 +28,8 @@ FREE = ("like", "out", "separate", "show", "show_scales", "model", "device", "im
 class DrawingOptions(ModelOptions):
     """How tokens are drawn, and what is written."""
 
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of matrix products and convolutions; auto is bfloat16 for large models where that is fast."""
     cfg: float = 4.0
     """Guidance: 0 is none, 1.5 is for metrics, 4 for looks."""
     top_k: int = 900
@@ -64,7 +67,7 @@ class DrawingOptions(ModelOptions):
             weights=pipeline.fingerprint,
             scales=self.scales or "",
             device=pipeline.device.type,
-            dtype=self.dtype,
+            dtype=pipeline.dtype,
             labels=labels,
             num_images=count,
             seed=self.seeds or self.seed,
@@ -118,6 +121,8 @@ def as_made(options: OptionsT, made: Provenance) -> OptionsT:
 def load(options: DrawingOptions, made: Provenance | None) -> Pipeline:
     """The model, with the weights that a picture to repeat was made with."""
     pipeline = Pipeline.from_pretrained(options.model, options.device, options.dtype, options.schedule())
+    if options.dtype == "auto":
+        say(f"drawing in {pipeline.dtype} on {pipeline.device}")
     if made and made.weights != pipeline.fingerprint:
         raise InputError(f"{options.like} was made with other weights than those of {options.model}")
     return pipeline

@@ -93,7 +93,8 @@ class ImageTokenizer(nn.Module):
         self.pyramid = ResidualPyramid(c.schedule, codebook, c.quant_resi, c.num_phi)
         self.post_quant_conv = nn.Conv2d(c.code_dim, c.code_dim, kernel_size=3, padding=1)
         self.decoder = Decoder(c.channels, c.multipliers, c.num_blocks, c.code_dim)
-        self.init_weights()
+        if self.post_quant_conv.weight.device.type != "meta":
+            self.init_weights()
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> ImageTokenizer:

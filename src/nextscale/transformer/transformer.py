@@ -50,6 +50,11 @@ class VARConfig:
         return cls(depth=depth, width=64 * depth, heads=depth, **fields)  # type: ignore[arg-type]
 
 
+def embedding(count: int, width: int) -> nn.Embedding:
+    """Without values yet: on the meta device PyTorch's own would import its compiler, which takes a second."""
+    return nn.Embedding.from_pretrained(torch.empty(count, width), freeze=False)
+
+
 @dataclass(frozen=True)
 class Condition:
     """All that depends on the class alone: computed once per picture, used at every scale."""
@@ -73,10 +78,10 @@ class VAR(nn.Module):
         super().__init__()
         c = config
         self.config = config
-        self.class_embedding = nn.Embedding(c.num_classes + 1, c.width)
+        self.class_embedding = embedding(c.num_classes + 1, c.width)
         self.start_embedding = nn.Parameter(torch.empty(1, c.schedule.tokens_per_scale[0], c.width))
         self.word_embedding = nn.Linear(c.code_dim, c.width)
-        self.level_embedding = nn.Embedding(c.schedule.num_scales, c.width)
+        self.level_embedding = embedding(c.schedule.num_scales, c.width)
         self.position_embedding = nn.Parameter(torch.empty(1, c.schedule.num_tokens, c.width))
         self.blocks = nn.ModuleList(Block(c.width, c.heads, c.mlp_ratio, c.l2_norm) for _ in range(c.depth))
         adaln_count = 1 if c.shared_adaln else c.depth
@@ -86,7 +91,8 @@ class VAR(nn.Module):
         )
         self.head_adaln = nn.Linear(c.width, 2 * c.width)
         self.head = nn.Linear(c.width, c.codebook_size)
-        self.init_weights()
+        if self.device.type != "meta":
+            self.init_weights()
 
     @property
     def schedule(self) -> ScaleSchedule:
