@@ -23,6 +23,10 @@ VERBS = {
     "plot": ("nextscale.cli.plot", "draw the curves of training runs, and say whether the loss is normal"),
     "scaling run": ("nextscale.cli.scaling_run", "train a ladder of sizes on one cache of tokens"),
     "scaling fit": ("nextscale.cli.scaling_fit", "fit scaling laws to runs of several sizes, and draw them"),
+    "bench sample": ("nextscale.cli.bench_sample", "time drawing, beside what the machine can do"),
+    "bench decode": ("nextscale.cli.bench_decode", "time decoding tokens"),
+    "bench train": ("nextscale.cli.bench_train", "time training steps of a transformer"),
+    "bench load": ("nextscale.cli.bench_load", "time loading a model, up to the first picture"),
     "convert": ("nextscale.cli.convert", "official checkpoints to a folder of ours, and back"),
     "info": ("nextscale.cli.info", "sizes, schedule, parameters and work of a model"),
 }

@@ -246,5 +246,3 @@ def resolve_labels(labels: Labels, num_classes: int, streams: RandomStreams) -> 
             f"label {bad[0]} is out of range: expected 0..{num_classes - 1}, or {num_classes} for no class"
         )
     return classes.long()
-
-
