@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from nextscale.benchmark.machine import Peak, measure_peak, peak_memory
-from nextscale.benchmark.report import Report, of_turns
+from nextscale.benchmark.report import Report
 from nextscale.benchmark.stages import timed_stages
 from nextscale.benchmark.turns import take_turns
 from nextscale.device import DTYPES
@@ -46,7 +46,17 @@ def bench_sampling(
     work = count_work(tokenizer.config, transformer.config)
     sequences = batch * (2 if cfg else 1)
     gflop = {"transformer": sequences * (work.condition + work.transformer), "decoder": batch * work.decoder}
-    return report(pipeline, "sample", model, batch, stages=stages, gflop=gflop, peak_memory=memory, **of_turns(turns))
+    return report(
+        pipeline,
+        "sample",
+        model,
+        batch,
+        stages=stages,
+        gflop=gflop,
+        peak_memory=memory,
+        seconds=turns.ours,
+        theirs=turns.theirs,
+    )
 
 
 def bench_decoding(pipeline: Pipeline, model: str, batch: int, repeats: int, seed: int, against: str = "") -> Report:
@@ -59,7 +69,9 @@ def bench_decoding(pipeline: Pipeline, model: str, batch: int, repeats: int, see
     turns = take_turns(lambda: tokenizer.decode(tokens), repeats, pipeline.device, against)
     memory = peak_memory(pipeline.device)
     gflop = {"decoder": batch * count_work(tokenizer.config, pipeline.model.config).decoder}
-    return report(pipeline, "decode", model, batch, gflop=gflop, peak_memory=memory, **of_turns(turns))
+    return report(
+        pipeline, "decode", model, batch, gflop=gflop, peak_memory=memory, seconds=turns.ours, theirs=turns.theirs
+    )
 
 
 def bench_loading(load: Callable[[], Pipeline], model: str, repeats: int, against: str = "") -> Report:
@@ -83,7 +95,9 @@ def bench_loading(load: Callable[[], Pipeline], model: str, repeats: int, agains
     described = model, str(device), pipeline.dtype
     del pipeline
     turns = take_turns(first_picture, repeats, device, against)
-    return Report("load", *described, 1, "models", peak_memory=peak_memory(device), stages=stages, **of_turns(turns))
+    return Report(
+        "load", *described, 1, "models", turns.ours, turns.theirs, peak_memory=peak_memory(device), stages=stages
+    )
 
 
 def report(pipeline: Pipeline, what: str, model: str, batch: int, **fields: object) -> Report:

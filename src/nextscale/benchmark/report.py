@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 
-from nextscale.benchmark.turns import Turns
-
 
 @dataclass
 class Report:
@@ -76,8 +74,3 @@ class Report:
             theirs = statistics.median(self.theirs)
             lines.append(f"the other command    median {theirs:.4g} s: ours is {self.ratio:.2f} times as fast")
         return "\n".join(lines)
-
-
-def of_turns(turns: Turns) -> dict[str, list[float]]:
-    """The fields of a report that these fill."""
-    return {"seconds": turns.ours, "theirs": turns.theirs}

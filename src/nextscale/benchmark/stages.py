@@ -13,14 +13,14 @@ from nextscale.benchmark.machine import wait
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.transformer import VAR
 
-STAGES = ("transformer", "canvas", "decoder")
+STAGES: tuple[str, ...] = ("transformer", "canvas", "decoder")
 """The rest of a picture's time is sampling: guidance, filters and draws."""
 
 
 @contextmanager
 def timed_stages(tokenizer: ImageTokenizer, model: VAR, device: torch.device) -> Iterator[dict[str, float]]:
     """Sums up the seconds that each stage takes inside. Waiting for a GPU after each stage slows it down a little."""
-    seconds = dict.fromkeys(STAGES, 0.0)
+    seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
     places: list[tuple[Any, str, str]] = [
         (model, "condition", "transformer"),
         (model, "forward_scale", "transformer"),

@@ -9,7 +9,7 @@ import torch
 
 from nextscale.benchmark.drawing import check_batch, least_seconds
 from nextscale.benchmark.machine import measure_peak, peak_memory
-from nextscale.benchmark.report import Report, of_turns
+from nextscale.benchmark.report import Report
 from nextscale.benchmark.turns import take_turns
 from nextscale.data.loader import Batch, Place
 from nextscale.device import DTYPES
@@ -44,9 +44,8 @@ def bench_training(
     rows = batch * config.schedule.num_tokens
     peak = measure_peak(rows, config.width, pipeline.tokenizer.config.channels, size, dtype, device)
     gflop = {"training": batch * training_work(config)}
-    found = Report(
-        "train", model, str(device), precision, batch, "pictures", peak_memory=memory, gflop=gflop, **of_turns(turns)
-    )
+    found = Report("train", model, str(device), precision, batch, "pictures", turns.ours, turns.theirs)
+    found.peak_memory, found.gflop = memory, gflop
     found.peak = {"product": peak.product, "convolution": peak.convolution}
     found.share_of_peak = least_seconds(gflop, peak) / found.median
     return found

@@ -17,7 +17,7 @@ class Options(BenchOptions):
     Example: nextscale bench train --random d16 --batch 2 --repeats 3
     """
 
-    dtype: Precision = "bfloat16"  # type: ignore[assignment]
+    dtype: Precision = "bfloat16"  # type: ignore[override]
     """Precision of matrix products."""
 
 

@@ -28,7 +28,7 @@ FREE = ("like", "out", "separate", "show", "show_scales", "model", "device", "im
 class DrawingOptions(ModelOptions):
     """How tokens are drawn, and what is written."""
 
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # type: ignore[override]
     """Precision of matrix products and convolutions; auto is bfloat16 for large models where that is fast."""
     cfg: float = 4.0
     """Guidance: 0 is none, 1.5 is for metrics, 4 for looks."""
@@ -121,8 +121,6 @@ def as_made(options: OptionsT, made: Provenance) -> OptionsT:
 def load(options: DrawingOptions, made: Provenance | None) -> Pipeline:
     """The model, with the weights that a picture to repeat was made with."""
     pipeline = Pipeline.from_pretrained(options.model, options.device, options.dtype, options.schedule())
-    if options.dtype == "auto":
-        say(f"drawing in {pipeline.dtype} on {pipeline.device}")
     if made and made.weights != pipeline.fingerprint:
         raise InputError(f"{options.like} was made with other weights than those of {options.model}")
     return pipeline
@@ -135,7 +133,7 @@ def draw(
     plan: EditPlan | None = None,
     see: Callable[[ScaleStep], None] | None = None,
 ) -> list[Image.Image]:
-    """The pictures, while the scales are counted on standard error.
+    """The pictures, while standard error says in what precision, and counts the scales.
 
     Args:
         plan: whose picture the drawn ones are laid over.
@@ -143,6 +141,7 @@ def draw(
     """
     sizes, tokens = pipeline.tokenizer.schedule.sizes, []
     steps = pipeline.scales(labels, **sampling)
+    say(f"drawing in {pipeline.dtype} on {pipeline.device}")
     for step in steps:
         h, w = step.size
         print(f"\rscale {step.index + 1}/{len(sizes)} ({h}x{w})", end="", file=sys.stderr, flush=True)

@@ -19,7 +19,6 @@ from nextscale.tokenizer.pyramid import ResidualPyramid
 from nextscale.tokenizer.quantizer import Codebook
 from nextscale.weights import as_config, check_fields, load_module, save_module
 
-
 FULL_SIZE_TENSORS = 5
 """How many tensors of a picture's full size and width decoding holds at once."""
 CPU_DECODING_BYTES = 2**28
