@@ -200,11 +200,12 @@ def compare(options: argparse.Namespace, folder: str) -> None:
         work = count_work(tokenizer, config)
         for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
             rows = 2 * config.schedule.num_tokens
-            peak = measure_peak(rows, config.width, tokenizer.channels, tokenizer.image_size, kind, torch.device("cpu"))
+            shape = rows, config.width, tokenizer.channels, tokenizer.image_size
+            peak = measure_peak(*shape, kind, torch.device("cpu"), clock=time.process_time)
             least = 2 * (work.condition + work.transformer) / peak.product + work.decoder / peak.convolution
             print(
-                f"{name}: product {peak.product:.0f}, convolution {peak.convolution:.0f} GFLOP/s on the clock: "
-                f"a picture needs {least:.2f} s at least"
+                f"{name}: a picture needs {least:.2f} seconds of the processor at least, at "
+                f"{peak.product:.0f} GFLOP/s of a product and {peak.convolution:.0f} of a convolution"
             )
     if options.only in (None, "results"):
         compare_results(ours, var)

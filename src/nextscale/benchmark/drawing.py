@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from nextscale.benchmark.machine import Peak, measure_peak, peak_memory
 from nextscale.benchmark.report import Report
 from nextscale.benchmark.stages import timed_stages
-from nextscale.benchmark.turns import take_turns
+from nextscale.benchmark.turns import Turns, take_turns
 from nextscale.device import DTYPES
 from nextscale.errors import InputError
 from nextscale.pipeline import Pipeline
@@ -46,17 +47,7 @@ def bench_sampling(
     work = count_work(tokenizer.config, transformer.config)
     sequences = batch * (2 if cfg else 1)
     gflop = {"transformer": sequences * (work.condition + work.transformer), "decoder": batch * work.decoder}
-    return report(
-        pipeline,
-        "sample",
-        model,
-        batch,
-        stages=stages,
-        gflop=gflop,
-        peak_memory=memory,
-        seconds=turns.ours,
-        theirs=turns.theirs,
-    )
+    return report(pipeline, "sample", model, batch, turns, stages=stages, gflop=gflop, peak_memory=memory)
 
 
 def bench_decoding(pipeline: Pipeline, model: str, batch: int, repeats: int, seed: int, against: str = "") -> Report:
@@ -69,9 +60,7 @@ def bench_decoding(pipeline: Pipeline, model: str, batch: int, repeats: int, see
     turns = take_turns(lambda: tokenizer.decode(tokens), repeats, pipeline.device, against)
     memory = peak_memory(pipeline.device)
     gflop = {"decoder": batch * count_work(tokenizer.config, pipeline.model.config).decoder}
-    return report(
-        pipeline, "decode", model, batch, gflop=gflop, peak_memory=memory, seconds=turns.ours, theirs=turns.theirs
-    )
+    return report(pipeline, "decode", model, batch, turns, gflop=gflop, peak_memory=memory)
 
 
 def bench_loading(load: Callable[[], Pipeline], model: str, repeats: int, against: str = "") -> Report:
@@ -100,12 +89,13 @@ def bench_loading(load: Callable[[], Pipeline], model: str, repeats: int, agains
     )
 
 
-def report(pipeline: Pipeline, what: str, model: str, batch: int, **fields: object) -> Report:
+def report(pipeline: Pipeline, what: str, model: str, batch: int, turns: Turns, **fields: Any) -> Report:
     """With the peak of the machine, measured now."""
     config, tokenizer, dtype = pipeline.model.config, pipeline.tokenizer.config, DTYPES[pipeline.dtype]
     rows = 2 * config.schedule.num_tokens
     peak = measure_peak(rows, config.width, tokenizer.channels, tokenizer.image_size, dtype, pipeline.device)
-    found = Report(what, model, str(pipeline.device), pipeline.dtype, batch, "pictures", **fields)  # type: ignore
+    described = what, model, str(pipeline.device), pipeline.dtype, batch
+    found = Report(*described, "pictures", turns.ours, turns.theirs, **fields)
     found.peak = {"product": peak.product, "convolution": peak.convolution}
     found.share_of_peak = least_seconds(found.gflop, peak) / found.median
     return found

@@ -27,33 +27,41 @@ class Peak:
 
 @torch.no_grad()
 def measure_peak(
-    rows: int, width: int, channels: int, size: tuple[int, int], dtype: torch.dtype, device: torch.device
+    rows: int,
+    width: int,
+    channels: int,
+    size: tuple[int, int],
+    dtype: torch.dtype,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Peak:
     """(rows, width) x (width, 4 width), and ``channels`` to ``channels`` over (H, W)."""
     x, weight = (torch.randn(n, width, device=device, dtype=dtype) for n in (rows, 4 * width))
     grid = torch.randn(1, channels, *size, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
     kernel = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
     kernel = kernel.contiguous(memory_format=torch.channels_last)
-    product = median_seconds(lambda: F.linear(x, weight), device)
-    convolution = median_seconds(lambda: F.conv2d(grid, kernel, padding=1), device)
+    product = median_seconds(lambda: F.linear(x, weight), device, clock)
+    convolution = median_seconds(lambda: F.conv2d(grid, kernel, padding=1), device, clock)
     return Peak(
         product=2e-9 * rows * width * 4 * width / product,
         convolution=2e-9 * 9 * channels**2 * size[0] * size[1] / convolution,
     )
 
 
-def median_seconds(run: Callable[[], object], device: torch.device) -> float:
+def median_seconds(
+    run: Callable[[], object], device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Of one run, after one to warm up; on a GPU of ten at once."""
     times = 10 if device.type == "cuda" else 1
     run()
     rounds = []
     for _ in range(ROUNDS):
         wait(device)
-        start = time.perf_counter()
+        start = clock()
         for _ in range(times):
             run()
         wait(device)
-        rounds.append((time.perf_counter() - start) / times)
+        rounds.append((clock() - start) / times)
     return statistics.median(rounds)
 
 
