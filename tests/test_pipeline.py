@@ -74,6 +74,33 @@ def test_bfloat16_is_near_float32():
     torch.testing.assert_close(images["bfloat16"], images["float32"], atol=0.05, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("cfg", [0.0, 2.0])
+def test_a_picture_of_its_own_seed_is_the_same_in_any_batch(dtype, cfg):
+    pipeline = ns.Pipeline(make_tokenizer(SQUARE), make_var(SQUARE), device="cpu", dtype=dtype)
+    labels, seeds = [0, 1, 2, 3, 4, 0, 1], [9, 8, 7, 6, 5, 4, 3]
+    *_, together = pipeline.scales(labels, seed=seeds, cfg=cfg)
+    for i in range(len(seeds)):
+        *_, alone = pipeline.scales([labels[i]], seed=[seeds[i]], cfg=cfg)
+        assert torch.equal(alone.logits[0], together.logits[i])
+    assert pixels(pipeline(labels, seed=seeds, cfg=cfg))[2:3] == pixels(pipeline(labels[2:3], seed=seeds[2:3], cfg=cfg))
+
+
+def test_auto_is_float32_for_small_models(pipeline):
+    assert pipeline.dtype == "float32"
+
+
+def test_changed_weights_are_made_ready_anew():
+    with torch.random.fork_rng():
+        model = ns.VAR(make_var(SQUARE).config)
+    pipeline = ns.Pipeline(make_tokenizer(SQUARE), model, device="cpu")
+    first = pipeline.ready()
+    assert pipeline.ready() is first
+    model.load_state_dict(make_var(SQUARE).state_dict())
+    expected = ns.sample(make_tokenizer(SQUARE), make_var(SQUARE), [1, 2], seed=3)
+    assert same(pipeline([1, 2], seed=3, cfg=1.5, top_p=0.96).tokens, expected.tokens)
+
+
 def test_editing(pipeline):
     given = random_tokens(SQUARE)
     result = pipeline([0, 1], edit=ns.TokenEdit(given, torch.ones(SQUARE.final_size)))

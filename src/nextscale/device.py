@@ -30,6 +30,13 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether products in bfloat16 are faster than in float32: on GPUs that know it, and CPUs with AVX512-BF16."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
 def precision(dtype: str, device: torch.device) -> torch.autocast:
     """Autocast to float32 or tf32 (none), bfloat16 or float16.
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from nextscale.device import precision
 from nextscale.errors import InputError
 from nextscale.evaluation.features import fingerprint
 from nextscale.evaluation.gallery import Pictures
@@ -73,8 +72,7 @@ class DrawnPictures:
                 seed=[self.seed + i for i in indices],
             )
             *_, last = steps
-            with precision(self.pipeline.dtype, self.pipeline.device):
-                return [to_pixels(last.image()).cpu()]
+            return [to_pixels(last.image()).cpu()]
         except torch.OutOfMemoryError:
             if len(indices) == 1:
                 raise

@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nextscale.device import pick_device, precision
+from nextscale.device import DTYPES, pick_device, precision
 from nextscale.editing import Box, EditPlan, Mode, check_label, plan_continuation, plan_edit
 from nextscale.errors import InputError
 from nextscale.evaluation.features import fingerprint
 from nextscale.files import write_json
+from nextscale.inference import make_ready, pick_dtype
 from nextscale.masks import Mask
 from nextscale.pictures import to_pictures
 from nextscale.sampling.editing import TokenEdit
@@ -67,7 +68,8 @@ class Pipeline:
     """A tokenizer, a transformer and the names of its classes, on a device.
 
     Args:
-        dtype: "float32", "bfloat16" or, on a GPU, "float16": precision of matrix products and convolutions.
+        dtype: "float32", "bfloat16" or, on a GPU, "float16": precision of matrix products and convolutions. "auto" is
+            bfloat16 where that is faster and changes little: see `nextscale.inference.pick_dtype`.
 
     Raises:
         InputError: parts that do not fit together.
@@ -79,25 +81,26 @@ class Pipeline:
         model: VAR,
         class_names: Sequence[str] = (),
         device: str = "auto",
-        dtype: str = "float32",
+        dtype: str = "auto",
     ):
         check_match(tokenizer, model)
         count = model.config.num_classes
         if class_names and len(class_names) != count:
             raise InputError(f"the transformer has {count} classes, but {len(class_names)} names were given")
         self.device = pick_device(device)
-        self.dtype = dtype
-        precision(dtype, self.device)
+        self.dtype = pick_dtype(model.config, self.device) if dtype == "auto" else dtype
+        precision(self.dtype, self.device)  # refuses what the device cannot do
         self.tokenizer = tokenizer.to(self.device).eval()
         self.model = model.to(self.device).eval()
         self.class_names = list(class_names) or [str(i) for i in range(count)]
+        self._ready: tuple[list[tuple[int, int]], tuple[ImageTokenizer, VAR]] | None = None
 
     @classmethod
     def from_pretrained(
         cls,
         source: Source = "starter",
         device: str = "auto",
-        dtype: str = "float32",
+        dtype: str = "auto",
         schedule: ScaleSchedule | None = None,
     ) -> Pipeline:
         """Load a model.
@@ -127,16 +130,21 @@ class Pipeline:
         return f"{self.tokenizer.fingerprint()} {fingerprint(self.model)}"
 
     def scales(self, labels: PipelineLabels = None, **arguments: Unpack[SamplingArguments]) -> Iterator[ScaleStep]:
-        """Draw scale by scale; arguments as in `__call__`. `pictures` shows a step in the pipeline's precision."""
+        """Draw scale by scale, in the pipeline's precision; arguments as in `__call__`."""
         drawn: SamplingArguments = {**FOR_LOOKS, **arguments}
-        return self._in_precision(sample_scales(self.tokenizer, self.model, self.class_ids(labels), **drawn))
+        return sample_scales(*self.ready(), self.class_ids(labels), **drawn)
 
-    def _in_precision(self, steps: Iterator[ScaleStep]) -> Iterator[ScaleStep]:
-        """Draw each step in the pipeline's precision, but leave the caller's code between them alone."""
-        for _ in self.tokenizer.schedule.sizes:
-            with precision(self.dtype, self.device):
-                step = next(steps)
-            yield step
+    def ready(self) -> tuple[ImageTokenizer, VAR]:
+        """The tokenizer and the transformer that draw, made ready when they are first asked for.
+
+        The pipeline's own stay as they are. If their weights have changed since, they are made ready anew.
+        """
+        weights = [p for module in (self.tokenizer, self.model) for p in module.parameters()]
+        versions = [(id(p), p._version) for p in weights]
+        if self._ready is None or self._ready[0] != versions:
+            self._ready = None  # before there is another
+            self._ready = versions, make_ready(self.tokenizer, self.model, DTYPES[self.dtype])
+        return self._ready[1]
 
     def __call__(self, labels: PipelineLabels = None, **arguments: Unpack[SamplingArguments]) -> PipelineResult:
         """Draw pictures.
@@ -227,8 +235,7 @@ class Pipeline:
 
     def pictures(self, step: ScaleStep, plan: EditPlan | None = None) -> list[Image.Image]:
         """The pictures as they stand after a scale, laid over the picture of a plan if there is one."""
-        with precision(self.dtype, self.device):
-            images = step.image()
+        images = step.image()
         return to_pictures(plan.composite(images) if plan else images)
 
     def finish(
@@ -250,8 +257,7 @@ class Pipeline:
         """
         if isinstance(arguments.get("seed"), Sequence) and not arguments.get("more_smooth"):
             return self.decode_each(tokens, arguments.get("edit"))
-        with precision(self.dtype, self.device):
-            return step.image()
+        return step.image()
 
     @torch.no_grad()
     def decode_each(self, tokens: Sequence[Tensor], edit: TokenEdit | None = None) -> Tensor:
@@ -260,12 +266,11 @@ class Pipeline:
         In a batch they differ by roundings, which show in one of four as a pixel that is a level off.
         K LongTensors (B, n_k) -> (B, 3, H, W) in [0, 1].
         """
-        pyramid = self.tokenizer.pyramid
+        tokenizer, _ = self.ready()
+        pyramid = tokenizer.pyramid
         tokens = edit.put(tokens, self.tokenizer.schedule) if edit else tokens
         canvases = [pyramid.canvas([t[i : i + 1] for t in tokens]) for i in range(len(tokens[0]))]
-        with precision(self.dtype, self.device):
-            images = [self.tokenizer.decode_canvas(canvas) for canvas in canvases]
-        return torch.cat(images).add(1).mul(0.5)
+        return torch.cat([tokenizer.decode_canvas(canvas) for canvas in canvases]).add(1).mul(0.5)
 
     def class_ids(self, labels: PipelineLabels) -> Labels:
         """Class names as numbers; everything else as it is.

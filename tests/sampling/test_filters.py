@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nextscale.sampling.filters import top_k_filter, top_p_filter
+from nextscale.sampling.filters import top_k_filter, top_k_top_p_filter, top_p_filter
 
 LOGITS = torch.randn(4, 6, 10, generator=torch.Generator().manual_seed(0)) * 3
 
@@ -53,7 +53,20 @@ def test_filters_follow_each_other():
     assert torch.equal(kept, top_k_filter(LOGITS, 3).isfinite())
 
 
+@pytest.mark.parametrize("k", [0, 1, 3, 9, 10, 400, 900])
+@pytest.mark.parametrize("p", [0, 1e-9, 0.5, 0.96, 1])
+@pytest.mark.parametrize("levels", [None, 8, 0.5], ids=["distinct", "some ties", "many ties"])
+def test_both_filters_at_once_are_one_after_the_other(k, p, levels):
+    """Bit for bit, also where equal logits meet a border."""
+    for size in (10, 1000):
+        logits = torch.randn(3, 5, size, generator=torch.Generator().manual_seed(size)) * 2
+        if levels:
+            logits = (logits * levels).round() / levels
+        assert torch.equal(top_k_top_p_filter(logits, k, p), top_p_filter(top_k_filter(logits, k), p))
+
+
 def test_filters_leave_their_input_alone():
     before = LOGITS.clone()
     top_p_filter(top_k_filter(LOGITS, 3), 0.5)
+    top_k_top_p_filter(LOGITS, 3, 0.5)
     assert torch.equal(LOGITS, before)

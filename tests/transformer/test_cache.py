@@ -17,6 +17,16 @@ def test_scales_line_up_in_every_layer():
         cache.advance(end - start)
 
 
+def test_the_last_scale_is_seen_but_not_kept():
+    keys, values = torch.randn(2, 1, 2, 3, 6, 4).unbind(0)
+    cache = KVCache(1, 2, 3, 4, 4, torch.device("cpu"), torch.float32)
+    cache.layer(0).extend(keys[0, :, :, :4], values[0, :, :, :4])
+    cache.advance(4)
+    k, v = cache.layer(0).extend(keys[0, :, :, 4:], values[0, :, :, 4:])
+    assert torch.equal(k, keys[0]) and torch.equal(v, values[0])
+    assert cache.keys.shape == (1, 2, 3, 4, 4)
+
+
 def test_nothing_is_copied_when_it_grows():
     cache = KVCache(1, 1, 1, 4, 2, torch.device("cpu"), torch.float32)
     for _ in range(4):

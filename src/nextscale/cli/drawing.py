@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from PIL import Image
 
@@ -16,6 +16,7 @@ from nextscale.editing import EditPlan
 from nextscale.errors import InputError
 from nextscale.pictures import grid, save_picture
 from nextscale.pipeline import Pipeline, PipelineLabels
+from nextscale.progress import say
 from nextscale.provenance import EditProvenance, Provenance, read_provenance
 from nextscale.sampling.sampler import DrawingArguments, SamplingArguments, ScaleStep
 
@@ -27,6 +28,8 @@ FREE = ("like", "out", "separate", "show", "show_scales", "model", "device", "im
 class DrawingOptions(ModelOptions):
     """How tokens are drawn, and what is written."""
 
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # type: ignore[override]
+    """Precision of matrix products and convolutions; auto is bfloat16 for large models where that is fast."""
     cfg: float = 4.0
     """Guidance: 0 is none, 1.5 is for metrics, 4 for looks."""
     top_k: int = 900
@@ -64,7 +67,7 @@ class DrawingOptions(ModelOptions):
             weights=pipeline.fingerprint,
             scales=self.scales or "",
             device=pipeline.device.type,
-            dtype=self.dtype,
+            dtype=pipeline.dtype,
             labels=labels,
             num_images=count,
             seed=self.seeds or self.seed,
@@ -130,7 +133,7 @@ def draw(
     plan: EditPlan | None = None,
     see: Callable[[ScaleStep], None] | None = None,
 ) -> list[Image.Image]:
-    """The pictures, while the scales are counted on standard error.
+    """The pictures, while standard error says in what precision, and counts the scales.
 
     Args:
         plan: whose picture the drawn ones are laid over.
@@ -138,6 +141,7 @@ def draw(
     """
     sizes, tokens = pipeline.tokenizer.schedule.sizes, []
     steps = pipeline.scales(labels, **sampling)
+    say(f"drawing in {pipeline.dtype} on {pipeline.device}")
     for step in steps:
         h, w = step.size
         print(f"\rscale {step.index + 1}/{len(sizes)} ({h}x{w})", end="", file=sys.stderr, flush=True)

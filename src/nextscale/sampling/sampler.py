@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nextscale.errors import InputError
 from nextscale.sampling.editing import TokenEdit
-from nextscale.sampling.filters import top_k_filter, top_p_filter
+from nextscale.sampling.filters import top_k_top_p_filter
 from nextscale.sampling.guidance import guidance_weight, guide
 from nextscale.sampling.rng import RandomStreams
 from nextscale.tokenizer.tokenizer import ImageTokenizer
@@ -134,7 +134,7 @@ def sample_scales(
     settings = SamplingSettings(cfg, top_k, top_p, more_smooth)
     check_match(tokenizer, model)
     batch = count_images(labels, num_images)
-    streams = RandomStreams(seed, batch, model.head.weight.device)
+    streams = RandomStreams(seed, batch, model.device)
     classes = resolve_labels(labels, model.config.num_classes, streams)
     if edit is not None:
         tokenizer.check_tokens(edit.tokens)
@@ -156,7 +156,7 @@ def _draw(
     no_class = torch.full_like(labels, model.config.num_classes)
     sequences = torch.cat((labels, no_class)) if guided else labels
     condition = model.condition(sequences)
-    cache = model.make_cache(len(sequences), compute_dtype(model))
+    cache = model.make_cache(len(sequences))
     tokens = logits = labels.new_empty(0)
 
     def draw(k: int, canvas: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ def _draw(
         logits = model.forward_scale(k, inputs, condition, cache)
         if guided:
             logits = guide(logits, guidance_weight(settings.cfg, schedule, k))
-        filtered = top_p_filter(top_k_filter(logits, settings.top_k), settings.top_p)
+        filtered = top_k_top_p_filter(logits, settings.top_k, settings.top_p)
         tokens = streams.categorical(filtered.softmax(dim=-1))
         codes = pyramid.codebook(tokens)
         if settings.more_smooth:
@@ -246,9 +246,3 @@ def resolve_labels(labels: Labels, num_classes: int, streams: RandomStreams) -> 
             f"label {bad[0]} is out of range: expected 0..{num_classes - 1}, or {num_classes} for no class"
         )
     return classes.long()
-
-
-def compute_dtype(model: VAR) -> torch.dtype:
-    """The precision of keys and values: autocast's where it is on, else the weights' own."""
-    device = model.head.weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.head.weight.dtype

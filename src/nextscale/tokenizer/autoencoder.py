@@ -6,8 +6,9 @@ Level 0 is full resolution; each further level halves it. Self-attention follows
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,6 +23,11 @@ def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
 
 
+def silu(x: Tensor) -> Tensor:
+    """SiLU, in place where no gradient is asked for: fresh memory costs more than the function."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
 class ResidualBlock(nn.Module):
     """shortcut(x) + conv(silu(norm(conv(silu(norm(x))))))."""
 
@@ -34,9 +40,10 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(F.silu(self.norm2(h)))
-        return self.shortcut(x) + h
+        h = self.conv1(silu(self.norm1(x)))
+        h = self.conv2(silu(self.norm2(h)))
+        x = self.shortcut(x)
+        return x + h if torch.is_grad_enabled() or x.dtype != h.dtype else h.add_(x)
 
 
 class AttentionBlock(nn.Module):
@@ -66,14 +73,37 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the side: nearest neighbour, 3x3 convolution."""
+    """Twice the side: nearest neighbour, 3x3 convolution.
+
+    Without gradients, each of the four kinds of new pixels (even or odd row and column) comes from the small grid by a
+    2x2 convolution: pixels that are copies of one another share the sum of their weights. That is 4 products of 9.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = conv3x3(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        if torch.is_grad_enabled():
+            return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        height, width = x.shape[-2:]
+        large = None
+        for row, column in product((0, 1), (0, 1)):
+            weight = share(share(self.conv.weight.float(), row, 2), column, 3).to(self.conv.weight.dtype)
+            y = F.conv2d(x, weight, self.conv.bias, padding=1)[:, :, row : row + height, column : column + width]
+            if large is None:
+                layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else None
+                size = (len(y), y.shape[1], 2 * height, 2 * width)
+                large = y.new_empty(size).contiguous(memory_format=layout or torch.contiguous_format)
+            large[:, :, row::2, column::2] = y
+        assert large is not None
+        return large
+
+
+def share(weight: Tensor, odd: int, dim: int) -> Tensor:
+    """Three taps on a doubled grid -> two on the grid itself, for its even or odd pixels."""
+    first, second, third = weight.unbind(dim)
+    return torch.stack((first + second, third) if odd else (first, second + third), dim)
 
 
 class Level(nn.Module):
@@ -131,7 +161,7 @@ class Encoder(nn.Module):
         x = self.conv_in(images)
         for level in self.levels:
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(self.middle(x))))
+        return self.conv_out(silu(self.norm_out(self.middle(x))))
 
 
 class Decoder(nn.Module):
@@ -160,4 +190,4 @@ class Decoder(nn.Module):
         x = self.middle(self.conv_in(features))
         for level in reversed(self.levels):
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return self.conv_out(silu(self.norm_out(x)))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nextscale.transformer.cache import LayerCache
 
 MAX_LOG_SCALE = math.log(100)
+LEAST_NORM = 1e-12
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
@@ -25,6 +26,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = 
         (B, H, n, d).
     """
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+
+
+def unit(x: Tensor, scale: Tensor | None = None) -> Tensor:
+    """scale * x / |x| in float32: half precision gave NaN elsewhere. (..., d) -> (..., d)."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).clamp_min(LEAST_NORM)
+    return x * (norm.reciprocal() if scale is None else scale / norm)
 
 
 class SelfAttention(nn.Module):
@@ -55,14 +62,21 @@ class SelfAttention(nn.Module):
             mask: (n, n), true where a token may look; for a whole sequence at once.
             past: keys and values of the earlier scales; this scale's are added to it.
         """
-        bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        q, k, v = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = self.project(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if self.log_scale is not None:
             scale = self.log_scale.clamp_max(MAX_LOG_SCALE).exp()
-            q = F.normalize(q.float(), dim=-1) * scale  # in float32: half precision gave NaN elsewhere
-            k = F.normalize(k.float(), dim=-1)
+            q, k = unit(q, scale), unit(k)
         if past is not None:
             k, v = past.extend(k, v)
         q, k = q.to(v.dtype), k.to(v.dtype)
         x = attend(q, k, v, self.scale, mask)
         return self.proj(x.transpose(1, 2).flatten(2))
+
+    def project(self, x: Tensor) -> Tensor:
+        """(B, n, C) -> q, k and v side by side, (B, n, 3C)."""
+        if self.qkv.bias is not None:  # made ready for drawing
+            return self.qkv(x)
+        return F.linear(x, self.qkv.weight, self.qkv_bias())
+
+    def qkv_bias(self) -> Tensor:
+        return torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))

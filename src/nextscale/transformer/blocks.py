@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ NORM_EPS = 1e-6
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """LN(x) * (1 + scale) + shift. (B, n, C) with (B, C) twice."""
     x = F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
-    return x * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)
+    return torch.addcmul(shift.unsqueeze(1), x, 1 + scale.unsqueeze(1))
 
 
 class MLP(nn.Module):
@@ -23,10 +24,11 @@ class MLP(nn.Module):
     def __init__(self, width: int, hidden: int):
         super().__init__()
         self.up = nn.Linear(width, hidden)
+        self.gelu = nn.GELU(approximate="tanh")
         self.down = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
+        return self.down(self.gelu(self.up(x)))
 
 
 class Block(nn.Module):

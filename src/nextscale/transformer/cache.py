@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 class KVCache:
-    """Room for L tokens in every layer.
+    """Room for the tokens of all scales but the last, which none looks back at, in every layer.
 
     Args:
         depth: number of layers.
         batch: number of sequences (twice the pictures under guidance).
-        heads, length, head_dim: H, L, d.
+        heads, length, head_dim: H, tokens of the scales to keep, d.
     """
 
     def __init__(
@@ -35,15 +35,21 @@ class KVCache:
 
 @dataclass(frozen=True)
 class LayerCache:
-    """One layer's keys and values, (B, H, L, d)."""
+    """One layer's keys and values, (B, H, length, d)."""
 
     keys: Tensor
     values: Tensor
     filled: int
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the next scale's (B, H, n, d) behind the finished ones; return all so far, (B, H, filled + n, d)."""
+        """Put the next scale's (B, H, n, d) behind the finished ones; return all so far, (B, H, filled + n, d).
+
+        A scale that there is no room to keep, the last, is put behind a copy.
+        """
         end = self.filled + keys.shape[2]
+        if end > self.keys.shape[2]:
+            past_keys, past_values = self.keys[:, :, : self.filled], self.values[:, :, : self.filled]
+            return torch.cat((past_keys, keys.to(past_keys.dtype)), 2), torch.cat((past_values, values), 2)
         self.keys[:, :, self.filled : end] = keys
         self.values[:, :, self.filled : end] = values
         return self.keys[:, :, :end], self.values[:, :, :end]

@@ -50,6 +50,11 @@ class VARConfig:
         return cls(depth=depth, width=64 * depth, heads=depth, **fields)  # type: ignore[arg-type]
 
 
+def embedding(count: int, width: int) -> nn.Embedding:
+    """Without values yet: on the meta device PyTorch's own would import its compiler, which takes a second."""
+    return nn.Embedding.from_pretrained(torch.empty(count, width), freeze=False)
+
+
 @dataclass(frozen=True)
 class Condition:
     """All that depends on the class alone: computed once per picture, used at every scale."""
@@ -73,10 +78,10 @@ class VAR(nn.Module):
         super().__init__()
         c = config
         self.config = config
-        self.class_embedding = nn.Embedding(c.num_classes + 1, c.width)
+        self.class_embedding = embedding(c.num_classes + 1, c.width)
         self.start_embedding = nn.Parameter(torch.empty(1, c.schedule.tokens_per_scale[0], c.width))
         self.word_embedding = nn.Linear(c.code_dim, c.width)
-        self.level_embedding = nn.Embedding(c.schedule.num_scales, c.width)
+        self.level_embedding = embedding(c.schedule.num_scales, c.width)
         self.position_embedding = nn.Parameter(torch.empty(1, c.schedule.num_tokens, c.width))
         self.blocks = nn.ModuleList(Block(c.width, c.heads, c.mlp_ratio, c.l2_norm) for _ in range(c.depth))
         adaln_count = 1 if c.shared_adaln else c.depth
@@ -86,7 +91,8 @@ class VAR(nn.Module):
         )
         self.head_adaln = nn.Linear(c.width, 2 * c.width)
         self.head = nn.Linear(c.width, c.codebook_size)
-        self.init_weights()
+        if self.device.type != "meta":
+            self.init_weights()
 
     @property
     def schedule(self) -> ScaleSchedule:
@@ -135,10 +141,10 @@ class VAR(nn.Module):
         """AdaLN(c) = Linear(SiLU(embed(c))) for all blocks and the head. (B,) int64 -> Condition."""
         embedding = self.class_embedding(labels)
         activation = F.silu(embedding)
-        blocks = [adaln(activation).unflatten(-1, (6, -1)) for adaln in self.adaln]
+        blocks = [adaln(activation).float().unflatten(-1, (6, -1)) for adaln in self.adaln]
         if self.config.shared_adaln:
             blocks = [blocks[0] + offset.squeeze(1) for offset in self.adaln_offset]
-        return Condition(embedding, blocks, self.head_adaln(activation).unflatten(-1, (2, -1)))
+        return Condition(embedding, blocks, self.head_adaln(activation).float().unflatten(-1, (2, -1)))
 
     def forward(self, labels: Tensor, inputs: Tensor, path_scale: Tensor | None = None) -> Tensor:
         """Teacher forcing: all scales at once, each token seeing its own and all earlier scales.
@@ -177,10 +183,24 @@ class VAR(nn.Module):
         return self._logits(x, condition)
 
     def make_cache(self, batch: int, dtype: torch.dtype | None = None) -> KVCache:
-        """An empty cache for ``batch`` sequences, on the model's device; ``dtype`` defaults to the model's."""
-        c, weight = self.config, self.head.weight
-        size = (c.depth, batch, c.heads, c.schedule.num_tokens, c.width // c.heads)
-        return KVCache(*size, device=weight.device, dtype=dtype or weight.dtype)
+        """An empty cache for ``batch`` sequences, on the model's device; ``dtype`` defaults to `compute_dtype`."""
+        c = self.config
+        size = (c.depth, batch, c.heads, c.schedule.slices[-1].start, c.width // c.heads)
+        return KVCache(*size, device=self.device, dtype=dtype or self.compute_dtype)
+
+    @property
+    def device(self) -> torch.device:
+        return self.class_embedding.weight.device
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """Of products, keys and values: autocast's where it is on, else that of the blocks' matrices."""
+        kind = self.device.type
+        if kind != "meta" and torch.is_autocast_enabled(kind):
+            return torch.get_autocast_dtype(kind)
+        block = self.blocks[0]
+        assert isinstance(block, Block)
+        return block.attention.qkv.weight.dtype
 
     def _start(self, condition: Condition) -> Tensor:
         """Input of scale 0: the class embedding at every token. (B, n_0, C)."""

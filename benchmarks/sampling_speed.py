@@ -1,0 +1,215 @@
+"""Speed and memory of drawing, beside the reference: same weights, same seed, in turn on the same machine.
+
+    git clone https://github.com/FoundationVision/VAR reference
+    OMP_NUM_THREADS=1 python benchmarks/sampling_speed.py --reference reference --rounds 3
+
+Random weights of an official size. In every round the reference and ours draw a picture each in float32; in bfloat16,
+the reference under autocast; and decode one. Medians of seconds on the clock and of seconds of the processor, which
+others on a shared machine disturb less, with the ratio. Then what each draws: the tokens of both in float32, and how
+far logits in bfloat16 are from those in float32. With --memory, the peak while drawing a batch of 8, each in a process
+of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import nextscale as ns
+from nextscale.benchmark.machine import measure_peak
+from nextscale.benchmark.random_weights import write_random_model
+from nextscale.official import to_official
+from nextscale.pipeline import Pipeline
+from nextscale.work import count_work
+
+SETTINGS: dict[str, Any] = {"cfg": 1.5, "top_k": 900, "top_p": 0.96}
+LABEL = 207
+Ways = dict[str, Callable[[], Any]]
+
+
+def load_reference(path: Path, pipeline: Pipeline) -> tuple[Any, Any]:
+    """The reference's tokenizer and transformer, with our weights."""
+    sys.path.insert(0, str(path))
+    import builtins
+
+    import dist  # of the reference, as is the next
+
+    dist.get_device = lambda: torch.device("cpu")  # type: ignore[attr-defined]
+    from models import build_vae_var
+
+    loud, builtins.print = builtins.print, lambda *_, **__: None
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            vae, var = build_vae_var(
+                device="cpu",
+                patch_nums=tuple(h for h, _ in pipeline.tokenizer.schedule.sizes),
+                num_classes=pipeline.model.config.num_classes,
+                depth=pipeline.model.config.depth,
+                shared_aln=False,
+            )
+    finally:
+        builtins.print = loud
+    states = to_official(pipeline.tokenizer, pipeline.model)
+    for module, state in zip((vae, var), states, strict=True):
+        module.load_state_dict(state, strict=False)
+        module.eval().requires_grad_(False)
+    return vae, var
+
+
+def reference_draws(var: Any, autocast: bool, batch: int = 1, seed: int = 0) -> torch.Tensor:
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        return var.autoregressive_infer_cfg(batch, torch.full((batch,), LABEL), g_seed=seed, **SETTINGS)
+
+
+def we_draw(pipeline: Pipeline, batch: int = 1, seed: int = 0) -> torch.Tensor:
+    *_, step = pipeline.scales([LABEL] * batch, seed=seed, **SETTINGS)
+    return step.image()
+
+
+def in_turn(ways: Ways, rounds: int) -> dict[str, tuple[float, float]]:
+    """Median seconds (on the clock, of the processor) of each way."""
+    clock: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for i in range(rounds):
+        for name, run in ways.items():
+            start = time.perf_counter(), time.process_time()
+            run()
+            clock[name].append((time.perf_counter() - start[0], time.process_time() - start[1]))
+        print(f"round {i + 1}: " + ", ".join(f"{n} {t[-1][0]:.2f} s" for n, t in clock.items()), flush=True)
+    return {name: (statistics.median(w for w, _ in t), statistics.median(c for _, c in t)) for name, t in clock.items()}
+
+
+def logits_given(tokens: list[torch.Tensor], pipeline: Pipeline, autocast: bool, prepared: bool) -> torch.Tensor:
+    """Guided logits of all scales where these tokens were drawn before."""
+    edit = ns.TokenEdit(tokens, torch.ones(pipeline.tokenizer.schedule.final_size))
+    parts = pipeline.ready() if prepared else (pipeline.tokenizer, pipeline.model)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        steps = list(ns.sample_scales(*parts, [LABEL], seed=0, edit=edit, **SETTINGS))
+    return torch.cat([step.logits for step in steps], dim=1)
+
+
+def compare_results(ours: dict[str, Pipeline], var: Any) -> None:
+    """What speed costs."""
+    picture = reference_draws(var, autocast=False)
+    steps = list(ours["float32"].scales([LABEL], seed=0, **SETTINGS))
+    difference = (steps[-1].image() - picture).abs().max().item()
+    print(f"float32: pictures of one seed differ by at most {difference:.1e}, on a scale of 0 to 1")
+    tokens = [step.tokens for step in steps]
+    exact = logits_given(tokens, ours["float32"], autocast=False, prepared=False)
+    for name, logits in (
+        ("bfloat16, ready", logits_given(tokens, ours["bfloat16"], autocast=False, prepared=True)),
+        ("bfloat16, autocast", logits_given(tokens, ours["float32"], autocast=True, prepared=False)),
+    ):
+        print(f"{name:<20} logits are off by {(logits - exact).square().mean().sqrt():.4f} (root of mean square)")
+    drawn = [step.tokens for step in ours["bfloat16"].scales([LABEL], seed=0, **SETTINGS)]
+    agree = [f"{(a == b).float().mean():.0%}" for a, b in zip(drawn, tokens, strict=True)]
+    print(f"bfloat16: tokens of one seed that are those of float32, scale by scale: {', '.join(agree)}")
+
+
+def own_peak(run: Callable[[], object]) -> int:
+    """MiB that this process held at most while it ran."""
+    Path("/proc/self/clear_refs").write_text("5")  # forget earlier peaks
+    run()
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) // 1024
+
+
+def measure_memory(options: argparse.Namespace, folder: str) -> None:
+    for precision in ("float32", "bfloat16"):
+        peaks = {}
+        for who in ("reference", "ours"):
+            command = [sys.executable, __file__, "--reference", str(options.reference), "--size", options.size]
+            command += ["--folder", folder, "--peak-of", who, "--precision", precision]
+            peaks[who] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+        share = peaks["ours"] / peaks["reference"]
+        both = f"reference {peaks['reference']} MiB, ours {peaks['ours']} MiB"
+        print(f"memory, {precision}, batch 8: {both}, {share:.2f} of it")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Draw beside the reference.")
+    parser.add_argument("--reference", type=Path, required=True, help="its code")
+    parser.add_argument("--size", default="d16", choices=["d16", "d20", "d24", "d30"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["speed", "results", "memory"], help="left out: all three")
+    parser.add_argument("--folder", default="", help="where the model with random weights is, or will be")
+    parser.add_argument("--peak-of", choices=["reference", "ours"], help=argparse.SUPPRESS)
+    parser.add_argument("--precision", default="float32", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or temporary
+        if not (Path(folder) / "pipeline.json").is_file():
+            write_random_model(Path(folder), options.size)
+        if options.peak_of:
+            pipeline = Pipeline.from_pretrained(folder, "cpu", options.precision)
+            if options.peak_of == "ours":
+                pipeline.ready()
+                print(own_peak(lambda: we_draw(pipeline, 8)))
+            else:
+                _, var = load_reference(options.reference, pipeline)
+                del pipeline
+                print(own_peak(lambda: reference_draws(var, options.precision == "bfloat16", 8)))
+            return
+        if options.only != "memory":
+            compare(options, folder)
+        if options.only in (None, "memory"):
+            measure_memory(options, folder)
+
+
+def compare(options: argparse.Namespace, folder: str) -> None:
+    ours = {dtype: Pipeline.from_pretrained(folder, "cpu", dtype) for dtype in ("float32", "bfloat16")}
+    vae, var = load_reference(options.reference, ours["float32"])
+    size = ours["float32"].tokenizer.schedule.final_size
+    canvas = torch.randn(1, ours["float32"].tokenizer.config.code_dim, *size)
+    tokenizers = {dtype: pipeline.ready()[0] for dtype, pipeline in ours.items()}
+    ways: dict[str, Ways] = {
+        "picture": {
+            "reference float32": lambda: reference_draws(var, autocast=False),
+            "ours float32": lambda: we_draw(ours["float32"]),
+            "reference bfloat16": lambda: reference_draws(var, autocast=True),
+            "ours bfloat16": lambda: we_draw(ours["bfloat16"]),
+        },
+        "decoder": {
+            "reference float32": torch.no_grad()(lambda: vae.fhat_to_img(canvas)),
+            "ours float32": torch.no_grad()(lambda: tokenizers["float32"].decode_canvas(canvas)),
+            "ours bfloat16": torch.no_grad()(lambda: tokenizers["bfloat16"].decode_canvas(canvas)),
+        },
+    }
+    if options.only in (None, "speed"):
+        print(f"{options.size}, batch 1, {torch.get_num_threads()} threads, medians of {options.rounds} rounds")
+        for what, group in ways.items():
+            for run in group.values():
+                run()
+            found = in_turn(group, options.rounds)
+            print(f"{what:<22}{'clock':>9}{'cpu':>9}{'to the reference, same precision (clock, cpu)':>48}")
+            for name, (clock, cpu) in found.items():
+                theirs = found.get(name.replace("ours", "reference"), found["reference float32"])
+                print(f"{name:<22}{clock:>7.2f} s{cpu:>7.2f} s{theirs[0] / clock:>39.2f}x{theirs[1] / cpu:>7.2f}x")
+        config = ours["float32"].model.config
+        tokenizer = ours["float32"].tokenizer.config
+        work = count_work(tokenizer, config)
+        for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+            rows = 2 * config.schedule.num_tokens
+            shape = rows, config.width, tokenizer.channels, tokenizer.image_size
+            peak = measure_peak(*shape, kind, torch.device("cpu"), clock=time.process_time)
+            least = 2 * (work.condition + work.transformer) / peak.product + work.decoder / peak.convolution
+            print(
+                f"{name}: a picture needs {least:.2f} seconds of the processor at least, at "
+                f"{peak.product:.0f} GFLOP/s of a product and {peak.convolution:.0f} of a convolution"
+            )
+    if options.only in (None, "results"):
+        compare_results(ours, var)
+
+
+if __name__ == "__main__":
+    main()

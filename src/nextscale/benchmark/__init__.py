@@ -1,0 +1,1 @@
+"""How fast models draw, decode, train and load, beside what the machine can do."""

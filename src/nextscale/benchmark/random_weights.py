@@ -1,0 +1,48 @@
+"""Folders of models of the official sizes with random weights: as fast as trained ones, and nothing to download."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nextscale.errors import InputError
+from nextscale.files import write_json, write_tensors
+from nextscale.presets import HUB_MODELS
+from nextscale.sources import INDEX, TOKENIZER, TRANSFORMER
+from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.transformer.transformer import VAR
+from nextscale.weights import CONFIG, WEIGHTS
+
+
+def write_random_model(folder: Path, name: str, seed: int = 0) -> None:
+    """A folder that `Pipeline.from_pretrained` reads.
+
+    Args:
+        name: d16 ... d36.
+    """
+    if name not in HUB_MODELS:
+        raise InputError(f"no official size {name!r}: expected one of {', '.join(HUB_MODELS)}")
+    published, generator = HUB_MODELS[name], torch.Generator().manual_seed(seed)
+    with torch.device("meta"):
+        modules: dict[str, tuple[nn.Module, Any]] = {
+            TOKENIZER: (ImageTokenizer(published.tokenizer), published.tokenizer),
+            TRANSFORMER: (VAR(published.model), published.model),
+        }
+    for part, (module, config) in modules.items():
+        tensors = {key: random_like(key, tensor, generator) for key, tensor in module.state_dict().items()}
+        write_tensors(folder / part / WEIGHTS, tensors)
+        write_json(folder / part / CONFIG, dataclasses.asdict(config))
+    write_json(folder / INDEX, {"class_names": [str(i) for i in range(published.model.num_classes)]})
+
+
+def random_like(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
+    """Matrices and kernels of a size that keeps the size of what they multiply; norms 1, biases 0."""
+    if tensor.ndim == 1:
+        return torch.ones(tensor.shape) if "norm" in name and name.endswith("weight") else torch.zeros(tensor.shape)
+    if name.endswith("log_scale"):
+        return torch.full(tensor.shape, 4.0).log()
+    return torch.randn(tensor.shape, generator=generator) / tensor[0].numel() ** 0.5

@@ -1,0 +1,76 @@
+"""What a benchmark found, as a table and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import statistics
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass
+class Report:
+    """Seconds are those of a call; shares are of the time that counted work would need at the measured peak."""
+
+    what: str
+    model: str
+    device: str
+    dtype: str
+    batch: int
+    unit: str
+    """Of which a call makes ``batch``, such as pictures."""
+    seconds: list[float]
+    theirs: list[float] = field(default_factory=list)
+    """Seconds of the other command, in turn with ours."""
+    peak_memory: int = 0
+    """Bytes."""
+    stages: dict[str, float] = field(default_factory=dict)
+    """Seconds of each."""
+    gflop: dict[str, float] = field(default_factory=dict)
+    """Work of a call."""
+    peak: dict[str, float] = field(default_factory=dict)
+    """GFLOP/s of a product and of a convolution."""
+    share_of_peak: float | None = None
+    threads: int = field(default_factory=torch.get_num_threads)
+    torch_version: str = torch.__version__
+    machine: str = field(default_factory=platform.machine)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def p95(self) -> float:
+        return sorted(self.seconds)[-(-95 * len(self.seconds) // 100) - 1]
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times faster than the other command, in medians."""
+        return statistics.median(self.theirs) / self.median if self.theirs else None
+
+    def record(self) -> dict[str, Any]:
+        more = {"median": self.median, "p95": self.p95, "per_second": self.batch / self.median, "ratio": self.ratio}
+        return dataclasses.asdict(self) | more
+
+    def table(self) -> str:
+        lines = [
+            f"{self.what}: {self.model}, batch {self.batch}, {self.dtype} on {self.device}, {self.threads} threads",
+            f"{self.unit} per second   {self.batch / self.median:.4g}",
+            f"seconds              median {self.median:.4g}, 95th percentile {self.p95:.4g}, of {len(self.seconds)}",
+            f"peak memory          {self.peak_memory / 2**20:,.0f} MiB",
+        ]
+        for stage, seconds in self.stages.items():
+            work = f", {self.gflop[stage]:,.1f} GFLOP" if stage in self.gflop else ""
+            lines.append(f"  {stage:<19}{seconds:.4g} s{work}")
+        if self.peak:
+            rates = ", ".join(f"{name} {rate:,.0f} GFLOP/s" for name, rate in self.peak.items())
+            lines.append(f"the machine          {rates}")
+        if self.share_of_peak is not None:
+            lines.append(f"share of the peak    {self.share_of_peak:.0%}")
+        if self.ratio is not None:
+            theirs = statistics.median(self.theirs)
+            lines.append(f"the other command    median {theirs:.4g} s: ours is {self.ratio:.2f} times as fast")
+        return "\n".join(lines)

@@ -1,0 +1,51 @@
+"""Speed of training a transformer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+
+import torch
+
+from nextscale.benchmark.drawing import check_batch, least_seconds
+from nextscale.benchmark.machine import measure_peak, peak_memory
+from nextscale.benchmark.report import Report
+from nextscale.benchmark.turns import take_turns
+from nextscale.data.loader import Batch, Place
+from nextscale.device import DTYPES
+from nextscale.pipeline import Pipeline
+from nextscale.training.loop import training_step
+from nextscale.training.parallel import Execution
+from nextscale.training.recipes import Precision, official
+from nextscale.training.state import make_state
+from nextscale.training.var_task import VARTask
+from nextscale.work import training_work
+
+
+def bench_training(
+    pipeline: Pipeline, model: str, batch: int, repeats: int, precision: Precision, seed: int, against: str = ""
+) -> Report:
+    """Steps on random tokens, as a cache has them: forward, backward, optimizer and EMA, by the official recipe.
+
+    The pipeline's transformer is spoilt by it.
+    """
+    config, device = pipeline.model.config, pipeline.device
+    recipe = official(config.depth, epochs=1, base_rate=1e-4, init_gamma=1e-3, final_ratio=0.1)
+    recipe = replace(recipe, batch_size=check_batch(batch), precision=precision, width=config.width, heads=config.heads)
+    state = make_state(VARTask(pipeline.model.train(), pipeline.tokenizer, recipe), recipe, Execution(), device)
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(config.codebook_size, (batch, config.schedule.num_tokens), generator=generator)
+    labels = torch.randint(config.num_classes, (batch,), generator=generator)
+    parts = [Batch(images, labels, (), Place(0, batch, batch)).to(device)]
+    steps = count()
+    turns = take_turns(lambda: training_step(state, parts, recipe, next(steps)), repeats, device, against)
+    memory = peak_memory(device)
+    dtype, size = DTYPES[precision], pipeline.tokenizer.config.image_size
+    rows = batch * config.schedule.num_tokens
+    peak = measure_peak(rows, config.width, pipeline.tokenizer.config.channels, size, dtype, device)
+    gflop = {"training": batch * training_work(config)}
+    found = Report("train", model, str(device), precision, batch, "pictures", turns.ours, turns.theirs)
+    found.peak_memory, found.gflop = memory, gflop
+    found.peak = {"product": peak.product, "convolution": peak.convolution}
+    found.share_of_peak = least_seconds(gflop, peak) / found.median
+    return found

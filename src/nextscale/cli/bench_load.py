@@ -1,0 +1,24 @@
+"""``nextscale bench load``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nextscale.benchmark.drawing import bench_loading
+from nextscale.cli.bench import BenchOptions
+from nextscale.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(BenchOptions):
+    """Time loading a model, making it ready and drawing its first picture.
+
+    Example: nextscale bench load --random d16
+    """
+
+
+def run(options: Options) -> None:
+    if options.batch != 1:
+        raise InputError(f"loading draws one picture: batch must be 1, not {options.batch}")
+    with options.source() as source:
+        options.tell(bench_loading(lambda: options.open(source), options.name, options.repeats, options.against))

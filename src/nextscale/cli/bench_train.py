@@ -1,0 +1,28 @@
+"""``nextscale bench train``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nextscale.benchmark.training import bench_training
+from nextscale.cli.bench import BenchOptions
+from nextscale.pipeline import Pipeline
+from nextscale.training.recipes import Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(BenchOptions):
+    """Time training steps of a transformer on random tokens, as a cache has them.
+
+    Example: nextscale bench train --random d16 --batch 2 --repeats 3
+    """
+
+    dtype: Precision = "bfloat16"  # type: ignore[override]
+    """Precision of matrix products."""
+
+
+def run(options: Options) -> None:
+    o = options
+    with o.source() as source:
+        pipeline = Pipeline.from_pretrained(source, o.device, "float32", o.schedule())
+        o.tell(bench_training(pipeline, o.name, o.batch, o.repeats, o.dtype, o.seed, o.against))

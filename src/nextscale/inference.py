@@ -1,0 +1,120 @@
+"""Models made ready for drawing: matrices in the precision and the layout that the device computes fastest with.
+
+What is not a large matrix (norms, embeddings, biases, codebook, phi convolutions, canvas) and the sums between blocks
+stay in float32. The models are not changed, and all that needs no other form is shared with them.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nextscale.device import has_fast_bfloat16
+from nextscale.files import page_out
+from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.transformer.attention import SelfAttention
+from nextscale.transformer.blocks import MLP
+from nextscale.transformer.transformer import VAR, VARConfig
+
+LEAST_WIDTH = 512
+"""Of transformers that are faster in bfloat16."""
+ROWS = 512
+"""Rows of a product that weights are laid out for."""
+
+
+class ReadyLinear(nn.Module):
+    """A linear layer in a given precision; on the CPU with its weights packed in the blocks that oneDNN multiplies by.
+
+    There a row's result does not depend on the other rows: pictures do not depend on their batch, bit for bit.
+
+    Args:
+        gelu: whether GELU, in its tanh form, follows.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, gelu: bool = False):
+        super().__init__()
+        self.gelu, self.dtype = gelu, dtype
+        self.packed = can_pack(weight.device, dtype)
+        weight = weight.detach().to(dtype)
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS) if self.packed else weight
+        self.bias = None if bias is None else bias.detach().to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.dtype)
+        if not self.packed:
+            y = F.linear(x, self.weight, self.bias)
+            return F.gelu(y, approximate="tanh") if self.gelu else y
+        alone = x.numel() == x.shape[-1]  # a single row would be multiplied by another kernel
+        rows = x.reshape(1, -1).expand(2, -1) if alone else x
+        after = ("gelu", [], "tanh") if self.gelu else ("none", [], "")
+        y = torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, *after)
+        return y[:1].view(*x.shape[:-1], -1) if alone else y
+
+
+def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether oneDNN multiplies in this precision here. Its operators are those that torch.compile uses."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if not all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")):
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and has_fast_bfloat16(device))
+
+
+def pick_dtype(model: VARConfig, device: torch.device) -> str:
+    """What "auto" is: bfloat16 where the device has it and the matrices are so large that it is faster, else float32.
+
+    bfloat16 changes what is drawn, about as much as another machine does. A GPU's float32 is its full one.
+    """
+    return "bfloat16" if has_fast_bfloat16(device) and model.width >= LEAST_WIDTH else "float32"
+
+
+@torch.no_grad()
+def ready_transformer(model: VAR, dtype: torch.dtype) -> VAR:
+    """A model that draws what this one draws; its matrices are its own.
+
+    On the CPU the head stays in float32: its part of the work is small, and logits are what tokens are drawn from.
+    """
+    with torch.device("meta"):
+        ready = VAR(model.config)
+    head_dtype = torch.float32 if model.device.type == "cpu" else dtype
+    for name, module in list(model.named_modules()):
+        if isinstance(module, SelfAttention):
+            ready.set_submodule(f"{name}.qkv", ReadyLinear(module.qkv.weight, module.qkv_bias(), dtype))
+        elif isinstance(module, MLP):
+            ready.set_submodule(f"{name}.up", ReadyLinear(module.up.weight, module.up.bias, dtype, gelu=True))
+            ready.set_submodule(f"{name}.gelu", nn.Identity())
+        elif isinstance(module, nn.Linear) and not name.endswith((".qkv", ".up")):
+            inside = name.startswith(("blocks.", "adaln."))
+            ready.set_submodule(name, ReadyLinear(module.weight, module.bias, dtype if inside else head_dtype))
+    state = model.state_dict()
+    ready.load_state_dict({name: state[name] for name in ready.state_dict()}, assign=True)
+    return ready.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageTokenizer:
+    """A tokenizer that decodes in a given precision; all but the decoder is shared. In float32 it is the same one."""
+    if dtype == torch.float32:
+        return tokenizer
+    with torch.device("meta"):
+        ready = ImageTokenizer(tokenizer.config)
+    ready.load_state_dict(tokenizer.state_dict(), assign=True)
+    on_cpu = tokenizer.post_quant_conv.weight.device.type == "cpu"
+    for part in (ready.post_quant_conv, ready.decoder):
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d) or (isinstance(module, nn.GroupNorm) and not on_cpu):
+                for name, parameter in list(module.named_parameters(recurse=False)):
+                    layout = torch.channels_last if parameter.ndim == 4 else torch.preserve_format
+                    small = parameter.to(dtype).contiguous(memory_format=layout)
+                    module.register_parameter(name, nn.Parameter(small))
+    return ready.requires_grad_(False).eval()
+
+
+def make_ready(tokenizer: ImageTokenizer, model: VAR, dtype: torch.dtype) -> tuple[ImageTokenizer, VAR]:
+    """Both, ready for drawing. The memory that the originals are mapped to goes back to the system."""
+    ready = ready_tokenizer(tokenizer, dtype), ready_transformer(model, dtype)
+    kept = {tensor.data_ptr() for module in ready for tensor in module.state_dict().values()}
+    kept |= {m.weight.data_ptr() for m in ready[1].modules() if isinstance(m, ReadyLinear) and not m.packed}
+    page_out(p for module in (tokenizer, model) for p in module.parameters() if p.data_ptr() not in kept)
+    return ready
