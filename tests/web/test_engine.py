@@ -60,7 +60,7 @@ def test_a_large_request_is_drawn_in_several_batches(start, pipeline):
     events = list(ticket.events())
     assert [len(batch) for batch in pipeline.batches] == [4, 4, 2]
     scales = [(event.first, event.index) for event in events if isinstance(event, Scale)]
-    for first in (0, 4, 8):  # while one batch is decoded, the next is begun
+    for first in (0, 4, 8):
         assert [k for f, k in scales if f == first] == [0, 1, 2, 3]
     done = events[-1]
     assert isinstance(done, Done) and len(done.pictures) == 10
@@ -171,15 +171,15 @@ def test_drawing_stops_between_two_scales_when_nobody_is_left(start, pipeline):
 
 
 def test_the_time_limit_counts_waiting(start, pipeline, hold):
-    engine = start(seconds=0.3)
+    engine = start(seconds=1)
     with hold():
         drawing = occupy(engine, pipeline)
         waiting = engine.submit(work(1))
         begun = time.monotonic()
         for ticket in (waiting, drawing):
-            with pytest.raises(Expired, match=r"time limit of 0\.3 s"):
+            with pytest.raises(Expired, match="time limit of 1 s"):
                 ticket.result()
-        assert 0.1 < time.monotonic() - begun < 2
+        assert 0.5 < time.monotonic() - begun < 5
         assert engine.waiting == 0
     assert engine.submit(work(2)).result().pictures
     assert pipeline.batches == [[99], [2]]
