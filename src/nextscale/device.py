@@ -48,6 +48,12 @@ def precision(dtype: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, DTYPES[dtype], enabled=dtype not in ("float32", "tf32"))
 
 
+def use_cores(count: int) -> None:
+    """How many threads torch may have for what the calling thread does on the CPU."""
+    torch.get_num_threads()  # a thread's first call takes over the process's number: it must not come later
+    torch.set_num_threads(count)
+
+
 def one_core_each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Apply a function to each item on one core of the CPU, to as many at a time as torch may have threads.
 
@@ -56,8 +62,7 @@ def one_core_each(function: Callable[[Item], Result], items: Sequence[Item]) -> 
     cores = torch.get_num_threads()
 
     def alone(item: Item) -> Result:
-        torch.get_num_threads()  # a new thread's first call takes over the process's number, which must not come later
-        torch.set_num_threads(1)
+        use_cores(1)
         return function(item)
 
     try:
@@ -66,7 +71,7 @@ def one_core_each(function: Callable[[Item], Result], items: Sequence[Item]) -> 
         with ThreadPoolExecutor(min(cores, len(items))) as pool:
             return list(pool.map(alone, items))
     finally:
-        torch.set_num_threads(cores)
+        use_cores(cores)
 
 
 @contextmanager

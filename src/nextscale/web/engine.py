@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nextscale.device import precision
+from nextscale.device import precision, use_cores
 from nextscale.errors import InputError, is_out_of_memory
 from nextscale.pipeline import Pipeline
 from nextscale.sampling.editing import TokenEdit
@@ -181,14 +181,15 @@ class Engine:
     def _next_batch(self) -> Sequence[Part]:
         """The first request that waits, and those that go with it; none once the engine is closed and nobody waits.
 
-        Workers that are free share what waits evenly.
+        It is no more than a worker's even share of all that waits or is at work.
         """
         with self._changed:
             while not (waiting := self.waiting):
                 if self._closed:
                     return ()
                 self._changed.wait()
-            share = math.ceil(waiting / (len(self._workers) - len(self._at_work)))
+            at_work = sum(len(part) for parts in self._at_work for part in parts)
+            share = math.ceil((waiting + at_work) / len(self._workers))
             first, count = self._queue[0], 0
             room = max(len(first), min(share, self.limits.batch_pictures))
             chosen: list[Part] = []
@@ -243,7 +244,7 @@ class Engine:
     def _take_cores(self) -> None:
         """Share the cores with the batches that are at work just now."""
         if self.pipeline.device.type == "cpu":
-            torch.set_num_threads(max(1, self._cores // len(self._at_work)))
+            use_cores(max(1, self._cores // len(self._at_work)))
 
     def _deliver(
         self, parts: Sequence[Part], step: ScaleStep, tokens: list[Tensor], images: Tensor, begun: float
