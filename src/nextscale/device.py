@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 
 from nextscale.errors import InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -48,6 +53,32 @@ def precision(dtype: str, device: torch.device) -> torch.autocast:
     if dtype == "float16" and device.type == "cpu":
         raise InputError("dtype float16 is 200 times slower than float32 on the CPU: expected float32 or bfloat16")
     return torch.autocast(device.type, DTYPES[dtype], enabled=dtype not in ("float32", "tf32"))
+
+
+def use_cores(count: int) -> None:
+    """How many threads torch may have for what the calling thread does on the CPU."""
+    torch.get_num_threads()  # a thread's first call takes over the process's number: it must not come later
+    torch.set_num_threads(count)
+
+
+def one_core_each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Apply a function to each item on one core of the CPU, to as many at a time as torch may have threads.
+
+    No bit of a result then depends on the number of cores: how work is shared out shows in roundings.
+    """
+    cores = torch.get_num_threads()
+
+    def alone(item: Item) -> Result:
+        use_cores(1)
+        return function(item)
+
+    try:
+        if min(cores, len(items)) <= 1:
+            return [alone(item) for item in items]
+        with ThreadPoolExecutor(min(cores, len(items))) as pool:
+            return list(pool.map(alone, items))
+    finally:
+        use_cores(cores)
 
 
 @contextmanager

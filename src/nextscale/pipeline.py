@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nextscale.device import DTYPES, pick_device, precision
+from nextscale.device import DTYPES, one_core_each, pick_device, precision
 from nextscale.editing import Box, EditPlan, Mode, check_label, plan_continuation, plan_edit
 from nextscale.errors import InputError
 from nextscale.evaluation.features import fingerprint
@@ -259,18 +259,23 @@ class Pipeline:
             return self.decode_each(tokens, arguments.get("edit"))
         return step.image()
 
-    @torch.no_grad()
     def decode_each(self, tokens: Sequence[Tensor], edit: TokenEdit | None = None) -> Tensor:
-        """Decode drawn tokens picture by picture, so that not a bit of one depends on the others.
+        """Decode drawn tokens picture by picture, so that not a bit of one depends on the others, nor on how many cores
+        there are.
 
-        In a batch they differ by roundings, which show in one of four as a pixel that is a level off.
-        K LongTensors (B, n_k) -> (B, 3, H, W) in [0, 1].
+        In a batch, and on more cores, they differ by roundings, which show in one of four as a pixel that is a level
+        off. K LongTensors (B, n_k) -> (B, 3, H, W) in [0, 1].
         """
         tokenizer, _ = self.ready()
-        pyramid = tokenizer.pyramid
-        tokens = edit.put(tokens, self.tokenizer.schedule) if edit else tokens
-        canvases = [pyramid.canvas([t[i : i + 1] for t in tokens]) for i in range(len(tokens[0]))]
-        return torch.cat([tokenizer.decode_canvas(canvas) for canvas in canvases]).add(1).mul(0.5)
+        tokens = edit.put(tokens, tokenizer.schedule) if edit else tokens
+
+        @torch.no_grad()
+        def decode(i: int) -> Tensor:
+            return tokenizer.decode_canvas(tokenizer.pyramid.canvas([t[i : i + 1] for t in tokens]))
+
+        count = range(len(tokens[0]))
+        images = one_core_each(decode, count) if self.device.type == "cpu" else [decode(i) for i in count]
+        return torch.cat(images).add(1).mul(0.5)
 
     def class_ids(self, labels: PipelineLabels) -> Labels:
         """Class names as numbers; everything else as it is.

@@ -28,11 +28,14 @@ def pipeline() -> HeldPipeline:
 
 @pytest.fixture
 def start(pipeline) -> Iterator[Callable[..., Engine]]:
-    """``start(queue_pictures=3)``: an engine with other limits than the default ones; closed after the test."""
+    """``start(queue_pictures=3)``: an engine with other limits than the default ones; closed after the test.
+
+    One worker, unless told otherwise, so that what waits goes into one batch on machines with many cores, too.
+    """
     engines: list[Engine] = []
 
-    def make(**limits: Any) -> Engine:
-        engines.append(Engine(pipeline, "tiny", Limits(**limits)))
+    def make(workers: int = 1, **limits: Any) -> Engine:
+        engines.append(Engine(pipeline, "tiny", Limits(**limits), workers=workers))
         return engines[-1]
 
     yield make

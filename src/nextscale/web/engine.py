@@ -1,24 +1,27 @@
-"""The engine: a thread that draws what many ask for, several requests at once, and one that decodes what is drawn.
+"""The engine: draws what many ask for, several requests at once.
 
 Requests that wait at the same time and have equal settings are drawn in one batch. Every picture has its own seed, and
 so it is the same whatever it shares a batch with.
+
+On a CPU several workers draw, each a batch of its own. Two batches with one core each are sooner ready than one after
+the other with two: most steps are too small to be shared out. A batch that is alone has all cores.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nextscale.device import precision
+from nextscale.device import precision, use_cores
 from nextscale.errors import InputError, is_out_of_memory
 from nextscale.pipeline import Pipeline
 from nextscale.sampling.editing import TokenEdit
@@ -27,6 +30,9 @@ from nextscale.web.limits import Limits
 from nextscale.web.tickets import Busy, Closed, Done, Failed, Scale, Ticket, Work
 
 log = logging.getLogger(__name__)
+
+MOST_WORKERS = 4
+"""On CPUs with many cores, of which each worker then takes several: each batch at work needs memory of its own."""
 
 LAST_WORD_SECONDS = 5.0
 """How long a closed engine may take to notice, between two scales, that nobody wants its pictures any more."""
@@ -63,6 +69,11 @@ class BatchReport:
     """Drawing and decoding."""
 
 
+def count_workers(device: torch.device) -> int:
+    """How many batches are best drawn at once."""
+    return min(torch.get_num_threads(), MOST_WORKERS) if device.type == "cpu" else 1
+
+
 class Engine:
     """Draws for many at once.
 
@@ -70,6 +81,7 @@ class Engine:
         pipeline: the model; nobody else draws with it.
         name: of the model, for those who ask.
         on_batch: called when a batch is decoded, in one of the engine's threads.
+        workers: batches that are drawn at once; None for what suits the device.
     """
 
     def __init__(
@@ -78,17 +90,21 @@ class Engine:
         name: str,
         limits: Limits | None = None,
         on_batch: Callable[[BatchReport], None] = lambda report: None,
+        workers: int | None = None,
     ):
         self.pipeline, self.name, self.limits, self.on_batch = pipeline, name, limits or Limits(), on_batch
         self._queue: deque[Part] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._at_work: list[Part] = []
+        self._at_work: list[Sequence[Part]] = []
         self._seconds_per_picture = 0.0
-        self._finisher = ThreadPoolExecutor(1, "nextscale-finisher")
-        self._finishing: Future[None] | None = None
-        self._thread = threading.Thread(target=self._run, name="nextscale-engine", daemon=True)
-        self._thread.start()
+        self._cores = torch.get_num_threads()
+        self._workers = [
+            threading.Thread(target=self._run, name=f"nextscale-engine-{i}", daemon=True)
+            for i in range(workers or count_workers(pipeline.device))
+        ]
+        for worker in self._workers:
+            worker.start()
 
     def submit(self, work: Work) -> Ticket:
         """Queue a request.
@@ -133,41 +149,56 @@ class Engine:
     @property
     def is_ready(self) -> bool:
         """Whether it takes requests."""
-        return not self._closed and self._thread.is_alive()
+        return not self._closed and all(worker.is_alive() for worker in self._workers)
 
     def close(self, drain_seconds: float | None = None) -> None:
         """Take no more, finish what waits within the drain time, refuse the rest."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join(self.limits.drain_seconds if drain_seconds is None else drain_seconds)
+        self._join(self.limits.drain_seconds if drain_seconds is None else drain_seconds)
         with self._changed:
-            for part in (*self._queue, *self._at_work):
+            for part in (*self._queue, *(part for parts in self._at_work for part in parts)):
                 part.ticket.fail(Closed("the server shut down before it came to this request's pictures"))
-        self._thread.join(LAST_WORD_SECONDS)
+        self._join(LAST_WORD_SECONDS)
 
-    # ---- the thread ----------------------------------------------------------------------------------------------
+    def _join(self, seconds: float) -> None:
+        """Wait until all workers have ended, so long at most."""
+        end = time.monotonic() + seconds
+        for worker in self._workers:
+            worker.join(max(0.0, end - time.monotonic()))
+
+    # ---- the workers ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while parts := self._next_batch():
-            self._draw(parts)
-        self._finisher.shutdown()
+            try:
+                self._draw(parts)
+            finally:
+                with self._changed:
+                    self._at_work.remove(parts)
 
     def _next_batch(self) -> Sequence[Part]:
-        """The first request that waits, and those that go with it; none once the engine is closed and nobody waits."""
+        """The first request that waits, and those that go with it; none once the engine is closed and nobody waits.
+
+        It is no more than a worker's even share of all that waits or is at work.
+        """
         with self._changed:
-            while not self.waiting:
+            while not (waiting := self.waiting):
                 if self._closed:
                     return ()
                 self._changed.wait()
+            at_work = sum(len(part) for parts in self._at_work for part in parts)
+            share = math.ceil((waiting + at_work) / len(self._workers))
             first, count = self._queue[0], 0
+            room = max(len(first), min(share, self.limits.batch_pictures))
             chosen: list[Part] = []
             for part in self._queue:
-                if goes_with(first.ticket.work, part.ticket.work) and count + len(part) <= self.limits.batch_pictures:
+                if goes_with(first.ticket.work, part.ticket.work) and count + len(part) <= room:
                     chosen.append(part)
                     count += len(part)
             self._queue = deque(part for part in self._queue if part not in chosen)
-            self._at_work = [part for part in self._at_work if part.ticket.waits()] + chosen
+            self._at_work.append(chosen)
             return chosen
 
     def _draw(self, parts: Sequence[Part]) -> None:
@@ -197,34 +228,35 @@ class Engine:
         }
         last = self.pipeline.tokenizer.schedule.num_scales - 1
         tokens: list[Tensor] = []
+        self._take_cores()
         for step in self.pipeline.scales([label for part in parts for label in part.labels], **arguments):
             tokens.append(step.tokens)
             if not any(part.ticket.waits() for part in parts):
                 return
+            self._take_cores()
             if step.index == last:
-                if self._finishing is not None:
-                    self._finishing.result()  # one batch is decoded while the next is drawn, and no more
-                self._finishing = self._finisher.submit(self._finish, parts, step, tokens, arguments, begun)
-            else:
-                for part, rows in with_rows(parts):
-                    if part.ticket.work.watch and part.ticket.waits():
-                        part.ticket.show(Scale(step.index, step.size, self._decode(step, rows), part.start))
-
-    def _finish(
-        self, parts: Sequence[Part], step: ScaleStep, tokens: list[Tensor], arguments: SamplingArguments, begun: float
-    ) -> None:
-        """Decode a batch that is drawn, and deliver it. In the other thread."""
-        try:
-            finished = self.pipeline.finished_images(step, tokens, arguments).cpu()
-            seconds = time.monotonic() - begun
-            self._seconds_per_picture = seconds / len(finished)
-            self.on_batch(BatchReport(len(finished), tuple(begun - part.ticket.begun for part in parts), seconds))
+                self._deliver(parts, step, tokens, self.pipeline.finished_images(step, tokens, arguments).cpu(), begun)
+                return
             for part, rows in with_rows(parts):
-                if part.ticket.work.watch:
-                    part.ticket.show(Scale(step.index, step.size, finished[rows], part.start))
-                part.ticket.deliver(part.start, Done(finished[rows], [t[rows].cpu() for t in tokens], part.labels))
-        except Exception as error:
-            self._fail(parts, error)
+                if part.ticket.work.watch and part.ticket.waits():
+                    part.ticket.show(Scale(step.index, step.size, self._decode(step, rows), part.start))
+
+    def _take_cores(self) -> None:
+        """Share the cores with the batches that are at work just now."""
+        if self.pipeline.device.type == "cpu":
+            use_cores(max(1, self._cores // len(self._at_work)))
+
+    def _deliver(
+        self, parts: Sequence[Part], step: ScaleStep, tokens: list[Tensor], images: Tensor, begun: float
+    ) -> None:
+        """Hand out a finished batch."""
+        seconds = time.monotonic() - begun
+        self._seconds_per_picture = seconds / len(images) / len(self._at_work)
+        self.on_batch(BatchReport(len(images), tuple(begun - part.ticket.begun for part in parts), seconds))
+        for part, rows in with_rows(parts):
+            if part.ticket.work.watch:
+                part.ticket.show(Scale(step.index, step.size, images[rows], part.start))
+            part.ticket.deliver(part.start, Done(images[rows], [t[rows].cpu() for t in tokens], part.labels))
 
     def _fail(self, parts: Sequence[Part], error: Exception) -> None:
         """Say to those who asked that there will be no pictures."""
