@@ -29,10 +29,25 @@ def test_masks_of_every_kind(mode):
     assert (read_mask(picture.convert(mode) if mode != "I;16" else picture) == white).all()
 
 
-def test_strokes_on_nothing_are_what_is_white():
-    picture = Image.new("RGBA", (2, 1), (255, 255, 255, 0))
-    picture.putpixel((1, 0), (255, 255, 255, 255))
-    assert read_mask(picture).tolist() == [[False, True]]
+@pytest.mark.parametrize("alphas, meant", [((0, 255), [True, False]), ((127, 128), [True, False]), ((128, 255), None)])
+def test_what_is_transparent_goes_before_what_is_white(tmp_path, alphas, meant):
+    picture = Image.new("RGBA", (2, 1))
+    for x, alpha in enumerate(alphas):
+        picture.putpixel((x, 0), (255 * x, 255 * x, 255 * x, alpha))
+    expected = [meant or [False, True]]
+    assert read_mask(picture).tolist() == expected
+    picture.save(tmp_path / "mask.png")
+    assert read_mask(tmp_path / "mask.png").tolist() == expected
+    with Image.open(tmp_path / "mask.png") as opened:
+        assert read_mask(opened).tolist() == expected
+
+
+def test_a_palette_has_a_transparent_colour(tmp_path):
+    picture = Image.new("P", (2, 1), 1)
+    picture.putpalette([255, 255, 255, 0, 0, 0])
+    picture.putpixel((1, 0), 0)
+    picture.save(tmp_path / "mask.png", transparency=1)
+    assert read_mask(tmp_path / "mask.png").tolist() == [[True, False]]
 
 
 @pytest.mark.parametrize("mask", [[[False, True]], [[0, 1]], [[0, 255]], [[0.4, 0.6]], torch.tensor([[0.0, 1.0]])])

@@ -12,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tiny import refused
 
+import nextscale as ns
 from nextscale.pictures import save_picture
 from nextscale.provenance import KEY, LARGEST, MOST, EditProvenance, Provenance, read_provenance
 
@@ -44,7 +45,7 @@ def test_what_is_written_is_read(tmp_path, made):
 def test_other_formats_are_written_without(tmp_path, name):
     save_picture(Image.new("RGB", (2, 2)), tmp_path / name, MADE.to_png_info())
     assert KEY.encode() not in (tmp_path / name).read_bytes()
-    with refused(name, "not a whole PNG"):
+    with refused(name, "expected a PNG"):
         read_provenance(tmp_path / name)
 
 
@@ -72,7 +73,7 @@ WRONG = {
     "num_images": [0, -1, "4", 4.0, True, MOST + 1],
     "seed": [[1, 2], [1, 2, 3, "4"], "7", None, 1.5, [True] * 4],
     "cfg": ["4", None, 1e9, [4]],
-    "top_k": [-1, 2.5, None],
+    "top_k": [-1, 2.5, None, True],
     "top_p": [2, "x"],
     "more_smooth": [1, "yes"],
     "index": [4, -1, "0", True],
@@ -110,15 +111,56 @@ def test_cfg_that_is_no_number(tmp_path):
 
 
 def test_too_much_text(tmp_path):
-    with refused("a.png"):
+    with refused("a.png", "too much metadata"):
         read_provenance(png(tmp_path / "a.png", asdict(MADE) | {"model": "a" * LARGEST}))
+    info = PngInfo()
+    info.add_text(KEY, "a" * 60_000_000, zip=True)
+    Image.new("RGB", (2, 2)).save(tmp_path / "b.png", pnginfo=info)
+    with refused("b.png", "too much metadata"):
+        read_provenance(tmp_path / "b.png")
+
+
+def test_half_a_png(tmp_path):
+    whole = png(tmp_path / "a.png", asdict(MADE)).read_bytes()
+    (tmp_path / "b.png").write_bytes(whole[:20])
+    with refused("b.png", "not a whole PNG"):
+        read_provenance(tmp_path / "b.png")
+
+
+def test_what_is_missing_is_named(tmp_path):
+    made = asdict(replace(MADE, edit=EDIT))
+    del made["weights"]
+    with refused("Provenance lacks weights"):
+        read_provenance(png(tmp_path / "a.png", made))
+    made["weights"] = "ab"
+    del made["edit"]["picture"]
+    with refused("EditProvenance lacks picture"):
+        read_provenance(png(tmp_path / "a.png", made))
+
+
+def test_deep_metadata(tmp_path):
+    with refused("a.png", "nested too deeply"):
+        read_provenance(png(tmp_path / "a.png", "[" * 100_000))
+
+
+@pytest.mark.parametrize(
+    "field", ["model", "weights", "scales", "device", "labels", "num_images", "seed", "index", "cfg"]
+)
+@pytest.mark.parametrize("make", [lambda long: long, lambda long: [long], lambda long: {"x": long}])
+def test_little_is_echoed(tmp_path, field, make):
+    with pytest.raises(ns.InputError) as caught:
+        read_provenance(png(tmp_path / "a.png", asdict(MADE) | {field: make("a" * 900_000)}))
+    assert len(str(caught.value)) < 500
+    with pytest.raises(ns.InputError) as caught:
+        read_provenance(png(tmp_path / "a.png", asdict(MADE) | {"a" * 900_000: 1}))
+    assert len(str(caught.value)) < 700
 
 
 def test_files_that_do_not_say(tmp_path):
     with refused("nowhere.png", "no such file"):
         read_provenance(tmp_path / "nowhere.png")
     (tmp_path / "text.png").write_text("text")
-    with refused("text.png", "not a whole PNG"):
+    with refused("text.png", "expected a PNG"):
         read_provenance(tmp_path / "text.png")
     with refused("plain.png", "does not say"):
         read_provenance(png(tmp_path / "plain.png", "Somebody", key="Author"))

@@ -71,7 +71,8 @@ def plan_edit(
 
     Args:
         picture: an image, or the path of one.
-        mask: white is drawn anew. Of any size, but of the picture's shape or of the model's.
+        mask: what is transparent is drawn anew; if nothing of it is, what is white. Of any size, but of the picture's
+            shape or of the model's.
         box: instead of a mask, (y0, x0, y1, x1) as fractions of the model's picture, rounded to tokens of the last
             scale as the official code does.
         mode: "inpaint" and "class" draw the mask or box anew, "outpaint" all but it.
@@ -101,7 +102,13 @@ def plan_edit(
         hidden = hidden_pixels(~white if mode == "outpaint" else white, (picture.height, picture.width), size)
         drawn = F.max_pool2d(hidden.float()[None], side)[0] > 0
     if not hidden.any():
-        raise InputError(f"the {'box' if mask is None else 'mask'} leaves nothing to draw in mode {mode}")
+        if mask is None:
+            raise InputError(f"the box leaves nothing to draw in mode {mode}")
+        drawn_anew = "stays" if mode == "outpaint" else "is drawn anew"
+        raise InputError(
+            f"the mask leaves nothing to draw in mode {mode}: white (from middle grey on) or transparent {drawn_anew}, "
+            "and only the middle of the picture is seen"
+        )
     picture = fit(picture, size)
     base = fill(picture, hidden) if leak_free else picture
     always_kept = 0 if leak_free and hidden.all() else ALWAYS_KEPT

@@ -11,13 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.pictures import BLACK, as_rgb, centre_crop, cover
+from nextscale.pictures import BLACK, as_picture, centre_crop, cover, to_rgb
 
 Mask = Image.Image | np.ndarray | Tensor | str | Path
-"""A picture, an array (H, W), or the path of a picture: white, or more than 0.5, is what is meant."""
+"""A picture or the path of one, or an array (H, W): what is transparent, else white, or more than 0.5, is meant."""
 
 HALF = 128
-"""The darkest grey that counts as white."""
+"""The darkest grey that counts as white, and the least alpha that counts as opaque."""
 STEPS = 20
 """Steps of diffusion at each size; from size to size they carry twice as far."""
 
@@ -33,17 +33,27 @@ def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def read_mask(mask: Mask) -> np.ndarray:
-    """True where a mask is white; what is transparent counts as black. -> bool (h, w).
+    """True where a mask is transparent; if it is nowhere, or an array, where it is white. -> bool (h, w).
 
     Raises:
         InputError: an array of another shape.
     """
     if isinstance(mask, Image.Image | str | Path):
-        return np.asarray(as_rgb(mask, BLACK).convert("L")) >= HALF
+        picture = as_picture(mask)
+        transparent = transparent_part(picture)
+        return np.asarray(to_rgb(picture, BLACK).convert("L")) >= HALF if transparent is None else transparent
     array = mask.detach().cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
     if array.ndim != 2 or not array.size or array.dtype.kind not in "buif":
         raise InputError(f"a mask is a picture or an array (H, W), not {array.dtype} of shape {array.shape}")
     return array > 0.5
+
+
+def transparent_part(picture: Image.Image) -> np.ndarray | None:
+    """Bool (h, w), True where a picture is more transparent than not; None if it is nowhere."""
+    if not picture.has_transparency_data or picture.mode.startswith("I;16"):
+        return None
+    transparent = np.asarray(picture.convert("RGBA").getchannel("A")) < HALF
+    return transparent if transparent.any() else None
 
 
 def hidden_pixels(hidden: np.ndarray, picture: tuple[int, int], size: tuple[int, int]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,30 +35,46 @@ def read_picture(
     Raises:
         InputError: the file is missing or not a whole picture.
     """
+    return _read(file, name, lambda opened: to_rgb(opened, background))
+
+
+def read_as_stored(file: str | Path | BinaryIO, name: str | Path | None = None) -> Image.Image:
+    """A picture file in the mode that it has, turned as its EXIF says; otherwise as `read_picture`."""
+    return _read(file, name, ImageOps.exif_transpose)
+
+
+def _read(
+    file: str | Path | BinaryIO, name: str | Path | None, convert: Callable[[Image.Image], Image.Image]
+) -> Image.Image:
     name = name or str(file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as opened:
-                return to_rgb(opened, background)
+                return convert(opened)
     except UnidentifiedImageError as error:
         raise InputError(f"cannot read {name}: not a picture, or of an unknown format") from error
     except Exception as error:  # Pillow's plugins raise whatever they like on broken files
         raise InputError(f"cannot read {name} as a picture ({error or type(error).__name__})") from error
 
 
-def as_rgb(picture: Image.Image | str | Path, background: tuple[int, int, int] = WHITE) -> Image.Image:
-    """What a caller hands over as a picture, an image or the path of one, as `to_rgb` has it.
+def as_rgb(picture: Image.Image | str | Path) -> Image.Image:
+    """What a caller hands over as a picture, as `to_rgb` has it; see `as_picture`."""
+    return to_rgb(as_picture(picture))
+
+
+def as_picture(picture: Image.Image | str | Path) -> Image.Image:
+    """What a caller hands over as a picture, an image or the path of one: upright, in the mode that it has.
 
     Raises:
         InputError: something else, or a file that is missing or not a whole picture.
     """
     if isinstance(picture, str | Path):
-        return read_picture(picture, background=background)
+        return read_as_stored(picture)
     if not isinstance(picture, Image.Image):
         raise InputError(f"a picture is a PIL image or the path of a file, not {type(picture).__name__}")
     try:
-        return to_rgb(picture, background)
+        return ImageOps.exif_transpose(picture)
     except (OSError, SyntaxError, ValueError) as error:  # Pillow reads a file not before it must
         raise InputError(f"the picture cannot be read ({error})") from error
 

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from nextscale.editing import Box, Mode
-from nextscale.errors import InputError
+from nextscale.errors import InputError, brief
 from nextscale.sampling.sampler import SamplingSettings
 from nextscale.weights import as_config, check_fields
 
@@ -23,6 +23,8 @@ LARGEST = 2**20
 """Characters of metadata."""
 MOST = 10_000
 """Pictures of one call."""
+LONGEST_WORD, LONGEST_PATH = 200, 4096
+"""Characters of a label, a hash and the like; of where a model or a picture is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,16 +51,17 @@ class EditProvenance:
         if self.box is not None:
             numbers = isinstance(self.box, list | tuple) and len(self.box) == 4
             if not numbers or not all(type(side) in (int, float) for side in self.box):
-                raise InputError(f"box must be four numbers, not {self.box!r}")
+                raise InputError(f"box must be four numbers, not {brief(self.box)}")
             object.__setattr__(self, "box", tuple(float(side) for side in self.box))
         if self.mode not in get_args(Mode):
-            raise InputError(f"mode must be one of {', '.join(get_args(Mode))}, not {self.mode!r}")
+            raise InputError(f"mode must be one of {', '.join(get_args(Mode))}, not {brief(self.mode)}")
         if self.scales_kept is not None and type(self.scales_kept) is not int:
-            raise InputError(f"scales_kept must be an integer, not {self.scales_kept!r}")
+            raise InputError(f"scales_kept must be an integer, not {brief(self.scales_kept)}")
         ways = (bool(self.mask), self.box is not None, self.scales_kept is not None, self.upscale)
         if sum(ways) != 1:
             raise InputError("an edit has one of a mask, a box, scales_kept and upscale")
-        check_texts(self.picture, self.picture_sha256, self.mask, self.mask_sha256)
+        check_texts(self.picture, self.mask, most=LONGEST_PATH)
+        check_texts(self.picture_sha256, self.mask_sha256)
 
     def flags(self) -> list[str]:
         """Of ``nextscale edit``, the picture first."""
@@ -115,20 +118,25 @@ class Provenance:
         if self.edit is not None:
             object.__setattr__(self, "edit", as_config(EditProvenance, self.edit))
         SamplingSettings(self.cfg, self.top_k, self.top_p, self.more_smooth)
+        if isinstance(self.top_k, bool):
+            raise InputError(f"top_k must be an integer, not {self.top_k}")
         if not isinstance(self.more_smooth, bool):
-            raise InputError(f"more_smooth must be true or false, not {self.more_smooth!r}")
+            raise InputError(f"more_smooth must be true or false, not {brief(self.more_smooth)}")
         if type(self.num_images) is not int or not 1 <= self.num_images <= MOST:
-            raise InputError(f"num_images must be an integer from 1 to {MOST}, not {self.num_images!r}")
+            raise InputError(f"num_images must be an integer from 1 to {MOST}, not {brief(self.num_images)}")
         if not isinstance(self.labels, tuple) or len(self.labels) > self.num_images:
-            raise InputError(f"labels must be at most one for each of {self.num_images} pictures, not {self.labels!r}")
+            raise InputError(
+                f"labels must be at most one for each of {self.num_images} pictures, not {brief(self.labels)}"
+            )
         seeds = self.seed if isinstance(self.seed, tuple) else (self.seed,) * self.num_images
         if len(seeds) != self.num_images:
             raise InputError(f"expected one seed for each of the {self.num_images} pictures, got {len(seeds)}")
         if not all(type(seed) is int for seed in seeds):
-            raise InputError(f"seed must be one or more integers, not {self.seed!r}")
+            raise InputError(f"seed must be one or more integers, not {brief(self.seed)}")
         if self.index is not None and (type(self.index) is not int or not 0 <= self.index < self.num_images):
-            raise InputError(f"index must be one of the {self.num_images} pictures, not {self.index!r}")
-        check_texts(self.model, self.weights, self.scales, self.device, self.dtype, *self.labels)
+            raise InputError(f"index must be one of the {self.num_images} pictures, not {brief(self.index)}")
+        check_texts(self.model, most=LONGEST_PATH)
+        check_texts(self.weights, self.scales, self.device, self.dtype, *self.labels)
 
     def of_picture(self, index: int) -> Provenance:
         """How one picture of the call was made.
@@ -204,20 +212,34 @@ def read_provenance(path: str | Path) -> Provenance:
             with Image.open(path, formats=("PNG",)) as picture:
                 text = picture.info.get(KEY)
     except Exception as error:  # Pillow raises whatever it likes on broken files
-        reason = "no such file" if isinstance(error, FileNotFoundError) else "not a whole PNG"
-        raise InputError(f"cannot read how {path} was made: {reason}") from error
+        raise InputError(f"cannot read how {path} was made: {what_is_wrong(error)}") from error
     if not isinstance(text, str):
         raise InputError(f"{path} does not say how it was made: expected a PNG of nextscale sample or edit")
     try:
         if len(text) > LARGEST:
-            raise InputError(f"{len(text)} characters are too many")
+            raise InputError(f"too much metadata, {len(text):,} characters")
         return as_config(Provenance, json.loads(text))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} says wrongly how it was made: {str(error)[:200] or type(error).__name__}") from error
+    except RecursionError as error:
+        raise InputError(f"{path} says wrongly how it was made: nested too deeply") from error
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} says wrongly how it was made: {str(error)[:300] or type(error).__name__}") from error
 
 
-def check_texts(*values: Any) -> None:
-    """Raises InputError unless all are texts that a terminal shows as they are."""
+def what_is_wrong(error: Exception) -> str:
+    """With a file that Pillow did not open as a PNG."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, UnidentifiedImageError):
+        return "expected a PNG"
+    if isinstance(error, ValueError) and "text" in str(error).casefold():  # more than PngImagePlugin.MAX_TEXT_...
+        return "too much metadata"
+    return "not a whole PNG"
+
+
+def check_texts(*values: Any, most: int = LONGEST_WORD) -> None:
+    """Raises InputError unless all are texts that a terminal shows as they are, of at most so many characters."""
     for value in values:
         if not isinstance(value, str) or not value.isprintable():
-            raise InputError(f"expected a line of text, not {value!r}")
+            raise InputError(f"expected a line of text, not {brief(value)}")
+        if len(value) > most:
+            raise InputError(f"expected a text of at most {most:,} characters, not {len(value):,}: {brief(value)}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 
 import nextscale as ns
 from nextscale.pictures import read_picture, save_picture
-from nextscale.provenance import read_provenance
+from nextscale.provenance import EditProvenance, Provenance, read_provenance
 
 BOX = ("--box", "0.25,0.25,0.75,0.75")
 SIDE = 8
@@ -83,7 +85,7 @@ def test_what_a_picture_says_makes_it_again(call, model, pair, place, name):
     arguments = (*CALLS[name], "--model", model)
     assert call(*arguments, "--separate", "--out", "a.png").code == 0
     for file in ("a.png", "a-002.png"):
-        code, out, err = call(arguments[0], "--like", file, "--out", "b.png")
+        code, out, err = call(arguments[0], "--like", file, "--model", model, "--out", "b.png")
         assert code == 0 and out == "b.png\n", err
         assert (place / "b.png").read_bytes() == (place / file).read_bytes()
         made = read_provenance(file)
@@ -104,13 +106,67 @@ def test_a_batch_changes_no_picture_with_a_seed_of_its_own(call, model, place):
 def test_inputs_that_changed_or_left(call, model, pair, place):
     picture, mask = pair
     assert call("edit", picture, "--mask", mask, "--model", model).code == 0
-    again = ("edit", "--like", "edited.png", "--out", "b.png")
+    again = ("edit", "--like", "edited.png", "--out", "b.png", "--model", model)
     shutil.move(mask, "moved.png")
     assert_refused(call(*again), "edited.png", "mask.png", "not there", "--mask")
     assert call(*again, "--mask", "moved.png").code == 0
     assert_refused(call(*again, "--mask", picture), "not the mask", picture)
     shutil.copy("photos/1.png", picture)
     assert_refused(call(*again, "--mask", "moved.png"), "not the picture", picture)
+
+
+@pytest.mark.parametrize("named", ["FoundationVision/var:d30", "d16", "/etc", "x.pth", "a.pth,b.pth", "a" * 4000])
+def test_no_model_is_loaded_because_a_file_names_it(call, place, monkeypatch, named):
+    opened: list[object] = []
+    monkeypatch.setattr("nextscale.pipeline.load_source", lambda source, *_: opened.append(source))
+    edit = EditProvenance(picture="/etc/passwd", picture_sha256="0", box=(0, 0, 1, 1))
+    for verb, made in (("sample", None), ("edit", edit)):
+        made = Provenance(model=named, weights="0", edit=made)
+        save_picture(Image.new("RGB", (8, 8)), "theirs.png", made.to_png_info())
+        outcome = call(verb, "--like", "theirs.png")
+        assert_refused(outcome, f"theirs.png was made with model '{named[:90]}", "say --model", "if you trust it")
+        assert not opened and len(outcome.err) < 500
+
+
+def test_a_starter_of_a_file_is_the_starter(call, place):
+    pipe = ns.Pipeline.from_pretrained("starter")
+    made = Provenance(model="starter", weights=pipe.fingerprint, labels=("dress",), seed=(7,))
+    save_picture(Image.new("RGB", (8, 8)), "theirs.png", made.to_png_info())
+    assert call("sample", "--like", "theirs.png", "--out", "b.png").code == 0
+    assert pixels("b.png") == grid_of(pipe(["dress"], seed=[7]))
+
+
+@pytest.mark.parametrize("which", ["picture", "mask"])
+def test_a_file_that_a_picture_names_is_decoded_only_if_it_is_the_same(call, model, pair, monkeypatch, which):
+    picture, mask = pair
+    hashes = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in pair]
+    files = {"picture": picture, "picture_sha256": hashes[0], "mask": mask, "mask_sha256": hashes[1]}
+    Path("secret.txt").write_text("secret")
+    decoded: list[str] = []
+    monkeypatch.setattr(
+        "nextscale.cli.edit.read_as_stored", lambda file, name: decoded.append(str(name)) or Image.new("RGB", (28, 22))
+    )
+    for name, said in (("secret.txt", f"not the {which} that theirs.png was made from"), ("/dev/zero", "not there")):
+        made = Provenance(model="x", weights="0", edit=EditProvenance(**{**files, which: name}))
+        save_picture(Image.new("RGB", (8, 8)), "theirs.png", made.to_png_info())
+        assert_refused(call("edit", "--like", "theirs.png", "--model", model), name, said)
+        assert name not in decoded
+    made = Provenance(model="x", weights="0", edit=EditProvenance(**{**files, which: "a" * 4000}))
+    save_picture(Image.new("RGB", (8, 8)), "theirs.png", made.to_png_info())
+    outcome = call("edit", "--like", "theirs.png", "--model", model)
+    assert_refused(outcome, "cannot read aaa", "too long")
+    assert len(outcome.err) < 300
+
+
+def test_a_transparent_mask_is_drawn_anew_where_it_is(call, model, pair):
+    picture, mask = pair
+    white = Image.open(mask).convert("L")
+    seen = Image.new("RGBA", white.size, (255, 255, 255, 255))
+    seen.putalpha(white.point(lambda level: 255 - level))
+    save_picture(seen, "seen.png")
+    for name in (mask, "seen.png"):
+        assert call("edit", picture, "--mask", name, "--model", model, "--seed", 3, "--out", f"by-{name}").code == 0
+    assert pixels("by-mask.png") == pixels("by-seen.png")
 
 
 def test_other_weights_are_noticed(call, model, place):
@@ -137,7 +193,8 @@ def test_like_takes_no_other_settings(call, model, place):
         (("--box", "0.5,0,0.5,1"), "y0 < y1"),
         (("--mask", "photos/0.png", "--box", "0,0,1,1"), "got 2"),
         (("--mask", "nowhere.png"), "nowhere.png"),
-        (("--mask", "black.png"), "nothing to draw"),
+        (("--mask", "black.png"), "or transparent is drawn anew, and only the middle of the picture is seen"),
+        (("--mask", "white.png", "--mode", "outpaint"), "or transparent stays, and only"),
         (("--mask", "wide.png"), "does not fit"),
         ((*BOX, "--mode", "class"), "label"),
         ((*BOX, "--label", "zebra"), "zebra"),
@@ -154,6 +211,7 @@ def test_like_takes_no_other_settings(call, model, place):
 )
 def test_bad_input(call, model, place, flags, said):
     save_picture(Image.new("RGB", (28, 22)), "black.png")
+    save_picture(Image.new("RGB", (28, 22), "white"), "white.png")
     save_picture(Image.new("RGB", (90, 22)), "wide.png")
     before = set(place.rglob("*"))
     assert_refused(call("edit", "photos/0.png", "--model", model, *flags), said)

@@ -15,6 +15,7 @@ from PIL import Image
 from tiny_web import SETTINGS, alone, pixels, png
 
 import nextscale as ns
+from nextscale.cli.main import main
 from nextscale.provenance import read_provenance
 from nextscale.web.server import build_app
 
@@ -315,12 +316,25 @@ def test_pictures_say_how_they_were_made(client, pipeline, tmp_path):
     assert saved(ask(client, prompt="").json()["data"][0], tmp_path / "b.png").labels == ("none",)
 
 
-def test_edited_pictures_say_how_unless_no_command_could(client, tmp_path):
+def test_edited_pictures_say_how(client, tmp_path):
     made = saved(edit(client, box="0,0,0.5,1", seed=3).json()["data"][0], tmp_path / "a.png")
     assert made.edit.picture == "image.png" and made.edit.box == (0, 0, 0.5, 1)
-    own = half("RGBA", (200, 30, 30, 0), (200, 30, 30, 255))
-    with pytest.raises(ns.InputError, match="does not say"):
-        saved(edit(client, {"image": own}).json()["data"][0], tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_command_line_repeats_an_edit_by_transparency(client, pipeline, tmp_path, own):
+    seen = half("RGBA", (200, 30, 30, 0), (200, 30, 30, 255))
+    files = {"image": seen} if own else {"image": RED, "mask": seen}
+    (entry,) = edit(client, files, seed=3).json()["data"]
+    made = saved(entry, tmp_path / "a.png")
+    for name, content in files.items():
+        (tmp_path / f"{name}.png").write_bytes(content)
+    assert made.edit.mask == ("image.png" if own else "mask.png")
+    pipeline.save_pretrained(tmp_path / "model")
+    again = ["edit", str(tmp_path / "image.png"), "--like", str(tmp_path / "a.png"), "--model", str(tmp_path / "model")]
+    main([*again, "--mask", str(tmp_path / made.edit.mask), "--out", str(tmp_path / "b.png")])
+    with Image.open(tmp_path / "b.png") as picture:
+        assert picture.tobytes() == opened(entry).tobytes()
 
 
 # ---- the other routes ------------------------------------------------------------------------------------------------

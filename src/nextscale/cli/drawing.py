@@ -13,7 +13,7 @@ from PIL import Image
 
 from nextscale.cli.models import ModelOptions
 from nextscale.editing import EditPlan
-from nextscale.errors import InputError
+from nextscale.errors import InputError, brief
 from nextscale.pictures import grid, save_picture
 from nextscale.pipeline import Pipeline, PipelineLabels
 from nextscale.progress import say
@@ -101,11 +101,18 @@ def read_like(options: DrawingOptions, verb: str) -> Provenance | None:
 
 
 def as_made(options: OptionsT, made: Provenance) -> OptionsT:
-    """The flags that a picture was made with; where the model is, and on which device, may be said anew."""
+    """The flags that a picture was made with; where the model is, and on which device, may be said anew.
+
+    Raises:
+        InputError: it was made with another model than the starter, and no ``--model`` says so: a file of a stranger
+            has nothing loaded.
+    """
+    if "starter" == options.model != made.model:
+        model = brief(made.model)
+        raise InputError(f"{options.like} was made with model {model}: say --model {model} if you trust it")
     one = not isinstance(made.seed, tuple)
     return replace(
         options,
-        model=made.model if options.model == "starter" else options.model,
         scales=made.scales or None,
         device=made.device if options.device == "auto" else options.device,
         dtype=made.dtype,  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import hashlib
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -14,8 +14,16 @@ from PIL import Image
 
 from nextscale.cli.drawing import DrawingOptions, as_made, beside, draw, load, read_like, write, write_pictures
 from nextscale.editing import EditPlan, Mode, check_label, parse_box, plan_continuation, plan_edit
-from nextscale.errors import InputError
-from nextscale.pictures import BLACK, WHITE, caption, check_writable_picture, grid, read_picture, to_pictures, to_tensor
+from nextscale.errors import InputError, brief
+from nextscale.pictures import (
+    caption,
+    check_writable_picture,
+    grid,
+    read_as_stored,
+    to_pictures,
+    to_rgb,
+    to_tensor,
+)
 from nextscale.pipeline import Pipeline
 from nextscale.provenance import EditProvenance, Provenance
 
@@ -34,7 +42,7 @@ class Options(DrawingOptions):
     image: Annotated[Path | None, tyro.conf.Positional] = None
     """Picture file."""
     mask: Path | None = None
-    """Picture file that is white where to draw: of any size, but of the picture's shape or the model's."""
+    """Picture file, transparent (else white) where to draw: of any size, but of the picture's shape or the model's."""
     box: str = ""
     """Instead of a mask, y0,x0,y1,x1 as fractions of the sides, rounded to tokens."""
     mode: Mode = "inpaint"
@@ -128,19 +136,8 @@ def read_inputs(options: Options, like: Provenance | None) -> tuple[Image.Image,
     """
     if options.image is None:
         raise InputError("expected a picture to edit, got none")
-    for flag, path in (("PICTURE", options.image), ("--mask MASK", options.mask)):
-        if like and path and not path.is_file():
-            raise InputError(f"{options.like} was made from {path}, which is not there: add {flag} to say where it is")
-    picture, picture_hash = read_input(options.image, WHITE)
-    mask, mask_hash = read_input(options.mask, BLACK) if options.mask else (None, "")
-    if like and like.edit:
-        named = (
-            ("picture", options.image, picture_hash, like.edit.picture_sha256),
-            ("mask", options.mask, mask_hash, like.edit.mask_sha256),
-        )
-        for what, path, ours, theirs in named:
-            if ours != theirs:
-                raise InputError(f"{path} is not the {what} that {options.like} was made from, or has changed since")
+    stored, picture_hash = read_input(options.image, "picture", options, like and like.edit)
+    mask, mask_hash = read_input(options.mask, "mask", options, like and like.edit) if options.mask else (None, "")
     edit = EditProvenance(
         picture=str(options.image),
         picture_sha256=picture_hash,
@@ -154,16 +151,29 @@ def read_inputs(options: Options, like: Provenance | None) -> tuple[Image.Image,
         scales_kept=options.scales_kept,
         upscale=options.upscale,
     )
-    return picture, mask, edit
+    return to_rgb(stored), mask, edit
 
 
-def read_input(path: Path, background: tuple[int, int, int]) -> tuple[Image.Image, str]:
-    """(a picture, the SHA-256 of its file)."""
+def read_input(
+    path: Path, what: Literal["picture", "mask"], options: Options, made: EditProvenance | None
+) -> tuple[Image.Image, str]:
+    """(a picture in the mode that it has, the SHA-256 of its file).
+
+    Args:
+        made: how the picture of ``--like`` was made; a file with another hash is not decoded.
+    """
+    shown = brief(str(path)).strip("'")
     try:
-        content = path.read_bytes()
+        content = path.read_bytes() if path.is_file() or not made else None
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    return read_picture(io.BytesIO(content), path, background), hashlib.sha256(content).hexdigest()
+        raise InputError(f"cannot read {shown}: {error.strerror}") from error
+    if content is None:
+        flag = "PICTURE" if what == "picture" else "--mask MASK"
+        raise InputError(f"{options.like} was made from {shown}, which is not there: add {flag} to say where it is")
+    sha256 = hashlib.sha256(content).hexdigest()
+    if made and sha256 != (made.picture_sha256 if what == "picture" else made.mask_sha256):
+        raise InputError(f"{shown} is not the {what} that {options.like} was made from, or has changed since")
+    return read_as_stored(io.BytesIO(content), path), sha256
 
 
 def plan_of(edit: EditProvenance, pipeline: Pipeline, picture: Image.Image, mask: Image.Image | None) -> EditPlan:

@@ -71,7 +71,7 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
             async with one_at_a_time:  # decoded pictures are large
                 plan, edited = await asyncio.to_thread(read_edit, body, pipeline.tokenizer, engine.limits)
             work = Work((label,) * body.n, body.seeds(), body.settings(), plan.edit, watch=body.stream)
-            made = provenance(work, edited) if edited else None
+            made = provenance(work, edited)
             return Delivery(engine, engine.submit(work), "image_edit", made, plan if body.composite else None)
 
         try:

@@ -35,14 +35,14 @@ class Delivery:
 
     Args:
         kind: what streamed events are named after.
-        made: how the pictures are made, for their metadata; None if no command repeats it.
+        made: how the pictures are made, for their metadata.
         plan: lay the pictures over the edited one.
     """
 
     engine: Engine
     ticket: Ticket
     kind: Literal["image_generation", "image_edit"]
-    made: Provenance | None
+    made: Provenance
     plan: EditPlan | None = None
 
     async def whole(self) -> ImagesResponse:
@@ -99,7 +99,7 @@ class Delivery:
 
     def _encode(self, event: Scale | Done) -> list[str]:
         pictures = to_pictures(self.plan.composite(event.images)) if self.plan else event.pictures
-        if self.made is None or isinstance(event, Scale):
+        if isinstance(event, Scale):
             return [encode(picture) for picture in pictures]
         return [encode(picture, self.made.of_picture(i).to_png_info()) for i, picture in enumerate(pictures)]
 

@@ -7,12 +7,10 @@ import io
 from dataclasses import dataclass
 from pathlib import PurePath
 
-import numpy as np
 from fastapi import UploadFile
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nextscale.errors import InputError
-from nextscale.masks import HALF
 from nextscale.web.limits import Limits
 from nextscale.web.schemas import LONGEST_NAME
 
@@ -55,11 +53,3 @@ def read_upload(file: UploadFile, field: str, limits: Limits) -> Upload:
         raise InputError(f"{field} is not a whole picture ({type(error).__name__})") from error
     name = "".join(letter for letter in PurePath(file.filename or "").name if letter.isprintable())[-LONGEST_NAME:]
     return Upload(picture, name or f"{field}.png", hashlib.sha256(data).hexdigest())
-
-
-def transparent_part(picture: Image.Image) -> np.ndarray | None:
-    """Bool (h, w), True where a picture is more transparent than not; None if it is nowhere."""
-    if not picture.has_transparency_data:
-        return None
-    transparent = np.asarray(picture.convert("RGBA").getchannel("A")) < HALF
-    return transparent if transparent.any() else None
