@@ -12,8 +12,8 @@ from nextscale.errors import InputError
 from nextscale.evaluation.features import fingerprint
 from nextscale.evaluation.gallery import Pictures
 from nextscale.pictures import to_pixels
-from nextscale.pipeline import Pipeline
-from nextscale.sampling.sampler import SamplingSettings
+from nextscale.pipeline import Pipeline, last_step
+from nextscale.sampling.sampler import SamplingArguments, SamplingSettings
 
 SEEDS = 2**63
 
@@ -63,16 +63,15 @@ class DrawnPictures:
     def _draw(self, indices: list[int]) -> list[torch.Tensor]:
         """uint8 (B, 3, H, W), in as many parts as memory demands."""
         try:
-            steps = self.pipeline.scales(
-                [self.labels[i] for i in indices],
-                cfg=self.settings.cfg,
-                top_k=self.settings.top_k,
-                top_p=self.settings.top_p,
-                more_smooth=self.settings.more_smooth,
-                seed=[self.seed + i for i in indices],
-            )
-            *_, last = steps
-            return [to_pixels(last.image()).cpu()]
+            arguments: SamplingArguments = {
+                "cfg": self.settings.cfg,
+                "top_k": self.settings.top_k,
+                "top_p": self.settings.top_p,
+                "more_smooth": self.settings.more_smooth,
+                "seed": [self.seed + i for i in indices],
+            }
+            step, tokens = last_step(self.pipeline.scales([self.labels[i] for i in indices], **arguments))
+            return [to_pixels(self.pipeline.finished_images(step, tokens, arguments)).cpu()]
         except torch.OutOfMemoryError:
             if len(indices) == 1:
                 raise

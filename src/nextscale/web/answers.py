@@ -54,6 +54,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     for status, what in {
         400: "Bad input",
         401: "No key, or a wrong one",
+        403: "Another web page asks, which --cors-origin does not name",
         413: "Too large",
         421: "The server does not go by the name in the Host header",
         429: "The queue is full; Retry-After says when to try again",

@@ -26,7 +26,7 @@ from nextscale.web.schemas import (
 )
 from nextscale.web.tickets import Expired, Work
 
-FEW_REFUSALS: dict[int | str, dict[str, Any]] = {status: REFUSALS[status] for status in (401, 421)}
+FEW_REFUSALS: dict[int | str, dict[str, Any]] = {status: REFUSALS[status] for status in (401, 403, 421)}
 EVENT = {
     "type": "object",
     "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
@@ -104,7 +104,11 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
         model = Model(id=engine.name, size=size_of(pipeline), classes=pipeline.class_names, scales=scales)
         return ModelList(data=[model])
 
-    @router.get("/healthz", response_model=Health, responses={503: {"model": Health}, 421: REFUSALS[421]})
+    @router.get(
+        "/healthz",
+        response_model=Health,
+        responses={503: {"model": Health}, **{status: REFUSALS[status] for status in (403, 421)}},
+    )
     async def health(response: Response) -> Any:
         """Whether the server takes requests: 200, else 503."""
         response.status_code = 200 if engine.is_ready else 503

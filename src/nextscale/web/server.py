@@ -19,6 +19,7 @@ from nextscale.web.api import make_router
 from nextscale.web.engine import Engine
 from nextscale.web.guard import BodyLimit, Guard
 from nextscale.web.metrics import CountRequests, Metrics
+from nextscale.web.origins import OwnPages
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 LAST_WRITES_SECONDS = 5
@@ -49,8 +50,8 @@ def build_app(
     app.add_middleware(BodyLimit, limits=engine.limits)
     app.add_middleware(Guard, key=key, hosts=hosts)
     if cors_origins:
-        allowed = ["Authorization", "Content-Type"]
-        app.add_middleware(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"], allow_headers=allowed)
+        app.add_middleware(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"], allow_headers=["*"])
+    app.add_middleware(OwnPages, origins=frozenset(cors_origins))
     app.add_middleware(CountRequests, metrics=metrics, routes=frozenset(app.openapi()["paths"]))
     return app
 

@@ -39,17 +39,29 @@ def read_upload(file: UploadFile, field: str, limits: Limits) -> Upload:
     """
     file.file.seek(0)
     data = file.file.read(limits.upload_bytes)
+    picture = decode(data, field, limits)
+    name = "".join(letter for letter in PurePath(file.filename or "").name if letter.isprintable())[-LONGEST_NAME:]
+    return Upload(picture, name or f"{field}.png", hashlib.sha256(data).hexdigest())
+
+
+def decode(data: bytes, field: str, limits: Limits) -> Image.Image:
+    """A picture from the bytes of its file, as `Upload` has it.
+
+    Args:
+        field: what messages call it.
+
+    Raises:
+        InputError: not a whole picture of `FORMATS`, or too many pixels.
+    """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
             width, height = opened.size
             if width * height > limits.upload_pixels:
                 raise InputError(f"{field} has {width} x {height} pixels: expected at most {limits.upload_pixels:,}")
-            picture = ImageOps.exif_transpose(opened)
+            return ImageOps.exif_transpose(opened)
     except InputError:
         raise
     except UnidentifiedImageError as error:
         raise InputError(f"{field} is not a picture: expected one of {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's plugins raise whatever they like on broken files
         raise InputError(f"{field} is not a whole picture ({type(error).__name__})") from error
-    name = "".join(letter for letter in PurePath(file.filename or "").name if letter.isprintable())[-LONGEST_NAME:]
-    return Upload(picture, name or f"{field}.png", hashlib.sha256(data).hexdigest())

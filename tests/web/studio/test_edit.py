@@ -13,11 +13,13 @@ import pytest
 from PIL import Image
 from tiny import refused
 from tiny_page import pictures_of, words_of
-from tiny_web import SETTINGS
+from tiny_web import SETTINGS, png
 
+from nextscale.web.limits import Limits
 from nextscale.web.studio import figures
 from nextscale.web.studio.edit import CONTINUE, EditRequest, edit, show_box, take
 from nextscale.web.studio.given import draw_one, read_upload
+from nextscale.web.studio.model import Model
 from nextscale.web.studio.painting import PREFIX, read_paint
 
 
@@ -112,17 +114,21 @@ def test_mistakes_are_one_sentence(model, request_, changes, words):
 
 def test_paint_is_white_and_nothing_is_none():
     canvas = Image.new("RGBA", (4, 2))
-    assert read_paint(figures.data_url(canvas)) is None and read_paint("") is None and read_paint(None) is None
+    assert (
+        read_paint(figures.data_url(canvas), Limits()) is None
+        and read_paint("", Limits()) is None
+        and read_paint(None, Limits()) is None
+    )
     canvas.putpixel((1, 0), (255, 255, 255, 255))
     canvas.putpixel((2, 0), (255, 255, 255, 60))
-    mask = read_paint(figures.data_url(canvas))
+    mask = read_paint(figures.data_url(canvas), Limits())
     assert mask is not None and np.asarray(mask).tolist() == [[0, 255, 0, 0], [0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize("text", ["mask", PREFIX + "!", PREFIX + "AAAA", PREFIX + "A" * 2**23])
 def test_what_is_no_paint_is_refused(text):
     with refused("the mask"):
-        read_paint(text)
+        read_paint(text, Limits())
 
 
 def test_a_new_picture_has_nothing_painted_on_it():
@@ -133,9 +139,18 @@ def test_a_new_picture_has_nothing_painted_on_it():
     assert "top:25%;left:0%;height:25%;width:100%" in boxed and show_box(None, (0, 0, 1, 1)) == ""
 
 
-def test_an_upload_gets_the_model_s_size(model, tmp_path):
-    Image.new("L", (40, 30), 90).save(tmp_path / "a.jpg")
-    assert read_upload(str(tmp_path / "a.jpg"), model).size == (8, 8)
-    (tmp_path / "b.png").write_bytes(b"no picture")
+def test_an_upload_gets_the_model_s_size(model):
+    assert read_upload(png(Image.new("L", (40, 30), 90), "JPEG"), model).size == (8, 8)
     with refused("not a picture"):
-        read_upload(str(tmp_path / "b.png"), model)
+        read_upload(b"no picture", model)
+    with refused("not a picture"):
+        read_upload(png(Image.new("L", (40, 30), 90), "TIFF"), model)  # not a format that strangers may feed
+
+
+def test_uploads_and_masks_have_the_limits_of_the_api(start):
+    few = Model(start(upload_pixels=100))
+    large = Image.new("L", (11, 10), 255)
+    with refused("the upload has 11 x 10 pixels"):
+        read_upload(png(large), few)
+    with refused("the mask has 11 x 10 pixels"):
+        read_paint(figures.data_url(large), few.engine.limits)

@@ -74,7 +74,7 @@ def test_who_stops_looking_has_drawing_stopped(model, pipeline):
     steps.close()
     pipeline.go.set()
     deadline = time.monotonic() + 10
-    while model.engine._drawing and time.monotonic() < deadline:
+    while model.engine._at_work and time.monotonic() < deadline:
         time.sleep(0.01)
     assert pipeline.scales_drawn < 4
 

@@ -178,8 +178,8 @@ def edit_tab(model: Model) -> EditTab:
 
     tab = EditTab(corners, [picture, painting, box_shown, label])
 
-    def take_upload(path: str, *corners: float) -> tuple[Any, ...]:
-        return *take(read_upload(path, model), corners), gr.skip()
+    def take_upload(content: bytes, *corners: float) -> tuple[Any, ...]:
+        return *take(read_upload(content, model), corners), gr.skip()
 
     def take_new(label: int, *corners: float) -> tuple[Any, ...]:
         return *take(draw_one(model, label), corners), label
@@ -191,7 +191,7 @@ def edit_tab(model: Model) -> EditTab:
         request = EditRequest(
             picture,
             mode,
-            read_paint(paint) if where == PAINT else None,
+            read_paint(paint, model.engine.limits) if where == PAINT else None,
             (corners[0], corners[1], corners[2], corners[3]) if where == BOX else None,
             label,
             variants,

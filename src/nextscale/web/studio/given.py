@@ -8,11 +8,12 @@ import gradio as gr
 from PIL import Image
 
 from nextscale.inspection import fit
-from nextscale.pictures import read_picture
+from nextscale.pictures import as_rgb
 from nextscale.web.studio.controls import LOOKS, class_picker
 from nextscale.web.studio.drawing import pick_seed
 from nextscale.web.studio.model import Model
 from nextscale.web.tickets import Work
+from nextscale.web.uploads import decode
 
 
 class GivenPicture(NamedTuple):
@@ -25,20 +26,20 @@ class GivenPicture(NamedTuple):
 
 def given_picture(model: Model) -> GivenPicture:
     """Lay out the controls."""
-    upload = gr.UploadButton("Upload a picture", file_types=["image"], type="filepath")
+    upload = gr.UploadButton("Upload a picture", file_types=["image"], type="binary")
     with gr.Row(equal_height=True, elem_classes="ns-beside"):
         label = class_picker(model, "or draw one of class", several=False)
         draw = gr.Button("Draw it", min_width=80, scale=0)
     return GivenPicture(upload, label, draw)
 
 
-def read_upload(path: str, model: Model) -> Image.Image:
-    """An uploaded picture in the model's size.
+def read_upload(content: bytes, model: Model) -> Image.Image:
+    """An uploaded picture in the model's size, from its file's bytes.
 
     Raises:
         InputError: not a picture, or one that is too large or too narrow.
     """
-    return fit(read_picture(path, "the upload"), model.pipeline.tokenizer)
+    return fit(as_rgb(decode(content, "the upload", model.engine.limits)), model.pipeline.tokenizer)
 
 
 def draw_one(model: Model, label: int) -> Image.Image:

@@ -41,8 +41,8 @@ def inside_tab(model: Model) -> InsideTab:
             codes = gr.HTML("", elem_id="codes")
     tab = InsideTab(original, pyramid, codes)
 
-    def look_at_upload(path: str) -> tuple[str, str, str]:
-        return look_inside(read_upload(path, model), model)
+    def look_at_upload(content: bytes) -> tuple[str, str, str]:
+        return look_inside(read_upload(content, model), model)
 
     def look_at_new(label: int) -> tuple[str, str, str]:
         return look_inside(draw_one(model, label), model)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 
 import gradio as gr
 import numpy as np
@@ -12,9 +11,11 @@ from PIL import Image
 
 from nextscale.errors import InputError
 from nextscale.masks import read_mask
-from nextscale.pictures import BLACK, read_picture
+from nextscale.pictures import BLACK, as_rgb
+from nextscale.web.limits import Limits
 from nextscale.web.studio import figures
 from nextscale.web.studio.theme import beside
+from nextscale.web.uploads import decode
 
 CANVAS = 512
 """Pixels of the longer side of what is painted on."""
@@ -54,11 +55,11 @@ def hand_over(index: int) -> str:
     )
 
 
-def read_paint(text: str | None) -> Image.Image | None:
+def read_paint(text: str | None, limits: Limits) -> Image.Image | None:
     """What was painted: white where there is paint, else black; None if nothing was.
 
     Raises:
-        InputError: not a PNG as a canvas gives it.
+        InputError: not a PNG as a canvas gives it, or too many pixels.
     """
     if not text:
         return None
@@ -68,5 +69,5 @@ def read_paint(text: str | None) -> Image.Image | None:
         content = base64.b64decode(text[len(PREFIX) :], validate=True)
     except binascii.Error as error:
         raise InputError("the mask is not a PNG in base 64") from error
-    painted = read_mask(read_picture(io.BytesIO(content), "the mask", BLACK))
+    painted = read_mask(as_rgb(decode(content, "the mask", limits), BLACK))
     return Image.fromarray(painted.astype(np.uint8) * 255) if painted.any() else None

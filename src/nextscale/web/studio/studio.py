@@ -18,6 +18,7 @@ from nextscale.web.studio.edit import edit_tab, take
 from nextscale.web.studio.generate import Drawn, generate_tab
 from nextscale.web.studio.inside import inside_tab, look_inside
 from nextscale.web.studio.model import Model
+from nextscale.web.studio.page import Page
 from nextscale.web.studio.theme import HEAD, icon, make_theme, style
 
 Made = TypeVar("Made")
@@ -38,7 +39,7 @@ def build_studio(engine: Engine, others: Sequence[Engine] = (), scales: str = ""
 
 def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
     """Header, tabs, footer, and what goes from tab to tab."""
-    with gr.Blocks(title="nextscale studio", analytics_enabled=False) as studio:
+    with Page(title="nextscale studio", analytics_enabled=False) as studio:
         gr.HTML(header(model))
         with gr.Tabs() as tabs:
             with gr.Tab("Generate", id="generate"):

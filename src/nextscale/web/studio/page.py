@@ -1,0 +1,71 @@
+"""What comes in from the page: checked before a control or a function sees it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+log = logging.getLogger(__name__)
+LONGEST_LINE = 300
+NOT_UPLOADED = "this file was not uploaded here, or is no longer kept: upload it once more"
+NOT_A_VALUE = "a control has a value that it does not offer"
+
+
+class Page(gr.Blocks):
+    """Blocks that read no file but those of the upload folder, and refuse bad values with a sentence and a log line.
+
+    Gradio's own check of paths is for apps that it launches itself, not for those that are mounted.
+    """
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *more: Any, **named: Any) -> list[Any]:
+        try:
+            for path in paths_in(inputs):
+                if not is_uploaded(path):
+                    raise gr.Error(NOT_UPLOADED)
+            values = await super().preprocess_data(block_fn, inputs, *more, **named)
+            for block, value in zip(block_fn.inputs, values, strict=True):
+                if isinstance(block, gr.Slider) and not is_step(value, block.step):
+                    raise gr.Error(f"{block.label}: {value!r} is between two steps of {block.step}")
+            return values
+        except gr.Error as error:
+            what = str(error.message)
+            log.warning("the studio refuses a request: %s", one_line(what))
+            raise gr.Error(what, title="Not possible", print_exception=False) from error
+        except Exception as error:  # whatever Gradio's controls make of a value that no page sends
+            log.warning("the studio refuses a request: %s: %s", NOT_A_VALUE, one_line(str(error)))
+            raise gr.Error(NOT_A_VALUE, title="Not possible", print_exception=False) from error
+
+
+def paths_in(value: Any) -> Iterator[Any]:
+    """What is called a path anywhere in a JSON value."""
+    if isinstance(value, dict):
+        if "path" in value:
+            yield value["path"]
+        for part in value.values():
+            yield from paths_in(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from paths_in(part)
+
+
+def is_uploaded(path: Any) -> bool:
+    """Whether a path leads to a file below the upload folder, links followed."""
+    try:
+        real, folder = os.path.realpath(path), os.path.realpath(get_upload_folder())
+        return real.startswith(folder + os.sep) and os.path.isfile(real)
+    except (TypeError, ValueError, OSError):
+        return False
+
+
+def is_step(value: Any, step: float | None) -> bool:
+    """Whether a slider of whole steps may stand there; others may stand anywhere in their range."""
+    return step != 1 or not isinstance(value, float) or value.is_integer()
+
+
+def one_line(words: str) -> str:
+    return " ".join(words.split())[:LONGEST_LINE]
