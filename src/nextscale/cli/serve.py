@@ -61,5 +61,5 @@ def run(options: Options) -> None:
             mount_studio(app, build_studio(engine, others, scales), "/")
         if key is None and not own:
             say(f"warning: {options.host} may be reached by others, and no key is set: set {KEY} to ask for one")
-        print(f"serving {options.model} at {address_of(listener)}", flush=True)
-        serve(app, [engine, *others], listener)
+        line = f"serving {options.model} at {address_of(listener)}"
+        serve(app, [engine, *others], listener, on_ready=lambda: print(line, flush=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import FrameType
 
 import uvicorn
@@ -59,17 +59,22 @@ def build_app(
 class Server(uvicorn.Server):
     """On SIGTERM or SIGINT, what is at work is finished, within the engines' drain time, while newcomers get a 503.
 
-    Then the process leaves with exit code 0. A second signal does not wait.
+    Then the process leaves with exit code 0. A second signal does not wait. ``on_ready`` is called when all this holds.
     """
 
-    def __init__(self, app: FastAPI, engines: Sequence[Engine]):
+    def __init__(self, app: FastAPI, engines: Sequence[Engine], on_ready: Callable[[], None]):
         super().__init__(
             uvicorn.Config(
                 app, log_level="warning", access_log=False, timeout_graceful_shutdown=LAST_WRITES_SECONDS, lifespan="on"
             )
         )
-        self.engines = engines
+        self.engines, self.on_ready = engines, on_ready
         self.closing: threading.Thread | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self.on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.closing is not None:
@@ -114,10 +119,16 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def serve(app: FastAPI, engines: Sequence[Engine], listener: socket.socket) -> None:
-    """Until a signal comes. The engines are closed then."""
+def serve(
+    app: FastAPI, engines: Sequence[Engine], listener: socket.socket, on_ready: Callable[[], None] = lambda: None
+) -> None:
+    """Until a signal comes. The engines are closed then.
+
+    Args:
+        on_ready: called when requests are answered and signals heeded.
+    """
     try:
-        Server(app, engines).run(sockets=[listener])
+        Server(app, engines, on_ready).run(sockets=[listener])
     finally:
         close(engines)
 
