@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import pytest
+from fastapi.responses import PlainTextResponse
 from fastapi.testclient import TestClient
 from PIL import Image
 from tiny_web import SETTINGS, alone, pixels, png
@@ -17,6 +18,8 @@ from tiny_web import SETTINGS, alone, pixels, png
 import nextscale as ns
 from nextscale.cli.main import main
 from nextscale.provenance import read_provenance
+from nextscale.web.engine import Engine
+from nextscale.web.limits import Limits
 from nextscale.web.server import build_app
 
 GENERATE, EDIT = "/v1/images/generations", "/v1/images/edits"
@@ -116,7 +119,7 @@ def test_fields_of_openai_clients_are_taken(client):
         ({"size": "512x512"}, "have 8x8 pixels, not 512x512"),
         ({"size": "8"}, "size: string should match"),
         ({"model": "dall-e-3"}, "no model 'dall-e-3' is served here: expected 'tiny'"),
-        ({"response_format": "url"}, "expected response_format 'b64_json'"),
+        ({"response_format": "url"}, "expected 'b64_json'"),
         ({"seed": -1}, "seed:"),
         ({"seed": 2**53}, "seed:"),
         ({"seed": 1.5}, "seed:"),
@@ -141,18 +144,19 @@ def test_bad_fields_get_one_sentence(client, body, words):
 @pytest.mark.parametrize(
     "content, words",
     [
-        (b"", ""),
-        (b"{", "not JSON"),
+        (b"", "the body is empty"),
+        (b"{", "not JSON: Expecting property name enclosed in double quotes at character 1"),
+        (b'{"prompt": hat}', "not JSON: Expecting value at character 11"),
         (b"[]", "not a JSON object"),
         (b"null", "not a JSON object"),
-        (b"[" * 60_000, "parsing the body"),
-        (b"\xff\xfe\x00", ""),
+        (b"[" * 60_000, "nested too deeply"),
+        (b'{"prompt": "\xff"}', "not UTF-8 (byte 12)"),
         (b'{"prompt": "hat", "cfg": NaN}', "cfg: input should be a finite number"),
         (b'{"prompt": "hat", "cfg": 1e999}', "cfg: input should be a finite number"),
         (b'{"prompt": "\\ud800"}', "prompt"),
         (b'{"prompt": "hat", "\\ud800": 1}', "the body"),
         (b'{"prompt": "hat\\u0000"}', "unknown class"),
-        (b'{"prompt": "hat", "seed": ' + b"9" * 5000 + b"}", "parsing the body"),
+        (b'{"prompt": "hat", "seed": ' + b"9" * 5000 + b"}", "too many digits"),
     ],
 )
 def test_bad_bodies_get_one_sentence(client, content, words):
@@ -172,9 +176,92 @@ def test_a_body_has_a_size(client):
     assert refusal(in_parts, 413)["code"] == "too_large"  # its size was not announced
 
 
-def test_unknown_routes_and_methods(client):
-    assert refusal(client.get("/v1/nothing"), 404)["code"] == "not_found"
-    assert refusal(client.get(GENERATE), 405)["code"] == "method_not_allowed"
+@pytest.mark.parametrize(
+    "body, param",
+    [
+        ({"prompt": "zebra"}, "prompt"),
+        ({"size": "512x512"}, "size"),
+        ({"model": "dall-e-3"}, "model"),
+        ({"response_format": "url"}, "response_format"),
+        ({"n": 17}, "n"),
+    ],
+)
+def test_refusals_name_the_field(client, body, param):
+    assert refusal(ask(client, **body), 400)["param"] == param
+    assert refusal(edit(client, box="0,0,1,1", **{"prompt": "hat", **body}), 400)["param"] == param
+
+
+def test_refusals_of_edits_name_the_field(client):
+    assert refusal(edit(client, box="1,2"), 400)["param"] == "box"
+    assert refusal(edit(client, {"image": b"text"}, box="0,0,1,1"), 400)["param"] == "image"
+    assert refusal(edit(client, {"image": RED, "mask": b"text"}), 400)["param"] == "mask"
+    assert refusal(edit(client, box="0,0,1,1", mode="class"), 400)["param"] == "prompt"
+
+
+OPTIONAL = ("model", "n", "size", "response_format", "seed", "cfg", "top_k", "top_p", "more_smooth", "stream")
+
+
+def test_null_is_left_out(client):
+    nothing = dict.fromkeys((*OPTIONAL, "partial_images", "user", "quality", "background", "output_format"))
+    assert drawn(ask(client, **nothing | {"seed": 5})) == drawn(ask(client, seed=5))
+    assert refusal(ask(client, negative_prompt=None), 400)["message"] == "negative_prompt: no such field"
+    assert refusal(ask(client, prompt=None), 400)["param"] == "prompt"
+
+
+@pytest.mark.parametrize("same", ['"n": 2.0, "seed": 5, "top_k": 1000', '"n": 2, "seed": 5.0, "top_k": 1e3'])
+def test_an_integer_may_be_written_with_a_point(client, same):
+    json_type = {"Content-Type": "application/json"}
+    response = client.post(GENERATE, content=f'{{"prompt": "hat", {same}}}'.encode(), headers=json_type)
+    assert drawn(response) == drawn(ask(client, n=2, seed=5, top_k=1000))
+    assert refusal(ask(client, n=2.5), 400)["param"] == "n"
+
+
+@pytest.fixture(params=["alone", "beside a page"])
+def either(request, start) -> TestClient:
+    """The API, without and with a page that takes all other paths."""
+    app = build_app(start())
+    if request.param == "beside a page":
+        app.mount("/", lambda scope, receive, send: PlainTextResponse("a page")(scope, receive, send))
+    return TestClient(app)
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/nothing", "/v1/images", "/v1/images/generations/x"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_unknown_routes(either, path, method):
+    assert refusal(either.request(method, path), 404)["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    "path, allowed",
+    [
+        (GENERATE, "POST"),
+        (EDIT, "POST"),
+        ("/v1/models", "GET"),
+        ("/v1/models/tiny", "GET"),
+        ("/healthz", "GET"),
+        ("/metrics", "GET"),
+        ("/openapi.json", "GET, HEAD"),
+    ],
+)
+def test_unknown_methods(either, path, allowed):
+    for method in {"GET", "POST", "PUT", "DELETE", "OPTIONS", "PAINT"} - set(allowed.split(", ")):
+        response = either.request(method, path)
+        assert refusal(response, 405)["code"] == "method_not_allowed"
+        assert response.headers["Allow"] == allowed
+    assert either.get("/openapi.json").status_code == 200
+
+
+def test_a_page_has_the_other_paths(start):
+    app = build_app(start())
+    assert refusal(TestClient(app).get("/v2"), 404)
+    app.mount("/", PlainTextResponse("a page"))
+    for path in ("/", "/v2", "/v1x", "/assets/v1/a.js"):
+        assert TestClient(app).get(path).text == "a page"
+
+
+def test_the_description_tells_of_our_own_refusals(client):
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    assert "ErrorBody" in schemas and not [name for name in schemas if "Validation" in name]
 
 
 # ---- streams ---------------------------------------------------------------------------------------------------------
@@ -344,6 +431,17 @@ def test_models(client, pipeline):
     (model,) = client.get("/v1/models").json()["data"]
     assert (model["id"], model["object"], model["size"]) == ("tiny", "model", "8x8")
     assert model["classes"] == pipeline.class_names and model["scales"] == ["1x1", "2x2", "3x3", "4x4"]
+
+
+def test_one_model(start, pipeline):
+    client = TestClient(build_app(start()))
+    assert client.get("/v1/models/tiny").json() == client.get("/v1/models").json()["data"][0]
+    error = refusal(client.get("/v1/models/runs/var"), 404)
+    assert error["message"] == "no model 'runs/var' is served here: expected 'tiny'" and error["param"] == "model"
+    engine = Engine(pipeline, "FoundationVision/var:d16", Limits())
+    named = TestClient(build_app(engine))
+    assert named.get("/v1/models/FoundationVision/var:d16").json()["id"] == "FoundationVision/var:d16"
+    engine.close(0)
 
 
 def test_health_follows_the_engine(start):

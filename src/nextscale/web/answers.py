@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,11 +12,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nextscale.errors import InputError
 from nextscale.web.tickets import Busy, Refused
 
 log = logging.getLogger(__name__)
+METHODS = ("get", "head", "post", "put", "patch", "delete", "options", "trace")
 
 CODES = {
     400: "invalid_value",
@@ -31,6 +34,14 @@ CODES = {
     503: "shutting_down",
     504: "time_limit",
 }
+
+
+class FieldError(InputError):
+    """Bad input in one field of a request."""
+
+    def __init__(self, param: str, sentence: object):
+        super().__init__(str(sentence))
+        self.param = param
 
 
 class ErrorDetail(BaseModel):
@@ -55,6 +66,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         400: "Bad input",
         401: "No key, or a wrong one",
         403: "Another web page asks, which --cors-origin does not name",
+        404: "No such model",
         413: "Too large",
         421: "The server does not go by the name in the Host header",
         429: "The queue is full; Retry-After says when to try again",
@@ -64,6 +76,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 """For the OpenAPI description."""
+ANY_REFUSAL: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorBody, "description": "Another refusal"}}
 
 
 def error_body(status: int, message: str, param: str | None = None) -> dict[str, Any]:
@@ -86,12 +99,24 @@ def refusal_of(error: Exception) -> JSONResponse:
     if isinstance(error, Refused):
         return refuse(error.status, str(error))
     if isinstance(error, InputError):
-        return refuse(400, str(error))
+        return refuse(400, str(error), error.param if isinstance(error, FieldError) else None)
     if isinstance(error, RequestValidationError):
         return refuse(400, *explain(error.errors()))
     if isinstance(error, StarletteHTTPException):
-        return refuse(error.status_code, str(error.detail), headers=error.headers)
+        unread = unreadable(error.__cause__) if error.status_code == 400 else None
+        return refuse(error.status_code, unread or str(error.detail), headers=error.headers)
     return refuse(500, "the server failed to answer this request; its log says more")
+
+
+def unreadable(cause: BaseException | None) -> str | None:
+    """One sentence for why a body could not be parsed, if it is JSON's fault."""
+    if isinstance(cause, UnicodeDecodeError):
+        return f"the body is not JSON: it is not UTF-8 (byte {cause.start})"
+    if isinstance(cause, RecursionError):
+        return "the body is nested too deeply"
+    if isinstance(cause, ValueError) and "digits" in str(cause):
+        return "the body has a number of too many digits"
+    return None
 
 
 def explain(errors: Sequence[Any]) -> tuple[str, str | None]:
@@ -100,7 +125,9 @@ def explain(errors: Sequence[Any]) -> tuple[str, str | None]:
     where = [str(part) for part in first["loc"] if part not in ("body", "query", "header")]
     what = first["msg"][:1].lower() + first["msg"][1:]
     if first["type"] == "json_invalid":
-        return f"the body is not JSON ({first['ctx']['error']})", None
+        return f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}", None
+    if first["type"] == "missing" and not where:
+        return "the body is empty: expected a JSON object", None
     if first["type"] == "model_attributes_type":
         return "the body is not a JSON object: expected one, and the header 'Content-Type: application/json'", None
     if first["type"] == "extra_forbidden":
@@ -111,8 +138,49 @@ def explain(errors: Sequence[Any]) -> tuple[str, str | None]:
     return (f"{name}: {what}" if name else f"the body: {what}"), name or None
 
 
+class KnownRoutes:
+    """The API's own answer to a path below ``/v1`` that is no route, and to a method that a route does not have.
+
+    The studio, which is served under all other paths, would answer in a form of its own.
+
+    Args:
+        api: whose description it is.
+    """
+
+    def __init__(self, app: ASGIApp, api: FastAPI):
+        self.app, self.api = app, api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        path, method = scope["path"], scope["method"]
+        allowed = methods_of(path, self.api)
+        if allowed and method not in allowed:
+            refusal = refuse(
+                405,
+                f"{path[:100]} takes {', '.join(allowed)}, not {method[:100]}",
+                headers={"Allow": ", ".join(allowed)},
+            )
+            return await refusal(scope, receive, send)
+        if not allowed and (path == "/v1" or path.startswith("/v1/")):
+            refusal = refuse(404, f"there is no {path[:100]} here: GET /openapi.json tells what there is")
+            return await refusal(scope, receive, send)
+        await self.app(scope, receive, send)
+
+
+def methods_of(path: str, api: FastAPI) -> list[str]:
+    """The methods of the route of a path; none if there is no such route."""
+    if path == api.openapi_url:
+        return ["GET", "HEAD"]
+    for template, operations in api.openapi()["paths"].items():
+        if re.fullmatch(re.sub(r"\\\{\w+\\\}", ".+", re.escape(template)), path):
+            return sorted(name.upper() for name in operations if name in METHODS)
+    return []
+
+
 def install(app: FastAPI) -> None:
     """Let the app answer so."""
+    app.add_middleware(KnownRoutes, api=app)
 
     def answer(request: Request, error: Exception) -> JSONResponse:
         return refusal_of(error)

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
 
-from nextscale.errors import InputError
-from nextscale.provenance import EditProvenance, Provenance
-from nextscale.web.answers import REFUSALS
+from nextscale.errors import brief
+from nextscale.web.answers import ANY_REFUSAL, REFUSALS, FieldError, refuse
 from nextscale.web.delivery import Delivery, while_connected
 from nextscale.web.edits import read_edit
 from nextscale.web.engine import Engine
+from nextscale.web.made import provenance_of
 from nextscale.web.schemas import (
     EditRequest,
     GenerationRequest,
@@ -21,12 +21,11 @@ from nextscale.web.schemas import (
     Model,
     ModelList,
     label_of,
-    name_of,
-    size_of,
+    model_of,
 )
 from nextscale.web.tickets import Expired, Work
 
-FEW_REFUSALS: dict[int | str, dict[str, Any]] = {status: REFUSALS[status] for status in (401, 403, 421)}
+FEW_REFUSALS: dict[int | str, dict[str, Any]] = {status: REFUSALS[status] for status in (401, 403, 421)} | ANY_REFUSAL
 EVENT = {
     "type": "object",
     "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
@@ -38,6 +37,7 @@ PICTURES: dict[int | str, dict[str, Any]] = {
         "content": {"text/event-stream": {"schema": EVENT}},
     },
     **REFUSALS,
+    **ANY_REFUSAL,
 }
 
 
@@ -56,7 +56,8 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
         body.check(engine)
         label = label_of(body.prompt, pipeline)
         ticket = engine.submit(Work((label,) * body.n, body.seeds(), body.settings(), watch=body.stream))
-        delivery = Delivery(engine, ticket, "image_generation", provenance(ticket.work))
+        made = provenance_of(ticket.work, pipeline, engine.name, scales)
+        delivery = Delivery(engine, ticket, "image_generation", made)
         return delivery.stream(body.partial_images) if body.stream else await while_connected(request, delivery.whole())
 
     @router.post("/v1/images/edits", response_model=ImagesResponse, responses=PICTURES)
@@ -65,13 +66,13 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
         body.check(engine)
         label = label_of(body.prompt, pipeline)
         if body.mode == "class" and label == pipeline.model.config.num_classes:
-            raise InputError("mode class draws another class: expected a prompt that names one")
+            raise FieldError("prompt", "mode class draws another class: expected a prompt that names one")
 
         async def start() -> Delivery:
             async with one_at_a_time:  # decoded pictures are large
                 plan, edited = await asyncio.to_thread(read_edit, body, pipeline.tokenizer, engine.limits)
             work = Work((label,) * body.n, body.seeds(), body.settings(), plan.edit, watch=body.stream)
-            made = provenance(work, edited)
+            made = provenance_of(work, pipeline, engine.name, scales, edited)
             return Delivery(engine, engine.submit(work), "image_edit", made, plan if body.composite else None)
 
         try:
@@ -80,29 +81,17 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
             raise Expired("the time limit has passed before the picture was encoded") from error
         return delivery.stream(body.partial_images) if body.stream else await while_connected(request, delivery.whole())
 
-    def provenance(work: Work, edited: EditProvenance | None = None) -> Provenance:
-        return Provenance(
-            model=engine.name,
-            weights=pipeline.fingerprint,
-            scales=scales,
-            device=str(pipeline.device),
-            dtype=pipeline.dtype,
-            labels=(name_of(work.labels[0], pipeline),),
-            num_images=len(work.labels),
-            seed=work.seeds,
-            cfg=work.settings.cfg,
-            top_k=work.settings.top_k,
-            top_p=work.settings.top_p,
-            more_smooth=work.settings.more_smooth,
-            edit=edited,
-        )
-
     @router.get("/v1/models", response_model=ModelList, responses=FEW_REFUSALS)
     async def models() -> Any:
         """The model that is served, and its classes."""
-        scales = [f"{h}x{w}" for h, w in pipeline.tokenizer.schedule.sizes]
-        model = Model(id=engine.name, size=size_of(pipeline), classes=pipeline.class_names, scales=scales)
-        return ModelList(data=[model])
+        return ModelList(data=[model_of(engine)])
+
+    @router.get("/v1/models/{name:path}", response_model=Model, responses=FEW_REFUSALS | {404: REFUSALS[404]})
+    async def model(name: str) -> Any:
+        """The model that is served, by its name."""
+        if name != engine.name:
+            return refuse(404, f"no model {brief(name)} is served here: expected {engine.name!r}", "model")
+        return model_of(engine)
 
     @router.get(
         "/healthz",

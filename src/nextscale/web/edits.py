@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from nextscale.editing import Box, EditPlan, plan_edit
-from nextscale.errors import InputError
 from nextscale.masks import transparent_part
 from nextscale.provenance import EditProvenance
 from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.web.answers import FieldError
 from nextscale.web.limits import Limits
 from nextscale.web.schemas import EditRequest
 from nextscale.web.uploads import read_upload
@@ -25,7 +25,9 @@ def read_edit(body: EditRequest, tokenizer: ImageTokenizer, limits: Limits) -> t
     box = parse_box(body.box) if body.box else None
     if mask is None and box is None:
         if transparent_part(image.picture) is None:
-            raise InputError("nothing says what to draw: expected a mask, a box, or an image with transparent parts")
+            raise FieldError(
+                "mask", "nothing says what to draw: expected a mask, a box, or an image with transparent parts"
+            )
         mask = image
     plan = plan_edit(
         tokenizer,
@@ -58,5 +60,5 @@ def parse_box(text: str) -> Box:
     try:
         y0, x0, y1, x1 = map(float, text.split(","))
     except ValueError as error:
-        raise InputError(f"a box is y0,x0,y1,x1 as fractions of the sides, not {text!r}") from error
+        raise FieldError("box", f"a box is y0,x0,y1,x1 as fractions of the sides, not {text!r}") from error
     return y0, x0, y1, x1

@@ -6,12 +6,13 @@ import secrets
 from typing import Annotated, Any, Literal
 
 from fastapi import UploadFile
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from nextscale.editing import Mode
 from nextscale.errors import InputError
 from nextscale.pipeline import FOR_LOOKS, Pipeline
 from nextscale.sampling.sampler import LARGEST_CFG, SamplingSettings
+from nextscale.web.answers import FieldError
 from nextscale.web.engine import Engine
 
 LONGEST_NAME = 200
@@ -21,24 +22,40 @@ NO_CLASS = ("", "none")
 LOOKS: dict[str, Any] = {**FOR_LOOKS}
 
 
+def whole(value: Any) -> Any:
+    """``2.0`` and ``1e3`` are integers, too, as JSON Schema has it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def allow_null(schema: dict[str, Any]) -> None:
+    """In a JSON schema: any field that may be left out may be null."""
+    for name, field in schema["properties"].items():
+        if name not in schema.get("required", ()) and {"type": "null"} not in field.get("anyOf", ()):
+            outside = {key: field.pop(key) for key in ("default", "description", "title") if key in field}
+            schema["properties"][name] = {"anyOf": [field, {"type": "null"}], **outside}
+
+
+WHOLE = BeforeValidator(whole)
+
+
 class DrawingFields(BaseModel):
     """What both kinds of requests have."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True, json_schema_extra=allow_null)
 
     model: Annotated[str | None, Field(max_length=LONGEST_NAME)] = None
     """Must be the served model's, if given."""
-    n: Annotated[int, Field(ge=1)] = 1
+    n: Annotated[int, Field(ge=1), WHOLE] = 1
     """Pictures."""
     size: Annotated[str, Field(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")] = "auto"
     """WIDTHxHEIGHT, which must be the model's, or ``auto``."""
     response_format: Literal["b64_json", "url"] = "b64_json"
     """Only ``b64_json``: the server keeps no files."""
-    seed: Annotated[int | None, Field(ge=0, le=LARGEST_SEED)] = None
+    seed: Annotated[int | None, Field(ge=0, le=LARGEST_SEED), WHOLE] = None
     """Of the first picture; picture i has seed + i. Left out: a random one, which the answer tells."""
     cfg: Annotated[float, Field(ge=-LARGEST_CFG, le=LARGEST_CFG, allow_inf_nan=False)] = LOOKS["cfg"]
     """Guidance; 0 is none."""
-    top_k: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = LOOKS["top_k"]
+    top_k: Annotated[int, Field(ge=0, le=LARGEST_SEED), WHOLE] = LOOKS["top_k"]
     """Draw among the k most probable tokens; 0 is all."""
     top_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = LOOKS["top_p"]
     """Draw among the most probable tokens that together reach p; 0 is all."""
@@ -46,13 +63,21 @@ class DrawingFields(BaseModel):
     """Mix codes by Gumbel-softmax."""
     stream: bool = False
     """Whether to send the pictures so far after each scale, as server-sent events."""
-    partial_images: Annotated[int | None, Field(ge=0, le=100)] = None
+    partial_images: Annotated[int | None, Field(ge=0, le=100), WHOLE] = None
     """Of a stream: send at most so many of the scales before the last, evenly spread. Left out: all."""
     user: Annotated[str | None, Field(max_length=LONGEST_NAME)] = None
     """Taken for the sake of OpenAI's clients, without effect; so are the next three."""
     quality: Literal["auto", "standard"] = "auto"
     background: Literal["auto", "opaque"] = "auto"
     output_format: Literal["png"] = "png"
+
+    @model_validator(mode="before")
+    @classmethod
+    def drop_nulls(cls, fields: Any) -> Any:
+        """Null means left out."""
+        if not isinstance(fields, dict):
+            return fields
+        return {name: value for name, value in fields.items() if value is not None or name not in cls.model_fields}
 
     def settings(self) -> SamplingSettings:
         return SamplingSettings(self.cfg, self.top_k, self.top_p, self.more_smooth)
@@ -63,15 +88,18 @@ class DrawingFields(BaseModel):
         return tuple(first + i for i in range(self.n))
 
     def check(self, engine: Engine) -> None:
-        """Raises InputError for another model or size than the served one's, too many pictures, and for addresses."""
+        """Raises FieldError for another model or size than the served one's, too many pictures, and for addresses."""
         if self.model not in (None, engine.name):
-            raise InputError(f"no model {self.model!r} is served here: expected {engine.name!r}, or none")
-        engine.check_count(self.n)
+            raise FieldError("model", f"no model {self.model!r} is served here: expected {engine.name!r}, or none")
+        try:
+            engine.check_count(self.n)
+        except InputError as error:
+            raise FieldError("n", error) from error
         size = size_of(engine.pipeline)
         if self.size not in ("auto", size):
-            raise InputError(f"the model's pictures have {size} pixels, not {self.size}")
+            raise FieldError("size", f"the model's pictures have {size} pixels, not {self.size}")
         if self.response_format == "url":
-            raise InputError("the server keeps no files to give the address of: expected response_format 'b64_json'")
+            raise FieldError("response_format", "the server keeps no files to give the address of: expected 'b64_json'")
 
 
 class GenerationRequest(DrawingFields):
@@ -84,7 +112,7 @@ class GenerationRequest(DrawingFields):
 class EditRequest(DrawingFields):
     """``POST /v1/images/edits``, a form with files."""
 
-    model_config = ConfigDict(extra="forbid", strict=False)  # a form has nothing but text
+    model_config = ConfigDict(extra="forbid", strict=False, json_schema_extra=None)  # a form has nothing but text
 
     image: UploadFile
     """PNG, JPEG, WebP, GIF (its first frame) or BMP, of any size; brought to the model's, and cropped in the middle."""
@@ -176,11 +204,22 @@ def label_of(prompt: str, pipeline: Pipeline) -> int:
     """The class that a prompt names.
 
     Raises:
-        InputError: an unknown one.
+        FieldError: an unknown one.
     """
     prompt = prompt.strip()
-    return pipeline.model.config.num_classes if prompt.casefold() in NO_CLASS else pipeline.class_id(prompt)
+    try:
+        return pipeline.model.config.num_classes if prompt.casefold() in NO_CLASS else pipeline.class_id(prompt)
+    except InputError as error:
+        raise FieldError("prompt", error) from error
 
 
 def name_of(label: int, pipeline: Pipeline) -> str:
     return pipeline.class_names[label] if label < len(pipeline.class_names) else "none"
+
+
+def model_of(engine: Engine) -> Model:
+    """What is said of the served model."""
+    scales = [f"{h}x{w}" for h, w in engine.pipeline.tokenizer.schedule.sizes]
+    return Model(
+        id=engine.name, size=size_of(engine.pipeline), classes=list(engine.pipeline.class_names), scales=scales
+    )

@@ -11,6 +11,7 @@ from fastapi import UploadFile
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nextscale.errors import InputError
+from nextscale.web.answers import FieldError
 from nextscale.web.limits import Limits
 from nextscale.web.schemas import LONGEST_NAME
 
@@ -57,11 +58,13 @@ def decode(data: bytes, field: str, limits: Limits) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
             width, height = opened.size
             if width * height > limits.upload_pixels:
-                raise InputError(f"{field} has {width} x {height} pixels: expected at most {limits.upload_pixels:,}")
+                raise FieldError(
+                    field, f"{field} has {width} x {height} pixels: expected at most {limits.upload_pixels:,}"
+                )
             return ImageOps.exif_transpose(opened)
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        raise InputError(f"{field} is not a picture: expected one of {', '.join(FORMATS)}") from error
+        raise FieldError(field, f"{field} is not a picture: expected one of {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's plugins raise whatever they like on broken files
-        raise InputError(f"{field} is not a whole picture ({type(error).__name__})") from error
+        raise FieldError(field, f"{field} is not a whole picture ({type(error).__name__})") from error

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from nextscale.provenance import EditProvenance, Provenance
+from nextscale.web.made import provenance_of
 from nextscale.web.studio.model import Model
 from nextscale.web.tickets import Work
 
@@ -51,27 +52,7 @@ def repeat_block(name: str, title: str = "Repeat this") -> RepeatBlock:
 
 def provenance(model: Model, work: Work, edit: EditProvenance | None = None) -> Provenance:
     """How the pictures of a work are made."""
-    settings = work.settings
-    words = tuple(model.label_word(label) for label in work.labels)
-    if edit is not None:  # one class for all variants, and no word for none
-        words = () if work.labels[0] == model.no_class else words[:1]
-    elif len(set(words)) == 1:
-        words = words[:1]
-    return Provenance(
-        model=model.name,
-        weights=model.fingerprint,
-        scales=model.scales,
-        device=str(model.pipeline.device),
-        dtype=model.pipeline.dtype,
-        labels=words,
-        num_images=len(work.labels),
-        seed=work.seeds,
-        cfg=settings.cfg,
-        top_k=settings.top_k,
-        top_p=settings.top_p,
-        more_smooth=settings.more_smooth,
-        edit=edit,
-    )
+    return provenance_of(work, model.pipeline, model.name, model.scales, edit)
 
 
 def repeat(made: Provenance, out: str) -> tuple[Any, ...]:
