@@ -26,6 +26,9 @@ Made = TypeVar("Made")
 AT_ONCE = 32
 """Visitors whose buttons are answered at once; the engine has its own queue behind."""
 
+SWEEP = (60, 3600)
+"""Seconds: how often old files are deleted, and when one is old."""
+
 
 def build_studio(engine: Engine, others: Sequence[Engine] = (), scales: str = "") -> gr.Blocks:
     """The page.
@@ -39,7 +42,7 @@ def build_studio(engine: Engine, others: Sequence[Engine] = (), scales: str = ""
 
 def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
     """Header, tabs, footer, and what goes from tab to tab."""
-    with Page(title="nextscale studio", analytics_enabled=False) as studio:
+    with Page(title="nextscale studio", analytics_enabled=False, delete_cache=SWEEP) as studio:
         gr.HTML(header(model))
         with gr.Tabs() as tabs:
             with gr.Tab("Generate", id="generate"):
