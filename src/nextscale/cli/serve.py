@@ -65,5 +65,4 @@ def run(options: Options) -> None:
             mount_studio(app, build_studio(engine, others, scales), "/")
         if key is None and not own:
             say(f"warning: {options.host} may be reached by others, and no key is set: set {KEY} to ask for one")
-        print(f"serving {options.model} at {address_of(listener)}", flush=True)
-        serve(app, [engine, *others], listener)
+        serve(app, [engine, *others], listener, f"serving {options.model} at {address_of(listener)}")

@@ -53,7 +53,7 @@ def build_app(
         app.include_router(router)
     if folder is not None:
         app.add_middleware(Space, folder=folder, limits=engine.limits)
-    app.add_middleware(BodyLimit, limits=engine.limits)
+    app.add_middleware(BodyLimit, engine=engine)
     app.add_middleware(Guard, key=key, hosts=hosts)
     if cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"], allow_headers=["*"])
@@ -68,14 +68,18 @@ class Server(uvicorn.Server):
     Then the process leaves with exit code 0. A second signal does not wait.
     """
 
-    def __init__(self, app: FastAPI, engines: Sequence[Engine]):
+    def __init__(self, app: FastAPI, engines: Sequence[Engine], greeting: str):
         super().__init__(
             uvicorn.Config(
                 app, log_level="warning", access_log=False, timeout_graceful_shutdown=LAST_WRITES_SECONDS, lifespan="on"
             )
         )
-        self.engines = engines
+        self.engines, self.greeting = engines, greeting
         self.closing: threading.Thread | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(self.greeting, flush=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.closing is not None:
@@ -120,10 +124,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def serve(app: FastAPI, engines: Sequence[Engine], listener: socket.socket) -> None:
-    """Until a signal comes. The engines are closed then."""
+def serve(app: FastAPI, engines: Sequence[Engine], listener: socket.socket, greeting: str) -> None:
+    """Until a signal comes. The engines are closed then.
+
+    Args:
+        greeting: what is printed when requests and signals are heeded.
+    """
     try:
-        Server(app, engines).run(sockets=[listener])
+        Server(app, engines, greeting).run(sockets=[listener])
     finally:
         close(engines)
 
