@@ -201,3 +201,20 @@ def test_a_missing_package_is_named(call, model, monkeypatch):
     monkeypatch.setattr("nextscale.cli.serve.find_spec", lambda name: None if name == "gradio" else name)
     code, _, err = call("serve", "--model", model, "--port", 0)
     assert code == 2 and err == "nextscale: gradio is not installed: run pip install 'nextscale[serve]'\n"
+
+
+@pytest.mark.parametrize("path", ["/v1/images/edits", "/gradio_api/upload"])
+def test_an_upload_that_is_still_coming_in_gets_a_503(start, path, tmp_path):
+    server = start(*(() if path.startswith("/gradio") else ("--no-studio",)), TMPDIR=str(tmp_path))
+    host, port = server.address.removeprefix("http://").split(":")
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    with socket.create_connection((host, int(port)), timeout=30) as half:
+        half.sendall(f"{head}Content-Length: 100000\r\n\r\n--x".encode())
+        time.sleep(0.5)
+        begun = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        answer = b"".join(iter(lambda: half.recv(2**16), b""))
+    assert answer.startswith(b"HTTP/1.1 503") and b'"shutting_down"' in answer
+    assert server.wait() == (0, "")
+    assert time.monotonic() - begun < 10
+    assert not list(tmp_path.glob("nextscale-*"))  # the folder of uploads

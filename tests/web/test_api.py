@@ -514,3 +514,13 @@ def test_a_failure_is_not_a_traceback(client, pipeline, caplog):
 def test_a_mistake_of_ours_is_not_a_traceback_either(client, monkeypatch):
     monkeypatch.setattr("nextscale.web.api.label_of", lambda *_: 1 / 0)
     assert "ZeroDivision" not in refusal(ask(client), 500)["message"]
+
+
+@pytest.mark.parametrize(
+    "seed, n, status", [(2**53 - 1, 1, 200), (2**53 - 2, 2, 200), (2**53 - 1, 2, 400), (-1, 1, 400)]
+)
+def test_seeds_are_what_javascript_can_count_to(client, seed, n, status):
+    response = client.post("/v1/images/generations", json={"prompt": "hat", "seed": seed, "n": n})
+    assert response.status_code == status
+    if status == 200:
+        assert [picture["seed"] for picture in response.json()["data"]] == list(range(seed, seed + n))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
@@ -46,15 +47,18 @@ def run(options: Options) -> None:
             raise InputError(f"{name} is not installed: run pip install 'nextscale[serve]'")
     from nextscale.web.engine import Engine
     from nextscale.web.server import LOOPBACK, address_of, build_app, is_loopback, open_socket, serve
+    from nextscale.web.space import private_folder
 
     key, scales = os.environ.get(KEY) or None, options.scales or ""
-    with open_socket(options.host, options.port) as listener:
+    with ExitStack() as stack:
+        listener = stack.enter_context(open_socket(options.host, options.port))
         models = [options.model, *(options.compare if options.studio else ())]
         pipelines = [Pipeline.from_pretrained(m, options.device, options.dtype, options.schedule()) for m in models]
         engine, *others = [Engine(p, model, options.limits) for p, model in zip(pipelines, models, strict=True)]
         own = is_loopback(options.host)
         hosts = {*LOOPBACK, options.host.lower(), *map(str.lower, options.hosts)} if own else None
-        app = build_app(engine, key, hosts, options.cors_origin, scales)
+        folder = stack.enter_context(private_folder()) if options.studio else None
+        app = build_app(engine, key, hosts, options.cors_origin, scales, folder)
         if options.studio:
             from nextscale.web.studio.studio import build_studio, mount_studio
 

@@ -33,6 +33,7 @@ CODES = {
     500: "drawing_failed",
     503: "shutting_down",
     504: "time_limit",
+    507: "no_room",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -12,11 +13,13 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nextscale.web.answers import refusal_of, refuse
-from nextscale.web.limits import Limits
+from nextscale.web.engine import Engine
 
 OPEN_TO_ALL = ("/healthz",)
 """Needs no key: says only whether the server is up."""
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="nextscale", charset="UTF-8"'}
+PATIENCE = 0.25
+"""Seconds between two looks whether the server is to stop, while a body comes in."""
 
 
 class Guard:
@@ -51,30 +54,63 @@ class Guard:
 
 
 class BodyLimit:
-    """Refuses a body that is too large: by its announced size at once, else as soon as too much has come."""
+    """Refuses a body that is too large, and one that is still coming in when the engine closes.
 
-    def __init__(self, app: ASGIApp, limits: Limits):
-        self.app, self.limits = app, limits
+    A body is too large by its announced size at once, else as soon as too much has come. Whatever the app makes of a
+    body that breaks off so, the client gets the refusal.
+    """
+
+    def __init__(self, app: ASGIApp, engine: Engine):
+        self.app, self.engine = app, engine
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        most = self.limits.body_bytes if scope["path"] == "/v1/images/generations" else self.limits.upload_bytes
-        too_large = HTTPException(413, f"the request is too large: expected at most {most:,} bytes")
+        limits = self.engine.limits
+        most = limits.body_bytes if scope["path"] == "/v1/images/generations" else limits.upload_bytes
+        close = {"Connection": "close"}
+        too_large = HTTPException(413, f"the request is too large: expected at most {most:,} bytes", close)
+        too_late = HTTPException(503, "the server is shutting down", close)
         announced = Headers(scope=scope).get("content-length", "0")
         if not announced.isdecimal() or int(announced[:20]) > most:
             return await refusal_of(too_large)(scope, receive, send)
-        come = 0
+        come, complete, answered, refused = 0, False, False, None
 
-        async def counted() -> Message:
-            nonlocal come
-            message = await receive()
-            come += len(message.get("body", b""))
-            if come > most:
-                raise too_large
+        async def checked() -> Message:
+            nonlocal come, complete, refused
+            message = await (receive() if complete else self._while_open(receive))
+            complete = complete or (message is not None and not message.get("more_body", False))
+            come += len(message.get("body", b"")) if message else 0
+            refused = refused or (too_late if message is None else too_large if come > most else None)
+            if message is None or refused:
+                raise refused or too_late
             return message
 
-        await self.app(scope, counted, send)
+        async def unless_refused(message: Message) -> None:
+            nonlocal answered
+            if answered or refused is None:
+                answered = True
+                await send(message)
+
+        try:
+            await self.app(scope, checked, unless_refused)
+        except Exception:
+            if refused is None or answered:
+                raise
+        if refused is not None and not answered:
+            await refusal_of(refused)(scope, receive, send)
+
+    async def _while_open(self, receive: Receive) -> Message | None:
+        """The next part of a body, or None when the engine closes before it comes."""
+        part = asyncio.ensure_future(receive())
+        try:
+            while not part.done():
+                await asyncio.wait([part], timeout=PATIENCE)
+                if not part.done() and not self.engine.is_ready:
+                    return None
+            return part.result()
+        finally:
+            part.cancel()
 
 
 def host_name(header: str) -> str:

@@ -26,6 +26,8 @@ class Limits:
     """Size of a request with pictures (413)."""
     upload_pixels: int = 25_000_000
     """Pixels of an uploaded picture, read from its header before it is decoded."""
+    folder_bytes: int = 2**30
+    """Size of all that is uploaded to the studio and kept at a time (507)."""
     body_bytes: int = 64 * 2**10
     """Size of a request without pictures (413)."""
 

@@ -14,10 +14,9 @@ from nextscale.pipeline import FOR_LOOKS, Pipeline
 from nextscale.sampling.sampler import LARGEST_CFG, SamplingSettings
 from nextscale.web.answers import FieldError
 from nextscale.web.engine import Engine
+from nextscale.web.tickets import LARGEST_SEED
 
 LONGEST_NAME = 200
-LARGEST_SEED = 2**53 - 1
-"""JavaScript has no larger integers."""
 NO_CLASS = ("", "none")
 LOOKS: dict[str, Any] = {**FOR_LOOKS}
 

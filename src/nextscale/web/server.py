@@ -6,6 +6,7 @@ import ipaddress
 import socket
 import threading
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -20,6 +21,7 @@ from nextscale.web.engine import Engine
 from nextscale.web.guard import BodyLimit, Guard
 from nextscale.web.metrics import CountRequests, Metrics
 from nextscale.web.origins import OwnPages
+from nextscale.web.space import Space
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 LAST_WRITES_SECONDS = 5
@@ -32,6 +34,7 @@ def build_app(
     hosts: Collection[str] | None = None,
     cors_origins: Sequence[str] = (),
     scales: str = "",
+    folder: Path | None = None,
 ) -> FastAPI:
     """The API over an engine.
 
@@ -40,6 +43,7 @@ def build_app(
         hosts: names that the server goes by; None for any.
         cors_origins: web pages elsewhere that may use the API, such as ``https://example.com``.
         scales: the schedule that the model was loaded with, if it does not know its own.
+        folder: where the studio's uploads lie, if there is one.
     """
     app = FastAPI(title="nextscale", version=__version__, docs_url=None, redoc_url=None)
     answers.install(app)
@@ -47,7 +51,9 @@ def build_app(
     metrics.watch(engine)
     for router in (make_router(engine, scales), metrics.router()):
         app.include_router(router)
-    app.add_middleware(BodyLimit, limits=engine.limits)
+    if folder is not None:
+        app.add_middleware(Space, folder=folder, limits=engine.limits)
+    app.add_middleware(BodyLimit, engine=engine)
     app.add_middleware(Guard, key=key, hosts=hosts)
     if cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"], allow_headers=["*"])

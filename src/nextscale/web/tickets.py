@@ -19,6 +19,9 @@ from nextscale.pictures import to_pictures
 from nextscale.sampling.editing import TokenEdit
 from nextscale.sampling.sampler import SamplingSettings
 
+LARGEST_SEED = 2**53 - 1
+"""JavaScript has no larger integers."""
+
 
 class Refused(Exception):
     """A request that gets no pictures; the sentence says why."""
@@ -76,6 +79,11 @@ class Work:
             raise InputError(
                 f"expected a label and a seed for each picture, not {len(self.labels)} and {len(self.seeds)}"
             )
+        for seed in self.seeds:
+            if not 0 <= seed <= LARGEST_SEED:
+                raise InputError(
+                    f"a seed is from 0 to {LARGEST_SEED} (2^53 - 1), for each picture, not {str(seed)[:40]}"
+                )
 
 
 @dataclass(frozen=True)

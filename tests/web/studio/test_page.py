@@ -112,5 +112,26 @@ def test_a_bad_value_is_one_line_in_the_log(ask, changes, caplog, capfd):
     assert "\n" not in one_line(caplog, capfd)
 
 
+@pytest.mark.parametrize("seed", [99999999999999999999, -1, 2**53, 2**53 - 1, 1e300])
+def test_seeds_that_are_out_of_range(ask, seed, caplog, capfd):
+    named = {"Seed": seed, "Keep it": True, "Classes": [0, 1]}
+    good, answer = ask("draw", **named)
+    assert not good and "a seed is from 0 to 9007199254740991" in answer["error"]
+    assert "Traceback" not in capfd.readouterr().err and not [r for r in caplog.records if r.levelname == "ERROR"]
+    assert ask("draw", **{**named, "Seed": 2**53 - 2})[0]  # the page goes on, up to the last seed
+
+
+def test_a_seed_between_two_is_rounded_in_sight(ask):
+    good, answer = ask("draw", **{"Seed": 6.7, "Keep it": True, "Classes": [0]})
+    assert good and 7 in answer["data"]
+
+
+@pytest.mark.parametrize("name", ["edit_it", "look_at_it"])
+def test_what_is_not_drawn_cannot_be_handed_on(ask, name, caplog, capfd):
+    good, answer = ask(name)
+    assert not good and "no such picture" in answer["error"]
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_what_gradio_says_of_its_own_is_not_passed_on(ask):
     assert ask("draw", **{"Seed": "abc"})[1]["error"] == NOT_A_VALUE

@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 
 import gradio as gr
 from fastapi import FastAPI, Response
+from PIL import Image
 
 from nextscale import __version__
+from nextscale.errors import InputError
 from nextscale.web.engine import Engine
 from nextscale.web.studio.compare import compare_tab
 from nextscale.web.studio.drawing import spoken
@@ -26,6 +28,9 @@ Made = TypeVar("Made")
 AT_ONCE = 32
 """Visitors whose buttons are answered at once; the engine has its own queue behind."""
 
+SWEEP = (60, 3600)
+"""Seconds: how often old files are deleted, and when one is old."""
+
 
 def build_studio(engine: Engine, others: Sequence[Engine] = (), scales: str = "") -> gr.Blocks:
     """The page.
@@ -39,7 +44,7 @@ def build_studio(engine: Engine, others: Sequence[Engine] = (), scales: str = ""
 
 def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
     """Header, tabs, footer, and what goes from tab to tab."""
-    with Page(title="nextscale studio", analytics_enabled=False) as studio:
+    with Page(title="nextscale studio", analytics_enabled=False, delete_cache=SWEEP) as studio:
         gr.HTML(header(model))
         with gr.Tabs() as tabs:
             with gr.Tab("Generate", id="generate"):
@@ -53,11 +58,11 @@ def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
         gr.HTML(footer())
 
         def edit_it(pictures: Drawn, index: int | None, *corners: float) -> tuple[Any, ...]:
-            _, picture, label = pictures[index or 0]
+            picture, label = one_of(pictures, index)
             return gr.Tabs(selected="edit"), *take(picture, corners), label
 
         def look_at_it(pictures: Drawn, index: int | None) -> tuple[Any, ...]:
-            return gr.Tabs(selected="inside"), *look_inside(pictures[index or 0][1], model)
+            return gr.Tabs(selected="inside"), *look_inside(one_of(pictures, index)[0], model)
 
         chosen = [drawn.drawn, drawn.chosen]
         drawn.edit.click(spoken(edit_it), [*chosen, *editing.corners], [tabs, *editing.taken], api_visibility="private")
@@ -66,6 +71,20 @@ def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
             studio.load(drawn.greeting, None, drawn.outputs, show_progress="hidden", api_visibility="private")
     studio.queue(default_concurrency_limit=AT_ONCE, api_open=False)
     return studio
+
+
+def one_of(pictures: Drawn, index: int | None) -> tuple[Image.Image, int]:
+    """(a picture that was drawn, its label).
+
+    Raises:
+        InputError: there is no such one.
+    """
+    if index is None:
+        index = 0
+    if not 0 <= index < len(pictures):
+        raise InputError("there is no such picture: draw some first")
+    _, picture, label = pictures[index]
+    return picture, label
 
 
 def mount_studio(app: FastAPI, studio: gr.Blocks, path: str) -> None:
