@@ -99,6 +99,7 @@ class Engine:
         self._at_work: list[Sequence[Part]] = []
         self._seconds_per_picture = 0.0
         self._cores = torch.get_num_threads()
+        pipeline.ready()  # before several threads ask for it
         self._workers = [
             threading.Thread(target=self._run, name=f"nextscale-engine-{i}", daemon=True)
             for i in range(workers or count_workers(pipeline.device))
