@@ -164,3 +164,10 @@ def test_files_that_do_not_say(tmp_path):
         read_provenance(tmp_path / "text.png")
     with refused("plain.png", "does not say"):
         read_provenance(png(tmp_path / "plain.png", "Somebody", key="Author"))
+
+
+@pytest.mark.parametrize("field", ["cfg", "top_p", "num_images", "index"])
+def test_long_numbers_are_cut(tmp_path, field):
+    with pytest.raises(ns.InputError) as caught:
+        read_provenance(png(tmp_path / "a.png", asdict(MADE) | {field: 10**4000}))
+    assert len(str(caught.value)) < 500

@@ -58,9 +58,9 @@ def _read(
         raise InputError(f"cannot read {name} as a picture ({error or type(error).__name__})") from error
 
 
-def as_rgb(picture: Image.Image | str | Path) -> Image.Image:
+def as_rgb(picture: Image.Image | str | Path, background: tuple[int, int, int] = WHITE) -> Image.Image:
     """What a caller hands over as a picture, as `to_rgb` has it; see `as_picture`."""
-    return to_rgb(as_picture(picture))
+    return to_rgb(as_picture(picture), background)
 
 
 def as_picture(picture: Image.Image | str | Path) -> Image.Image:

@@ -8,7 +8,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from nextscale.errors import InputError
+from nextscale.errors import InputError, brief
 
 
 class RandomStreams:
@@ -26,7 +26,7 @@ class RandomStreams:
             raise InputError(f"expected one seed for each of the {batch} pictures, got {len(seeds)}")
         for s in seeds:
             if not isinstance(s, Integral) or not -(2**63) <= s < 2**64:
-                raise InputError(f"a seed is an integer of at most 64 bits, not {s!r}")
+                raise InputError(f"a seed is an integer of at most 64 bits, not {brief(s)}")
         self.generators = [torch.Generator(device).manual_seed(int(s)) for s in seeds]
         self.device = device
         self.batch = batch

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextscale.errors import InputError
+from nextscale.errors import InputError, brief
 from nextscale.sampling.editing import TokenEdit
 from nextscale.sampling.filters import top_k_top_p_filter
 from nextscale.sampling.guidance import guidance_weight, guide
@@ -63,11 +63,13 @@ class SamplingSettings:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.cfg, Real) and abs(self.cfg) <= LARGEST_CFG):
-            raise InputError(f"cfg must be a finite number between -{LARGEST_CFG} and {LARGEST_CFG}, not {self.cfg}")
+            raise InputError(
+                f"cfg must be a finite number between -{LARGEST_CFG} and {LARGEST_CFG}, not {brief(self.cfg)}"
+            )
         if not (isinstance(self.top_k, Integral) and self.top_k >= 0):
-            raise InputError(f"top-k must be 0 (off) or a positive integer, not {self.top_k}")
+            raise InputError(f"top-k must be 0 (off) or a positive integer, not {brief(self.top_k)}")
         if not (isinstance(self.top_p, Real) and 0 <= self.top_p <= 1):
-            raise InputError(f"top-p must lie between 0 (off) and 1, not {self.top_p}")
+            raise InputError(f"top-p must lie between 0 (off) and 1, not {brief(self.top_p)}")
 
 
 @dataclass(frozen=True)
