@@ -218,3 +218,12 @@ def test_an_upload_that_is_still_coming_in_gets_a_503(start, path, tmp_path):
     assert server.wait() == (0, "")
     assert time.monotonic() - begun < 10
     assert not list(tmp_path.glob("nextscale-*"))  # the folder of uploads
+
+
+def test_an_open_page_does_not_hold_up_the_end(start):
+    server = start()
+    with urllib.request.urlopen(server.address + "/gradio_api/heartbeat/someone", timeout=30) as beat:
+        begun = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.wait() == (0, "")
+        assert time.monotonic() - begun < 8 and beat.status == 200

@@ -31,7 +31,7 @@ def test_the_folder_is_private_and_goes(monkeypatch, before):
 def put(path: Path, size: int, age: float) -> Path:
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(bytes(size))
-    os.utime(path, (time.time() - age,) * 2)
+    os.utime(path, (time.time() - age, time.time() - age))
     return path
 
 

@@ -6,7 +6,8 @@ import asyncio
 import base64
 import binascii
 import hmac
-from collections.abc import Collection
+import threading
+from collections.abc import Callable, Collection
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers
@@ -20,6 +21,11 @@ OPEN_TO_ALL = ("/healthz",)
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="nextscale", charset="UTF-8"'}
 PATIENCE = 0.25
 """Seconds between two looks whether the server is to stop, while a body comes in."""
+
+LAST_EVENTS_SECONDS = 1.0
+"""Left to the studio's streams for what was drawn last."""
+OPEN_ENDS = "/gradio_api/"
+"""Where they are."""
 
 
 class Guard:
@@ -57,11 +63,15 @@ class BodyLimit:
     """Refuses a body that is too large, and one that is still coming in when the engine closes.
 
     A body is too large by its announced size at once, else as soon as too much has come. Whatever the app makes of a
-    body that breaks off so, the client gets the refusal.
+    body that breaks off so, the client gets the refusal. The studio's streams, which are open as long as its page is,
+    end when the engines are drained.
+
+    Args:
+        drained: set when they are.
     """
 
-    def __init__(self, app: ASGIApp, engine: Engine):
-        self.app, self.engine = app, engine
+    def __init__(self, app: ASGIApp, engine: Engine, drained: threading.Event):
+        self.app, self.engine, self.drained = app, engine, drained
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,11 +84,14 @@ class BodyLimit:
         announced = Headers(scope=scope).get("content-length", "0")
         if not announced.isdecimal() or int(announced[:20]) > most:
             return await refusal_of(too_large)(scope, receive, send)
+        is_open_end = scope["path"].startswith(OPEN_ENDS) and scope["method"] == "GET"
         come, complete, answered, refused = 0, False, False, None
 
         async def checked() -> Message:
             nonlocal come, complete, refused
-            message = await (receive() if complete else self._while_open(receive))
+            if complete:
+                return await (self._until_drained(receive) if is_open_end else receive())
+            message = await unless(receive, lambda: not self.engine.is_ready)
             complete = complete or (message is not None and not message.get("more_body", False))
             come += len(message.get("body", b"")) if message else 0
             refused = refused or (too_late if message is None else too_large if come > most else None)
@@ -100,17 +113,24 @@ class BodyLimit:
         if refused is not None and not answered:
             await refusal_of(refused)(scope, receive, send)
 
-    async def _while_open(self, receive: Receive) -> Message | None:
-        """The next part of a body, or None when the engine closes before it comes."""
-        part = asyncio.ensure_future(receive())
-        try:
-            while not part.done():
-                await asyncio.wait([part], timeout=PATIENCE)
-                if not part.done() and not self.engine.is_ready:
-                    return None
-            return part.result()
-        finally:
-            part.cancel()
+    async def _until_drained(self, receive: Receive) -> Message:
+        message = await unless(receive, self.drained.is_set)
+        if message is None:
+            await asyncio.sleep(LAST_EVENTS_SECONDS)
+        return message or {"type": "http.disconnect"}
+
+
+async def unless(receive: Receive, stopped: Callable[[], bool]) -> Message | None:
+    """The next message, or None if it is stopped before that comes."""
+    part = asyncio.ensure_future(receive())
+    try:
+        while not part.done():
+            await asyncio.wait([part], timeout=PATIENCE)
+            if not part.done() and stopped():
+                return None
+        return part.result()
+    finally:
+        part.cancel()
 
 
 def host_name(header: str) -> str:

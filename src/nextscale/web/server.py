@@ -53,7 +53,8 @@ def build_app(
         app.include_router(router)
     if folder is not None:
         app.add_middleware(Space, folder=folder, limits=engine.limits)
-    app.add_middleware(BodyLimit, engine=engine)
+    app.state.drained = threading.Event()
+    app.add_middleware(BodyLimit, engine=engine, drained=app.state.drained)
     app.add_middleware(Guard, key=key, hosts=hosts)
     if cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"], allow_headers=["*"])
@@ -74,7 +75,7 @@ class Server(uvicorn.Server):
                 app, log_level="warning", access_log=False, timeout_graceful_shutdown=LAST_WRITES_SECONDS, lifespan="on"
             )
         )
-        self.engines, self.on_ready = engines, on_ready
+        self.engines, self.on_ready, self.drained = engines, on_ready, app.state.drained
         self.closing: threading.Thread | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -91,6 +92,7 @@ class Server(uvicorn.Server):
 
     def _drain(self) -> None:
         close(self.engines)
+        self.drained.set()
         self.should_exit = True
 
 

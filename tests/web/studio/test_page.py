@@ -15,7 +15,7 @@ from PIL import Image
 from tiny_web import png
 
 from nextscale.web.server import build_app
-from nextscale.web.studio.page import NOT_A_VALUE, NOT_UPLOADED
+from nextscale.web.studio.page import NO_BUTTON, NOT_A_VALUE, NOT_UPLOADED
 from nextscale.web.studio.studio import build_studio, mount_studio
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pandas, as Gradio counts requests
@@ -131,6 +131,12 @@ def test_what_is_not_drawn_cannot_be_handed_on(ask, name, caplog, capfd):
     good, answer = ask(name)
     assert not good and "no such picture" in answer["error"]
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_button_that_there_is_not(visitor, caplog, capfd):
+    answer = visitor.post("/gradio_api/queue/join", json={"data": [], "fn_index": 9999, "session_hash": "s"})
+    assert answer.status_code == 404 and answer.json()["error"]["message"] == NO_BUTTON
+    assert "9999" in one_line(caplog, capfd)
 
 
 def test_what_gradio_says_of_its_own_is_not_passed_on(ask):

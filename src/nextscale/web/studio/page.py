@@ -8,11 +8,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
+from fastapi import Request
+from fastapi.responses import JSONResponse
 from gradio.utils import get_upload_folder
+
+from nextscale.web.answers import refuse
 
 log = logging.getLogger(__name__)
 LONGEST_LINE = 300
 NOT_UPLOADED = "this file was not uploaded here, or is no longer kept: upload it once more"
+NO_BUTTON = "the page has no such button"
 NOT_A_VALUE = "a control has a value that it does not offer"
 
 
@@ -24,6 +29,8 @@ class Page(gr.Blocks):
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *more: Any, **named: Any) -> list[Any]:
         try:
+            if block_fn.fn is None:
+                raise gr.Error(NO_BUTTON)
             for path in paths_in(inputs):
                 if not is_uploaded(path):
                     raise gr.Error(NOT_UPLOADED)
@@ -39,6 +46,12 @@ class Page(gr.Blocks):
         except Exception as error:  # whatever Gradio's controls make of a value that no page sends
             log.warning("the studio refuses a request: %s: %s", NOT_A_VALUE, one_line(str(error)))
             raise gr.Error(NOT_A_VALUE, title="Not possible", print_exception=False) from error
+
+
+def name_nothing(request: Request, error: Exception) -> JSONResponse:
+    """The answer to a request for a button that there is not: Gradio looks it up without a check."""
+    log.warning("the studio refuses a request: %s: %s", NO_BUTTON, one_line(str(error)))
+    return refuse(404, NO_BUTTON)
 
 
 def paths_in(value: Any) -> Iterator[Any]:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import gradio as gr
 from fastapi import FastAPI, Response
 from PIL import Image
+from starlette.routing import Mount
 
 from nextscale import __version__
 from nextscale.errors import InputError
@@ -20,7 +21,7 @@ from nextscale.web.studio.edit import edit_tab, take
 from nextscale.web.studio.generate import Drawn, generate_tab
 from nextscale.web.studio.inside import inside_tab, look_inside
 from nextscale.web.studio.model import Model
-from nextscale.web.studio.page import Page
+from nextscale.web.studio.page import Page, name_nothing
 from nextscale.web.studio.theme import HEAD, icon, make_theme, style
 
 Made = TypeVar("Made")
@@ -79,9 +80,8 @@ def one_of(pictures: Drawn, index: int | None) -> tuple[Image.Image, int]:
     Raises:
         InputError: there is no such one.
     """
-    if index is None:
-        index = 0
-    if not 0 <= index < len(pictures):
+    index = 0 if index is None else index
+    if not isinstance(index, int) or not 0 <= index < len(pictures):
         raise InputError("there is no such picture: draw some first")
     _, picture, label = pictures[index]
     return picture, label
@@ -107,6 +107,9 @@ def mount_studio(app: FastAPI, studio: gr.Blocks, path: str) -> None:
             head=HEAD,
         )
     )
+    for route in app.routes:
+        if isinstance(route, Mount) and isinstance(route.app, FastAPI):
+            route.app.add_exception_handler(KeyError, name_nothing)
 
 
 def in_event_loop(make: Callable[[], Made]) -> Made:
