@@ -37,11 +37,6 @@ class Model:
         """Of the codes, (V, 3) uint8."""
         return code_colours(self.pipeline.tokenizer)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of the weights."""
-        return self.pipeline.fingerprint
-
     @property
     def num_scales(self) -> int:
         return self.pipeline.tokenizer.schedule.num_scales
@@ -74,10 +69,3 @@ class Model:
 
     def label_name(self, label: int) -> str:
         return "no class" if label == self.no_class else self.pipeline.class_names[label]
-
-    def label_word(self, label: int) -> str:
-        """What commands call a class by: its name, unless another class has that, too."""
-        if label == self.no_class:
-            return "none"
-        name = self.pipeline.class_names[label]
-        return name if name.isprintable() and self.pipeline.class_id(name) == label else str(label)
