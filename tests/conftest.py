@@ -15,6 +15,12 @@ import nextscale as ns
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def one_core() -> None:
+    """For each test anew: MKL has one number for the whole process, which engines may have changed."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(params=SCHEDULES)
 def schedule(request) -> ns.ScaleSchedule:
     """Square, not square, and of a single scale."""

@@ -162,6 +162,8 @@ class Engine:
             for part in (*self._queue, *(part for parts in self._at_work for part in parts)):
                 part.ticket.fail(Closed("the server shut down before it came to this request's pictures"))
         self._join(LAST_WORD_SECONDS)
+        if self.pipeline.device.type == "cpu":
+            use_cores(self._cores)  # MKL has one number for the whole process
 
     def _join(self, seconds: float) -> None:
         """Wait until all workers have ended, so long at most."""
