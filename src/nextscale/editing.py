@@ -127,7 +127,7 @@ def parse_box(text: str) -> Box:
     try:
         y0, x0, y1, x1 = (float(side) for side in text.split(","))
     except ValueError as error:
-        raise InputError(f"a box is written y0,x0,y1,x1, such as 0.25,0.25,0.75,0.75, not {text!r}") from error
+        raise InputError(f"a box is y0,x0,y1,x1, such as 0.25,0.25,0.75,0.75, not {text!r}") from error
     return y0, x0, y1, x1
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nextscale.editing import Box, EditPlan, plan_edit
+from nextscale.editing import Box, EditPlan, parse_box, plan_edit
+from nextscale.errors import InputError
 from nextscale.masks import transparent_part
 from nextscale.provenance import EditProvenance
 from nextscale.tokenizer.tokenizer import ImageTokenizer
@@ -22,7 +23,7 @@ def read_edit(body: EditRequest, tokenizer: ImageTokenizer, limits: Limits) -> t
     """
     image = read_upload(body.image, "image", limits)
     mask = read_upload(body.mask, "mask", limits) if body.mask else None
-    box = parse_box(body.box) if body.box else None
+    box = read_box(body.box) if body.box else None
     if mask is None and box is None:
         if transparent_part(image.picture) is None:
             raise FieldError(
@@ -51,14 +52,9 @@ def read_edit(body: EditRequest, tokenizer: ImageTokenizer, limits: Limits) -> t
     )
 
 
-def parse_box(text: str) -> Box:
-    """``y0,x0,y1,x1``.
-
-    Raises:
-        InputError: not four numbers.
-    """
+def read_box(text: str) -> Box:
+    """As `parse_box`, but whose complaint names the field."""
     try:
-        y0, x0, y1, x1 = map(float, text.split(","))
-    except ValueError as error:
-        raise FieldError("box", f"a box is y0,x0,y1,x1 as fractions of the sides, not {text!r}") from error
-    return y0, x0, y1, x1
+        return parse_box(text)
+    except InputError as error:
+        raise FieldError("box", str(error)) from error
