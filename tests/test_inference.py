@@ -10,6 +10,7 @@ from tiny import CLASSES, SCHEDULES, make_tokenizer, make_var, random_tokens, sa
 import nextscale as ns
 from nextscale.files import page_out, read_tensors
 from nextscale.inference import ReadyLinear, can_pack, make_ready, pick_dtype, ready_tokenizer, ready_transformer
+from nextscale.tokenizer.winograd import WinogradConv3x3
 
 SQUARE = SCHEDULES["square"]
 CPU = torch.device("cpu")
@@ -69,9 +70,22 @@ def test_the_models_are_not_changed():
     assert same(before, [t for part in (tokenizer, model) for t in part.state_dict().values()])
 
 
+def test_in_float32_a_wide_decoder_does_with_fewer_products():
+    config = ns.TokenizerConfig(
+        channels=128, multipliers=(1, 1), num_blocks=1, schedule=ns.ScaleSchedule.square((1, 16))
+    )
+    tokenizer = ns.ImageTokenizer(config)
+    ready = ready_tokenizer(tokenizer, torch.float32)
+    assert any(isinstance(module, WinogradConv3x3) for module in ready.decoder.modules())
+    assert same(list(ready.state_dict().values()), list(tokenizer.state_dict().values()))
+    tokens = random_tokens(config.schedule)
+    expected, decoded = tokenizer.decode(tokens), ready.decode(tokens)
+    torch.testing.assert_close(decoded, expected, atol=1e-5, rtol=0)
+    assert not torch.equal(decoded, expected)
+
+
 def test_only_the_decoder_is_rounded():
     tokenizer = make_tokenizer(SQUARE)
-    assert ready_tokenizer(tokenizer, torch.float32) is tokenizer
     ready = ready_tokenizer(tokenizer, torch.bfloat16)
     for name, parameter in ready.named_parameters():
         rounded = name.startswith(("decoder", "post_quant_conv")) and "norm" not in name

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nextscale.device import has_fast_bfloat16
 from nextscale.files import page_out
 from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.tokenizer.winograd import WinogradConv3x3, is_worth_it
 from nextscale.transformer.attention import SelfAttention
 from nextscale.transformer.blocks import MLP
 from nextscale.transformer.transformer import VAR, VARConfig
@@ -94,21 +95,25 @@ def ready_transformer(model: VAR, dtype: torch.dtype) -> VAR:
 
 @torch.no_grad()
 def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageTokenizer:
-    """A tokenizer that decodes in a given precision; all but the decoder is shared. In float32 it is the same one."""
-    if dtype == torch.float32:
-        return tokenizer
+    """A tokenizer that decodes in a given precision; all but the decoder is shared."""
+    on_cpu = tokenizer.post_quant_conv.weight.device.type == "cpu"
     with torch.device("meta"):
         ready = ImageTokenizer(tokenizer.config)
     ready.load_state_dict(tokenizer.state_dict(), assign=True)
-    on_cpu = tokenizer.post_quant_conv.weight.device.type == "cpu"
+    ready.requires_grad_(False).eval()
+    if dtype == torch.float32:
+        for name, module in list(ready.decoder.named_modules()) if on_cpu else ():
+            if isinstance(module, nn.Conv2d) and is_worth_it(module):
+                ready.decoder.set_submodule(name, WinogradConv3x3(module))
+        return ready
     for part in (ready.post_quant_conv, ready.decoder):
         for module in part.modules():
             if isinstance(module, nn.Conv2d) or (isinstance(module, nn.GroupNorm) and not on_cpu):
                 for name, parameter in list(module.named_parameters(recurse=False)):
                     layout = torch.channels_last if parameter.ndim == 4 else torch.preserve_format
                     small = parameter.to(dtype).contiguous(memory_format=layout)
-                    module.register_parameter(name, nn.Parameter(small))
-    return ready.requires_grad_(False).eval()
+                    module.register_parameter(name, nn.Parameter(small, requires_grad=False))
+    return ready
 
 
 def make_ready(tokenizer: ImageTokenizer, model: VAR, dtype: torch.dtype) -> tuple[ImageTokenizer, VAR]:

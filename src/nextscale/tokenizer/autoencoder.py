@@ -92,9 +92,10 @@ class Upsample(nn.Module):
             weight = share(share(self.conv.weight.float(), row, 2), column, 3).to(self.conv.weight.dtype)
             y = F.conv2d(x, weight, self.conv.bias, padding=1)[:, :, row : row + height, column : column + width]
             if large is None:
-                layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else None
-                size = (len(y), y.shape[1], 2 * height, 2 * width)
-                large = y.new_empty(size).contiguous(memory_format=layout or torch.contiguous_format)
+                last = x.is_contiguous(memory_format=torch.channels_last)
+                layout = torch.channels_last if last else torch.contiguous_format
+                size = len(y), y.shape[1], 2 * height, 2 * width
+                large = torch.empty(size, dtype=y.dtype, device=y.device, memory_format=layout)
             large[:, :, row::2, column::2] = y
         assert large is not None
         return large
