@@ -15,7 +15,7 @@ from tiny_web import SETTINGS, alone, pixels, work
 
 import nextscale as ns
 from nextscale.editing import plan_edit
-from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sampling.sampler import SamplingSettings, ScaleStep
 from nextscale.web.engine import count_workers
 from nextscale.web.limits import Limits
 from nextscale.web.tickets import Busy, Cancelled, Closed, Done, Expired, Failed, Scale, Work
@@ -73,10 +73,8 @@ def test_a_large_request_is_drawn_in_several_batches(start, pipeline):
 def test_who_watches_sees_every_scale_and_only_their_own_pictures(start, pipeline, hold, monkeypatch):
     engine = start()
     decoded: list[int] = []
-    decode = engine._decode
-    monkeypatch.setattr(
-        engine, "_decode", lambda step, rows: decoded.append(rows.stop - rows.start) or decode(step, rows)
-    )
+    decode = ScaleStep.image
+    monkeypatch.setattr(ScaleStep, "image", lambda step: decoded.append(len(step.canvas)) or decode(step))
     with hold():
         occupy(engine, pipeline)
         others, watched = engine.submit(work(1, 2, 3)), engine.submit(work(4, 5, watch=True))
@@ -84,11 +82,11 @@ def test_who_watches_sees_every_scale_and_only_their_own_pictures(start, pipelin
     assert [scale.size for scale in scales] == [(1, 1), (2, 2), (3, 3), (4, 4)]
     assert all(isinstance(scale, Scale) and len(scale.pictures) == 2 for scale in scales)
     assert pixels(scales[-1].pictures) == pixels(done.pictures)
+    assert decoded == [2, 2, 2]  # of five pictures, and of four scales: the last is there anyway
     plain = ns.Pipeline(pipeline.tokenizer, pipeline.model)
     for scale, step in zip(scales, plain.scales([2], seed=[4], **vars(SETTINGS)), strict=True):
         assert torch.allclose(scale.images[:1], step.image(), atol=1e-4)
     assert [event for event in others.events() if isinstance(event, Scale)] == []
-    assert decoded == [2, 2, 2]  # of five pictures, and of four scales: the last is there anyway
 
 
 def test_edits_of_different_pictures_share_a_batch_and_stay_exact(start, pipeline, hold):

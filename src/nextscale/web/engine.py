@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nextscale.device import precision, use_cores
+from nextscale.device import use_cores
 from nextscale.errors import InputError, is_out_of_memory
 from nextscale.pipeline import Pipeline
 from nextscale.sampling.editing import TokenEdit
@@ -242,7 +242,8 @@ class Engine:
                 return
             for part, rows in with_rows(parts):
                 if part.ticket.work.watch and part.ticket.waits():
-                    part.ticket.show(Scale(step.index, step.size, self._decode(step, rows), part.start))
+                    image = replace(step, canvas=step.canvas[rows]).image().cpu()
+                    part.ticket.show(Scale(step.index, step.size, image, part.start))
 
     def _take_cores(self) -> None:
         """Share the cores with the batches that are at work just now."""
@@ -268,11 +269,6 @@ class Engine:
         for part in parts:
             sentence = f"drawing failed ({type(error).__name__}); the server's log says more"
             part.ticket.fail(InputError(str(error)) if isinstance(error, InputError) else Failed(sentence))
-
-    def _decode(self, step: ScaleStep, rows: slice) -> Tensor:
-        """Some pictures as they stand after a scale, (b, 3, H, W) in [0, 1] on the CPU."""
-        with precision(self.pipeline.dtype, self.pipeline.device):
-            return replace(step, canvas=step.canvas[rows]).image().cpu()
 
 
 def with_rows(parts: Sequence[Part]) -> Iterator[tuple[Part, slice]]:
