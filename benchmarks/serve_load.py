@@ -36,6 +36,8 @@ GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 CHECKED = 8
 """Pictures that are drawn by the pipeline, too."""
 SOAK_CLIENTS = 6
+FULL_BATCH = 16
+"""Pictures, the server's default."""
 WARM_MINUTES = 5
 MEMORY_GROWTH = 1.1
 """How much more than after the first minutes may be in use at the end."""
@@ -155,7 +157,10 @@ def resident(process: subprocess.Popen[str]) -> float:
 
 
 def soak(model: str, minutes: float) -> None:
-    """Good and bad requests, mixed, and the memory in use every minute."""
+    """Good and bad requests, mixed, and the memory in use every minute.
+
+    It begins with full batches: what a heap has once needed it keeps, and chance alone would bring them only by and by.
+    """
     file = io.BytesIO()
     Image.effect_noise((300, 200), 80).convert("RGB").save(file, "PNG")
     image = file.getvalue()
@@ -194,8 +199,9 @@ def soak(model: str, minutes: float) -> None:
                 outcomes[f"{what}: {status}{'' if status in expected else ', UNEXPECTED'}"] += 1
 
         visitors = [threading.Thread(target=visitor, args=(i,)) for i in range(SOAK_CLIENTS)]
+        at_once(SOAK_CLIENTS, lambda i: client.generate(prompt="", n=FULL_BATCH))  # the most memory a batch takes
         used = [resident(process)]
-        print(f"{used[0]:6.0f} MiB at the start", flush=True)
+        print(f"{used[0]:6.0f} MiB at the start, after {SOAK_CLIENTS} full batches", flush=True)
         for thread in visitors:
             thread.start()
         while (rest := end - time.monotonic()) > 0:
