@@ -70,17 +70,18 @@ def test_the_models_are_not_changed():
     assert same(before, [t for part in (tokenizer, model) for t in part.state_dict().values()])
 
 
-def test_in_float32_a_wide_decoder_does_with_fewer_products():
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 0.2)])
+def test_a_wide_decoder_does_with_fewer_products(dtype, error):
     config = ns.TokenizerConfig(
         channels=128, multipliers=(1, 1), num_blocks=1, schedule=ns.ScaleSchedule.square((1, 16))
     )
     tokenizer = ns.ImageTokenizer(config)
-    ready = ready_tokenizer(tokenizer, torch.float32)
+    ready = ready_tokenizer(tokenizer, dtype)
     assert any(isinstance(module, WinogradConv3x3) for module in ready.decoder.modules())
-    assert same(list(ready.state_dict().values()), list(tokenizer.state_dict().values()))
+    assert ready.state_dict().keys() == tokenizer.state_dict().keys()
     tokens = random_tokens(config.schedule)
     expected, decoded = tokenizer.decode(tokens), ready.decode(tokens)
-    torch.testing.assert_close(decoded, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(decoded, expected, atol=error, rtol=0)
     assert not torch.equal(decoded, expected)
 
 

@@ -101,18 +101,16 @@ def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageToken
         ready = ImageTokenizer(tokenizer.config)
     ready.load_state_dict(tokenizer.state_dict(), assign=True)
     ready.requires_grad_(False).eval()
-    if dtype == torch.float32:
-        for name, module in list(ready.decoder.named_modules()) if on_cpu else ():
-            if isinstance(module, nn.Conv2d) and is_worth_it(module):
-                ready.decoder.set_submodule(name, WinogradConv3x3(module))
-        return ready
-    for part in (ready.post_quant_conv, ready.decoder):
+    for part in (ready.post_quant_conv, ready.decoder) if dtype != torch.float32 else ():
         for module in part.modules():
             if isinstance(module, nn.Conv2d) or (isinstance(module, nn.GroupNorm) and not on_cpu):
                 for name, parameter in list(module.named_parameters(recurse=False)):
                     layout = torch.channels_last if parameter.ndim == 4 else torch.preserve_format
                     small = parameter.to(dtype).contiguous(memory_format=layout)
                     module.register_parameter(name, nn.Parameter(small, requires_grad=False))
+    for name, module in list(ready.decoder.named_modules()) if on_cpu else ():
+        if isinstance(module, nn.Conv2d) and is_worth_it(module):
+            ready.decoder.set_submodule(name, WinogradConv3x3(module))
     return ready
 
 

@@ -35,6 +35,15 @@ def test_it_is_the_plain_convolution(size, layout, biased):
     assert torch.equal(winograd_conv3x3(x[1:], weight, bias), y[1:]), "depends on the batch"
 
 
+def test_in_bfloat16_it_is_as_near_as_the_precision_lets_it():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 32, 32, 32, generator=generator).bfloat16()
+    weight = torch.randn(32, 32, 3, 3, generator=generator).div(288**0.5).bfloat16()
+    y = winograd_conv3x3(x, weight, None)
+    error = (y.float() - F.conv2d(x.float(), weight.float(), padding=1)).square().mean().sqrt()
+    assert y.dtype == torch.bfloat16 and error < 0.02
+
+
 @pytest.mark.parametrize("size", [(28, 28), (30, 36), (36, 34)], ids=str)
 def test_small_and_odd_grids_take_the_plain_way(size):
     conv = nn.Conv2d(4, 6, 3, padding=1).requires_grad_(False)

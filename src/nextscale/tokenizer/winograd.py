@@ -11,7 +11,6 @@ A strip of tiles is done at a time, so that nothing leaves the processor's cache
 
 from __future__ import annotations
 
-import math
 from functools import cache
 
 import numpy as np
@@ -22,8 +21,8 @@ from torch import Tensor, nn
 STEP = 4
 """New pixels along each side of a tile."""
 TILE = STEP + 2
-POINTS = (0.0, math.sqrt(0.5), -math.sqrt(0.5), math.sqrt(2), -math.sqrt(2))
-"""Where the polynomials are evaluated. Of the sets tried, this has the smallest error, half that of 0, +-1, +-2."""
+POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
+"""Where the polynomials are evaluated. With these the error is half that of the customary 0, +-1, +-2."""
 STRIP = 128
 """Tiles at a time: some megabytes."""
 LEAST_TILES = 64
@@ -33,10 +32,11 @@ LEAST_CHANNELS = 128
 
 
 class WinogradConv3x3(nn.Module):
-    """What a 3x3 convolution of stride 1 and padding 1 computes in float32 on the CPU, without gradients.
+    """What a 3x3 convolution of stride 1 and padding 1 computes on the CPU, without gradients.
 
-    Equal up to rounding, which is about four times as large as that of the plain way: 2e-6 beside values of 1. No bit
-    of a picture depends on the others of its batch. Grids that are small or no multiples of 4 take the plain way.
+    Equal up to rounding, which is about five times as large as that of the plain way: 1e-6 beside values of 1 in
+    float32, 0.015 in bfloat16. (There the decoder's error hardly grows: it comes from the sums between convolutions.)
+    No bit of a picture depends on the others of its batch. Grids that are small or no multiples of 4 take the plain way.
     """
 
     def __init__(self, conv: nn.Conv2d):
@@ -62,7 +62,9 @@ def winograd_conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """(B, C, H, W) with (O, C, 3, 3) and (O,) -> (B, O, H, W), channels last. H and W are multiples of 4."""
     (batch, channels, height, width), out_channels = x.shape, len(weight)
     into_tiles, into_kernel, out_of_tiles = transforms()
-    kernel = (into_kernel @ weight.permute(2, 3, 0, 1).reshape(9, -1)).view(-1, out_channels, channels)
+    kernel = into_kernel @ weight.permute(2, 3, 0, 1).reshape(9, -1).float()
+    kernel = kernel.to(x.dtype).view(-1, out_channels, channels).transpose(1, 2)
+    into_tiles, out_of_tiles = into_tiles.to(x.dtype), out_of_tiles.to(x.dtype)
     tall, wide = height // STEP, width // STEP
     rows = max(r for r in range(1, tall + 1) if r == 1 or (tall % r == 0 and r * wide <= STRIP))
 
@@ -82,7 +84,7 @@ def winograd_conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             strip[first - top + 1 : last - top + 1, 1:-1] = image[first:last]
             pixels.copy_(strip.unfold(0, TILE, STEP).unfold(1, TILE, STEP).permute(3, 4, 0, 1, 2))
             torch.mm(into_tiles, pixels.flatten(2).flatten(0, 1), out=points.flatten(1))
-            torch.bmm(points, kernel.transpose(1, 2), out=products[:-1])
+            torch.bmm(points, kernel, out=products[:-1])
             torch.mm(out_of_tiles, products.flatten(1), out=fresh.flatten(2).flatten(0, 1))
             new[top:bottom].view(rows, STEP, wide, STEP, -1).copy_(fresh.permute(2, 0, 3, 1, 4))
     return result.permute(0, 3, 1, 2)
