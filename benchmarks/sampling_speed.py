@@ -6,8 +6,8 @@
 Random weights of an official size. In every round the reference and ours draw a picture each in float32; in bfloat16,
 the reference under autocast; and decode one. Medians of seconds on the clock and of seconds of the processor, which
 others on a shared machine disturb less, with the ratio. Then what each draws: the tokens of both in float32, and how
-far logits in bfloat16 are from those in float32. With --memory, the peak while drawing a batch of 8, each in a process
-of its own.
+far logits and pictures in bfloat16 are from those in float32. Then the peak of memory while drawing a batch of 8, each
+in a process of its own.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from nextscale.benchmark.machine import measure_peak
 from nextscale.benchmark.random_weights import write_random_model
 from nextscale.official import to_official
 from nextscale.pipeline import Pipeline
+from nextscale.quality import psnr
 from nextscale.work import count_work
 
 SETTINGS: dict[str, Any] = {"cfg": 1.5, "top_k": 900, "top_p": 0.96}
@@ -43,10 +44,10 @@ def load_reference(path: Path, pipeline: Pipeline) -> tuple[Any, Any]:
     sys.path.insert(0, str(path))
     import builtins
 
-    import dist  # of the reference, as is the next
+    import dist  # pyright: ignore[reportMissingImports]  # of the reference, as is the next
 
-    dist.get_device = lambda: torch.device("cpu")  # type: ignore[attr-defined]
-    from models import build_vae_var
+    dist.get_device = lambda: torch.device("cpu")
+    from models import build_vae_var  # pyright: ignore[reportMissingImports]
 
     loud, builtins.print = builtins.print, lambda *_, **__: None
     try:
@@ -89,13 +90,21 @@ def in_turn(ways: Ways, rounds: int) -> dict[str, tuple[float, float]]:
     return {name: (statistics.median(w for w, _ in t), statistics.median(c for _, c in t)) for name, t in clock.items()}
 
 
-def logits_given(tokens: list[torch.Tensor], pipeline: Pipeline, autocast: bool, prepared: bool) -> torch.Tensor:
-    """Guided logits of all scales where these tokens were drawn before."""
+def our_logits(pipeline: Pipeline, tokens: list[torch.Tensor]) -> torch.Tensor:
+    """Of all scales, without guidance, where these tokens were drawn before."""
     edit = ns.TokenEdit(tokens, torch.ones(pipeline.tokenizer.schedule.final_size))
-    parts = pipeline.ready() if prepared else (pipeline.tokenizer, pipeline.model)
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        steps = list(ns.sample_scales(*parts, [LABEL], seed=0, edit=edit, **SETTINGS))
+    steps = ns.sample_scales(*pipeline.ready(), [LABEL], seed=0, edit=edit, **{**SETTINGS, "cfg": 0.0})
     return torch.cat([step.logits for step in steps], dim=1)
+
+
+def reference_logits(var: Any, inputs: torch.Tensor, autocast: bool) -> torch.Tensor:
+    var.cond_drop_rate = 0.0
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        return var(torch.tensor([LABEL]), inputs).float()
+
+
+def rms(difference: torch.Tensor) -> float:
+    return difference.square().mean().sqrt().item()
 
 
 def compare_results(ours: dict[str, Pipeline], var: Any) -> None:
@@ -105,15 +114,20 @@ def compare_results(ours: dict[str, Pipeline], var: Any) -> None:
     difference = (steps[-1].image() - picture).abs().max().item()
     print(f"float32: pictures of one seed differ by at most {difference:.1e}, on a scale of 0 to 1")
     tokens = [step.tokens for step in steps]
-    exact = logits_given(tokens, ours["float32"], autocast=False, prepared=False)
-    for name, logits in (
-        ("bfloat16, ready", logits_given(tokens, ours["bfloat16"], autocast=False, prepared=True)),
-        ("bfloat16, autocast", logits_given(tokens, ours["float32"], autocast=True, prepared=False)),
-    ):
-        print(f"{name:<20} logits are off by {(logits - exact).square().mean().sqrt():.4f} (root of mean square)")
+    exact = our_logits(ours["float32"], tokens)
+    inputs = ours["float32"].tokenizer.pyramid.next_inputs(tokens)
+    print(
+        f"logits, of deviation {exact.std():.3f}: root of mean square of the distance from ours in float32 "
+        f"{rms(reference_logits(var, inputs, autocast=False) - exact):.1e} (reference, float32), "
+        f"{rms(our_logits(ours['bfloat16'], tokens) - exact):.4f} (ours, bfloat16), "
+        f"{rms(reference_logits(var, inputs, autocast=True) - exact):.4f} (reference, bfloat16 by autocast)"
+    )
     drawn = [step.tokens for step in ours["bfloat16"].scales([LABEL], seed=0, **SETTINGS)]
     agree = [f"{(a == b).float().mean():.0%}" for a, b in zip(drawn, tokens, strict=True)]
     print(f"bfloat16: tokens of one seed that are those of float32, scale by scale: {', '.join(agree)}")
+    decoded = {dtype: pipeline.ready()[0].decode(tokens) for dtype, pipeline in ours.items()}
+    distance = psnr(decoded["float32"], decoded["bfloat16"]).item()
+    print(f"bfloat16: the same tokens, decoded, are {distance:.1f} dB from float32")
 
 
 def own_peak(run: Callable[[], object]) -> int:
