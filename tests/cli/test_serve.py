@@ -73,7 +73,7 @@ def start(model: Path) -> Iterator[Start]:
         server.process.communicate()
 
 
-def pictures_of(server: Server, count: int) -> dict[int, tuple[int, bytes]]:
+def pictures_of(server: Server, count: int, signals: int = 1) -> dict[int, tuple[int, bytes]]:
     """What came of requests for pictures that were sent at once, and are being drawn."""
     outcomes: dict[int, tuple[int, bytes]] = {}
 
@@ -85,7 +85,9 @@ def pictures_of(server: Server, count: int) -> dict[int, tuple[int, bytes]]:
         thread.start()
     while json.loads(server.ask("/healthz")[1])["waiting"] == 0 and all(t.is_alive() for t in threads):
         time.sleep(0.005)
-    server.process.send_signal(signal.SIGTERM)
+    for _ in range(signals):
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
     for thread in threads:
         thread.join(60)
     return outcomes
@@ -109,6 +111,15 @@ def test_what_the_drain_time_does_not_suffice_for_gets_a_503(start):
     assert refused and {status for status, _ in outcomes.values()} <= {200, 503}
     assert all(answer["error"]["code"] == "shutting_down" for answer in refused)
     assert server.wait() == (0, "")
+
+
+def test_a_second_signal_does_not_wait_for_what_is_at_work(start):
+    server = start("--no-studio", "--queue-pictures", 1000, "--drain-seconds", 60, "--batch-pictures", 1)
+    begun = time.monotonic()
+    outcomes = pictures_of(server, 12, signals=2)
+    assert 503 in {status for status, _ in outcomes.values()} <= {200, 503}
+    assert server.wait() == (0, "")
+    assert time.monotonic() - begun < 30
 
 
 @pytest.mark.slow
@@ -183,12 +194,24 @@ def test_a_port_that_is_taken(call, model):
         (("--port", -1), "-1"),
         (("--host", "no.such.host.invalid"), "no.such.host.invalid"),
         (("--model", "nowhere"), "nowhere"),
+        (("--compare", "nowhere"), "--compare"),
+        (("--cors-origin", "example.com"), "'example.com'"),
+        (("--cors-origin", "https://example.com/"), "'https://example.com/'"),
+        (("--hosts", "http://a"), "'http://a'"),
+        (("--hosts", "a b"), "'a b'"),
     ],
 )
 def test_bad_input(call, arguments, words):
     code, out, err = call("serve", "--no-studio", "--port", 0, *arguments)
     assert code == 2 and not out
     assert err.count("\n") == 1 and words in err
+
+
+@pytest.mark.parametrize("key", [" ", "sesame "])
+def test_a_key_that_no_client_can_send(call, key, monkeypatch):
+    monkeypatch.setenv("NEXTSCALE_API_KEY", key)
+    code, _, err = call("serve", "--no-studio", "--port", 0)
+    assert code == 2 and err.count("\n") == 1 and "NEXTSCALE_API_KEY" in err
 
 
 @pytest.mark.parametrize("flag, value", [("batch-pictures", 0), ("seconds", "nan"), ("drain-seconds", -1)])

@@ -65,6 +65,13 @@ def test_its_defaults_are_our_pipeline_s(pipe, ours):
     assert pixels(pipe([2], generator=generator()).images) == pixels(ours([2], seed=draw_seeds(generator(), 1)).images)
 
 
+def test_the_number_of_steps_is_the_model_s(pipe):
+    scales = pipe.tokenizer.schedule.num_scales
+    expected = pixels(pipe([2], generator=generator(), num_inference_steps=scales).images)
+    with pytest.warns(UserWarning, match=f"num_inference_steps=25 has no effect: a picture takes {scales} scales"):
+        assert pixels(pipe([2], generator=generator(), num_inference_steps=25).images) == expected
+
+
 @pytest.mark.parametrize("scale", [1.5, 3.0, 7.0])
 def test_guidance_is_diffusers_at_the_last_scale(scale):
     conditional, unconditional = torch.randn(2, 3, 4, 5, generator=generator())

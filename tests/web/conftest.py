@@ -34,8 +34,8 @@ def start(pipeline) -> Iterator[Callable[..., Engine]]:
     """
     engines: list[Engine] = []
 
-    def make(workers: int = 1, **limits: Any) -> Engine:
-        engines.append(Engine(pipeline, "tiny", Limits(**limits), workers=workers))
+    def make(workers: int = 1, seed: int | None = None, **limits: Any) -> Engine:
+        engines.append(Engine(pipeline, "tiny", Limits(**limits), workers=workers, seed=seed))
         return engines[-1]
 
     yield make

@@ -147,6 +147,18 @@ def test_the_queue_has_a_limit_in_pictures(start, pipeline, hold):
     assert engine.waiting == 0
 
 
+def test_new_seeds_are_chance_unless_the_engine_has_one(start):
+    (a, b), (c, d), (e, f) = [
+        (engine.new_seed(), engine.new_seed()) for engine in (start(), start(seed=7), start(seed=7))
+    ]
+    assert (c, d) == (e, f) and c != d and (a, b) != (c, d)
+
+
+def test_what_the_queue_can_never_hold_is_refused_for_good(start):
+    with refused("at most 2 pictures, not 3"):
+        start(queue_pictures=2).submit(work(1, 2, 3))
+
+
 def test_a_cancelled_request_is_never_drawn(start, pipeline, hold):
     engine = start()
     with hold():

@@ -86,7 +86,7 @@ REFUSED = {
     "truncated GIF": (png(PICTURE, "GIF")[:900], "not a whole picture"),
     "truncated WebP": (png(PICTURE, "WEBP")[:100], ""),
     "damaged PNG": (PNG[:60] + b"\x00\xff\x00\xff" + PNG[64:], "not a whole picture"),
-    "30,000 pixels square": (png_of(30_000, 30_000), ""),
+    "30,000 pixels square": (png_of(30_000, 30_000), "at most 25,000,000"),
     "5,001 pixels square": (png_of(5_001, 5_001), "at most 25,000,000"),
     "2^31 pixels square": (png_of(2**31 - 1, 2**31 - 1), ""),
     "no pixels": (png_of(0, 0), "not"),
@@ -148,6 +148,13 @@ def test_pixels_are_counted_before_they_are_decoded(start, monkeypatch):
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded"))
     message = send(client, PNG).json()["error"]["message"]
     assert message == "image has 20 x 20 pixels: expected at most 399"
+
+
+def test_a_field_that_comes_twice_is_refused(client):
+    files = [("image", ("a.png", PNG, "image/png")), ("image", ("b.png", PNG, "image/png"))]
+    response = client.post(EDIT, files=files, data={"box": "0,0,1,0.5"})
+    assert response.status_code == 400 and response.json()["error"]["param"] == "image"
+    assert response.json()["error"]["message"] == "image is given 2 times: expected once"
 
 
 def test_an_upload_has_a_size(start):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -39,6 +40,34 @@ class Options(ModelOptions):
     cors_origin: tuple[str, ...] = ()
     """Web pages elsewhere that may use the API from a browser, such as https://example.com; * is all."""
     limits: Limits = field(default_factory=Limits)
+    seed: int | None = None  # type: ignore[assignment]
+    """Of the seeds that requests without one get, in the order in which they come; left out, chance."""
+
+
+def read_key() -> str | None:
+    """The key to ask for, from the environment.
+
+    Raises:
+        InputError: one that no client can send, as headers lose the spaces around a value.
+    """
+    key = os.environ.get(KEY)
+    if key and key != key.strip():
+        raise InputError(f"{KEY} begins or ends with a space, which no client can send")
+    return key or None
+
+
+def check(options: Options) -> None:
+    """Raises InputError for flags that would silently do nothing."""
+    if options.compare and not options.studio:
+        raise InputError("--compare is for the studio: it does not go with --no-studio")
+    for origin in options.cors_origin:
+        if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@]+", origin):
+            raise InputError(
+                f"a web page's origin is * or like https://example.com:8443, without a path, not {origin!r}"
+            )
+    for host in options.hosts:
+        if not re.fullmatch(r"[^/\s:]+|[0-9a-fA-F:]+", host):
+            raise InputError(f"a server's name is like example.com, without scheme, port and path, not {host!r}")
 
 
 def run(options: Options) -> None:
@@ -49,12 +78,15 @@ def run(options: Options) -> None:
     from nextscale.web.server import LOOPBACK, address_of, build_app, is_loopback, open_socket, serve
     from nextscale.web.space import private_folder
 
-    key, scales = os.environ.get(KEY) or None, options.scales or ""
+    key, scales = read_key(), options.scales or ""
+    check(options)
     with ExitStack() as stack:
         listener = stack.enter_context(open_socket(options.host, options.port))
         models = [options.model, *(options.compare if options.studio else ())]
         pipelines = [Pipeline.from_pretrained(m, options.device, options.dtype, options.schedule()) for m in models]
-        engine, *others = [Engine(p, model, options.limits) for p, model in zip(pipelines, models, strict=True)]
+        engine, *others = [
+            Engine(p, model, options.limits, seed=options.seed) for p, model in zip(pipelines, models, strict=True)
+        ]
         own = is_loopback(options.host)
         hosts = {*LOOPBACK, options.host.lower(), *map(str.lower, options.hosts)} if own else None
         folder = stack.enter_context(private_folder()) if options.studio else None

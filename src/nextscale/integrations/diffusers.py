@@ -5,6 +5,7 @@ Importing this module imports diffusers, which takes seconds; nothing else of ne
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -137,6 +138,7 @@ class NextScalePipeline(DiffusionPipeline):
         self,
         class_labels: int | str | Sequence[int | str] | Tensor,
         guidance_scale: float = 5.0,
+        num_inference_steps: int | None = None,
         num_images_per_prompt: int = 1,
         generator: Generators = None,
         output_type: str = "pil",
@@ -153,6 +155,8 @@ class NextScalePipeline(DiffusionPipeline):
             guidance_scale: g of unconditional + g (conditional - unconditional). It is reached at the last scale, to
                 which guidance grows from none at the first: ours is (1 + cfg) conditional - cfg unconditional, so
                 g = cfg + 1. 1 or less is no guidance.
+            num_inference_steps: for code that passes it. The steps are the model's scales; another number is warned of
+                and has no effect.
             num_images_per_prompt: pictures of each label, which come one after another.
             generator: one from which a seed is drawn for every picture, or a list with one for each picture; None is
                 PyTorch's global one. See `draw_seeds`.
@@ -173,6 +177,12 @@ class NextScalePipeline(DiffusionPipeline):
                 f"a callback gets some of {', '.join(self._callback_tensor_inputs)}, not {', '.join(sorted(unknown))}"
             )
         pipeline = self._pipeline()
+        scales = pipeline.tokenizer.schedule.num_scales
+        if num_inference_steps not in (None, scales):
+            warnings.warn(
+                f"num_inference_steps={num_inference_steps} has no effect: a picture takes {scales} scales",
+                stacklevel=2,
+            )
         labels = repeat_labels(class_labels, num_images_per_prompt)
         sampling: SamplingArguments = {
             "cfg": guidance_to_cfg(guidance_scale),
@@ -183,7 +193,7 @@ class NextScalePipeline(DiffusionPipeline):
         steps = pipeline.scales(labels, **sampling)
         step, tokens = None, []
         self._interrupt = False
-        with self.progress_bar(total=pipeline.tokenizer.schedule.num_scales) as bar:  # type: ignore[call-arg]
+        with self.progress_bar(total=scales) as bar:  # type: ignore[call-arg]
             for step in steps:
                 bar.update()
                 tokens.append(step.tokens)

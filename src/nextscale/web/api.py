@@ -10,7 +10,7 @@ from fastapi import APIRouter, Form, Request, Response
 from nextscale.errors import brief
 from nextscale.web.answers import ANY_REFUSAL, REFUSALS, FieldError, refuse
 from nextscale.web.delivery import Delivery, while_connected
-from nextscale.web.edits import read_edit
+from nextscale.web.edits import check_once, read_edit
 from nextscale.web.engine import Engine
 from nextscale.web.made import provenance_of
 from nextscale.web.schemas import (
@@ -55,7 +55,7 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
         """Draw pictures of a class."""
         body.check(engine)
         label = label_of(body.prompt, pipeline)
-        ticket = engine.submit(Work((label,) * body.n, body.seeds(), body.settings(), watch=body.stream))
+        ticket = engine.submit(Work((label,) * body.n, body.seeds(engine.new_seed), body.settings(), watch=body.stream))
         made = provenance_of(ticket.work, pipeline, engine.name, scales)
         delivery = Delivery(engine, ticket, "image_generation", made)
         return delivery.stream(body.partial_images) if body.stream else await while_connected(request, delivery.whole())
@@ -64,6 +64,7 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
     async def edit(body: Annotated[EditRequest, Form(media_type="multipart/form-data")], request: Request) -> Any:
         """Draw part of a picture anew."""
         body.check(engine)
+        check_once(await request.form())
         label = label_of(body.prompt, pipeline)
         if body.mode == "class" and label == pipeline.model.config.num_classes:
             raise FieldError("prompt", "mode class draws another class: expected a prompt that names one")
@@ -71,7 +72,7 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
         async def start() -> Delivery:
             async with one_at_a_time:  # decoded pictures are large
                 plan, edited = await asyncio.to_thread(read_edit, body, pipeline.tokenizer, engine.limits)
-            work = Work((label,) * body.n, body.seeds(), body.settings(), plan.edit, watch=body.stream)
+            work = Work((label,) * body.n, body.seeds(engine.new_seed), body.settings(), plan.edit, watch=body.stream)
             made = provenance_of(work, pipeline, engine.name, scales, edited)
             return Delivery(engine, engine.submit(work), "image_edit", made, plan if body.composite else None)
 

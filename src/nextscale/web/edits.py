@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+from starlette.datastructures import FormData
+
 from nextscale.editing import Box, EditPlan, parse_box, plan_edit
 from nextscale.errors import InputError
 from nextscale.masks import transparent_part
@@ -11,6 +15,13 @@ from nextscale.web.answers import FieldError
 from nextscale.web.limits import Limits
 from nextscale.web.schemas import EditRequest
 from nextscale.web.uploads import read_upload
+
+
+def check_once(form: FormData) -> None:
+    """Raises InputError if a field of a form is given twice: only one of them would be heeded."""
+    for name, count in Counter(name for name, _ in form.multi_items()).items():
+        if count > 1:
+            raise FieldError(name, f"{name} is given {count} times: expected once")
 
 
 def read_edit(body: EditRequest, tokenizer: ImageTokenizer, limits: Limits) -> tuple[EditPlan, EditProvenance]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import threading
 import time
 from collections import deque
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 MOST_WORKERS = 4
 """On CPUs with many cores, of which each worker then takes several: each batch at work needs memory of its own."""
+
+NEW_SEEDS = 2**31
 
 LAST_WORD_SECONDS = 5.0
 """How long a closed engine may take to notice, between two scales, that nobody wants its pictures any more."""
@@ -82,6 +85,7 @@ class Engine:
         name: of the model, for those who ask.
         on_batch: called when a batch is decoded, in one of the engine's threads.
         workers: batches that are drawn at once; None for what suits the device.
+        seed: of the seeds that requests without one get, in the order in which they come; None is chance.
     """
 
     def __init__(
@@ -91,8 +95,10 @@ class Engine:
         limits: Limits | None = None,
         on_batch: Callable[[BatchReport], None] = lambda report: None,
         workers: int | None = None,
+        seed: int | None = None,
     ):
         self.pipeline, self.name, self.limits, self.on_batch = pipeline, name, limits or Limits(), on_batch
+        self._seeds = random.Random(seed)
         self._queue: deque[Part] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -135,10 +141,15 @@ class Engine:
             self._changed.notify_all()
         return ticket
 
+    def new_seed(self) -> int:
+        """For the first picture of a request that brings none."""
+        return self._seeds.randrange(NEW_SEEDS)
+
     def check_count(self, count: int) -> None:
         """Raises InputError for more pictures than a request may have."""
-        if count > self.limits.request_pictures:
-            raise InputError(f"a request may have at most {self.limits.request_pictures} pictures, not {count}")
+        most = min(self.limits.request_pictures, self.limits.queue_pictures)
+        if count > most:
+            raise InputError(f"a request may have at most {most} pictures, not {count}")
 
     @property
     def waiting(self) -> int:

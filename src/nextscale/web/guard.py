@@ -7,6 +7,7 @@ import base64
 import binascii
 import hmac
 import threading
+import time
 from collections.abc import Callable, Collection
 
 from fastapi import HTTPException
@@ -22,6 +23,7 @@ CHALLENGE = {"WWW-Authenticate": 'Basic realm="nextscale", charset="UTF-8"'}
 PATIENCE = 0.25
 """Seconds between two looks whether the server is to stop, while a body comes in."""
 
+LINGER_SECONDS = 1.0
 LAST_EVENTS_SECONDS = 1.0
 """Left to the studio's streams for what was drawn last."""
 OPEN_ENDS = "/gradio_api/"
@@ -83,6 +85,7 @@ class BodyLimit:
         too_late = HTTPException(503, "the server is shutting down", close)
         announced = Headers(scope=scope).get("content-length", "0")
         if not announced.isdecimal() or int(announced[:20]) > most:
+            await linger(receive)
             return await refusal_of(too_large)(scope, receive, send)
         is_open_end = scope["path"].startswith(OPEN_ENDS) and scope["method"] == "GET"
         come, complete, answered, refused = 0, False, False, None
@@ -118,6 +121,15 @@ class BodyLimit:
         if message is None:
             await asyncio.sleep(LAST_EVENTS_SECONDS)
         return message or {"type": "http.disconnect"}
+
+
+async def linger(receive: Receive) -> None:
+    """Let a body that nobody wants come in for a moment: who is still sending when the connection closes loses the
+    answer with it."""
+    end = time.monotonic() + LINGER_SECONDS
+    more = True
+    while more and (message := await unless(receive, lambda: time.monotonic() > end)):
+        more = message.get("more_body", False) and time.monotonic() < end
 
 
 async def unless(receive: Receive, stopped: Callable[[], bool]) -> Message | None:

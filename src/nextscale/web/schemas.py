@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import UploadFile
@@ -81,9 +81,9 @@ class DrawingFields(BaseModel):
     def settings(self) -> SamplingSettings:
         return SamplingSettings(self.cfg, self.top_k, self.top_p, self.more_smooth)
 
-    def seeds(self) -> tuple[int, ...]:
-        """One for each picture."""
-        first = secrets.randbelow(2**31) if self.seed is None else self.seed
+    def seeds(self, new_seed: Callable[[], int]) -> tuple[int, ...]:
+        """One for each picture; ``new_seed`` gives the first where the request has none."""
+        first = new_seed() if self.seed is None else self.seed
         return tuple(first + i for i in range(self.n))
 
     def check(self, engine: Engine) -> None:

@@ -66,7 +66,8 @@ def build_app(
 class Server(uvicorn.Server):
     """On SIGTERM or SIGINT, what is at work is finished, within the engines' drain time, while newcomers get a 503.
 
-    Then the process leaves with exit code 0. A second signal does not wait. ``on_ready`` is called when all this holds.
+    Then the process leaves with exit code 0. At a second signal, what is at work gets a 503, too; a third one does not
+    even wait for that. ``on_ready`` is called when all this holds.
     """
 
     def __init__(self, app: FastAPI, engines: Sequence[Engine], on_ready: Callable[[], None]):
@@ -76,7 +77,7 @@ class Server(uvicorn.Server):
             )
         )
         self.engines, self.on_ready, self.drained = engines, on_ready, app.state.drained
-        self.closing: threading.Thread | None = None
+        self.signals = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -84,14 +85,15 @@ class Server(uvicorn.Server):
             self.on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.closing is not None:
+        self.signals += 1
+        if self.signals > 2:
             self.should_exit = self.force_exit = True
             return
-        self.closing = threading.Thread(target=self._drain, name="nextscale-drain", daemon=True)
-        self.closing.start()
+        drain_seconds = None if self.signals == 1 else 0.0
+        threading.Thread(target=self._drain, args=[drain_seconds], name="nextscale-drain", daemon=True).start()
 
-    def _drain(self) -> None:
-        close(self.engines)
+    def _drain(self, seconds: float | None) -> None:
+        close(self.engines, seconds)
         self.drained.set()
         self.should_exit = True
 
@@ -141,9 +143,9 @@ def serve(
         close(engines)
 
 
-def close(engines: Sequence[Engine]) -> None:
-    """Several engines at once."""
-    threads = [threading.Thread(target=engine.close) for engine in engines]
+def close(engines: Sequence[Engine], drain_seconds: float | None = None) -> None:
+    """Several engines at once, each within its own drain time or a given one."""
+    threads = [threading.Thread(target=engine.close, args=[drain_seconds]) for engine in engines]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -64,7 +64,11 @@ def decode(data: bytes, field: str, limits: Limits) -> Image.Image:
             return ImageOps.exif_transpose(opened)
     except InputError:
         raise
+    except Image.DecompressionBombError as error:  # its header says so: nothing was decoded
+        raise FieldError(
+            field, f"{field} has hundreds of millions of pixels: expected at most {limits.upload_pixels:,}"
+        ) from error
     except UnidentifiedImageError as error:
         raise FieldError(field, f"{field} is not a picture: expected one of {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's plugins raise whatever they like on broken files
-        raise FieldError(field, f"{field} is not a whole picture ({type(error).__name__})") from error
+        raise FieldError(field, f"{field} is not a whole picture: its file is damaged or cut off") from error
