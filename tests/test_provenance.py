@@ -62,6 +62,19 @@ def test_the_command_quotes_what_a_shell_would_part():
     assert "it's" in words and "runs/my var" in words and words[-1] == "my out.png"
 
 
+def test_softness_counts_only_where_the_result_is_laid_over_the_picture():
+    assert replace(EDIT, composite=False).softness == 0 and EDIT.softness == 2
+
+
+def test_python_saves_all_pictures():
+    assert "images[0].save" in replace(MADE, labels=(), num_images=1, seed=3).python()
+    assert "images[2].save('picture.png')" in replace(MADE, seed=3, index=2).python()
+    for made, stem in ((MADE, "picture"), (replace(MADE, edit=EDIT), "edited")):
+        assert made.python().endswith(
+            f"for i, image in enumerate(result.images): image.save(f'{stem}-{{i:03d}}.png')\n"
+        )
+
+
 @pytest.mark.parametrize("made", ALL)
 def test_python_is_python(made):
     compile(made.python(), "shown", "exec")

@@ -40,6 +40,7 @@ class EditProvenance:
     mode: Mode = "inpaint"
     leak_free: bool = True
     softness: float = 0.0
+    """Becomes 0 without ``composite``, where it has no effect."""
     composite: bool = True
     scales_kept: int | None = None
     """For a continuation."""
@@ -48,6 +49,8 @@ class EditProvenance:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if not self.composite:
+            object.__setattr__(self, "softness", 0.0)
         if self.box is not None:
             numbers = isinstance(self.box, list | tuple) and len(self.box) == 4
             if not numbers or not all(type(side) in (int, float) for side in self.box):
@@ -149,8 +152,12 @@ class Provenance:
         labels = self.labels and (self.labels[index % len(self.labels)],)
         return replace(self, labels=labels, num_images=1, seed=(self.seed[index],))
 
-    def command(self, out: str = "picture.png") -> str:
-        """The shell line that makes the pictures again; one of several is then among those of ``--separate``."""
+    def command(self, out: str = "") -> str:
+        """The shell line that makes the pictures again; one of several is then among those of ``--separate``.
+
+        Args:
+            out: the file that it writes; of itself picture.png, or edited.png.
+        """
         words = ["nextscale", *(["edit", *self.edit.flags()] if self.edit else ["sample"])]
         words += ["--model", self.model]
         words += ["--scales", self.scales] if self.scales else []
@@ -162,12 +169,16 @@ class Provenance:
         words += ["--seeds", *map(str, self.seed)] if isinstance(self.seed, tuple) else ["--seed", str(self.seed)]
         words += ["--device", self.device, "--dtype", self.dtype]
         words += ["--separate"] if self.index is not None else []
-        return shlex.join([*words, "--out", out])
+        return shlex.join([*words, "--out", out or f"{self._stem()}.png"])
 
     def python(self) -> str:
         """The Python that makes the pictures again."""
+        one, stem = self.index if self.num_images > 1 else 0, self._stem()
         schedule = f", schedule=ns.ScaleSchedule.parse({self.scales!r})" if self.scales else ""
         call = self.edit.call() if self.edit else "pipe("
+        save = f"result.images[{one}].save('{stem}.png')"
+        if one is None:
+            save = f"for i, image in enumerate(result.images): image.save(f'{stem}-{{i:03d}}.png')"
         lines = [
             *(["from PIL import Image", ""] if self.edit else []),
             "import nextscale as ns",
@@ -176,9 +187,17 @@ class Provenance:
             *([f"picture = Image.open({self.edit.picture!r})"] if self.edit else []),
             *([f"mask = Image.open({self.edit.mask!r})"] if self.edit and self.edit.mask else []),
             f"result = {call}{self._arguments()})",
-            f"result.images[{self.index or 0}].save('picture.png')",
+            save,
         ]
         return "\n".join(lines) + "\n"
+
+    def _stem(self) -> str:
+        """What the files that are written are called, so that they take the place of none that is read."""
+        read = [Path(path).name for path in (self.edit.picture, self.edit.mask)] if self.edit else []
+        stem = "edited" if self.edit else "picture"
+        while any(name.startswith(stem) for name in read):
+            stem = f"new-{stem}"
+        return stem
 
     def _arguments(self) -> str:
         """The arguments of a call that draws."""
