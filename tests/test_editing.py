@@ -181,6 +181,10 @@ def test_labels_of_edits(square):
     assert square.edit(picture, box=MIDDLE).labels == [no_class]
     assert square.edit(picture, box=MIDDLE, num_images=2).labels == [no_class] * 2
     assert square.edit(picture, box=MIDDLE, labels=[1, "none"]).labels == [1, no_class]
+    for name in ("none", "unconditional"):
+        assert square.edit(picture, box=MIDDLE, labels=name).labels == [no_class]
+        assert square.edit(picture, box=MIDDLE, labels=name, num_images=2).labels == [no_class] * 2
+        assert square.continue_from(picture, 2, labels=name).labels == [no_class]
     assert square.edit(picture, box=MIDDLE, labels=torch.tensor([4])).labels == [4]
 
 
@@ -224,8 +228,9 @@ def test_what_cannot_be_edited(square):
     for softness in (-1, float("nan"), float("inf")):
         with refused("softness", softness):
             plan_edit(tokenizer, picture, box=MIDDLE, softness=softness)
-    with refused("class", "label"):
-        square.edit(picture, box=MIDDLE, mode="class")
+    for labels in (None, "none", "unconditional", 5, [1, 5], ["1", "none"], torch.tensor([5]), np.array([5])):
+        with refused("mode class", "its name or number", "none"):
+            square.edit(picture, box=MIDDLE, mode="class", labels=labels)
     with refused("2 labels", "3"):
         square.edit(picture, box=MIDDLE, labels=[0, 1], num_images=3)
     with refused("num_images", 0):

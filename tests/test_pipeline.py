@@ -43,6 +43,8 @@ def test_names_and_numbers_of_classes(pipeline):
 def test_labels_of_other_kinds(pipeline):
     assert pipeline(num_images=3).labels == pipeline(None, num_images=3).labels
     assert pipeline("unconditional", num_images=2).labels == [CLASSES] * 2
+    assert pipeline("none", num_images=2).labels == [CLASSES] * 2
+    assert pipeline(["unconditional", "hat", "none"]).labels == [CLASSES, 2, CLASSES]
     assert pipeline(torch.tensor([1, CLASSES])).labels == [1, CLASSES]
 
 

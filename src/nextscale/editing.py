@@ -6,10 +6,12 @@ Everything here needs the tokenizer alone; `nextscale.pipeline.Pipeline.edit` dr
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -19,6 +21,7 @@ from nextscale.errors import InputError
 from nextscale.masks import Mask, feather, fill_hidden, fit, hidden_pixels, read_mask
 from nextscale.pictures import as_rgb, centre_crop, cover, to_pictures, to_tensor
 from nextscale.sampling.editing import ALWAYS_KEPT, TokenEdit, box_mask
+from nextscale.sampling.sampler import Labels
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 
 Mode = Literal["inpaint", "outpaint", "class"]
@@ -116,10 +119,16 @@ def plan_edit(
     return EditPlan(edit, picture, base, feather(hidden, min(softness, max(size))))
 
 
-def check_label(mode: Mode, label: object) -> None:
-    """Raises InputError if class editing is to go without a class."""
-    if mode == "class" and label is None:
-        raise InputError("mode class draws a class of its own: expected a label")
+def check_label(mode: Mode, labels: Labels, no_class: int) -> None:
+    """Raises InputError if class editing is to go without a class, be it for one of the variants.
+
+    Args:
+        no_class: the label of pictures without one.
+    """
+    labels = labels.tolist() if isinstance(labels, Tensor | np.ndarray) else labels
+    without = labels is None or isinstance(labels, str) or (isinstance(labels, Sequence) and no_class in labels)
+    if mode == "class" and without:
+        raise InputError("mode class draws another class: expected its name or number, got none")
 
 
 def parse_box(text: str) -> Box:

@@ -83,6 +83,11 @@ def stamp(paths: Iterable[str | Path]) -> str:
     return digest.hexdigest()[:16]
 
 
+def temporary_name(path: Path) -> str:
+    """Of the file that `atomic_file` writes to begin with."""
+    return f".{path.name}.{os.getpid()}.tmp"
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """``with atomic_file(path) as temporary:`` write ``temporary``; it takes the place of ``path`` on success.
@@ -90,7 +95,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the disk is full, or the folder cannot be made or written to.
     """
-    temporary = make_folder(path.parent) / f".{path.name}.{os.getpid()}.tmp"
+    temporary = make_folder(path.parent) / temporary_name(path)
     try:
         yield temporary
         os.replace(temporary, path)
@@ -122,6 +127,18 @@ def check_folder(folder: Path) -> None:
         raise InputError(f"cannot make folder {folder}: {nearest} is a file")
     if not os.access(nearest, os.W_OK):
         raise InputError(f"folder {nearest} is not writable")
+
+
+def check_creatable(path: Path) -> None:
+    """Raises InputError now if `atomic_file` could not make the file later. Makes one, and takes it away again."""
+    try:
+        check_folder(path.parent)
+        nearest = next(folder for folder in path.absolute().parents if folder.exists())
+        probe = nearest / temporary_name(path)
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

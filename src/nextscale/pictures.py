@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.files import atomic_file, check_folder
+from nextscale.files import atomic_file, check_creatable
 
 CAPTION_HEIGHT = 16
 LARGEST_ASPECT = 100
@@ -108,9 +108,9 @@ def save_picture(picture: Image.Image, path: str | Path, text: PngInfo | None = 
 def check_writable_picture(path: Path) -> None:
     """Raises InputError now if `save_picture` could not write there later."""
     picture_format(path)
+    check_creatable(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder: expected the name of a picture file")
-    check_folder(path.parent)
 
 
 def picture_format(path: Path) -> str:

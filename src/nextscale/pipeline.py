@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 FOR_LOOKS: SamplingArguments = {"cfg": 4.0, "top_k": 900, "top_p": 0.95}
 """What a pipeline draws with unless told otherwise; `sample` has the settings for metrics."""
 
+NO_CLASS = ("none", "unconditional")
+"""Names of no class."""
+
 PipelineLabels = Sequence[int | str] | Tensor | np.ndarray | str | None
 
 
@@ -151,7 +154,7 @@ class Pipeline:
 
         Args:
             labels: class names or numbers, one for each picture; or, with ``num_images``, None (drawn at random) or
-                "unconditional".
+                "unconditional", also called "none". In a list, both are names of no class.
             cfg: guidance, 0 for none, 1.5 for metrics; 4 unless given.
             top_k, top_p: draw among the k most probable tokens, of these among the fewest that reach probability p,
                 0 is off; 900 and 0.95 unless given.
@@ -184,15 +187,17 @@ class Pipeline:
 
         Args:
             picture: an image or the path of one, of any size; it is brought to the model's, and cropped in the middle.
-            mask, box, mode, leak_free, softness: see `nextscale.editing.plan_edit`. Mode "class" demands labels.
-            labels: a class name or number for all variants, or one for each; None is no class.
+            mask, box, mode, leak_free, softness: see `nextscale.editing.plan_edit`. Mode "class" demands a class.
+            labels: a class name or number for all variants, or one for each; None, "none" or "unconditional" is no
+                class.
             composite: lay what is drawn over the picture, whose other pixels then stay as they are.
             arguments: as in `__call__`; ``num_images`` is how many variants.
 
         Raises:
             InputError: a picture, mask or argument that does not fit.
         """
-        check_label(mode, labels)
+        labels = self.variant_labels(labels, arguments.get("num_images"))
+        check_label(mode, labels, self.model.config.num_classes)
         plan = plan_edit(self.tokenizer, picture, mask, box=box, mode=mode, leak_free=leak_free, softness=softness)
         return self.carry_out(plan, labels, composite=composite, **arguments)
 
@@ -223,12 +228,9 @@ class Pipeline:
     ) -> EditResult:
         """Draw what a plan leaves open; arguments as in `edit`."""
         sampling: SamplingArguments = {**arguments, "edit": plan.edit}
-        count = sampling.get("num_images")
-        count = 1 if count is None else count
-        if labels is None or (isinstance(labels, str) and labels == "unconditional"):
-            labels, sampling["num_images"] = "unconditional", count
-        elif isinstance(labels, str | int):
-            labels = [labels] * count
+        labels = self.variant_labels(labels, sampling.get("num_images"))
+        if isinstance(labels, str) and sampling.get("num_images") is None:
+            sampling["num_images"] = 1
         step, tokens = last_step(self.scales(labels, **sampling))
         pictures = self.finish(step, tokens, sampling, plan if composite else None)
         return EditResult(pictures, tokens, step.labels.tolist(), plan)
@@ -277,21 +279,31 @@ class Pipeline:
         images = one_core_each(decode, count) if self.device.type == "cpu" else [decode(i) for i in count]
         return torch.cat(images).add(1).mul(0.5)
 
+    def variant_labels(self, labels: PipelineLabels | int, num_images: int | None) -> Labels:
+        """The class of each variant of an edit: one for all, or as given; "unconditional" for None."""
+        labels = "unconditional" if labels is None else labels
+        if isinstance(labels, str | int) and self.class_ids(labels) != "unconditional":  # type: ignore[arg-type]
+            labels = [labels] * (1 if num_images is None else num_images)
+        return self.class_ids(labels)  # type: ignore[arg-type]
+
     def class_ids(self, labels: PipelineLabels) -> Labels:
-        """Class names as numbers; everything else as it is.
+        """Class names as numbers, "none" alone as "unconditional"; everything else as it is.
 
         Raises:
             InputError: an unknown name.
         """
+        if isinstance(labels, str) and labels == "none" and "none" not in self.class_names:
+            return "unconditional"
         if not isinstance(labels, Sequence) or isinstance(labels, str):
             return labels
         return [self.class_id(label) if isinstance(label, str) else label for label in labels]
 
     def class_id(self, name: str) -> int:
-        """The number of a class, from its name or its number in digits; the number of classes for "none"."""
+        """The number of a class, from its name or its number in digits; the number of classes for "none" and
+        "unconditional"."""
         if name in self.class_names:
             return self.class_names.index(name)
-        if name == "none":
+        if name in NO_CLASS:
             return len(self.class_names)
         if name.removeprefix("-").isdecimal():
             if not 0 <= int(name) < len(self.class_names):

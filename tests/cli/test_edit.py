@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
 import shutil
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import nextscale as ns
 from nextscale.pictures import read_picture, save_picture
-from nextscale.provenance import EditProvenance, Provenance, read_provenance
+from nextscale.provenance import KEY, EditProvenance, Provenance, read_provenance
 
 BOX = ("--box", "0.25,0.25,0.75,0.75")
 SIDE = 8
@@ -94,7 +98,64 @@ def test_what_a_picture_says_makes_it_again(call, model, pair, place, name):
         again = "c.png" if made.index is None else f"c-{made.index:03d}.png"
         assert pixels(again) == pixels(file)
     exec(made.python(), {})
-    assert pixels("picture.png") == pixels("a-002.png")
+    stem = "edited" if made.edit else "picture"
+    assert pixels(f"{stem}.png") == pixels("a-002.png")
+    exec(read_provenance("a.png").python(), {})
+    for i in range(3):
+        assert pixels(f"{stem}-{i:03d}.png") == pixels(f"a-{i:03d}.png")
+
+
+@pytest.mark.parametrize(("name", "written"), [("edited.png", "new-edited.png"), ("picture.png", "edited.png")])
+def test_python_and_the_command_overwrite_no_input(call, model, place, name, written):
+    shutil.move("photos/0.png", name)
+    before = Path(name).read_bytes()
+    assert call("edit", name, *BOX, "--model", model, "--seeds", 7, "--out", "a.png").code == 0
+    made = read_provenance("a.png")
+    exec(made.python(), {})
+    assert Path(name).read_bytes() == before and pixels(written) == pixels("a.png")
+    assert shlex.split(made.command())[-2:] == ["--out", written]
+
+
+def test_the_picture_is_not_overwritten_by_default(call, model, place):
+    shutil.move("photos/0.png", "edited.png")
+    before = Path("edited.png").read_bytes()
+    assert_refused(call("edit", "edited.png", *BOX, "--model", model), "edited.png is the picture", "--out")
+    assert Path("edited.png").read_bytes() == before
+    assert call("edit", "edited.png", *BOX, "--model", model, "--out", "a.png").code == 0
+    again = ("edit", "--like", "a.png", "--model", model)
+    assert_refused(call(*again), "edited.png is the picture")
+    assert call(*again, "--out", "b.png").code == 0 and pixels("b.png") == pixels("a.png")
+
+
+def test_one_of_several_is_written_alone(call, model, place):
+    call_of_two = ("edit", "photos/0.png", *BOX, "--model", model, "--variants", 2, "--separate", "--out", "a.png")
+    assert call(*call_of_two).code == 0
+    shutil.copy("photos/0.png", "b-001.png")
+    again = ("edit", "b-001.png", "--like", "a-001.png", "--model", model, "--separate", "--out", "b.png")
+    assert call(*again).code == 0 and pixels("b-000.png") == pixels("a-001.png")
+
+
+def test_softness_without_effect_is_neither_written_nor_in_the_way(call, model, place):
+    flags = (*BOX, "--no-composite", "--model", model, "--seeds", 7, "--out", "a.png")
+    assert call("edit", "photos/0.png", *flags).code == 0
+    made = read_provenance("a.png")
+    assert made.edit is not None
+    stored = asdict(made)
+    stored["edit"]["softness"] = 4.0  # as files of old have it
+    info = PngInfo()
+    info.add_text(KEY, json.dumps(stored))
+    save_picture(read_picture("a.png"), "old.png", info)
+    assert call("edit", "--like", "old.png", "--model", model, "--out", "b.png").code == 0
+    assert Path("b.png").read_bytes() == Path("a.png").read_bytes()
+
+
+@pytest.mark.parametrize("out", ["/proc/x.png", "/proc/new/x.png", "/sys/x.png"])
+@pytest.mark.parametrize("verb", [("sample",), ("edit", "photos/0.png", *BOX)])
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that even root cannot write to")
+def test_an_unwritable_place_is_told_before_drawing(call, model, place, verb, out):
+    outcome = call(*verb, "--model", model, "--out", out)
+    assert_refused(outcome, f"cannot write {out}")
+    assert "drawing" not in outcome.err
 
 
 def test_a_batch_changes_no_picture_with_a_seed_of_its_own(call, model, place):
@@ -196,7 +257,9 @@ def test_like_takes_no_other_settings(call, model, place):
         (("--mask", "black.png"), "or transparent is drawn anew, and only the middle of the picture is seen"),
         (("--mask", "white.png", "--mode", "outpaint"), "or transparent stays, and only"),
         (("--mask", "wide.png"), "does not fit"),
-        ((*BOX, "--mode", "class"), "label"),
+        ((*BOX, "--mode", "class"), "expected its name or number, got none"),
+        ((*BOX, "--mode", "class", "--label", "none"), "expected its name or number, got none"),
+        ((*BOX, "--mode", "class", "--label", "unconditional"), "expected its name or number, got none"),
         ((*BOX, "--label", "zebra"), "zebra"),
         ((*BOX, "--variants", 0), "variants"),
         ((*BOX, "--variants", 2, "--seeds", 1), "one seed for each of the 2"),
@@ -207,12 +270,23 @@ def test_like_takes_no_other_settings(call, model, place):
         (("--scales-kept", 4), "1 to 3"),
         (("--scales-kept", 2, "--mode", "outpaint"), "--mode"),
         ((*BOX, "--out", "a.xyz"), ".xyz"),
+        ((*BOX, "--out", "photos/0.png"), "photos/0.png is the picture, which would be overwritten"),
+        ((*BOX, "--out", "photos/../photos/0.png"), "the picture"),
+        ((*BOX, "--out", "link.png"), "the picture"),
+        ((*BOX, "--mask", "black.png", "--out", "black.png"), "got 2"),
+        (("--mask", "white.png", "--out", "white.png"), "white.png is the mask"),
+        (("--mask", "a-001.png", "--variants", 2, "--separate", "--out", "a.png"), "a-001.png is the mask"),
+        (("--mask", "a-show.png", "--show", "--out", "a.png"), "a-show.png is the mask"),
+        ((*BOX, "--out", "a" * 300 + ".png"), "cannot write aaa"),
     ],
 )
 def test_bad_input(call, model, place, flags, said):
     save_picture(Image.new("RGB", (28, 22)), "black.png")
     save_picture(Image.new("RGB", (28, 22), "white"), "white.png")
     save_picture(Image.new("RGB", (90, 22)), "wide.png")
+    for name in ("a-001.png", "a-show.png"):
+        shutil.copy("white.png", name)
+    Path("link.png").symlink_to("photos/0.png")
     before = set(place.rglob("*"))
     assert_refused(call("edit", "photos/0.png", "--model", model, *flags), said)
     assert set(place.rglob("*")) == before

@@ -71,8 +71,9 @@ def test_labels_are_names_or_numbers(call, model, place, labels):
         assert picture.crop((SIDE + GAP, 0, 2 * SIDE + GAP, SIDE)).tobytes() == expected[1].tobytes()
 
 
-def test_none_is_no_class(call, model, place):
-    assert call("sample", "--model", model, "--labels", "none", "--num-images", 1).code == 0
+@pytest.mark.parametrize("name", ["none", "unconditional"])
+def test_names_of_no_class(call, model, place, name):
+    assert call("sample", "--model", model, "--labels", name, "--num-images", 1).code == 0
     (expected,) = ns.Pipeline.from_pretrained(model)("unconditional", num_images=1).images
     with Image.open("samples.png") as picture:
         assert picture.tobytes() == expected.tobytes()

@@ -81,7 +81,8 @@ def test_settings_are_heeded(client, pipeline):
 
 
 @pytest.mark.parametrize(
-    "prompt, label", [("hat", 2), ("HAT", 2), ("3", 3), (" Ankle boot ", 0), ("", 5), ("none", 5), ("None", 5)]
+    "prompt, label",
+    [("hat", 2), ("HAT", 2), ("3", 3), (" Ankle boot ", 0), ("", 5), ("none", 5), ("None", 5), ("unconditional", 5)],
 )
 def test_a_prompt_is_a_class(client, pipeline, prompt, label):
     response = ask(client, prompt=prompt, seed=1)
@@ -357,7 +358,8 @@ def test_an_edit_streams_too(client):
         ({"box": "0.5,0,0.5,1"}, "a box is y0,x0,y1,x1"),
         ({"box": "0,0,1,1", "mode": "outpaint"}, "leaves nothing to draw"),
         ({"box": "0,0,1,1", "mode": "sideways"}, "mode: input should be"),
-        ({"box": "0,0,1,1", "mode": "class"}, "expected a prompt that names one"),
+        ({"box": "0,0,1,1", "mode": "class"}, "mode class draws another class: expected its name or number, got none"),
+        ({"box": "0,0,1,1", "mode": "class", "prompt": "none"}, "expected its name or number, got none"),
         ({"box": "0,0,1,1", "softness": "inf"}, "softness:"),
         ({"box": "0,0,1,1", "softness": "-1"}, "softness:"),
         ({"box": "0,0,1,1", "n": "many"}, "n: input should be a valid integer"),

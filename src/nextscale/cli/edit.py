@@ -48,7 +48,7 @@ class Options(DrawingOptions):
     mode: Mode = "inpaint"
     """inpaint and class draw the mask or box anew, class with a label; outpaint draws all but it."""
     label: str = ""
-    """Class name, else number, of what is drawn. Left out: no class."""
+    """Class name, else number, of what is drawn; "none", "unconditional" or left out: no class."""
     variants: int | None = None
     """How many pictures. Left out: one for each of the seeds, else 1."""
     leak_free: bool = True
@@ -68,17 +68,20 @@ class Options(DrawingOptions):
 
 
 def run(options: Options) -> None:
-    check_writable_picture(options.out)
+    for path in (options.out, beside(options.out, "show")):
+        check_writable_picture(path)
     like = read_like(options, "edit")
     if like:
         options = as_edited(options, like)
     check(options)
+    count = len(options.seeds) or 1 if options.variants is None else options.variants
+    check_spared(options, 1 if like and like.index is not None else count)
     picture, mask, edit = read_inputs(options, like)
     pipeline = load(options, like)
-    count = len(options.seeds) or 1 if options.variants is None else options.variants
     label = (options.label,) if options.label else ()
-    plan = plan_of(edit, pipeline, picture, mask)
     ids = [pipeline.class_id(options.label)] * count if options.label else "unconditional"
+    check_label(options.mode, ids, pipeline.model.config.num_classes)
+    plan = plan_of(edit, pipeline, picture, mask)
     made = options.provenance(pipeline, label, count, edit)
     sampling = {**options.sampling(), "num_images": count, "edit": plan.edit}
     pictures = draw(pipeline, ids, sampling, plan if options.composite else None)  # type: ignore[arg-type]
@@ -103,9 +106,23 @@ def check(options: Options) -> None:
         raise InputError("--mode, --no-leak-free, --softness and --no-composite are for a mask or a box")
     if options.softness and not options.composite:
         raise InputError("--softness is how the result joins the picture: it does not go with --no-composite")
-    check_label(options.mode, options.label or None)
     if options.variants is not None and options.variants < 1:
         raise InputError(f"variants must be at least 1, not {options.variants}")
+
+
+def check_spared(options: Options, count: int) -> None:
+    """Raises InputError if a file that is written would take the place of the picture or the mask.
+
+    Args:
+        count: of pictures that are written.
+    """
+    names = [f"{i:03d}" for i in range(count)] if options.separate else []
+    names += ["show"] if options.show else []
+    written = {path.resolve() for path in (options.out, *(beside(options.out, name) for name in names))}
+    for path, what in ((options.image, "picture"), (options.mask, "mask")):
+        if path is not None and path.resolve() in written:
+            shown = brief(str(path)).strip("'")
+            raise InputError(f"{shown} is the {what}, which would be overwritten: give --out another name")
 
 
 def as_edited(options: Options, made: Provenance) -> Options:

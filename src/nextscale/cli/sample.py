@@ -24,7 +24,7 @@ class Options(DrawingOptions):
     """
 
     labels: tuple[str, ...] = ()
-    """Class names, else numbers, taking turns; "none" draws without a class. Left out: classes at random."""
+    """Class names, else numbers, taking turns; "none" or "unconditional" is no class. Left out: classes at random."""
     num_images: int | None = None
     """Pictures in all. Left out: one for each of the seeds, else of the labels, else 20."""
     out: Path = Path("samples.png")

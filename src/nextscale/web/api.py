@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
 
-from nextscale.errors import brief
+from nextscale.editing import check_label
+from nextscale.errors import InputError, brief
 from nextscale.web.answers import ANY_REFUSAL, REFUSALS, FieldError, refuse
 from nextscale.web.delivery import Delivery, while_connected
 from nextscale.web.edits import check_once, read_edit
@@ -66,8 +67,10 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
         body.check(engine)
         check_once(await request.form())
         label = label_of(body.prompt, pipeline)
-        if body.mode == "class" and label == pipeline.model.config.num_classes:
-            raise FieldError("prompt", "mode class draws another class: expected a prompt that names one")
+        try:
+            check_label(body.mode, [label], pipeline.model.config.num_classes)
+        except InputError as error:
+            raise FieldError("prompt", error) from error
 
         async def start() -> Delivery:
             async with one_at_a_time:  # decoded pictures are large

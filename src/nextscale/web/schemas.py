@@ -105,7 +105,7 @@ class GenerationRequest(DrawingFields):
     """``POST /v1/images/generations``."""
 
     prompt: Annotated[str, Field(max_length=LONGEST_NAME)]
-    """A class: its name or number; empty or ``none`` for no class."""
+    """A class: its name or number; empty, ``none`` or ``unconditional`` for no class."""
 
 
 class EditRequest(DrawingFields):

@@ -15,6 +15,7 @@ from tiny import refused
 from tiny_page import pictures_of, words_of
 from tiny_web import SETTINGS, png
 
+from nextscale.provenance import read_provenance
 from nextscale.web.limits import Limits
 from nextscale.web.studio import figures
 from nextscale.web.studio.edit import CONTINUE, EditRequest, edit, show_box, take
@@ -73,6 +74,14 @@ def test_continuation_keeps_scales(model, request_):
     assert [p.tobytes() for p in pictures_of(run(model, request)[2])] == [p.tobytes() for p in result]
 
 
+def test_what_is_not_laid_over_is_told_of_without_softness(model, request_, tmp_path):
+    last = run(model, replace(request_, composite=False, softness=4))
+    assert "--no-composite" in last[5] and "--softness" not in last[5] and "softness=0.0" in last[6]
+    (tmp_path / "a.png").write_bytes(pictures_of(last[2])[0].fp.getvalue())  # type: ignore[union-attr]
+    edited = read_provenance(tmp_path / "a.png").edit
+    assert edited is not None and (edited.softness, edited.composite) == (0, False)
+
+
 def test_before_and_after_are_enlarged_pixel_by_pixel(model, request_):
     before, after = run(model, request_)[1]["value"]
     assert before.size == after.size == (512, 512)
@@ -103,7 +112,7 @@ def test_the_files_are_those_that_are_meant(model, request_):
         ({"picture": None}, "no picture yet"),
         ({"box": None}, "nothing is marked"),
         ({"box": (0.5, 0.5, 0.2, 1)}, "a box is"),
-        ({"mode": "class", "label": 5}, "expected a label"),
+        ({"mode": "class", "label": 5}, "expected its name or number, got none"),
         ({"mode": CONTINUE, "scales": 4}, "scales to keep"),
     ],
 )

@@ -11,7 +11,7 @@ import gradio as gr
 from gradio.components import Component
 from PIL import Image
 
-from nextscale.editing import Box, EditPlan, plan_continuation, plan_edit
+from nextscale.editing import Box, EditPlan, Mode, check_label, plan_continuation, plan_edit
 from nextscale.errors import InputError
 from nextscale.pictures import to_pictures
 from nextscale.provenance import EditProvenance, Provenance
@@ -73,14 +73,14 @@ class EditRequest:
             return plan_continuation(tokenizer, self.picture, self.scales)
         if self.mask is None and self.box is None:
             raise InputError("nothing is marked: paint over a part of the picture, or use a box")
-        if self.mode == "class" and self.label == model.no_class:
-            raise InputError("mode class draws another class: expected a label")
+        mode: Mode = self.mode  # type: ignore[assignment]
+        check_label(mode, [self.label], model.no_class)
         return plan_edit(
             tokenizer,
             self.picture,
             self.mask,
             box=self.box,
-            mode=self.mode,  # type: ignore[arg-type]
+            mode=mode,
             leak_free=self.leak_free,
             softness=self.softness,
         )
