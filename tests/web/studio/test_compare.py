@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import ImageFile
 from tiny import SCHEDULES, make_tokenizer, make_var, refused
 from tiny_page import pictures_of, words_of
 from tiny_web import SETTINGS, alone, pixels
 
 import nextscale as ns
+from nextscale.provenance import Provenance, read_provenance
 from nextscale.web.engine import Engine
 from nextscale.web.studio.compare import compare
 from nextscale.web.studio.model import Model
@@ -35,13 +43,54 @@ def test_both_sides_can_be_repeated(model):
     assert "--cfg 4.0" in last[4] and "--cfg 0.0" in last[7] and "--seeds 7" in last[4] and "--seeds 7" in last[7]
 
 
-@pytest.fixture
-def other():
-    """An engine of a model with other classes."""
+@contextmanager
+def another(**config: Any) -> Iterator[Model]:
+    """An engine of another model."""
     schedule = SCHEDULES["square"]
-    engine = Engine(ns.Pipeline(make_tokenizer(schedule), make_var(schedule, num_classes=3)), "other")
+    engine = Engine(ns.Pipeline(make_tokenizer(schedule), make_var(schedule, **config)), "other")
     yield Model(engine)
     engine.close(0)
+
+
+@pytest.fixture
+def other():
+    """One with other classes."""
+    with another(num_classes=3) as model:
+        yield model
+
+
+def saved(picture: ImageFile.ImageFile, path: Path) -> Provenance:
+    """What a picture of the page says of itself."""
+    assert isinstance(picture.fp, io.BytesIO)
+    path.write_bytes(picture.fp.getvalue())
+    return read_provenance(path)
+
+
+def test_pictures_are_saved_with_how_they_were_made(model, tmp_path):
+    with another() as other:
+        *steps, last = compare([(model, SETTINGS), (other, PLAIN)], [2, model.no_class], 1, 7)
+        weights = [m.pipeline.fingerprint for m in (model, other)]
+    assert re.findall('download="([^"]+)"', last[1]) == [
+        "a-hat-7.png",
+        "b-hat-7.png",
+        "a-no-class-8.png",
+        "b-no-class-8.png",
+    ]
+    assert not any("download" in str(step[1]) for step in steps)
+    expected = [("tiny", "hat", 4.0, 7), ("other", "2", 0.0, 7), ("tiny", "none", 4.0, 8), ("other", "none", 0.0, 8)]
+    for i, (picture, (name, label, cfg, seed)) in enumerate(zip(pictures_of(last[1]), expected, strict=True)):
+        made = saved(picture, tmp_path / "a.png")
+        assert (made.model, made.labels, made.cfg, made.seed, made.num_images) == (name, (label,), cfg, (seed,), 1)
+        assert made.weights == weights[i % 2]
+
+
+def test_what_is_saved_is_drawn_again(model, tmp_path):
+    *_, last = compare([(model, SETTINGS), (model, PLAIN)], [2, 0], 1, 7)
+    for picture in pictures_of(last[1]):
+        made = saved(picture, tmp_path / "a.png")
+        assert isinstance(made.seed, tuple)
+        again = alone(model.pipeline, model.pipeline.class_id(made.labels[0]), made.seed[0], cfg=made.cfg).images[0]
+        assert again.tobytes() == picture.tobytes()
 
 
 def test_models_with_other_classes_do_not_compare(model, other):

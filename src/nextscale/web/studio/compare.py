@@ -10,6 +10,7 @@ import gradio as gr
 from PIL import Image
 
 from nextscale.errors import InputError
+from nextscale.provenance import Provenance
 from nextscale.sampling.sampler import SamplingSettings
 from nextscale.web.studio import figures
 from nextscale.web.studio.controls import (
@@ -88,29 +89,33 @@ def compare(
             if isinstance(event, Scale):
                 yield say_scale(event, model, f"{SIDES[i]}: "), pairs(sides, works, drawn), seed, *later
     count = len(works[0].labels)
+    made = [provenance(model, work) for (model, _), work in zip(sides, works, strict=True)]
     yield (
         figures.status(f"{count} pair{'s' if count > 1 else ''}"),
-        pairs(sides, works, drawn),
+        pairs(sides, works, drawn, made),
         seed,
-        *(
-            shown
-            for (model, _), work, side in zip(sides, works, SIDES, strict=True)
-            for shown in repeat(provenance(model, work), f"{side.lower()}.png")
-        ),
+        *(shown for how, side in zip(made, SIDES, strict=True) for shown in repeat(how, f"{side.lower()}.png")),
     )
 
 
 def pairs(
-    sides: Sequence[tuple[Model, SamplingSettings]], works: Sequence[Work], drawn: Sequence[Sequence[Image.Image]]
+    sides: Sequence[tuple[Model, SamplingSettings]],
+    works: Sequence[Work],
+    drawn: Sequence[Sequence[Image.Image]],
+    made: Sequence[Provenance] | None = None,
 ) -> str:
-    """Rows of two pictures, A beside B, as far as they are drawn."""
+    """Rows of two pictures, A beside B, as far as they are drawn; once it is known how they were made, they can be
+    saved."""
     model, work = sides[0][0], works[0]
     heads = [f"<div><b>{side}</b> {escape(describe(*chosen))}</div>" for side, chosen in zip(SIDES, sides, strict=True)]
     shown: list[figures.Figure] = []
     for row, (label, seed) in enumerate(zip(work.labels, work.seeds, strict=True)):
-        for side, pictures in zip(SIDES, drawn, strict=True):
-            picture = pictures[row] if row < len(pictures) else None
-            shown.append(figures.Figure(picture, side, f"{model.label_name(label)}, seed {seed}"))
+        name = model.label_name(label)
+        for i, side in enumerate(SIDES):
+            picture = drawn[i][row] if row < len(drawn[i]) else None
+            file = figures.file_name(f"{side.lower()}-{name}", seed) if made else ""
+            info = made[i].of_picture(row).to_png_info() if made else None
+            shown.append(figures.Figure(picture, side, f"{name}, seed {seed}", file, info))
     return f'<div class="ns-grid ns-pair ns-heads">{"".join(heads)}</div>{figures.grid(shown, "pair")}'
 
 
