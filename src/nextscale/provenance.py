@@ -171,9 +171,14 @@ class Provenance:
         words += ["--separate"] if self.index is not None else []
         return shlex.join([*words, "--out", out or f"{self._stem()}.png"])
 
-    def python(self) -> str:
-        """The Python that makes the pictures again."""
-        one, stem = self.index if self.num_images > 1 else 0, self._stem()
+    def python(self, stem: str = "") -> str:
+        """The Python that makes the pictures again.
+
+        Args:
+            stem: a plain name, of the file STEM.png that it writes, or of STEM-000.png ... for several; of itself
+                picture, or edited.
+        """
+        one, stem = self.index if self.num_images > 1 else 0, stem or self._stem()
         schedule = f", schedule=ns.ScaleSchedule.parse({self.scales!r})" if self.scales else ""
         call = self.edit.call() if self.edit else "pipe("
         save = f"result.images[{one}].save('{stem}.png')"

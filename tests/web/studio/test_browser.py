@@ -151,7 +151,7 @@ def test_a_mistake_is_a_sentence_on_the_page(page):
     expect(page.get_by_text("there is no picture yet")).to_be_visible()
 
 
-def test_inside_and_compare(page):
+def test_inside_and_compare(page, tmp_path):
     page.get_by_role("button", name="Look inside").click()
     expect(page.locator("#pyramid .ns-scale h3")).to_have_count(6)
     expect(page.locator("#codes table tbody tr")).to_have_count(6)
@@ -159,6 +159,33 @@ def test_inside_and_compare(page):
     page.locator("#compare-button").click()
     expect(page.locator("#compare-status")).to_have_text("4 pairs")
     expect(page.locator("#compared img")).to_have_count(8)
+    expect(page.locator("#compared a")).to_have_count(8)
+    file = page.locator("#compared a").last.get_attribute("download")
+    saved = save(page, f"Download {file}", tmp_path / "b.png")
+    assert repeat("nextscale sample --like b.png --out c.png", tmp_path, "c.png").tobytes() == saved.tobytes()
+
+
+def test_buttons_that_take_a_class_away_say_which(page):
+    expect(page.get_by_role("button", name="Remove", exact=False).locator("visible=true")).to_have_count(4)
+    page.get_by_role("button", name="Remove dress (0)").locator("visible=true").press("Enter")
+    expect(page.get_by_role("button", name="Remove dress (0)").locator("visible=true")).to_have_count(0)
+    expect(page.get_by_role("button", name="Remove longsleeve (2)").locator("visible=true")).to_have_count(1)
+
+
+@pytest.mark.parametrize(
+    ("control", "typed", "said"),
+    [
+        ("number input for Guidance (cfg)", "99999", "Guidance (cfg) must be from 0 to 10, not 99999"),
+        ("number input for Guidance (cfg)", "", "Guidance (cfg) is empty: expected a number from 0 to 10"),
+        ("Seed", "1.5", "Seed must be an integer, not 1.5"),
+    ],
+)
+def test_a_number_out_of_range_stays_and_is_refused(page, control, typed, said):
+    field = page.get_by_label(control, exact=True).locator("visible=true")
+    field.fill(typed)
+    page.locator("#draw").click()
+    expect(page.get_by_text(said)).to_be_visible()
+    expect(field).to_have_value(typed)
 
 
 @pytest.mark.parametrize("tab", ["Generate", "Edit", "Inside", "Compare"])

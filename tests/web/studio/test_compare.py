@@ -41,6 +41,9 @@ def test_the_same_classes_and_seeds_on_both_sides(model):
 def test_both_sides_can_be_repeated(model):
     *_, last = compare([(model, SETTINGS), (model, PLAIN)], [2], 1, 7)
     assert "--cfg 4.0" in last[4] and "--cfg 0.0" in last[7] and "--seeds 7" in last[4] and "--seeds 7" in last[7]
+    assert "save('a.png')" in last[5] and "save('b.png')" in last[8]
+    *_, last = compare([(model, SETTINGS), (model, PLAIN)], [2, 0], 1, 7)
+    assert "save(f'a-{i:03d}.png')" in last[5] and "save(f'b-{i:03d}.png')" in last[8]
 
 
 @contextmanager

@@ -97,6 +97,8 @@ def test_the_command_names_the_files_that_are_offered(model, request_):
     picture, offered = pictures_of(last[-1])
     assert picture.tobytes() == request_.picture.tobytes() and offered.tobytes() == mask.tobytes()
     assert "mask.png" not in run(model, request_)[-1]
+    assert "Image.open('picture.png')" in last[6] and "save(f'edited-{i:03d}.png')" in last[6]
+    assert "save('edited.png')" in run(model, replace(request_, variants=1))[6]
 
 
 def test_the_files_are_those_that_are_meant(model, request_):

@@ -58,6 +58,7 @@ def test_command_and_python_name_all_settings(model):
     assert words[words.index("--labels") + 1 :][:2] == ["hat", "Ankle boot"]
     assert words[words.index("--seeds") + 1 :][:2] == ["7", "8"]
     compile(python, "shown", "exec")
+    assert "save(f'pictures-{i:03d}.png')" in python
 
 
 def test_a_drawn_picture_can_be_handed_on(model):

@@ -121,9 +121,21 @@ def test_seeds_that_are_out_of_range(ask, seed, caplog, capfd):
     assert ask("draw", **{**named, "Seed": 2**53 - 2})[0]  # the page goes on, up to the last seed
 
 
-def test_a_seed_between_two_is_rounded_in_sight(ask):
-    good, answer = ask("draw", **{"Seed": 6.7, "Keep it": True, "Classes": [0]})
-    assert good and 7 in answer["data"]
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"Seed": 1.5}, "Seed must be an integer, not 1.5"),
+        ({"Pictures of each class": 1.5}, "Pictures of each class must be an integer, not 1.5"),
+        ({"Pictures of each class": 9}, "Pictures of each class must be from 1 to 8, not 9"),
+        ({"Guidance (cfg)": -3}, "Guidance (cfg) must be from 0 to 10, not -3"),
+        ({"Guidance (cfg)": 99999}, "Guidance (cfg) must be from 0 to 10, not 99999"),
+        ({"Guidance (cfg)": None}, "Guidance (cfg) is empty: expected a number from 0 to 10"),
+        ({"Top-p": 1.01}, "Top-p must be from 0 to 1, not 1.01"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_and_not_changed(ask, changes, said):
+    good, answer = ask("draw", **{"Keep it": True, "Classes": [0], **changes})
+    assert not good and answer["error"] == said
 
 
 @pytest.mark.parametrize("name", ["edit_it", "look_at_it"])

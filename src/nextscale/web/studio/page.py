@@ -12,6 +12,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from gradio.utils import get_upload_folder
 
+from nextscale.errors import brief
 from nextscale.web.answers import refuse
 
 log = logging.getLogger(__name__)
@@ -34,11 +35,10 @@ class Page(gr.Blocks):
             for path in paths_in(inputs):
                 if not is_uploaded(path):
                     raise gr.Error(NOT_UPLOADED)
-            values = await super().preprocess_data(block_fn, inputs, *more, **named)
-            for block, value in zip(block_fn.inputs, values, strict=True):
-                if isinstance(block, gr.Slider) and not is_step(value, block.step):
-                    raise gr.Error(f"{block.label}: {value!r} is between two steps of {block.step}")
-            return values
+            for block, value in zip(block_fn.inputs, inputs, strict=True):
+                if isinstance(block, gr.Slider | gr.Number):
+                    check_number(block, value)
+            return await super().preprocess_data(block_fn, inputs, *more, **named)
         except gr.Error as error:
             what = str(error.message)
             log.warning("the studio refuses a request: %s", one_line(what))
@@ -75,9 +75,16 @@ def is_uploaded(path: Any) -> bool:
         return False
 
 
-def is_step(value: Any, step: float | None) -> bool:
-    """Whether a slider of whole steps may stand there; others may stand anywhere in their range."""
-    return step != 1 or not isinstance(value, float) or value.is_integer()
+def check_number(block: gr.Slider | gr.Number, value: Any) -> None:
+    """Raises gr.Error unless the control may stand there, before Gradio rounds it; the rest Gradio refuses itself."""
+    if isinstance(block, gr.Slider):
+        if value is None:
+            raise gr.Error(f"{block.label} is empty: expected a number from {block.minimum} to {block.maximum}")
+        if isinstance(value, int | float) and not block.minimum <= value <= block.maximum:
+            raise gr.Error(f"{block.label} must be from {block.minimum} to {block.maximum}, not {brief(value)}")
+    whole = block.precision == 0 or (isinstance(block, gr.Slider) and block.step == 1)
+    if whole and isinstance(value, float) and not value.is_integer():
+        raise gr.Error(f"{block.label} must be an integer, not {value}")
 
 
 def one_line(words: str) -> str:

@@ -59,9 +59,9 @@ def repeat(made: Provenance, out: str) -> tuple[Any, ...]:
     """What `RepeatBlock` is to show.
 
     Args:
-        out: the file that the command writes.
+        out: the PNG that the command writes; the Python writes it, too, or OUT-000.png ... for several.
     """
-    return gr.update(visible=True), made.command(out), made.python()
+    return gr.update(visible=True), made.command(out), made.python(out.removesuffix(".png"))
 
 
 def skip_repeat() -> tuple[Any, ...]:

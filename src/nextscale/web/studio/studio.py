@@ -22,7 +22,7 @@ from nextscale.web.studio.generate import Drawn, generate_tab
 from nextscale.web.studio.inside import inside_tab, look_inside
 from nextscale.web.studio.model import Model
 from nextscale.web.studio.page import Page, name_nothing
-from nextscale.web.studio.theme import HEAD, icon, make_theme, style
+from nextscale.web.studio.theme import HEAD, beside, icon, make_theme, style
 
 Made = TypeVar("Made")
 
@@ -46,7 +46,7 @@ def build_studio(engine: Engine, others: Sequence[Engine] = (), scales: str = ""
 def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
     """Header, tabs, footer, and what goes from tab to tab."""
     with Page(title="nextscale studio", analytics_enabled=False, delete_cache=SWEEP) as studio:
-        gr.HTML(header(model))
+        gr.HTML(header(model), js_on_load=beside("page.js"))
         with gr.Tabs() as tabs:
             with gr.Tab("Generate", id="generate"):
                 drawn = generate_tab(model)
