@@ -12,6 +12,7 @@ from tiny_page import pictures_of, words_of
 from tiny_web import SETTINGS, alone, pixels
 
 from nextscale.provenance import read_provenance
+from nextscale.sampling.sampler import ScaleStep
 from nextscale.web.studio.drawing import NEW_SEEDS, pick_seed, spoken, watch
 from nextscale.web.studio.generate import generate, greet, order
 from nextscale.web.studio.model import Model
@@ -69,8 +70,8 @@ def test_a_drawn_picture_can_be_handed_on(model):
 
 
 def test_who_stops_looking_has_drawing_stopped(model, pipeline, monkeypatch):
-    decode = model.engine._decode
-    monkeypatch.setattr(model.engine, "_decode", lambda *step: (pipeline.go.clear(), decode(*step))[1])
+    decode = ScaleStep.image
+    monkeypatch.setattr(ScaleStep, "image", lambda step: (pipeline.go.clear(), decode(step))[1])
     steps = watch(model, order(model, [2], 1, SETTINGS, 7))
     next(steps)
     steps.close()
@@ -90,7 +91,7 @@ def test_too_many_pictures_is_one_sentence(model):
 
 def test_a_full_queue_and_a_mistake_are_said_on_the_page(start):
     model = Model(start(queue_pictures=1))
-    with pytest.raises(gr.Error, match="queue is full"):
+    with pytest.raises(gr.Error, match="at most 1 pictures, not 2"):
         list(spoken(lambda: list(generate(model, order(model, [0], 2, SETTINGS, 0))))())
 
     def steps():

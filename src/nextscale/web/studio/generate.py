@@ -91,7 +91,7 @@ def greet(model: Model) -> Iterator[tuple[Any, ...]]:
     """Pictures without being asked; if the engine has no time for them, none."""
     try:
         yield from generate(model, order(model, first_classes(model), 1, LOOKS, 0))
-    except Refused:
+    except (Refused, InputError):  # a queue that is full, or too short for them
         yield figures.status("Choose classes, then draw."), *(gr.skip(),) * 8
 
 
