@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextscale.device import has_fast_bfloat16
-from nextscale.files import page_out
+from nextscale.memory import page_out
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.tokenizer.winograd import WinogradConv3x3, is_worth_it
 from nextscale.transformer.attention import SelfAttention

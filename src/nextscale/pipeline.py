@@ -17,8 +17,8 @@ from torch import Tensor
 from nextscale.device import DTYPES, one_core_each, pick_device, precision
 from nextscale.editing import Box, EditPlan, Mode, check_label, plan_continuation, plan_edit
 from nextscale.errors import InputError
-from nextscale.evaluation.features import fingerprint
 from nextscale.files import write_json
+from nextscale.fingerprints import quick_fingerprint
 from nextscale.inference import make_ready, pick_dtype
 from nextscale.masks import Mask
 from nextscale.pictures import to_pictures
@@ -127,7 +127,7 @@ class Pipeline:
     @cached_property
     def fingerprint(self) -> str:
         """Tells these weights from others."""
-        return f"{self.tokenizer.fingerprint()} {fingerprint(self.model)}"
+        return f"{quick_fingerprint(self.tokenizer)} {quick_fingerprint(self.model)}"
 
     def scales(self, labels: PipelineLabels = None, **arguments: Unpack[SamplingArguments]) -> Iterator[ScaleStep]:
         """Draw scale by scale, in the pipeline's precision; arguments as in `__call__`."""
