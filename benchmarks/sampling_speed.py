@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 python benchmarks/sampling_speed.py --reference reference --rounds 3
 
 Random weights of an official size. In every round the reference and ours draw a picture each in float32; in bfloat16,
-the reference under autocast; and decode one. Medians of seconds on the clock and of seconds of the processor, which
+the reference under autocast; ours in int8 where the machine has that; and they decode one. Medians of seconds on the clock and of seconds of the processor, which
 others on a shared machine disturb less, with the ratio. Then what each draws: the tokens of both in float32, and how
 far logits in bfloat16 are from those in float32. With --memory, the peak while drawing a batch of 8, each in a process
 of its own.
@@ -29,6 +29,7 @@ import torch
 import nextscale as ns
 from nextscale.benchmark.machine import measure_peak
 from nextscale.benchmark.random_weights import write_random_model
+from nextscale.int8 import has_fast_int8
 from nextscale.official import to_official
 from nextscale.pipeline import Pipeline
 from nextscale.work import count_work
@@ -108,12 +109,20 @@ def compare_results(ours: dict[str, Pipeline], var: Any) -> None:
     exact = logits_given(tokens, ours["float32"], autocast=False, prepared=False)
     for name, logits in (
         ("bfloat16, ready", logits_given(tokens, ours["bfloat16"], autocast=False, prepared=True)),
+        *[
+            ("int8, ready", logits_given(tokens, p, autocast=False, prepared=True))
+            for k, p in ours.items()
+            if k == "int8"
+        ],
         ("bfloat16, autocast", logits_given(tokens, ours["float32"], autocast=True, prepared=False)),
     ):
-        print(f"{name:<20} logits are off by {(logits - exact).square().mean().sqrt():.4f} (root of mean square)")
-    drawn = [step.tokens for step in ours["bfloat16"].scales([LABEL], seed=0, **SETTINGS)]
-    agree = [f"{(a == b).float().mean():.0%}" for a, b in zip(drawn, tokens, strict=True)]
-    print(f"bfloat16: tokens of one seed that are those of float32, scale by scale: {', '.join(agree)}")
+        same = (logits.argmax(-1) == exact.argmax(-1)).float().mean()
+        off = (logits - exact).square().mean().sqrt()
+        print(f"{name:<20} logits are off by {off:.4f} (root of mean square), {same:.1%} of the largest are the same")
+    for dtype in ours.keys() - {"float32"}:
+        drawn = [step.tokens for step in ours[dtype].scales([LABEL], seed=0, **SETTINGS)]
+        agree = [f"{(a == b).float().mean():.0%}" for a, b in zip(drawn, tokens, strict=True)]
+        print(f"{dtype}: tokens of one seed that are those of float32, scale by scale: {', '.join(agree)}")
 
 
 def own_peak(run: Callable[[], object]) -> int:
@@ -167,7 +176,8 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace, folder: str) -> None:
-    ours = {dtype: Pipeline.from_pretrained(folder, "cpu", dtype) for dtype in ("float32", "bfloat16")}
+    dtypes = ["float32", "bfloat16", *(["int8"] if has_fast_int8(torch.device("cpu")) else [])]
+    ours = {dtype: Pipeline.from_pretrained(folder, "cpu", dtype) for dtype in dtypes}
     vae, var = load_reference(options.reference, ours["float32"])
     size = ours["float32"].tokenizer.schedule.final_size
     canvas = torch.randn(1, ours["float32"].tokenizer.config.code_dim, *size)
@@ -178,6 +188,7 @@ def compare(options: argparse.Namespace, folder: str) -> None:
             "ours float32": lambda: we_draw(ours["float32"]),
             "reference bfloat16": lambda: reference_draws(var, autocast=True),
             "ours bfloat16": lambda: we_draw(ours["bfloat16"]),
+            **({"ours int8": lambda: we_draw(ours["int8"])} if "int8" in ours else {}),
         },
         "decoder": {
             "reference float32": torch.no_grad()(lambda: vae.fhat_to_img(canvas)),
