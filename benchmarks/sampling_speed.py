@@ -4,10 +4,10 @@
     OMP_NUM_THREADS=1 python benchmarks/sampling_speed.py --reference reference --rounds 3
 
 Random weights of an official size. In every round the reference and ours draw a picture each in float32; in bfloat16,
-the reference under autocast; ours in int8 where the machine has that; and they decode one. Medians of seconds on the clock and of seconds of the processor, which
-others on a shared machine disturb less, with the ratio. Then what each draws: the tokens of both in float32, and how
-far logits in bfloat16 are from those in float32. With --memory, the peak while drawing a batch of 8, each in a process
-of its own.
+the reference under autocast; ours in int8, where the machine has that; and they decode one. Medians of seconds on the
+clock and of seconds of the processor, which others on a shared machine disturb less, with the ratio. Then what each
+draws: the tokens of both in float32, and how far logits in bfloat16 and int8 are from those in float32. Then memory:
+the peak while drawing a batch of 8, each in a process of its own. ``--only`` picks one of the three.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ def load_reference(path: Path, pipeline: Pipeline) -> tuple[Any, Any]:
 
     import dist  # of the reference, as is the next
 
-    dist.get_device = lambda: torch.device("cpu")  # type: ignore[attr-defined]
+    dist.get_device = lambda: pipeline.device  # type: ignore[attr-defined]
     from models import build_vae_var
 
     loud, builtins.print = builtins.print, lambda *_, **__: None
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             vae, var = build_vae_var(
-                device="cpu",
+                device=pipeline.device,
                 patch_nums=tuple(h for h, _ in pipeline.tokenizer.schedule.sizes),
                 num_classes=pipeline.model.config.num_classes,
                 depth=pipeline.model.config.depth,
