@@ -4,10 +4,10 @@
     OMP_NUM_THREADS=1 python benchmarks/sampling_speed.py --reference reference --rounds 3
 
 Random weights of an official size. In every round the reference and ours draw a picture each in float32; in bfloat16,
-the reference under autocast; and decode one. Medians of seconds on the clock and of seconds of the processor, which
-others on a shared machine disturb less, with the ratio. Then what each draws: the tokens of both in float32, and how
-far logits and pictures in bfloat16 are from those in float32. Then the peak of memory while drawing a batch of 8, each
-in a process of its own.
+the reference under autocast; ours in int8, where the machine has that; and they decode one. Medians of seconds on the
+clock and of seconds of the processor, which others on a shared machine disturb less, with the ratio. Then what each
+draws: the tokens of both in float32, and how far logits and pictures in less precision are from those in float32. Then
+memory: the peak while drawing a batch of 8, each in a process of its own. ``--only`` picks one of the three.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import torch
 import nextscale as ns
 from nextscale.benchmark.machine import measure_peak
 from nextscale.benchmark.random_weights import write_random_model
+from nextscale.int8 import has_fast_int8
 from nextscale.official import to_official
 from nextscale.pipeline import Pipeline
 from nextscale.quality import psnr
@@ -46,14 +47,14 @@ def load_reference(path: Path, pipeline: Pipeline) -> tuple[Any, Any]:
 
     import dist  # pyright: ignore[reportMissingImports]  # of the reference, as is the next
 
-    dist.get_device = lambda: torch.device("cpu")
+    dist.get_device = lambda: pipeline.device
     from models import build_vae_var  # pyright: ignore[reportMissingImports]
 
     loud, builtins.print = builtins.print, lambda *_, **__: None
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             vae, var = build_vae_var(
-                device="cpu",
+                device=pipeline.device,
                 patch_nums=tuple(h for h, _ in pipeline.tokenizer.schedule.sizes),
                 num_classes=pipeline.model.config.num_classes,
                 depth=pipeline.model.config.depth,
@@ -116,18 +117,22 @@ def compare_results(ours: dict[str, Pipeline], var: Any) -> None:
     tokens = [step.tokens for step in steps]
     exact = our_logits(ours["float32"], tokens)
     inputs = ours["float32"].tokenizer.pyramid.next_inputs(tokens)
-    print(
-        f"logits, of deviation {exact.std():.3f}: root of mean square of the distance from ours in float32 "
-        f"{rms(reference_logits(var, inputs, autocast=False) - exact):.1e} (reference, float32), "
-        f"{rms(our_logits(ours['bfloat16'], tokens) - exact):.4f} (ours, bfloat16), "
-        f"{rms(reference_logits(var, inputs, autocast=True) - exact):.4f} (reference, bfloat16 by autocast)"
-    )
-    drawn = [step.tokens for step in ours["bfloat16"].scales([LABEL], seed=0, **SETTINGS)]
-    agree = [f"{(a == b).float().mean():.0%}" for a, b in zip(drawn, tokens, strict=True)]
-    print(f"bfloat16: tokens of one seed that are those of float32, scale by scale: {', '.join(agree)}")
-    decoded = {dtype: pipeline.ready()[0].decode(tokens) for dtype, pipeline in ours.items()}
-    distance = psnr(decoded["float32"], decoded["bfloat16"]).item()
-    print(f"bfloat16: the same tokens, decoded, are {distance:.1f} dB from float32")
+    print(f"logits without guidance, of deviation {exact.std():.3f}, beside ours in float32:")
+    for name, logits in (
+        ("reference float32", reference_logits(var, inputs, autocast=False)),
+        ("reference bfloat16", reference_logits(var, inputs, autocast=True)),
+        *((f"ours {dtype}", our_logits(ours[dtype], tokens)) for dtype in ours if dtype != "float32"),
+    ):
+        same = (logits.argmax(-1) == exact.argmax(-1)).float().mean()
+        print(f"{name:<22} off by {rms(logits - exact):.1e} (root of mean square), {same:.1%} of the largest the same")
+    decoded = ours["float32"].ready()[0].decode(tokens)
+    for dtype, pipeline in ours.items():
+        if dtype != "float32":
+            drawn = [step.tokens for step in pipeline.scales([LABEL], seed=0, **SETTINGS)]
+            agree = [f"{(a == b).float().mean():.0%}" for a, b in zip(drawn, tokens, strict=True)]
+            print(f"{dtype}: tokens of one seed that are those of float32, scale by scale: {', '.join(agree)}")
+            distance = psnr(decoded, pipeline.ready()[0].decode(tokens)).item()
+            print(f"{dtype}: the same tokens, decoded, are {distance:.1f} dB from float32")
 
 
 def own_peak(run: Callable[[], object]) -> int:
@@ -181,7 +186,8 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace, folder: str) -> None:
-    ours = {dtype: Pipeline.from_pretrained(folder, "cpu", dtype) for dtype in ("float32", "bfloat16")}
+    dtypes = ["float32", "bfloat16", *(["int8"] if has_fast_int8(torch.device("cpu")) else [])]
+    ours = {dtype: Pipeline.from_pretrained(folder, "cpu", dtype) for dtype in dtypes}
     vae, var = load_reference(options.reference, ours["float32"])
     size = ours["float32"].tokenizer.schedule.final_size
     canvas = torch.randn(1, ours["float32"].tokenizer.config.code_dim, *size)
@@ -192,6 +198,7 @@ def compare(options: argparse.Namespace, folder: str) -> None:
             "ours float32": lambda: we_draw(ours["float32"]),
             "reference bfloat16": lambda: reference_draws(var, autocast=True),
             "ours bfloat16": lambda: we_draw(ours["bfloat16"]),
+            **({"ours int8": lambda: we_draw(ours["int8"])} if "int8" in ours else {}),
         },
         "decoder": {
             "reference float32": torch.no_grad()(lambda: vae.fhat_to_img(canvas)),

@@ -86,7 +86,7 @@ def server(model: str, *arguments: object) -> Iterator[tuple[Client, subprocess.
         process.wait()
 
 
-def at_once(count: int, client: Callable[[int], None]) -> float:
+def at_once(count: int, client: Callable[[int], object]) -> float:
     """Seconds that some clients take together."""
     threads = [threading.Thread(target=client, args=(i,)) for i in range(count)]
     begun = time.monotonic()

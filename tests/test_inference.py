@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from tiny import CLASSES, SCHEDULES, make_tokenizer, make_var, random_tokens, same
 
 import nextscale as ns
-from nextscale.files import page_out, read_tensors
 from nextscale.inference import ReadyLinear, can_pack, make_ready, pick_dtype, ready_tokenizer, ready_transformer
 from nextscale.tokenizer.winograd import WinogradConv3x3
 
@@ -100,11 +98,3 @@ def test_auto_is_bfloat16_for_large_models_where_that_is_fast(monkeypatch):
         monkeypatch.setattr("nextscale.inference.has_fast_bfloat16", lambda device, fast=fast: fast)
         assert pick_dtype(ns.VARConfig.of_depth(16), CPU) == ("bfloat16" if fast else "float32")
         assert pick_dtype(ns.VARConfig.of_depth(4), CPU) == "float32"
-
-
-def test_what_is_paged_out_comes_back(tmp_path):
-    stored = torch.randn(3, 100_000)
-    save_file({"a": stored}, tmp_path / "a.safetensors")
-    mapped, own = read_tensors(tmp_path / "a.safetensors")["a"], stored.clone()
-    page_out([mapped, own, torch.empty(0)])
-    assert torch.equal(mapped, stored) and torch.equal(own, stored)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
-import mmap
 import os
-import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +13,6 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from nextscale.errors import InputError
-
-PAGE = mmap.PAGESIZE
-MADV_PAGEOUT = 21
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -155,27 +149,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({error})") from error
-
-
-def page_out(tensors: Iterable[Tensor]) -> None:
-    """Give memory back to the system: that of tensors which will not be needed soon, and what is free anyway.
-
-    Tensors of a file that `read_tensors` has mapped are read again when they are needed; others lose nothing. Only on
-    Linux.
-    """
-    if sys.platform != "linux":
-        return
-    library = ctypes.CDLL(None)
-    advise = library.madvise
-    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    for tensor in tensors:
-        if tensor.device.type == "cpu":
-            start = -(-tensor.data_ptr() // PAGE) * PAGE
-            length = (tensor.data_ptr() + tensor.nbytes) // PAGE * PAGE - start
-            if length > 0:
-                advise(start, length, MADV_PAGEOUT)
-    if hasattr(library, "malloc_trim"):  # glibc
-        library.malloc_trim(0)
 
 
 def is_tensor_file(path: Path) -> bool:

@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.device import has_fast_bfloat16
-from nextscale.files import page_out
+from nextscale.device import DTYPES, has_fast_bfloat16, precision
+from nextscale.errors import InputError
+from nextscale.int8 import Int8Linear, has_fast_int8
+from nextscale.memory import page_out
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.tokenizer.winograd import WinogradConv3x3, is_worth_it
 from nextscale.transformer.attention import SelfAttention
@@ -70,24 +72,48 @@ def pick_dtype(model: VARConfig, device: torch.device) -> str:
     return "bfloat16" if has_fast_bfloat16(device) and model.width >= LEAST_WIDTH else "float32"
 
 
+def drawing_dtype(name: str, device: torch.device) -> torch.dtype:
+    """What `make_ready` takes, by its name: those of `precision`, and int8.
+
+    Raises:
+        InputError: another type, or one that the device cannot compute in, or only slowly.
+    """
+    if name != "int8":
+        precision(name, device)
+        return DTYPES[name]
+    if not has_fast_int8(device):
+        raise InputError(f"dtype int8 is for CPUs with AVX512-VNNI, not for {device} of this machine: try bfloat16")
+    return torch.int8
+
+
 @torch.no_grad()
 def ready_transformer(model: VAR, dtype: torch.dtype) -> VAR:
     """A model that draws what this one draws; its matrices are its own.
+
+    With int8 those of the blocks' attention and MLP are int8, and the rest is bfloat16.
 
     On the CPU the head stays in float32: its part of the work is small, and logits are what tokens are drawn from.
     """
     with torch.device("meta"):
         ready = VAR(model.config)
+    in_int8, dtype = dtype == torch.int8, torch.bfloat16 if dtype == torch.int8 else dtype
     head_dtype = torch.float32 if model.device.type == "cpu" else dtype
+
+    def of_block(weight: Tensor, bias: Tensor | None, gelu: bool = False) -> nn.Module:
+        return Int8Linear(weight, bias, gelu) if in_int8 else ReadyLinear(weight, bias, dtype, gelu)
+
     for name, module in list(model.named_modules()):
         if isinstance(module, SelfAttention):
-            ready.set_submodule(f"{name}.qkv", ReadyLinear(module.qkv.weight, module.qkv_bias(), dtype))
+            ready.set_submodule(f"{name}.qkv", of_block(module.qkv.weight, module.qkv_bias()))
         elif isinstance(module, MLP):
-            ready.set_submodule(f"{name}.up", ReadyLinear(module.up.weight, module.up.bias, dtype, gelu=True))
+            ready.set_submodule(f"{name}.up", of_block(module.up.weight, module.up.bias, gelu=True))
             ready.set_submodule(f"{name}.gelu", nn.Identity())
         elif isinstance(module, nn.Linear) and not name.endswith((".qkv", ".up")):
-            inside = name.startswith(("blocks.", "adaln."))
-            ready.set_submodule(name, ReadyLinear(module.weight, module.bias, dtype if inside else head_dtype))
+            if name.startswith("blocks."):
+                ready.set_submodule(name, of_block(module.weight, module.bias))
+            else:
+                kind = dtype if name.startswith("adaln.") else head_dtype
+                ready.set_submodule(name, ReadyLinear(module.weight, module.bias, kind))
     state = model.state_dict()
     ready.load_state_dict({name: state[name] for name in ready.state_dict()}, assign=True)
     return ready.requires_grad_(False).eval()
@@ -95,7 +121,8 @@ def ready_transformer(model: VAR, dtype: torch.dtype) -> VAR:
 
 @torch.no_grad()
 def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageTokenizer:
-    """A tokenizer that decodes in a given precision; all but the decoder is shared."""
+    """A tokenizer that decodes in a given precision, bfloat16 with int8; all but the decoder is shared."""
+    dtype = torch.bfloat16 if dtype == torch.int8 else dtype
     on_cpu = tokenizer.post_quant_conv.weight.device.type == "cpu"
     with torch.device("meta"):
         ready = ImageTokenizer(tokenizer.config)

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nextscale.device import DTYPES, one_core_each, pick_device, precision
+from nextscale.device import one_core_each, pick_device
 from nextscale.editing import Box, EditPlan, Mode, check_label, plan_continuation, plan_edit
 from nextscale.errors import InputError
-from nextscale.evaluation.features import fingerprint
 from nextscale.files import write_json
-from nextscale.inference import make_ready, pick_dtype
+from nextscale.fingerprints import quick_fingerprint
+from nextscale.inference import drawing_dtype, make_ready, pick_dtype
 from nextscale.masks import Mask
 from nextscale.pictures import to_pictures
 from nextscale.sampling.editing import TokenEdit
@@ -72,7 +72,8 @@ class Pipeline:
 
     Args:
         dtype: "float32", "bfloat16" or, on a GPU, "float16": precision of matrix products and convolutions. "auto" is
-            bfloat16 where that is faster and changes little: see `nextscale.inference.pick_dtype`.
+            bfloat16 where that is faster and changes little: see `nextscale.inference.pick_dtype`. "int8", on CPUs with
+            AVX512-VNNI, is bfloat16 with the large matrices of the blocks rounded to 8 bits: faster, and less exact.
 
     Raises:
         InputError: parts that do not fit together.
@@ -92,7 +93,7 @@ class Pipeline:
             raise InputError(f"the transformer has {count} classes, but {len(class_names)} names were given")
         self.device = pick_device(device)
         self.dtype = pick_dtype(model.config, self.device) if dtype == "auto" else dtype
-        precision(self.dtype, self.device)  # refuses what the device cannot do
+        drawing_dtype(self.dtype, self.device)  # refuses what the device cannot do
         self.tokenizer = tokenizer.to(self.device).eval()
         self.model = model.to(self.device).eval()
         self.class_names = list(class_names) or [str(i) for i in range(count)]
@@ -130,7 +131,7 @@ class Pipeline:
     @cached_property
     def fingerprint(self) -> str:
         """Tells these weights from others."""
-        return f"{self.tokenizer.fingerprint()} {fingerprint(self.model)}"
+        return f"{quick_fingerprint(self.tokenizer)} {quick_fingerprint(self.model)}"
 
     def scales(self, labels: PipelineLabels = None, **arguments: Unpack[SamplingArguments]) -> Iterator[ScaleStep]:
         """Draw scale by scale, in the pipeline's precision; arguments as in `__call__`."""
@@ -146,7 +147,7 @@ class Pipeline:
         versions = [(id(p), p._version) for p in weights]
         if self._ready is None or self._ready[0] != versions:
             self._ready = None  # before there is another
-            self._ready = versions, make_ready(self.tokenizer, self.model, DTYPES[self.dtype])
+            self._ready = versions, make_ready(self.tokenizer, self.model, drawing_dtype(self.dtype, self.device))
         return self._ready[1]
 
     def __call__(self, labels: PipelineLabels = None, **arguments: Unpack[SamplingArguments]) -> PipelineResult:

@@ -91,7 +91,11 @@ def bench_loading(load: Callable[[], Pipeline], model: str, repeats: int, agains
 
 def report(pipeline: Pipeline, what: str, model: str, batch: int, turns: Turns, **fields: Any) -> Report:
     """With the peak of the machine, measured now."""
-    config, tokenizer, dtype = pipeline.model.config, pipeline.tokenizer.config, DTYPES[pipeline.dtype]
+    config, tokenizer, dtype = (
+        pipeline.model.config,
+        pipeline.tokenizer.config,
+        DTYPES.get(pipeline.dtype, torch.bfloat16),
+    )
     rows = 2 * config.schedule.num_tokens
     peak = measure_peak(rows, config.width, tokenizer.channels, tokenizer.image_size, dtype, pipeline.device)
     described = what, model, str(pipeline.device), pipeline.dtype, batch

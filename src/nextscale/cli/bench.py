@@ -21,8 +21,9 @@ from nextscale.pipeline import Pipeline
 class BenchOptions(ModelOptions):
     """What is timed, how often, and beside what."""
 
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # type: ignore[override]
-    """Precision of matrix products and convolutions; auto is bfloat16 for large models where that is fast."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"  # type: ignore[override]
+    """Precision of matrix products and convolutions; auto is bfloat16 for large models where that is fast; int8 is
+    faster and less exact, on some CPUs."""
     random: str = ""
     """d16 ... d36: a model of this official size with random weights, in a temporary folder, instead of --model."""
     batch: int = 1

@@ -243,7 +243,7 @@ def resolve_labels(labels: Labels, num_classes: int, streams: RandomStreams) -> 
         raise InputError(f"labels are a list of integers, not {labels!r}") from error
     if classes.ndim != 1 or classes.is_floating_point() or classes.dtype == torch.bool:
         raise InputError(f"labels are a sequence of integers, not {classes.dtype} of shape {tuple(classes.shape)}")
-    if bad := [int(c) for c in classes if not 0 <= c <= num_classes]:
+    if bad := [c for c in classes.tolist() if not 0 <= c <= num_classes]:
         raise InputError(
             f"label {bad[0]} is out of range: expected 0..{num_classes - 1}, or {num_classes} for no class"
         )

@@ -1,0 +1,230 @@
+"""How the time and the memory of drawing grow with the batch, the size of pictures and the depth of the transformer.
+
+    python benchmarks/cost_curves.py --json curves.json --plot docs/cost-curves.png
+
+Every point is a process of its own: a model of the official proportions, in the precision that is the default here,
+draws and decodes one batch with guidance. A second time is taken if the first took less than 20 seconds. Weights are
+random numbers from one small buffer, which all matrices share until they are packed, so that no gigabytes need be
+written first; a packed model is as large and as fast as a trained one. Beside the time stands the model of work: the
+counted GFLOP, and how long they would take at the rates of a matrix product and of a convolution that the same process
+reaches right afterwards. Memory is the most that the process held, PyTorch's 0.3 GiB included.
+
+The schedules of scales are the named ones for 256, 512 and 1024 pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+SETTINGS: dict[str, Any] = {"cfg": 1.5, "top_k": 900, "top_p": 0.96, "seed": 0}
+AGAIN = 20
+"""Seconds below which a point is timed a second time."""
+STD = 0.02
+"""Of the random numbers; norms make up for what is too small or too large."""
+AXES = {"batch": "pictures at once", "pixels": "pixels a side", "depth": "depth"}
+
+
+class Point(NamedTuple):
+    """What is drawn."""
+
+    batch: int = 1
+    pixels: int = 256
+    depth: int = 16
+
+    def __str__(self) -> str:
+        return f"d{self.depth}, {self.pixels} px, batch {self.batch}"
+
+
+def make_parts(point: Point) -> tuple[Any, Any, str]:
+    """(tokenizer, transformer, precision), ready to draw."""
+    import torch
+
+    import nextscale as ns
+    from nextscale.device import DTYPES
+    from nextscale.inference import pick_dtype, ready_tokenizer, ready_transformer
+
+    schedule = ns.ScaleSchedule.named(point.pixels)
+    with torch.device("meta"):
+        tokenizer = ns.ImageTokenizer(ns.TokenizerConfig(schedule=schedule))
+        model = ns.VAR(ns.VARConfig.of_depth(point.depth, schedule=schedule))
+    numbers = torch.empty(0)
+    for module in (tokenizer, model):
+        expected = module.state_dict()
+        most = max(tensor.numel() for tensor in expected.values())
+        if most > len(numbers):
+            numbers = torch.randn(most, generator=torch.Generator().manual_seed(0)) * STD
+        state = {name: share(name, tensor, numbers) for name, tensor in expected.items()}
+        module.load_state_dict(state, assign=True)
+    dtype = pick_dtype(model.config, torch.device("cpu"))
+    return ready_tokenizer(tokenizer, DTYPES[dtype]), ready_transformer(model, DTYPES[dtype]), dtype
+
+
+def share(name: str, tensor: Any, numbers: Any) -> Any:
+    """A matrix or kernel out of the numbers; the weights of norms 1, biases 0."""
+    from nextscale.benchmark.random_weights import random_like
+
+    if tensor.ndim == 1 or name.endswith("log_scale"):
+        return random_like(name, tensor, None)  # type: ignore[arg-type]
+    return numbers[: tensor.numel()].view(tensor.shape)
+
+
+def measure(point: Point) -> dict[str, Any]:
+    """A point's figures, in this process."""
+    import torch
+
+    import nextscale as ns
+    from nextscale.benchmark.drawing import least_seconds
+    from nextscale.benchmark.machine import measure_peak, peak_memory
+    from nextscale.device import DTYPES
+
+    tokenizer, model, dtype = make_parts(point)
+    seconds = 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        ns.sample(tokenizer, model, [207] * point.batch, **SETTINGS)
+        seconds = time.perf_counter() - start
+        if seconds > AGAIN:
+            break
+    memory = peak_memory(torch.device("cpu"))
+    gflop = count(point)
+    width = model.config.width
+    peak = measure_peak(1360, width, tokenizer.config.channels, (256, 256), DTYPES[dtype], torch.device("cpu"))
+    return {
+        "dtype": dtype,
+        "threads": torch.get_num_threads(),
+        "seconds": seconds,
+        "memory_gib": memory / 2**30,
+        "gflop": gflop,
+        "peak": dataclasses.asdict(peak),
+        "predicted": least_seconds(gflop, peak),
+    }
+
+
+def count(point: Point) -> dict[str, float]:
+    """GFLOP of a batch, with guidance."""
+    import nextscale as ns
+    from nextscale.work import count_work
+
+    schedule = ns.ScaleSchedule.named(point.pixels)
+    work = count_work(ns.TokenizerConfig(schedule=schedule), ns.VARConfig.of_depth(point.depth, schedule=schedule))
+    transformer = 2 * (work.condition + work.transformer)
+    return {"transformer": point.batch * transformer, "decoder": point.batch * work.decoder}
+
+
+def run(point: Point, limit: float) -> dict[str, Any] | None:
+    """A point's figures, from a process of its own; None if it took too long."""
+    command = [sys.executable, __file__, "--point", *map(str, point)]
+    try:
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=4 * limit + 60)
+    except subprocess.TimeoutExpired:
+        return None
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def curves(points: dict[str, list[Point]], limit: float) -> list[dict[str, Any]]:
+    """All points; what would take longer than the limit, at the speed of the point before, is left out."""
+    found: dict[Point, dict[str, Any]] = {}
+    for axis, row in points.items():
+        pace = 0.0  # seconds for a GFLOP
+        for point in row:
+            if point not in found:
+                if (expected := pace * sum(count(point).values())) > limit:
+                    print(f"{point}: left out, it would take about {expected:.0f} seconds", flush=True)
+                    continue
+                if (figures := run(point, limit)) is None:
+                    print(f"{point}: left out, it took too long", flush=True)
+                    continue
+                found[point] = {**point._asdict(), "axes": [], **figures}
+                print(line(found[point]), flush=True)
+            record = found[point]
+            record["axes"].append(axis)
+            pace = record["seconds"] / sum(record["gflop"].values())
+    return list(found.values())
+
+
+def line(record: dict[str, Any]) -> str:
+    """A row of the table."""
+    cells = [f"d{record['depth']}", record["pixels"], record["batch"], f"{sum(record['gflop'].values()):,.0f}"]
+    cells += [f"{record[name]:.2f}" for name in ("predicted", "seconds")]
+    cells += [f"{record['predicted'] / record['seconds']:.0%}", f"{record['seconds'] / record['batch']:.2f}"]
+    return "| " + " | ".join(map(str, [*cells, f"{record['memory_gib']:.2f}"])) + " |"
+
+
+HEADER = "| model | pixels | batch | GFLOP | seconds at the peak | seconds | share | seconds a picture | memory, GiB |"
+
+
+def draw(records: list[dict[str, Any]], path: Path) -> None:
+    """Seconds above, memory below, a column for each thing that grows."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, len(AXES), figsize=(10, 5.6), sharex="col", squeeze=False)
+    for column, (axis, name) in enumerate(AXES.items()):
+        row = sorted((r for r in records if axis in r["axes"]), key=lambda r: r[axis])
+        x = [r[axis] for r in row]
+        above, below = axes[0][column], axes[1][column]
+        above.plot(x, [r["seconds"] for r in row], "o-", color="#1f5fa8", label="measured")
+        above.plot(x, [r["predicted"] for r in row], "--", color="#777777", label="counted work at the measured peak")
+        below.plot(x, [r["memory_gib"] for r in row], "o-", color="#b3541e")
+        above.set(xscale="log", yscale="log", xticks=x, title=", ".join(fixed(axis)))
+        below.set(xlabel=name, ylim=(0, None))
+        above.minorticks_off()
+        below.set_xticks(x, [str(value) for value in x])
+        for panel in (above, below):
+            panel.grid(alpha=0.3)
+    axes[0][0].set_ylabel("seconds")
+    axes[1][0].set_ylabel("peak memory, GiB")
+    axes[0][0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def fixed(axis: str) -> Iterable[str]:
+    """What stays the same while one thing grows."""
+    base = Point()
+    words = {"depth": f"d{base.depth}", "pixels": f"{base.pixels} pixels", "batch": f"batch {base.batch}"}
+    return (word for name, word in words.items() if name != axis)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Draw over batches, sizes and depths.")
+    parser.add_argument("--batches", type=int, nargs="*", default=[1, 2, 4, 8])
+    parser.add_argument("--pixels", type=int, nargs="*", default=[256, 512, 1024], choices=[256, 512, 1024])
+    parser.add_argument("--depths", type=int, nargs="*", default=[16, 20, 24, 30, 36])
+    parser.add_argument("--limit", type=float, default=180, help="seconds that one batch may take")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--plot", type=Path, help="picture of the curves; needs matplotlib")
+    parser.add_argument("--point", type=int, nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.point:
+        print(json.dumps(measure(Point(*options.point))))
+        return
+    points = {
+        "batch": [Point(batch=batch) for batch in sorted(options.batches)],
+        "pixels": [Point(pixels=pixels) for pixels in sorted(options.pixels)],
+        "depth": [Point(depth=depth) for depth in sorted(options.depths)],
+    }
+    start = time.monotonic()
+    print(HEADER, "|" + "---|" * HEADER.count(" |"), sep="\n", flush=True)
+    records = curves(points, options.limit)
+    if options.json:
+        options.json.write_text(json.dumps(records, indent=2) + "\n")
+    if options.plot:
+        draw(records, options.plot)
+    first = records[0] if records else {}
+    print(f"{first.get('dtype')}, {first.get('threads')} threads, {time.monotonic() - start:.0f} seconds in all")
+
+
+if __name__ == "__main__":
+    main()

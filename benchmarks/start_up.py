@@ -1,0 +1,139 @@
+"""How long ``nextscale sample`` takes from the command to the first picture, and where that goes.
+
+    python benchmarks/start_up.py --rounds 5
+
+Random weights of an official size, in a folder whose files the system has in memory. In every round a process runs the
+command; another takes the same steps one by one, each timed, and draws again when all is warm. Of the latter come
+
+- load time: from PyTorch and ours imported to a pipeline ready to draw: files mapped, models built, matrices converted
+  and packed;
+- sampling time: a picture drawn and decoded when all is warm.
+
+The ratio is that of the command to the sum of both. What lies between is the interpreter and the imports, what only a
+first picture costs, what tells weights apart, and the file that is written. Medians of seconds on the clock, and of
+seconds of the processor, which others on a shared machine disturb less; with one thread (``OMP_NUM_THREADS=1``) the
+latter are what the former would be alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+Seconds = tuple[float, float]
+"""On the clock, of the processor."""
+ARGUMENTS = ["--labels", "207", "--num-images", "1", "--seed", "0"]
+LOADING = ("read and build", "convert and pack")
+STAGES = ("interpreter", "imports", *LOADING, "tell weights apart", "first picture", "write the file", "warm picture")
+
+
+def now() -> Seconds:
+    return time.monotonic(), time.process_time()
+
+
+def take_steps(folder: str, launched: float) -> dict[str, Seconds]:
+    """The steps of the command, in this process, which was launched at a moment of the monotonic clock."""
+    moments = [(launched, 0.0), now()]
+    from nextscale.cli.main import import_all
+
+    import_all("tyro")
+    import_all("nextscale.cli.sample")
+    from nextscale.cli.drawing import write_pictures
+    from nextscale.cli.sample import Options
+    from nextscale.pipeline import Pipeline
+
+    moments.append(now())
+    pipeline = Pipeline.from_pretrained(folder)
+    moments.append(now())
+    pipeline.ready()
+    moments.append(now())
+    made = Options(model=folder).provenance(pipeline, ("207",), 1)
+    moments.append(now())
+    pictures = pipeline([207], seed=0).images
+    moments.append(now())
+    out = Path(folder) / "picture.png"
+    write_pictures(pictures, made, Options(model=folder), out)
+    moments.append(now())
+    pipeline([207], seed=0)
+    moments.append(now())
+    steps = pairwise(moments)
+    return dict(zip(STAGES, ((b[0] - a[0], b[1] - a[1]) for a, b in steps), strict=True))
+
+
+def run(command: Sequence[str]) -> tuple[Seconds, str]:
+    """How long a command took, and the last line that it printed."""
+    start, before = time.monotonic(), os.times()
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    after = os.times()
+    used = after.children_user - before.children_user + after.children_system - before.children_system
+    return (time.monotonic() - start, used), done.stdout.strip().splitlines()[-1]
+
+
+def median(found: Sequence[Seconds]) -> Seconds:
+    clock, processor = zip(*found, strict=True)
+    return statistics.median(clock), statistics.median(processor)
+
+
+def add(*parts: Seconds) -> Seconds:
+    return sum(clock for clock, _ in parts), sum(processor for _, processor in parts)
+
+
+def measure(folder: str, rounds: int) -> None:
+    commands: list[Seconds] = []
+    steps: dict[str, list[Seconds]] = {stage: [] for stage in STAGES}
+    draw = [sys.executable, "-m", "nextscale", "sample", "--model", folder, *ARGUMENTS, "--out", f"{folder}/drawn.png"]
+    run(draw)  # the files are in memory from here on
+    for i in range(rounds):
+        commands.append(run(draw)[0])
+        timed = run([sys.executable, __file__, "--steps", folder, "--launched", str(time.monotonic())])
+        for stage, seconds in json.loads(timed[1]).items():
+            steps[stage].append(tuple(seconds))
+        print(
+            f"round {i + 1}: {commands[-1][0]:.2f} s on the clock, {commands[-1][1]:.2f} of the processor", flush=True
+        )
+    found = {stage: median(seconds) for stage, seconds in steps.items()}
+    load, sampling, whole = add(*(found[stage] for stage in LOADING)), found["warm picture"], median(commands)
+    print(f"\n{'seconds':<22}{'clock':>9}{'processor':>11}")
+    rows = {**found, "the command": whole, "load time": load, "sampling time": sampling}
+    for name, (clock, processor) in rows.items():
+        print(f"{name:<22}{clock:>9.2f}{processor:>11.2f}")
+    ratios = [whole[i] / (load[i] + sampling[i]) for i in (0, 1)]
+    print(f"{'command / (both)':<22}{ratios[0]:>9.2f}{ratios[1]:>11.2f}")
+    begun = add(found["interpreter"], found["imports"])
+    ratios = [whole[i] / (begun[i] + load[i] + sampling[i]) for i in (0, 1)]
+    print(f"{'with imports in both':<22}{ratios[0]:>9.2f}{ratios[1]:>11.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time the command up to the first picture.")
+    parser.add_argument("--size", default="d16", choices=["d16", "d20", "d24", "d30"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--folder", default="", help="where the model with random weights is, or will be")
+    parser.add_argument("--steps", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--launched", type=float, default=0.0, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.steps:
+        print(json.dumps(take_steps(options.steps, options.launched)))
+        return
+    with contextlib.ExitStack() as stack:
+        folder = options.folder or stack.enter_context(tempfile.TemporaryDirectory())
+        if not (Path(folder) / "pipeline.json").is_file():
+            from nextscale.benchmark.random_weights import write_random_model
+
+            write_random_model(Path(folder), options.size)
+        print(f"{options.size}, one picture, default precision, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}")
+        measure(folder, options.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Memory that is not needed soon, given back to the system."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PAGE = mmap.PAGESIZE
+MADV_DONTNEED, MADV_PAGEOUT = 4, 21
+HEADER = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S{4} [0-9a-f]+ \S+ (\d+)")
+"""Of a mapping in /proc/self/smaps: from, to, permissions, offset, device, number of the file (0 is none)."""
+
+
+def page_out(tensors: Iterable[Tensor]) -> None:
+    """Give memory back to the system: that of tensors which will not be needed soon, and what is free anyway.
+
+    Tensors of a mapped file are read again when they are needed, and the system may keep the file in memory for whoever
+    reads it next; others lose nothing. Only on Linux.
+    """
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    advise = library.madvise
+    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    unwritten = unwritten_mappings()
+    for tensor in tensors:
+        if tensor.device.type == "cpu":
+            start = -(-tensor.data_ptr() // PAGE) * PAGE
+            end = (tensor.data_ptr() + tensor.nbytes) // PAGE * PAGE
+            if end > start:
+                mapped = any(first <= start and end <= last for first, last in unwritten)
+                advise(start, end - start, MADV_DONTNEED if mapped else MADV_PAGEOUT)
+    if hasattr(library, "malloc_trim"):  # glibc
+        library.malloc_trim(0)
+
+
+def unwritten_mappings() -> list[tuple[int, int]]:
+    """(start, end) of this process's mappings of files in which it has written nothing, not even in a copy."""
+    found: list[tuple[int, int]] = []
+    try:
+        lines = Path("/proc/self/smaps").read_text().splitlines()
+    except OSError:
+        return []
+    is_file = False
+    for line in lines:
+        if header := HEADER.match(line):
+            start, end, file = header.groups()
+            if is_file := file != "0":
+                found.append((int(start, 16), int(end, 16)))
+        elif is_file and line.startswith(("Anonymous:", "Swap:")) and line.split()[1] != "0":
+            found.pop()
+            is_file = False
+    return found

@@ -1,0 +1,72 @@
+"""Linear layers in int8, and models that are made of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny import SCHEDULES, make_tokenizer, make_var, same
+
+import nextscale as ns
+from nextscale.errors import InputError
+from nextscale.inference import drawing_dtype, ready_transformer
+from nextscale.int8 import Int8Linear, has_fast_int8
+
+CPU = torch.device("cpu")
+fast = pytest.mark.skipif(not has_fast_int8(CPU), reason="this machine multiplies no int8")
+
+
+def draw(*size: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+
+
+@fast
+@pytest.mark.parametrize("gelu", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_results_are_near_in_every_row(dtype, gelu):
+    weight, bias, x = draw(96, 512) / 512**0.5, draw(96, seed=1), draw(300, 512, seed=2).to(dtype)
+    x[7] *= 1000  # a row has its own scale
+    x[8] = 0
+    expected = torch.nn.functional.linear(x.float(), weight, bias)
+    expected = torch.nn.functional.gelu(expected, approximate="tanh") if gelu else expected
+    found = Int8Linear(weight, bias, gelu)(x)
+    error = (found.float() - expected).square().mean(1).sqrt() / x.float().square().mean(1).sqrt().clamp_min(1)
+    assert found.dtype == torch.bfloat16
+    assert 1e-4 < error.max() < 0.03
+
+
+@fast
+def test_a_row_does_not_depend_on_the_others():
+    layer, x = Int8Linear(draw(96, 512), None), draw(2, 350, 512)
+    together = layer(x)
+    for rows in (1, 2, 50, 349):
+        assert torch.equal(layer(x[:1, :rows]), together[:1, :rows])
+
+
+@fast
+def test_only_the_blocks_matrices_are_int8():
+    model = make_var(SCHEDULES["square"])
+    ready = ready_transformer(model, torch.int8)
+    names = {name for name, module in ready.named_modules() if isinstance(module, Int8Linear)}
+    parts = ("attention.qkv", "attention.proj", "mlp.up", "mlp.down")
+    assert names == {f"blocks.{i}.{part}" for i in range(model.config.depth) for part in parts}
+    assert ready.compute_dtype == torch.bfloat16
+
+
+@fast
+def test_a_pipeline_draws_in_int8_and_not_what_bfloat16_draws():
+    tokenizer, model = make_tokenizer(SCHEDULES["square"]), make_var(SCHEDULES["square"])
+    drawn = {}
+    for dtype in ("int8", "bfloat16"):
+        pipe = ns.Pipeline(tokenizer, model, dtype=dtype)
+        drawn[dtype] = list(pipe.scales([0, 1], seed=[1, 2], cfg=0))
+        alone = list(pipe.scales([1], seed=[2], cfg=0))
+        assert same([step.logits[1:] for step in drawn[dtype]], [step.logits for step in alone])
+    first = [drawn[dtype][0].logits for dtype in drawn]
+    assert 0 < (first[0] - first[1]).abs().max() < 0.2
+
+
+def test_other_devices_refuse(monkeypatch):
+    monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: False)
+    for device in (CPU, torch.device("cuda")):
+        with pytest.raises(InputError, match="int8 is for CPUs with AVX512-VNNI"):
+            drawing_dtype("int8", device)
