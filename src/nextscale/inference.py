@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.device import has_fast_bfloat16
+from nextscale.device import has_fast_bfloat16, multiplies_by_onednn
 from nextscale.files import page_out
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.tokenizer.winograd import WinogradConv3x3, is_worth_it
@@ -36,7 +36,7 @@ class ReadyLinear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, gelu: bool = False):
         super().__init__()
         self.gelu, self.dtype = gelu, dtype
-        self.packed = can_pack(weight.device, dtype)
+        self.packed = multiplies_by_onednn(weight.device, dtype)
         weight = weight.detach().to(dtype)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS) if self.packed else weight
         self.bias = None if bias is None else bias.detach().to(dtype)
@@ -51,15 +51,6 @@ class ReadyLinear(nn.Module):
         after = ("gelu", [], "tanh") if self.gelu else ("none", [], "")
         y = torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, *after)
         return y[:1].view(*x.shape[:-1], -1) if alone else y
-
-
-def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether oneDNN multiplies in this precision here. Its operators are those that torch.compile uses."""
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    if not all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")):
-        return False
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and has_fast_bfloat16(device))
 
 
 def pick_dtype(model: VARConfig, device: torch.device) -> str:
@@ -95,16 +86,17 @@ def ready_transformer(model: VAR, dtype: torch.dtype) -> VAR:
 
 @torch.no_grad()
 def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageTokenizer:
-    """A tokenizer that decodes in a given precision; all but the decoder is shared."""
+    """A tokenizer that decodes in a given precision, and encodes in float32; all but the decoder is shared."""
     on_cpu = tokenizer.post_quant_conv.weight.device.type == "cpu"
     with torch.device("meta"):
         ready = ImageTokenizer(tokenizer.config)
     ready.load_state_dict(tokenizer.state_dict(), assign=True)
     ready.requires_grad_(False).eval()
-    if dtype == torch.float32:
-        for name, module in list(ready.decoder.named_modules()) if on_cpu else ():
+    for part in (ready.encoder, ready.decoder) if dtype == torch.float32 else (ready.encoder,):
+        for name, module in list(part.named_modules()) if on_cpu else ():
             if isinstance(module, nn.Conv2d) and is_worth_it(module):
-                ready.decoder.set_submodule(name, WinogradConv3x3(module))
+                part.set_submodule(name, WinogradConv3x3(module))
+    if dtype == torch.float32:
         return ready
     for part in (ready.post_quant_conv, ready.decoder):
         for module in part.modules():
