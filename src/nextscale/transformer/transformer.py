@@ -142,8 +142,12 @@ class VAR(nn.Module):
         return self
 
     def condition(self, labels: Tensor) -> Condition:
-        """AdaLN(c) = Linear(SiLU(embed(c))) for all blocks and the head. (B,) int64 -> Condition."""
-        with torch.autocast(labels.device.type, enabled=False):  # few rows: casting the matrices would take longer
+        """AdaLN(c) = Linear(SiLU(embed(c))) for all blocks and the head. (B,) int64 -> Condition.
+
+        Without autocast: there are so few rows that casting the matrices would take longer than the products.
+        """
+        kind = "cpu" if self.device.type == "meta" else self.device.type  # nothing is computed there
+        with torch.autocast(kind, enabled=False):
             embedding = self.class_embedding(labels)
             activation = F.silu(embedding)
             blocks = [adaln(activation).float().unflatten(-1, (6, -1)) for adaln in self.adaln]
