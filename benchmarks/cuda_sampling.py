@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sampling_speed import LABEL, SETTINGS, load_reference, we_draw
+from reference import load_reference
+from sampling_speed import LABEL, SETTINGS, we_draw
 
 from nextscale.benchmark.drawing import least_seconds
 from nextscale.benchmark.machine import Peak, measure_peak, peak_memory, wait
@@ -49,7 +50,7 @@ def make_ways(options: argparse.Namespace, folder: str) -> tuple[Pipeline, Ways]
         compile_parts(*compiled.ready(), mode=options.mode)
         ways["ours, compiled"] = lambda batch: we_draw(compiled, batch)
     if options.reference:
-        _, var = load_reference(options.reference, eager)
+        _, var = load_reference(options.reference, eager.tokenizer, eager.model)
         kind = torch.bfloat16 if eager.device.type == "cpu" else torch.float16
 
         def reference(batch: int) -> torch.Tensor:

@@ -13,60 +13,26 @@ memory: the peak while drawing a batch of 8, each in a process of its own. ``--o
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from reference import Ways, in_turn, load_reference, own_peak
 
 import nextscale as ns
 from nextscale.benchmark.machine import measure_peak
 from nextscale.benchmark.random_weights import write_random_model
 from nextscale.int8 import has_fast_int8
-from nextscale.official import to_official
 from nextscale.pipeline import Pipeline
 from nextscale.quality import psnr
 from nextscale.work import count_work
 
 SETTINGS: dict[str, Any] = {"cfg": 1.5, "top_k": 900, "top_p": 0.96}
 LABEL = 207
-Ways = dict[str, Callable[[], Any]]
-
-
-def load_reference(path: Path, pipeline: Pipeline) -> tuple[Any, Any]:
-    """The reference's tokenizer and transformer, with our weights."""
-    sys.path.insert(0, str(path))
-    import builtins
-
-    import dist  # pyright: ignore[reportMissingImports]  # of the reference, as is the next
-
-    dist.get_device = lambda: pipeline.device
-    from models import build_vae_var  # pyright: ignore[reportMissingImports]
-
-    loud, builtins.print = builtins.print, lambda *_, **__: None
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            vae, var = build_vae_var(
-                device=pipeline.device,
-                patch_nums=tuple(h for h, _ in pipeline.tokenizer.schedule.sizes),
-                num_classes=pipeline.model.config.num_classes,
-                depth=pipeline.model.config.depth,
-                shared_aln=False,
-            )
-    finally:
-        builtins.print = loud
-    states = to_official(pipeline.tokenizer, pipeline.model)
-    for module, state in zip((vae, var), states, strict=True):
-        module.load_state_dict(state, strict=False)
-        module.eval().requires_grad_(False)
-    return vae, var
 
 
 def reference_draws(var: Any, autocast: bool, batch: int = 1, seed: int = 0) -> torch.Tensor:
@@ -77,18 +43,6 @@ def reference_draws(var: Any, autocast: bool, batch: int = 1, seed: int = 0) -> 
 def we_draw(pipeline: Pipeline, batch: int = 1, seed: int = 0) -> torch.Tensor:
     *_, step = pipeline.scales([LABEL] * batch, seed=seed, **SETTINGS)
     return step.image()
-
-
-def in_turn(ways: Ways, rounds: int) -> dict[str, tuple[float, float]]:
-    """Median seconds (on the clock, of the processor) of each way."""
-    clock: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for i in range(rounds):
-        for name, run in ways.items():
-            start = time.perf_counter(), time.process_time()
-            run()
-            clock[name].append((time.perf_counter() - start[0], time.process_time() - start[1]))
-        print(f"round {i + 1}: " + ", ".join(f"{n} {t[-1][0]:.2f} s" for n, t in clock.items()), flush=True)
-    return {name: (statistics.median(w for w, _ in t), statistics.median(c for _, c in t)) for name, t in clock.items()}
 
 
 def our_logits(pipeline: Pipeline, tokens: list[torch.Tensor]) -> torch.Tensor:
@@ -135,14 +89,6 @@ def compare_results(ours: dict[str, Pipeline], var: Any) -> None:
             print(f"{dtype}: the same tokens, decoded, are {distance:.1f} dB from float32")
 
 
-def own_peak(run: Callable[[], object]) -> int:
-    """MiB that this process held at most while it ran."""
-    Path("/proc/self/clear_refs").write_text("5")  # forget earlier peaks
-    run()
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) // 1024
-
-
 def measure_memory(options: argparse.Namespace, folder: str) -> None:
     for precision in ("float32", "bfloat16"):
         peaks = {}
@@ -175,7 +121,7 @@ def main() -> None:
                 pipeline.ready()
                 print(own_peak(lambda: we_draw(pipeline, 8)))
             else:
-                _, var = load_reference(options.reference, pipeline)
+                _, var = load_reference(options.reference, pipeline.tokenizer, pipeline.model)
                 del pipeline
                 print(own_peak(lambda: reference_draws(var, options.precision == "bfloat16", 8)))
             return
@@ -188,7 +134,7 @@ def main() -> None:
 def compare(options: argparse.Namespace, folder: str) -> None:
     dtypes = ["float32", "bfloat16", *(["int8"] if has_fast_int8(torch.device("cpu")) else [])]
     ours = {dtype: Pipeline.from_pretrained(folder, "cpu", dtype) for dtype in dtypes}
-    vae, var = load_reference(options.reference, ours["float32"])
+    vae, var = load_reference(options.reference, ours["float32"].tokenizer, ours["float32"].model)
     size = ours["float32"].tokenizer.schedule.final_size
     canvas = torch.randn(1, ours["float32"].tokenizer.config.code_dim, *size)
     tokenizers = {dtype: pipeline.ready()[0] for dtype, pipeline in ours.items()}

@@ -42,6 +42,15 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
+def multiplies_by_onednn(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether oneDNN multiplies in this precision here. Its operators are those that torch.compile uses."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if not all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")):
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and has_fast_bfloat16(device))
+
+
 def precision(dtype: str, device: torch.device) -> torch.autocast:
     """Autocast to float32 or tf32 (none), bfloat16 or float16.
 

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.device import DTYPES, has_fast_bfloat16, precision
+from nextscale.device import DTYPES, has_fast_bfloat16, multiplies_by_onednn, precision
 from nextscale.errors import InputError
 from nextscale.int8 import Int8Linear, has_fast_int8
 from nextscale.memory import page_out
+from nextscale.tokenizer.autoencoder import Upsample, four_kernels
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.tokenizer.winograd import WinogradConv3x3, is_worth_it
 from nextscale.transformer.attention import SelfAttention
@@ -38,7 +39,7 @@ class ReadyLinear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, gelu: bool = False):
         super().__init__()
         self.gelu, self.dtype = gelu, dtype
-        self.packed = can_pack(weight.device, dtype)
+        self.packed = multiplies_by_onednn(weight.device, dtype)
         weight = weight.detach().to(dtype)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS) if self.packed else weight
         self.bias = None if bias is None else bias.detach().to(dtype)
@@ -53,15 +54,6 @@ class ReadyLinear(nn.Module):
         after = ("gelu", [], "tanh") if self.gelu else ("none", [], "")
         y = torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, *after)
         return y[:1].view(*x.shape[:-1], -1) if alone else y
-
-
-def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether oneDNN multiplies in this precision here. Its operators are those that torch.compile uses."""
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    if not all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")):
-        return False
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and has_fast_bfloat16(device))
 
 
 def pick_dtype(model: VARConfig, device: torch.device) -> str:
@@ -121,7 +113,7 @@ def ready_transformer(model: VAR, dtype: torch.dtype) -> VAR:
 
 @torch.no_grad()
 def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageTokenizer:
-    """A tokenizer that decodes in a given precision, bfloat16 with int8; all but the decoder is shared."""
+    """A tokenizer that decodes in a given precision, bfloat16 with int8, and encodes in float32; codes are shared."""
     dtype = torch.bfloat16 if dtype == torch.int8 else dtype
     on_cpu = tokenizer.post_quant_conv.weight.device.type == "cpu"
     with torch.device("meta"):
@@ -135,9 +127,11 @@ def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageToken
                     layout = torch.channels_last if parameter.ndim == 4 else torch.preserve_format
                     small = parameter.to(dtype).contiguous(memory_format=layout)
                     module.register_parameter(name, nn.Parameter(small, requires_grad=False))
-    for name, module in list(ready.decoder.named_modules()) if on_cpu else ():
-        if isinstance(module, nn.Conv2d) and is_worth_it(module):
-            ready.decoder.set_submodule(name, WinogradConv3x3(module))
+    for name, module in list(ready.named_modules()) if on_cpu else ():
+        if isinstance(module, Upsample):
+            module.kernels = four_kernels(module.conv.weight)
+        if name.startswith(("encoder.", "decoder.")) and isinstance(module, nn.Conv2d) and is_worth_it(module):
+            ready.set_submodule(name, WinogradConv3x3(module))
     return ready
 
 

@@ -70,8 +70,8 @@ def block_parameters(model: VARConfig) -> int:
 def training_work(model: VARConfig) -> float:
     """GFLOP of training a transformer on a picture's tokens: 3 times the forward pass under teacher forcing.
 
-    The backward pass does each product twice, for the gradients of both factors. Attention is counted as it is
-    computed, all L x L pairs, of which the mask leaves some out. Making the tokens is not counted.
+    The backward pass does each product twice, for the gradients of both factors; what is computed again there is not
+    counted, nor is making the tokens.
     """
     with torch.device("meta"):
         transformer = VAR(model)

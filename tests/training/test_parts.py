@@ -13,11 +13,14 @@ from tiny_runs import TOKENIZER, TRANSFORMER
 from torch import nn
 
 from nextscale.data.loader import Batch, Place
+from nextscale.device import has_fast_bfloat16
 from nextscale.training.ema import make_ema, update_ema
 from nextscale.training.losses import reconstruction_loss, token_loss
 from nextscale.training.optimizer import make_optimizer
+from nextscale.training.recipes import TRANSFORMERS
 from nextscale.training.tasks import MODEL
 from nextscale.training.var_task import VARTask, drop_labels, drop_paths
+from nextscale.transformer.guesses import guess
 
 SQUARE = SCHEDULES["square"]
 
@@ -48,7 +51,7 @@ def test_ema_starts_fast_and_slows_down():
 
 def test_ema_of_constant_weights_is_constant():
     model = make_var(SQUARE)
-    ema = make_ema(model)
+    ema = make_ema(model, 0.999)
     for step in range(5):
         update_ema(ema, model, 0.999, step)
     for average, parameter in zip(ema.parameters(), model.parameters(), strict=True):
@@ -58,7 +61,7 @@ def test_ema_of_constant_weights_is_constant():
 
 def test_ema_of_statistics():
     norm = nn.BatchNorm2d(2)
-    ema, expected = make_ema(norm), torch.zeros(2)
+    ema, expected = make_ema(norm, 0.5), torch.zeros(2)
     for step in range(20):
         norm(torch.full((1, 2, 2, 2), float(step)))
         decay = min(0.5, (1 + step) / (10 + step))
@@ -110,7 +113,7 @@ def test_the_loss_of_a_batch_depends_on_the_generator_alone():
 def test_token_loss_is_cross_entropy():
     tokens = random_tokens(SQUARE)
     logits = torch.randn(2, SQUARE.num_tokens, CODES, generator=seeded())
-    result = token_loss(logits, tokens, SQUARE)
+    result = token_loss(guess(logits, torch.cat(tokens, 1)), SQUARE)
     for k, where in enumerate(SQUARE.slices):
         torch.testing.assert_close(result.per_scale[k], F.cross_entropy(logits[:, where].transpose(1, 2), tokens[k]))
     torch.testing.assert_close(result.mean, F.cross_entropy(logits.transpose(1, 2), torch.cat(tokens, 1)))
@@ -123,7 +126,7 @@ def test_token_accuracy():
     tokens[1] = tokens[1].clone()
     logits = F.one_hot(torch.cat(tokens, 1), CODES).float()
     tokens[1][0, 0] = (tokens[1][0, 0] + 1) % CODES
-    assert token_loss(logits, tokens, SQUARE).accuracy.tolist() == [1, 1 - 1 / 8, 1, 1]
+    assert token_loss(guess(logits, torch.cat(tokens, 1)), SQUARE).accuracy.tolist() == [1, 1 - 1 / 8, 1, 1]
 
 
 def test_reconstruction_loss():
@@ -136,3 +139,20 @@ def test_every_parameter_is_in_one_group(make):
     model = make(SQUARE)
     grouped = [id(p) for group in make_optimizer(model, TOKENIZER).param_groups for p in group["params"]]
     assert sorted(grouped) == sorted(map(id, model.parameters()))
+
+
+def test_an_average_that_forgets_at_once_is_the_model_itself():
+    model = make_var(SQUARE)
+    assert make_ema(model, 0.0) is model
+    update_ema(model, model, 0.0, 3)
+    norm = nn.BatchNorm2d(2)
+    assert make_ema(norm, 0.0) is not norm
+
+
+def test_auto_precision_is_what_the_device_is_fast_in():
+    recipe = TRANSFORMERS["d16"]
+    assert recipe.precision == "auto"
+    expected = "bfloat16" if has_fast_bfloat16(torch.device("cpu")) else "float32"
+    assert recipe.on(torch.device("cpu")).precision == expected
+    assert recipe.on(torch.device("cuda")).precision == "float16"
+    assert replace(recipe, precision="tf32").on(torch.device("cpu")).precision == "tf32"

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from nextscale.transformer.attention import SelfAttention
 from nextscale.transformer.cache import KVCache
+from nextscale.transformer.spans import Span
 
 
 @pytest.fixture(params=[True, False], ids=["cosine", "plain"])
@@ -50,8 +51,7 @@ def test_the_past_counts(attention, x):
     torch.testing.assert_close(parts[1], attention(x)[:, 3:], atol=1e-5, rtol=0)
 
 
-def test_a_mask_hides(attention, x):
-    mask = torch.ones(7, 7, dtype=torch.bool)
-    mask[:, 5:] = False
+def test_later_tokens_are_hidden(attention, x):
+    spans = [Span(0, 5, None), Span(5, 7, None)]
     changed = torch.cat((x[:, :5], x[:, 5:] + 1), dim=1)
-    assert torch.equal(attention(changed, mask)[:, :5], attention(x, mask)[:, :5])
+    assert torch.equal(attention(changed, spans)[:, :5], attention(x, spans)[:, :5])

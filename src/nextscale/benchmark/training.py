@@ -32,6 +32,7 @@ def bench_training(
     config, device = pipeline.model.config, pipeline.device
     recipe = official(config.depth, epochs=1, base_rate=1e-4, init_gamma=1e-3, final_ratio=0.1)
     recipe = replace(recipe, batch_size=check_batch(batch), precision=precision, width=config.width, heads=config.heads)
+    recipe = recipe.on(device)
     state = make_state(VARTask(pipeline.model.train(), pipeline.tokenizer, recipe), recipe, Execution(), device)
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(config.codebook_size, (batch, config.schedule.num_tokens), generator=generator)
@@ -40,11 +41,11 @@ def bench_training(
     steps = count()
     turns = take_turns(lambda: training_step(state, parts, recipe, next(steps)), repeats, device, against)
     memory = peak_memory(device)
-    dtype, size = DTYPES[precision], pipeline.tokenizer.config.image_size
+    dtype, size = DTYPES[recipe.precision], pipeline.tokenizer.config.image_size
     rows = batch * config.schedule.num_tokens
     peak = measure_peak(rows, config.width, pipeline.tokenizer.config.channels, size, dtype, device)
     gflop = {"training": batch * training_work(config)}
-    found = Report("train", model, str(device), precision, batch, "pictures", turns.ours, turns.theirs)
+    found = Report("train", model, str(device), recipe.precision, batch, "pictures", turns.ours, turns.theirs)
     found.peak_memory, found.gflop = memory, gflop
     found.peak = {"product": peak.product, "convolution": peak.convolution}
     found.share_of_peak = least_seconds(gflop, peak) / found.median

@@ -47,7 +47,7 @@ class TrainingOptions:
     seed: int | None = None
     """Of initial weights, order, crops and all else that is random."""
     dtype: Precision | None = None
-    """Precision of matrix products and convolutions."""
+    """Precision of matrix products and convolutions; auto is float16 on GPUs, and on the CPU bfloat16 if it is fast."""
     device: str = "auto"
     """auto, cpu, or cuda."""
     log_every: int = 20
@@ -128,8 +128,9 @@ class TrainingOptions:
         }
         if self.batch_size is not None and self.learning_rate is None:
             given["learning_rate"] = preset.learning_rate * self.batch_size / preset.batch_size
-        recipe = replace(preset, **{name: value for name, value in given.items() if value is not None})
-        precision(recipe.precision, pick_device(self.device))  # refuses what the device cannot do
+        device = pick_device(self.device)
+        recipe = replace(preset, **{name: value for name, value in given.items() if value is not None}).on(device)
+        precision(recipe.precision, device)  # refuses what the device cannot do
         return recipe
 
 

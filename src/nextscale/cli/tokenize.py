@@ -20,6 +20,7 @@ from nextscale.device import pick_device
 from nextscale.distributed import barrier, is_main, processes, rank, world_size
 from nextscale.errors import InputError
 from nextscale.files import is_tensor_file, make_folder
+from nextscale.inference import ready_tokenizer
 from nextscale.progress import say
 from nextscale.sources import load_tokenizer
 from nextscale.tokenizer.tokenizer import ImageTokenizer
@@ -80,7 +81,7 @@ def run(options: Options) -> None:
         if is_main():
             start_cache(make_folder(options.out), index)
             tokenizer.save_pretrained(options.out / TOKENIZER)
-        tokenizer = tokenizer.to(device)
+        tokenizer = ready_tokenizer(tokenizer.to(device), torch.float32)
         for split, pictures in splits.items():
             views = (
                 Views(pictures, max(options.crops, 1), options.flip) if split == TRAIN else Views(pictures, 1, False)

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NORM_GROUPS = 32
+KINDS = tuple(product((0, 1), (0, 1)))
+"""Of pixels on a doubled grid: in even or odd rows, in even or odd columns."""
 
 
 def norm(channels: int) -> nn.GroupNorm:
@@ -82,14 +84,16 @@ class Upsample(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.conv = conv3x3(channels, channels)
+        self.kernels: list[Tensor] | None = None
+        """Of the four kinds, if the weights are not to change any more."""
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         height, width = x.shape[-2:]
         large = None
-        for row, column in product((0, 1), (0, 1)):
-            weight = share(share(self.conv.weight.float(), row, 2), column, 3).to(self.conv.weight.dtype)
+        kernels = self.kernels or four_kernels(self.conv.weight)
+        for (row, column), weight in zip(KINDS, kernels, strict=True):
             y = F.conv2d(x, weight, self.conv.bias, padding=1)[:, :, row : row + height, column : column + width]
             if large is None:
                 last = x.is_contiguous(memory_format=torch.channels_last)
@@ -99,6 +103,14 @@ class Upsample(nn.Module):
             large[:, :, row::2, column::2] = y
         assert large is not None
         return large
+
+
+def four_kernels(weight: Tensor) -> list[Tensor]:
+    """The 2x2 kernels of `KINDS`, from a 3x3 one, summed in float32 and laid out channels last."""
+    return [
+        share(share(weight.float(), row, 2), column, 3).to(weight.dtype).contiguous(memory_format=torch.channels_last)
+        for row, column in KINDS
+    ]
 
 
 def share(weight: Tensor, odd: int, dim: int) -> Tensor:

@@ -126,13 +126,16 @@ class ImageTokenizer(nn.Module):
             raise InputError(
                 f"the tokenizer takes pictures of shape (B, {', '.join(map(str, expected))}), not {tuple(images.shape)}"
             )
+        if images.device.type == "cpu" and not torch.is_grad_enabled():
+            images = images.contiguous(memory_format=torch.channels_last)
         return self.quant_conv(self.encoder(images))
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) in [-1, 1] -> K LongTensors (B, n_k). Always in full float32, without TF32."""
         with torch.autocast(images.device.type, enabled=False), tf32(False):
-            return self.pyramid.encode(self.encode_features(images))
+            parts = images.split(self.decoding_batch(images.device))
+            return self.pyramid.encode(torch.cat([self.encode_features(part) for part in parts]))
 
     @torch.no_grad()
     def decode(self, tokens: Sequence[Tensor]) -> Tensor:
@@ -152,7 +155,7 @@ class ImageTokenizer(nn.Module):
         return self.decoder(self.post_quant_conv(canvas.to(weight.dtype))).float().clamp(-1, 1)
 
     def decoding_batch(self, device: torch.device) -> int:
-        """How many pictures are decoded at once: as many as fit a budget of memory, but at least one.
+        """How many pictures are encoded or decoded at once: as many as fit a budget of memory, but at least one.
 
         On the CPU more at once are not faster; on a GPU the budget is a quarter of what is free.
         """

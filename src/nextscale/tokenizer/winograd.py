@@ -25,7 +25,7 @@ POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
 """Where the polynomials are evaluated. With these the error is half that of the customary 0, +-1, +-2."""
 STRIP = 128
 """Tiles at a time: some megabytes."""
-LEAST_TILES = 64
+LEAST_TILES = 256
 """In a picture. With fewer, transforming the weights costs more than is gained."""
 LEAST_CHANNELS = 128
 """With fewer, transforming the tiles does."""

@@ -8,8 +8,14 @@ import torch
 from torch import nn
 
 
-def make_ema(model: nn.Module) -> nn.Module:
-    """A frozen copy to start the average from."""
+def make_ema(model: nn.Module, decay: float) -> nn.Module:
+    """A frozen copy to start the average from.
+
+    The model itself, if the average is to forget at once and nothing is kept beside the parameters, which training and
+    use may treat differently.
+    """
+    if decay == 0 and not any(True for _ in model.buffers()):
+        return model
     return copy.deepcopy(model).eval().requires_grad_(False)
 
 
@@ -19,6 +25,8 @@ def update_ema(ema: nn.Module, model: nn.Module, decay: float, step: int) -> Non
 
     Statistics that a model keeps beside its parameters, such as those of batch norm, are averaged with them.
     """
+    if ema is model:
+        return
     decay = min(decay, (1 + step) / (10 + step))
     for average, parameter in zip(ema.parameters(), model.parameters(), strict=True):
         average.lerp_(parameter, 1 - decay)

@@ -74,6 +74,7 @@ def train(
         InputError: the loss is not finite any more, the data cannot be read, a batch is larger than the data or cannot
             be divided among the processes, or a checkpoint cannot be written.
     """
+    recipe = recipe.on(device)
     check_data(data, val_data, recipe.batch_size)
     state = make_state(task, recipe, execution, device)
     for torn in torn_checkpoints(run.folder):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextscale.scales import ScaleSchedule
+from nextscale.transformer.guesses import Guesses
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,12 @@ class TokenLoss:
     """(K,) share of tokens guessed right."""
 
 
-def token_loss(logits: Tensor, tokens: list[Tensor], schedule: ScaleSchedule) -> TokenLoss:
-    """-log p(token | earlier scales, class), in nats. (B, L, V) logits and K token maps (B, n_k)."""
-    targets = torch.cat(tokens, dim=1)
-    loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+def token_loss(guesses: Guesses, schedule: ScaleSchedule) -> TokenLoss:
+    """Means of -log p(token | earlier scales, class), in nats, and of what was guessed right."""
+    loss, right = guesses
     with torch.no_grad():
-        right = (logits.argmax(dim=-1) == targets).float()
         per_scale = torch.stack([loss[:, where].mean() for where in schedule.slices])
-        accuracy = torch.stack([right[:, where].mean() for where in schedule.slices])
+        accuracy = torch.stack([right[:, where].float().mean() for where in schedule.slices])
     return TokenLoss(loss.mean(), per_scale, accuracy)
 
 

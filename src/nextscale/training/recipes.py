@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar, get_args
 
+import torch
+
+from nextscale.device import has_fast_bfloat16
 from nextscale.errors import InputError
 from nextscale.scales import ScaleSchedule
 from nextscale.tokenizer.tokenizer import TokenizerConfig
@@ -13,8 +16,9 @@ from nextscale.training.adversarial import AdversarialRecipe
 from nextscale.training.schedules import SCHEDULES, knee_of
 from nextscale.weights import as_config, check_fields
 
-Precision = Literal["float32", "tf32", "bfloat16", "float16"]
+Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 PRECISIONS = get_args(Precision)
+RecipeT = TypeVar("RecipeT", bound="Recipe")
 SHARE = {"least": 0.0, "most": 1.0}
 NOT_NEGATIVE = {"least": 0.0}
 
@@ -30,7 +34,8 @@ class Recipe:
     seed: int = field(default=0, metadata={"least": 0})
     precision: Precision = "bfloat16"
     """Of matrix products and convolutions; weights, losses and quantization are float32. float16 comes with the
-    official loss scale (`LossScaler`); tf32 differs from float32 on GPUs only."""
+    official loss scale (`LossScaler`); tf32 differs from float32 on GPUs only. auto is float16 on GPUs, as officially;
+    on the CPU bfloat16 where that is fast, else float32."""
     schedule: str = "lin0"
     warmup: float = field(default=0.02, metadata=SHARE)
     """Share of the steps."""
@@ -67,8 +72,13 @@ class Recipe:
         if self.schedule == "exp" and self.final_ratio <= 0:
             raise InputError(f"the schedule exp needs a final_ratio above 0, not {self.final_ratio}")
 
-
-RecipeT = TypeVar("RecipeT", bound=Recipe)
+    def on(self: RecipeT, device: torch.device) -> RecipeT:
+        """The recipe for a device: a precision that is auto becomes what it stands for."""
+        if self.precision != "auto":
+            return self
+        if device.type != "cpu":
+            return replace(self, precision="float16")
+        return replace(self, precision="bfloat16" if has_fast_bfloat16(device) else "float32")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +237,7 @@ def official(
         steps=epochs * -(-IMAGENET // batch_size),
         batch_size=batch_size,
         learning_rate=base_rate * batch_size / 256,
-        precision="float16",
+        precision="auto",
         final_ratio=final_ratio,
         weight_decay_end=weight_decay_end,
         ema_decay=0.0,

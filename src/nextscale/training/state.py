@@ -28,6 +28,7 @@ class TrainingState:
     """The networks themselves, which hold the weights; the task may call them through a wrapper."""
     optimizers: dict[str, torch.optim.AdamW]
     ema: nn.Module
+    """The model itself if the recipe's ``ema_decay`` is 0."""
     scaler: LossScaler
 
     def tensors(self) -> dict[str, Tensor]:
@@ -60,9 +61,9 @@ class TrainingState:
 def make_state(task: Task, recipe: Recipe, execution: Execution, device: torch.device) -> TrainingState:
     """What a run starts from: fresh optimizers, and networks divided among the processes and compiled as asked."""
     networks = dict(task.networks)
-    ema = make_ema(networks[MODEL])
+    ema = make_ema(networks[MODEL], recipe.ema_decay)
     if world_size() > 1 and execution.strategy == "fsdp":
-        for network in (networks[MODEL], ema):
+        for network in {networks[MODEL], ema}:
             shard(network, task.shards)
     prepare(networks[MODEL], task.units, execution)
     task.networks.update({name: replicate(network) for name, network in networks.items()})

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.data.loader import Batch, Place
+from nextscale.inference import ready_tokenizer
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.losses import TokenLoss, token_loss
 from nextscale.training.recipes import VARRecipe
@@ -21,7 +22,7 @@ class VARTask:
 
     def __init__(self, model: VAR, tokenizer: ImageTokenizer, recipe: VARRecipe):
         self.model, self.recipe, self.config = model, recipe, model.config
-        self.tokenizer = tokenizer
+        self.tokenizer = ready_tokenizer(tokenizer, torch.float32)
         self.networks: dict[str, nn.Module] = {MODEL: model}
         self.units = [f"blocks.{i}" for i in range(model.config.depth)]
         self.shards = [*self.units, *(f"adaln.{i}" for i in range(len(model.adaln)))]
@@ -56,8 +57,8 @@ class VARTask:
         with torch.no_grad():
             tokens = self.tokens(batch.images)
             inputs = self.tokenizer.pyramid.next_inputs(tokens)
-        logits = model(labels, inputs, paths)
-        return token_loss(logits, tokens, self.config.schedule)
+        guesses = model(labels, inputs, paths, torch.cat(tokens, dim=1))
+        return token_loss(guesses, self.config.schedule)
 
     def tokens(self, images: Tensor) -> list[Tensor]:
         """Of pictures (B, 3, H, W), or those that a cache has in their place (B, L)."""

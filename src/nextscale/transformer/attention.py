@@ -5,33 +5,25 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextscale.transformer.cache import LayerCache
+from nextscale.transformer.later import Later, Linear, later, linear
+from nextscale.transformer.spans import Span, attend, attend_spans
 
 MAX_LOG_SCALE = math.log(100)
 LEAST_NORM = 1e-12
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
-    """softmax(scale * q k^T + mask) v.
-
-    Args:
-        q: (B, H, n, d).
-        k, v: (B, H, m, d).
-        mask: (n, m), true where a query may look.
-
-    Returns:
-        (B, H, n, d).
-    """
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
 
 
 def unit(x: Tensor, scale: Tensor | None = None) -> Tensor:
     """scale * x / |x| in float32: half precision gave NaN elsewhere. (..., d) -> (..., d)."""
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).clamp_min(LEAST_NORM)
     return x * (norm.reciprocal() if scale is None else scale / norm)
+
+
+def flat(x: Tensor) -> Tensor:
+    """Heads side by side. (B, n, H, d) -> (B, n, C)."""
+    return x.flatten(2)
 
 
 class SelfAttention(nn.Module):
@@ -48,35 +40,42 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int, l2_norm: bool = True):
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv = Linear(width, 3 * width, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(width))
         self.v_bias = nn.Parameter(torch.zeros(width))
         self.log_scale = nn.Parameter(torch.full((1, heads, 1, 1), math.log(4))) if l2_norm else None
         self.scale = 1.0 if l2_norm else 0.25 / math.sqrt(width // heads)
-        self.proj = nn.Linear(width, width)
+        self.proj = Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, past: LayerCache | None = None) -> Tensor:
+    def forward(self, x: Tensor | Later, spans: list[Span] | None = None, past: LayerCache | None = None) -> Tensor:
         """(B, n, C) -> (B, n, C).
 
         Args:
-            mask: (n, n), true where a token may look; for a whole sequence at once.
+            spans: what each token of a whole sequence may see.
             past: keys and values of the earlier scales; this scale's are added to it.
         """
-        q, k, v = self.project(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        if self.log_scale is not None:
-            scale = self.log_scale.clamp_max(MAX_LOG_SCALE).exp()
-            q, k = unit(q, scale), unit(k)
+        qkv = self.project(x)
+        if spans is not None:
+            scales = () if self.log_scale is None else (self.log_scale,)
+            x = attend_spans(later(self.split, qkv, *scales), spans, self.scale)
+            return self.proj(later(flat, x))
+        q, k, v = self.split(qkv, self.log_scale)
         if past is not None:
             k, v = past.extend(k, v)
-        q, k = q.to(v.dtype), k.to(v.dtype)
-        x = attend(q, k, v, self.scale, mask)
-        return self.proj(x.transpose(1, 2).flatten(2))
+        return self.proj(flat(attend(q, k, v, self.scale).transpose(1, 2)))
 
-    def project(self, x: Tensor) -> Tensor:
+    def project(self, x: Tensor | Later) -> Tensor:
         """(B, n, C) -> q, k and v side by side, (B, n, 3C)."""
         if self.qkv.bias is not None:  # made ready for drawing
             return self.qkv(x)
-        return F.linear(x, self.qkv.weight, self.qkv_bias())
+        return linear(x, self.qkv.weight, self.qkv_bias())
+
+    def split(self, qkv: Tensor, log_scale: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, n, 3C) -> q, k and v, each (B, H, n, d), with what belongs to cosine scores in q and k."""
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if log_scale is not None:
+            q, k = unit(q, log_scale.clamp_max(MAX_LOG_SCALE).exp()), unit(k)
+        return q, k, v
 
     def qkv_bias(self) -> Tensor:
         return torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))

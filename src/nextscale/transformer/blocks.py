@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from nextscale.transformer.attention import SelfAttention
 from nextscale.transformer.cache import LayerCache
+from nextscale.transformer.later import Later, Linear, later
+from nextscale.transformer.spans import Span
 
 NORM_EPS = 1e-6
 
@@ -23,12 +25,13 @@ class MLP(nn.Module):
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
-        self.up = nn.Linear(width, hidden)
+        self.up = Linear(width, hidden)
         self.gelu = nn.GELU(approximate="tanh")
-        self.down = nn.Linear(hidden, width)
+        self.down = Linear(hidden, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.gelu(self.up(x)))
+    def forward(self, x: Tensor | Later) -> Tensor:
+        """(B, n, C) -> (B, n, C)."""
+        return self.down(later(self.gelu, self.up(x)))
 
 
 class Block(nn.Module):
@@ -47,7 +50,7 @@ class Block(nn.Module):
         self,
         x: Tensor,
         vectors: Tensor,
-        mask: Tensor | None = None,
+        spans: list[Span] | None = None,
         past: LayerCache | None = None,
         path_scale: Tensor | None = None,
     ) -> Tensor:
@@ -55,10 +58,11 @@ class Block(nn.Module):
 
         Args:
             vectors: (B, 6, C).
+            spans, past: see `SelfAttention`.
             path_scale: (2, B), what drop-path multiplies the two branches with: 0 or 1 / (1 - rate).
         """
         gamma1, gamma2, scale1, scale2, shift1, shift2 = vectors.unbind(1)
         if path_scale is not None:
             gamma1, gamma2 = gamma1 * path_scale[0, :, None], gamma2 * path_scale[1, :, None]
-        x = x + gamma1.unsqueeze(1) * self.attention(modulate(x, scale1, shift1), mask, past)
-        return x + gamma2.unsqueeze(1) * self.mlp(modulate(x, scale2, shift2))
+        x = x + gamma1.unsqueeze(1) * self.attention(later(modulate, x, scale1, shift1), spans, past)
+        return x + gamma2.unsqueeze(1) * self.mlp(later(modulate, x, scale2, shift2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,9 @@ from nextscale.errors import InputError
 from nextscale.scales import OFFICIAL_256, ScaleSchedule
 from nextscale.transformer.blocks import Block, modulate
 from nextscale.transformer.cache import KVCache
+from nextscale.transformer.guesses import Guesses, guess_in_parts
+from nextscale.transformer.later import Linear, later
+from nextscale.transformer.spans import make_spans
 from nextscale.weights import as_config, check_fields, load_module, save_module
 
 
@@ -90,7 +94,7 @@ class VAR(nn.Module):
             nn.Parameter(torch.empty(1, 1, 6, c.width)) for _ in range(c.depth if c.shared_adaln else 0)
         )
         self.head_adaln = nn.Linear(c.width, 2 * c.width)
-        self.head = nn.Linear(c.width, c.codebook_size)
+        self.head = Linear(c.width, c.codebook_size)
         if self.device.type != "meta":
             self.init_weights()
 
@@ -138,33 +142,49 @@ class VAR(nn.Module):
         return self
 
     def condition(self, labels: Tensor) -> Condition:
-        """AdaLN(c) = Linear(SiLU(embed(c))) for all blocks and the head. (B,) int64 -> Condition."""
-        embedding = self.class_embedding(labels)
-        activation = F.silu(embedding)
-        blocks = [adaln(activation).float().unflatten(-1, (6, -1)) for adaln in self.adaln]
-        if self.config.shared_adaln:
-            blocks = [blocks[0] + offset.squeeze(1) for offset in self.adaln_offset]
-        return Condition(embedding, blocks, self.head_adaln(activation).float().unflatten(-1, (2, -1)))
+        """AdaLN(c) = Linear(SiLU(embed(c))) for all blocks and the head. (B,) int64 -> Condition.
 
-    def forward(self, labels: Tensor, inputs: Tensor, path_scale: Tensor | None = None) -> Tensor:
+        Without autocast: there are so few rows that casting the matrices would take longer than the products.
+        """
+        kind = "cpu" if self.device.type == "meta" else self.device.type  # nothing is computed there
+        with torch.autocast(kind, enabled=False):
+            embedding = self.class_embedding(labels)
+            activation = F.silu(embedding)
+            blocks = [adaln(activation).float().unflatten(-1, (6, -1)) for adaln in self.adaln]
+            if self.config.shared_adaln:
+                blocks = [blocks[0] + offset.squeeze(1) for offset in self.adaln_offset]
+            return Condition(embedding, blocks, self.head_adaln(activation).float().unflatten(-1, (2, -1)))
+
+    @overload
+    def forward(self, labels: Tensor, inputs: Tensor, path_scale: Tensor | None = None) -> Tensor: ...
+
+    @overload
+    def forward(self, labels: Tensor, inputs: Tensor, path_scale: Tensor | None, targets: Tensor) -> Guesses: ...
+
+    def forward(
+        self, labels: Tensor, inputs: Tensor, path_scale: Tensor | None = None, targets: Tensor | None = None
+    ) -> Tensor | Guesses:
         """Teacher forcing: all scales at once, each token seeing its own and all earlier scales.
 
         Args:
             labels: (B,) int64 in 0..num_classes.
             inputs: (B, L - n_0, D), from `ImageTokenizer.teacher_forcing_input`.
             path_scale: (depth, 2, B), drop-path's factor of each residual branch: 0 or 1 / (1 - rate).
+            targets: (B, L) int64, what the tokens are, if a loss is all that is wanted.
 
         Returns:
-            (B, L, V) float32 logits.
+            (B, L, V) float32 logits, or how well they guess the targets, in less memory.
         """
         condition = self.condition(labels)
         x = torch.cat((self._start(condition), self.word_embedding(inputs)), dim=1)
         levels = torch.tensor(self.schedule.level_ids, device=x.device)
         x = x + self.level_embedding(levels) + self.position_embedding
-        mask = levels[:, None] >= levels[None, :]
+        spans = make_spans(self.schedule, x.device)
         for i, block in enumerate(self.blocks):
-            x = block(x, condition.blocks[i], mask=mask, path_scale=None if path_scale is None else path_scale[i])
-        return self._logits(x, condition)
+            x = block(x, condition.blocks[i], spans=spans, path_scale=None if path_scale is None else path_scale[i])
+        if targets is None:
+            return self._logits(x, condition)
+        return guess_in_parts(lambda part: self._logits(part, condition), x, targets)
 
     def forward_scale(self, k: int, inputs: Tensor | None, condition: Condition, cache: KVCache) -> Tensor:
         """Sampling: scale k alone, seeing the earlier ones through the cache, to which it adds itself.
@@ -210,7 +230,7 @@ class VAR(nn.Module):
 
     def _logits(self, x: Tensor, condition: Condition) -> Tensor:
         scale, shift = condition.head.unbind(1)
-        return self.head(modulate(x.float(), scale, shift)).float()
+        return self.head(later(modulate, x.float(), scale, shift)).float()
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> VAR:
