@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from nextscale.transformer.attention import SelfAttention
 from nextscale.transformer.cache import KVCache
-from nextscale.transformer.spans import Span
+from nextscale.transformer.spans import Span, attend
 
 
 @pytest.fixture(params=[True, False], ids=["cosine", "plain"])
@@ -55,3 +55,17 @@ def test_later_tokens_are_hidden(attention, x):
     spans = [Span(0, 5, None), Span(5, 7, None)]
     changed = torch.cat((x[:, :5], x[:, 5:] + 1), dim=1)
     assert torch.equal(attention(changed, spans)[:, :5], attention(x, spans)[:, :5])
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_in_bfloat16_scores_are_float32_and_heads_do_not_depend_on_others(scale, monkeypatch):
+    monkeypatch.setattr("nextscale.transformer.spans.SCORES", 3 * 5 * 11)  # three heads at a time
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 4, n, 16, generator=generator) for n in (5, 11, 11))
+    q, k, v = 30 * F.normalize(q, dim=-1), k.bfloat16(), v.bfloat16()
+    exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), scale=scale)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        drawn = attend(q, k, v, scale)
+        assert torch.equal(attend(q[1:], k[1:], v[1:], scale), drawn[1:])
+    assert drawn.dtype == torch.bfloat16
+    torch.testing.assert_close(drawn.double(), exact, atol=0.02, rtol=0.01)
