@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from nextscale.files import read_tensors
-from nextscale.memory import page_out, unwritten_mappings
+from nextscale.memory import page_out, trim, unwritten_mappings
 
 SIZE = 4 * 2**20
 """Numbers of a tensor; its bytes are four times as many."""
@@ -24,9 +25,9 @@ def mapped(tmp_path: Path) -> torch.Tensor:
     return read_tensors(tmp_path / "a.safetensors")["a"]
 
 
-def held() -> int:
-    """Bytes of files that this process holds in memory."""
-    found = re.search(r"RssFile:\s+(\d+) kB", Path("/proc/self/status").read_text())
+def held(what: str = "RssFile") -> int:
+    """Bytes of files that this process holds in memory; with ``RssAnon`` of what is of no file."""
+    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found
     return int(found[1]) * 1024
 
@@ -60,3 +61,14 @@ def test_mappings_count_as_unwritten_until_they_are_written_to(mapped):
     assert is_unwritten()
     mapped[0] = 1
     assert not is_unwritten()
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
+def test_what_is_free_goes_back_to_the_system():
+    many = [torch.ones(20_000) for _ in range(2000)]  # 160 MB
+    above = torch.ones(20_000)  # so that the heap cannot simply end sooner
+    del many
+    before = held("RssAnon")
+    trim()
+    assert held("RssAnon") < before - 100_000_000
+    assert above.sum() == 20_000

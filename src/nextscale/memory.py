@@ -27,8 +27,7 @@ def page_out(tensors: Iterable[Tensor]) -> None:
     """
     if sys.platform != "linux":
         return
-    library = ctypes.CDLL(None)
-    advise = library.madvise
+    advise = ctypes.CDLL(None).madvise
     advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     unwritten = unwritten_mappings()
     for tensor in tensors:
@@ -38,8 +37,14 @@ def page_out(tensors: Iterable[Tensor]) -> None:
             if end > start:
                 mapped = any(first <= start and end <= last for first, last in unwritten)
                 advise(start, end - start, MADV_DONTNEED if mapped else MADV_PAGEOUT)
-    if hasattr(library, "malloc_trim"):  # glibc
-        library.malloc_trim(0)
+    trim()
+
+
+def trim() -> None:
+    """Give back what is free: each thread has a heap, which else keeps the most that it ever needed. Only glibc."""
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)  # type: ignore[union-attr]
 
 
 def unwritten_mappings() -> list[tuple[int, int]]:

@@ -159,6 +159,17 @@ def test_what_the_queue_can_never_hold_is_refused_for_good(start):
         start(queue_pictures=2).submit(work(1, 2, 3))
 
 
+def test_memory_is_given_back_now_and_then(start, monkeypatch):
+    trimmed: list[int] = []
+    monkeypatch.setattr("nextscale.web.engine.trim", lambda: trimmed.append(1))
+    for seconds, expected in ((10.0, 0), (0.0, 1)):
+        monkeypatch.setattr("nextscale.web.engine.TIDY_SECONDS", seconds)
+        engine = start()
+        engine.submit(work(1)).result()
+        engine.close()
+        assert len(trimmed) == expected
+
+
 def test_a_cancelled_request_is_never_drawn(start, pipeline, hold):
     engine = start()
     with hold():

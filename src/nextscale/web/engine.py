@@ -24,6 +24,7 @@ from torch import Tensor
 
 from nextscale.device import use_cores
 from nextscale.errors import InputError, is_out_of_memory
+from nextscale.memory import trim
 from nextscale.pipeline import Pipeline
 from nextscale.sampling.editing import TokenEdit
 from nextscale.sampling.sampler import SamplingArguments, ScaleStep
@@ -36,6 +37,7 @@ MOST_WORKERS = 4
 """On CPUs with many cores, of which each worker then takes several: each batch at work needs memory of its own."""
 
 NEW_SEEDS = 2**31
+TIDY_SECONDS = 10.0
 
 LAST_WORD_SECONDS = 5.0
 """How long a closed engine may take to notice, between two scales, that nobody wants its pictures any more."""
@@ -99,6 +101,7 @@ class Engine:
     ):
         self.pipeline, self.name, self.limits, self.on_batch = pipeline, name, limits or Limits(), on_batch
         self._seeds = random.Random(seed)
+        self._tidied = time.monotonic()
         self._queue: deque[Part] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -191,6 +194,13 @@ class Engine:
             finally:
                 with self._changed:
                     self._at_work.remove(parts)
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Give memory back now and then, so that a rare large batch does not stay in use for ever."""
+        if time.monotonic() - self._tidied > TIDY_SECONDS:
+            self._tidied = time.monotonic()
+            trim()
 
     def _next_batch(self) -> Sequence[Part]:
         """The first request that waits, and those that go with it; none once the engine is closed and nobody waits.
