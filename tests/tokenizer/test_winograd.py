@@ -71,3 +71,11 @@ def test_which_convolutions_gain():
         nn.Conv2d(128, 128, 3, padding=1, dilation=2),
     ):
         assert not is_worth_it(other), other
+
+
+def test_autocast_leaves_it_in_its_input_s_precision():
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(size, generator=generator) for size in ((1, 4, 8, 8), (6, 4, 3, 3)))
+    with torch.autocast("cpu", torch.bfloat16):
+        within = winograd_conv3x3(x, weight, None)
+    assert torch.equal(within, winograd_conv3x3(x, weight, None))

@@ -59,6 +59,7 @@ def is_worth_it(conv: nn.Conv2d) -> bool:
 
 
 @torch.no_grad()
+@torch.autocast("cpu", enabled=False)
 def winograd_conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """(B, C, H, W) with (O, C, 3, 3) and (O,) -> (B, O, H, W), channels last. H and W are multiples of 4."""
     (batch, channels, height, width), out_channels = x.shape, len(weight)
