@@ -22,7 +22,8 @@ def logits_of(model: ns.VAR, tokenizer: ns.ImageTokenizer) -> torch.Tensor:
         canvases = [step.canvas for step in tokenizer.pyramid.accumulate(random_tokens(SQUARE))]
         condition, cache = model.condition(labels), model.make_cache(2)
         looks = [None, *(tokenizer.pyramid.look(canvas, k + 1) for k, canvas in enumerate(canvases[:-1]))]
-        return torch.cat([model.forward_scale(k, look, condition, cache) for k, look in enumerate(looks)], dim=1)
+        features = [model.forward_scale(k, look, condition, cache) for k, look in enumerate(looks)]
+        return torch.cat([model.logits(part) for part in features], dim=1)
 
 
 @pytest.mark.parametrize("options", [{}, {"shared_adaln": True}, {"l2_norm": False}], ids=str)

@@ -131,7 +131,7 @@ def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageToken
         if isinstance(module, Upsample):
             module.kernels = four_kernels(module.conv.weight)
         if name.startswith(("encoder.", "decoder.")) and isinstance(module, nn.Conv2d) and is_worth_it(module):
-            ready.set_submodule(name, WinogradConv3x3(module))
+            ready.set_submodule(name, WinogradConv3x3(module, keep=name.startswith("decoder.")))
     return ready
 
 

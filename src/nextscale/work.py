@@ -25,7 +25,7 @@ class Work:
     condition: float
     """AdaLN, once per picture."""
     transformer: float
-    """All scales, without guidance; guidance doubles this and `condition`."""
+    """All scales, without guidance, which doubles this and `condition`: as it is defined, though one head is enough."""
 
 
 @torch.no_grad()
@@ -42,7 +42,7 @@ def count_work(tokenizer: TokenizerConfig, model: VARConfig) -> Work:
         def all_scales() -> None:
             for k in range(model.schedule.num_scales):
                 look = tokens.pyramid.look(canvas, k) if k else None
-                transformer.forward_scale(k, look, condition, cache)
+                transformer.logits(transformer.forward_scale(k, look, condition, cache))
 
         return Work(
             tokenizer_parameters=_millions(tokens),

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nextscale.tokenizer.winograd import WinogradConv3x3, is_worth_it, toom_cook, winograd_conv3x3
+from nextscale.tokenizer.winograd import WinogradConv3x3, is_worth_it, toom_cook, transform_kernel, winograd_conv3x3
 
 
 @pytest.mark.parametrize(("outputs", "points"), [(2, (0, 1, -1)), (4, (0, 0.5, -0.5, 2, -2)), (3, (0, 1, -1, 3))])
@@ -28,18 +28,18 @@ def test_it_is_the_plain_convolution(size, layout, biased):
     x = torch.randn(2, 5, *size, generator=generator).contiguous(memory_format=layout)
     weight = torch.randn(7, 5, 3, 3, generator=generator) / 45**0.5
     bias = torch.randn(7, generator=generator) if biased else None
-    y = winograd_conv3x3(x, weight, bias)
+    y = winograd_conv3x3(x, transform_kernel(weight), bias)
     expected = F.conv2d(x.double(), weight.double(), None if bias is None else bias.double(), padding=1)
     torch.testing.assert_close(y.double(), expected, atol=2e-5, rtol=0)
     assert y.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(winograd_conv3x3(x[1:], weight, bias), y[1:]), "depends on the batch"
+    assert torch.equal(winograd_conv3x3(x[1:], transform_kernel(weight), bias), y[1:]), "depends on the batch"
 
 
 def test_in_bfloat16_it_is_as_near_as_the_precision_lets_it():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 32, 32, 32, generator=generator).bfloat16()
     weight = torch.randn(32, 32, 3, 3, generator=generator).div(288**0.5).bfloat16()
-    y = winograd_conv3x3(x, weight, None)
+    y = winograd_conv3x3(x, transform_kernel(weight), None)
     error = (y.float() - F.conv2d(x.float(), weight.float(), padding=1)).square().mean().sqrt()
     assert y.dtype == torch.bfloat16 and error < 0.02
 
@@ -51,11 +51,14 @@ def test_small_and_odd_grids_take_the_plain_way(size):
     assert torch.equal(WinogradConv3x3(conv)(x), conv(x))
 
 
-def test_large_grids_do_not():
+@pytest.mark.parametrize("keep", [False, True])
+def test_large_grids_do_not(keep):
     conv = nn.Conv2d(4, 6, 3, padding=1).requires_grad_(False)
     x = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0))
-    y = WinogradConv3x3(conv)(x)
-    assert torch.equal(y, winograd_conv3x3(x, conv.weight, conv.bias))
+    layer = WinogradConv3x3(conv, keep)
+    y = layer(x)
+    assert (layer.kernel is not None) == keep and torch.equal(layer(x), y)
+    assert torch.equal(y, winograd_conv3x3(x, transform_kernel(conv.weight), conv.bias))
     torch.testing.assert_close(y, conv(x), atol=2e-5, rtol=0)
 
 
@@ -77,5 +80,5 @@ def test_autocast_leaves_it_in_its_input_s_precision():
     generator = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(size, generator=generator) for size in ((1, 4, 8, 8), (6, 4, 3, 3)))
     with torch.autocast("cpu", torch.bfloat16):
-        within = winograd_conv3x3(x, weight, None)
-    assert torch.equal(within, winograd_conv3x3(x, weight, None))
+        within = winograd_conv3x3(x, transform_kernel(weight), None)
+    assert torch.equal(within, winograd_conv3x3(x, transform_kernel(weight), None))

@@ -32,7 +32,7 @@ def scale_by_scale(model: VAR, labels: torch.Tensor, inputs: torch.Tensor) -> to
     start = model.schedule.tokens_per_scale[0]
     for k, part in enumerate(model.schedule.slices):
         look = inputs[:, part.start - start : part.stop - start] if k else None
-        logits.append(model.forward_scale(k, look, condition, cache))
+        logits.append(model.logits(model.forward_scale(k, look, condition, cache)))
     assert cache.filled == model.schedule.num_tokens
     return torch.cat(logits, dim=1)
 

@@ -24,6 +24,7 @@ def timed_stages(tokenizer: ImageTokenizer, model: VAR, device: torch.device) ->
     places: list[tuple[Any, str, str]] = [
         (model, "condition", "transformer"),
         (model, "forward_scale", "transformer"),
+        (model, "logits", "transformer"),
         (tokenizer.pyramid, "look", "canvas"),
         (tokenizer.pyramid, "gain", "canvas"),
         (tokenizer, "decode_canvas", "decoder"),

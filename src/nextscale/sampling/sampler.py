@@ -168,9 +168,10 @@ def _draw(
         if k > 0:
             look = pyramid.look(canvas, k)
             inputs = torch.cat((look, look)) if guided else look
-        logits = model.forward_scale(k, inputs, condition, cache)
+        features = model.forward_scale(k, inputs, condition, cache)
         if guided:
-            logits = guide(logits, guidance_weight(settings.cfg, schedule, k))
+            features = guide(features, guidance_weight(settings.cfg, schedule, k))
+        logits = model.logits(features)
         filtered = top_k_top_p_filter(logits, settings.top_k, settings.top_p)
         tokens = streams.categorical(filtered.softmax(dim=-1))
         codes = pyramid.codebook(tokens)

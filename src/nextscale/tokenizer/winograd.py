@@ -38,18 +38,25 @@ class WinogradConv3x3(nn.Module):
     float32, 0.015 in bfloat16. (There the decoder's error hardly grows: it comes from the sums between convolutions.)
     No bit of a picture depends on the others of its batch. Small grids, and sides no multiples of 4, take the plain
     way.
+
+    Args:
+        keep: whether to keep the transformed weights, four times as large as the weights, once they are needed.
     """
 
-    def __init__(self, conv: nn.Conv2d):
+    def __init__(self, conv: nn.Conv2d, keep: bool = False):
         super().__init__()
-        self.weight, self.bias = conv.weight, conv.bias
+        self.weight, self.bias, self.keep = conv.weight, conv.bias, keep
+        self.kernel: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, O, H, W)."""
         height, width = x.shape[-2:]
         if height % STEP or width % STEP or height * width < LEAST_TILES * STEP**2:
             return F.conv2d(x, self.weight, self.bias, padding=1)
-        return winograd_conv3x3(x, self.weight, self.bias)
+        kernel = transform_kernel(self.weight) if self.kernel is None else self.kernel
+        if self.keep:
+            self.kernel = kernel
+        return winograd_conv3x3(x, kernel, self.bias)
 
 
 def is_worth_it(conv: nn.Conv2d) -> bool:
@@ -60,12 +67,19 @@ def is_worth_it(conv: nn.Conv2d) -> bool:
 
 @torch.no_grad()
 @torch.autocast("cpu", enabled=False)
-def winograd_conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """(B, C, H, W) with (O, C, 3, 3) and (O,) -> (B, O, H, W), channels last. H and W are multiples of 4."""
-    (batch, channels, height, width), out_channels = x.shape, len(weight)
-    into_tiles, into_kernel, out_of_tiles = transforms()
+def transform_kernel(weight: Tensor) -> Tensor:
+    """G w G^T. (O, C, 3, 3) -> (36, C, O)."""
+    _, into_kernel, _ = transforms()
     kernel = into_kernel @ weight.permute(2, 3, 0, 1).reshape(9, -1).float()
-    kernel = kernel.to(x.dtype).view(-1, out_channels, channels).transpose(1, 2)
+    return kernel.to(weight.dtype).view(-1, *weight.shape[:2]).transpose(1, 2)
+
+
+@torch.no_grad()
+@torch.autocast("cpu", enabled=False)
+def winograd_conv3x3(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+    """(B, C, H, W) with (36, C, O) and (O,) -> (B, O, H, W), channels last. H and W are multiples of 4."""
+    (batch, channels, height, width), out_channels = x.shape, kernel.shape[-1]
+    into_tiles, _, out_of_tiles = transforms()
     into_tiles, out_of_tiles = into_tiles.to(x.dtype), out_of_tiles.to(x.dtype)
     tall, wide = height // STEP, width // STEP
     rows = max(r for r in range(1, tall + 1) if r == 1 or (tall % r == 0 and r * wide <= STRIP))

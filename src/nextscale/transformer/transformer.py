@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from nextscale.scales import OFFICIAL_256, ScaleSchedule
 from nextscale.transformer.blocks import Block, modulate
 from nextscale.transformer.cache import KVCache
 from nextscale.transformer.guesses import Guesses, guess_in_parts
-from nextscale.transformer.later import Linear, later
+from nextscale.transformer.later import Later, Linear, later
 from nextscale.transformer.spans import make_spans
 from nextscale.weights import as_config, check_fields, load_module, save_module
 
@@ -183,8 +183,8 @@ class VAR(nn.Module):
         for i, block in enumerate(self.blocks):
             x = block(x, condition.blocks[i], spans=spans, path_scale=None if path_scale is None else path_scale[i])
         if targets is None:
-            return self._logits(x, condition)
-        return guess_in_parts(lambda part: self._logits(part, condition), x, targets)
+            return self.logits(self._features(x, condition))
+        return guess_in_parts(lambda part: self.logits(self._features(part, condition)), x, targets)
 
     def forward_scale(self, k: int, inputs: Tensor | None, condition: Condition, cache: KVCache) -> Tensor:
         """Sampling: scale k alone, seeing the earlier ones through the cache, to which it adds itself.
@@ -193,14 +193,18 @@ class VAR(nn.Module):
             inputs: (B, n_k, D), the canvas as scale k sees it; None for scale 0.
 
         Returns:
-            (B, n_k, V) float32 logits, equal to `forward`'s for these tokens.
+            (B, n_k, C) float32: what `logits` makes `forward`'s logits of these tokens from.
         """
         x = self._start(condition) if inputs is None else self.word_embedding(inputs)
         x = x + self.level_embedding.weight[k] + self.position_embedding[:, self.schedule.slices[k]]
         for i, block in enumerate(self.blocks):
             x = block(x, condition.blocks[i], past=cache.layer(i))
         cache.advance(x.shape[1])
-        return self._logits(x, condition)
+        return self._features(x, condition)
+
+    def logits(self, features: Tensor | Later) -> Tensor:
+        """The head, which is linear. (B, n, C) -> (B, n, V) float32."""
+        return self.head(features).float()
 
     def make_cache(self, batch: int, dtype: torch.dtype | None = None) -> KVCache:
         """An empty cache for ``batch`` sequences, on the model's device; ``dtype`` defaults to `compute_dtype`."""
@@ -228,9 +232,10 @@ class VAR(nn.Module):
         """Input of scale 0: the class embedding at every token. (B, n_0, C)."""
         return condition.embedding.unsqueeze(1) + self.start_embedding
 
-    def _logits(self, x: Tensor, condition: Condition) -> Tensor:
+    def _features(self, x: Tensor, condition: Condition) -> Any:
+        """What the head multiplies: modulate(x). (B, n, C) twice."""
         scale, shift = condition.head.unbind(1)
-        return self.head(later(modulate, x.float(), scale, shift)).float()
+        return later(modulate, x.float(), scale, shift)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> VAR:
