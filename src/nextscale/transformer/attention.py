@@ -15,12 +15,6 @@ MAX_LOG_SCALE = math.log(100)
 LEAST_NORM = 1e-12
 
 
-def unit(x: Tensor, scale: Tensor | None = None) -> Tensor:
-    """scale * x / |x| in float32: half precision gave NaN elsewhere. (..., d) -> (..., d)."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).clamp_min(LEAST_NORM)
-    return x * (norm.reciprocal() if scale is None else scale / norm)
-
-
 def flat(x: Tensor) -> Tensor:
     """Heads side by side. (B, n, H, d) -> (B, n, C)."""
     return x.flatten(2)
@@ -71,11 +65,18 @@ class SelfAttention(nn.Module):
         return linear(x, self.qkv.weight, self.qkv_bias())
 
     def split(self, qkv: Tensor, log_scale: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, n, 3C) -> q, k and v, each (B, H, n, d), with what belongs to cosine scores in q and k."""
-        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        """(B, n, 3C) -> q, k and v, each (B, H, n, d).
+
+        For cosine scores q is exp(s) q / |q| and k is k / |k|, in float32: half precision gave NaN elsewhere.
+        """
+        qkv = qkv.unflatten(-1, (3, self.heads, -1))
+        q, k, v = qkv.unbind(2)
         if log_scale is not None:
-            q, k = unit(q, log_scale.clamp_max(MAX_LOG_SCALE).exp()), unit(k)
-        return q, k, v
+            scale = log_scale.clamp_max(MAX_LOG_SCALE).exp().view(self.heads, 1)
+            qk = qkv[:, :, :2].float()
+            norm = torch.linalg.vector_norm(qk, dim=-1, keepdim=True).clamp_min(LEAST_NORM)
+            q, k = (qk * (torch.stack((scale, torch.ones_like(scale))) / norm)).unbind(2)
+        return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
     def qkv_bias(self) -> Tensor:
         return torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))

@@ -15,8 +15,12 @@ NORM_EPS = 1e-6
 
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """LN(x) * (1 + scale) + shift. (B, n, C) with (B, C) twice."""
-    x = F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
+    """LN(x) * (1 + scale) + shift. (B, n, C) with (B, C) twice.
+
+    LN has no weights of its own. It gets ones: without, PyTorch's takes three times as long on the CPU.
+    """
+    ones = x.new_ones(x.shape[-1])
+    x = F.layer_norm(x, ones.shape, ones, torch.zeros_like(ones), NORM_EPS)
     return torch.addcmul(shift.unsqueeze(1), x, 1 + scale.unsqueeze(1))
 
 
@@ -64,5 +68,5 @@ class Block(nn.Module):
         gamma1, gamma2, scale1, scale2, shift1, shift2 = vectors.unbind(1)
         if path_scale is not None:
             gamma1, gamma2 = gamma1 * path_scale[0, :, None], gamma2 * path_scale[1, :, None]
-        x = x + gamma1.unsqueeze(1) * self.attention(later(modulate, x, scale1, shift1), spans, past)
-        return x + gamma2.unsqueeze(1) * self.mlp(later(modulate, x, scale2, shift2))
+        x = torch.addcmul(x, gamma1.unsqueeze(1), self.attention(later(modulate, x, scale1, shift1), spans, past))
+        return torch.addcmul(x, gamma2.unsqueeze(1), self.mlp(later(modulate, x, scale2, shift2)))
