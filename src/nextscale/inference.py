@@ -131,7 +131,8 @@ def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageToken
         if isinstance(module, Upsample):
             module.kernels = four_kernels(module.conv.weight)
         if name.startswith(("encoder.", "decoder.")) and isinstance(module, nn.Conv2d) and is_worth_it(module):
-            ready.set_submodule(name, WinogradConv3x3(module, keep=name.startswith("decoder.")))
+            within_block = name.endswith((".conv1", ".conv2"))  # behind a norm, whose result nothing else needs
+            ready.set_submodule(name, WinogradConv3x3(module, name.startswith("decoder."), within_block))
     return ready
 
 

@@ -41,11 +41,13 @@ class WinogradConv3x3(nn.Module):
 
     Args:
         keep: whether to keep the transformed weights, four times as large as the weights, once they are needed.
+        overwrite: whether the result may take the place of what comes in: fresh memory costs as much as a transform.
     """
 
-    def __init__(self, conv: nn.Conv2d, keep: bool = False):
+    def __init__(self, conv: nn.Conv2d, keep: bool = False, overwrite: bool = False):
         super().__init__()
-        self.weight, self.bias, self.keep = conv.weight, conv.bias, keep
+        self.weight, self.bias = conv.weight, conv.bias
+        self.keep, self.overwrite = keep, overwrite
         self.kernel: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,7 +58,7 @@ class WinogradConv3x3(nn.Module):
         kernel = transform_kernel(self.weight) if self.kernel is None else self.kernel
         if self.keep:
             self.kernel = kernel
-        return winograd_conv3x3(x, kernel, self.bias)
+        return winograd_conv3x3(x, kernel, self.bias, self.overwrite)
 
 
 def is_worth_it(conv: nn.Conv2d) -> bool:
@@ -76,8 +78,11 @@ def transform_kernel(weight: Tensor) -> Tensor:
 
 @torch.no_grad()
 @torch.autocast("cpu", enabled=False)
-def winograd_conv3x3(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
-    """(B, C, H, W) with (36, C, O) and (O,) -> (B, O, H, W), channels last. H and W are multiples of 4."""
+def winograd_conv3x3(x: Tensor, kernel: Tensor, bias: Tensor | None, overwrite: bool = False) -> Tensor:
+    """(B, C, H, W) with (36, C, O) and (O,) -> (B, O, H, W), channels last. H and W are multiples of 4.
+
+    To ``overwrite`` x, it must be channels last, and C = O; else the result is new.
+    """
     (batch, channels, height, width), out_channels = x.shape, kernel.shape[-1]
     into_tiles, _, out_of_tiles = transforms()
     into_tiles, out_of_tiles = into_tiles.to(x.dtype), out_of_tiles.to(x.dtype)
@@ -90,14 +95,17 @@ def winograd_conv3x3(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
     products = x.new_empty(len(kernel) + 1, rows * wide, out_channels)
     products[-1] = 0 if bias is None else bias  # its part in every new pixel is 1
     fresh = x.new_empty(STEP, STEP, rows, wide, out_channels)
-    images, result = x.permute(0, 2, 3, 1), x.new_empty(batch, height, width, out_channels)
+    images = x.permute(0, 2, 3, 1)
+    in_place = overwrite and channels == out_channels and images.is_contiguous()
+    result = images if in_place else x.new_empty(batch, height, width, out_channels)
 
     for image, new in zip(images, result, strict=True):
         for top in range(0, height, STEP * rows):
             bottom = top + STEP * rows
-            strip[0], strip[-1] = 0, 0  # above and below the picture
-            first, last = max(top - 1, 0), min(bottom + 1, height)
-            strip[first - top + 1 : last - top + 1, 1:-1] = image[first:last]
+            strip[0] = strip[-2] if top > 0 else 0  # the last row before, which may be overwritten by now
+            strip[-1] = 0  # below the picture
+            rest = image[top : bottom + 1]
+            strip[1 : len(rest) + 1, 1:-1] = rest
             pixels.copy_(strip.unfold(0, TILE, STEP).unfold(1, TILE, STEP).permute(3, 4, 0, 1, 2))
             torch.mm(into_tiles, pixels.flatten(2).flatten(0, 1), out=points.flatten(1))
             torch.bmm(points, kernel, out=products[:-1])
