@@ -21,8 +21,11 @@ from nextscale.transformer.later import Again, Later
 LEAST = 128
 """Tokens. Small scales that follow one another are taken together, behind a mask, up to so many."""
 
-SCORES = 2**20
-"""That a core computes at a time: 4 MiB."""
+SCORES = 2**19
+"""That a core computes at a time: 2 MiB."""
+
+WHOLE_HEAD = 2**21
+"""Scores. Above, PyTorch's own attention, which does a head in parts, is faster when drawing."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +133,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     Returns:
         (B, H, n, d).
     """
-    fits = q.shape[2] * k.shape[2] <= SCORES
-    if v.device.type != "cpu" or v.dtype == torch.float32 or torch.is_grad_enabled() or not fits:
+    large = q.shape[2] * k.shape[2] > WHOLE_HEAD
+    if v.device.type != "cpu" or v.dtype == torch.float32 or torch.is_grad_enabled() or large:
         return F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, scale=scale)
-    with torch.autocast("cpu", enabled=False):  # PyTorch's own is slower while a head's scores fit the cache
+    with torch.autocast("cpu", enabled=False):
         return attend_few(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), scale).view(q.shape)
 
 
@@ -158,4 +161,4 @@ def probabilities(q: Tensor, k: Tensor, scale: float, mask: Tensor | None) -> Te
         scores *= scale
     if mask is not None:
         scores.masked_fill_(~mask, -torch.inf)
-    return scores.softmax(dim=-1)
+    return torch.softmax(scores, dim=-1, out=scores)
