@@ -5,7 +5,8 @@
 
 A transformer of an official size with fresh weights, the official schedule and tokenizer, on random pictures. In every
 round each way takes one step by the official recipe: the reference's own trainer, in float32 as is its default; ours in
-float32 and as it is by default here, with tokens made on the fly or as a cache has them. Medians of seconds on the
+float32 and as it is by default here, with tokens made on the fly or as a cache has them. The reference is in a process
+of its own, and so are we, as ``nextscale train`` also decides what becomes of free memory. Medians of seconds on the
 clock and of seconds of the processor, which others on a shared machine disturb less, with the ratio to the reference
 and by stage. First, with nothing dropped at random, the gradient's norm of both. With --only memory, what a step holds
 at most above parameters, gradients, optimizer state and tokenizer, each way in a process of its own.
@@ -16,24 +17,27 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import multiprocessing
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import count
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from reference import held, in_turn, load_reference, own_peak, quiet
+from reference import held, load_reference, own_peak, quiet
 from torch import Tensor, nn
 
 from nextscale.data.loader import Batch, Place
+from nextscale.memory import kept
 from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
 from nextscale.training.loop import training_step
 from nextscale.training.parallel import Execution
@@ -191,6 +195,10 @@ def main() -> None:
         compare_memory(options)
 
 
+def way_names(options: argparse.Namespace) -> list[str]:
+    return [REFERENCE, *([AUTOCAST] if options.autocast else []), OURS, OURS_CACHED, DEFAULT, DEFAULT_CACHED]
+
+
 def ways_of(options: argparse.Namespace, drop: bool, only: str = "") -> dict[str, tuple[Trainer, tuple[Any, ...]]]:
     """For each way its trainer, and what a step of it takes."""
     recipe = replace(TRANSFORMERS[options.size], batch_size=options.batch).on(CPU)
@@ -211,51 +219,82 @@ def ways_of(options: argparse.Namespace, drop: bool, only: str = "") -> dict[str
     return ways
 
 
-def compare_speed(options: argparse.Namespace) -> None:
+def first_norms(options: argparse.Namespace) -> str:
+    """Of the first gradient, where nothing is dropped: do both compute the same?"""
     ways = ways_of(options, drop=False)
-    norms = [
-        f"{name} {trainer.step(*given):.6f}" for name, (trainer, given) in ways.items() if name in (REFERENCE, OURS)
-    ]
+    norms = {name: trainer.step(*given) for name, (trainer, given) in ways.items() if name in (REFERENCE, OURS)}
+    return ", ".join(f"{name} {norm:.6f}" for name, norm in norms.items())
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds of a step."""
+
+    clock: float
+    cpu: float
+    stages: dict[str, float]
+
+
+def take_steps(options: argparse.Namespace, who: str, pipe: Connection) -> None:
+    """In a process of its own: a step whenever a way is named, until none is."""
+    ways = ways_of(options, drop=True, only=who)
+    with kept(CPU) if who == "ours" else nullcontext():
+        while name := pipe.recv():
+            trainer, given = ways[name]
+            clock, cpu = time.perf_counter(), time.process_time()
+            trainer.step(*given)
+            clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
+            pipe.send(Took(clock, cpu, {stage: seconds[-1] for stage, seconds in trainer.watch.seconds.items()}))
+
+
+def compare_speed(options: argparse.Namespace) -> None:
     print(f"{options.size}, batch {options.batch}, {torch.get_num_threads()} threads")
-    print(f"norm of the first gradient, nothing dropped: {', '.join(norms)}")
-    del ways
+    print(f"norm of the first gradient, nothing dropped: {first_norms(options)}", flush=True)
     gc.collect()
 
-    ways = ways_of(options, drop=True)
-    stages: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    spawn, pipes = multiprocessing.get_context("spawn"), {}
+    for who in ("reference", "ours"):
+        pipes[who], theirs = spawn.Pipe()
+        spawn.Process(target=take_steps, args=(options, who, theirs), daemon=True).start()
+    took: dict[str, list[Took]] = {name: [] for name in way_names(options)}
+    for i in range(-1, options.rounds):  # the first is to warm up
+        for name in took:
+            pipe = pipes[name.split()[0]]
+            pipe.send(name)
+            took[name].append(pipe.recv())
+        if i >= 0:
+            print(f"round {i + 1}: " + ", ".join(f"{n} {t[-1].clock:.2f} s" for n, t in took.items()), flush=True)
+    for pipe in pipes.values():
+        pipe.send("")
 
-    def step(name: str) -> None:
-        trainer, given = ways[name]
-        trainer.step(*given)
-        stages[name].append({stage: seconds[-1] for stage, seconds in trainer.watch.seconds.items()})
+    def median(name: str, of: Callable[[Took], float]) -> float:
+        return statistics.median(map(of, took[name][1:]))
 
-    for name in ways:
-        step(name)
-        stages[name].clear()
-    found = in_turn({name: partial(step, name) for name in ways}, options.rounds)
-    first = found[REFERENCE]
     print(f"{'medians of ' + str(options.rounds):<26}{'clock':>9}{'cpu':>9}{'to the first (clock, cpu)':>27}", end="")
     print("".join(f"{stage:>11}" for stage in STAGES) + " (cpu)")
-    for name, (clock, cpu) in found.items():
-        parts = "".join(f"{statistics.median(s[stage] for s in stages[name]):>9.2f} s" for stage in STAGES)
+    first = median(REFERENCE, lambda t: t.clock), median(REFERENCE, lambda t: t.cpu)
+    for name in took:
+        clock, cpu = median(name, lambda t: t.clock), median(name, lambda t: t.cpu)
+        parts = "".join(f"{median(name, lambda t, stage=stage: t.stages[stage]):>9.2f} s" for stage in STAGES)
         print(f"{name:<26}{clock:>7.2f} s{cpu:>7.2f} s{first[0] / clock:>18.2f}x{first[1] / cpu:>7.2f}x{parts}")
 
 
 def peak_above(options: argparse.Namespace) -> tuple[int, int]:
     """MiB: what this process holds at most during a step, in all, and above what it held before and the gradients."""
     trainer, given = ways_of(options, drop=True, only=options.peak_of)[options.peak_of]
-    trainer.step(*given)
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # gives back what is free
-    before = held()
-    peak = own_peak(lambda: trainer.step(*given))
+    with kept(CPU) if options.peak_of.startswith("ours") else nullcontext():
+        trainer.step(*given)
+        gc.collect()
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # gives back what is free
+        before = held()
+        peak = own_peak(lambda: trainer.step(*given))
     gradients = sum(p.numel() * p.itemsize for p in trainer.network.parameters()) // 2**20
     return peak, peak - before - gradients
 
 
 def compare_memory(options: argparse.Namespace) -> None:
     first = None
-    for name in (REFERENCE, *([AUTOCAST] if options.autocast else []), OURS, OURS_CACHED, DEFAULT, DEFAULT_CACHED):
+    for name in way_names(options):
         command = [sys.executable, __file__, "--reference", str(options.reference), "--size", options.size]
         command += ["--batch", str(options.batch), "--peak-of", name, *(["--autocast"] if options.autocast else [])]
         said = subprocess.run(command, check=True, capture_output=True, text=True).stdout

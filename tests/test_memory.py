@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import resource
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from nextscale.files import read_tensors
-from nextscale.memory import page_out, trim, unwritten_mappings
+from nextscale.memory import kept, page_out, trim, unwritten_mappings
 
 SIZE = 4 * 2**20
 """Numbers of a tensor; its bytes are four times as many."""
@@ -63,7 +64,12 @@ def test_mappings_count_as_unwritten_until_they_are_written_to(mapped):
     assert not is_unwritten()
 
 
-@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
+needs_glibc = pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc"
+)
+
+
+@needs_glibc
 def test_what_is_free_goes_back_to_the_system():
     many = [torch.ones(20_000) for _ in range(2000)]  # 160 MB
     above = torch.ones(20_000)  # so that the heap cannot simply end sooner
@@ -72,3 +78,20 @@ def test_what_is_free_goes_back_to_the_system():
     trim()
     assert held("RssAnon") < before - 100_000_000
     assert above.sum() == 20_000
+
+
+@needs_glibc
+def test_what_is_kept_is_there_the_next_time():
+    def fresh_pages(numbers: int) -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(numbers)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    large = 4 * SIZE  # 64 MiB, more than a heap takes otherwise
+    trim()
+    before = held("RssAnon")
+    with kept(torch.device("cpu")):
+        assert fresh_pages(large) > 10_000
+        assert held("RssAnon") > before + 3 * large
+        assert fresh_pages(large - 1024) < 1000  # a little less, as glibc wants room to align
+    assert held("RssAnon") < before + large

@@ -13,6 +13,7 @@ from nextscale.benchmark.report import Report
 from nextscale.benchmark.turns import take_turns
 from nextscale.data.loader import Batch, Place
 from nextscale.device import DTYPES
+from nextscale.memory import kept
 from nextscale.pipeline import Pipeline
 from nextscale.training.loop import training_step
 from nextscale.training.parallel import Execution
@@ -39,8 +40,9 @@ def bench_training(
     labels = torch.randint(config.num_classes, (batch,), generator=generator)
     parts = [Batch(images, labels, (), Place(0, batch, batch)).to(device)]
     steps = count()
-    turns = take_turns(lambda: training_step(state, parts, recipe, next(steps)), repeats, device, against)
-    memory = peak_memory(device)
+    with kept(device):  # as a run has it
+        turns = take_turns(lambda: training_step(state, parts, recipe, next(steps)), repeats, device, against)
+        memory = peak_memory(device)
     dtype, size = DTYPES[recipe.precision], pipeline.tokenizer.config.image_size
     rows = batch * config.schedule.num_tokens
     peak = measure_peak(rows, config.width, pipeline.tokenizer.config.channels, size, dtype, device)

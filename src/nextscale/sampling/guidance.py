@@ -13,11 +13,11 @@ def guidance_weight(cfg: float, schedule: ScaleSchedule, k: int) -> float:
 
 
 def guide(features: Tensor, weight: float) -> Tensor:
-    """(1 + t) * conditional - t * unconditional, of logits or, for half the work, of what a linear head makes them from:
+    """(1 + t) * conditional - t * unconditional, of logits, or of what a linear head makes them from:
 
         head((1 + t) x - t y) = (1 + t) head(x) - t head(y)
 
-    (2B, n, C), conditional half first -> (B, n, C).
+    which is half the head's work. (2B, n, C), conditional half first -> (B, n, C).
     """
     conditional, unconditional = features.chunk(2)
     return (1 + weight) * conditional - weight * unconditional

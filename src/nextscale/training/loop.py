@@ -18,6 +18,7 @@ from nextscale.data.loader import Batch, TrainingBatches, check_data, validation
 from nextscale.device import precision, tf32
 from nextscale.distributed import any_process, is_main
 from nextscale.errors import InputError
+from nextscale.memory import kept
 from nextscale.training.ema import update_ema
 from nextscale.training.optimizer import set_step
 from nextscale.training.parallel import Execution, gathered, gradients_stay, whole
@@ -86,7 +87,8 @@ def train(
 
     meter = Meter()
     batches = TrainingBatches(data, recipe.batch_size, first, execution.workers, execution.accumulate)
-    with stop_on_sigterm() as stop, CheckpointWriter(run.folder) as writer, tf32(recipe.precision != "float32"):
+    exact = recipe.precision == "float32"
+    with kept(device), tf32(not exact), stop_on_sigterm() as stop, CheckpointWriter(run.folder) as writer:
         for step in range(first, recipe.steps):
             start = time.monotonic()
             parts = [part.to(device) for part in next(batches)]
