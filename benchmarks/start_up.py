@@ -34,6 +34,8 @@ from pathlib import Path
 Seconds = tuple[float, float]
 """On the clock, of the processor."""
 ARGUMENTS = ["--labels", "207", "--num-images", "1", "--seed", "0"]
+USUAL = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""Modules are compiled once, not at every start."""
 LOADING = ("read and build", "convert and pack")
 STAGES = ("interpreter", "imports", *LOADING, "tell weights apart", "first picture", "write the file", "warm picture")
 
@@ -74,7 +76,7 @@ def take_steps(folder: str, launched: float) -> dict[str, Seconds]:
 def run(command: Sequence[str]) -> tuple[Seconds, str]:
     """How long a command took, and the last line that it printed."""
     start, before = time.monotonic(), os.times()
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=USUAL)
     after = os.times()
     used = after.children_user - before.children_user + after.children_system - before.children_system
     return (time.monotonic() - start, used), done.stdout.strip().splitlines()[-1]
@@ -84,7 +86,7 @@ def seconds_to(path: Path, command: Sequence[str]) -> float:
     """On the clock, how long it takes until a command has written a file."""
     path.unlink(missing_ok=True)
     start = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=USUAL) as process:
         while not path.exists() and process.poll() is None:
             time.sleep(0.002)
         return time.monotonic() - start
