@@ -56,8 +56,8 @@ def trim() -> None:
 def kept(device: torch.device) -> Iterator[None]:
     """Within, what becomes free stays with this process, if it computes on the CPU. Only glibc.
 
-    A step of training needs again what the step before gave back, such as all gradients. Fresh pages come one by one,
-    filled with zeros, which takes a tenth of a step.
+    A step of training needs again what the step before gave back, such as all gradients. Fresh pages would come one by
+    one, filled with zeros.
     """
     library = glibc()
     if library is None or device.type != "cpu":
