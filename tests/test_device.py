@@ -1,4 +1,4 @@
-"""Cores: what is computed on one of them does not depend on how many there are."""
+"""What a CPU is fast in; and cores: what is computed on one of them does not depend on how many there are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import nextscale as ns
-from nextscale.device import one_core_each, use_cores
+from nextscale.device import has_fast_bfloat16, is_intel, one_core_each, use_cores
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +65,28 @@ def test_a_picture_does_not_depend_on_the_number_of_cores():
         torch.set_num_threads(cores)
         pictures.append(pipeline.decode_each(tokens))
     assert torch.equal(*pictures)
+
+
+@pytest.mark.parametrize(
+    ("name", "float16", "amx", "fast"),
+    [
+        ("AMD EPYC", False, False, True),
+        ("AMD EPYC", True, False, True),
+        ("Intel Xeon", True, True, True),
+        ("Intel Xeon", True, False, False),
+        ("Intel Xeon", False, False, True),  # Cooper Lake
+    ],
+)
+def test_bfloat16_is_fast_but_on_intel_cpus_that_hide_their_tiles(monkeypatch, name, float16, amx, fast):
+    known = {"cpu_name": name, "avx512_fp16": float16}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert has_fast_bfloat16(torch.device("cpu")) == fast
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert not has_fast_bfloat16(torch.device("cpu"))
+
+
+def test_a_pytorch_that_does_not_tell_what_the_cpu_has_is_no_reason_to_stop(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not is_intel()
