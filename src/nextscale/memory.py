@@ -1,4 +1,4 @@
-"""When memory goes back to the system: at once where it is not needed soon, and not at all within a training run."""
+"""When memory goes back to the system: at once where it is not needed soon, and not at all while a command works."""
 
 from __future__ import annotations
 
@@ -56,8 +56,9 @@ def trim() -> None:
 def kept(device: torch.device) -> Iterator[None]:
     """Within, what becomes free stays with this process, if it computes on the CPU. Only glibc.
 
-    A step of training needs again what the step before gave back, such as all gradients. Fresh pages would come one by
-    one, filled with zeros.
+    A step of training needs again what the step before gave back, such as all gradients, and a layer of a decoder the
+    sizes of the last. Fresh pages would come one by one, filled with zeros. This is for processes of our own: it
+    changes how all of a process gets memory.
     """
     library = glibc()
     if library is None or device.type != "cpu":

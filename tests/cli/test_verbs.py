@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from PIL import Image
@@ -9,6 +11,7 @@ from safetensors.torch import load_file
 
 import nextscale as ns
 from nextscale.pictures import CAPTION_HEIGHT
+from nextscale.pipeline import Pipeline
 
 SIDE, GAP, SCALES = 8, 2, 4
 
@@ -22,6 +25,17 @@ def size_of(path) -> tuple[int, int]:
 def sheet(columns: int, rows: int, extra: int = 0) -> tuple[int, int]:
     """Size of a grid of pictures that are ``extra`` higher than wide."""
     return columns * (SIDE + GAP) - GAP, rows * (SIDE + extra + GAP) - GAP
+
+
+def wrap(function, then):
+    """A function that does something more afterwards."""
+
+    def wrapped(*arguments, **named):
+        result = function(*arguments, **named)
+        then()
+        return result
+
+    return wrapped
 
 
 def test_sample_writes_a_grid(call, model, place):
@@ -53,6 +67,21 @@ def test_the_same_command_draws_the_same_pictures(call, model, place):
         assert call("sample", "--model", model, "--num-images", 2, "--seed", seed, "--out", out).code == 0
     a, b, c = ((place / name).read_bytes() for name in ("a.png", "b.png", "c.png"))
     assert a == b != c
+
+
+def test_free_memory_is_kept_while_sample_draws_and_no_longer(call, model, place, monkeypatch):
+    events = []
+
+    @contextmanager
+    def kept(device):
+        events.append(device.type)
+        yield
+        events.append("given back")
+
+    monkeypatch.setattr("nextscale.cli.drawing.kept", kept)
+    monkeypatch.setattr(Pipeline, "finish", wrap(Pipeline.finish, lambda: events.append("drawn")))
+    assert call("sample", "--model", model, "--num-images", 1).code == 0
+    assert events == ["cpu", "drawn", "given back"]
 
 
 def test_sample_draws_what_the_pipeline_draws(call, model, place):

@@ -14,6 +14,7 @@ from nextscale.benchmark.stages import timed_stages
 from nextscale.benchmark.turns import Turns, take_turns
 from nextscale.device import DTYPES
 from nextscale.errors import InputError
+from nextscale.memory import kept
 from nextscale.pipeline import Pipeline
 from nextscale.work import count_work
 
@@ -37,12 +38,13 @@ def bench_sampling(
         *_, step = pipeline.scales(labels, cfg=cfg, top_k=top_k, top_p=top_p, seed=seed)
         step.image()
 
-    turns = take_turns(draw, repeats, pipeline.device, against)
-    memory = peak_memory(pipeline.device)
-    with timed_stages(tokenizer, transformer, pipeline.device) as stages:
-        start = time.perf_counter()
-        draw()
-        whole = time.perf_counter() - start
+    with kept(pipeline.device):  # as the command line has it
+        turns = take_turns(draw, repeats, pipeline.device, against)
+        memory = peak_memory(pipeline.device)
+        with timed_stages(tokenizer, transformer, pipeline.device) as stages:
+            start = time.perf_counter()
+            draw()
+            whole = time.perf_counter() - start
     stages["sampling"] = whole - sum(stages.values())
     work = count_work(tokenizer.config, transformer.config)
     sequences = batch * (2 if cfg else 1)
@@ -57,7 +59,8 @@ def bench_decoding(pipeline: Pipeline, model: str, batch: int, repeats: int, see
     sizes = [(check_batch(batch), n) for n in tokenizer.schedule.tokens_per_scale]
     codes = tokenizer.config.codebook_size
     tokens = [torch.randint(codes, size, generator=generator).to(pipeline.device) for size in sizes]
-    turns = take_turns(lambda: tokenizer.decode(tokens), repeats, pipeline.device, against)
+    with kept(pipeline.device):
+        turns = take_turns(lambda: tokenizer.decode(tokens), repeats, pipeline.device, against)
     memory = peak_memory(pipeline.device)
     gflop = {"decoder": batch * count_work(tokenizer.config, pipeline.model.config).decoder}
     return report(pipeline, "decode", model, batch, turns, gflop=gflop, peak_memory=memory)

@@ -14,6 +14,7 @@ from PIL import Image
 from nextscale.cli.models import ModelOptions
 from nextscale.editing import EditPlan
 from nextscale.errors import InputError, brief
+from nextscale.memory import kept
 from nextscale.pictures import grid, save_picture
 from nextscale.pipeline import Pipeline, PipelineLabels
 from nextscale.progress import say
@@ -143,6 +144,8 @@ def draw(
 ) -> list[Image.Image]:
     """The pictures, while standard error says in what precision, and counts the scales.
 
+    What becomes free meanwhile stays with this process: the same sizes come again at every layer.
+
     Args:
         plan: whose picture the drawn ones are laid over.
         see: is shown every step.
@@ -150,15 +153,16 @@ def draw(
     sizes, tokens = pipeline.tokenizer.schedule.sizes, []
     steps = pipeline.scales(labels, **sampling)
     say(f"drawing in {pipeline.dtype} on {pipeline.device}")
-    for step in steps:
-        h, w = step.size
-        print(f"\rscale {step.index + 1}/{len(sizes)} ({h}x{w})", end="", file=sys.stderr, flush=True)
-        tokens.append(step.tokens)
-        if see:
-            see(step)
-        if step.index == len(sizes) - 1:
-            print(file=sys.stderr)
-            return pipeline.finish(step, tokens, sampling, plan)
+    with kept(pipeline.device):
+        for step in steps:
+            h, w = step.size
+            print(f"\rscale {step.index + 1}/{len(sizes)} ({h}x{w})", end="", file=sys.stderr, flush=True)
+            tokens.append(step.tokens)
+            if see:
+                see(step)
+            if step.index == len(sizes) - 1:
+                print(file=sys.stderr)
+                return pipeline.finish(step, tokens, sampling, plan)
     raise AssertionError("a schedule has at least one scale")
 
 
