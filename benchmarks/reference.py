@@ -5,17 +5,24 @@ from __future__ import annotations
 import builtins
 import contextlib
 import io
+import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from nextscale.memory import kept
 from nextscale.official import to_official
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.transformer import VAR
 
+CPU = torch.device("cpu")
 Ways = dict[str, Callable[[], Any]]
 
 
@@ -53,16 +60,54 @@ def load_reference(path: Path, tokenizer: ImageTokenizer, model: VAR) -> tuple[A
     return vae, var
 
 
-def in_turn(ways: Ways, rounds: int) -> dict[str, tuple[float, float]]:
-    """Median seconds (on the clock, of the processor) of each way."""
-    clock: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for i in range(rounds):
-        for name, run in ways.items():
-            start = time.perf_counter(), time.process_time()
-            run()
-            clock[name].append((time.perf_counter() - start[0], time.process_time() - start[1]))
-        print(f"round {i + 1}: " + ", ".join(f"{n} {t[-1][0]:.2f} s" for n, t in clock.items()), flush=True)
-    return {name: (statistics.median(w for w, _ in t), statistics.median(c for _, c in t)) for name, t in clock.items()}
+@dataclass(frozen=True)
+class Took:
+    """Seconds that a turn took, and the figures that it returned, if any."""
+
+    clock: float
+    cpu: float
+    figures: dict[str, float]
+
+
+def take_turns(make: Callable[[str], Ways], names: Sequence[str], rounds: int) -> dict[str, list[Took]]:
+    """Of each way its turns, round by round; one before the first is to warm up.
+
+    The reference has a process of its own, and so have we, as our commands also decide what becomes of free memory.
+
+    Args:
+        make: makes the ways of "reference", or of "ours", in their process.
+        names: of ways; the first word is whose it is.
+    """
+    spawn, pipes = multiprocessing.get_context("spawn"), {}
+    for who in dict.fromkeys(name.split()[0] for name in names):
+        pipes[who], theirs = spawn.Pipe()
+        spawn.Process(target=answer, args=(make, who, theirs), daemon=True).start()
+    turns: dict[str, list[Took]] = {name: [] for name in names}
+    for i in range(rounds + 1):
+        for name, found in turns.items():
+            pipe = pipes[name.split()[0]]
+            pipe.send(name)
+            found.append(pipe.recv())
+        if i > 0:
+            print(f"round {i}: " + ", ".join(f"{n} {t[-1].clock:.2f} s" for n, t in turns.items()), flush=True)
+    for pipe in pipes.values():
+        pipe.send("")
+    return {name: found[1:] for name, found in turns.items()}
+
+
+def answer(make: Callable[[str], Ways], who: str, pipe: Connection) -> None:
+    """Take a turn whenever a way is named, until none is."""
+    ways = make(who)
+    with kept(CPU) if who == "ours" else contextlib.nullcontext():
+        while name := pipe.recv():
+            clock, cpu = time.perf_counter(), time.process_time()
+            result = ways[name]()
+            clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
+            pipe.send(Took(clock, cpu, result if isinstance(result, dict) else {}))
+
+
+def median(turns: Sequence[Took], of: Callable[[Took], float]) -> float:
+    return statistics.median(map(of, turns))
 
 
 def own_peak(run: Callable[[], object]) -> int:

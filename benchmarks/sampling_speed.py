@@ -4,10 +4,12 @@
     OMP_NUM_THREADS=1 python benchmarks/sampling_speed.py --reference reference --rounds 3
 
 Random weights of an official size. In every round the reference and ours draw a picture each in float32; in bfloat16,
-the reference under autocast; ours in int8, where the machine has that; and they decode one. Medians of seconds on the
-clock and of seconds of the processor, which others on a shared machine disturb less, with the ratio. Then what each
-draws: the tokens of both in float32, and how far logits and pictures in less precision are from those in float32. Then
-memory: the peak while drawing a batch of 8, each in a process of its own. ``--only`` picks one of the three.
+the reference under autocast; ours in int8, where the machine has that; and they decode one. The reference is in a
+process of its own, and so are we, as ``nextscale sample`` also decides what becomes of free memory. Medians of seconds
+on the clock and of seconds of the processor, which others on a shared machine disturb less, with the ratio; and that of
+both defaults: the reference's is float32. Then what each draws: the tokens of both in float32, and how far logits and
+pictures in less precision are from those in float32. Then memory: the peak while drawing a batch of 8, each in a
+process of its own. ``--only`` picks one of the three.
 """
 
 from __future__ import annotations
@@ -17,16 +19,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from reference import Ways, in_turn, load_reference, own_peak
+from reference import CPU, Ways, load_reference, median, own_peak, take_turns
 
 import nextscale as ns
 from nextscale.benchmark.machine import measure_peak
 from nextscale.benchmark.random_weights import write_random_model
 from nextscale.int8 import has_fast_int8
+from nextscale.memory import kept
 from nextscale.pipeline import Pipeline
 from nextscale.quality import psnr
 from nextscale.work import count_work
@@ -119,7 +123,8 @@ def main() -> None:
             pipeline = Pipeline.from_pretrained(folder, "cpu", options.precision)
             if options.peak_of == "ours":
                 pipeline.ready()
-                print(own_peak(lambda: we_draw(pipeline, 8)))
+                with kept(CPU):
+                    print(own_peak(lambda: we_draw(pipeline, 8)))
             else:
                 _, var = load_reference(options.reference, pipeline.tokenizer, pipeline.model)
                 del pipeline
@@ -132,50 +137,63 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace, folder: str) -> None:
-    dtypes = ["float32", "bfloat16", *(["int8"] if has_fast_int8(torch.device("cpu")) else [])]
-    ours = {dtype: Pipeline.from_pretrained(folder, "cpu", dtype) for dtype in dtypes}
-    vae, var = load_reference(options.reference, ours["float32"].tokenizer, ours["float32"].model)
-    size = ours["float32"].tokenizer.schedule.final_size
-    canvas = torch.randn(1, ours["float32"].tokenizer.config.code_dim, *size)
-    tokenizers = {dtype: pipeline.ready()[0] for dtype, pipeline in ours.items()}
-    ways: dict[str, Ways] = {
-        "picture": {
-            "reference float32": lambda: reference_draws(var, autocast=False),
-            "ours float32": lambda: we_draw(ours["float32"]),
-            "reference bfloat16": lambda: reference_draws(var, autocast=True),
-            "ours bfloat16": lambda: we_draw(ours["bfloat16"]),
-            **({"ours int8": lambda: we_draw(ours["int8"])} if "int8" in ours else {}),
-        },
-        "decoder": {
-            "reference float32": torch.no_grad()(lambda: vae.fhat_to_img(canvas)),
-            "ours float32": torch.no_grad()(lambda: tokenizers["float32"].decode_canvas(canvas)),
-            "ours bfloat16": torch.no_grad()(lambda: tokenizers["bfloat16"].decode_canvas(canvas)),
-        },
-    }
     if options.only in (None, "speed"):
-        print(f"{options.size}, batch 1, {torch.get_num_threads()} threads, medians of {options.rounds} rounds")
-        for what, group in ways.items():
-            for run in group.values():
-                run()
-            found = in_turn(group, options.rounds)
-            print(f"{what:<22}{'clock':>9}{'cpu':>9}{'to the reference, same precision (clock, cpu)':>48}")
-            for name, (clock, cpu) in found.items():
-                theirs = found.get(name.replace("ours", "reference"), found["reference float32"])
-                print(f"{name:<22}{clock:>7.2f} s{cpu:>7.2f} s{theirs[0] / clock:>39.2f}x{theirs[1] / cpu:>7.2f}x")
-        config = ours["float32"].model.config
-        tokenizer = ours["float32"].tokenizer.config
-        work = count_work(tokenizer, config)
-        for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-            rows = 2 * config.schedule.num_tokens
-            shape = rows, config.width, tokenizer.channels, tokenizer.image_size
-            peak = measure_peak(*shape, kind, torch.device("cpu"), clock=time.process_time)
-            least = 2 * (work.condition + work.transformer) / peak.product + work.decoder / peak.convolution
-            print(
-                f"{name}: a picture needs {least:.2f} seconds of the processor at least, at "
-                f"{peak.product:.0f} GFLOP/s of a product and {peak.convolution:.0f} of a convolution"
-            )
+        compare_speed(options, folder)
     if options.only in (None, "results"):
+        ours = {dtype: Pipeline.from_pretrained(folder, CPU, dtype) for dtype in precisions()}
+        _, var = load_reference(options.reference, ours["float32"].tokenizer, ours["float32"].model)
         compare_results(ours, var)
+
+
+def precisions() -> list[str]:
+    return ["float32", "bfloat16", *(["int8"] if has_fast_int8(CPU) else [])]
+
+
+def make_ways(options: argparse.Namespace, folder: str, who: str) -> Ways:
+    """Of the reference or of ours: to draw a picture in each precision, and to decode one."""
+    pipelines = {dtype: Pipeline.from_pretrained(folder, CPU, dtype) for dtype in precisions()}
+    tokenizer, model = pipelines["float32"].tokenizer, pipelines["float32"].model
+    canvas = torch.randn(1, tokenizer.config.code_dim, *tokenizer.schedule.final_size)
+    if who == "reference":
+        vae, var = load_reference(options.reference, tokenizer, model)
+        return {
+            "reference float32": lambda: reference_draws(var, autocast=False),
+            "reference bfloat16": lambda: reference_draws(var, autocast=True),
+            "reference decoder float32": torch.no_grad()(lambda: vae.fhat_to_img(canvas)),
+        }
+    ways: Ways = {}
+    for dtype, pipeline in pipelines.items():
+        ways[f"ours {dtype}"] = partial(we_draw, pipeline)
+        ways[f"ours decoder {dtype}"] = partial(torch.no_grad()(pipeline.ready()[0].decode_canvas), canvas)
+    return ways
+
+
+def compare_speed(options: argparse.Namespace, folder: str) -> None:
+    print(f"{options.size}, batch 1, {torch.get_num_threads()} threads, medians of {options.rounds} rounds")
+    pictures = ["reference float32", "ours float32", "reference bfloat16", *(f"ours {d}" for d in precisions()[1:])]
+    decoders = ["reference decoder float32", "ours decoder float32", "ours decoder bfloat16"]
+    for names in (pictures, decoders):
+        turns = take_turns(partial(make_ways, options, folder), names, options.rounds)
+        found = {name: (median(t, lambda t: t.clock), median(t, lambda t: t.cpu)) for name, t in turns.items()}
+        print(f"{'seconds':<26}{'clock':>9}{'cpu':>9}{'to the reference, same precision (clock, cpu)':>48}")
+        for name, (clock, cpu) in found.items():
+            theirs = found.get(name.replace("ours", "reference"), found[names[0]])
+            print(f"{name:<26}{clock:>7.2f} s{cpu:>7.2f} s{theirs[0] / clock:>39.2f}x{theirs[1] / cpu:>7.2f}x")
+        if names is pictures:
+            default = Pipeline.from_pretrained(folder, CPU).dtype
+            ratio = found["reference float32"][0] / found[f"ours {default}"][0]
+            print(f"both by default, the reference in float32 and ours in {default}: {ratio:.2f}x on the clock")
+    pipeline = Pipeline.from_pretrained(folder, CPU)
+    config, tokenizer = pipeline.model.config, pipeline.tokenizer.config
+    work = count_work(tokenizer, config)
+    for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        shape = 2 * config.schedule.num_tokens, config.width, tokenizer.channels, tokenizer.image_size
+        peak = measure_peak(*shape, kind, CPU, clock=time.process_time)
+        least = 2 * (work.condition + work.transformer) / peak.product + work.decoder / peak.convolution
+        print(
+            f"{name}: a picture needs {least:.2f} seconds of the processor at least, at "
+            f"{peak.product:.0f} GFLOP/s of a product and {peak.convolution:.0f} of a convolution"
+        )
 
 
 if __name__ == "__main__":

@@ -17,23 +17,21 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import multiprocessing
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from reference import held, load_reference, own_peak, quiet
+from reference import CPU, Ways, held, load_reference, median, own_peak, quiet, take_turns
 from torch import Tensor, nn
 
 from nextscale.data.loader import Batch, Place
@@ -47,7 +45,6 @@ from nextscale.training.tasks import MODEL
 from nextscale.training.var_task import VARTask
 from nextscale.transformer.transformer import VAR, VARConfig
 
-CPU = torch.device("cpu")
 STAGES = ("encode", "forward", "backward", "optimizer")
 REFERENCE, OURS, OURS_CACHED = "reference float32", "ours float32", "ours float32, cached"
 DEFAULT, DEFAULT_CACHED, AUTOCAST = "ours by default", "ours by default, cached", "reference bfloat16"
@@ -226,25 +223,14 @@ def first_norms(options: argparse.Namespace) -> str:
     return ", ".join(f"{name} {norm:.6f}" for name, norm in norms.items())
 
 
-@dataclass(frozen=True)
-class Took:
-    """Seconds of a step."""
+def make_ways(options: argparse.Namespace, who: str) -> Ways:
+    """Steps of one of the two, which return the seconds of the processor of each stage."""
 
-    clock: float
-    cpu: float
-    stages: dict[str, float]
+    def step(trainer: Trainer, given: tuple[Any, ...]) -> dict[str, float]:
+        trainer.step(*given)
+        return {stage: seconds[-1] for stage, seconds in trainer.watch.seconds.items()}
 
-
-def take_steps(options: argparse.Namespace, who: str, pipe: Connection) -> None:
-    """In a process of its own: a step whenever a way is named, until none is."""
-    ways = ways_of(options, drop=True, only=who)
-    with kept(CPU) if who == "ours" else nullcontext():
-        while name := pipe.recv():
-            trainer, given = ways[name]
-            clock, cpu = time.perf_counter(), time.process_time()
-            trainer.step(*given)
-            clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
-            pipe.send(Took(clock, cpu, {stage: seconds[-1] for stage, seconds in trainer.watch.seconds.items()}))
+    return {name: partial(step, *way) for name, way in ways_of(options, drop=True, only=who).items()}
 
 
 def compare_speed(options: argparse.Namespace) -> None:
@@ -252,30 +238,13 @@ def compare_speed(options: argparse.Namespace) -> None:
     print(f"norm of the first gradient, nothing dropped: {first_norms(options)}", flush=True)
     gc.collect()
 
-    spawn, pipes = multiprocessing.get_context("spawn"), {}
-    for who in ("reference", "ours"):
-        pipes[who], theirs = spawn.Pipe()
-        spawn.Process(target=take_steps, args=(options, who, theirs), daemon=True).start()
-    took: dict[str, list[Took]] = {name: [] for name in way_names(options)}
-    for i in range(-1, options.rounds):  # the first is to warm up
-        for name in took:
-            pipe = pipes[name.split()[0]]
-            pipe.send(name)
-            took[name].append(pipe.recv())
-        if i >= 0:
-            print(f"round {i + 1}: " + ", ".join(f"{n} {t[-1].clock:.2f} s" for n, t in took.items()), flush=True)
-    for pipe in pipes.values():
-        pipe.send("")
-
-    def median(name: str, of: Callable[[Took], float]) -> float:
-        return statistics.median(map(of, took[name][1:]))
-
+    turns = take_turns(partial(make_ways, options), way_names(options), options.rounds)
     print(f"{'medians of ' + str(options.rounds):<26}{'clock':>9}{'cpu':>9}{'to the first (clock, cpu)':>27}", end="")
     print("".join(f"{stage:>11}" for stage in STAGES) + " (cpu)")
-    first = median(REFERENCE, lambda t: t.clock), median(REFERENCE, lambda t: t.cpu)
-    for name in took:
-        clock, cpu = median(name, lambda t: t.clock), median(name, lambda t: t.cpu)
-        parts = "".join(f"{median(name, lambda t, stage=stage: t.stages[stage]):>9.2f} s" for stage in STAGES)
+    first = median(turns[REFERENCE], lambda t: t.clock), median(turns[REFERENCE], lambda t: t.cpu)
+    for name, found in turns.items():
+        clock, cpu = median(found, lambda t: t.clock), median(found, lambda t: t.cpu)
+        parts = "".join(f"{median(found, lambda t, stage=stage: t.figures[stage]):>9.2f} s" for stage in STAGES)
         print(f"{name:<26}{clock:>7.2f} s{cpu:>7.2f} s{first[0] / clock:>18.2f}x{first[1] / cpu:>7.2f}x{parts}")
 
 
