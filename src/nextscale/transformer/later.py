@@ -90,7 +90,7 @@ class LinearOfLater(torch.autograd.Function):
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + b. In float32 PyTorch takes MKL by itself: on Intel's CPUs a sixth faster than oneDNN, on AMD's slower."""
+    """x W^T + b. PyTorch takes MKL in float32: a sixth faster than oneDNN on Intel's CPUs, slower on AMD's."""
     if x.dtype == torch.float32 and not is_intel() and multiplies_by_onednn(x.device, x.dtype):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return F.linear(x, weight, bias)
