@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--preset", default="cifar10", choices=list(TRANSFORMERS))
     parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dtype", default="auto")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=4, help="steps in a round")
@@ -82,6 +82,7 @@ def main() -> None:
     device = pick_device(options.device)
     preset = TRANSFORMERS[options.preset]
     recipe = replace(preset, batch_size=options.batch_size or preset.batch_size, precision=options.dtype)
+    recipe = recipe.on(device)
     precision(recipe.precision, device)
     tokenizer = load_tokenizer(options.cache / TOKENIZER).to(device)
     pictures, _ = open_splits(options.data, tokenizer.config.image_size, recipe.seed)

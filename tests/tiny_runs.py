@@ -18,6 +18,7 @@ TOKENIZER = TokenizerRecipe(
     steps=24,
     batch_size=4,
     learning_rate=1e-3,
+    precision="bfloat16",  # on every machine
     restart_every=5,
     model=ns.TokenizerConfig(
         schedule=ns.ScaleSchedule.square((1, 2, 4)),
@@ -29,7 +30,15 @@ TOKENIZER = TokenizerRecipe(
     ),
 )
 TRANSFORMER = VARRecipe(
-    steps=24, batch_size=4, learning_rate=1e-3, depth=2, width=32, heads=2, drop_path=0.1, init_gamma=0.1
+    steps=24,
+    batch_size=4,
+    learning_rate=1e-3,
+    precision="bfloat16",
+    depth=2,
+    width=32,
+    heads=2,
+    drop_path=0.1,
+    init_gamma=0.1,
 )
 HABITS = ("--preset", "tiny", "--log-every", "1", "--save-every", "5", "--validate-every", "8", "--preview-every", "8")
 

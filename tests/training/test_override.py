@@ -89,6 +89,7 @@ def test_a_critic_keeps_its_other_numbers_and_goes_with_null():
         ("adversarial.weight=-1", ("weight", "at least 0", "-1")),
         ("adversarial.dino_weights=3", ("dino_weights must be a text", "3")),
         ("precision=float8", ("float8", "bfloat16")),
+        ("gpu_precision=auto", ("gpu_precision", "'auto'", "bfloat16")),
         ("model=3", ("TokenizerConfig",)),
         ("model.schedule=1,two", ("1,two",)),
         ("model.schedule=1,4,2", ("4x4", "larger than the last scale 2x2")),

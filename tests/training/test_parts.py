@@ -13,11 +13,10 @@ from tiny_runs import TOKENIZER, TRANSFORMER
 from torch import nn
 
 from nextscale.data.loader import Batch, Place
-from nextscale.device import has_fast_bfloat16
 from nextscale.training.ema import make_ema, update_ema
 from nextscale.training.losses import reconstruction_loss, token_loss
 from nextscale.training.optimizer import make_optimizer
-from nextscale.training.recipes import TRANSFORMERS
+from nextscale.training.recipes import TOKENIZERS, TRANSFORMERS
 from nextscale.training.tasks import MODEL
 from nextscale.training.var_task import VARTask, drop_labels, drop_paths
 from nextscale.transformer.guesses import guess
@@ -149,10 +148,15 @@ def test_an_average_that_forgets_at_once_is_the_model_itself():
     assert make_ema(norm, 0.0) is not norm
 
 
-def test_auto_precision_is_what_the_device_is_fast_in():
-    recipe = TRANSFORMERS["d16"]
-    assert recipe.precision == "auto"
-    expected = "bfloat16" if has_fast_bfloat16(torch.device("cpu")) else "float32"
-    assert recipe.on(torch.device("cpu")).precision == expected
-    assert recipe.on(torch.device("cuda")).precision == "float16"
-    assert replace(recipe, precision="tf32").on(torch.device("cpu")).precision == "tf32"
+@pytest.mark.parametrize("fast", [False, True])
+def test_auto_precision_is_what_the_device_is_fast_in(monkeypatch, fast):
+    monkeypatch.setattr("nextscale.training.recipes.has_fast_bfloat16", lambda device: fast)
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    for name, recipe in (*TOKENIZERS.items(), *TRANSFORMERS.items()):
+        if name != "tiny":  # of other tests
+            assert recipe.precision == "auto"
+            assert recipe.on(cpu).precision == ("bfloat16" if fast else "float32")
+            assert recipe.on(gpu).precision == (
+                "float16" if name in ("d16", "d20", "d24", "d30", "d36") else "bfloat16"
+            )
+            assert replace(recipe, precision="tf32").on(cpu).precision == "tf32"

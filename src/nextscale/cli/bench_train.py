@@ -17,8 +17,8 @@ class Options(BenchOptions):
     Example: nextscale bench train --random d16 --batch 2 --repeats 3
     """
 
-    dtype: Precision = "bfloat16"  # type: ignore[override]
-    """Precision of matrix products."""
+    dtype: Precision = "auto"  # type: ignore[override]
+    """Precision of matrix products; auto is what `nextscale train var --preset d16` takes here."""
 
 
 def run(options: Options) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from nextscale.cli.models import Dtype
 from nextscale.cli.options import check_outside, height_and_width, summary
 from nextscale.data.dataset import PictureDataset
 from nextscale.data.loader import check_data, validation_batches
@@ -20,6 +19,7 @@ from nextscale.evaluation.accuracy import Confusion
 from nextscale.evaluation.classifier import ClassifierConfig, ResidualClassifier, write_card
 from nextscale.training.classifier_task import ClassifierRecipe, ClassifierTask, measure
 from nextscale.training.loop import Habits, train
+from nextscale.training.recipes import Precision
 from nextscale.training.run import Run
 from nextscale.weights import checkpoint_step, newest_checkpoint
 
@@ -49,13 +49,13 @@ class Options:
     """Of initial weights, order, crops and all else that is random."""
     device: str = "auto"
     """auto, cpu, or cuda."""
-    dtype: Dtype = "bfloat16"
-    """Precision of matrix products and convolutions in training; what is measured is always measured in float32."""
+    dtype: Precision = "auto"
+    """Precision of matrix products and convolutions in training: auto is bfloat16 on GPUs, and on the CPU if it is
+    fast. What is measured is always measured in float32."""
 
 
 def run(options: Options) -> None:
     device = pick_device(options.device)
-    precision(options.dtype, device)  # refuses what the device cannot do
     size = height_and_width(options.size)
     data, held_out = open_pictures(options, size)
     names = data.source.class_names
@@ -65,7 +65,8 @@ def run(options: Options) -> None:
         batch_size=options.batch_size,
         seed=options.seed,
         precision=options.dtype,
-    )
+    ).on(device)
+    precision(recipe.precision, device)  # refuses what the device cannot do
     check_outside(options.out, options.data)
     check_data(data, held_out, recipe.batch_size)
     network = ResidualClassifier(recipe.model).init_weights(torch.Generator().manual_seed(recipe.seed)).to(device)

@@ -32,10 +32,12 @@ class Recipe:
     learning_rate: float
     """Peak. Officially 1e-4 * batch / 256 for the transformers d16 and d20, 8e-5 * batch / 256 for the larger ones."""
     seed: int = field(default=0, metadata={"least": 0})
-    precision: Precision = "bfloat16"
+    precision: Precision = "auto"
     """Of matrix products and convolutions; weights, losses and quantization are float32. float16 comes with the
-    official loss scale (`LossScaler`); tf32 differs from float32 on GPUs only. auto is float16 on GPUs, as officially;
-    on the CPU bfloat16 where that is fast, else float32."""
+    official loss scale (`LossScaler`); tf32 differs from float32 on GPUs only. auto is ``gpu_precision`` on GPUs; on
+    the CPU bfloat16 where that is fast, else float32."""
+    gpu_precision: Precision = "bfloat16"
+    """What auto is on GPUs: officially float16."""
     schedule: str = "lin0"
     warmup: float = field(default=0.02, metadata=SHARE)
     """Share of the steps."""
@@ -62,6 +64,9 @@ class Recipe:
         check_fields(self)
         if self.precision not in PRECISIONS:
             raise InputError(f"unknown precision {self.precision!r}: expected one of {', '.join(PRECISIONS)}")
+        if self.gpu_precision not in PRECISIONS or self.gpu_precision == "auto":
+            plain = ", ".join(name for name in PRECISIONS if name != "auto")
+            raise InputError(f"unknown gpu_precision {self.gpu_precision!r}: expected one of {plain}")
         for name in ("learning_rate", "clip", "eps"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be a positive number, not {getattr(self, name)}")
@@ -77,7 +82,7 @@ class Recipe:
         if self.precision != "auto":
             return self
         if device.type != "cpu":
-            return replace(self, precision="float16")
+            return replace(self, precision=self.gpu_precision)
         return replace(self, precision="bfloat16" if has_fast_bfloat16(device) else "float32")
 
 
@@ -237,7 +242,7 @@ def official(
         steps=epochs * -(-IMAGENET // batch_size),
         batch_size=batch_size,
         learning_rate=base_rate * batch_size / 256,
-        precision="auto",
+        gpu_precision="float16",
         final_ratio=final_ratio,
         weight_decay_end=weight_decay_end,
         ema_decay=0.0,
