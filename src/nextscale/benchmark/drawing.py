@@ -38,7 +38,7 @@ def bench_sampling(
         *_, step = pipeline.scales(labels, cfg=cfg, top_k=top_k, top_p=top_p, seed=seed)
         step.image()
 
-    with kept(pipeline.device):  # as the command line has it
+    with kept(pipeline.device):  # as the verbs that draw have it
         turns = take_turns(draw, repeats, pipeline.device, against)
         memory = peak_memory(pipeline.device)
         with timed_stages(tokenizer, transformer, pipeline.device) as stages:
@@ -76,7 +76,8 @@ def bench_loading(load: Callable[[], Pipeline], model: str, repeats: int, agains
         moments.append(time.perf_counter())
         pipeline.ready()
         moments.append(time.perf_counter())
-        pipeline([0], seed=0)
+        with kept(pipeline.device):
+            pipeline([0], seed=0)
         moments.append(time.perf_counter())
         names = ("read", "make ready", "first picture")
         stages.update({name: b - a for name, a, b in zip(names, moments, moments[1:], strict=False)})
