@@ -47,8 +47,7 @@ class TrainingOptions:
     seed: int | None = None
     """Of initial weights, order, crops and all else that is random."""
     dtype: Precision | None = None
-    """Precision of matrix products and convolutions; auto is bfloat16 on GPUs, for the official recipes float16, and on
-    the CPU bfloat16 if it is fast. Left out, the preset's, which is auto."""
+    """Precision of matrix products; auto is bfloat16 if that is fast, and float16 for the official recipes on GPUs."""
     device: str = "auto"
     """auto, cpu, or cuda."""
     log_every: int = 20
