@@ -27,17 +27,6 @@ def sheet(columns: int, rows: int, extra: int = 0) -> tuple[int, int]:
     return columns * (SIDE + GAP) - GAP, rows * (SIDE + extra + GAP) - GAP
 
 
-def wrap(function, then):
-    """A function that does something more afterwards."""
-
-    def wrapped(*arguments, **named):
-        result = function(*arguments, **named)
-        then()
-        return result
-
-    return wrapped
-
-
 def test_sample_writes_a_grid(call, model, place):
     code, out, _ = call("sample", "--model", model, "--num-images", 5)
     assert code == 0 and out == "samples.png\n"
@@ -78,8 +67,13 @@ def test_free_memory_is_kept_while_sample_draws_and_no_longer(call, model, place
         yield
         events.append("given back")
 
+    def finish(*arguments):
+        events.append("drawn")
+        return finish_of_pipeline(*arguments)
+
+    finish_of_pipeline = Pipeline.finish
     monkeypatch.setattr("nextscale.cli.drawing.kept", kept)
-    monkeypatch.setattr(Pipeline, "finish", wrap(Pipeline.finish, lambda: events.append("drawn")))
+    monkeypatch.setattr(Pipeline, "finish", finish)
     assert call("sample", "--model", model, "--num-images", 1).code == 0
     assert events == ["cpu", "drawn", "given back"]
 

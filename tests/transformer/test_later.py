@@ -26,7 +26,9 @@ def check(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> None:
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
-def test_a_linear_layer():
+@pytest.mark.parametrize("intel", [False, True])
+def test_a_linear_layer(monkeypatch, intel):
+    monkeypatch.setattr("nextscale.transformer.later.is_intel", lambda: intel)
     torch.manual_seed(0)
     layer, x, scale = Linear(8, 5), torch.randn(2, 3, 8, requires_grad=True), torch.randn(8, requires_grad=True)
     direction = torch.randn(2, 3, 5)
