@@ -49,7 +49,7 @@ def make_parts(point: Point) -> tuple[Any, Any, str]:
 
     import nextscale as ns
     from nextscale.device import DTYPES
-    from nextscale.inference import pick_dtype, ready_tokenizer, ready_transformer
+    from nextscale.inference.ready import pick_dtype, ready_tokenizer, ready_transformer
 
     schedule = ns.ScaleSchedule.named(point.pixels)
     with torch.device("meta"):

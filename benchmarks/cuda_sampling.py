@@ -4,8 +4,8 @@
     python benchmarks/cuda_sampling.py --reference reference --sizes d16 d30 --batches 64 128 --json gpu.json
 
 Random weights of the official sizes. At every batch the reference under float16 autocast, ours in bfloat16, and ours
-compiled (`nextscale.compiled`) take turns: pictures drawn and decoded in a second, and milliseconds for one picture
-alone. Medians of rounds, after two calls of each to warm up; the first of them compiles, which takes minutes. Beside
+compiled (`nextscale.inference.compiled`) take turns: pictures drawn and decoded in a second, and milliseconds for one
+picture alone. Medians of rounds, after two calls of each to warm up; the first of them compiles, which takes minutes. Beside
 them stand the issue's targets for one H200, the peak of memory, and the share of the time that the counted work would
 need at the rates of a product and a convolution, measured in the same run.
 
@@ -30,7 +30,7 @@ from sampling_speed import LABEL, SETTINGS, we_draw
 from nextscale.benchmark.drawing import least_seconds
 from nextscale.benchmark.machine import Peak, measure_peak, peak_memory, wait
 from nextscale.benchmark.random_weights import write_random_model
-from nextscale.compiled import compile_parts
+from nextscale.inference.compiled import compile_parts
 from nextscale.pipeline import Pipeline
 from nextscale.work import count_work
 

@@ -29,7 +29,7 @@ from reference import CPU, Ways, load_reference, median, own_peak, take_turns
 import nextscale as ns
 from nextscale.benchmark.machine import measure_peak
 from nextscale.benchmark.random_weights import write_random_model
-from nextscale.int8 import has_fast_int8
+from nextscale.inference.int8 import has_fast_int8
 from nextscale.memory import kept
 from nextscale.pipeline import Pipeline
 from nextscale.quality import psnr

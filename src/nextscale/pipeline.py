@@ -19,7 +19,7 @@ from nextscale.editing import Box, EditPlan, Mode, check_label, plan_continuatio
 from nextscale.errors import InputError
 from nextscale.files import write_json
 from nextscale.fingerprints import quick_fingerprint
-from nextscale.inference import drawing_dtype, make_ready, pick_dtype
+from nextscale.inference.ready import drawing_dtype, make_ready, pick_dtype
 from nextscale.masks import Mask
 from nextscale.pictures import to_pictures
 from nextscale.sampling.editing import TokenEdit
@@ -72,8 +72,9 @@ class Pipeline:
 
     Args:
         dtype: "float32", "bfloat16" or, on a GPU, "float16": precision of matrix products and convolutions. "auto" is
-            bfloat16 where that is faster and changes little: see `nextscale.inference.pick_dtype`. "int8", on CPUs with
-            AVX512-VNNI, is bfloat16 with the large matrices of the blocks rounded to 8 bits: faster, and less exact.
+            bfloat16 where that is faster and changes little: see `nextscale.inference.ready.pick_dtype`. "int8", on
+            CPUs with AVX512-VNNI, is bfloat16 with the large matrices of the blocks rounded to 8 bits: faster, and less
+            exact.
 
     Raises:
         InputError: parts that do not fit together.

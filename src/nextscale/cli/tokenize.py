@@ -20,7 +20,7 @@ from nextscale.device import pick_device
 from nextscale.distributed import barrier, is_main, processes, rank, world_size
 from nextscale.errors import InputError
 from nextscale.files import is_tensor_file, make_folder
-from nextscale.inference import ready_tokenizer
+from nextscale.inference.ready import ready_tokenizer
 from nextscale.progress import say
 from nextscale.sources import load_tokenizer
 from nextscale.tokenizer.tokenizer import ImageTokenizer

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.data.loader import Batch, Place
-from nextscale.inference import ready_tokenizer
+from nextscale.inference.ready import ready_tokenizer
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.losses import TokenLoss, token_loss
 from nextscale.training.recipes import VARRecipe

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nextscale.device import DTYPES, has_fast_bfloat16, multiplies_by_onednn, precision
 from nextscale.errors import InputError
-from nextscale.int8 import Int8Linear, has_fast_int8
+from nextscale.inference.int8 import Int8Linear, has_fast_int8
 from nextscale.memory import page_out
 from nextscale.tokenizer.autoencoder import Upsample, four_kernels
 from nextscale.tokenizer.tokenizer import ImageTokenizer

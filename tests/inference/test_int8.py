@@ -8,8 +8,8 @@ from tiny import SCHEDULES, make_tokenizer, make_var, same
 
 import nextscale as ns
 from nextscale.errors import InputError
-from nextscale.inference import drawing_dtype, ready_transformer
-from nextscale.int8 import Int8Linear, has_fast_int8
+from nextscale.inference.int8 import Int8Linear, has_fast_int8
+from nextscale.inference.ready import drawing_dtype, ready_transformer
 
 CPU = torch.device("cpu")
 fast = pytest.mark.skipif(not has_fast_int8(CPU), reason="this machine multiplies no int8")

@@ -10,7 +10,7 @@ from tiny import SCHEDULES, make_tokenizer, make_var, same
 from torch._dynamo.utils import counters
 
 import nextscale as ns
-from nextscale.compiled import compile_parts, compile_scales
+from nextscale.inference.compiled import compile_parts, compile_scales
 
 TWELVE = ns.ScaleSchedule.square(range(1, 13))
 ARGUMENTS = {"labels": [0, 1], "seed": 3, "top_k": 10, "top_p": 0.9}

@@ -1,0 +1,1 @@
+"""Models made ready for drawing, in the precision and the form that a device computes fastest with."""
