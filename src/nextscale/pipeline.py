@@ -29,6 +29,7 @@ from nextscale.sampling.sampler import (
     SamplingArguments,
     ScaleStep,
     check_match,
+    last_step,
     sample_scales,
 )
 from nextscale.scales import ScaleSchedule
@@ -257,9 +258,11 @@ class Pipeline:
     def finished_images(self, step: ScaleStep, tokens: Sequence[Tensor], arguments: SamplingArguments) -> Tensor:
         """The finished pictures, (B, 3, H, W) in [0, 1]; see `finish`.
 
-        Those with a seed each are decoded one by one. This leaves out ``more_smooth``, whose codes are not of tokens.
+        On the CPU those with a seed each are decoded one by one. This leaves out ``more_smooth``, whose codes are not
+        of tokens. What a GPU computes depends on the batch anyway, by roundings.
         """
-        if isinstance(arguments.get("seed"), Sequence) and not arguments.get("more_smooth"):
+        each = isinstance(arguments.get("seed"), Sequence) and not arguments.get("more_smooth")
+        if each and self.device.type == "cpu":
             return self.decode_each(tokens, arguments.get("edit"))
         return step.image()
 
@@ -277,9 +280,7 @@ class Pipeline:
         def decode(i: int) -> Tensor:
             return tokenizer.decode_canvas(tokenizer.pyramid.canvas([t[i : i + 1] for t in tokens]))
 
-        count = range(len(tokens[0]))
-        images = one_core_each(decode, count) if self.device.type == "cpu" else [decode(i) for i in count]
-        return torch.cat(images).add(1).mul(0.5)
+        return torch.cat(one_core_each(decode, range(len(tokens[0])))).add(1).mul(0.5)
 
     def variant_labels(self, labels: PipelineLabels | int, num_images: int | None) -> Labels:
         """The class of each variant of an edit: one for all, or as given; "unconditional" for None."""
@@ -321,12 +322,3 @@ class Pipeline:
             f"unknown class {name!r}: expected 0..{len(self.class_names) - 1} "
             f"or a name such as {', '.join(known)}{more}"
         )
-
-
-def last_step(steps: Iterator[ScaleStep]) -> tuple[ScaleStep, list[Tensor]]:
-    """(the last step, the tokens that were drawn at each)."""
-    step = next(steps)
-    tokens = [step.tokens]
-    for step in steps:  # only the last canvas is needed
-        tokens.append(step.tokens)
-    return step, tokens

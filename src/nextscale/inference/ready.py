@@ -84,12 +84,12 @@ def ready_transformer(model: VAR, dtype: torch.dtype) -> VAR:
 
     With int8 those of the blocks' attention and MLP are int8, and the rest is bfloat16.
 
-    On the CPU the head stays in float32: its part of the work is small, and logits are what tokens are drawn from.
+    The head stays in float32: its part of the work is small, and logits are what tokens are drawn from. In bfloat16
+    many would be equal.
     """
     with torch.device("meta"):
         ready = VAR(model.config)
     in_int8, dtype = dtype == torch.int8, torch.bfloat16 if dtype == torch.int8 else dtype
-    head_dtype = torch.float32 if model.device.type == "cpu" else dtype
 
     def of_block(weight: Tensor, bias: Tensor | None, gelu: bool = False) -> nn.Module:
         return Int8Linear(weight, bias, gelu) if in_int8 else ReadyLinear(weight, bias, dtype, gelu)
@@ -104,7 +104,7 @@ def ready_transformer(model: VAR, dtype: torch.dtype) -> VAR:
             if name.startswith("blocks."):
                 ready.set_submodule(name, of_block(module.weight, module.bias))
             else:
-                kind = dtype if name.startswith("adaln.") else head_dtype
+                kind = dtype if name.startswith("adaln.") else torch.float32
                 ready.set_submodule(name, ReadyLinear(module.weight, module.bias, kind))
     state = model.state_dict()
     ready.load_state_dict({name: state[name] for name in ready.state_dict()}, assign=True)

@@ -1,9 +1,24 @@
-"""Which tokens may be drawn: top-k and top-p, as pure functions of the logits."""
+"""Which tokens may be drawn: top-k and top-p, as pure functions of the logits.
+
+None looks at a value to decide what to do next: a GPU never waits, and can draw all scales as one CUDA graph.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+
+def top_k_top_p_filter(logits: Tensor, k: int, p: float) -> Tensor:
+    """`top_k_filter`, then `top_p_filter`; but only the k largest are sorted.
+
+    (..., V) -> (..., V), dropped entries -inf.
+    """
+    if p <= 0:
+        return top_k_filter(logits, k)
+    if not 0 < k < logits.shape[-1]:
+        return top_p_filter(logits, p)
+    return drop_least(logits, ascending_top_k(logits, k), p)
 
 
 def top_k_filter(logits: Tensor, k: int) -> Tensor:
@@ -17,34 +32,43 @@ def top_k_filter(logits: Tensor, k: int) -> Tensor:
     return logits.masked_fill(logits < threshold, -torch.inf)
 
 
-def top_k_top_p_filter(logits: Tensor, k: int, p: float) -> Tensor:
-    """`top_k_filter`, then `top_p_filter`: bit for bit the same, but only the k largest are sorted.
-
-    Where equal logits meet one of the two borders, the plain way decides between them.
-    """
-    size = logits.shape[-1]
-    if not 0 < k < size or p <= 0:
-        return top_p_filter(top_k_filter(logits, k), p)
-    largest = logits.topk(k + 1, dim=-1).values
-    ascending = torch.full_like(logits, -torch.inf)
-    ascending[..., -k:] = largest[..., :k].flip(-1)
-    first = (ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - p).sum(dim=-1, keepdim=True).clamp_max(size - 1)
-    threshold = ascending.gather(-1, first)
-    below = ascending.gather(-1, (first - 1).clamp_min(0))
-    if ((largest[..., k - 1] == largest[..., k]).any() | ((below == threshold) & (first > 0)).any()).item():
-        return top_p_filter(top_k_filter(logits, k), p)
-    return logits.masked_fill(logits < threshold, -torch.inf)
-
-
 def top_p_filter(logits: Tensor, p: float) -> Tensor:
     """Keep the smallest set of most probable tokens whose probability reaches p (nucleus sampling, 1904.09751).
 
-    In ascending order, those whose cumulative probability is at most 1 - p are dropped, never the largest. 0 keeps all.
+    In ascending order, those whose cumulative probability is at most 1 - p are dropped, never the largest. Of equal
+    logits the first are dropped first, as a stable sort has it. 0 keeps all.
     (..., V) -> (..., V), dropped entries -inf.
     """
-    if p <= 0:
-        return logits
-    ascending, order = logits.sort(dim=-1)
-    dropped = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - p
-    dropped[..., -1] = False
-    return logits.masked_fill(dropped.scatter(-1, order, dropped), -torch.inf)
+    return drop_least(logits, logits.sort(dim=-1).values, p) if p > 0 else logits
+
+
+def ascending_top_k(logits: Tensor, k: int) -> Tensor:
+    """What `top_k_filter` gives, in ascending order, for 0 < k < V. (..., V) -> (..., V)."""
+    largest = logits.topk(k + 1, dim=-1).values
+    kth, next_one = largest[..., k - 1 : k], largest[..., k:]
+    ascending = torch.full_like(logits, -torch.inf)
+    ascending[..., -k:] = largest[..., :k].flip(-1)
+    if possible(kth == next_one):  # more than k stay
+        stay = (logits >= kth).sum(dim=-1, keepdim=True)
+        places = torch.arange(logits.shape[-1], 0, -1, device=logits.device)
+        ascending = torch.where((places > k) & (places <= stay), kth, ascending)
+    return ascending
+
+
+def drop_least(logits: Tensor, ascending: Tensor, p: float) -> Tensor:
+    """Keep the largest logits that together reach probability p. Their ascending order leaves out what is dropped."""
+    cumulative = ascending.softmax(dim=-1).cumsum(dim=-1)
+    last = torch.full_like(cumulative[..., :1], 1 - p)
+    count = torch.searchsorted(cumulative, last, right=True).clamp_max(logits.shape[-1] - 1)
+    threshold = ascending.gather(-1, count)
+    dropped = logits < threshold
+    ties = count - torch.searchsorted(ascending, threshold)
+    if possible(ties > 0):
+        equal = logits == threshold
+        dropped |= equal & (equal.cumsum(dim=-1) <= ties)
+    return logits.masked_fill(dropped, -torch.inf)
+
+
+def possible(condition: Tensor) -> bool:
+    """Whether it may hold anywhere. A GPU is not waited for: there it may."""
+    return condition.device.type != "cpu" or bool(condition.any())

@@ -35,12 +35,7 @@ class RandomStreams:
         """One index per row of probabilities p, that of the largest p / Exponential(1). (B, n, V) -> (B, n).
 
         This is `torch.multinomial`, bit for bit.
-
-        Raises:
-            InputError: probabilities that are none, because weights or guidance went out of range.
         """
-        if not torch.isfinite(probabilities.sum()):
-            raise InputError("the model's logits are not finite: damaged weights, or too strong a guidance")
         return (probabilities / self._exponential(probabilities)).argmax(dim=-1)
 
     def gumbel(self, like: Tensor) -> Tensor:

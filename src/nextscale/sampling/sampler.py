@@ -88,6 +88,8 @@ class ScaleStep:
     """f_hat after this scale, (B, D, h_K, w_K)."""
     labels: Tensor
     """(B,), the class of each picture."""
+    finite: Tensor = field(repr=False)
+    """Whether all probabilities so far were finite, a scalar."""
     _tokenizer: ImageTokenizer = field(repr=False)
 
     @torch.no_grad()
@@ -131,7 +133,8 @@ def sample_scales(
         edit: tokens to keep.
 
     Raises:
-        InputError: an argument out of range, or a tokenizer and a transformer that do not fit together.
+        InputError: an argument out of range, or a tokenizer and a transformer that do not fit together. At the last
+            scale: the model's logits were not finite.
     """
     settings = SamplingSettings(cfg, top_k, top_p, more_smooth)
     check_match(tokenizer, model)
@@ -141,18 +144,20 @@ def sample_scales(
     if edit is not None:
         tokenizer.check_tokens(edit.tokens)
         edit.check(tokenizer.schedule, batch)
-    return _draw(tokenizer, model, classes, settings, streams, edit)
+    return map(check_last, draw_scales(tokenizer, model, classes, settings, streams, edit))
 
 
 @torch.no_grad()
-def _draw(
+def draw_scales(
     tokenizer: ImageTokenizer,
     model: VAR,
     labels: Tensor,
     settings: SamplingSettings,
     streams: RandomStreams,
-    edit: TokenEdit | None,
+    edit: TokenEdit | None = None,
 ) -> Iterator[ScaleStep]:
+    """`sample_scales` with arguments that are checked, classes (B,) on the model's device. No value is looked at on the
+    way: what a GPU does is given to it at once."""
     pyramid, schedule = tokenizer.pyramid, model.schedule
     guided = settings.cfg != 0
     no_class = torch.full_like(labels, model.config.num_classes)
@@ -160,10 +165,11 @@ def _draw(
     condition = model.condition(sequences)
     cache = model.make_cache(len(sequences))
     tokens = logits = labels.new_empty(0)
+    finite = torch.ones((), dtype=torch.bool, device=labels.device)
 
     def draw(k: int, canvas: Tensor) -> Tensor:
         """The code vectors of scale k, given the canvas so far."""
-        nonlocal tokens, logits
+        nonlocal tokens, logits, finite
         inputs = None
         if k > 0:
             look = pyramid.look(canvas, k)
@@ -173,7 +179,9 @@ def _draw(
             features = guide(features, guidance_weight(settings.cfg, schedule, k))
         logits = model.logits(features)
         filtered = top_k_top_p_filter(logits, settings.top_k, settings.top_p)
-        tokens = streams.categorical(filtered.softmax(dim=-1))
+        probabilities = filtered.softmax(dim=-1)
+        finite = finite & torch.isfinite(probabilities.sum())
+        tokens = streams.categorical(probabilities)
         codes = pyramid.codebook(tokens)
         if settings.more_smooth:
             codes = smooth_codes(filtered, schedule.position(k), streams) @ pyramid.codebook.weight
@@ -183,19 +191,32 @@ def _draw(
         return codes
 
     for step in pyramid.walk(draw, pyramid.empty_canvas(len(labels))):
-        yield ScaleStep(step.index, schedule.sizes[step.index], tokens, logits, step.canvas, labels, tokenizer)
+        yield ScaleStep(step.index, schedule.sizes[step.index], tokens, logits, step.canvas, labels, finite, tokenizer)
+
+
+def check_last(step: ScaleStep) -> ScaleStep:
+    """The step itself, unless it is the last of what damaged weights drew."""
+    last = step.index == len(step._tokenizer.schedule.sizes) - 1
+    if last and not step.finite:
+        raise InputError("the model's logits are not finite: damaged weights, or too strong a guidance")
+    return step
 
 
 def sample(
     tokenizer: ImageTokenizer, model: VAR, labels: Labels, **arguments: Unpack[SamplingArguments]
 ) -> SampleResult:
     """Draw pictures; see `sample_scales` for the arguments."""
-    steps = sample_scales(tokenizer, model, labels, **arguments)
+    step, tokens = last_step(sample_scales(tokenizer, model, labels, **arguments))
+    return SampleResult(step.image(), tokens, step.labels)
+
+
+def last_step(steps: Iterator[ScaleStep]) -> tuple[ScaleStep, list[Tensor]]:
+    """(the last step, the tokens that were drawn at each)."""
     step = next(steps)
     tokens = [step.tokens]
     for step in steps:  # only the last canvas is needed
         tokens.append(step.tokens)
-    return SampleResult(step.image(), tokens, step.labels)
+    return step, tokens
 
 
 def smooth_codes(logits: Tensor, position: float, streams: RandomStreams) -> Tensor:
@@ -239,7 +260,7 @@ def resolve_labels(labels: Labels, num_classes: int, streams: RandomStreams) -> 
     if isinstance(labels, str):
         return torch.full((streams.batch,), num_classes, device=streams.device)
     try:
-        classes = torch.as_tensor(labels, device=streams.device)
+        classes = torch.as_tensor(labels)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"labels are a list of integers, not {labels!r}") from error
     if classes.ndim != 1 or classes.is_floating_point() or classes.dtype == torch.bool:
@@ -248,4 +269,4 @@ def resolve_labels(labels: Labels, num_classes: int, streams: RandomStreams) -> 
         raise InputError(
             f"label {bad[0]} is out of range: expected 0..{num_classes - 1}, or {num_classes} for no class"
         )
-    return classes.long()
+    return classes.long().to(streams.device)

@@ -22,6 +22,8 @@ from nextscale.weights import as_config, check_fields, load_module, save_module
 FULL_SIZE_TENSORS = 5
 """How many tensors of a picture's full size and width decoding holds at once."""
 CPU_DECODING_BYTES = 2**28
+GPU_SHARE = 8
+"""Decoding may take so small a part of a GPU's memory: 1/8."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class ImageTokenizer(nn.Module):
     def encode(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) in [-1, 1] -> K LongTensors (B, n_k). Always in full float32, without TF32."""
         with torch.autocast(images.device.type, enabled=False), tf32(False):
-            parts = images.split(self.decoding_batch(images.device))
+            parts = images.split(self.pictures_at_once(images.device))
             return self.pyramid.encode(torch.cat([self.encode_features(part) for part in parts]))
 
     @torch.no_grad()
@@ -148,19 +150,22 @@ class ImageTokenizer(nn.Module):
             return self._decode(canvas)
         if canvas.device.type == "cpu" or self.post_quant_conv.weight.dtype != torch.float32:
             canvas = canvas.contiguous(memory_format=torch.channels_last)
-        return torch.cat([self._decode(part) for part in canvas.split(self.decoding_batch(canvas.device))])
+        return torch.cat([self._decode(part) for part in canvas.split(self.pictures_at_once(canvas.device))])
 
     def _decode(self, canvas: Tensor) -> Tensor:
         weight = self.post_quant_conv.weight
         return self.decoder(self.post_quant_conv(canvas.to(weight.dtype))).float().clamp(-1, 1)
 
-    def decoding_batch(self, device: torch.device) -> int:
+    def pictures_at_once(self, device: torch.device) -> int:
         """How many pictures are encoded or decoded at once: as many as fit a budget of memory, but at least one.
 
-        On the CPU more at once are not faster; on a GPU the budget is a quarter of what is free.
+        On the CPU more at once are not faster; on a GPU the budget is a part of its memory, whatever is free of it: the
+        same pictures are then decoded together, with the same roundings.
         """
         height, width = self.config.image_size
-        budget = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else CPU_DECODING_BYTES
+        budget = CPU_DECODING_BYTES
+        if device.type == "cuda":
+            budget = torch.cuda.get_device_properties(device).total_memory // GPU_SHARE
         one = FULL_SIZE_TENSORS * height * width * self.config.channels * self.post_quant_conv.weight.itemsize
         return max(1, budget // one)
 
