@@ -1,16 +1,18 @@
-"""Models whose scales are compiled: each has fixed sizes, and so a program of its own."""
+"""Models whose blocks are compiled: each scale has fixed sizes, and so a program of its own, which all blocks share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nextscale.tokenizer.tokenizer import ImageTokenizer
-from nextscale.transformer.cache import KVCache
-from nextscale.transformer.transformer import VAR, Condition
+from nextscale.transformer.blocks import Block
+from nextscale.transformer.cache import LayerCache
+from nextscale.transformer.transformer import VAR
 
 
 def compile_parts(tokenizer: ImageTokenizer, model: VAR, **options: Any) -> None:
@@ -20,25 +22,32 @@ def compile_parts(tokenizer: ImageTokenizer, model: VAR, **options: Any) -> None
     Args:
         options: of torch.compile, such as ``mode="max-autotune-no-cudagraphs"``.
     """
-    compile_scales(model, **options)
+    compile_blocks(model, **options)
     tokenizer._decode = torch.compile(tokenizer._decode, dynamic=False, **options)
 
 
-def compile_scales(model: VAR, **options: Any) -> None:
-    """`VAR.forward_scale` through torch.compile: code of its own for each scale, as the compiler gives up on code that
-    it has compiled 8 times."""
-    eager = model.forward_scale
+def compile_blocks(model: VAR, **options: Any) -> None:
+    """The blocks of `VAR.forward_scale` through torch.compile: code of its own for each scale, as the compiler gives up
+    on code that it has compiled 8 times. Teacher forcing stays as it is."""
 
-    def make(k: int) -> Callable[..., Tensor]:
-        def scale(inputs: Tensor | None, condition: Condition, cache: KVCache) -> Tensor:
-            return eager(k, inputs, condition, cache)
+    @lru_cache(None)
+    def program(start: int) -> Callable[..., Tensor]:
+        """Of the scale before which so many tokens were drawn."""
 
-        scale.__code__ = scale.__code__.replace(co_name=f"scale_{k}")
+        def scale(block: Block, x: Tensor, vectors: Tensor, past: LayerCache) -> Tensor:
+            return Block.forward(block, x, vectors, past=past)
+
+        scale.__code__ = scale.__code__.replace(co_name=f"scale_after_{start}")
         return torch.compile(scale, dynamic=False, **options)
 
-    scales = [make(k) for k in range(model.schedule.num_scales)]
+    def route(block: Block) -> Callable[..., Tensor]:
+        def forward(x: Tensor, vectors: Tensor, *, past: LayerCache | None = None, **others: Any) -> Tensor:
+            if past is None:
+                return Block.forward(block, x, vectors, **others)
+            return program(past.filled)(block, x, vectors, past)
 
-    def forward_scale(k: int, inputs: Tensor | None, condition: Condition, cache: KVCache) -> Tensor:
-        return scales[k](inputs, condition, cache)
+        return forward
 
-    model.forward_scale = forward_scale  # type: ignore[method-assign]
+    for block in model.blocks:
+        assert isinstance(block, Block)
+        block.forward = route(block)  # type: ignore[method-assign]
