@@ -3,13 +3,15 @@
     git clone https://github.com/FoundationVision/VAR reference
     python benchmarks/cuda_sampling.py --reference reference --sizes d16 d30 --batches 64 128 --json gpu.json
 
-Random weights of the official sizes. At every batch the reference under float16 autocast, ours in bfloat16, and ours
-compiled (`nextscale.inference.compiled`) take turns: pictures drawn and decoded in a second, and milliseconds for one
-picture alone. Medians of rounds, after two calls of each to warm up; the first of them compiles, which takes minutes. Beside
-them stand the issue's targets for one H200, the peak of memory, and the share of the time that the counted work would
-need at the rates of a product and a convolution, measured in the same run.
+Random weights of the official sizes. At every batch take turns: the reference under float16 autocast, with TF32 and
+cuDNN's search for the fastest kernel, as its own programs set them; ours in bfloat16; ours recorded as one CUDA graph
+(`nextscale.sampling.graph`); and ours compiled (`nextscale.inference.compiled`) and recorded. Pictures drawn and
+decoded in a second, and milliseconds for one picture alone. Medians of rounds, after two calls of each to warm up; the
+first of them records, or compiles, which takes minutes. Beside them stand the issue's targets for one H200, the peak of
+memory, the share of the time that the counted work would need at the rates of a product and a convolution, measured in
+the same run, and how many of the tokens are those that ours draws eagerly with the same seed: all, for the graph.
 
-Not yet run on a GPU by us.
+Not yet run on a GPU by us. On a CPU (``--device cpu``) there are no graphs.
 """
 
 from __future__ import annotations
@@ -20,49 +22,77 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from reference import load_reference
-from sampling_speed import LABEL, SETTINGS, we_draw
+from sampling_speed import LABEL, SETTINGS
 
+import nextscale as ns
 from nextscale.benchmark.drawing import least_seconds
 from nextscale.benchmark.machine import Peak, measure_peak, peak_memory, wait
 from nextscale.benchmark.random_weights import write_random_model
+from nextscale.device import tf32
 from nextscale.inference.compiled import compile_parts
 from nextscale.pipeline import Pipeline
+from nextscale.sampling.graph import SamplingGraph
+from nextscale.sampling.sampler import SamplingSettings
 from nextscale.work import count_work
 
 TARGETS = {"d16": 350.0, "d30": 90.0}
 """Pictures a second on one H200 at a batch of 64 or more."""
 LATENCY_TARGETS = {"d16": 12.0}
 """Milliseconds for one picture."""
-Ways = dict[str, Callable[[int], object]]
+OURS, REFERENCE = "ours", "reference"
+Way = Callable[[int], torch.Tensor]
+"""Draws and decodes so many pictures. Ours returns the tokens, (B, L)."""
 
 
-def make_ways(options: argparse.Namespace, folder: str) -> tuple[Pipeline, Ways]:
-    """Each draws and decodes so many pictures."""
+def graphs(pipeline: Pipeline) -> Way:
+    """Recorded anew for another number of pictures."""
+
+    @lru_cache(1)
+    def graph(batch: int) -> SamplingGraph:
+        return SamplingGraph(*pipeline.ready(), batch, SamplingSettings(**SETTINGS))
+
+    return lambda batch: torch.cat(graph(batch)([LABEL] * batch, 0).tokens, dim=1)
+
+
+def eagerly(pipeline: Pipeline) -> Way:
+    return lambda batch: torch.cat(ns.sample(*pipeline.ready(), [LABEL] * batch, seed=0, **SETTINGS).tokens, dim=1)
+
+
+def reference(path: Path, pipeline: Pipeline) -> Way:
+    _, var = load_reference(path, pipeline.tokenizer, pipeline.model)
+    kind = torch.bfloat16 if pipeline.device.type == "cpu" else torch.float16
+
+    def draw(batch: int) -> torch.Tensor:
+        labels = torch.full((batch,), LABEL, device=pipeline.device)
+        fastest = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True)
+        with fastest, tf32(True), torch.no_grad(), torch.autocast(pipeline.device.type, kind):
+            return var.autoregressive_infer_cfg(batch, labels, g_seed=0, **SETTINGS)
+
+    return draw
+
+
+def make_ways(options: argparse.Namespace, folder: str) -> tuple[Pipeline, dict[str, Way]]:
     eager = Pipeline.from_pretrained(folder, options.device, "bfloat16")
-    ways: Ways = {"ours": lambda batch: we_draw(eager, batch)}
+    ways = {OURS: eagerly(eager)}
+    on_gpu = eager.device.type == "cuda"
+    if on_gpu:
+        ways["ours, a graph"] = graphs(eager)
     if options.mode:
         compiled = Pipeline(eager.tokenizer, eager.model, eager.class_names, options.device, "bfloat16")
         compile_parts(*compiled.ready(), mode=options.mode)
-        ways["ours, compiled"] = lambda batch: we_draw(compiled, batch)
+        ways["ours, compiled" + ", a graph" * on_gpu] = (graphs if on_gpu else eagerly)(compiled)
     if options.reference:
-        _, var = load_reference(options.reference, eager.tokenizer, eager.model)
-        kind = torch.bfloat16 if eager.device.type == "cpu" else torch.float16
-
-        def reference(batch: int) -> torch.Tensor:
-            labels = torch.full((batch,), LABEL, device=eager.device)
-            with torch.no_grad(), torch.autocast(eager.device.type, kind):
-                return var.autoregressive_infer_cfg(batch, labels, g_seed=0, **SETTINGS)
-
-        ways["reference"] = reference
+        ways[REFERENCE] = reference(options.reference, eager)
     return eager, ways
 
 
-def in_turn(ways: Ways, batch: int, rounds: int, device: torch.device) -> dict[str, float]:
+def in_turn(ways: dict[str, Way], batch: int, rounds: int, device: torch.device) -> dict[str, float]:
     """Median seconds of a batch."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for i in range(-2, rounds):
@@ -94,12 +124,15 @@ def measure(size: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         records = []
         for batch in sorted({1, *options.batches}):
             found = in_turn(ways, batch, options.rounds, pipeline.device)
+            for name in ways.keys() - {OURS, REFERENCE}:
+                same = (ways[name](batch) == ways[OURS](batch)).float().mean()
+                print(f"{size}, batch {batch:>3}, {name:<23} {same:.2%} of the tokens are those drawn eagerly")
             transformer = 2 * (work.condition + work.transformer)
             least = least_seconds({"transformer": batch * transformer, "decoder": batch * work.decoder}, peak)
             for name, seconds in found.items():
                 record = {"size": size, "batch": batch, "way": name, "seconds": seconds, "share": least / seconds}
                 records.append(record | {"pictures_per_second": batch / seconds})
-                print(line(records[-1], found.get("reference")), flush=True)
+                print(line(records[-1], found.get(REFERENCE)), flush=True)
         print(f"{size}: at most {peak_memory(pipeline.device) / 2**30:.1f} GiB, all ways together")
         return records
 
@@ -113,7 +146,7 @@ def line(record: dict[str, Any], reference: float | None) -> str:
         what, target = f"{batch / seconds:.1f} pictures a second", TARGETS.get(size) if batch >= 64 else None
         goal = f", target at least {target:g}" if target else ""
     beside = f", {reference / seconds:.2f} times the reference's speed" if reference else ""
-    return f"{size}, batch {batch:>3}, {record['way']:<15} {what}{goal}, {record['share']:.0%} of the peak{beside}"
+    return f"{size}, batch {batch:>3}, {record['way']:<23} {what}{goal}, {record['share']:.0%} of the peak{beside}"
 
 
 def main() -> None:
@@ -122,7 +155,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["d16", "d30"], choices=["d16", "d20", "d24", "d30"])
     parser.add_argument("--batches", type=int, nargs="*", default=[64, 128])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--mode", default="max-autotune-no-cudagraphs", help="of torch.compile; empty: not compiled")
+    parser.add_argument("--mode", default="default", help="of torch.compile; empty: not compiled")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()

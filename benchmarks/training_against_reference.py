@@ -105,12 +105,14 @@ def fresh_models(size: str) -> tuple[ImageTokenizer, VAR]:
     return tokenizer, model.init_weights(generator, recipe.init_gamma)
 
 
-def our_trainer(tokenizer: ImageTokenizer, model: VAR, recipe: VARRecipe, drop: bool) -> Trainer:
-    """``nextscale train var``; a step takes a batch and the precision."""
+def our_trainer(
+    tokenizer: ImageTokenizer, model: VAR, recipe: VARRecipe, drop: bool, compiled: bool = False
+) -> Trainer:
+    """``nextscale train var``, where the models are; a step takes a batch and the precision."""
     rates = {} if drop else {"label_drop": 0.0, "drop_path": 0.0}
     recipe = replace(recipe, **rates)
     task = VARTask(model.train(), tokenizer, recipe)
-    state = make_state(task, recipe, Execution(), CPU)
+    state = make_state(task, recipe, Execution(compile=compiled), model.device)
     steps, watch = count(), Stopwatch()
 
     def step(batch: Batch, precision: str) -> float:
@@ -125,8 +127,10 @@ def our_trainer(tokenizer: ImageTokenizer, model: VAR, recipe: VARRecipe, drop: 
 
 
 def their_trainer(path: Path, tokenizer: ImageTokenizer, model: VAR, recipe: VARRecipe, drop: bool) -> Trainer:
-    """The reference's trainer with its optimizer and groups; a step takes a batch, and whether to autocast."""
+    """The reference's trainer with its optimizer and groups, where the models are; a step takes a batch, and whether to
+    autocast, on a GPU to float16 with scaled losses, as is its default there."""
     vae, var = load_reference(path, tokenizer, model)
+    on_gpu = model.device.type == "cuda"
     loggers: Any = ModuleType("utils.misc")  # the reference's own needs packages that training does not
     loggers.MetricLogger = loggers.TensorboardLogger = object
     sys.modules["utils.misc"] = loggers
@@ -146,13 +150,14 @@ def their_trainer(path: Path, tokenizer: ImageTokenizer, model: VAR, recipe: VAR
     optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, weight_decay=0, fused=True)
     for group in optimizer.param_groups:
         group["weight_decay"] = recipe.weight_decay * group["wd_sc"]
-    amp = AmpOptimizer(0, optimizer, names, parameters, grad_clip=recipe.clip)
-    plain, sizes, watch = amp.amp_ctx, var.patch_nums, Stopwatch()
-    trainer = VARTrainer(CPU, sizes, tuple(16 * n for n in sizes), vae, var, var, amp, label_smooth=0.0)
+    amp = AmpOptimizer(int(on_gpu), optimizer, names, parameters, grad_clip=recipe.clip)
+    plain, sizes, watch = nullcontext(), var.patch_nums, Stopwatch()
+    half = amp.amp_ctx if on_gpu else torch.autocast("cpu", torch.bfloat16)
+    trainer = VARTrainer(model.device, sizes, tuple(16 * n for n in sizes), vae, var, var, amp, label_smooth=0.0)
     log = SimpleNamespace(log_iters=())
 
     def step(batch: Batch, autocast: bool) -> float:
-        amp.amp_ctx = torch.autocast("cpu", torch.bfloat16) if autocast else plain
+        amp.amp_ctx = half if autocast else plain
         norm, _ = trainer.train_step(1, 1, True, log, log, batch.images, batch.labels, -1, 1)
         return float(norm)
 
@@ -169,7 +174,8 @@ def make_batches(tokenizer: ImageTokenizer, count: int, classes: int) -> tuple[B
     images = F.interpolate(small, size=tokenizer.config.image_size, mode="bicubic").clamp(-1, 1)
     labels = torch.randint(classes, (count,), generator=generator)
     place = Place(0, count, count)
-    tokens: Tensor = torch.cat(tokenizer.encode(images), dim=1)
+    there = tokenizer.post_quant_conv.weight.device
+    tokens: Tensor = torch.cat(tokenizer.encode(images.to(there)), dim=1).cpu()
     return Batch(images, labels, (), place), Batch(tokens, labels, (), place)
 
 

@@ -1,0 +1,103 @@
+"""Speed of training a transformer on one GPU, beside the reference: same fresh weights, in turn on the same machine.
+
+    git clone https://github.com/FoundationVision/VAR reference
+    python benchmarks/cuda_training.py --reference reference --size d16 --batch 64
+
+Steps by the official recipe on random pictures: the reference's own trainer under float16 autocast, with TF32 and
+cuDNN's search for the fastest kernel, as its own programs set them, which makes tokens on the fly; ours in bfloat16,
+on the fly and with tokens as a cache has them, plain and with its blocks compiled. Medians of rounds of a few steps
+each, after one to warm up, in which blocks are compiled. Beside them the peak of memory and the share of a given rate
+that the counted work of a step makes: 790 TFLOP/s is a large product on one H200, of which the issue wants 40 % with
+cached tokens.
+
+Not yet run on a GPU by us.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from training_against_reference import fresh_models, make_batches, our_trainer, their_trainer
+
+from nextscale.benchmark.machine import peak_memory, wait
+from nextscale.device import tf32
+from nextscale.training.recipes import TRANSFORMERS
+from nextscale.work import training_work
+
+REFERENCE = "reference, on the fly"
+
+
+def make_ways(options: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], float]]:
+    """A step of each; it gives the gradient's norm."""
+    recipe = replace(TRANSFORMERS[options.size], batch_size=options.batch, precision="bfloat16").on(device)
+    tokenizer, model = (module.to(device) for module in fresh_models(options.size))
+    pictures, tokens = (batch.to(device) for batch in make_batches(tokenizer, options.batch, 1000))
+
+    ways: dict[str, Callable[[], float]] = {}
+    if options.reference:
+        theirs = their_trainer(options.reference, tokenizer, model, recipe, True)
+        ways[REFERENCE] = partial(theirs.step, pictures, True)
+    for compiled in (False, True) if options.compile else (False,):
+        ours = our_trainer(tokenizer, deepcopy(model), recipe, True, compiled)
+        how = ", compiled" * compiled
+        ways[f"ours, on the fly{how}"] = partial(ours.step, pictures, recipe.precision)
+        ways[f"ours, cached{how}"] = partial(ours.step, tokens, recipe.precision)
+    return ways
+
+
+def in_turn(
+    ways: dict[str, Callable[[], float]], rounds: int, steps: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds of a step, of each round."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for i in range(-1, rounds):
+        for name, step in ways.items():
+            cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True)
+            with cudnn if name == REFERENCE else nullcontext(), tf32(True):  # as both train in half precision
+                wait(device)
+                start = time.perf_counter()
+                for _ in range(steps):
+                    step()
+                wait(device)
+                if i >= 0:
+                    found[name].append((time.perf_counter() - start) / steps)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train on a GPU, beside the reference.")
+    parser.add_argument("--reference", type=Path, help="its code; left out, ours alone")
+    parser.add_argument("--size", default="d16", choices=["d16", "d20", "d24", "d30"])
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=3, help="in a round")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--rate", type=float, default=790.0, help="TFLOP/s, what the share is of")
+    parser.add_argument("--device", default="cuda")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error("no CUDA GPU on this machine")
+    ways = make_ways(options, device)
+    config = fresh_models(options.size)[1].config
+    flop = options.batch * training_work(config) * 1e9
+    found = in_turn(ways, options.rounds, options.steps, device)
+    medians = {name: statistics.median(seconds) for name, seconds in found.items()}
+    for name, seconds in medians.items():
+        beside = f", {medians[REFERENCE] / seconds:.2f} times the reference's speed" if REFERENCE in medians else ""
+        share = flop / seconds / options.rate / 1e12
+        print(f"{options.size}, batch {options.batch}, {name:<26} {1000 * seconds:.0f} ms a step, {share:.1%}{beside}")
+    print(f"at most {peak_memory(device) / 2**30:.1f} GiB, all ways together")
+
+
+if __name__ == "__main__":
+    main()
