@@ -188,3 +188,17 @@ def test_a_cache_whose_tokenizer_was_changed(call, place, model):
     ns.Pipeline.from_pretrained("starter").tokenizer.save_pretrained("cache/tokenizer")
     outcome = call(*train_command("var", Path("cache"), Path("run")))
     assert outcome.code == 2 and "holds tokens of the tokenizer" in outcome.err
+
+
+def test_a_run_goes_on_in_the_precision_that_it_began_in(call, place, model, monkeypatch):
+    """On another machine auto may be another one."""
+    call(*tokenize(place / "data", model, "cache", "--crops", 2))
+    command = train_command("var", Path("cache"), Path("run"))
+    for fast in (True, False):
+        monkeypatch.setattr("nextscale.training.recipes.has_fast_bfloat16", lambda device, fast=fast: fast)
+        outcome = call(*command)
+        assert outcome.code == 0
+        assert json.loads(Path("run/recipe.json").read_text())["recipe"]["precision"] == "bfloat16"
+    assert "is finished" in outcome.err
+    refused = call(*command, "--dtype", "float32")
+    assert refused.code == 2 and "precision bfloat16, not float32" in refused.err

@@ -19,6 +19,7 @@ from nextscale.training.loop import Habits
 from nextscale.training.override import find_recipe, override
 from nextscale.training.parallel import Execution
 from nextscale.training.recipes import Precision, Recipe, RecipeT
+from nextscale.training.run import begun_precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,8 @@ class TrainingOptions:
     seed: int | None = None
     """Of initial weights, order, crops and all else that is random."""
     dtype: Precision | None = None
-    """Precision of matrix products; auto is bfloat16 if that is fast, and float16 for the official recipes on GPUs."""
+    """Precision of matrix products; auto is bfloat16 if that is fast, and float16 for the official recipes on GPUs.
+    A run is resumed in the one that it began in."""
     device: str = "auto"
     """auto, cpu, or cuda."""
     log_every: int = 20
@@ -129,7 +131,10 @@ class TrainingOptions:
         if self.batch_size is not None and self.learning_rate is None:
             given["learning_rate"] = preset.learning_rate * self.batch_size / preset.batch_size
         device = pick_device(self.device)
-        recipe = replace(preset, **{name: value for name, value in given.items() if value is not None}).on(device)
+        recipe = replace(preset, **{name: value for name, value in given.items() if value is not None})
+        if recipe.precision == "auto":
+            recipe = replace(recipe, precision=begun_precision(self.out))
+        recipe = recipe.on(device)
         precision(recipe.precision, device)  # refuses what the device cannot do
         return recipe
 

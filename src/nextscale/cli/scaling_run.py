@@ -22,7 +22,7 @@ from nextscale.files import check_folder, read_json
 from nextscale.scaling.ladder import Rung, make_ladder
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.recipes import TRANSFORMERS, Precision, VARRecipe
-from nextscale.training.run import RECIPE, check_same
+from nextscale.training.run import RECIPE, begun_precision, check_same
 from nextscale.transformer.transformer import VARConfig
 from nextscale.weights import checkpoint_step, newest_checkpoint
 from nextscale.work import block_parameters, training_work
@@ -84,6 +84,8 @@ def run(options: Options) -> None:
     if options.parallel < 0:
         raise InputError(f"parallel must be 0 or more, not {options.parallel}")
     device = pick_device(options.device)
+    begun = [name for rung in ladder if (name := begun_precision(options.out / rung.name)) != "auto"]
+    options = replace(options, dtype=options.dtype or next(iter(begun), None))  # one for all, wherever it goes on
     trainings = {rung: training(options, rung) for rung in ladder}
     recipes = {rung: of.recipe(TRANSFORMERS) for rung, of in trainings.items()}
     tokenizer, classes = check_data(options, trainings[ladder[0]], recipes[ladder[0]])

@@ -38,7 +38,7 @@ class Run:
         self.folder = make_folder(folder)
         ours = json.loads(json.dumps({"inputs": inputs, "recipe": dataclasses.asdict(recipe)}))
         barrier()
-        if newest_checkpoint(folder) or torn_checkpoints(folder):
+        if is_begun(folder):
             check_same(folder, ours, read_json(folder / RECIPE))
         elif not (folder / RECIPE).is_file() and any(folder.glob("*.json")):
             raise InputError(f"{folder} holds a model: choose another folder for the run")
@@ -93,6 +93,22 @@ class Run:
     def close(self) -> None:
         if self._board:
             self._board.close()
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a run has a checkpoint there, whole or not."""
+    return bool(newest_checkpoint(folder) or torn_checkpoints(folder))
+
+
+def begun_precision(folder: Path) -> Any:
+    """What ``auto`` was for a run that has begun there, maybe on another machine; ``auto`` if none has.
+
+    Raises:
+        InputError: its recipe cannot be read.
+    """
+    earlier = read_json(folder / RECIPE) if is_begun(folder) else {}
+    recipe = earlier.get("recipe") if isinstance(earlier, dict) else {}
+    return recipe.get("precision", "auto") if isinstance(recipe, dict) else "auto"
 
 
 def check_same(folder: Path, ours: dict[str, Any], theirs: Any) -> None:
