@@ -28,6 +28,7 @@ from nextscale.evaluation.frechet import frechet_distance
 from nextscale.evaluation.inception import CLASSES, POOL, SPATIAL
 from nextscale.evaluation.reference import read_reference
 from nextscale.evaluation.statistics import Moments
+from nextscale.inference.int8 import has_fast_int8
 from nextscale.pictures import adm_crop
 
 LOOK = ("--features", "classifier")
@@ -223,6 +224,13 @@ def test_training_pictures_are_found_among_drawn_ones(call, place, crop, turn):
     assert call("evaluate", "--pictures", "copies", *LOOK, *more).code == 0
     found = report()["memorisation"]
     assert found["share"] == 1 and all(i == j and distance < 1e-3 for i, j, distance in found["pairs"])
+
+
+def test_in_int8(evaluate):
+    if not has_fast_int8(torch.device("cpu")):
+        pytest.skip("this machine multiplies no int8")
+    assert evaluate("--training", "data", "--dtype", "int8").code == 0
+    assert report()["settings"]["dtype"] == "int8" and report()["settings"]["control"]["dtype"] == "bfloat16"
 
 
 def test_nothing_held_out(evaluate):
@@ -427,6 +435,7 @@ BAD_INPUT = {
     "--reconstruction --data nowhere": "nowhere",
     "--reconstruction --data data --pictures real": "both",
     "--reconstruction --data data --save png": "nothing is drawn",
+    "--reconstruction --data data --dtype int8": "int8 is for drawing",
     "--reconstruction --data data --training data": "both",
     "--reconstruction --data data --lpips-weights a.pth": "--vgg-weights",
     "--reconstruction --data data --vgg-weights none.pth": "none.pth",

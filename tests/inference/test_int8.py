@@ -9,7 +9,7 @@ from tiny import SCHEDULES, make_tokenizer, make_var, same
 import nextscale as ns
 from nextscale.errors import InputError
 from nextscale.inference.int8 import Int8Linear, has_fast_int8
-from nextscale.inference.ready import drawing_dtype, ready_transformer
+from nextscale.inference.ready import INT8_TOKENS, LateInt8Linear, ReadyLinear, drawing_dtype, ready_transformer
 
 CPU = torch.device("cpu")
 fast = pytest.mark.skipif(not has_fast_int8(CPU), reason="this machine multiplies no int8")
@@ -43,26 +43,43 @@ def test_a_row_does_not_depend_on_the_others():
 
 
 @fast
+@pytest.mark.parametrize("gelu", [False, True])
+def test_only_scales_of_many_tokens_are_int8_whatever_the_batch(gelu):
+    weight, bias = draw(96, 512), draw(96, seed=1)
+    late = LateInt8Linear(weight, bias, gelu)
+    few, many = ReadyLinear(weight, bias, torch.bfloat16, gelu), Int8Linear(weight, bias, gelu)
+    for batch in (1, 100):
+        for tokens in (1, INT8_TOKENS - 1, INT8_TOKENS):
+            x = draw(batch, tokens, 512, seed=tokens)
+            right, wrong = (few, many) if tokens < INT8_TOKENS else (many, few)
+            assert torch.equal(late(x), right(x)) and not torch.equal(late(x), wrong(x))
+
+
+@fast
 def test_only_the_blocks_matrices_are_int8():
     model = make_var(SCHEDULES["square"])
     ready = ready_transformer(model, torch.int8)
-    names = {name for name, module in ready.named_modules() if isinstance(module, Int8Linear)}
+    names = {name for name, module in ready.named_modules() if isinstance(module, LateInt8Linear)}
     parts = ("attention.qkv", "attention.proj", "mlp.up", "mlp.down")
     assert names == {f"blocks.{i}.{part}" for i in range(model.config.depth) for part in parts}
     assert ready.compute_dtype == torch.bfloat16
 
 
 @fast
-def test_a_pipeline_draws_in_int8_and_not_what_bfloat16_draws():
-    tokenizer, model = make_tokenizer(SCHEDULES["square"]), make_var(SCHEDULES["square"])
+def test_a_pipeline_draws_the_first_scales_as_in_bfloat16_and_the_later_ones_in_int8():
+    schedule = ns.ScaleSchedule.square((1, 2, 7, 8, 9))
+    tokenizer, model = make_tokenizer(schedule), make_var(schedule)
     drawn = {}
     for dtype in ("int8", "bfloat16"):
         pipe = ns.Pipeline(tokenizer, model, dtype=dtype)
-        drawn[dtype] = list(pipe.scales([0, 1], seed=[1, 2], cfg=0))
-        alone = list(pipe.scales([1], seed=[2], cfg=0))
+        drawn[dtype] = list(pipe.scales([0, 1], seed=[1, 2], cfg=2.0))
+        alone = list(pipe.scales([1], seed=[2], cfg=2.0))
         assert same([step.logits[1:] for step in drawn[dtype]], [step.logits for step in alone])
-    first = [drawn[dtype][0].logits for dtype in drawn]
-    assert 0 < (first[0] - first[1]).abs().max() < 0.2
+    for k, (ours, theirs) in enumerate(zip(*drawn.values(), strict=True)):
+        assert torch.equal(ours.logits, theirs.logits) == (k < 3)
+    assert same(drawn["int8"][2].tokens, drawn["bfloat16"][2].tokens)
+    first = [steps[3].logits for steps in drawn.values()]  # of the same tokens
+    assert 0 < (first[0] - first[1]).abs().max() < 0.5
 
 
 def test_other_devices_refuse(monkeypatch):

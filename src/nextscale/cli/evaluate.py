@@ -92,6 +92,8 @@ def check_flags(options: Options) -> None:
         raise InputError("expected --pictures or --reconstruction, got both")
     if options.reconstruction != bool(options.data):
         raise InputError("expected --data with --reconstruction, and only there: the pictures to reconstruct")
+    if options.reconstruction and options.dtype == "int8":
+        raise InputError("--dtype int8 is for drawing, and a tokenizer has nothing in int8: expected bfloat16")
     if options.lpips_weights and not options.vgg_weights:
         raise InputError("--lpips-weights are the linear layers alone: expected --vgg-weights, too")
     if options.vgg_weights and not options.reconstruction:
@@ -192,7 +194,8 @@ class Remembered(NamedTuple):
         check_apart(training, held_out)
         control: Gallery = training.at_random(CONTROLS, options.seed)
         if isinstance(gallery, DrawnPictures):
-            control = ReconstructedPictures(control, gallery.pipeline.tokenizer, dtype=options.dtype, noted=False)
+            dtype = "bfloat16" if options.dtype == "int8" else options.dtype  # of decoding
+            control = ReconstructedPictures(control, gallery.pipeline.tokenizer, dtype=dtype, noted=False)
         galleries = {"training": training, "held-out": held_out, "control": control}
         return cls(*(session.open(name, each, ("pool",)) for name, each in galleries.items()))
 

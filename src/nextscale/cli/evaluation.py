@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -38,6 +38,8 @@ class EvaluationOptions(ModelOptions):
 
     out: Path
     """Folder of the evaluation. The same command again goes on where it stopped, to the last 250 pictures."""
+    dtype: Literal["float32", "bfloat16", "float16", "int8"] = "float32"  # type: ignore[override]
+    """Precision of matrix products and convolutions; int8 is less exact, on some CPUs."""
     reference: str = ""
     """Real pictures: an .npz of "evaluate reference" or of the ADM evaluator; or a data set, as training takes it."""
     split: Split | None = None

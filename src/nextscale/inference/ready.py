@@ -25,6 +25,8 @@ LEAST_WIDTH = 512
 """Of transformers that are faster in bfloat16."""
 ROWS = 512
 """Rows of a product that weights are laid out for."""
+INT8_TOKENS = 64
+"""Of scales that int8 begins at: 8x8 and larger. They are most of the work."""
 
 
 class ReadyLinear(nn.Module):
@@ -56,6 +58,22 @@ class ReadyLinear(nn.Module):
         return y[:1].view(*x.shape[:-1], -1) if alone else y
 
 
+class LateInt8Linear(ReadyLinear):
+    """A linear layer in bfloat16 at the first scales and in int8 at the larger ones.
+
+    What is wrong at the first scales changes all later ones. Which it is depends on the tokens of one picture's scale,
+    not on the batch: pictures do not depend on it either. Both forms of the weights are kept, 3 bytes for each.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, gelu: bool = False):
+        super().__init__(weight, bias, torch.bfloat16, gelu)
+        self.int8 = Int8Linear(weight, bias, gelu)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, n, C) -> (B, n, C'), in int8 if n is at least `INT8_TOKENS`."""
+        return super().forward(x) if x.shape[-2] < INT8_TOKENS else self.int8(x)
+
+
 def pick_dtype(model: VARConfig, device: torch.device) -> str:
     """What "auto" is: bfloat16 where the device has it and the matrices are so large that it is faster, else float32.
 
@@ -82,7 +100,8 @@ def drawing_dtype(name: str, device: torch.device) -> torch.dtype:
 def ready_transformer(model: VAR, dtype: torch.dtype) -> VAR:
     """A model that draws what this one draws; its matrices are its own.
 
-    With int8 those of the blocks' attention and MLP are int8, and the rest is bfloat16.
+    With int8 those of the blocks' attention and MLP are int8 at scales of `INT8_TOKENS` or more, and all else is
+    bfloat16.
 
     The head stays in float32: its part of the work is small, and logits are what tokens are drawn from. In bfloat16
     many would be equal.
@@ -92,7 +111,7 @@ def ready_transformer(model: VAR, dtype: torch.dtype) -> VAR:
     in_int8, dtype = dtype == torch.int8, torch.bfloat16 if dtype == torch.int8 else dtype
 
     def of_block(weight: Tensor, bias: Tensor | None, gelu: bool = False) -> nn.Module:
-        return Int8Linear(weight, bias, gelu) if in_int8 else ReadyLinear(weight, bias, dtype, gelu)
+        return LateInt8Linear(weight, bias, gelu) if in_int8 else ReadyLinear(weight, bias, dtype, gelu)
 
     for name, module in list(model.named_modules()):
         if isinstance(module, SelfAttention):

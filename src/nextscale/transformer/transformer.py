@@ -218,15 +218,13 @@ class VAR(nn.Module):
 
     @property
     def compute_dtype(self) -> torch.dtype:
-        """Of products, keys and values: autocast's where it is on, else that of the blocks' matrices; bfloat16 where
-        these are int8."""
+        """Of products, keys and values: autocast's where it is on, else that of the blocks' matrices."""
         kind = self.device.type
         if kind != "meta" and torch.is_autocast_enabled(kind):
             return torch.get_autocast_dtype(kind)
         block = self.blocks[0]
         assert isinstance(block, Block)
-        dtype = block.attention.qkv.weight.dtype
-        return dtype if dtype.is_floating_point else torch.bfloat16
+        return block.attention.qkv.weight.dtype
 
     def _start(self, condition: Condition) -> Tensor:
         """Input of scale 0: the class embedding at every token. (B, n_0, C)."""
