@@ -74,8 +74,8 @@ class Pipeline:
     Args:
         dtype: "float32", "bfloat16" or, on a GPU, "float16": precision of matrix products and convolutions. "auto" is
             bfloat16 where that is faster and changes little: see `nextscale.inference.ready.pick_dtype`. "int8", on
-            CPUs with AVX512-VNNI, is bfloat16 with the large matrices of the blocks rounded to 8 bits: faster, and less
-            exact.
+            CPUs with AVX512-VNNI, rounds the large matrices of the blocks to 8 bits at scales of 64 tokens or more:
+            faster, and less exact.
 
     Raises:
         InputError: parts that do not fit together.

@@ -29,6 +29,7 @@ from nextscale.evaluation.inception import CLASSES, POOL, SPATIAL
 from nextscale.evaluation.reference import read_reference
 from nextscale.evaluation.statistics import Moments
 from nextscale.inference.int8 import has_fast_int8
+from nextscale.inference.ready import beside_int8
 from nextscale.pictures import adm_crop
 
 LOOK = ("--features", "classifier")
@@ -230,7 +231,8 @@ def test_in_int8(evaluate):
     if not has_fast_int8(torch.device("cpu")):
         pytest.skip("this machine multiplies no int8")
     assert evaluate("--training", "data", "--dtype", "int8").code == 0
-    assert report()["settings"]["dtype"] == "int8" and report()["settings"]["control"]["dtype"] == "bfloat16"
+    settings = report()["settings"]
+    assert settings["dtype"] == "int8" and settings["control"]["dtype"] == beside_int8(torch.device("cpu"))
 
 
 def test_nothing_held_out(evaluate):

@@ -14,6 +14,7 @@ from nextscale.benchmark.stages import timed_stages
 from nextscale.benchmark.turns import Turns, take_turns
 from nextscale.device import DTYPES
 from nextscale.errors import InputError
+from nextscale.inference.ready import beside_int8
 from nextscale.memory import kept
 from nextscale.pipeline import Pipeline
 from nextscale.work import count_work
@@ -98,7 +99,7 @@ def report(pipeline: Pipeline, what: str, model: str, batch: int, turns: Turns, 
     config, tokenizer, dtype = (
         pipeline.model.config,
         pipeline.tokenizer.config,
-        DTYPES.get(pipeline.dtype, torch.bfloat16),
+        DTYPES.get(pipeline.dtype) or DTYPES[beside_int8(pipeline.device)],
     )
     rows = 2 * config.schedule.num_tokens
     peak = measure_peak(rows, config.width, tokenizer.channels, tokenizer.image_size, dtype, pipeline.device)

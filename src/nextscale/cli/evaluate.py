@@ -24,6 +24,7 @@ from nextscale.evaluation.store import FeatureStore
 from nextscale.evaluation.summary import Summary
 from nextscale.evaluation.target import Target
 from nextscale.files import check_folder
+from nextscale.inference.ready import beside_int8
 from nextscale.pictures import save_picture
 from nextscale.progress import say
 from nextscale.reconstruction import ReconstructedPictures, fold_notes
@@ -194,7 +195,7 @@ class Remembered(NamedTuple):
         check_apart(training, held_out)
         control: Gallery = training.at_random(CONTROLS, options.seed)
         if isinstance(gallery, DrawnPictures):
-            dtype = "bfloat16" if options.dtype == "int8" else options.dtype  # of decoding
+            dtype = beside_int8(gallery.pipeline.device) if options.dtype == "int8" else options.dtype  # of decoding
             control = ReconstructedPictures(control, gallery.pipeline.tokenizer, dtype=dtype, noted=False)
         galleries = {"training": training, "held-out": held_out, "control": control}
         return cls(*(session.open(name, each, ("pool",)) for name, each in galleries.items()))

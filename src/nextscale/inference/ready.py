@@ -59,15 +59,15 @@ class ReadyLinear(nn.Module):
 
 
 class LateInt8Linear(ReadyLinear):
-    """A linear layer in bfloat16 at the first scales and in int8 at the larger ones.
+    """A linear layer in a given precision at the first scales and in int8 at the larger ones.
 
     What is wrong at the first scales changes all later ones. Which it is depends on the tokens of one picture's scale,
-    not on the batch: pictures do not depend on it either. Both forms of the weights are kept, 3 bytes for each.
+    not on the batch: pictures do not depend on it either. Both forms of the weights are kept.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, gelu: bool = False):
-        super().__init__(weight, bias, torch.bfloat16, gelu)
-        self.int8 = Int8Linear(weight, bias, gelu)
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, gelu: bool = False):
+        super().__init__(weight, bias, dtype, gelu)
+        self.int8 = Int8Linear(weight, bias, dtype, gelu)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, n, C) -> (B, n, C'), in int8 if n is at least `INT8_TOKENS`."""
@@ -96,32 +96,35 @@ def drawing_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.int8
 
 
+def beside_int8(device: torch.device) -> str:
+    """The precision of all else, where int8 is asked for: bfloat16 if it is fast here, else float32."""
+    return "bfloat16" if has_fast_bfloat16(device) else "float32"
+
+
 @torch.no_grad()
 def ready_transformer(model: VAR, dtype: torch.dtype) -> VAR:
     """A model that draws what this one draws; its matrices are its own.
 
-    With int8 those of the blocks' attention and MLP are int8 at scales of `INT8_TOKENS` or more, and all else is
-    bfloat16.
+    With int8 those of the blocks' attention and MLP are int8 at scales of `INT8_TOKENS` or more, and all else is what
+    `beside_int8` says.
 
     The head stays in float32: its part of the work is small, and logits are what tokens are drawn from. In bfloat16
     many would be equal.
     """
     with torch.device("meta"):
         ready = VAR(model.config)
-    in_int8, dtype = dtype == torch.int8, torch.bfloat16 if dtype == torch.int8 else dtype
-
-    def of_block(weight: Tensor, bias: Tensor | None, gelu: bool = False) -> nn.Module:
-        return LateInt8Linear(weight, bias, gelu) if in_int8 else ReadyLinear(weight, bias, dtype, gelu)
+    of_block = LateInt8Linear if dtype == torch.int8 else ReadyLinear
+    dtype = DTYPES[beside_int8(model.device)] if dtype == torch.int8 else dtype
 
     for name, module in list(model.named_modules()):
         if isinstance(module, SelfAttention):
-            ready.set_submodule(f"{name}.qkv", of_block(module.qkv.weight, module.qkv_bias()))
+            ready.set_submodule(f"{name}.qkv", of_block(module.qkv.weight, module.qkv_bias(), dtype))
         elif isinstance(module, MLP):
-            ready.set_submodule(f"{name}.up", of_block(module.up.weight, module.up.bias, gelu=True))
+            ready.set_submodule(f"{name}.up", of_block(module.up.weight, module.up.bias, dtype, gelu=True))
             ready.set_submodule(f"{name}.gelu", nn.Identity())
         elif isinstance(module, nn.Linear) and not name.endswith((".qkv", ".up")):
             if name.startswith("blocks."):
-                ready.set_submodule(name, of_block(module.weight, module.bias))
+                ready.set_submodule(name, of_block(module.weight, module.bias, dtype))
             else:
                 kind = dtype if name.startswith("adaln.") else torch.float32
                 ready.set_submodule(name, ReadyLinear(module.weight, module.bias, kind))
@@ -132,9 +135,11 @@ def ready_transformer(model: VAR, dtype: torch.dtype) -> VAR:
 
 @torch.no_grad()
 def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageTokenizer:
-    """A tokenizer that decodes in a given precision, bfloat16 with int8, and encodes in float32; codes are shared."""
-    dtype = torch.bfloat16 if dtype == torch.int8 else dtype
-    on_cpu = tokenizer.post_quant_conv.weight.device.type == "cpu"
+    """A tokenizer that decodes in a given precision, with int8 in `beside_int8`'s, and encodes in float32; codes are
+    shared."""
+    device = tokenizer.post_quant_conv.weight.device
+    on_cpu = device.type == "cpu"
+    dtype = DTYPES[beside_int8(device)] if dtype == torch.int8 else dtype
     with torch.device("meta"):
         ready = ImageTokenizer(tokenizer.config)
     ready.load_state_dict(tokenizer.state_dict(), assign=True)
