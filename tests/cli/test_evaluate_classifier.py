@@ -93,6 +93,12 @@ def test_stopped_on_the_way_it_is_no_classifier_yet(call, place, monkeypatch):
     assert load_classifier(Path("c")).fingerprint == load_classifier(Path("whole")).fingerprint
 
 
+def test_it_goes_on_in_the_precision_that_it_began_in(call, place, monkeypatch):
+    for fast in (True, False):
+        monkeypatch.setattr("nextscale.training.recipes.has_fast_bfloat16", lambda device, fast=fast: fast)
+        assert call(*COMMAND).code == 0
+
+
 BAD = {
     "--data nowhere": "nowhere",
     "--data data/train": "validation",

@@ -85,7 +85,8 @@ def run(options: Options) -> None:
         raise InputError(f"parallel must be 0 or more, not {options.parallel}")
     device = pick_device(options.device)
     begun = [name for rung in ladder if (name := begun_precision(options.out / rung.name)) != "auto"]
-    options = replace(options, dtype=options.dtype or next(iter(begun), None))  # one for all, wherever it goes on
+    if options.dtype in (None, "auto"):  # one for all, wherever it goes on
+        options = replace(options, dtype=next(iter(begun), options.dtype))
     trainings = {rung: training(options, rung) for rung in ladder}
     recipes = {rung: of.recipe(TRANSFORMERS) for rung, of in trainings.items()}
     tokenizer, classes = check_data(options, trainings[ladder[0]], recipes[ladder[0]])
