@@ -16,6 +16,8 @@ import torch.utils.backend_registration as registration
 from tiny import SCHEDULES, make_tokenizer, make_var
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import nextscale as ns
 from nextscale.inference.ready import ready_tokenizer, ready_transformer
@@ -31,11 +33,23 @@ class Module(registration._DummyBackendModule):
         return [torch.bfloat16]
 
 
+class OnlyThere(TorchDispatchMode):
+    """Refuses whatever has a part elsewhere, such as a transfer, which a graph cannot record."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves((args, kwargs, result)):
+            if isinstance(tensor, torch.Tensor) and tensor.device.type != GPU:
+                raise RuntimeError(f"{func} has a part on {tensor.device}")
+        return result
+
+
 class Streams(RandomStreams):
     """Without generators, of which a simulated device has none."""
 
-    def __init__(self, device: torch.device):
-        self.generators, self.batch, self.device = [None], BATCH, device  # type: ignore[list-item]
+    def __init__(self, device: torch.device, each: bool):
+        self.generators = [None] * (BATCH if each else 1)  # type: ignore[list-item]
+        self.batch, self.device = BATCH, device
 
 
 def move(model: nn.Module, mode: FakeTensorMode, device: torch.device) -> nn.Module:
@@ -59,10 +73,11 @@ def main() -> None:
         labels = torch.zeros(BATCH, dtype=torch.int64, device=device)
         for dtype in (torch.float32, torch.bfloat16):
             ready = ready_tokenizer(tokenizer, dtype), ready_transformer(model, dtype)
-            for cfg, k, p, smooth in product((0, 1.5), (0, 9), (0, 0.9), (False, True)):
+            for cfg, k, p, smooth, each in product((0, 1.5), (0, 9), (0, 0.9), (False, True), (False, True)):
                 settings = SamplingSettings(cfg, k, p, smooth)
-                *_, step = draw_scales(*ready, labels, settings, Streams(device))
-                image = step.image()
+                with OnlyThere():
+                    *_, step = draw_scales(*ready, labels, settings, Streams(device, each))
+                    image = step.image()
                 assert image.device == device and image.shape == (BATCH, 3, *tokenizer.config.image_size)
                 drawn += 1
     print(f"drawn {drawn} times without a look")

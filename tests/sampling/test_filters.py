@@ -84,3 +84,9 @@ def test_filters_leave_their_input_alone():
     top_p_filter(top_k_filter(LOGITS, 3), 0.5)
     top_k_top_p_filter(LOGITS, 3, 0.5)
     assert torch.equal(LOGITS, before)
+
+
+def test_logits_in_another_order_of_memory():
+    turned = LOGITS.transpose(0, 1)
+    for k, p in ((3, 0.5), (0, 0.5), (3, 0)):
+        assert torch.equal(top_k_top_p_filter(turned, k, p), top_k_top_p_filter(LOGITS, k, p).transpose(0, 1))

@@ -57,8 +57,9 @@ def ascending_top_k(logits: Tensor, k: int) -> Tensor:
 
 def drop_least(logits: Tensor, ascending: Tensor, p: float) -> Tensor:
     """Keep the largest logits that together reach probability p. Their ascending order leaves out what is dropped."""
+    ascending = ascending.contiguous()  # as searchsorted wants it
     cumulative = ascending.softmax(dim=-1).cumsum(dim=-1)
-    last = torch.full_like(cumulative[..., :1], 1 - p)
+    last = cumulative.new_full((*cumulative.shape[:-1], 1), 1 - p)
     count = torch.searchsorted(cumulative, last, right=True).clamp_max(logits.shape[-1] - 1)
     threshold = ascending.gather(-1, count)
     dropped = logits < threshold
