@@ -49,7 +49,7 @@ def make_parts(point: Point) -> tuple[Any, Any, str]:
 
     import nextscale as ns
     from nextscale.device import DTYPES
-    from nextscale.inference.ready import pick_dtype, ready_tokenizer, ready_transformer
+    from nextscale.inference.ready import name_dtype, ready_tokenizer, ready_transformer
 
     schedule = ns.ScaleSchedule.named(point.pixels)
     with torch.device("meta"):
@@ -63,7 +63,7 @@ def make_parts(point: Point) -> tuple[Any, Any, str]:
             numbers = torch.randn(most, generator=torch.Generator().manual_seed(0)) * STD
         state = {name: share(name, tensor, numbers) for name, tensor in expected.items()}
         module.load_state_dict(state, assign=True)
-    dtype = pick_dtype(model.config, torch.device("cpu"))
+    dtype = name_dtype("auto", model.config, torch.device("cpu"))
     return ready_tokenizer(tokenizer, DTYPES[dtype]), ready_transformer(model, DTYPES[dtype]), dtype
 
 

@@ -19,7 +19,7 @@ from nextscale.editing import Box, EditPlan, Mode, check_label, plan_continuatio
 from nextscale.errors import InputError
 from nextscale.files import write_json
 from nextscale.fingerprints import quick_fingerprint
-from nextscale.inference.ready import drawing_dtype, make_ready, pick_dtype
+from nextscale.inference.ready import drawing_dtype, make_ready, name_dtype
 from nextscale.masks import Mask
 from nextscale.pictures import to_pictures
 from nextscale.sampling.editing import TokenEdit
@@ -73,9 +73,9 @@ class Pipeline:
 
     Args:
         dtype: "float32", "bfloat16" or, on a GPU, "float16": precision of matrix products and convolutions. "auto" is
-            bfloat16 where that is faster and changes little: see `nextscale.inference.ready.pick_dtype`. "int8", on
+            bfloat16 where that is faster and changes little: see `nextscale.inference.ready.name_dtype`. "int8", on
             CPUs with AVX512-VNNI, rounds the large matrices of the blocks to 8 bits at scales of 64 tokens or more:
-            faster, and less exact.
+            faster, and less exact. All else is what is fast there, or as "int8-float32" and "int8-bfloat16" say.
 
     Raises:
         InputError: parts that do not fit together.
@@ -94,7 +94,7 @@ class Pipeline:
         if class_names and len(class_names) != count:
             raise InputError(f"the transformer has {count} classes, but {len(class_names)} names were given")
         self.device = pick_device(device)
-        self.dtype = pick_dtype(model.config, self.device) if dtype == "auto" else dtype
+        self.dtype = name_dtype(dtype, model.config, self.device)
         drawing_dtype(self.dtype, self.device)  # refuses what the device cannot do
         self.tokenizer = tokenizer.to(self.device).eval()
         self.model = model.to(self.device).eval()
@@ -149,7 +149,7 @@ class Pipeline:
         versions = [(id(p), p._version) for p in weights]
         if self._ready is None or self._ready[0] != versions:
             self._ready = None  # before there is another
-            self._ready = versions, make_ready(self.tokenizer, self.model, drawing_dtype(self.dtype, self.device))
+            self._ready = versions, make_ready(self.tokenizer, self.model, *drawing_dtype(self.dtype, self.device))
         return self._ready[1]
 
     def __call__(self, labels: PipelineLabels = None, **arguments: Unpack[SamplingArguments]) -> PipelineResult:

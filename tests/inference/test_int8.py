@@ -69,7 +69,7 @@ def beside(request, monkeypatch) -> str:
 @fast
 def test_only_the_blocks_matrices_are_int8(beside):
     model = make_var(SCHEDULES["square"])
-    ready = ready_transformer(model, torch.int8)
+    ready = ready_transformer(model, DTYPES[beside], int8=True)
     names = {name for name, module in ready.named_modules() if isinstance(module, LateInt8Linear)}
     parts = ("attention.qkv", "attention.proj", "mlp.up", "mlp.down")
     assert names == {f"blocks.{i}.{part}" for i in range(model.config.depth) for part in parts}
@@ -97,4 +97,4 @@ def test_other_devices_refuse(monkeypatch):
     monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: False)
     for device in (CPU, torch.device("cuda")):
         with pytest.raises(InputError, match="int8 is for CPUs with AVX512-VNNI"):
-            drawing_dtype("int8", device)
+            drawing_dtype("int8-float32", device)

@@ -8,7 +8,7 @@ from tiny import CLASSES, SCHEDULES, make_tokenizer, make_var, random_tokens, sa
 
 import nextscale as ns
 from nextscale.device import multiplies_by_onednn
-from nextscale.inference.ready import ReadyLinear, make_ready, pick_dtype, ready_tokenizer, ready_transformer
+from nextscale.inference.ready import ReadyLinear, make_ready, name_dtype, ready_tokenizer, ready_transformer
 from nextscale.tokenizer.winograd import WinogradConv3x3
 
 SQUARE = SCHEDULES["square"]
@@ -98,5 +98,8 @@ def test_only_the_decoder_is_rounded():
 def test_auto_is_bfloat16_for_large_models_where_that_is_fast(monkeypatch):
     for fast in (False, True):
         monkeypatch.setattr("nextscale.inference.ready.has_fast_bfloat16", lambda device, fast=fast: fast)
-        assert pick_dtype(ns.VARConfig.of_depth(16), CPU) == ("bfloat16" if fast else "float32")
-        assert pick_dtype(ns.VARConfig.of_depth(4), CPU) == "float32"
+        large, small = (ns.VARConfig.of_depth(depth) for depth in (16, 4))
+        assert name_dtype("auto", large, CPU) == ("bfloat16" if fast else "float32")
+        assert name_dtype("auto", small, CPU) == "float32"
+        assert name_dtype("int8", small, CPU) == ("int8-bfloat16" if fast else "int8-float32")
+        assert name_dtype("int8-bfloat16", large, CPU) == "int8-bfloat16"

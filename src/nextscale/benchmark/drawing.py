@@ -12,9 +12,8 @@ from nextscale.benchmark.machine import Peak, measure_peak, peak_memory
 from nextscale.benchmark.report import Report
 from nextscale.benchmark.stages import timed_stages
 from nextscale.benchmark.turns import Turns, take_turns
-from nextscale.device import DTYPES
 from nextscale.errors import InputError
-from nextscale.inference.ready import beside_int8
+from nextscale.inference.ready import drawing_dtype
 from nextscale.memory import kept
 from nextscale.pipeline import Pipeline
 from nextscale.work import count_work
@@ -96,11 +95,8 @@ def bench_loading(load: Callable[[], Pipeline], model: str, repeats: int, agains
 
 def report(pipeline: Pipeline, what: str, model: str, batch: int, turns: Turns, **fields: Any) -> Report:
     """With the peak of the machine, measured now."""
-    config, tokenizer, dtype = (
-        pipeline.model.config,
-        pipeline.tokenizer.config,
-        DTYPES.get(pipeline.dtype) or DTYPES[beside_int8(pipeline.device)],
-    )
+    config, tokenizer = pipeline.model.config, pipeline.tokenizer.config
+    dtype, _ = drawing_dtype(pipeline.dtype, pipeline.device)
     rows = 2 * config.schedule.num_tokens
     peak = measure_peak(rows, config.width, tokenizer.channels, tokenizer.image_size, dtype, pipeline.device)
     described = what, model, str(pipeline.device), pipeline.dtype, batch

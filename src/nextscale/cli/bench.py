@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from nextscale.benchmark.random_weights import write_random_model
 from nextscale.benchmark.report import Report
-from nextscale.cli.models import ModelOptions
+from nextscale.cli.models import DrawingDtype, ModelOptions
 from nextscale.errors import InputError
 from nextscale.files import write_json
 from nextscale.pipeline import Pipeline
@@ -21,9 +20,9 @@ from nextscale.pipeline import Pipeline
 class BenchOptions(ModelOptions):
     """What is timed, how often, and beside what."""
 
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"  # type: ignore[override]
+    dtype: DrawingDtype = "auto"  # type: ignore[override]
     """Precision of matrix products and convolutions; auto is bfloat16 for large models where that is fast; int8 is
-    faster and less exact, on some CPUs."""
+    faster and less exact, on some CPUs, with what is fast beside it, or what its name says."""
     random: str = ""
     """d16 ... d36: a model of this official size with random weights, in a temporary folder, instead of --model."""
     batch: int = 1

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from PIL import Image
 
-from nextscale.cli.models import ModelOptions
+from nextscale.cli.models import DrawingDtype, ModelOptions
 from nextscale.editing import EditPlan
 from nextscale.errors import InputError, brief
 from nextscale.memory import kept
@@ -29,9 +29,9 @@ FREE = ("like", "out", "separate", "show", "show_scales", "model", "device", "im
 class DrawingOptions(ModelOptions):
     """How tokens are drawn, and what is written."""
 
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"  # type: ignore[override]
+    dtype: DrawingDtype = "auto"  # type: ignore[override]
     """Precision of matrix products and convolutions; auto is bfloat16 for large models where that is fast; int8 is
-    faster and less exact, on some CPUs."""
+    faster and less exact, on some CPUs, with what is fast beside it, or what its name says."""
     cfg: float = 4.0
     """Guidance: 0 is none, 1.5 is for metrics, 4 for looks."""
     top_k: int = 900

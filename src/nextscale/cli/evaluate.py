@@ -24,7 +24,7 @@ from nextscale.evaluation.store import FeatureStore
 from nextscale.evaluation.summary import Summary
 from nextscale.evaluation.target import Target
 from nextscale.files import check_folder
-from nextscale.inference.ready import beside_int8
+from nextscale.inference.ready import INT8
 from nextscale.pictures import save_picture
 from nextscale.progress import say
 from nextscale.reconstruction import ReconstructedPictures, fold_notes
@@ -93,7 +93,7 @@ def check_flags(options: Options) -> None:
         raise InputError("expected --pictures or --reconstruction, got both")
     if options.reconstruction != bool(options.data):
         raise InputError("expected --data with --reconstruction, and only there: the pictures to reconstruct")
-    if options.reconstruction and options.dtype == "int8":
+    if options.reconstruction and options.dtype.startswith("int8"):
         raise InputError("--dtype int8 is for drawing, and a tokenizer has nothing in int8: expected bfloat16")
     if options.lpips_weights and not options.vgg_weights:
         raise InputError("--lpips-weights are the linear layers alone: expected --vgg-weights, too")
@@ -195,7 +195,7 @@ class Remembered(NamedTuple):
         check_apart(training, held_out)
         control: Gallery = training.at_random(CONTROLS, options.seed)
         if isinstance(gallery, DrawnPictures):
-            dtype = beside_int8(gallery.pipeline.device) if options.dtype == "int8" else options.dtype  # of decoding
+            dtype = gallery.pipeline.dtype.removeprefix(INT8)  # of decoding
             control = ReconstructedPictures(control, gallery.pipeline.tokenizer, dtype=dtype, noted=False)
         galleries = {"training": training, "held-out": held_out, "control": control}
         return cls(*(session.open(name, each, ("pool",)) for name, each in galleries.items()))

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from nextscale.cli.models import ModelOptions
+from nextscale.cli.models import Dtype, Int8Dtype, ModelOptions
 from nextscale.crops import Crop, Split, open_crops
 from nextscale.drawing import DrawnPictures
 from nextscale.errors import InputError
@@ -38,8 +38,9 @@ class EvaluationOptions(ModelOptions):
 
     out: Path
     """Folder of the evaluation. The same command again goes on where it stopped, to the last 250 pictures."""
-    dtype: Literal["float32", "bfloat16", "float16", "int8"] = "float32"  # type: ignore[override]
-    """Precision of matrix products and convolutions; int8 is less exact, on some CPUs."""
+    dtype: Literal[Dtype, Int8Dtype] = "float32"  # type: ignore[override]
+    """Precision of matrix products and convolutions; int8 is less exact, on some CPUs, with what is fast
+    beside it, or what its name says."""
     reference: str = ""
     """Real pictures: an .npz of "evaluate reference" or of the ADM evaluator; or a data set, as training takes it."""
     split: Split | None = None

@@ -9,6 +9,8 @@ from nextscale.pipeline import Pipeline
 from nextscale.scales import ScaleSchedule
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+Int8Dtype = Literal["int8", "int8-float32", "int8-bfloat16"]
+DrawingDtype = Literal["auto", Dtype, Int8Dtype]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,8 @@ from nextscale.transformer.transformer import VAR, VARConfig
 
 LEAST_WIDTH = 512
 """Of transformers that are faster in bfloat16."""
+INT8 = "int8-"
+"""Before the name of the precision that is beside it."""
 ROWS = 512
 """Rows of a product that weights are laid out for."""
 INT8_TOKENS = 64
@@ -74,48 +76,46 @@ class LateInt8Linear(ReadyLinear):
         return super().forward(x) if x.shape[-2] < INT8_TOKENS else self.int8(x)
 
 
-def pick_dtype(model: VARConfig, device: torch.device) -> str:
-    """What "auto" is: bfloat16 where the device has it and the matrices are so large that it is faster, else float32.
+def name_dtype(name: str, model: VARConfig, device: torch.device) -> str:
+    """What a precision is here. "auto" is bfloat16 where that is fast and the matrices are so large that it is faster,
+    else float32. "int8" says what is beside it: int8-bfloat16 where that is fast, else int8-float32.
 
     bfloat16 changes what is drawn, about as much as another machine does. A GPU's float32 is its full one.
     """
-    return "bfloat16" if has_fast_bfloat16(device) and model.width >= LEAST_WIDTH else "float32"
+    fast = has_fast_bfloat16(device)
+    if name == "auto":
+        return "bfloat16" if fast and model.width >= LEAST_WIDTH else "float32"
+    if name == "int8":
+        return INT8 + ("bfloat16" if fast else "float32")
+    return name
 
 
-def drawing_dtype(name: str, device: torch.device) -> torch.dtype:
-    """What `make_ready` takes, by its name: those of `precision`, and int8.
+def drawing_dtype(name: str, device: torch.device) -> tuple[torch.dtype, bool]:
+    """(The precision of matrix products and convolutions, whether the large ones of late scales are in int8 instead),
+    from a name that `name_dtype` gives.
 
     Raises:
         InputError: another type, or one that the device cannot compute in, or only slowly.
     """
-    if name != "int8":
-        precision(name, device)
-        return DTYPES[name]
-    if not has_fast_int8(device):
+    in_int8, plain = name.startswith(INT8), name.removeprefix(INT8)
+    precision(plain, device)
+    if in_int8 and not has_fast_int8(device):
         raise InputError(f"dtype int8 is for CPUs with AVX512-VNNI, not for {device} of this machine: try bfloat16")
-    return torch.int8
-
-
-def beside_int8(device: torch.device) -> str:
-    """The precision of all else, where int8 is asked for: bfloat16 if it is fast here, else float32."""
-    return "bfloat16" if has_fast_bfloat16(device) else "float32"
+    return DTYPES[plain], in_int8
 
 
 @torch.no_grad()
-def ready_transformer(model: VAR, dtype: torch.dtype) -> VAR:
+def ready_transformer(model: VAR, dtype: torch.dtype, int8: bool = False) -> VAR:
     """A model that draws what this one draws; its matrices are its own.
 
-    With int8 those of the blocks' attention and MLP are int8 at scales of `INT8_TOKENS` or more, and all else is what
-    `beside_int8` says.
+    With ``int8`` those of the blocks' attention and MLP are int8 at scales of `INT8_TOKENS` or more.
 
     The head stays in float32: its part of the work is small, and logits are what tokens are drawn from. In bfloat16
     many would be equal.
     """
     with torch.device("meta"):
         ready = VAR(model.config)
-    of_block = LateInt8Linear if dtype == torch.int8 else ReadyLinear
-    dtype = DTYPES[beside_int8(model.device)] if dtype == torch.int8 else dtype
-
+    of_block = LateInt8Linear if int8 else ReadyLinear
     for name, module in list(model.named_modules()):
         if isinstance(module, SelfAttention):
             ready.set_submodule(f"{name}.qkv", of_block(module.qkv.weight, module.qkv_bias(), dtype))
@@ -135,11 +135,8 @@ def ready_transformer(model: VAR, dtype: torch.dtype) -> VAR:
 
 @torch.no_grad()
 def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageTokenizer:
-    """A tokenizer that decodes in a given precision, with int8 in `beside_int8`'s, and encodes in float32; codes are
-    shared."""
-    device = tokenizer.post_quant_conv.weight.device
-    on_cpu = device.type == "cpu"
-    dtype = DTYPES[beside_int8(device)] if dtype == torch.int8 else dtype
+    """A tokenizer that decodes in a given precision, and encodes in float32; codes are shared."""
+    on_cpu = tokenizer.post_quant_conv.weight.device.type == "cpu"
     with torch.device("meta"):
         ready = ImageTokenizer(tokenizer.config)
     ready.load_state_dict(tokenizer.state_dict(), assign=True)
@@ -160,9 +157,11 @@ def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageToken
     return ready
 
 
-def make_ready(tokenizer: ImageTokenizer, model: VAR, dtype: torch.dtype) -> tuple[ImageTokenizer, VAR]:
+def make_ready(
+    tokenizer: ImageTokenizer, model: VAR, dtype: torch.dtype, int8: bool = False
+) -> tuple[ImageTokenizer, VAR]:
     """Both, ready for drawing. The memory that the originals are mapped to goes back to the system."""
-    ready = ready_tokenizer(tokenizer, dtype), ready_transformer(model, dtype)
+    ready = ready_tokenizer(tokenizer, dtype), ready_transformer(model, dtype, int8)
     kept = {tensor.data_ptr() for module in ready for tensor in module.state_dict().values()}
     kept |= {m.weight.data_ptr() for m in ready[1].modules() if isinstance(m, ReadyLinear) and not m.packed}
     page_out(p for module in (tokenizer, model) for p in module.parameters() if p.data_ptr() not in kept)

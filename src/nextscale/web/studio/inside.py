@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.device import precision
+from nextscale.inference.ready import INT8
 from nextscale.inspection import ScaleView, fit, heat_pictures, inspect, token_picture
 from nextscale.tokenizer.usage import CodeUsage
 from nextscale.web.studio import figures
@@ -59,7 +60,7 @@ def look_inside(picture: Image.Image, model: Model) -> tuple[str, str, str]:
         InputError: a picture that is too narrow.
     """
     tokenizer = model.pipeline.tokenizer
-    with precision(model.pipeline.dtype, model.pipeline.device):
+    with precision(model.pipeline.dtype.removeprefix(INT8), model.pipeline.device):
         views = inspect(picture, tokenizer)
     usage = CodeUsage(tokenizer.schedule, tokenizer.config.codebook_size)
     usage.add([view.tokens.flatten()[None] for view in views])
