@@ -57,8 +57,8 @@ def trim() -> None:
 def trim_in_backward(units: Sequence[nn.Module]) -> None:
     """Have what is free given back twice in each backward pass: halfway, and once all units are passed.
 
-    Else gradients, which do not fit the gaps that activations leave, come on top of them. This is for large models:
-    what is given back must be taken anew, a hundredth of a step.
+    Else gradients, which do not fit the gaps that activations leave, come on top of them. Small models are left alone,
+    as what is given back must be taken anew.
 
     Args:
         units: in the order of the forward pass.

@@ -1,6 +1,7 @@
 """Which tokens may be drawn: top-k and top-p, as pure functions of the logits.
 
-None looks at a value to decide what to do next: a GPU never waits, and can draw all scales as one CUDA graph.
+On a GPU none looks at a value to decide what to do next: it is never waited for, and can draw all scales as one CUDA
+graph.
 """
 
 from __future__ import annotations
