@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from nextscale.files import read_tensors
-from nextscale.memory import kept, page_out, trim, trim_in_backward, unwritten_mappings
+from nextscale.memory import kept, page_out, trim, unwritten_mappings
 
 SIZE = 4 * 2**20
 """Numbers of a tensor; its bytes are four times as many."""
@@ -95,18 +95,3 @@ def test_what_is_kept_is_there_the_next_time():
         assert held("RssAnon") > before + 3 * large
         assert fresh_pages(large - 1024) < 1000  # a little less, as glibc wants room to align
     assert held("RssAnon") < before + large
-
-
-@pytest.mark.parametrize(("depth", "times"), [(1, 1), (4, 2), (6, 2)])
-def test_a_backward_pass_of_a_large_model_gives_back_twice(monkeypatch, depth, times):
-    trims: list[None] = []
-    monkeypatch.setattr("nextscale.memory.trim", lambda: trims.append(None))
-    for least, expected in ((0, times), (2**28, 0)):  # tiny models are not large
-        monkeypatch.setattr("nextscale.memory.LARGE", least)
-        units = [torch.nn.Linear(8, 8) for _ in range(depth)]
-        units[0].weight.requires_grad_(False)  # what does not learn does not matter
-        trim_in_backward(units)
-        for _ in range(2):
-            trims.clear()
-            torch.nn.Sequential(*units)(torch.ones(3, 8)).sum().backward()
-            assert len(trims) == expected

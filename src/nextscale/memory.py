@@ -6,14 +6,14 @@ import ctypes
 import mmap
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
 PAGE = mmap.PAGESIZE
 MADV_DONTNEED, MADV_PAGEOUT = 4, 21
@@ -21,8 +21,6 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 NEVER = -1
 USUAL = ((M_MMAP_MAX, 65536), (M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, 2**26))
 """What glibc arrives at by itself in a process with large tensors."""
-LARGE = 2**28
-"""Bytes of gradients."""
 HEADER = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S{4} [0-9a-f]+ \S+ (\d+)")
 """Of a mapping in /proc/self/smaps: from, to, permissions, offset, device, number of the file (0 is none)."""
 
@@ -52,23 +50,6 @@ def trim() -> None:
     """Give back what is free: each thread has a heap, which else keeps the most that it ever needed. Only glibc."""
     if library := glibc():
         library.malloc_trim(0)
-
-
-def trim_in_backward(units: Sequence[nn.Module]) -> None:
-    """Have what is free given back twice in each backward pass: halfway, and once all units are passed.
-
-    Else gradients, which do not fit the gaps that activations leave, come on top of them. Small models are left alone,
-    as what is given back must be taken anew.
-
-    Args:
-        units: in the order of the forward pass.
-    """
-    if sum(p.nbytes for unit in units for p in unit.parameters() if p.requires_grad) < LARGE:
-        return
-    for unit in units[:: max(1, len(units) // 2)]:
-        learning = [p for p in unit.parameters() if p.requires_grad]
-        if learning:
-            learning[0].register_post_accumulate_grad_hook(lambda _: trim())
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from nextscale.checkpoint import CheckpointWriter, load_state, load_weights
 from nextscale.distributed import world_size
-from nextscale.memory import trim_in_backward
 from nextscale.training.ema import make_ema
 from nextscale.training.lora import has_changes, merged_state
 from nextscale.training.optimizer import LossScaler, make_optimizer, optimizer_tensors
@@ -67,8 +66,6 @@ def make_state(task: Task, recipe: Recipe, execution: Execution, device: torch.d
         for network in {networks[MODEL], ema}:
             shard(network, task.shards)
     prepare(networks[MODEL], task.units, execution)
-    if device.type == "cpu":
-        trim_in_backward([networks[MODEL].get_submodule(name) for name in task.units])
     task.networks.update({name: replicate(network) for name, network in networks.items()})
     optimizers = {
         name: make_optimizer(network, recipe, **task.optimizer_options(name)) for name, network in networks.items()
