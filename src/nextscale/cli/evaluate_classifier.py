@@ -20,7 +20,7 @@ from nextscale.evaluation.classifier import ClassifierConfig, ResidualClassifier
 from nextscale.training.classifier_task import ClassifierRecipe, ClassifierTask, measure
 from nextscale.training.loop import Habits, train
 from nextscale.training.recipes import Precision
-from nextscale.training.run import Run, begun_precision
+from nextscale.training.run import Run, settled
 from nextscale.weights import checkpoint_step, newest_checkpoint
 
 ALL = "accuracy on held-out pictures"
@@ -59,14 +59,14 @@ def run(options: Options) -> None:
     size = height_and_width(options.size)
     data, held_out = open_pictures(options, size)
     names = data.source.class_names
-    dtype = begun_precision(options.out) if options.dtype == "auto" else options.dtype
     recipe = ClassifierRecipe(
         model=ClassifierConfig(len(names), size),
         steps=options.steps,
         batch_size=options.batch_size,
         seed=options.seed,
-        precision=dtype,
-    ).on(device)
+        precision=options.dtype,
+    )
+    recipe = settled(recipe, options.out, device)
     precision(recipe.precision, device)  # refuses what the device cannot do
     check_outside(options.out, options.data)
     check_data(data, held_out, recipe.batch_size)

@@ -19,7 +19,7 @@ from nextscale.training.loop import Habits
 from nextscale.training.override import find_recipe, override
 from nextscale.training.parallel import Execution
 from nextscale.training.recipes import Precision, Recipe, RecipeT
-from nextscale.training.run import begun_precision
+from nextscale.training.run import settled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +132,7 @@ class TrainingOptions:
             given["learning_rate"] = preset.learning_rate * self.batch_size / preset.batch_size
         device = pick_device(self.device)
         recipe = replace(preset, **{name: value for name, value in given.items() if value is not None})
-        if recipe.precision == "auto":
-            recipe = replace(recipe, precision=begun_precision(self.out))
-        recipe = recipe.on(device)
+        recipe = settled(recipe, self.out, device)
         precision(recipe.precision, device)  # refuses what the device cannot do
         return recipe
 

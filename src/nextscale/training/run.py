@@ -16,7 +16,7 @@ from nextscale.distributed import all_mean, all_sum, barrier, gather_texts, is_m
 from nextscale.errors import InputError
 from nextscale.files import atomic_file, make_folder, read_json, write_json
 from nextscale.pictures import save_picture
-from nextscale.training.recipes import Recipe
+from nextscale.training.recipes import Recipe, RecipeT
 from nextscale.weights import newest_checkpoint, torn_checkpoints
 
 RECIPE = "recipe.json"
@@ -109,6 +109,17 @@ def begun_precision(folder: Path) -> Any:
     earlier = read_json(folder / RECIPE) if is_begun(folder) else {}
     recipe = earlier.get("recipe") if isinstance(earlier, dict) else {}
     return recipe.get("precision", "auto") if isinstance(recipe, dict) else "auto"
+
+
+def settled(recipe: RecipeT, folder: Path, device: torch.device) -> RecipeT:
+    """The recipe for a device, where a precision that is auto is the one in which the run in the folder has begun.
+
+    Raises:
+        InputError: see `begun_precision`.
+    """
+    if recipe.precision == "auto":
+        recipe = dataclasses.replace(recipe, precision=begun_precision(folder))
+    return recipe.on(device)
 
 
 def check_same(folder: Path, ours: dict[str, Any], theirs: Any) -> None:
