@@ -6,13 +6,15 @@ import builtins
 import contextlib
 import io
 import multiprocessing
+import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -69,7 +71,9 @@ class Took:
     figures: dict[str, float]
 
 
-def take_turns(make: Callable[[str], Ways], names: Sequence[str], rounds: int) -> dict[str, list[Took]]:
+def take_turns(
+    make: Callable[[str], Ways], names: Sequence[str], rounds: int, ours: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, list[Took]]:
     """Of each way its turns, round by round; one before the first is to warm up.
 
     The reference has a process of its own, and so have we, as our commands also decide what becomes of free memory.
@@ -77,11 +81,13 @@ def take_turns(make: Callable[[str], Ways], names: Sequence[str], rounds: int) -
     Args:
         make: makes the ways of "reference", or of "ours", in their process.
         names: of ways; the first word is whose it is.
+        ours: environment that our command starts with.
     """
     spawn, pipes = multiprocessing.get_context("spawn"), {}
     for who in dict.fromkeys(name.split()[0] for name in names):
         pipes[who], theirs = spawn.Pipe()
-        spawn.Process(target=answer, args=(make, who, theirs), daemon=True).start()
+        with environment(ours if who == "ours" else {}):
+            spawn.Process(target=answer, args=(make, who, theirs), daemon=True).start()
     turns: dict[str, list[Took]] = {name: [] for name in names}
     for i in range(rounds + 1):
         for name, found in turns.items():
@@ -93,6 +99,18 @@ def take_turns(make: Callable[[str], Ways], names: Sequence[str], rounds: int) -
     for pipe in pipes.values():
         pipe.send("")
     return {name: found[1:] for name, found in turns.items()}
+
+
+@contextlib.contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Processes that start within have these variables, too."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def answer(make: Callable[[str], Ways], who: str, pipe: Connection) -> None:

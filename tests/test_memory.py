@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from nextscale.files import read_tensors
-from nextscale.memory import kept, page_out, trim, unwritten_mappings
+from nextscale.memory import WITHOUT_SPLINTERS, kept, page_out, trim, unwritten_mappings
 
 SIZE = 4 * 2**20
 """Numbers of a tensor; its bytes are four times as many."""
@@ -95,3 +97,44 @@ def test_what_is_kept_is_there_the_next_time():
         assert held("RssAnon") > before + 3 * large
         assert fresh_pages(large - 1024) < 1000  # a little less, as glibc wants room to align
     assert held("RssAnon") < before + large
+
+
+SMALL_TENSORS_LEAVE_ROOM = """
+import torch
+from nextscale.memory import kept, start_again_without_splinters
+
+start_again_without_splinters()
+pages = lambda: int(open("/proc/self/statm").read().split()[1])
+with kept(torch.device("cpu")):
+    small = [torch.ones(2**21 - i) for i in range(8)]
+    before = pages()
+    del small
+    large = torch.ones(7 * 2**21)
+print((pages() - before) * 4 // 1024)
+"""
+
+
+def start(script: str, **variables: str) -> str:
+    """What a process of its own prints that has these variables, and those of ours."""
+    usual = {name: value for name, value in os.environ.items() if name not in WITHOUT_SPLINTERS}
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=usual | variables).stdout.strip()
+
+
+@needs_glibc
+def test_one_large_tensor_takes_the_place_of_many_small_ones():
+    assert int(start(SMALL_TENSORS_LEAVE_ROOM)) < 4
+
+
+@needs_glibc
+def test_a_process_starts_again_once_unless_the_user_has_set_the_variable():
+    script = """
+import os
+from nextscale.memory import start_again_without_splinters
+
+print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), flush=True)
+start_again_without_splinters()
+"""
+    first, second = (line.split() for line in start(script).splitlines())
+    assert first[0] == second[0] and first[1] == "None" and second[1:] == list(WITHOUT_SPLINTERS.values())
+    assert len(start(script, GLIBC_TUNABLES="").splitlines()) == 1

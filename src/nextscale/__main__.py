@@ -1,5 +1,5 @@
 """``python -m nextscale``."""
 
-from nextscale.cli.main import main
+from nextscale.cli.main import command
 
-main()
+command()

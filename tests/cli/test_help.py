@@ -10,7 +10,7 @@ import time
 import pytest
 
 import nextscale as ns
-from nextscale.cli.main import VERBS
+from nextscale.cli.main import VERBS, command
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -75,8 +75,29 @@ def test_the_module_runs_and_is_fast_to_help():
     assert loaded.stdout == "False\n"
 
 
+def test_whoever_reads_may_leave():
+    with subprocess.Popen(
+        [sys.executable, "-m", "nextscale", "train", "var", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert not process.stderr.read()
+    assert process.returncode == 0
+
+
 def test_the_module_exits_with_2_on_bad_input(tmp_path):
     result = run("-m", "nextscale", "sample", "--model", str(tmp_path / "missing"), "--out", str(tmp_path / "a.png"))
     assert result.returncode == 2 and not result.stdout
     assert result.stderr.count("\n") == 1 and "missing" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("verb", "starts_again"), [("train var", True), ("bench train", True), ("sample", False)])
+def test_training_has_a_process_that_is_started_for_it(monkeypatch, capsys, verb, starts_again):
+    started: list[None] = []
+    monkeypatch.setattr("nextscale.cli.main.start_again_without_splinters", lambda: started.append(None))
+    monkeypatch.setattr("sys.argv", ["nextscale", *verb.split(), "--help"])
+    with pytest.raises(SystemExit) as exit:
+        command()
+    assert exit.value.code == 0 and verb in capsys.readouterr().out
+    assert bool(started) == starts_again

@@ -10,6 +10,7 @@ import sys
 from types import ModuleType
 
 from nextscale.errors import InputError, is_out_of_memory
+from nextscale.memory import start_again_without_splinters
 
 # verb: (module, what it does)
 VERBS = {
@@ -35,6 +36,8 @@ VERBS = {
     "info": ("nextscale.cli.info", "sizes, schedule, parameters and work of a model"),
 }
 
+TRAINING = ("train tokenizer", "train var", "scaling run", "evaluate classifier", "bench train")
+
 
 def usage() -> str:
     lines = [f"  nextscale {verb:<20} {what}" for verb, (_, what) in VERBS.items()]
@@ -48,6 +51,13 @@ def usage() -> str:
             "  nextscale sample --labels dress hat --num-images 20 --out samples.png",
         ]
     )
+
+
+def command() -> None:
+    """A process of its own: ``nextscale``, or ``python -m nextscale``."""
+    if " ".join(sys.argv[1:3]) in TRAINING:
+        start_again_without_splinters()
+    main()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -77,9 +87,9 @@ def run(verb: str, arguments: list[str]) -> None:
     """Parse the verb's flags and call it; a user's mistake becomes one sentence."""
     atexit.register(gc.freeze)  # what is left then goes with the process: to look for garbage in it takes half a second
     tyro, module = (import_all(name) for name in ("tyro", VERBS[verb][0]))
-    options = tyro.cli(module.Options, prog=f"nextscale {verb}", args=arguments, config=(tyro.conf.OmitArgPrefixes,))
+    config = (tyro.conf.OmitArgPrefixes,)
     try:
-        module.run(options)
+        module.run(tyro.cli(module.Options, prog=f"nextscale {verb}", args=arguments, config=config))
     except InputError as error:
         fail(str(error))
     except KeyboardInterrupt:
@@ -114,4 +124,4 @@ def fail(sentence: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command()
