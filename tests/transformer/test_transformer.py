@@ -88,12 +88,28 @@ def test_path_scale_of_zero_leaves_only_the_head(model):
     dropped = torch.zeros(model.config.depth, 2, 2)
     dropped[:, :, 1] = 1
     logits = model(LABELS, inputs, dropped)
-    assert torch.equal(logits[1], model(LABELS, inputs)[1])
+    torch.testing.assert_close(logits[1], model(LABELS, inputs)[1], atol=1e-5, rtol=0)  # products of fewer rows
     changed = inputs.clone()
     changed[:, :1] += 1
     first = model.schedule.tokens_per_scale[0]
     elsewhere = [i for i in range(model.schedule.num_tokens) if i != first]
     assert torch.equal(model(LABELS, changed, dropped)[0, elsewhere], logits[0, elsewhere])
+
+
+@pytest.mark.parametrize("kind", ["together", "drawn anew"])
+def test_dropped_branches_are_as_if_every_picture_were_alone(schedule, kind):
+    model, inputs, labels = make_var(schedule), random_inputs(make_var(schedule), 3), torch.tensor([0, 1, CLASSES])
+    generator = torch.Generator().manual_seed(2)
+    paths = 1.5 * (torch.rand(model.config.depth, 2, 3, generator=generator) < 0.5)
+    if kind == "together":  # each branch is left out by all pictures or by none
+        paths = paths[..., :1].expand(-1, -1, 3)
+    logits = model(labels, inputs, paths)
+    alone = torch.cat([model(labels[i, None], inputs[i, None], paths[..., i, None]) for i in range(3)])
+    torch.testing.assert_close(logits, alone, atol=1e-5, rtol=0)
+
+    found, expected = (torch.autograd.grad(x.square().mean(), list(model.parameters())) for x in (logits, alone))
+    for gradient, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(gradient, other, atol=1e-6, rtol=1e-4)
 
 
 def test_every_weight_learns(schedule):
