@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -69,29 +66,7 @@ class Block(nn.Module):
             path_scale: (2, B), what drop-path multiplies the two branches with: 0 or 1 / (1 - rate).
         """
         gamma1, gamma2, scale1, scale2, shift1, shift2 = vectors.unbind(1)
-        path1, path2 = (None, None) if path_scale is None else path_scale
-        x = add_branch(partial(self.attention, spans=spans, past=past), x, gamma1, scale1, shift1, path1)
-        return add_branch(self.mlp, x, gamma2, scale2, shift2, path2)
-
-
-def add_branch(
-    branch: Callable[[Tensor | Later], Tensor],
-    x: Tensor,
-    gamma: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-    path_scale: Tensor | None,
-) -> Tensor:
-    """x + path_scale * gamma * branch(modulate(x)). (B, n, C) with (B, C) thrice and (B,) -> (B, n, C).
-
-    On the CPU nothing is computed for the pictures that drop-path leaves out, unless it leaves out all: then the
-    branch's weights still need their gradients, which are 0.
-    """
-    if path_scale is not None:
-        gamma = gamma * path_scale[:, None]
-        if x.device.type == "cpu" and not torch.compiler.is_compiling():
-            stays = path_scale.nonzero().squeeze(1)
-            if 0 < len(stays) < len(x):
-                given, gamma, scale, shift = (tensor[stays] for tensor in (x, gamma, scale, shift))
-                return x.index_add(0, stays, gamma.unsqueeze(1) * branch(later(modulate, given, scale, shift)))
-    return torch.addcmul(x, gamma.unsqueeze(1), branch(later(modulate, x, scale, shift)))
+        if path_scale is not None:
+            gamma1, gamma2 = gamma1 * path_scale[0, :, None], gamma2 * path_scale[1, :, None]
+        x = torch.addcmul(x, gamma1.unsqueeze(1), self.attention(later(modulate, x, scale1, shift1), spans, past))
+        return torch.addcmul(x, gamma2.unsqueeze(1), self.mlp(later(modulate, x, scale2, shift2)))
