@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -86,7 +87,7 @@ def take_turns(
     spawn, pipes = multiprocessing.get_context("spawn"), {}
     for who in dict.fromkeys(name.split()[0] for name in names):
         pipes[who], theirs = spawn.Pipe()
-        with environment(ours if who == "ours" else {}):
+        with patch.dict(os.environ, ours if who == "ours" else {}):
             spawn.Process(target=answer, args=(make, who, theirs), daemon=True).start()
     turns: dict[str, list[Took]] = {name: [] for name in names}
     for i in range(rounds + 1):
@@ -99,18 +100,6 @@ def take_turns(
     for pipe in pipes.values():
         pipe.send("")
     return {name: found[1:] for name, found in turns.items()}
-
-
-@contextlib.contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Processes that start within have these variables, too."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def answer(make: Callable[[str], Ways], who: str, pipe: Connection) -> None:

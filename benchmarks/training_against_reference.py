@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import os
 import subprocess
 import sys
 import time
@@ -31,7 +32,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from reference import CPU, Ways, environment, held, load_reference, median, own_peak, quiet, take_turns
+from reference import CPU, Ways, held, load_reference, median, own_peak, quiet, take_turns
 from torch import Tensor, nn
 
 from nextscale.data.loader import Batch, Place
@@ -272,8 +273,8 @@ def compare_memory(options: argparse.Namespace) -> None:
     for name in way_names(options):
         command = [sys.executable, __file__, "--reference", str(options.reference), "--size", options.size]
         command += ["--batch", str(options.batch), "--peak-of", name, *(["--autocast"] if options.autocast else [])]
-        with environment(WITHOUT_SPLINTERS if name.startswith("ours") else {}):
-            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        environment = os.environ | (WITHOUT_SPLINTERS if name.startswith("ours") else {})
+        said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
         peak, above = map(int, said.split()[-2:])
         first = first or above
         print(
