@@ -25,18 +25,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextscale.cli.train_var import fresh_model
+from nextscale.cli.train_transformer import fresh_model
 from nextscale.data.cache import TOKENIZER, TokenDataset, open_cache
 from nextscale.data.loader import TrainingBatches, validation_batches
-from nextscale.sources import load_tokenizer
+from nextscale.families.sources import load_tokenizer
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.loop import training_step
 from nextscale.training.optimizer import set_step
 from nextscale.training.parallel import Execution
 from nextscale.training.recipes import TRANSFORMERS, VARRecipe, official
 from nextscale.training.state import make_state
-from nextscale.training.tasks import MODEL
-from nextscale.training.var_task import VARTask
+from nextscale.training.task import MODEL
+from nextscale.training.transformer_task import VARTask
 
 CPU = torch.device("cpu")
 Logits = Callable[[Tensor, Tensor], Tensor]

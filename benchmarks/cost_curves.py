@@ -48,8 +48,8 @@ def make_parts(point: Point) -> tuple[Any, Any, str]:
     import torch
 
     import nextscale as ns
-    from nextscale.device import DTYPES
-    from nextscale.inference.ready import name_dtype, ready_tokenizer, ready_transformer
+    from nextscale.acceleration.ready import name_dtype, ready_tokenizer, ready_transformer
+    from nextscale.runtime.device import DTYPES
 
     schedule = ns.ScaleSchedule.named(point.pixels)
     with torch.device("meta"):
@@ -81,9 +81,9 @@ def measure(point: Point) -> dict[str, Any]:
     import torch
 
     import nextscale as ns
-    from nextscale.benchmark.drawing import least_seconds
     from nextscale.benchmark.machine import measure_peak, peak_memory
-    from nextscale.device import DTYPES
+    from nextscale.benchmark.sampling import least_seconds
+    from nextscale.runtime.device import DTYPES
 
     tokenizer, model, dtype = make_parts(point)
     seconds = 0.0
@@ -111,7 +111,7 @@ def measure(point: Point) -> dict[str, Any]:
 def count(point: Point) -> dict[str, float]:
     """GFLOP of a batch, with guidance."""
     import nextscale as ns
-    from nextscale.work import count_work
+    from nextscale.analysis.flops import count_work
 
     schedule = ns.ScaleSchedule.named(point.pixels)
     work = count_work(ns.TokenizerConfig(schedule=schedule), ns.VARConfig.of_depth(point.depth, schedule=schedule))

@@ -5,8 +5,8 @@
 
 Random weights of the official sizes. At every batch take turns: the reference under float16 autocast, with TF32 and
 cuDNN's search for the fastest kernel, as its own programs set them; ours in bfloat16; ours recorded as one CUDA graph
-(`nextscale.sampling.graph`); and ours compiled (`nextscale.inference.compiled`) and recorded. Pictures drawn and
-decoded in a second, and milliseconds for one picture alone. Medians of rounds, after two calls of each to warm up; the
+(`nextscale.acceleration.cuda_graph`); and ours compiled (`nextscale.acceleration.compiled`) and recorded. Pictures drawn
+and decoded in a second, and milliseconds for one picture alone. Medians of rounds, after two calls of each to warm up; the
 first of them records, or compiles, which takes minutes. Beside them stand the issue's targets for one H200, the peak of
 memory, the share of the time that the counted work would need at the rates of a product and a convolution, measured in
 the same run, and how many of the tokens are those that ours draws eagerly with the same seed: all, for the graph.
@@ -31,15 +31,15 @@ from reference import load_reference
 from sampling_speed import LABEL, SETTINGS
 
 import nextscale as ns
-from nextscale.benchmark.drawing import least_seconds
+from nextscale.acceleration.compiled import compile_parts
+from nextscale.acceleration.cuda_graph import SamplingGraph
+from nextscale.analysis.flops import count_work
 from nextscale.benchmark.machine import Peak, measure_peak, peak_memory, wait
 from nextscale.benchmark.random_weights import write_random_model
-from nextscale.device import tf32
-from nextscale.inference.compiled import compile_parts
+from nextscale.benchmark.sampling import least_seconds
 from nextscale.pipeline import Pipeline
-from nextscale.sampling.graph import SamplingGraph
+from nextscale.runtime.device import tf32
 from nextscale.sampling.sampler import SamplingSettings
-from nextscale.work import count_work
 
 TARGETS = {"d16": 350.0, "d30": 90.0}
 """Pictures a second on one H200 at a batch of 64 or more."""

@@ -28,10 +28,10 @@ from pathlib import Path
 import torch
 from training_against_reference import fresh_models, make_batches, our_trainer, their_trainer
 
+from nextscale.analysis.flops import training_work
 from nextscale.benchmark.machine import peak_memory, wait
-from nextscale.device import tf32
+from nextscale.runtime.device import tf32
 from nextscale.training.recipes import TRANSFORMERS
-from nextscale.work import training_work
 
 REFERENCE = "reference, on the fly"
 

@@ -21,11 +21,11 @@ from torch import Tensor
 
 import nextscale as ns
 from nextscale.data.splits import find_sources
-from nextscale.editing import EditPlan, encode, plan_edit
+from nextscale.editing.plan import EditPlan, encode, plan_edit
 from nextscale.evaluation.classifier import load_classifier
-from nextscale.pictures import caption, grid, save_picture, to_pictures, to_tensor
-from nextscale.quality import psnr
-from nextscale.sampling.editing import ALWAYS_KEPT
+from nextscale.imaging.images import caption, grid, save_picture, to_pictures, to_tensor
+from nextscale.imaging.psnr_ssim import psnr
+from nextscale.sampling.token_edit import ALWAYS_KEPT
 
 BOXES = {"middle": (0.25, 0.25, 0.75, 0.75), "right half": (0.0, 0.5, 1.0, 1.0)}
 

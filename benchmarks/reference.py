@@ -20,10 +20,10 @@ from unittest.mock import patch
 
 import torch
 
-from nextscale.memory import kept
-from nextscale.official import to_official
+from nextscale.official.var import to_official
+from nextscale.runtime.allocator import kept
 from nextscale.tokenizer.tokenizer import ImageTokenizer
-from nextscale.transformer.transformer import VAR
+from nextscale.transformer.var import VAR
 
 CPU = torch.device("cpu")
 Ways = dict[str, Callable[[], Any]]

@@ -27,13 +27,13 @@ import torch
 from reference import CPU, Ways, load_reference, median, own_peak, take_turns
 
 import nextscale as ns
+from nextscale.acceleration.int8 import has_fast_int8
+from nextscale.analysis.flops import count_work
 from nextscale.benchmark.machine import measure_peak
 from nextscale.benchmark.random_weights import write_random_model
-from nextscale.inference.int8 import has_fast_int8
-from nextscale.memory import kept
+from nextscale.imaging.psnr_ssim import psnr
 from nextscale.pipeline import Pipeline
-from nextscale.quality import psnr
-from nextscale.work import count_work
+from nextscale.runtime.allocator import kept
 
 SETTINGS: dict[str, Any] = {"cfg": 1.5, "top_k": 900, "top_p": 0.96}
 LABEL = 207

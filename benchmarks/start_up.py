@@ -51,10 +51,10 @@ def take_steps(folder: str, launched: float) -> dict[str, Seconds]:
 
     import_all("tyro")
     import_all("nextscale.cli.sample")
-    from nextscale.cli.drawing import write_pictures
     from nextscale.cli.sample import Options
-    from nextscale.memory import kept
+    from nextscale.cli.sampling import write_pictures
     from nextscale.pipeline import Pipeline
+    from nextscale.runtime.allocator import kept
 
     moments.append(now())
     pipeline = Pipeline.from_pretrained(folder)

@@ -36,15 +36,15 @@ from reference import CPU, Ways, held, load_reference, median, own_peak, quiet, 
 from torch import Tensor, nn
 
 from nextscale.data.loader import Batch, Place
-from nextscale.memory import WITHOUT_SPLINTERS, kept
+from nextscale.runtime.allocator import WITHOUT_SPLINTERS, kept
 from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
 from nextscale.training.loop import training_step
 from nextscale.training.parallel import Execution
 from nextscale.training.recipes import TRANSFORMERS, VARRecipe
 from nextscale.training.state import make_state
-from nextscale.training.tasks import MODEL
-from nextscale.training.var_task import VARTask
-from nextscale.transformer.transformer import VAR, VARConfig
+from nextscale.training.task import MODEL
+from nextscale.training.transformer_task import VARTask
+from nextscale.transformer.var import VAR, VARConfig
 
 STAGES = ("encode", "forward", "backward", "optimizer")
 REFERENCE, OURS, OURS_CACHED = "reference float32", "ours float32", "ours float32, cached"

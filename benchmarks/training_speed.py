@@ -21,19 +21,19 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nextscale.cli.train_var import fresh_model
+from nextscale.cli.train_transformer import fresh_model
 from nextscale.data.cache import TOKENIZER, open_cache
 from nextscale.data.dataset import Examples
 from nextscale.data.loader import TrainingBatches
 from nextscale.data.splits import open_splits
-from nextscale.device import pick_device, precision
-from nextscale.sources import load_tokenizer
+from nextscale.families.sources import load_tokenizer
+from nextscale.runtime.device import pick_device, precision
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.loop import training_step
 from nextscale.training.parallel import Execution
 from nextscale.training.recipes import TRANSFORMERS, VARRecipe
 from nextscale.training.state import make_state
-from nextscale.training.var_task import VARTask
+from nextscale.training.transformer_task import VARTask
 
 
 def steps_of(

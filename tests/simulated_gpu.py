@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import nextscale as ns
-from nextscale.inference.ready import ready_tokenizer, ready_transformer
+from nextscale.acceleration.ready import ready_tokenizer, ready_transformer
 from nextscale.sampling.rng import RandomStreams
 from nextscale.sampling.sampler import SamplingSettings, draw_scales
 

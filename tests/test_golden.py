@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from golden import NAMES, Golden
 
 import nextscale as ns
-from nextscale.sampling.editing import box_mask
+from nextscale.sampling.token_edit import box_mask
 
 TOKENIZED = 1e-4
 PICTURE = 2e-3  # the golden pictures are stored in half precision

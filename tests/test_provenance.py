@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from tiny import refused
 
 import nextscale as ns
-from nextscale.pictures import save_picture
+from nextscale.imaging.images import save_picture
 from nextscale.provenance import KEY, LARGEST, MOST, EditProvenance, Provenance, read_provenance
 
 MADE = Provenance(model="runs/my var", weights="ab cd", labels=("dress", "hat"), num_images=4, seed=(7, 8, 9, 10))

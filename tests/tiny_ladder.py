@@ -12,7 +12,7 @@ import numpy as np
 from tiny import list_files
 
 import nextscale as ns
-from nextscale.work import block_parameters
+from nextscale.analysis.flops import block_parameters
 
 SCHEDULE = ns.ScaleSchedule.square((1, 2))
 TOKENS = (1, 4)

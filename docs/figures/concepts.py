@@ -30,7 +30,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 import nextscale as ns
-from nextscale.pictures import to_pictures
+from nextscale.imaging.images import to_pictures
 from nextscale.sampling.guidance import guidance_weight
 
 

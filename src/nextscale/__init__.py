@@ -12,25 +12,25 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from nextscale.errors import InputError
-    from nextscale.official import from_official, to_official
+    from nextscale.official.var import from_official, to_official
     from nextscale.pipeline import Pipeline
-    from nextscale.sampling.editing import TokenEdit
     from nextscale.sampling.sampler import sample, sample_scales
-    from nextscale.scales import ScaleSchedule
+    from nextscale.sampling.token_edit import TokenEdit
+    from nextscale.scales.schedule import ScaleSchedule
     from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
-    from nextscale.transformer.transformer import VAR, VARConfig
+    from nextscale.transformer.var import VAR, VARConfig
 
 _HOME = {
-    "ScaleSchedule": "nextscale.scales",
+    "ScaleSchedule": "nextscale.scales.schedule",
     "ImageTokenizer": "nextscale.tokenizer.tokenizer",
     "TokenizerConfig": "nextscale.tokenizer.tokenizer",
-    "VAR": "nextscale.transformer.transformer",
-    "VARConfig": "nextscale.transformer.transformer",
+    "VAR": "nextscale.transformer.var",
+    "VARConfig": "nextscale.transformer.var",
     "sample": "nextscale.sampling.sampler",
     "sample_scales": "nextscale.sampling.sampler",
-    "TokenEdit": "nextscale.sampling.editing",
-    "from_official": "nextscale.official",
-    "to_official": "nextscale.official",
+    "TokenEdit": "nextscale.sampling.token_edit",
+    "from_official": "nextscale.official.var",
+    "to_official": "nextscale.official.var",
     "Pipeline": "nextscale.pipeline",
     "InputError": "nextscale.errors",
 }

@@ -14,15 +14,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nextscale.device import one_core_each, pick_device
-from nextscale.editing import Box, EditPlan, Mode, check_label, plan_continuation, plan_edit
+from nextscale.acceleration.ready import drawing_dtype, make_ready, name_dtype
+from nextscale.editing.masks import Mask
+from nextscale.editing.plan import Box, EditPlan, Mode, check_label, plan_continuation, plan_edit
 from nextscale.errors import InputError
-from nextscale.files import write_json
-from nextscale.fingerprints import quick_fingerprint
-from nextscale.inference.ready import drawing_dtype, make_ready, name_dtype
-from nextscale.masks import Mask
-from nextscale.pictures import to_pictures
-from nextscale.sampling.editing import TokenEdit
+from nextscale.families.sources import INDEX, TOKENIZER, TRANSFORMER, Source, load_source
+from nextscale.imaging.images import to_pictures
+from nextscale.io.files import write_json
+from nextscale.io.fingerprint import quick_fingerprint
+from nextscale.io.module_folder import check_no_run, save_module
+from nextscale.runtime.device import one_core_each, pick_device
 from nextscale.sampling.sampler import (
     DrawingArguments,
     Labels,
@@ -32,11 +33,10 @@ from nextscale.sampling.sampler import (
     last_step,
     sample_scales,
 )
-from nextscale.scales import ScaleSchedule
-from nextscale.sources import INDEX, TOKENIZER, TRANSFORMER, Source, load_source
+from nextscale.sampling.token_edit import TokenEdit
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
-from nextscale.transformer.transformer import VAR
-from nextscale.weights import check_no_run, save_module
+from nextscale.transformer.var import VAR
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -73,7 +73,7 @@ class Pipeline:
 
     Args:
         dtype: "float32", "bfloat16" or, on a GPU, "float16": precision of matrix products and convolutions. "auto" is
-            bfloat16 where that is faster and changes little: see `nextscale.inference.ready.name_dtype`. "int8", on
+            bfloat16 where that is faster and changes little: see `nextscale.acceleration.ready.name_dtype`. "int8", on
             CPUs with AVX512-VNNI, rounds the large matrices of the blocks to 8 bits at scales of 64 tokens or more:
             faster, and less exact. All else is what is fast there, or as "int8-float32" and "int8-bfloat16" say.
 
@@ -190,7 +190,7 @@ class Pipeline:
 
         Args:
             picture: an image or the path of one, of any size; it is brought to the model's, and cropped in the middle.
-            mask, box, mode, leak_free, softness: see `nextscale.editing.plan_edit`. Mode "class" demands a class.
+            mask, box, mode, leak_free, softness: see `nextscale.editing.plan.plan_edit`. Mode "class" demands a class.
             labels: a class name or number for all variants, or one for each; None, "none" or "unconditional" is no
                 class.
             composite: lay what is drawn over the picture, whose other pixels then stay as they are.

@@ -12,10 +12,10 @@ from typing import Any, get_args
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from nextscale.editing import Box, Mode
+from nextscale.editing.plan import Box, Mode
 from nextscale.errors import InputError, brief
+from nextscale.io.module_folder import as_config, check_fields
 from nextscale.sampling.sampler import SamplingSettings
-from nextscale.weights import as_config, check_fields
 
 KEY = "nextscale"
 """The PNG's text chunk."""

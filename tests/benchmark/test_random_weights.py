@@ -9,7 +9,7 @@ from tiny import SCHEDULES, make_tokenizer, make_var, refused
 
 import nextscale as ns
 from nextscale.benchmark.random_weights import write_random_model
-from nextscale.presets import HUB_MODELS
+from nextscale.families.var import HUB_MODELS
 
 
 def test_the_folder_loads_and_draws(tmp_path, monkeypatch):

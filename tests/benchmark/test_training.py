@@ -6,8 +6,8 @@ import pytest
 from tiny import SCHEDULES, make_tokenizer, make_var
 
 import nextscale as ns
+from nextscale.analysis.flops import training_work
 from nextscale.benchmark.training import bench_training
-from nextscale.work import training_work
 
 
 def test_training():

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from nextscale.device import has_fast_bfloat16
+from nextscale.runtime.device import has_fast_bfloat16
 
 
 @pytest.mark.parametrize("verb", ["sample", "decode", "load", "train"])

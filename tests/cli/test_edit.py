@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import nextscale as ns
-from nextscale.pictures import read_picture, save_picture
+from nextscale.imaging.images import read_picture, save_picture
 from nextscale.provenance import KEY, EditProvenance, Provenance, read_provenance
 
 BOX = ("--box", "0.25,0.25,0.75,0.75")

@@ -20,7 +20,7 @@ from tiny_classifier import ACCURACY, TinyClassifier, load_classifier
 from tiny_runs import make_pictures
 
 import nextscale as ns
-from nextscale.crops import open_crops
+from nextscale.acceleration.int8 import has_fast_int8
 from nextscale.data.dataset import validation_crop
 from nextscale.evaluation import extractors, store
 from nextscale.evaluation.features import Features
@@ -28,8 +28,8 @@ from nextscale.evaluation.frechet import frechet_distance
 from nextscale.evaluation.inception import CLASSES, POOL, SPATIAL
 from nextscale.evaluation.reference import read_reference
 from nextscale.evaluation.statistics import Moments
-from nextscale.inference.int8 import has_fast_int8
-from nextscale.pictures import adm_crop
+from nextscale.galleries.dataset import open_crops
+from nextscale.imaging.images import adm_crop
 
 LOOK = ("--features", "classifier")
 FIGURES = ("fid", "sfid", "inception_score", "precision_recall", "agreement", "memorisation", "reconstruction")

@@ -14,9 +14,9 @@ from tiny_runs import make_pictures
 from nextscale.data.splits import open_splits
 from nextscale.evaluation.classifier import load_classifier, save_classifier
 from nextscale.evaluation.features import ClassifierExtractor
-from nextscale.quality import to_levels
+from nextscale.imaging.psnr_ssim import to_levels
+from nextscale.io.module_folder import newest_checkpoint
 from nextscale.training.classifier_task import ClassifierTask
-from nextscale.weights import newest_checkpoint
 
 COMMAND = ("evaluate", "classifier", "--data", "data", "--out", "c", "--steps", 3, "--batch-size", 4, "--size", 16)
 

@@ -18,9 +18,9 @@ from tiny_ladder import config_of, validation_lines, write_ladder, write_run
 from tiny_runs import TRANSFORMER
 
 from nextscale.cli.scaling_run import Options, as_arguments, training
-from nextscale.cli.side_by_side import locked
-from nextscale.scaling.ladder import Rung
-from nextscale.weights import checkpoint_step, newest_checkpoint
+from nextscale.io.module_folder import checkpoint_step, newest_checkpoint
+from nextscale.runtime.process_pool import locked
+from nextscale.scaling_laws.ladder import Rung
 
 RUN = ("scaling", "run", "--data", "cache", "--out", "ladder", "--preset", "tiny.json", "--device", "cpu")
 SMALL = ("--depths", "1", "2", "3", "--width-per-depth", "8", "--steps", "6", "--validate-every", "2")

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import nextscale as ns
-from nextscale.pictures import CAPTION_HEIGHT
+from nextscale.imaging.images import CAPTION_HEIGHT
 from nextscale.pipeline import Pipeline
 
 SIDE, GAP, SCALES = 8, 2, 4
@@ -72,7 +72,7 @@ def test_free_memory_is_kept_while_sample_draws_and_no_longer(call, model, place
         return finish_of_pipeline(*arguments)
 
     finish_of_pipeline = Pipeline.finish
-    monkeypatch.setattr("nextscale.cli.drawing.kept", kept)
+    monkeypatch.setattr("nextscale.cli.sampling.kept", kept)
     monkeypatch.setattr(Pipeline, "finish", finish)
     assert call("sample", "--model", model, "--num-images", 1).code == 0
     assert events == ["cpu", "drawn", "given back"]

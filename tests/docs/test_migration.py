@@ -45,8 +45,8 @@ def test_names_are_there(module, name):
 
 def test_a_wrong_name_is_found():
     assert len(rows()) > 60
-    assert is_there("nextscale.transformer.transformer", "VARConfig.l2_norm")
-    assert not is_there("nextscale.transformer.transformer", "VAR.autoregressive_infer_cfg")
+    assert is_there("nextscale.transformer.var", "VARConfig.l2_norm")
+    assert not is_there("nextscale.transformer.var", "VAR.autoregressive_infer_cfg")
 
 
 def flags() -> list[str]:
@@ -56,11 +56,11 @@ def flags() -> list[str]:
 
 
 def test_flags_parse(monkeypatch):
-    from nextscale.cli import train_var
+    from nextscale.cli import train_transformer
     from nextscale.cli.main import main
 
     caught = []
-    monkeypatch.setattr(train_var, "run", caught.append)
+    monkeypatch.setattr(train_transformer, "run", caught.append)
     cells = [code for column in flags() for code in re.findall(r"`(--[^`]*)`", column)]
     values = {"--accumulate": "2", "--batch-size": "8", "--epochs": "1", "--steps": "1", "--learning-rate": "1e-4"}
     values |= {"--workers": "1", "--seed": "1", "--dtype": "tf32", "--out": "b", "--data": "a", "--preset": "d16"}

@@ -20,7 +20,7 @@ from nextscale.evaluation.classifier import (
     save_classifier,
 )
 from nextscale.evaluation.features import FeatureExtractor
-from nextscale.pictures import to_unit_range
+from nextscale.imaging.images import to_unit_range
 
 NAMES = ("boot", "dress", "hat")
 CONFIG = ClassifierConfig(classes=3, size=(8, 6), widths=(4, 8))
@@ -88,7 +88,7 @@ def test_another_one_in_its_place(folder):
 
 
 def test_half_of_another_one_in_its_place_is_none(folder, monkeypatch):
-    monkeypatch.setattr("nextscale.weights.write_json", lambda *_: 1 / 0)
+    monkeypatch.setattr("nextscale.io.module_folder.write_json", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_classifier(folder, make(1), NAMES)
     with refused(folder, CARD):

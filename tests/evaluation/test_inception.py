@@ -17,7 +17,7 @@ from torch import Tensor
 from nextscale.evaluation import inception as module
 from nextscale.evaluation import inception_blocks
 from nextscale.evaluation.inception import SIDE, Inception, load_inception, resize
-from nextscale.weights import fill
+from nextscale.io.module_folder import fill
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "inception" / "inception.npz"
 SETS = ("small", "large")

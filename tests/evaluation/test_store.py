@@ -15,7 +15,7 @@ from nextscale.evaluation import store as module
 from nextscale.evaluation.gallery import PictureFile
 from nextscale.evaluation.saving import NpzSaver, PngSaver
 from nextscale.evaluation.store import FeatureStore
-from nextscale.progress import Progress
+from nextscale.runtime.progress import Progress
 
 N, D = 23, 4
 CPU = torch.device("cpu")

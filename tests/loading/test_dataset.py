@@ -13,7 +13,7 @@ from tiny_runs import make_pictures
 
 from nextscale.data.dataset import PictureDataset
 from nextscale.data.folder import scan_folder
-from nextscale.pictures import to_tensor
+from nextscale.imaging.images import to_tensor
 
 SIZE = (16, 16)
 RESIZED = 18  # 1.125 * 16

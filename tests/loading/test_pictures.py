@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from tiny import refused
 
-from nextscale.pictures import centre_crop, cover, read_picture, save_picture, to_pictures, to_tensor
-from nextscale.quality import psnr
+from nextscale.imaging.images import centre_crop, cover, read_picture, save_picture, to_pictures, to_tensor
+from nextscale.imaging.psnr_ssim import psnr
 
 ORANGE = (250, 130, 10)
 

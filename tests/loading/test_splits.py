@@ -78,7 +78,7 @@ def test_a_corrupt_picture_is_passed_over_and_named(kind, pictures, tmp_path):
 
 
 def test_a_picture_that_is_too_narrow_is_named(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr("nextscale.pictures.LARGEST_ASPECT", 0.5)
+    monkeypatch.setattr("nextscale.imaging.images.LARGEST_ASPECT", 0.5)
     train, _ = open_splits(KINDS["shards"](pictures, tmp_path / "place"), SIZE, seed=0)
     with refused("none of the 7", "boot/0.png in", "too narrow"):
         train[0, 0]

@@ -25,7 +25,7 @@ from nextscale.training.classifier_task import (
 )
 from nextscale.training.loop import Habits, step_generator, train
 from nextscale.training.run import Run
-from nextscale.training.tasks import MODEL
+from nextscale.training.task import MODEL
 
 SIZE, CPU = (16, 16), torch.device("cpu")
 RECIPE = ClassifierRecipe(

@@ -15,8 +15,8 @@ from nextscale.training.optimizer import make_optimizer, set_step
 from nextscale.training.parallel import Execution
 from nextscale.training.recipes import VARRecipe
 from nextscale.training.state import make_state
-from nextscale.training.tasks import MODEL
-from nextscale.training.var_task import VARTask
+from nextscale.training.task import MODEL
+from nextscale.training.transformer_task import VARTask
 
 EXPECTED = json.loads((FOLDER / "training.json").read_text())
 

@@ -14,22 +14,22 @@ from tiny import refused
 from tiny_runs import SIZE, TOKENIZER, TRANSFORMER, make_pictures, make_splits, train_command
 
 import nextscale as ns
-import nextscale.checkpoint
+import nextscale.io.checkpoint
 from nextscale.cli.main import main
 from nextscale.data.dataset import PictureDataset
 from nextscale.data.folder import scan_folder
 from nextscale.data.loader import TrainingBatches
 from nextscale.data.splits import open_splits
+from nextscale.io.module_folder import checkpoint_step, newest_checkpoint
 from nextscale.training.loop import Habits, train, training_step
 from nextscale.training.optimizer import LossScaler, set_step
 from nextscale.training.parallel import Execution
 from nextscale.training.recipes import VARRecipe
 from nextscale.training.run import Run
 from nextscale.training.state import make_state
-from nextscale.training.tasks import MODEL
+from nextscale.training.task import MODEL
 from nextscale.training.tokenizer_task import TokenizerTask
-from nextscale.training.var_task import VARTask
-from nextscale.weights import checkpoint_step, newest_checkpoint
+from nextscale.training.transformer_task import VARTask
 
 CPU = torch.device("cpu")
 
@@ -191,7 +191,7 @@ def test_a_rate_that_is_too_large_ends_in_one_sentence(pictures, tokenizer_run, 
 
 
 def test_a_full_disk_ends_in_one_sentence(pictures, tmp_path, capsys, monkeypatch):
-    works, calls = nextscale.checkpoint.write_tensors, []
+    works, calls = nextscale.io.checkpoint.write_tensors, []
 
     def write(path: Path, tensors: dict) -> None:
         calls.append(path)
@@ -199,7 +199,7 @@ def test_a_full_disk_ends_in_one_sentence(pictures, tmp_path, capsys, monkeypatc
             raise OSError(28, "No space left on device")
         works(path, tensors)
 
-    monkeypatch.setattr(nextscale.checkpoint, "write_tensors", write)
+    monkeypatch.setattr(nextscale.io.checkpoint, "write_tensors", write)
     stopped_with(train_command("tokenizer", pictures, tmp_path / "run"))
     *_, last = capsys.readouterr().err.splitlines()
     assert "cannot write a checkpoint" in last and "No space left" in last

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 import nextscale as ns
 from nextscale.cli.main import main
+from nextscale.io.module_folder import newest_checkpoint
 from nextscale.training.ema import make_ema
 from nextscale.training.lora import add_lora, has_changes, merged_state
-from nextscale.weights import newest_checkpoint
 
 SQUARE = SCHEDULES["square"]
 RANK = 3

@@ -17,9 +17,9 @@ from nextscale.training.ema import make_ema, update_ema
 from nextscale.training.losses import reconstruction_loss, token_loss
 from nextscale.training.optimizer import make_optimizer
 from nextscale.training.recipes import TOKENIZERS, TRANSFORMERS
-from nextscale.training.tasks import MODEL
-from nextscale.training.var_task import VARTask, drop_labels, drop_paths
-from nextscale.transformer.guesses import guess
+from nextscale.training.task import MODEL
+from nextscale.training.transformer_task import VARTask, drop_labels, drop_paths
+from nextscale.transformer.token_loss import guess
 
 SQUARE = SCHEDULES["square"]
 

@@ -17,7 +17,7 @@ from nextscale.training.adversarial import AdversarialRecipe
 from nextscale.training.critics.critic import refresh_norms
 from nextscale.training.critics.make import make_critic
 from nextscale.training.loop import progress_line
-from nextscale.training.tasks import MODEL
+from nextscale.training.task import MODEL
 from nextscale.training.tokenizer_task import CRITIC, TokenizerTask, draw_depths
 
 SQUARE = SCHEDULES["square"]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from nextscale.transformer.attention import SelfAttention
 from nextscale.transformer.cache import KVCache
-from nextscale.transformer.spans import Span, attend
+from nextscale.transformer.visibility import Span, attend
 
 
 @pytest.fixture(params=[True, False], ids=["cosine", "plain"])
@@ -59,7 +59,7 @@ def test_later_tokens_are_hidden(attention, x):
 
 @pytest.mark.parametrize("scale", [1.0, 0.3])
 def test_in_bfloat16_scores_are_float32_and_heads_do_not_depend_on_others(scale, monkeypatch):
-    monkeypatch.setattr("nextscale.transformer.spans.SCORES", 3 * 5 * 11)  # three heads at a time
+    monkeypatch.setattr("nextscale.transformer.visibility.SCORES", 3 * 5 * 11)  # three heads at a time
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(2, 4, n, 16, generator=generator) for n in (5, 11, 11))
     q, k, v = 30 * F.normalize(q, dim=-1), k.bfloat16(), v.bfloat16()

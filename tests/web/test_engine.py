@@ -14,7 +14,7 @@ from tiny import refused, same
 from tiny_web import SETTINGS, alone, pixels, work
 
 import nextscale as ns
-from nextscale.editing import plan_edit
+from nextscale.editing.plan import plan_edit
 from nextscale.sampling.sampler import SamplingSettings, ScaleStep
 from nextscale.web.engine import count_workers
 from nextscale.web.limits import Limits

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from nextscale.memory import kept
+from nextscale.runtime.allocator import kept
 
 ROUNDS = 5
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.errors import InputError
-from nextscale.files import write_json, write_tensors
-from nextscale.presets import HUB_MODELS
-from nextscale.sources import INDEX, TOKENIZER, TRANSFORMER
+from nextscale.families.sources import INDEX, TOKENIZER, TRANSFORMER
+from nextscale.families.var import HUB_MODELS
+from nextscale.io.files import write_json, write_tensors
+from nextscale.io.module_folder import CONFIG, WEIGHTS
 from nextscale.tokenizer.tokenizer import ImageTokenizer
-from nextscale.transformer.transformer import VAR
-from nextscale.weights import CONFIG, WEIGHTS
+from nextscale.transformer.var import VAR
 
 
 def write_random_model(folder: Path, name: str, seed: int = 0) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from nextscale.benchmark.machine import wait
 from nextscale.tokenizer.tokenizer import ImageTokenizer
-from nextscale.transformer.transformer import VAR
+from nextscale.transformer.var import VAR
 
 STAGES: tuple[str, ...] = ("transformer", "canvas", "decoder")
 """The rest of a picture's time is sampling: guidance, filters and draws."""

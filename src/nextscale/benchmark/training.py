@@ -7,20 +7,20 @@ from itertools import count
 
 import torch
 
-from nextscale.benchmark.drawing import check_batch, least_seconds
+from nextscale.analysis.flops import training_work
 from nextscale.benchmark.machine import measure_peak, peak_memory
 from nextscale.benchmark.report import Report
+from nextscale.benchmark.sampling import check_batch, least_seconds
 from nextscale.benchmark.turns import take_turns
 from nextscale.data.loader import Batch, Place
-from nextscale.device import DTYPES
-from nextscale.memory import kept
 from nextscale.pipeline import Pipeline
+from nextscale.runtime.allocator import kept
+from nextscale.runtime.device import DTYPES
 from nextscale.training.loop import training_step
 from nextscale.training.parallel import Execution
 from nextscale.training.recipes import Precision, official
 from nextscale.training.state import make_state
-from nextscale.training.var_task import VARTask
-from nextscale.work import training_work
+from nextscale.training.transformer_task import VARTask
 
 
 def bench_training(

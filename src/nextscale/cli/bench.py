@@ -12,7 +12,7 @@ from nextscale.benchmark.random_weights import write_random_model
 from nextscale.benchmark.report import Report
 from nextscale.cli.models import DrawingDtype, ModelOptions
 from nextscale.errors import InputError
-from nextscale.files import write_json
+from nextscale.io.files import write_json
 from nextscale.pipeline import Pipeline
 
 

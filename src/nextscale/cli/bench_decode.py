@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nextscale.benchmark.drawing import bench_decoding
+from nextscale.benchmark.sampling import bench_decoding
 from nextscale.cli.bench import BenchOptions
 
 

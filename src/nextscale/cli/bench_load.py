@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nextscale.benchmark.drawing import bench_loading
+from nextscale.benchmark.sampling import bench_loading
 from nextscale.cli.bench import BenchOptions
 from nextscale.errors import InputError
 

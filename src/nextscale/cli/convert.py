@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 
 from nextscale.cli.models import ModelOptions
-from nextscale.device import DTYPES
-from nextscale.files import atomic_file, check_folder
-from nextscale.official import to_official
-from nextscale.presets import HUB_TOKENIZER
+from nextscale.families.var import HUB_TOKENIZER
+from nextscale.io.files import atomic_file, check_folder
+from nextscale.official.var import to_official
+from nextscale.runtime.device import DTYPES
 
 OFFICIAL_TRANSFORMER = "var.pth"
 

@@ -12,10 +12,10 @@ import torch
 import tyro
 from PIL import Image
 
-from nextscale.cli.drawing import DrawingOptions, as_made, beside, draw, load, read_like, write, write_pictures
-from nextscale.editing import EditPlan, Mode, check_label, parse_box, plan_continuation, plan_edit
+from nextscale.cli.sampling import DrawingOptions, as_made, beside, draw, load, read_like, write, write_pictures
+from nextscale.editing.plan import EditPlan, Mode, check_label, parse_box, plan_continuation, plan_edit
 from nextscale.errors import InputError, brief
-from nextscale.pictures import (
+from nextscale.imaging.images import (
     caption,
     check_writable_picture,
     grid,

@@ -9,11 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from nextscale.acceleration.ready import INT8
 from nextscale.cli.evaluation import REPORT, EvaluationOptions, make_report
-from nextscale.crops import EVERY_WAY, Crop, CroppedPictures, check_apart, open_crops
-from nextscale.device import pick_device
-from nextscale.distributed import is_main, processes
-from nextscale.drawing import DrawnPictures
 from nextscale.errors import InputError
 from nextscale.evaluation.closest import draw_closest
 from nextscale.evaluation.gallery import Gallery, open_pictures
@@ -23,14 +20,17 @@ from nextscale.evaluation.session import Session
 from nextscale.evaluation.store import FeatureStore
 from nextscale.evaluation.summary import Summary
 from nextscale.evaluation.target import Target
-from nextscale.files import check_folder
-from nextscale.inference.ready import INT8
-from nextscale.pictures import save_picture
-from nextscale.progress import say
-from nextscale.reconstruction import ReconstructedPictures, fold_notes
+from nextscale.families.sources import load_tokenizer
+from nextscale.galleries.dataset import EVERY_WAY, Crop, CroppedPictures, check_apart, open_crops
+from nextscale.galleries.reconstructed import ReconstructedPictures, fold_notes
+from nextscale.galleries.sampled import DrawnPictures
+from nextscale.imaging.images import save_picture
+from nextscale.imaging.lpips import LPIPS, load_lpips
+from nextscale.io.files import check_folder
+from nextscale.runtime.device import pick_device
+from nextscale.runtime.distributed import is_main, processes
+from nextscale.runtime.progress import say
 from nextscale.sampling.sampler import SamplingSettings
-from nextscale.sources import load_tokenizer
-from nextscale.training.perceptual import LPIPS, load_lpips
 
 CLOSEST = "closest.png"
 PICTURES = "pictures"

@@ -13,15 +13,15 @@ from nextscale.data.dataset import PictureDataset
 from nextscale.data.loader import check_data, validation_batches
 from nextscale.data.names import list_names
 from nextscale.data.splits import absolute_name, open_splits
-from nextscale.device import pick_device, precision
 from nextscale.errors import InputError
 from nextscale.evaluation.accuracy import Confusion
 from nextscale.evaluation.classifier import ClassifierConfig, ResidualClassifier, write_card
+from nextscale.io.module_folder import checkpoint_step, newest_checkpoint
+from nextscale.runtime.device import pick_device, precision
 from nextscale.training.classifier_task import ClassifierRecipe, ClassifierTask, measure
 from nextscale.training.loop import Habits, train
 from nextscale.training.recipes import Precision
 from nextscale.training.run import Run, settled
-from nextscale.weights import checkpoint_step, newest_checkpoint
 
 ALL = "accuracy on held-out pictures"
 

@@ -9,16 +9,16 @@ from typing import Annotated
 import tyro
 
 from nextscale.cli.options import height_and_width
-from nextscale.crops import Crop, Split, open_crops
-from nextscale.device import pick_device
-from nextscale.distributed import is_main, processes
 from nextscale.errors import InputError
 from nextscale.evaluation.extractors import load_extractor
 from nextscale.evaluation.reference import write_reference
 from nextscale.evaluation.session import Session
 from nextscale.evaluation.target import Target
-from nextscale.files import check_folder
-from nextscale.progress import say
+from nextscale.galleries.dataset import Crop, Split, open_crops
+from nextscale.io.files import check_folder
+from nextscale.runtime.device import pick_device
+from nextscale.runtime.distributed import is_main, processes
+from nextscale.runtime.progress import say
 
 
 @dataclass(frozen=True, kw_only=True)

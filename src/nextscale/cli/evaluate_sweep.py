@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from nextscale.cli.evaluation import REPORT, EvaluationOptions, make_report
-from nextscale.curves.draw import empty_figure, save
-from nextscale.device import pick_device
-from nextscale.distributed import is_main, processes
+from nextscale.curves.plot import empty_figure, save
 from nextscale.errors import InputError
 from nextscale.evaluation.report import Report
 from nextscale.evaluation.sweep import draw, table, write_csv
-from nextscale.files import check_folder
-from nextscale.progress import say
+from nextscale.io.files import check_folder
+from nextscale.runtime.device import pick_device
+from nextscale.runtime.distributed import is_main, processes
+from nextscale.runtime.progress import say
 from nextscale.sampling.sampler import SamplingSettings
 
 

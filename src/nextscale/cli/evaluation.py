@@ -10,8 +10,6 @@ from typing import Any, Literal, get_args
 import torch
 
 from nextscale.cli.models import Dtype, Int8Dtype, ModelOptions
-from nextscale.crops import Crop, Split, open_crops
-from nextscale.drawing import DrawnPictures
 from nextscale.errors import InputError
 from nextscale.evaluation.extractors import load_extractor
 from nextscale.evaluation.gallery import Gallery
@@ -22,9 +20,11 @@ from nextscale.evaluation.report import Published, Report
 from nextscale.evaluation.session import Session
 from nextscale.evaluation.summary import Summary
 from nextscale.evaluation.target import UNKNOWN, Target
+from nextscale.families.var import HUB_MODELS, HUB_REPOSITORY
+from nextscale.galleries.dataset import Crop, Split, open_crops
+from nextscale.galleries.sampled import DrawnPictures
 from nextscale.pipeline import Pipeline
-from nextscale.presets import HUB_MODELS, HUB_REPOSITORY
-from nextscale.progress import say
+from nextscale.runtime.progress import say
 from nextscale.sampling.sampler import SamplingSettings
 
 REPORT = "report.json"

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import tyro
 
+from nextscale.analysis.flops import count_work
 from nextscale.cli.models import ModelOptions
-from nextscale.device import DTYPES
 from nextscale.errors import InputError
-from nextscale.presets import HUB_MODELS, HUB_REPOSITORY
+from nextscale.families.var import HUB_MODELS, HUB_REPOSITORY
+from nextscale.runtime.device import DTYPES
 from nextscale.tokenizer.tokenizer import TokenizerConfig
-from nextscale.transformer.transformer import VARConfig
-from nextscale.work import count_work
+from nextscale.transformer.var import VARConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import sys
 from types import ModuleType
 
 from nextscale.errors import InputError, is_out_of_memory
-from nextscale.memory import start_again_without_splinters
+from nextscale.runtime.allocator import start_again_without_splinters
 
 # verb: (module, what it does)
 VERBS = {
@@ -19,7 +19,7 @@ VERBS = {
     "reconstruct": ("nextscale.cli.reconstruct", "encode pictures and decode them again, scale by scale"),
     "tokenize": ("nextscale.cli.tokenize", "encode a data set into a cache of tokens, to train on"),
     "train tokenizer": ("nextscale.cli.train_tokenizer", "train an image tokenizer on pictures"),
-    "train var": ("nextscale.cli.train_var", "train a transformer on a tokenizer's tokens"),
+    "train var": ("nextscale.cli.train_transformer", "train a transformer on a tokenizer's tokens"),
     "evaluate": ("nextscale.cli.evaluate", "measure a model: FID, Inception Score, precision, recall and more"),
     "evaluate reference": ("nextscale.cli.evaluate_reference", "statistics of real pictures, to measure against"),
     "evaluate sweep": ("nextscale.cli.evaluate_sweep", "measure a model at several settings of sampling"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nextscale.pipeline import Pipeline
-from nextscale.scales import ScaleSchedule
+from nextscale.scales.schedule import ScaleSchedule
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Int8Dtype = Literal["int8", "int8-float32", "int8-bfloat16"]

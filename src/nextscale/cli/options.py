@@ -13,8 +13,8 @@ from nextscale.data.dataset import Examples
 from nextscale.data.loader import check_data, divide
 from nextscale.data.names import list_names
 from nextscale.data.splits import absolute_name, open_splits
-from nextscale.device import pick_device, precision
 from nextscale.errors import InputError
+from nextscale.runtime.device import pick_device, precision
 from nextscale.training.loop import Habits
 from nextscale.training.override import find_recipe, override
 from nextscale.training.parallel import Execution

@@ -10,8 +10,8 @@ from typing import Annotated
 import tyro
 
 from nextscale.curves.compare import comparable, judge
-from nextscale.curves.draw import check_out, draw, save
 from nextscale.curves.log import RunLog, read_run
+from nextscale.curves.plot import check_out, draw, save
 from nextscale.curves.reference import D16
 from nextscale.errors import InputError
 

@@ -9,12 +9,12 @@ from typing import Annotated
 import tyro
 from PIL import Image
 
+from nextscale.analysis.inspection import fit, inspect
 from nextscale.cli.models import ModelOptions
-from nextscale.device import pick_device, precision
 from nextscale.errors import InputError
-from nextscale.inspection import fit, inspect
-from nextscale.pictures import caption, check_writable_picture, grid, read_picture, save_picture
-from nextscale.sources import load_tokenizer
+from nextscale.families.sources import load_tokenizer
+from nextscale.imaging.images import caption, check_writable_picture, grid, read_picture, save_picture
+from nextscale.runtime.device import pick_device, precision
 
 
 @dataclass(frozen=True, kw_only=True)

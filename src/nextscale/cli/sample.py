@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from nextscale.cli.drawing import DrawingOptions, as_made, beside, draw, load, read_like, write, write_pictures
+from nextscale.cli.sampling import DrawingOptions, as_made, beside, draw, load, read_like, write, write_pictures
 from nextscale.errors import InputError
-from nextscale.pictures import caption, check_writable_picture, grid
+from nextscale.imaging.images import caption, check_writable_picture, grid
 from nextscale.pipeline import Pipeline
 from nextscale.sampling.sampler import ScaleStep
 

@@ -9,13 +9,13 @@ from typing import Annotated
 import tyro
 
 from nextscale.cli.plot import distinct_names
-from nextscale.curves.draw import check_out, save
+from nextscale.curves.plot import check_out, save
 from nextscale.errors import InputError
-from nextscale.scaling.draw import draw_compute, draw_parameters
-from nextscale.scaling.laws import fit_laws
-from nextscale.scaling.points import find_runs, read_points
-from nextscale.scaling.power_law import LEVEL, RESAMPLES
-from nextscale.scaling.report import describe, write_fits, write_points
+from nextscale.scaling_laws.laws import fit_laws
+from nextscale.scaling_laws.plot import draw_compute, draw_parameters
+from nextscale.scaling_laws.points import find_runs, read_points
+from nextscale.scaling_laws.power_law import LEVEL, RESAMPLES
+from nextscale.scaling_laws.report import describe, write_fits, write_points
 
 
 @dataclass(frozen=True, kw_only=True)

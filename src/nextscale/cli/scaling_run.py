@@ -11,21 +11,21 @@ from pathlib import Path
 
 import torch
 
-from nextscale.cli import train_var
-from nextscale.cli.side_by_side import Job, locked, run_all
+from nextscale.analysis.flops import block_parameters, training_work
+from nextscale.cli import train_transformer
 from nextscale.curves.verdict import count
 from nextscale.data.cache import is_cache
 from nextscale.data.splits import absolute_name
-from nextscale.device import pick_device
 from nextscale.errors import InputError
-from nextscale.files import check_folder, read_json
-from nextscale.scaling.ladder import Rung, make_ladder
+from nextscale.io.files import check_folder, read_json
+from nextscale.io.module_folder import checkpoint_step, newest_checkpoint
+from nextscale.runtime.device import pick_device
+from nextscale.runtime.process_pool import Job, locked, run_all
+from nextscale.scaling_laws.ladder import Rung, make_ladder
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.recipes import TRANSFORMERS, Precision, VARRecipe
 from nextscale.training.run import RECIPE, begun_precision, check_same
-from nextscale.transformer.transformer import VARConfig
-from nextscale.weights import checkpoint_step, newest_checkpoint
-from nextscale.work import block_parameters, training_work
+from nextscale.transformer.var import VARConfig
 
 OURS = ("depth", "width", "heads", "learning_rate", "steps", "batch_size", "seed", "precision")
 """Numbers of the recipe that the ladder sets by flags of its own."""
@@ -104,7 +104,7 @@ def run(options: Options) -> None:
     print("\n".join(str(options.out / rung.name) for rung in ladder))
 
 
-def training(options: Options, rung: Rung) -> train_var.Options:
+def training(options: Options, rung: Rung) -> train_transformer.Options:
     """The flags of "train var" for a size.
 
     Raises:
@@ -113,7 +113,7 @@ def training(options: Options, rung: Rung) -> train_var.Options:
     for setting in options.set:
         if (name := setting.partition("=")[0]) in OURS:
             raise InputError(f"{name} is not for --set: a ladder has flags of its own for {', '.join(OURS)}")
-    common = train_var.Options(
+    common = train_transformer.Options(
         data=str(options.data),
         out=options.out / rung.name,
         preset=options.preset,
@@ -136,7 +136,7 @@ def training(options: Options, rung: Rung) -> train_var.Options:
     return replace(common, set=(*options.set, *sizes), learning_rate=rate)
 
 
-def as_arguments(options: train_var.Options) -> list[str]:
+def as_arguments(options: train_transformer.Options) -> list[str]:
     """The command line that says these options, without those that say what is so anyway."""
     arguments: list[str] = []
     for field in dataclasses.fields(options):
@@ -147,7 +147,7 @@ def as_arguments(options: train_var.Options) -> list[str]:
     return arguments
 
 
-def check_data(options: Options, one: train_var.Options, recipe: VARRecipe) -> tuple[ImageTokenizer, int]:
+def check_data(options: Options, one: train_transformer.Options, recipe: VARRecipe) -> tuple[ImageTokenizer, int]:
     """The tokenizer and the number of classes of the cache.
 
     Raises:
@@ -157,8 +157,8 @@ def check_data(options: Options, one: train_var.Options, recipe: VARRecipe) -> t
         raise InputError(f"{options.data} is no cache of tokens: expected one that tokenize made")
     if options.out.resolve() in (options.data.resolve(), *options.data.resolve().parents):
         raise InputError(f"the data {options.data} must not lie in the ladder's folder {options.out}")
-    tokenizer = train_var.choose_tokenizer(one, None)
-    data, val_data = train_var.open_data(one, tokenizer, recipe)
+    tokenizer = train_transformer.choose_tokenizer(one, None)
+    data, val_data = train_transformer.open_data(one, tokenizer, recipe)
     if not val_data:
         raise InputError(f"{options.data} has no pictures to validate on, whose loss the laws are of: expected val/")
     return tokenizer, len(data.source.class_names)

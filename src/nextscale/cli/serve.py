@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from nextscale.cli.models import ModelOptions
 from nextscale.errors import InputError
 from nextscale.pipeline import Pipeline
-from nextscale.progress import say
+from nextscale.runtime.progress import say
 from nextscale.web.limits import Limits
 
 KEY = "NEXTSCALE_API_KEY"
@@ -76,7 +76,7 @@ def run(options: Options) -> None:
             raise InputError(f"{name} is not installed: run pip install 'nextscale[serve]'")
     from nextscale.web.engine import Engine
     from nextscale.web.server import LOOPBACK, address_of, build_app, is_loopback, open_socket, serve
-    from nextscale.web.space import private_folder
+    from nextscale.web.upload_quota import private_folder
 
     key, scales = read_key(), options.scales or ""
     check(options)

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from nextscale.acceleration.ready import ready_tokenizer
 from nextscale.cli.options import check_outside
 from nextscale.data.cache import TOKENIZER, TRAIN, VAL, is_cache, shard_path, shards_of, start_cache, write_shard
 from nextscale.data.dataset import PictureDataset
 from nextscale.data.splits import absolute_name, open_splits
-from nextscale.device import pick_device
-from nextscale.distributed import barrier, is_main, processes, rank, world_size
 from nextscale.errors import InputError
-from nextscale.files import is_tensor_file, make_folder
-from nextscale.inference.ready import ready_tokenizer
-from nextscale.progress import say
-from nextscale.sources import load_tokenizer
+from nextscale.families.sources import load_tokenizer
+from nextscale.io.files import is_tensor_file, make_folder
+from nextscale.runtime.device import pick_device
+from nextscale.runtime.distributed import barrier, is_main, processes, rank, world_size
+from nextscale.runtime.progress import say
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 
 

@@ -11,15 +11,15 @@ from torch import nn
 
 from nextscale.cli.options import TrainingOptions, summary
 from nextscale.data.dataset import Examples
-from nextscale.device import pick_device
-from nextscale.distributed import processes
-from nextscale.pictures import grid, to_pictures
-from nextscale.sources import load_tokenizer
+from nextscale.families.sources import load_tokenizer
+from nextscale.imaging.images import grid, to_pictures
+from nextscale.imaging.lpips import load_lpips
+from nextscale.runtime.device import pick_device
+from nextscale.runtime.distributed import processes
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.critics.make import make_critic
 from nextscale.training.finetune import freeze
 from nextscale.training.loop import train
-from nextscale.training.perceptual import load_lpips
 from nextscale.training.recipes import TOKENIZERS, TokenizerRecipe
 from nextscale.training.run import Run
 from nextscale.training.tokenizer_task import TokenizerTask

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nextscale.errors import InputError
-from nextscale.files import read_json
+from nextscale.io.files import read_json
 
 LOG = "log.jsonl"
 FEW = 20

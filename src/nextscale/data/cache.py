@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 from nextscale.data.dataset import Example
 from nextscale.errors import InputError
-from nextscale.files import check_begun_with, read_json, read_tensors, write_json, write_tensors
+from nextscale.io.files import check_begun_with, read_json, read_tensors, write_json, write_tensors
 
 INDEX = "cache.json"
 TOKENIZER = "tokenizer"

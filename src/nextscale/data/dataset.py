@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from nextscale.data.source import ClassSource, PictureSource
 from nextscale.errors import InputError
-from nextscale.pictures import centre_crop, cover, to_unit_range
+from nextscale.imaging.images import centre_crop, cover, to_unit_range
 
 MARGIN = 1.125
 """Pictures are resized to cover 1.125 times the crop (VAR's training code)."""

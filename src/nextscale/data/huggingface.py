@@ -13,8 +13,8 @@ from PIL import Image
 from nextscale.data.names import list_names, number_labels, pick_splits, sort_classes
 from nextscale.data.source import Splits
 from nextscale.errors import InputError
-from nextscale.files import stamp
-from nextscale.pictures import read_picture
+from nextscale.imaging.images import read_picture
+from nextscale.io.files import stamp
 
 PREFIX = "hf:"
 PICTURE, LABEL = ("image", "img"), ("label", "labels", "fine_label")

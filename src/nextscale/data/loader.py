@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from nextscale.data.dataset import Example, Examples
-from nextscale.distributed import rank, world_size
 from nextscale.errors import InputError
+from nextscale.runtime.distributed import rank, world_size
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from nextscale.data.names import TRAIN_NAMES, VAL_NAMES, list_names, number_labe
 from nextscale.data.samples import Member, index_shard
 from nextscale.data.source import Splits
 from nextscale.errors import InputError
-from nextscale.files import stamp
-from nextscale.pictures import read_picture
+from nextscale.imaging.images import read_picture
+from nextscale.io.files import stamp
 
 SHARDS = re.compile(r"\.(tar(\.\w+)?|tgz)$", re.IGNORECASE)
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")

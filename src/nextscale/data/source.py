@@ -9,8 +9,8 @@ from typing import Protocol
 
 from PIL import Image
 
-from nextscale.files import stamp
-from nextscale.pictures import read_picture
+from nextscale.imaging.images import read_picture
+from nextscale.io.files import stamp
 
 
 class ClassSource(Protocol):
@@ -40,7 +40,7 @@ class PictureSource(ClassSource, Protocol):
         ...
 
     def stamp(self) -> str:
-        """Other digits as soon as the files are others; see `nextscale.files.stamp`."""
+        """Other digits as soon as the files are others; see `nextscale.io.files.stamp`."""
         ...
 
     def read(self, index: int) -> Image.Image:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from nextscale.evaluation.gallery import Gallery
 from nextscale.evaluation.memorisation import Pair
-from nextscale.pictures import caption, grid, to_pictures
+from nextscale.imaging.images import caption, grid, to_pictures
 
 
 def draw_closest(pairs: Sequence[Pair], drawn: Gallery, training: Gallery, columns: int = 4) -> Image.Image:

@@ -10,7 +10,7 @@ from nextscale.errors import InputError
 from nextscale.evaluation.classifier import load_classifier
 from nextscale.evaluation.features import FeatureExtractor, Features
 from nextscale.evaluation.inception import WHERE, load_inception
-from nextscale.hub import fetch
+from nextscale.io.hub import fetch
 
 CACHED = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
 """Files of the Inception that other tools leave in PyTorch's cache."""

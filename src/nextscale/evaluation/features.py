@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from nextscale.device import tf32
 from nextscale.errors import InputError
-from nextscale.pictures import to_unit_range
+from nextscale.imaging.images import to_unit_range
+from nextscale.runtime.device import tf32
 
 INCEPTION = "inception-2015-12-05"
 """Name of the network that published figures are by."""

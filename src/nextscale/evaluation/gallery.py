@@ -14,8 +14,8 @@ from torch import Tensor
 from nextscale.errors import InputError
 from nextscale.evaluation.features import sides
 from nextscale.evaluation.npz import CLASS_NAMES, LABELS, PictureArray, read_array, read_headers
-from nextscale.files import stamp
-from nextscale.pictures import read_picture
+from nextscale.imaging.images import read_picture
+from nextscale.io.files import stamp
 
 FILES = "files"
 PLACES = ("data", "pictures", "model")

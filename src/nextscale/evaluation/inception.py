@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nextscale.device import tf32
 from nextscale.errors import InputError
 from nextscale.evaluation.features import INCEPTION, Features, check_pictures, fingerprint
 from nextscale.evaluation.inception_blocks import BLOCKS, THREE, Block, Conv, Layer, shrink
-from nextscale.files import read_tensors
-from nextscale.pth import as_state, read_pth
-from nextscale.weights import fill
+from nextscale.io.files import read_tensors
+from nextscale.io.module_folder import fill
+from nextscale.io.pth import as_state, read_pth
+from nextscale.runtime.device import tf32
 
 SIDE = 299
 POOL, CLASSES = 2048, 1008

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.files import atomic_file
+from nextscale.io.files import atomic_file
 
 PICTURES = "arr_0"
 """The array in which the ADM evaluator expects pictures."""

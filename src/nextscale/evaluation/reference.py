@@ -21,8 +21,8 @@ from nextscale.errors import InputError
 from nextscale.evaluation.features import INCEPTION, FeatureExtractor, Features, sides
 from nextscale.evaluation.npz import PICTURES, Header, check_pictures_array, read_array, read_headers
 from nextscale.evaluation.statistics import Gaussian, check_features
-from nextscale.files import atomic_file
-from nextscale.weights import as_config
+from nextscale.io.files import atomic_file
+from nextscale.io.module_folder import as_config
 
 KEPT = 10_000
 """Pictures whose features are kept for precision and recall."""

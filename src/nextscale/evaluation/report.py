@@ -19,7 +19,7 @@ from nextscale.evaluation.inception_score import SPLIT_SIZE, Scores
 from nextscale.evaluation.memorisation import Memorisation
 from nextscale.evaluation.precision_recall import PrecisionRecall
 from nextscale.evaluation.reconstruction import Reconstruction
-from nextscale.files import write_json
+from nextscale.io.files import write_json
 
 PACKAGES = ("nextscale", "torch", "numpy", "Pillow")
 """Whose versions move pixels or figures."""

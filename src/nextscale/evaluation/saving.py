@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from nextscale.evaluation.npz import write_pictures
-from nextscale.files import read_tensors, write_tensors
-from nextscale.pictures import save_picture, to_pictures
+from nextscale.imaging.images import save_picture, to_pictures
+from nextscale.io.files import read_tensors, write_tensors
 
 
 class Saver(Protocol):

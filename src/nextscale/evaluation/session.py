@@ -24,7 +24,7 @@ from nextscale.evaluation.reference import Reference
 from nextscale.evaluation.saving import Saver
 from nextscale.evaluation.store import ALL_FEATURES, FeatureStore
 from nextscale.evaluation.summary import Kept, Summary, summarise
-from nextscale.progress import Progress
+from nextscale.runtime.progress import Progress
 
 KEPT_DRAWN = 50_000
 """Drawn pictures whose features are kept for precision and recall: all of those of published figures."""

@@ -15,14 +15,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from nextscale.distributed import barrier, is_main, rank, world_size
 from nextscale.errors import InputError
 from nextscale.evaluation.features import FeatureExtractor, Features
 from nextscale.evaluation.gallery import FILES, PLACES, Gallery, Pictures
 from nextscale.evaluation.saving import Saver
 from nextscale.evaluation.statistics import check_features
-from nextscale.files import check_begun_with, make_folder, read_json, read_tensors, write_json, write_tensors
-from nextscale.progress import Progress
+from nextscale.io.files import check_begun_with, make_folder, read_json, read_tensors, write_json, write_tensors
+from nextscale.runtime.distributed import barrier, is_main, rank, world_size
+from nextscale.runtime.progress import Progress
 
 PICTURES_IN_SHARD = 250
 MADE_FROM = "made_from.json"

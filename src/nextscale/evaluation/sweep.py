@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nextscale.curves.draw import PANEL_SIZE, empty_figure
+from nextscale.curves.plot import PANEL_SIZE, empty_figure
 from nextscale.evaluation.report import LABELS, Report, said
-from nextscale.files import atomic_file
+from nextscale.io.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

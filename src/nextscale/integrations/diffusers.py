@@ -13,14 +13,14 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from nextscale.device import pick_device, precision
 from nextscale.errors import InputError
+from nextscale.families.sources import Source, load_source
 from nextscale.pipeline import Pipeline
+from nextscale.runtime.device import pick_device, precision
 from nextscale.sampling.sampler import SamplingArguments, ScaleStep
-from nextscale.scales import ScaleSchedule
-from nextscale.sources import Source, load_source
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
-from nextscale.transformer.transformer import VAR
+from nextscale.transformer.var import VAR
 
 try:
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from nextscale.scales import ScaleSchedule
+from nextscale.scales.schedule import ScaleSchedule
 
 
 def guidance_weight(cfg: float, schedule: ScaleSchedule, k: int) -> float:

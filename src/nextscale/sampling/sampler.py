@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from nextscale.errors import InputError, brief
-from nextscale.sampling.editing import TokenEdit
 from nextscale.sampling.filters import top_k_top_p_filter
 from nextscale.sampling.guidance import guidance_weight, guide
 from nextscale.sampling.rng import RandomStreams
+from nextscale.sampling.token_edit import TokenEdit
 from nextscale.tokenizer.tokenizer import ImageTokenizer
-from nextscale.transformer.transformer import VAR
+from nextscale.transformer.var import VAR
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

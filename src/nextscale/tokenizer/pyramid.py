@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.scales import ScaleSchedule
-from nextscale.tokenizer.quantizer import Codebook
+from nextscale.scales.schedule import ScaleSchedule
+from nextscale.tokenizer.codebook import Codebook
 
 Chooser = Callable[[int, Tensor], Tensor]
 """(k, canvas before scale k) -> code vectors of scale k, (B, n_k, D)."""

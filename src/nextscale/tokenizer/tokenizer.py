@@ -11,13 +11,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nextscale.device import tf32
 from nextscale.errors import InputError
-from nextscale.scales import OFFICIAL_256, ScaleSchedule
+from nextscale.io.module_folder import as_config, check_fields, load_module, save_module
+from nextscale.runtime.device import tf32
+from nextscale.scales.schedule import OFFICIAL_256, ScaleSchedule
 from nextscale.tokenizer.autoencoder import NORM_GROUPS, Decoder, Encoder
+from nextscale.tokenizer.codebook import Codebook
 from nextscale.tokenizer.pyramid import ResidualPyramid
-from nextscale.tokenizer.quantizer import Codebook
-from nextscale.weights import as_config, check_fields, load_module, save_module
 
 FULL_SIZE_TENSORS = 5
 """How many tensors of a picture's full size and width decoding holds at once."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nextscale.scales import ScaleSchedule
+from nextscale.scales.schedule import ScaleSchedule
 
 COLLAPSE = 0.1
 """Share of the codes that chance would hit."""

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextscale.distributed import all_mean
 from nextscale.errors import InputError
-from nextscale.weights import check_fields
+from nextscale.io.module_folder import check_fields
+from nextscale.runtime.distributed import all_mean
 
 EPS = 1e-6
 

@@ -15,11 +15,11 @@ from nextscale.data.loader import Batch, Place
 from nextscale.errors import InputError
 from nextscale.evaluation.accuracy import Confusion, confusion
 from nextscale.evaluation.classifier import ClassifierConfig, ResidualClassifier, as_extractor
-from nextscale.quality import to_levels
+from nextscale.imaging.psnr_ssim import to_levels
+from nextscale.io.module_folder import as_config
 from nextscale.training.critics.augment import cut, recolour
 from nextscale.training.recipes import Recipe
-from nextscale.training.tasks import MODEL, Losses, Metrics
-from nextscale.weights import as_config
+from nextscale.training.task import MODEL, Losses, Metrics
 
 DULLEST, STRONGEST = (0.2, 0.0, 0.1), (0.8, 0.8, 0.9)
 """Brightness, saturation and contrast as `recolour` takes them: -0.3 to 0.3, 0 to 1.6 times, 0.6 to 1.4 times."""

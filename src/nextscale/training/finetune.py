@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.errors import InputError
-from nextscale.transformer.transformer import VAR
+from nextscale.transformer.var import VAR
 
 
 def freeze(network: nn.Module, patterns: Sequence[str]) -> None:

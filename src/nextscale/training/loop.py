@@ -12,22 +12,22 @@ import torch
 from PIL import Image
 from torch import nn
 
-from nextscale.checkpoint import CheckpointWriter
 from nextscale.data.dataset import Examples
 from nextscale.data.loader import Batch, TrainingBatches, check_data, validation_batches
-from nextscale.device import precision, tf32
-from nextscale.distributed import any_process, is_main
 from nextscale.errors import InputError
-from nextscale.memory import kept
+from nextscale.io.checkpoint import CheckpointWriter
+from nextscale.io.module_folder import torn_checkpoints
+from nextscale.runtime.allocator import kept
+from nextscale.runtime.device import precision, tf32
+from nextscale.runtime.distributed import any_process, is_main
+from nextscale.runtime.stop import stop_on_sigterm
 from nextscale.training.ema import update_ema
 from nextscale.training.optimizer import set_step
 from nextscale.training.parallel import Execution, gathered, gradients_stay, whole
 from nextscale.training.recipes import Recipe
 from nextscale.training.run import Meter, Run
 from nextscale.training.state import TrainingState, make_state
-from nextscale.training.stop import stop_on_sigterm
-from nextscale.training.tasks import MODEL, Metrics, Task
-from nextscale.weights import torn_checkpoints
+from nextscale.training.task import MODEL, Metrics, Task
 
 Preview = Callable[[nn.Module], Image.Image]
 

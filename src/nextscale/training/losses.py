@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextscale.scales import ScaleSchedule
-from nextscale.transformer.guesses import Guesses
+from nextscale.scales.schedule import ScaleSchedule
+from nextscale.transformer.token_loss import Guesses
 
 
 @dataclass(frozen=True)

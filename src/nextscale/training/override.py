@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from nextscale.errors import InputError
-from nextscale.files import read_json
-from nextscale.scales import ScaleSchedule
+from nextscale.io.files import read_json
+from nextscale.io.module_folder import as_config
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.training.adversarial import AdversarialRecipe
 from nextscale.training.recipes import RecipeT
-from nextscale.weights import as_config
 
 
 def find_recipe(presets: dict[str, RecipeT], name: str) -> RecipeT:

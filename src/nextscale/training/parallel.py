@@ -16,8 +16,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from nextscale.distributed import world_size
 from nextscale.errors import InputError
+from nextscale.runtime.distributed import world_size
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from typing import Literal, TypeVar, get_args
 
 import torch
 
-from nextscale.device import has_fast_bfloat16
 from nextscale.errors import InputError
-from nextscale.scales import ScaleSchedule
+from nextscale.io.module_folder import as_config, check_fields
+from nextscale.runtime.device import has_fast_bfloat16
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import TokenizerConfig
 from nextscale.training.adversarial import AdversarialRecipe
 from nextscale.training.schedules import SCHEDULES, knee_of
-from nextscale.weights import as_config, check_fields
 
 Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 PRECISIONS = get_args(Precision)

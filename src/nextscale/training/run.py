@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from PIL import Image
 
-from nextscale.distributed import all_mean, all_sum, barrier, gather_texts, is_main, world_size
 from nextscale.errors import InputError
-from nextscale.files import atomic_file, make_folder, read_json, write_json
-from nextscale.pictures import save_picture
+from nextscale.imaging.images import save_picture
+from nextscale.io.files import atomic_file, make_folder, read_json, write_json
+from nextscale.io.module_folder import newest_checkpoint, torn_checkpoints
+from nextscale.runtime.distributed import all_mean, all_sum, barrier, gather_texts, is_main, world_size
 from nextscale.training.recipes import Recipe, RecipeT
-from nextscale.weights import newest_checkpoint, torn_checkpoints
 
 RECIPE = "recipe.json"
 LOG = "log.jsonl"

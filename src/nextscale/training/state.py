@@ -8,15 +8,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nextscale.checkpoint import CheckpointWriter, load_state, load_weights
-from nextscale.distributed import world_size
+from nextscale.io.checkpoint import CheckpointWriter, load_state, load_weights
+from nextscale.io.module_folder import checkpoint_step, newest_checkpoint
+from nextscale.runtime.distributed import world_size
 from nextscale.training.ema import make_ema
 from nextscale.training.lora import has_changes, merged_state
 from nextscale.training.optimizer import LossScaler, make_optimizer, optimizer_tensors
 from nextscale.training.parallel import Execution, fill_parts, prepare, replicate, shard, whole
 from nextscale.training.recipes import Recipe
-from nextscale.training.tasks import MODEL, Task
-from nextscale.weights import checkpoint_step, newest_checkpoint
+from nextscale.training.task import MODEL, Task
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.data.loader import Batch, Place
-from nextscale.distributed import all_mean, all_sum, gather
-from nextscale.quality import psnr, ssim
+from nextscale.imaging.lpips import LPIPS
+from nextscale.imaging.psnr_ssim import psnr, ssim
+from nextscale.runtime.distributed import all_mean, all_sum, gather
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.tokenizer.usage import CodeUsage
 from nextscale.training.adversarial import (
@@ -21,13 +22,12 @@ from nextscale.training.adversarial import (
     lecam,
     mean_score,
 )
-from nextscale.training.codes import kmeans, restart_codes
+from nextscale.training.codebook_init import kmeans, restart_codes
 from nextscale.training.critics.augment import augment, draw_augmentation
 from nextscale.training.critics.critic import refresh_norms
 from nextscale.training.losses import reconstruction_loss
-from nextscale.training.perceptual import LPIPS
 from nextscale.training.recipes import TokenizerRecipe
-from nextscale.training.tasks import MODEL, Losses, Means, Metrics
+from nextscale.training.task import MODEL, Losses, Means, Metrics
 
 CRITIC = "critic"
 LECAM_MEMORY = 0.99

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from nextscale.acceleration.recompute import Later, Linear, later, linear
 from nextscale.transformer.cache import LayerCache
-from nextscale.transformer.later import Later, Linear, later, linear
-from nextscale.transformer.spans import Span, attend, attend_spans
+from nextscale.transformer.visibility import Span, attend, attend_spans
 
 MAX_LOG_SCALE = math.log(100)
 LEAST_NORM = 1e-12

@@ -7,13 +7,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
 
-from nextscale.editing import check_label
+from nextscale.editing.plan import check_label
 from nextscale.errors import InputError, brief
-from nextscale.web.answers import ANY_REFUSAL, REFUSALS, FieldError, refuse
 from nextscale.web.delivery import Delivery, while_connected
-from nextscale.web.edits import check_once, read_edit
+from nextscale.web.edit_form import check_once, read_edit
 from nextscale.web.engine import Engine
-from nextscale.web.made import provenance_of
+from nextscale.web.errors import ANY_REFUSAL, REFUSALS, FieldError, refuse
 from nextscale.web.schemas import (
     EditRequest,
     GenerationRequest,
@@ -25,6 +24,7 @@ from nextscale.web.schemas import (
     model_of,
 )
 from nextscale.web.tickets import Expired, Work
+from nextscale.web.work_provenance import provenance_of
 
 FEW_REFUSALS: dict[int | str, dict[str, Any]] = {status: REFUSALS[status] for status in (401, 403, 421)} | ANY_REFUSAL
 EVENT = {

@@ -17,12 +17,12 @@ from fastapi.responses import StreamingResponse
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from nextscale.editing import EditPlan
+from nextscale.editing.plan import EditPlan
 from nextscale.errors import InputError
-from nextscale.pictures import to_pictures
+from nextscale.imaging.images import to_pictures
 from nextscale.provenance import Provenance
-from nextscale.web.answers import error_body
 from nextscale.web.engine import Engine
+from nextscale.web.errors import error_body
 from nextscale.web.schemas import ImagesResponse, Picture, StreamedPicture, name_of, size_of
 from nextscale.web.tickets import Cancelled, Done, Refused, Scale, Ticket
 

@@ -22,12 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nextscale.device import use_cores
 from nextscale.errors import InputError, is_out_of_memory
-from nextscale.memory import trim
 from nextscale.pipeline import Pipeline
-from nextscale.sampling.editing import TokenEdit
+from nextscale.runtime.allocator import trim
+from nextscale.runtime.device import use_cores
 from nextscale.sampling.sampler import SamplingArguments, ScaleStep
+from nextscale.sampling.token_edit import TokenEdit
 from nextscale.web.limits import Limits
 from nextscale.web.tickets import Busy, Closed, Done, Failed, Scale, Ticket, Work
 

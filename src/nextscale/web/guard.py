@@ -14,8 +14,8 @@ from fastapi import HTTPException
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nextscale.web.answers import refusal_of, refuse
 from nextscale.web.engine import Engine
+from nextscale.web.errors import refusal_of, refuse
 
 OPEN_TO_ALL = ("/healthz",)
 """Needs no key: says only whether the server is up."""

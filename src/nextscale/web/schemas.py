@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 from fastapi import UploadFile
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from nextscale.editing import Mode
+from nextscale.editing.plan import Mode
 from nextscale.errors import InputError
 from nextscale.pipeline import FOR_LOOKS, Pipeline
 from nextscale.sampling.sampler import LARGEST_CFG, SamplingSettings
-from nextscale.web.answers import FieldError
 from nextscale.web.engine import Engine
+from nextscale.web.errors import FieldError
 from nextscale.web.tickets import LARGEST_SEED
 
 LONGEST_NAME = 200

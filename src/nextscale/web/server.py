@@ -15,13 +15,13 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from nextscale import __version__
 from nextscale.errors import InputError
-from nextscale.web import answers
+from nextscale.web import errors
 from nextscale.web.api import make_router
+from nextscale.web.cors import OwnPages
 from nextscale.web.engine import Engine
 from nextscale.web.guard import BodyLimit, Guard
 from nextscale.web.metrics import CountRequests, Metrics
-from nextscale.web.origins import OwnPages
-from nextscale.web.space import Space
+from nextscale.web.upload_quota import Space
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 LAST_WRITES_SECONDS = 5
@@ -46,7 +46,7 @@ def build_app(
         folder: where the studio's uploads lie, if there is one.
     """
     app = FastAPI(title="nextscale", version=__version__, docs_url=None, redoc_url=None)
-    answers.install(app)
+    errors.install(app)
     metrics = Metrics()
     metrics.watch(engine)
     for router in (make_router(engine, scales), metrics.router()):

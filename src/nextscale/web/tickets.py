@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.pictures import to_pictures
-from nextscale.sampling.editing import TokenEdit
+from nextscale.imaging.images import to_pictures
 from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sampling.token_edit import TokenEdit
 
 LARGEST_SEED = 2**53 - 1
 """JavaScript has no larger integers."""

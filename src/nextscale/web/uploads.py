@@ -11,7 +11,7 @@ from fastapi import UploadFile
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nextscale.errors import InputError
-from nextscale.web.answers import FieldError
+from nextscale.web.errors import FieldError
 from nextscale.web.limits import Limits
 from nextscale.web.schemas import LONGEST_NAME
 

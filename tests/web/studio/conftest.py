@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("gradio", reason="needs the serve extra")
 
-from nextscale.web.studio.model import Model
+from nextscale.web.studio.served_model import Model
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import nextscale as ns
 from nextscale.provenance import Provenance, read_provenance
 from nextscale.web.engine import Engine
 from nextscale.web.studio.compare import compare
-from nextscale.web.studio.model import Model
+from nextscale.web.studio.served_model import Model
 
 PLAIN = replace(SETTINGS, cfg=0.0)
 

@@ -19,9 +19,9 @@ from nextscale.provenance import read_provenance
 from nextscale.web.limits import Limits
 from nextscale.web.studio import figures
 from nextscale.web.studio.edit import CONTINUE, EditRequest, edit, show_box, take
-from nextscale.web.studio.given import draw_one, read_upload
-from nextscale.web.studio.model import Model
+from nextscale.web.studio.image_input import draw_one, read_upload
 from nextscale.web.studio.painting import PREFIX, read_paint
+from nextscale.web.studio.served_model import Model
 
 
 @pytest.fixture

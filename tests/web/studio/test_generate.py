@@ -13,9 +13,9 @@ from tiny_web import SETTINGS, alone, pixels
 
 from nextscale.provenance import read_provenance
 from nextscale.sampling.sampler import ScaleStep
-from nextscale.web.studio.drawing import NEW_SEEDS, pick_seed, spoken, watch
 from nextscale.web.studio.generate import generate, greet, order
-from nextscale.web.studio.model import Model
+from nextscale.web.studio.progress import NEW_SEEDS, pick_seed, spoken, watch
+from nextscale.web.studio.served_model import Model
 from nextscale.web.tickets import Busy, Cancelled
 
 

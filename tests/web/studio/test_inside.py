@@ -7,8 +7,8 @@ from PIL import Image
 from tiny import random_images
 from tiny_page import pictures_of, words_of
 
-from nextscale.inspection import inspect, token_picture
-from nextscale.pictures import to_pictures
+from nextscale.analysis.inspection import inspect, token_picture
+from nextscale.imaging.images import to_pictures
 from nextscale.tokenizer.usage import CodeUsage
 from nextscale.web.studio.inside import codes, look_inside
 

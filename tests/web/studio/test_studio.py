@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from nextscale import __version__
-from nextscale.web.studio.model import Model
+from nextscale.web.studio.served_model import Model
 from nextscale.web.studio.studio import build_studio, mount_studio
 
 UNLABELLED = {

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextscale.errors import InputError
+from nextscale.io.module_folder import fill
+from nextscale.io.state_files import expect, read_state
 from nextscale.training.critics.critic import CriticOutput, normed, start_norms
 from nextscale.training.critics.vit import VisionTransformer, ViTConfig
-from nextscale.training.frozen import expect, read_state
-from nextscale.weights import fill
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

@@ -21,10 +21,10 @@ from nextscale.web.studio.controls import (
     sampling_controls,
     seed_controls,
 )
-from nextscale.web.studio.drawing import pick_seed, say_scale, spoken, watch
 from nextscale.web.studio.generate import order
-from nextscale.web.studio.model import Model
-from nextscale.web.studio.repeat import provenance, repeat, repeat_block, skip_repeat
+from nextscale.web.studio.progress import pick_seed, say_scale, spoken, watch
+from nextscale.web.studio.reproduce import provenance, repeat, repeat_block, skip_repeat
+from nextscale.web.studio.served_model import Model
 from nextscale.web.tickets import Scale, Work
 
 MOST_EACH = 4

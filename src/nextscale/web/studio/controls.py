@@ -9,7 +9,7 @@ import gradio as gr
 from nextscale.errors import InputError
 from nextscale.pipeline import FOR_LOOKS
 from nextscale.sampling.sampler import SamplingSettings
-from nextscale.web.studio.model import Model
+from nextscale.web.studio.served_model import Model
 
 LARGEST_CFG = 10
 FIRST_CLASSES = 4

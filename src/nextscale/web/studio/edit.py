@@ -11,18 +11,18 @@ import gradio as gr
 from gradio.components import Component
 from PIL import Image
 
-from nextscale.editing import Box, EditPlan, Mode, check_label, plan_continuation, plan_edit
+from nextscale.editing.plan import Box, EditPlan, Mode, check_label, plan_continuation, plan_edit
 from nextscale.errors import InputError
-from nextscale.pictures import to_pictures
+from nextscale.imaging.images import to_pictures
 from nextscale.provenance import EditProvenance, Provenance
 from nextscale.sampling.sampler import SamplingSettings
 from nextscale.web.studio import figures
 from nextscale.web.studio.controls import class_picker, read_settings, sampling_controls, seed_controls
-from nextscale.web.studio.drawing import pick_seed, say_scale, spoken, watch
-from nextscale.web.studio.given import draw_one, given_picture, read_upload
-from nextscale.web.studio.model import Model
+from nextscale.web.studio.image_input import draw_one, given_picture, read_upload
 from nextscale.web.studio.painting import CANVAS, hand_over, paint_over, painting_block, read_paint
-from nextscale.web.studio.repeat import provenance, repeat, repeat_block, skip_repeat
+from nextscale.web.studio.progress import pick_seed, say_scale, spoken, watch
+from nextscale.web.studio.reproduce import provenance, repeat, repeat_block, skip_repeat
+from nextscale.web.studio.served_model import Model
 from nextscale.web.tickets import Scale, Work
 
 MOST_VARIANTS = 8

@@ -10,14 +10,14 @@ import gradio as gr
 from PIL import Image
 from torch import Tensor
 
-from nextscale.device import precision
-from nextscale.inference.ready import INT8
-from nextscale.inspection import ScaleView, fit, heat_pictures, inspect, token_picture
+from nextscale.acceleration.ready import INT8
+from nextscale.analysis.inspection import ScaleView, fit, heat_pictures, inspect, token_picture
+from nextscale.runtime.device import precision
 from nextscale.tokenizer.usage import CodeUsage
 from nextscale.web.studio import figures
-from nextscale.web.studio.drawing import spoken
-from nextscale.web.studio.given import draw_one, given_picture, read_upload
-from nextscale.web.studio.model import Model
+from nextscale.web.studio.image_input import draw_one, given_picture, read_upload
+from nextscale.web.studio.progress import spoken
+from nextscale.web.studio.served_model import Model
 
 MOST_USED = 12
 """Codes that are named."""

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from gradio.utils import get_upload_folder
 
 from nextscale.errors import brief
-from nextscale.web.answers import refuse
+from nextscale.web.errors import refuse
 
 log = logging.getLogger(__name__)
 LONGEST_LINE = 300

@@ -9,9 +9,9 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from nextscale.editing.masks import read_mask
 from nextscale.errors import InputError
-from nextscale.masks import read_mask
-from nextscale.pictures import BLACK, as_rgb
+from nextscale.imaging.images import BLACK, as_rgb
 from nextscale.web.limits import Limits
 from nextscale.web.studio import figures
 from nextscale.web.studio.theme import beside

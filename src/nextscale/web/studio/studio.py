@@ -16,12 +16,12 @@ from nextscale import __version__
 from nextscale.errors import InputError
 from nextscale.web.engine import Engine
 from nextscale.web.studio.compare import compare_tab
-from nextscale.web.studio.drawing import spoken
 from nextscale.web.studio.edit import edit_tab, take
 from nextscale.web.studio.generate import Drawn, generate_tab
 from nextscale.web.studio.inside import inside_tab, look_inside
-from nextscale.web.studio.model import Model
 from nextscale.web.studio.page import Page, name_nothing
+from nextscale.web.studio.progress import spoken
+from nextscale.web.studio.served_model import Model
 from nextscale.web.studio.theme import HEAD, beside, icon, make_theme, style
 
 Made = TypeVar("Made")

@@ -1,0 +1,93 @@
+"""What a picture's tokens hold, scale by scale: each scale's map, what it adds, and the picture so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nextscale.imaging.images import centre_crop, cover, to_pictures, to_tensor
+from nextscale.imaging.psnr_ssim import psnr
+from nextscale.tokenizer.tokenizer import ImageTokenizer
+
+
+@dataclass(frozen=True)
+class ScaleView:
+    """One scale of a picture."""
+
+    index: int
+    """k."""
+    tokens: Tensor
+    """Its token map, (h_k, w_k)."""
+    gain: Tensor
+    """How much it adds to the canvas: the length of what each place gains, (h_K, w_K)."""
+    picture: Image.Image
+    """The canvas so far, decoded."""
+    psnr: float
+    """Of that picture, in dB."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h_k, w_k)."""
+        return self.tokens.shape[0], self.tokens.shape[1]
+
+
+def fit(picture: Image.Image, tokenizer: ImageTokenizer) -> Image.Image:
+    """The middle of a picture in the tokenizer's size.
+
+    Raises:
+        InputError: a picture that is too narrow.
+    """
+    size = tokenizer.config.image_size
+    return centre_crop(cover(picture, size), size)
+
+
+@torch.no_grad()
+def inspect(picture: Image.Image, tokenizer: ImageTokenizer) -> list[ScaleView]:
+    """Encode a picture of any size, and decode it again after each scale."""
+    image = to_tensor(fit(picture, tokenizer)).unsqueeze(0).to(tokenizer.quant_conv.weight.device)
+    tokens = tokenizer.encode(image)
+    views: list[ScaleView] = []
+    for step in tokenizer.pyramid.accumulate(tokens):
+        decoded = tokenizer.decode_canvas(step.canvas)
+        views.append(
+            ScaleView(
+                index=step.index,
+                tokens=tokens[step.index][0].unflatten(0, tokenizer.schedule.sizes[step.index]).cpu(),
+                gain=step.gain[0].norm(dim=0).cpu(),
+                picture=to_pictures((decoded + 1) / 2)[0],
+                psnr=psnr(decoded, image).item(),
+            )
+        )
+    return views
+
+
+@torch.no_grad()
+def code_colours(tokenizer: ImageTokenizer) -> Tensor:
+    """A colour for each code, (V, 3) uint8: codes that are alike have colours alike.
+
+    Red, green and blue are a code's ranks along the three principal axes of the codebook.
+    """
+    codes = tokenizer.pyramid.codebook.weight.detach().double().cpu()
+    axes = torch.linalg.svd(codes - codes.mean(dim=0), full_matrices=False).Vh[:3]
+    axes = axes * axes.sum(dim=1, keepdim=True).sign()  # an axis has no direction of its own
+    ranks = (codes @ axes.T).argsort(dim=0).argsort(dim=0).double() / max(1, len(codes) - 1)
+    colours = torch.full((len(codes), 3), 0.5, dtype=torch.double)
+    colours[:, : ranks.shape[1]] = ranks
+    return colours.mul(200).add(40).round().to(torch.uint8)
+
+
+def token_picture(tokens: Tensor, colours: Tensor) -> Image.Image:
+    """A token map (h, w) as a picture of h x w pixels, in the codes' colours (V, 3) uint8."""
+    return Image.fromarray(colours[tokens].numpy())
+
+
+def heat_pictures(maps: Sequence[Tensor]) -> list[Image.Image]:
+    """Maps (h, w) of numbers >= 0 as pictures, from white at 0 to dark at the largest number of all."""
+    dark = torch.tensor((12.0, 74.0, 70.0))
+    largest = max(float(values.max()) for values in maps) or 1.0
+    shares = [(values / largest).unsqueeze(-1) for values in maps]
+    return [Image.fromarray((255 + share * (dark - 255)).round().to(torch.uint8).numpy()) for share in shares]

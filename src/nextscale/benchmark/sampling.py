@@ -1,0 +1,117 @@
+"""Speed of drawing, of decoding and of loading."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from nextscale.acceleration.ready import drawing_dtype
+from nextscale.analysis.flops import count_work
+from nextscale.benchmark.machine import Peak, measure_peak, peak_memory
+from nextscale.benchmark.report import Report
+from nextscale.benchmark.stages import timed_stages
+from nextscale.benchmark.turns import Turns, take_turns
+from nextscale.errors import InputError
+from nextscale.pipeline import Pipeline
+from nextscale.runtime.allocator import kept
+
+
+def bench_sampling(
+    pipeline: Pipeline,
+    model: str,
+    batch: int,
+    repeats: int,
+    cfg: float,
+    top_k: int,
+    top_p: float,
+    seed: int,
+    against: str = "",
+) -> Report:
+    """Pictures drawn and decoded, one seed for all."""
+    tokenizer, transformer = pipeline.ready()
+    labels = [i % len(pipeline.class_names) for i in range(check_batch(batch))]
+
+    def draw() -> None:
+        *_, step = pipeline.scales(labels, cfg=cfg, top_k=top_k, top_p=top_p, seed=seed)
+        step.image()
+
+    with kept(pipeline.device):  # as the verbs that draw have it
+        turns = take_turns(draw, repeats, pipeline.device, against)
+        memory = peak_memory(pipeline.device)
+        with timed_stages(tokenizer, transformer, pipeline.device) as stages:
+            start = time.perf_counter()
+            draw()
+            whole = time.perf_counter() - start
+    stages["sampling"] = whole - sum(stages.values())
+    work = count_work(tokenizer.config, transformer.config)
+    sequences = batch * (2 if cfg else 1)
+    gflop = {"transformer": sequences * (work.condition + work.transformer), "decoder": batch * work.decoder}
+    return report(pipeline, "sample", model, batch, turns, stages=stages, gflop=gflop, peak_memory=memory)
+
+
+def bench_decoding(pipeline: Pipeline, model: str, batch: int, repeats: int, seed: int, against: str = "") -> Report:
+    """Pictures decoded from random tokens."""
+    tokenizer, _ = pipeline.ready()
+    generator = torch.Generator().manual_seed(seed)
+    sizes = [(check_batch(batch), n) for n in tokenizer.schedule.tokens_per_scale]
+    codes = tokenizer.config.codebook_size
+    tokens = [torch.randint(codes, size, generator=generator).to(pipeline.device) for size in sizes]
+    with kept(pipeline.device):
+        turns = take_turns(lambda: tokenizer.decode(tokens), repeats, pipeline.device, against)
+    memory = peak_memory(pipeline.device)
+    gflop = {"decoder": batch * count_work(tokenizer.config, pipeline.model.config).decoder}
+    return report(pipeline, "decode", model, batch, turns, gflop=gflop, peak_memory=memory)
+
+
+def bench_loading(load: Callable[[], Pipeline], model: str, repeats: int, against: str = "") -> Report:
+    """Models loaded, and a picture drawn: the time to the first picture, without that to import PyTorch."""
+    stages: dict[str, float] = {}
+
+    def first_picture() -> Pipeline:
+        moments = [time.perf_counter()]
+        pipeline = load()
+        moments.append(time.perf_counter())
+        pipeline.ready()
+        moments.append(time.perf_counter())
+        with kept(pipeline.device):
+            pipeline([0], seed=0)
+        moments.append(time.perf_counter())
+        names = ("read", "make ready", "first picture")
+        stages.update({name: b - a for name, a, b in zip(names, moments, moments[1:], strict=False)})
+        return pipeline
+
+    pipeline = first_picture()
+    device = pipeline.device
+    described = model, str(device), pipeline.dtype
+    del pipeline
+    turns = take_turns(first_picture, repeats, device, against)
+    return Report(
+        "load", *described, 1, "models", turns.ours, turns.theirs, peak_memory=peak_memory(device), stages=stages
+    )
+
+
+def report(pipeline: Pipeline, what: str, model: str, batch: int, turns: Turns, **fields: Any) -> Report:
+    """With the peak of the machine, measured now."""
+    config, tokenizer = pipeline.model.config, pipeline.tokenizer.config
+    dtype, _ = drawing_dtype(pipeline.dtype, pipeline.device)
+    rows = 2 * config.schedule.num_tokens
+    peak = measure_peak(rows, config.width, tokenizer.channels, tokenizer.image_size, dtype, pipeline.device)
+    described = what, model, str(pipeline.device), pipeline.dtype, batch
+    found = Report(*described, "pictures", turns.ours, turns.theirs, **fields)
+    found.peak = {"product": peak.product, "convolution": peak.convolution}
+    found.share_of_peak = least_seconds(found.gflop, peak) / found.median
+    return found
+
+
+def least_seconds(gflop: dict[str, float], peak: Peak) -> float:
+    """How long the work would take at the machine's peak: the decoder by convolutions, the rest by products."""
+    return sum(work / (peak.convolution if name == "decoder" else peak.product) for name, work in gflop.items())
+
+
+def check_batch(batch: int) -> int:
+    if batch < 1:
+        raise InputError(f"batch must be at least 1, not {batch}")
+    return batch

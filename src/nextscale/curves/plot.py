@@ -1,0 +1,236 @@
+"""Logs -> a picture of curves, by matplotlib, which is loaded on first use."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from nextscale.curves.log import FEW, RunLog, Series
+from nextscale.curves.panels import TOKEN_LOSSES, VALIDATION, Panel, make_panels
+from nextscale.curves.verdict import count
+from nextscale.errors import InputError
+from nextscale.io.files import atomic_file, check_folder
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = (".png", ".svg", ".pdf")
+PANEL_SIZE = (3.6, 2.5)
+"""Inches, at 100 dots each."""
+LETTERS_PER_INCH = 14
+"""Of the legend."""
+WIDE_PICTURES = 300
+"""Range, as a ratio, from which on a logarithmic axis of pictures names powers of ten alone."""
+HUES = (("Blues", "C0"), ("Oranges", "C1"), ("Greens", "C2"), ("Reds", "C3"), ("Purples", "C4"))
+ALONE = ("plasma_r", "C0")
+REFERENCE = ("Greys", "black")
+
+
+@dataclass(frozen=True)
+class Pen:
+    """What the lines of a run look like: of several scales, coarse is light and fine is dark."""
+
+    shades: str
+    colour: str
+    dashes: str = "-"
+
+    def colours(self, count: int) -> list[Any]:
+        from matplotlib import colormaps
+
+        return [colormaps[self.shades](0.25 + 0.7 * k / max(1, count - 1)) for k in range(count)]
+
+
+def draw(runs: Sequence[RunLog], reference: RunLog | None = None, smooth: int = 10) -> Figure:
+    """A panel for each figure, the runs laid over each other.
+
+    Args:
+        reference: drawn along, dashed; then all is over the pictures seen rather than over steps.
+        smooth: lines of the log that a point of a training curve is the mean of; validation is drawn as it is.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    everyone = [*runs, reference] if reference else list(runs)
+    panels = make_panels(everyone)
+    pens = [Pen(*ALONE)] if len(everyone) == 1 else [Pen(*HUES[i % len(HUES)]) for i in range(len(runs))]
+    if reference:
+        pens.append(Pen(*REFERENCE, dashes="--"))
+    figure = make_figure(panels, over_pictures=reference is not None)
+    for axis, panel in zip(figure.axes, panels, strict=True):
+        for run, pen in zip(everyone, pens, strict=True):
+            rate = (run.batch_size or 1) if reference else 1
+            draw_run(axis, panel, run, pen, rate, smooth, details=len(everyone) == 1)
+    label_x(figure.axes[0], over_pictures=reference is not None)
+    figure.suptitle(caption(runs, reference), fontsize=10)
+    add_legend(figure, everyone, pens)
+    return figure
+
+
+def make_figure(panels: Sequence[Panel], over_pictures: bool) -> Figure:
+    """Empty panels with titles, units and axes."""
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = empty_figure((columns * PANEL_SIZE[0], rows * PANEL_SIZE[1] + 1))
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    for i, panel in enumerate(panels):
+        axis = figure.add_subplot(rows, columns, i + 1, sharex=figure.axes[0] if i else None)
+        axis.set_title(text(panel.title), fontsize=10)
+        axis.tick_params(labelsize=8)
+        axis.grid(alpha=0.3)
+        if i + columns >= len(panels):
+            axis.set_xlabel("pictures seen" if over_pictures else "step", fontsize=8)
+        if over_pictures:
+            axis.set_xscale("log", nonpositive="mask")
+        if panel.logarithmic:
+            axis.set_yscale("log", nonpositive="mask")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.yaxis.set_minor_formatter(NullFormatter())
+    return figure
+
+
+def empty_figure(inches: tuple[float, float]) -> Figure:
+    """A figure without panels.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # else it tells of its font cache
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("matplotlib is not installed: run pip install 'nextscale[plot]'") from error
+    return Figure(inches, dpi=100, layout="constrained")
+
+
+def label_x(axis: Axes, over_pictures: bool) -> None:
+    """``10 k`` and the like, no more than fit; the panels share it."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if over_pictures:
+        low, high = axis.get_xlim()
+        axis.xaxis.set_major_locator(LogLocator(subs=(1,) if high > WIDE_PICTURES * low else (1, 2, 5)))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axis.locator_params(axis="x", nbins=6, integer=True)
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count(x)))
+
+
+def draw_run(axis: Axes, panel: Panel, run: RunLog, pen: Pen, rate: float, smooth: int, details: bool) -> None:
+    """A run's lines in a panel: training smoothed, validation with points.
+
+    Where both have a line for every scale, training shows with ``details`` only.
+    """
+    training, validation = run.series.get(panel.figure), run.series.get(VALIDATION + panel.figure)
+    if training and validation and training.values.ndim == 2 and len(validation.steps) > 1 and not details:
+        training = None
+    if training:
+        if training.values.ndim == 1 and not panel.exact:
+            draw_lines(axis, training, pen, rate, panel.factor, linewidth=0.6, alpha=0.35)
+        smoothed = training if panel.exact else training.smoothed(smooth)
+        draw_lines(
+            axis, smoothed, pen, rate, panel.factor, linewidth=1, marker="." if len(training.steps) <= FEW else ""
+        )
+    if validation:
+        draw_lines(axis, validation, pen, rate, panel.factor, linewidth=1, marker="o", markersize=2.5)
+    if run.chance and panel.figure in TOKEN_LOSSES:
+        axis.axhline(run.chance, color=pen.colour, linewidth=0.8, linestyle=":")
+    if panel.figure.endswith("loss_share"):
+        axis.axhline(1, color="grey", linewidth=0.8, linestyle=":")
+
+
+def draw_lines(axis: Axes, series: Series, pen: Pen, rate: float, factor: float, **style: Any) -> None:
+    """One line, or one for each scale."""
+    columns = series.values.reshape(len(series.steps), -1).T * factor
+    colours = pen.colours(len(columns)) if series.values.ndim == 2 else [pen.colour]
+    for values, colour in zip(columns, colours, strict=True):
+        axis.plot(series.steps * rate, values, color=colour, linestyle=pen.dashes, **style)
+
+
+def add_legend(figure: Figure, runs: Sequence[RunLog], pens: Sequence[Pen]) -> None:
+    """Below the panels: who is who, and what is training and what validation."""
+    from matplotlib.lines import Line2D
+
+    def line(**style: Any) -> Line2D:
+        return Line2D([], [], linewidth=1.5, **style)
+
+    entries: list[tuple[Line2D, str]] = []
+    if len(runs) > 1:
+        entries += [
+            (line(color=pen.colour, linestyle=pen.dashes), f" {text(run.name)}")
+            for run, pen in zip(runs, pens, strict=True)
+        ]
+    names = {name for run in runs for name in run.series}
+    if any(name.startswith(VALIDATION) for name in names):
+        entries += [(line(color="grey"), "training"), (line(color="grey", marker="o", markersize=3), "validation")]
+    if any(run.chance for run in runs):
+        entries.append((line(color="grey", linestyle=":"), "guessing (ln V)"))
+    if len(runs) == 1 and has_scales(runs):
+        sizes = runs[0].sizes
+        entries += [
+            (line(color=colour), f"scale {h}x{w}")
+            for colour, (h, w) in zip(pens[0].colours(len(sizes)), sizes, strict=True)
+        ]
+    if not entries:
+        return
+    letters = sum(len(label) + 6 for _, label in entries)
+    rows = math.ceil(letters / (LETTERS_PER_INCH * figure.get_figwidth()))
+    handles, labels = zip(*entries, strict=True)
+    columns = math.ceil(len(entries) / rows)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+
+
+def caption(runs: Sequence[RunLog], reference: RunLog | None) -> str:
+    """What is drawn, above the panels."""
+    everyone = [*runs, reference] if reference else list(runs)
+    differ = reference is not None and len({run.codebook_size for run in everyone}) > 1
+    names = [f"{run.name} (V = {run.codebook_size})" if differ else run.name for run in everyone]
+    title = f"{', '.join(names[:-1])} beside {names[-1]}, over the pictures seen" if reference else ", ".join(names)
+    lines = [text(title)]
+    if differ:
+        lines.append("codebooks differ: compare the losses as shares of ln V, where 1 is guessing")
+    if has_scales(everyone) and (len(everyone) > 1 or not everyone[0].sizes):
+        lines.append("of several scales, coarse is light and fine is dark")
+    return "\n".join(lines)
+
+
+def has_scales(runs: Sequence[RunLog]) -> bool:
+    return any(series.values.ndim == 2 for run in runs for series in run.series.values())
+
+
+def text(words: str) -> str:
+    """For matplotlib, to which $ begins a formula."""
+    return words.replace("$", r"\$")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the picture, whole or not at all.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    check_out(path)
+    kind = path.suffix[1:].lower()
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, format=kind)
+        if kind == "png":  # 256 colours look the same, in a third of the bytes
+            with Image.open(temporary) as picture:
+                few = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+            few.save(temporary, format="PNG", optimize=True)
+
+
+def check_out(path: Path) -> None:
+    """Raises InputError now if `save` could not write there later."""
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"cannot draw curves as {path}: expected an ending of {', '.join(FORMATS)}")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: expected the name of a picture file")
+    check_folder(path.parent)

@@ -1,0 +1,1 @@
+"""An edit of an image: its description, its masks and its plan."""

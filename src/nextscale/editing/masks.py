@@ -1,0 +1,141 @@
+"""Masks: which pixels of a picture are hidden, what stands in for them, and how softly they end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from nextscale.errors import InputError
+from nextscale.imaging.images import BLACK, as_picture, centre_crop, cover, to_rgb
+
+Mask = Image.Image | np.ndarray | Tensor | str | Path
+"""A picture or the path of one, or an array (H, W): what is transparent, else white, or more than 0.5, is meant."""
+
+HALF = 128
+"""The darkest grey that counts as white, and the least alpha that counts as opaque."""
+STEPS = 20
+"""Steps of diffusion at each size; from size to size they carry twice as far."""
+
+
+def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The middle of a picture as (H, W), by means of pixels when it shrinks, and bilinear when it grows.
+
+    Either way no pixel takes anything from beyond its neighbours: what a mask hides stays behind the mask.
+    """
+    shrinks = picture.height > size[0] and picture.width > size[1]
+    filter = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+    return centre_crop(cover(picture, size, filter), size)
+
+
+def read_mask(mask: Mask) -> np.ndarray:
+    """True where a mask is transparent; if it is nowhere, or an array, where it is white. -> bool (h, w).
+
+    Raises:
+        InputError: an array of another shape.
+    """
+    if isinstance(mask, Image.Image | str | Path):
+        picture = as_picture(mask)
+        transparent = transparent_part(picture)
+        return np.asarray(to_rgb(picture, BLACK).convert("L")) >= HALF if transparent is None else transparent
+    array = mask.detach().cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
+    if array.ndim != 2 or not array.size or array.dtype.kind not in "buif":
+        raise InputError(f"a mask is a picture or an array (H, W), not {array.dtype} of shape {array.shape}")
+    return array > 0.5
+
+
+def transparent_part(picture: Image.Image) -> np.ndarray | None:
+    """Bool (h, w), True where a picture is more transparent than not; None if it is nowhere."""
+    if not picture.has_transparency_data or picture.mode.startswith("I;16"):
+        return None
+    transparent = np.asarray(picture.convert("RGBA").getchannel("A")) < HALF
+    return transparent if transparent.any() else None
+
+
+def hidden_pixels(hidden: np.ndarray, picture: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """The pixels of ``fit(picture, size)`` that show anything of what is hidden.
+
+    Args:
+        hidden: bool (h, w), of the shape of the picture, or of the middle part of it that is seen.
+        picture: its (height, width).
+        size: (H, W).
+
+    Returns:
+        bool (H, W).
+
+    Raises:
+        InputError: a mask of another shape.
+    """
+    image = Image.fromarray(hidden.astype(np.float32))
+    (height, width), (h, w) = picture, hidden.shape
+    if is_same_shape((h, w), picture):
+        image = fit(image.resize((width, height), Image.Resampling.BOX), size)
+    elif is_same_shape((h, w), size):
+        image = image.resize((size[1], size[0]), Image.Resampling.BOX)
+    else:
+        raise InputError(
+            f"a mask of {w} x {h} pixels does not fit: expected the shape of the picture, {width} x {height}, "
+            f"or of the model's pictures, {size[1]} x {size[0]}, at any size"
+        )
+    return torch.from_numpy(np.asarray(image) > 0)
+
+
+def is_same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    """Whether two sizes have the same ratio of sides, to a pixel of the first."""
+    return abs(a[0] * b[1] - a[1] * b[0]) <= max(b)
+
+
+def fill_hidden(pixels: Tensor, hidden: Tensor) -> Tensor:
+    """Hidden pixels as a membrane over the others: each tends to the mean of its four neighbours.
+
+    Args:
+        pixels: (3, H, W), of any values; hidden ones have no part in the result.
+        hidden: bool (H, W). If all are hidden, the result is 0.
+
+    Returns:
+        (3, H, W), floating point, equal to ``pixels`` where they are not hidden.
+    """
+    return _membrane(pixels.float().masked_fill(hidden, 0)[None], (~hidden)[None, None])[0]
+
+
+def _membrane(pixels: Tensor, known: Tensor) -> Tensor:
+    """Pixels (1, 3, h, w), where known (1, 1, h, w) or else 0: a first guess from half the size, then some steps."""
+    h, w = known.shape[2:]
+    if max(h, w) == 1:
+        return pixels
+    sums, count = (F.avg_pool2d(x.float(), 2, ceil_mode=True) for x in (pixels, known))
+    guess = _membrane(sums / count.clamp_min(1e-12), count > 0)
+    pixels = torch.where(known, pixels, F.interpolate(guess, size=(h, w), mode="bilinear", align_corners=False))
+    for _ in range(STEPS):
+        edged = F.pad(pixels, (1, 1, 1, 1), mode="replicate")
+        mean = (edged[..., :-2, 1:-1] + edged[..., 2:, 1:-1] + edged[..., 1:-1, :-2] + edged[..., 1:-1, 2:]) / 4
+        pixels = torch.where(known, pixels, mean)
+    return pixels
+
+
+def feather(hidden: Tensor, softness: float) -> Tensor:
+    """How much of a drawn picture shows: 0 where nothing is hidden, rising to 1 over ``softness`` pixels of the hidden.
+
+    At a distance d from the nearest pixel that is not hidden (1 for its neighbours), d / (softness + 1), at most 1.
+
+    Args:
+        hidden: bool (H, W).
+        softness: at least 0, which is a sharp edge.
+
+    Returns:
+        (H, W) in [0, 1].
+    """
+    reach = int(np.ceil(softness))
+    far = float((reach + 1) ** 2)
+    square = torch.where(hidden, far, 0.0)
+    for dim in (0, 1):  # the squared Euclidean distance, one side after the other
+        lines = square.movedim(dim, -1)
+        padded = F.pad(lines, (reach, reach), value=far)
+        width = lines.shape[-1]
+        shifted = [padded[..., i : i + width] + (i - reach) ** 2 for i in range(2 * reach + 1)]
+        square = torch.stack(shifted).amin(0).movedim(-1, dim)
+    return (square.sqrt() / (softness + 1)).clamp(max=1)

@@ -1,0 +1,1 @@
+"""Sources of images for evaluation: sampled, from a data set, reconstructed."""

@@ -1,0 +1,161 @@
+"""A data set's pictures in one crop, or each in several, as a gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from itertools import groupby
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from nextscale.data.dataset import cover_with_margin, random_crop, validation_crop
+from nextscale.data.source import PictureSource
+from nextscale.data.splits import absolute_name, find_sources
+from nextscale.errors import InputError
+from nextscale.evaluation.gallery import FILES, Pictures
+from nextscale.evaluation.reference import kept_pictures
+from nextscale.imaging.images import adm_crop
+
+Crop = Literal["centre", "training"]
+Split = Literal["train", "val"]
+EVERY_WAY = "centre and training, each also mirrored"
+AS_LEARNT = "at random as in training, mirrored"
+Cut = Callable[[Image.Image, tuple[int, int], int], Image.Image]
+"""A picture, (H, W) and the picture's number -> the part (H, W) of it."""
+
+
+def centre(picture: Image.Image, size: tuple[int, int], number: int) -> Image.Image:
+    """The largest middle part, as the ADM evaluator's references of ImageNet are cut."""
+    return adm_crop(picture, size)
+
+
+def training(picture: Image.Image, size: tuple[int, int], number: int) -> Image.Image:
+    """The middle part that validation in training sees, which is 1.125 times smaller."""
+    return validation_crop(picture, size)
+
+
+def at_random(picture: Image.Image, size: tuple[int, int], number: int) -> Image.Image:
+    """A part that training may see, always the same one of a picture."""
+    return Image.fromarray(random_crop(np.array(cover_with_margin(picture, size)), size, np.random.default_rng(number)))
+
+
+def mirrored(cut: Cut) -> Cut:
+    return lambda picture, size, number: ImageOps.mirror(cut(picture, size, number))
+
+
+CUTS: Mapping[str, tuple[Cut, ...]] = {
+    "centre": (centre,),
+    "training": (training,),
+    EVERY_WAY: (centre, mirrored(centre), training, mirrored(training)),
+    AS_LEARNT: (mirrored(at_random),),
+}
+
+
+class CroppedPictures:
+    """The pictures of a data set, brought to (H, W): as many of each, one after the other, as its crop has `CUTS`.
+
+    Args:
+        data: its name.
+        source: one of its splits.
+        crop: a name among `CUTS`.
+        report: told of each picture that cannot be read, and is left out.
+        chosen: the numbers in the source of those that are taken; None for all.
+    """
+
+    def __init__(
+        self,
+        data: str,
+        source: PictureSource,
+        size: tuple[int, int],
+        crop: str,
+        report: Callable[[str], None],
+        split: str = "",
+        chosen: Sequence[int] | None = None,
+    ):
+        self.name = f"{data} ({split})" if split else data
+        self.source, self.size, self.crop, self.report = source, size, crop, report
+        self.class_names = source.class_names
+        self.chosen = range(len(source)) if chosen is None else chosen
+        self.made_from: dict[str, Any] = {
+            "data": absolute_name(data),
+            "split": split,
+            FILES: source.stamp(),
+            "count": len(self.chosen),
+            "size": list(size),
+            "crop": crop,
+        }
+
+    def __len__(self) -> int:
+        return len(self.chosen) * len(CUTS[self.crop])
+
+    def at_random(self, most: int, seed: int) -> CroppedPictures:
+        """Some of the pictures, chosen by chance, each as training may see it."""
+        other = copy(self)
+        other.crop, other.name = AS_LEARNT, f"{self.name}, {AS_LEARNT},"
+        other.chosen = [self.chosen[i] for i in kept_pictures(len(self.chosen), seed, most).tolist()]
+        other.made_from = self.made_from | {"crop": AS_LEARNT, "count": len(other.chosen), "seed": seed}
+        return other
+
+    def number(self, index: int) -> int:
+        """The number in the source of a picture of the gallery."""
+        return self.chosen[index // len(CUTS[self.crop])]
+
+    def read(self, indices: Sequence[int]) -> Pictures:
+        cuts = CUTS[self.crop]
+        pixels, read = [torch.zeros(0, 3, *self.size, dtype=torch.uint8)], []
+        for number, group in groupby(indices, self.number):
+            here = list(group)
+            try:
+                picture = self.source.read(number)
+                pixels += [to_row(cuts[i % len(cuts)](picture, self.size, number)) for i in here]
+            except InputError as error:
+                name, reason = self.source.name(number), str(error)
+                self.report(f"left out: {reason if name in reason else f'{name}: {reason}'}")
+                continue
+            read += here
+        labels = torch.tensor([self.source.labels[self.number(i)] for i in read], dtype=torch.long)
+        return Pictures(torch.cat(pixels), torch.tensor(read, dtype=torch.long), labels)
+
+
+def to_row(picture: Image.Image) -> Tensor:
+    """uint8 (1, 3, H, W)."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).unsqueeze(0)
+
+
+def check_apart(training: CroppedPictures, held_out: CroppedPictures) -> None:
+    """Raises InputError if pictures held out are the training pictures."""
+    if training.made_from[FILES] == held_out.made_from[FILES]:
+        raise InputError(f"{held_out.name} is both training and held out: expected pictures that were not trained on")
+
+
+def open_crops(
+    data: str,
+    split: Split | None,
+    size: tuple[int, int],
+    crop: str,
+    report: Callable[[str], None],
+    prefer: Split | None = None,
+) -> CroppedPictures:
+    """A split of a data set.
+
+    Args:
+        data: what `find_sources` takes.
+        split: None for data that are not parted, or for the preferred part of those that are.
+        crop: a name among `CUTS`.
+        prefer: None for none.
+
+    Raises:
+        InputError: no such data or split, or parts of which none was chosen.
+    """
+    train, val = find_sources(data)
+    split = split or (prefer if val is not None else None)
+    if split is None and val is not None:
+        raise InputError(f"{data} has both train and val: expected --split {' or --split '.join(get_args(Split))}")
+    if split == "val" and val is None:
+        raise InputError(f"{data} has no val, only {len(train)} pictures to train on")
+    source = val if split == "val" and val is not None else train
+    return CroppedPictures(data, source, size, crop, report, split or "")

@@ -1,0 +1,90 @@
+"""Many pictures of a model, as a gallery: each by its own seed, so that it is the same however it comes to be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from typing import Any
+
+import torch
+
+from nextscale.errors import InputError
+from nextscale.evaluation.features import fingerprint
+from nextscale.evaluation.gallery import Pictures
+from nextscale.imaging.images import to_pixels
+from nextscale.pipeline import Pipeline, last_step
+from nextscale.sampling.sampler import SamplingArguments, SamplingSettings
+
+SEEDS = 2**63
+
+
+class DrawnPictures:
+    """Picture i of a model has the seed ``seed + i`` and the class ``i C // N``: classes come in order, evenly.
+
+    A batch that memory does not suffice for is halved.
+
+    Args:
+        name: of the model.
+        count: N.
+        settings: how tokens are drawn.
+    """
+
+    def __init__(self, pipeline: Pipeline, name: str, count: int, settings: SamplingSettings, seed: int = 0):
+        if count < 1:
+            raise InputError(f"the number of pictures must be at least 1, not {count}")
+        if not 0 <= seed < SEEDS - count:
+            raise InputError(f"a seed is an integer from 0 to {SEEDS - count - 1}, not {seed}")
+        self.pipeline, self.name, self.count, self.settings, self.seed = pipeline, name, count, settings, seed
+        self.size = pipeline.tokenizer.config.image_size
+        self.class_names = pipeline.class_names
+        self.labels = [i * len(self.class_names) // count for i in range(count)]
+        self.made_from: dict[str, Any] = {
+            "model": name,
+            "weights": f"{pipeline.tokenizer.fingerprint()} {fingerprint(pipeline.model)}",
+            "count": count,
+            "seed": seed,
+            "dtype": pipeline.dtype,
+            **as_record(settings),
+        }
+
+    def at(self, settings: SamplingSettings) -> DrawnPictures:
+        """The same pictures at other settings."""
+        other = copy(self)
+        other.settings, other.made_from = settings, self.made_from | as_record(settings)
+        return other
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, indices: Sequence[int]) -> Pictures:
+        pixels = torch.cat(self._draw(list(indices)))
+        return Pictures(pixels, torch.tensor(list(indices)), torch.tensor([self.labels[i] for i in indices]))
+
+    def _draw(self, indices: list[int]) -> list[torch.Tensor]:
+        """uint8 (B, 3, H, W), in as many parts as memory demands."""
+        try:
+            arguments: SamplingArguments = {
+                "cfg": self.settings.cfg,
+                "top_k": self.settings.top_k,
+                "top_p": self.settings.top_p,
+                "more_smooth": self.settings.more_smooth,
+                "seed": [self.seed + i for i in indices],
+            }
+            step, tokens = last_step(self.pipeline.scales([self.labels[i] for i in indices], **arguments))
+            return [to_pixels(self.pipeline.finished_images(step, tokens, arguments)).cpu()]
+        except torch.OutOfMemoryError:
+            if len(indices) == 1:
+                raise
+        torch.cuda.empty_cache()
+        half = len(indices) // 2
+        return self._draw(indices[:half]) + self._draw(indices[half:])
+
+
+def as_record(settings: SamplingSettings) -> dict[str, Any]:
+    """In values that JSON has."""
+    return {
+        "cfg": float(settings.cfg),
+        "top_k": int(settings.top_k),
+        "top_p": float(settings.top_p),
+        "more_smooth": settings.more_smooth,
+    }

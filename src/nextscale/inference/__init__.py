@@ -1,1 +1,0 @@
-"""Models made ready for drawing, in the precision and the form that a device computes fastest with."""

@@ -1,0 +1,1 @@
+"""Files, configurations, weights and checkpoints on disk."""

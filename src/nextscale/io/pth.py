@@ -1,0 +1,77 @@
+"""Official ``.pth`` files, read without trusting them."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nextscale.errors import InputError
+from nextscale.scales.schedule import ScaleSchedule
+
+WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
+"""What DistributedDataParallel and torch.compile put before the names of parameters."""
+
+
+def read_pth(path: str | Path) -> dict[str, Any]:
+    """The content of a file of `torch.save`. Only tensors and plain values are read: no code in it is ever run.
+
+    Raises:
+        InputError: no such file; an HTML page, a truncated file or anything else that is no checkpoint; a pickle that
+            wants to run code.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(512).lstrip().lower()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise InputError(f"{path} is an HTML page, not a checkpoint: the download went wrong, fetch the file itself")
+    if head.startswith(b"version https://git-lfs"):
+        raise InputError(f"{path} is a Git LFS pointer, not a checkpoint: fetch the file itself")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" in str(error):
+            raise InputError(f"{path} holds more than tensors (a pickle that runs code): refused") from error
+        raise InputError(f"{path} is truncated or not a PyTorch checkpoint") from error
+    except Exception as error:  # a damaged archive surfaces as whatever its decoder stumbles over
+        raise InputError(f"{path} is truncated or not a PyTorch checkpoint ({type(error).__name__})") from error
+    if not isinstance(content, Mapping) or not content:
+        raise InputError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors")
+    return dict(content)
+
+
+def as_state(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """Named tensors, in float32, under the names that they had before wrappers put a prefix on them.
+
+    Raises:
+        InputError: anything but named tensors.
+    """
+    state = {}
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise InputError(f"{path} is not a state of named tensors: {name!r} is a {type(value).__name__}")
+        state[WRAPPERS.sub("", name)] = value.float() if value.is_floating_point() else value
+    return state
+
+
+def is_trainer_checkpoint(content: Mapping[str, Any]) -> bool:
+    """Whether this is what the official trainer saves: {epoch, iter, args, trainer: {config, var_wo_ddp, ...}}."""
+    trainer = content.get("trainer")
+    parts = ("var_wo_ddp", "vae_local")
+    return isinstance(trainer, Mapping) and all(isinstance(trainer.get(part), Mapping) for part in parts)
+
+
+def trainer_schedule(content: Mapping[str, Any]) -> ScaleSchedule | None:
+    """The schedule that a trainer checkpoint was trained with, if it says."""
+    config = content["trainer"].get("config")
+    sides = config.get("patch_nums") if isinstance(config, Mapping) else None
+    return ScaleSchedule.square(sides) if isinstance(sides, tuple | list) else None

@@ -1,0 +1,29 @@
+"""Files with the weights of networks that training looks through and never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from nextscale.errors import InputError
+from nextscale.io.files import read_tensors
+from nextscale.io.pth import as_state, read_pth
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The named tensors of a ``.safetensors`` file or of one of `torch.save`, in float32.
+
+    Raises:
+        InputError: no such file, a damaged one, or one that holds anything else.
+    """
+    return as_state(read_tensors(path) if path.suffix == ".safetensors" else read_pth(path), path)
+
+
+def expect(state: Mapping[str, Tensor], names: Iterable[str], path: Path, layout: str) -> None:
+    """Raises InputError if the file that the state comes from lacks one of the names by which its layout is told."""
+    for name in names:
+        if name not in state:
+            held = f"{min(state)} and {len(state) - 1} others" if state else "nothing"
+            raise InputError(f"{path} holds {held}, but no {name}: expected {layout}")

@@ -1,0 +1,1 @@
+"""Scale schedules: the sizes of the token maps."""

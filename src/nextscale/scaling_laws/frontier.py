@@ -1,0 +1,75 @@
+"""The least loss that any compute gives: the Pareto frontier of many training runs (VAR, figure 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nextscale.errors import InputError
+from nextscale.scaling_laws.power_law import (
+    LEAST,
+    LEVEL,
+    RESAMPLES,
+    PowerLaw,
+    check_points,
+    fit_line,
+    make_law,
+)
+
+Curve = tuple[np.ndarray, np.ndarray]
+"""X and L of a run, (n,) each."""
+
+
+def find_frontier(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Which points no other equals in y at no larger x: their indices, by rising x and falling y."""
+    order = np.lexsort((y, x))
+    least = np.fmin.accumulate(np.concatenate([[np.inf], y[order][:-1]]))
+    return order[y[order] < least]
+
+
+def fit_frontier(
+    curves: Sequence[Curve], start: float = 0, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+) -> tuple[np.ndarray, PowerLaw]:
+    """The frontier's points, as indices into all curves laid end to end, and the law through them.
+
+    What varies by chance is a run, not a point: neighbours on the frontier often belong to the same one. So whole runs
+    are resampled, a frontier is drawn and fitted each time, and the intervals are quantiles of these fits (cluster
+    bootstrap, percentiles). A resample has fewer different runs to choose the best from, so that with few runs the
+    interval is rough, and the fit may lie near one of its ends.
+
+    Args:
+        start: X below which points are left out: the steep beginning of the smallest run is on the frontier only
+            because no smaller one was trained.
+
+    Raises:
+        InputError: the frontier has fewer than 3 points, or `check_points` refuses them.
+    """
+    x, y = (np.concatenate(parts) for parts in zip(*curves, strict=True))
+    best = find_frontier(x, y)
+    best = best[x[best] >= start]
+    if len(best) < LEAST:
+        raise InputError(
+            f"the frontier of {len(curves)} runs has {len(best)} points{f' from {start:g} on' if start else ''}, "
+            f"expected at least {LEAST}: validate more often in training"
+        )
+    check_points(x[best], y[best], resamples, level)
+    rng = np.random.default_rng(seed)
+    fits = [fit for _ in range(resamples) if (fit := _resample(curves, start, rng)) is not None]
+    if not fits:
+        raise InputError(f"no resample of the {len(curves)} runs has a frontier of {LEAST} points: expected more runs")
+    ends = np.quantile(fits, [(1 - level) / 2, (1 + level) / 2], axis=0).T.tolist()
+    alphas, shifts = ((float(low), float(high)) for low, high in ends)
+    return best, make_law(np.log(x[best]), np.log(y[best]), alphas, shifts)
+
+
+def _resample(curves: Sequence[Curve], start: float, rng: np.random.Generator) -> tuple[float, float] | None:
+    """alpha and log beta of as many runs, drawn with replacement; None where their frontier is too short for a law."""
+    chosen = [curves[i] for i in np.unique(rng.integers(len(curves), size=len(curves)))]
+    x, y = (np.concatenate(parts) for parts in zip(*chosen, strict=True))
+    best = find_frontier(x, y)
+    best = best[x[best] >= start]
+    if len(best) < LEAST:
+        return None
+    line = fit_line(np.log(x[best]), np.log(y[best]))
+    return float(line.slope), float(line.shift)

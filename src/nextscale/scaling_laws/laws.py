@@ -1,0 +1,105 @@
+"""Runs of a ladder -> the eight laws of the paper: two losses and two errors, over parameters and over compute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nextscale.errors import InputError
+from nextscale.scaling_laws.frontier import fit_frontier
+from nextscale.scaling_laws.points import MEASURES, ScalingRun, check_alike
+from nextscale.scaling_laws.power_law import LEAST, LEVEL, RESAMPLES, PowerLaw, fit_line, fit_power_law
+
+OVER = ("parameters", "compute")
+
+
+@dataclass(frozen=True)
+class Law:
+    """A measure over parameters or compute: the points, and the law through them.
+
+    Args:
+        measure: one of `MEASURES`.
+        over: ``parameters``, in billions, or ``compute``, in PFLOP.
+        runs: to which each of the n points belongs.
+        x, y: (n,), by rising x.
+    """
+
+    measure: str
+    over: str
+    runs: tuple[str, ...]
+    x: np.ndarray
+    y: np.ndarray
+    fit: PowerLaw
+
+    @property
+    def residuals(self) -> np.ndarray:
+        """(n,), in logarithms: 0.01 is 1 % above the law."""
+        return self.fit.residuals(self.x, self.y)
+
+    @property
+    def halves(self) -> tuple[float, float]:
+        """alpha of the smaller and of the larger half of the different x, the middle one belonging to both: where the
+        points bend, they differ."""
+        sizes = np.unique(self.x)
+        parts = (self.x <= sizes[(len(sizes) - 1) // 2], self.x >= sizes[len(sizes) // 2])
+        smaller, larger = (float(fit_line(np.log(self.x[part]), np.log(self.y[part])).slope) for part in parts)
+        return smaller, larger
+
+
+def fit_laws(
+    runs: Sequence[ScalingRun],
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+    compute_from: float = 0,
+) -> tuple[list[Law], list[str]]:
+    """For each of `MEASURES` the law over parameters, of the ends of the runs, then for each that over compute, of the
+    frontier of all their validations; and for each of these that the points do not give, a sentence why.
+
+    Args:
+        compute_from: PFLOP below which points of the frontier are left out.
+
+    Raises:
+        InputError: fewer than 3 sizes, runs that cannot be compared, or no law over parameters, or none over compute
+            from ``compute_from`` on.
+    """
+    check_alike(runs)
+    sizes = sorted({run.parameters for run in runs})
+    if len(sizes) < LEAST:
+        raise InputError(f"a scaling law needs at least {LEAST} sizes, got {len(sizes)} in {len(runs)} runs")
+    ladder = sorted(runs, key=lambda run: run.parameters)
+    laws: list[Law] = []
+    failed: dict[tuple[str, str], InputError] = {}
+    for over in OVER:
+        for measure in MEASURES:
+            try:
+                if over == "parameters":
+                    laws.append(_over_parameters(ladder, measure, resamples, level, seed))
+                else:
+                    laws.append(_over_compute(ladder, measure, compute_from, resamples, level, seed))
+            except InputError as error:
+                failed[over, measure] = error
+        if not any(law.over == over for law in laws) and (over == "parameters" or compute_from):
+            raise failed[over, next(iter(MEASURES))]
+    return laws, [
+        f"no law of the {MEASURES[measure].title} over {over}: {why}" for (over, measure), why in failed.items()
+    ]
+
+
+def _over_parameters(ladder: Sequence[ScalingRun], measure: str, resamples: int, level: float, seed: int) -> Law:
+    x = np.array([run.parameters / 1e9 for run in ladder])
+    y = np.array([run.measures[measure][-1] for run in ladder])
+    names = tuple(run.name for run in ladder)
+    return Law(measure, "parameters", names, x, y, fit_power_law(x, y, resamples, level, seed))
+
+
+def _over_compute(
+    ladder: Sequence[ScalingRun], measure: str, start: float, resamples: int, level: float, seed: int
+) -> Law:
+    curves = [(run.compute, run.measures[measure]) for run in ladder]
+    best, fit = fit_frontier(curves, start, resamples, level, seed)
+    x, y = (np.concatenate(parts)[best] for parts in zip(*curves, strict=True))
+    names = [run.name for run in ladder for _ in run.compute]
+    return Law(measure, "compute", tuple(names[i] for i in best), x, y, fit)

@@ -1,0 +1,39 @@
+"""Codes that start from the data, and codes that nobody used starting again."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nextscale.tokenizer.codebook import Codebook
+
+FEATURES_PER_CODE = 64
+"""Of those, at most so many take part in k-means."""
+
+
+@torch.no_grad()
+def kmeans(features: Tensor, count: int, rounds: int, generator: torch.Generator) -> Tensor:
+    """Lloyd's algorithm: random features, then ``rounds`` times the mean of all features nearest to each.
+
+    (N, D) -> (count, D). A centre that no feature is nearest to stays where it is.
+    """
+    order = torch.randperm(len(features), generator=generator)[: FEATURES_PER_CODE * count]
+    features = features[order.to(features.device)]
+    picked = torch.arange(count, device=features.device) % len(features)
+    centres = Codebook(count, features.shape[1]).to(features.device)
+    centres.weight.copy_(features[picked])
+    for _ in range(rounds):
+        nearest = torch.cat([centres.nearest(chunk) for chunk in features.split(2**14)])
+        sums = torch.zeros_like(centres.weight).index_add_(0, nearest, features)
+        sizes = nearest.bincount(minlength=count).unsqueeze(1)
+        centres.weight.copy_(torch.where(sizes > 0, sums / sizes.clamp_min(1), centres.weight))
+    return centres.weight.detach()
+
+
+@torch.no_grad()
+def restart_codes(codes: Tensor, dead: Tensor, features: Tensor, generator: torch.Generator) -> None:
+    """Set the codes (V, D) marked by ``dead`` (V,) to random rows of ``features`` (N, D)."""
+    count = int(dead.sum())
+    if count:
+        rows = torch.randint(len(features), (count,), generator=generator)
+        codes[dead] = features[rows.to(features.device)]

@@ -1,0 +1,245 @@
+"""VAR: the next-scale transformer (arXiv 2404.02905, section 3.2). It maps tensors to tensors and draws nothing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nextscale.acceleration.recompute import Later, Linear, later
+from nextscale.errors import InputError
+from nextscale.io.module_folder import as_config, check_fields, load_module, save_module
+from nextscale.scales.schedule import OFFICIAL_256, ScaleSchedule
+from nextscale.transformer.adaln_block import Block, modulate
+from nextscale.transformer.cache import KVCache
+from nextscale.transformer.token_loss import Guesses, guess_in_parts
+from nextscale.transformer.visibility import make_spans
+
+
+@dataclass(frozen=True)
+class VARConfig:
+    """The official models have width 64 * depth and ``depth`` heads; the defaults are VAR-d16 for 256 pixels."""
+
+    schedule: ScaleSchedule = OFFICIAL_256
+    depth: int = 16
+    width: int = 1024
+    heads: int = 16
+    mlp_ratio: float = 4.0
+    num_classes: int = 1000
+    codebook_size: int = 4096
+    """V, of the tokenizer."""
+    code_dim: int = 32
+    """D, of the tokenizer."""
+    shared_adaln: bool = False
+    """One AdaLN matrix for all blocks, each with a learned offset, instead of one matrix per block."""
+    l2_norm: bool = True
+    """Cosine attention with a learned scale per head."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "schedule", as_config(ScaleSchedule, self.schedule))
+        check_fields(self)
+        if self.mlp_ratio * self.width < 1:
+            raise InputError(f"mlp_ratio must be positive, not {self.mlp_ratio}")
+        if self.width % self.heads:
+            raise InputError(f"width must be a multiple of heads, not {self.width} with {self.heads} heads")
+
+    @classmethod
+    def of_depth(cls, depth: int, **fields: object) -> VARConfig:
+        """The official proportions: width 64 * depth, ``depth`` heads."""
+        return cls(depth=depth, width=64 * depth, heads=depth, **fields)  # type: ignore[arg-type]
+
+
+def embedding(count: int, width: int) -> nn.Embedding:
+    """Without values yet: on the meta device PyTorch's own would import its compiler, which takes a second."""
+    return nn.Embedding.from_pretrained(torch.empty(count, width), freeze=False)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """All that depends on the class alone: computed once per picture, used at every scale."""
+
+    embedding: Tensor
+    """(B, C)."""
+    blocks: list[Tensor]
+    """For each block gamma1, gamma2, scale1, scale2, shift1, shift2: (B, 6, C)."""
+    head: Tensor
+    """Scale and shift before the head: (B, 2, C)."""
+
+
+class VAR(nn.Module):
+    """Labels and canvases -> logits of every token.
+
+    ``config.num_classes`` as a label means "no class". Evaluation and training mode do the same; what training drops
+    at random comes in as arguments.
+    """
+
+    def __init__(self, config: VARConfig):
+        super().__init__()
+        c = config
+        self.config = config
+        self.class_embedding = embedding(c.num_classes + 1, c.width)
+        self.start_embedding = nn.Parameter(torch.empty(1, c.schedule.tokens_per_scale[0], c.width))
+        self.word_embedding = nn.Linear(c.code_dim, c.width)
+        self.level_embedding = embedding(c.schedule.num_scales, c.width)
+        self.position_embedding = nn.Parameter(torch.empty(1, c.schedule.num_tokens, c.width))
+        self.blocks = nn.ModuleList(Block(c.width, c.heads, c.mlp_ratio, c.l2_norm) for _ in range(c.depth))
+        adaln_count = 1 if c.shared_adaln else c.depth
+        self.adaln = nn.ModuleList(nn.Linear(c.width, 6 * c.width) for _ in range(adaln_count))
+        self.adaln_offset = nn.ParameterList(
+            nn.Parameter(torch.empty(1, 1, 6, c.width)) for _ in range(c.depth if c.shared_adaln else 0)
+        )
+        self.head_adaln = nn.Linear(c.width, 2 * c.width)
+        self.head = Linear(c.width, c.codebook_size)
+        if self.device.type != "meta":
+            self.init_weights()
+
+    @property
+    def schedule(self) -> ScaleSchedule:
+        return self.config.schedule
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator | None = None, gamma: float = 1e-5) -> VAR:
+        """The official initialisation.
+
+        Matrices and embeddings: normal of std sqrt(1 / 3C), truncated at +-2; biases 0. Then the head * 0.02, the
+        head's AdaLN * 0.5, the last matrix of each residual branch / sqrt(2 depth), AdaLN's gamma rows * ``gamma``,
+        its other rows * 0.5. With shared AdaLN the offsets, randn / sqrt(C), get these two factors instead.
+
+        Args:
+            generator: source of randomness; None takes PyTorch's global one.
+            gamma: the recipe's ``alng``: 1e-3 for d16 and d20 down to 5e-6 for d36.
+        """
+        c = self.config
+        std = math.sqrt(1 / c.width / 3)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.trunc_normal_(module.weight, std=std, generator=generator)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        for embedding in (self.start_embedding, self.position_embedding):
+            nn.init.trunc_normal_(embedding, std=std, generator=generator)
+        self.head.weight.mul_(0.02)
+        self.head_adaln.weight.mul_(0.5)
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            block.attention.proj.weight.div_(math.sqrt(2 * c.depth))
+            block.mlp.down.weight.div_(math.sqrt(2 * c.depth))
+        if c.shared_adaln:
+            for offset in self.adaln_offset:
+                nn.init.normal_(offset, std=1 / math.sqrt(c.width), generator=generator)
+                offset[:, :, :2].mul_(gamma)
+                offset[:, :, 2:].mul_(0.5)
+        else:
+            for adaln in self.adaln:
+                assert isinstance(adaln, nn.Linear)
+                adaln.weight[: 2 * c.width].mul_(gamma)
+                adaln.weight[2 * c.width :].mul_(0.5)
+        return self
+
+    def condition(self, labels: Tensor) -> Condition:
+        """AdaLN(c) = Linear(SiLU(embed(c))) for all blocks and the head. (B,) int64 -> Condition.
+
+        Without autocast: there are so few rows that casting the matrices would take longer than the products.
+        """
+        kind = "cpu" if self.device.type == "meta" else self.device.type  # nothing is computed there
+        with torch.autocast(kind, enabled=False):
+            embedding = self.class_embedding(labels)
+            activation = F.silu(embedding)
+            blocks = [adaln(activation).float().unflatten(-1, (6, -1)) for adaln in self.adaln]
+            if self.config.shared_adaln:
+                blocks = [blocks[0] + offset.squeeze(1) for offset in self.adaln_offset]
+            return Condition(embedding, blocks, self.head_adaln(activation).float().unflatten(-1, (2, -1)))
+
+    @overload
+    def forward(self, labels: Tensor, inputs: Tensor, path_scale: Tensor | None = None) -> Tensor: ...
+
+    @overload
+    def forward(self, labels: Tensor, inputs: Tensor, path_scale: Tensor | None, targets: Tensor) -> Guesses: ...
+
+    def forward(
+        self, labels: Tensor, inputs: Tensor, path_scale: Tensor | None = None, targets: Tensor | None = None
+    ) -> Tensor | Guesses:
+        """Teacher forcing: all scales at once, each token seeing its own and all earlier scales.
+
+        Args:
+            labels: (B,) int64 in 0..num_classes.
+            inputs: (B, L - n_0, D), from `ImageTokenizer.teacher_forcing_input`.
+            path_scale: (depth, 2, B), drop-path's factor of each residual branch: 0 or 1 / (1 - rate).
+            targets: (B, L) int64, what the tokens are, if a loss is all that is wanted.
+
+        Returns:
+            (B, L, V) float32 logits, or how well they guess the targets, in less memory.
+        """
+        condition = self.condition(labels)
+        x = torch.cat((self._start(condition), self.word_embedding(inputs)), dim=1)
+        levels = torch.tensor(self.schedule.level_ids, device=x.device)
+        x = x + self.level_embedding(levels) + self.position_embedding
+        spans = make_spans(self.schedule, x.device)
+        for i, block in enumerate(self.blocks):
+            x = block(x, condition.blocks[i], spans=spans, path_scale=None if path_scale is None else path_scale[i])
+        if targets is None:
+            return self.logits(self._features(x, condition))
+        return guess_in_parts(lambda part: self.logits(self._features(part, condition)), x, targets)
+
+    def forward_scale(self, k: int, inputs: Tensor | None, condition: Condition, cache: KVCache) -> Tensor:
+        """Sampling: scale k alone, seeing the earlier ones through the cache, to which it adds itself.
+
+        Args:
+            inputs: (B, n_k, D), the canvas as scale k sees it; None for scale 0.
+
+        Returns:
+            (B, n_k, C) float32: what `logits` makes `forward`'s logits of these tokens from.
+        """
+        x = self._start(condition) if inputs is None else self.word_embedding(inputs)
+        x = x + self.level_embedding.weight[k] + self.position_embedding[:, self.schedule.slices[k]]
+        for i, block in enumerate(self.blocks):
+            x = block(x, condition.blocks[i], past=cache.layer(i))
+        cache.advance(x.shape[1])
+        return self._features(x, condition)
+
+    def logits(self, features: Tensor | Later) -> Tensor:
+        """The head, which is linear. (B, n, C) -> (B, n, V) float32."""
+        return self.head(features).float()
+
+    def make_cache(self, batch: int, dtype: torch.dtype | None = None) -> KVCache:
+        """An empty cache for ``batch`` sequences, on the model's device; ``dtype`` defaults to `compute_dtype`."""
+        c = self.config
+        size = (c.depth, batch, c.heads, c.schedule.slices[-1].start, c.width // c.heads)
+        return KVCache(*size, device=self.device, dtype=dtype or self.compute_dtype)
+
+    @property
+    def device(self) -> torch.device:
+        return self.class_embedding.weight.device
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """Of products, keys and values: autocast's where it is on, else that of the blocks' matrices."""
+        kind = self.device.type
+        if kind != "meta" and torch.is_autocast_enabled(kind):
+            return torch.get_autocast_dtype(kind)
+        block = self.blocks[0]
+        assert isinstance(block, Block)
+        return block.attention.qkv.weight.dtype
+
+    def _start(self, condition: Condition) -> Tensor:
+        """Input of scale 0: the class embedding at every token. (B, n_0, C)."""
+        return condition.embedding.unsqueeze(1) + self.start_embedding
+
+    def _features(self, x: Tensor, condition: Condition) -> Any:
+        """What the head multiplies: modulate(x). (B, n, C) twice."""
+        scale, shift = condition.head.unbind(1)
+        return later(modulate, x.float(), scale, shift)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> VAR:
+        """Load from a folder of `save_pretrained` or a run of ``nextscale train var`` (its newest EMA weights)."""
+        return load_module(folder, VARConfig, cls)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors``."""
+        save_module(folder, self.config, self)

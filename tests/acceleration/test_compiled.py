@@ -1,0 +1,53 @@
+"""Compiled scales draw what the plain ones do."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+import torch
+from tiny import SCHEDULES, make_tokenizer, make_var, same
+from torch._dynamo.utils import counters
+
+import nextscale as ns
+from nextscale.acceleration.compiled import compile_blocks, compile_parts
+from nextscale.acceleration.ready import ready_tokenizer, ready_transformer
+
+TWELVE = ns.ScaleSchedule.square(range(1, 13))
+ARGUMENTS = {"labels": [0, 1], "seed": 3, "top_k": 10, "top_p": 0.9}
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16], ids=["plain", "ready", "ready, bfloat16"])
+def test_every_scale_is_compiled_once_for_all_blocks_and_draws_the_same(monkeypatch, dtype):
+    monkeypatch.setattr("nextscale.acceleration.ready.multiplies_by_onednn", lambda *_: False)  # as on a GPU,
+    monkeypatch.setattr("nextscale.transformer.visibility.WHOLE_HEAD", 0)  # with its attention
+    tokenizer, model = deepcopy(make_tokenizer(TWELVE)), deepcopy(make_var(TWELVE))
+    if dtype:
+        tokenizer, model = ready_tokenizer(tokenizer, dtype), ready_transformer(model, dtype)
+    expected = ns.sample(tokenizer, model, **ARGUMENTS)
+    compile_parts(tokenizer, model, backend="eager")
+    for _ in range(2):
+        found = ns.sample(tokenizer, model, **ARGUMENTS)
+        assert same(found.tokens, expected.tokens) and torch.equal(found.images, expected.images)
+    assert counters["stats"]["unique_graphs"] == 12 + 1  # more than the compiler's limit for one function; the decoder
+    assert not counters["graph_break"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # what the compiler imports
+def test_the_compiler_s_own_code_draws_the_same():
+    schedule = SCHEDULES["single"]
+    tokenizer, model = make_tokenizer(schedule), deepcopy(make_var(schedule, depth=1))
+    expected = ns.sample(tokenizer, model, **ARGUMENTS)
+    compile_blocks(model)
+    found = ns.sample(tokenizer, model, **ARGUMENTS)
+    assert same(found.tokens, expected.tokens)
+    torch.testing.assert_close(found.images, expected.images, atol=1e-5, rtol=0)

@@ -1,0 +1,140 @@
+"""Memory that is given back loses nothing."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nextscale.io.files import read_tensors
+from nextscale.runtime.allocator import WITHOUT_SPLINTERS, kept, page_out, trim, unwritten_mappings
+
+SIZE = 4 * 2**20
+"""Numbers of a tensor; its bytes are four times as many."""
+
+
+@pytest.fixture
+def mapped(tmp_path: Path) -> torch.Tensor:
+    """A tensor of 16 MiB, mapped from a file."""
+    save_file({"a": torch.arange(SIZE, dtype=torch.float32)}, tmp_path / "a.safetensors")
+    return read_tensors(tmp_path / "a.safetensors")["a"]
+
+
+def held(what: str = "RssFile") -> int:
+    """Bytes of files that this process holds in memory; with ``RssAnon`` of what is of no file."""
+    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) * 1024
+
+
+def test_what_is_paged_out_comes_back(mapped):
+    own = torch.randn(100_000)
+    before = own.clone()
+    page_out([mapped, own, torch.empty(0)])
+    assert torch.equal(mapped, torch.arange(SIZE, dtype=torch.float32)) and torch.equal(own, before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is given back on Linux only")
+def test_memory_of_a_file_goes_back(mapped):
+    mapped.sum()
+    before = held()
+    page_out([mapped])
+    assert before - held() > 0.9 * mapped.nbytes
+
+
+def test_what_was_written_over_a_mapped_file_is_kept(mapped):
+    mapped[SIZE // 2] = -1
+    page_out([mapped])
+    assert mapped[SIZE // 2] == -1 and mapped[0] == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is given back on Linux only")
+def test_mappings_count_as_unwritten_until_they_are_written_to(mapped):
+    def is_unwritten() -> bool:
+        return any(first <= mapped.data_ptr() < last for first, last in unwritten_mappings())
+
+    assert is_unwritten()
+    mapped[0] = 1
+    assert not is_unwritten()
+
+
+needs_glibc = pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc"
+)
+
+
+@needs_glibc
+def test_what_is_free_goes_back_to_the_system():
+    many = [torch.ones(20_000) for _ in range(2000)]  # 160 MB
+    above = torch.ones(20_000)  # so that the heap cannot simply end sooner
+    del many
+    before = held("RssAnon")
+    trim()
+    assert held("RssAnon") < before - 100_000_000
+    assert above.sum() == 20_000
+
+
+@needs_glibc
+def test_what_is_kept_is_there_the_next_time():
+    def fresh_pages(numbers: int) -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(numbers)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    large = 4 * SIZE  # 64 MiB, more than a heap takes otherwise
+    trim()
+    before = held("RssAnon")
+    with kept(torch.device("cpu")):
+        assert fresh_pages(large) > 10_000
+        assert held("RssAnon") > before + 3 * large
+        assert fresh_pages(large - 1024) < 1000  # a little less, as glibc wants room to align
+    assert held("RssAnon") < before + large
+
+
+SMALL_TENSORS_LEAVE_ROOM = """
+import torch
+from nextscale.runtime.allocator import kept, start_again_without_splinters
+
+start_again_without_splinters()
+pages = lambda: int(open("/proc/self/statm").read().split()[1])
+with kept(torch.device("cpu")):
+    small = [torch.ones(2**21 - i) for i in range(8)]
+    before = pages()
+    del small
+    large = torch.ones(7 * 2**21)
+print((pages() - before) * 4 // 1024)
+"""
+
+
+def start(script: str, **variables: str) -> str:
+    """What a process of its own prints that has these variables, and those of ours."""
+    usual = {name: value for name, value in os.environ.items() if name not in WITHOUT_SPLINTERS}
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=usual | variables).stdout.strip()
+
+
+@needs_glibc
+def test_one_large_tensor_takes_the_place_of_many_small_ones():
+    assert int(start(SMALL_TENSORS_LEAVE_ROOM)) < 4
+
+
+@needs_glibc
+def test_a_process_starts_again_once_unless_the_user_has_set_the_variable():
+    script = """
+import os
+from nextscale.runtime.allocator import start_again_without_splinters
+
+print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), flush=True)
+start_again_without_splinters()
+"""
+    first, second = (line.split() for line in start(script).splitlines())
+    assert first[0] == second[0] and first[1] == "None" and second[1:] == list(WITHOUT_SPLINTERS.values())
+    assert len(start(script, GLIBC_TUNABLES="").splitlines()) == 1
