@@ -1,4 +1,4 @@
-"""How the time and the memory of drawing grow with the batch, the size of pictures and the depth of the transformer.
+"""How the time and the memory of drawing grow with the batch, the size of images and the depth of the transformer.
 
     python benchmarks/cost_curves.py --json curves.json --plot docs/cost-curves.png
 
@@ -29,7 +29,7 @@ AGAIN = 20
 """Seconds below which a point is timed a second time."""
 STD = 0.02
 """Of the random numbers; norms make up for what is too small or too large."""
-AXES = {"batch": "pictures at once", "pixels": "pixels a side", "depth": "depth"}
+AXES = {"batch": "images at once", "pixels": "pixels a side", "depth": "depth"}
 
 
 class Point(NamedTuple):
@@ -158,7 +158,7 @@ def line(record: dict[str, Any]) -> str:
     return "| " + " | ".join(map(str, [*cells, f"{record['memory_gib']:.2f}"])) + " |"
 
 
-HEADER = "| model | pixels | batch | GFLOP | seconds at the peak | seconds | share | seconds a picture | memory, GiB |"
+HEADER = "| model | pixels | batch | GFLOP | seconds at the peak | seconds | share | seconds an image | memory, GiB |"
 
 
 def draw(records: list[dict[str, Any]], path: Path) -> None:
@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--depths", type=int, nargs="*", default=[16, 20, 24, 30, 36])
     parser.add_argument("--limit", type=float, default=180, help="seconds that one batch may take")
     parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--plot", type=Path, help="picture of the curves; needs matplotlib")
+    parser.add_argument("--plot", type=Path, help="image of the curves; needs matplotlib")
     parser.add_argument("--point", type=int, nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.point:

@@ -5,9 +5,9 @@
 
 Random weights of the official sizes. At every batch take turns: the reference under float16 autocast, with TF32 and
 cuDNN's search for the fastest kernel, as its own programs set them; ours in bfloat16; ours recorded as one CUDA graph
-(`nextscale.acceleration.cuda_graph`); and ours compiled (`nextscale.acceleration.compiled`) and recorded. Pictures drawn
-and decoded in a second, and milliseconds for one picture alone. Medians of rounds, after two calls of each to warm up; the
-first of them records, or compiles, which takes minutes. Beside them stand the issue's targets for one H200, the peak of
+(`nextscale.acceleration.cuda_graph`); and ours compiled (`nextscale.acceleration.compiled`) and recorded. Images drawn
+and decoded in a second, and milliseconds for one image alone. Medians of rounds, after two calls of each to warm up;
+the first of them records, or compiles, which takes minutes. Beside them stand the targets for one H200, the peak of
 memory, the share of the time that the counted work would need at the rates of a product and a convolution, measured in
 the same run, and how many of the tokens are those that ours draws eagerly with the same seed: all, for the graph.
 
@@ -42,16 +42,16 @@ from nextscale.runtime.device import tf32
 from nextscale.sampling.sampler import SamplingSettings
 
 TARGETS = {"d16": 350.0, "d30": 90.0}
-"""Pictures a second on one H200 at a batch of 64 or more."""
+"""Images a second on one H200 at a batch of 64 or more."""
 LATENCY_TARGETS = {"d16": 12.0}
-"""Milliseconds for one picture."""
+"""Milliseconds for one image."""
 OURS, REFERENCE = "ours", "reference"
 Way = Callable[[int], torch.Tensor]
-"""Draws and decodes so many pictures. Ours returns the tokens, (B, L)."""
+"""Draws and decodes so many images. Ours returns the tokens, (B, L)."""
 
 
 def graphs(pipeline: Pipeline) -> Way:
-    """Recorded anew for another number of pictures."""
+    """Recorded anew for another number of images."""
 
     @lru_cache(1)
     def graph(batch: int) -> SamplingGraph:
@@ -131,7 +131,7 @@ def measure(size: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             least = least_seconds({"transformer": batch * transformer, "decoder": batch * work.decoder}, peak)
             for name, seconds in found.items():
                 record = {"size": size, "batch": batch, "way": name, "seconds": seconds, "share": least / seconds}
-                records.append(record | {"pictures_per_second": batch / seconds})
+                records.append(record | {"images_per_second": batch / seconds})
                 print(line(records[-1], found.get(REFERENCE)), flush=True)
         print(f"{size}: at most {peak_memory(pipeline.device) / 2**30:.1f} GiB, all ways together")
         return records
@@ -140,10 +140,10 @@ def measure(size: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 def line(record: dict[str, Any], reference: float | None) -> str:
     size, batch, seconds = record["size"], record["batch"], record["seconds"]
     if batch == 1:
-        what, target = f"{1000 * seconds:.1f} ms a picture", LATENCY_TARGETS.get(size)
+        what, target = f"{1000 * seconds:.1f} ms an image", LATENCY_TARGETS.get(size)
         goal = f", target at most {target:g}" if target else ""
     else:
-        what, target = f"{batch / seconds:.1f} pictures a second", TARGETS.get(size) if batch >= 64 else None
+        what, target = f"{batch / seconds:.1f} images a second", TARGETS.get(size) if batch >= 64 else None
         goal = f", target at least {target:g}" if target else ""
     beside = f", {reference / seconds:.2f} times the reference's speed" if reference else ""
     return f"{size}, batch {batch:>3}, {record['way']:<23} {what}{goal}, {record['share']:.0%} of the peak{beside}"

@@ -3,7 +3,7 @@
     git clone https://github.com/FoundationVision/VAR reference
     python benchmarks/cuda_training.py --reference reference --size d16 --batch 64
 
-Steps by the official recipe on random pictures: the reference's own trainer under float16 autocast, with TF32 and
+Steps by the official recipe on random images: the reference's own trainer under float16 autocast, with TF32 and
 cuDNN's search for the fastest kernel, as its own programs set them, which makes tokens on the fly; ours in bfloat16,
 on the fly and with tokens as a cache has them, plain and with its blocks compiled. Medians of rounds of a few steps
 each, after one to warm up, in which blocks are compiled. Beside them the peak of memory and the share of a given rate
@@ -40,16 +40,16 @@ def make_ways(options: argparse.Namespace, device: torch.device) -> dict[str, Ca
     """A step of each; it gives the gradient's norm."""
     recipe = replace(TRANSFORMERS[options.size], batch_size=options.batch, precision="bfloat16").on(device)
     tokenizer, model = (module.to(device) for module in fresh_models(options.size))
-    pictures, tokens = (batch.to(device) for batch in make_batches(tokenizer, options.batch, 1000))
+    images, tokens = (batch.to(device) for batch in make_batches(tokenizer, options.batch, 1000))
 
     ways: dict[str, Callable[[], float]] = {}
     if options.reference:
         theirs = their_trainer(options.reference, tokenizer, model, recipe, True)
-        ways[REFERENCE] = partial(theirs.step, pictures, True)
+        ways[REFERENCE] = partial(theirs.step, images, True)
     for compiled in (False, True) if options.compile else (False,):
         ours = our_trainer(tokenizer, deepcopy(model), recipe, True, compiled)
         how = ", compiled" * compiled
-        ways[f"ours, on the fly{how}"] = partial(ours.step, pictures, recipe.precision)
+        ways[f"ours, on the fly{how}"] = partial(ours.step, images, recipe.precision)
         ways[f"ours, cached{how}"] = partial(ours.step, tokens, recipe.precision)
     return ways
 

@@ -1,11 +1,11 @@
-"""How editing looks best: what the tokens are of where the picture is hidden, and whether the first scale is kept.
+"""How editing looks best: what the tokens are of where the image is hidden, and whether the first scale is kept.
 
     nextscale evaluate classifier --data clothes --size 64 --out runs/classifier
     python benchmarks/editing.py --data clothes --classifier runs/classifier
 
-Draws a box of held-out pictures anew, with their true class, and prints for each way: how often the classifier agrees
+Draws a box of held-out images anew, with their true class, and prints for each way: how often the classifier agrees
 with the class; how much the colours jump where the box ends, next to their jump in the original; and the PSNR of the
-box, which tells how much of what was hidden the result knows. With --figure, draws some pictures instead.
+box, which tells how much of what was hidden the result knows. With --figure, draws some images instead.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import nextscale as ns
 from nextscale.data.splits import find_sources
 from nextscale.editing.plan import EditPlan, encode, plan_edit
 from nextscale.evaluation.classifier import load_classifier
-from nextscale.imaging.images import caption, grid, save_picture, to_pictures, to_tensor
+from nextscale.imaging.images import caption, grid, save_image, to_pil, to_tensor
 from nextscale.imaging.psnr_ssim import psnr
 from nextscale.sampling.token_edit import ALWAYS_KEPT
 
@@ -32,22 +32,22 @@ BOXES = {"middle": (0.25, 0.25, 0.75, 0.75), "right half": (0.0, 0.5, 1.0, 1.0)}
 Plan = Callable[[ns.Pipeline, Image.Image, tuple[float, float, float, float]], EditPlan]
 
 
-def official(pipe: ns.Pipeline, picture: Image.Image, box: tuple[float, float, float, float]) -> EditPlan:
-    """Tokens are the whole picture's."""
-    return plan_edit(pipe.tokenizer, picture, box=box, leak_free=False)
+def official(pipe: ns.Pipeline, image: Image.Image, box: tuple[float, float, float, float]) -> EditPlan:
+    """Tokens are the whole image's."""
+    return plan_edit(pipe.tokenizer, image, box=box, leak_free=False)
 
 
-def membrane(pipe: ns.Pipeline, picture: Image.Image, box: tuple[float, float, float, float]) -> EditPlan:
+def membrane(pipe: ns.Pipeline, image: Image.Image, box: tuple[float, float, float, float]) -> EditPlan:
     """The hidden part is filled smoothly."""
-    return plan_edit(pipe.tokenizer, picture, box=box, leak_free=True)
+    return plan_edit(pipe.tokenizer, image, box=box, leak_free=True)
 
 
-def mean(pipe: ns.Pipeline, picture: Image.Image, box: tuple[float, float, float, float]) -> EditPlan:
+def mean(pipe: ns.Pipeline, image: Image.Image, box: tuple[float, float, float, float]) -> EditPlan:
     """The hidden part is filled with the mean colour of the rest."""
-    plan = official(pipe, picture, box)
-    pixels = to_tensor(plan.picture)
+    plan = official(pipe, image, box)
+    pixels = to_tensor(plan.image)
     colour = pixels[:, ~plan.hidden].mean(1)[:, None, None]
-    base = to_pictures(torch.where(plan.hidden, colour, pixels).add(1).mul(0.5)[None])[0]
+    base = to_pil(torch.where(plan.hidden, colour, pixels).add(1).mul(0.5)[None])[0]
     return replace(plan, base=base, edit=replace(plan.edit, tokens=encode(pipe.tokenizer, base)))
 
 
@@ -62,8 +62,8 @@ def always_kept(plan: Plan, tokens: int) -> Plan:
 
 
 WAYS: Mapping[str, Plan] = {
-    "whole picture": official,
-    "whole picture, 1x1 drawn": always_kept(official, 0),
+    "whole image": official,
+    "whole image, 1x1 drawn": always_kept(official, 0),
     "mean": mean,
     "membrane": membrane,
     "membrane, 1x1 drawn": always_kept(membrane, 0),
@@ -73,58 +73,56 @@ WAYS: Mapping[str, Plan] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="pictures in classes, with a part to validate on")
+    parser.add_argument("--data", required=True, help="images in classes, with a part to validate on")
     parser.add_argument("--classifier", required=True, type=Path)
     parser.add_argument("--model", default="starter")
-    parser.add_argument("--pictures", type=int, default=50, help="evenly spread over the data")
+    parser.add_argument("--images", type=int, default=50, help="evenly spread over the data")
     parser.add_argument("--seeds", type=int, default=2, help="variants of each")
-    parser.add_argument("--figure", type=Path, help="write this picture instead of the table")
+    parser.add_argument("--figure", type=Path, help="write this image instead of the table")
     options = parser.parse_args()
     pipe, judge = ns.Pipeline.from_pretrained(options.model, "cpu"), load_classifier(options.classifier)
     source = find_sources(options.data)[1]
     if source is None:
         parser.error(f"{options.data} has no part to validate on")
-    chosen = [i * len(source) // options.pictures for i in range(options.pictures)]
-    pictures = [source.read(i) for i in chosen]
+    chosen = [i * len(source) // options.images for i in range(options.images)]
+    images = [source.read(i) for i in chosen]
     labels = [source.class_names[source.labels[i]] for i in chosen]
     if options.figure:
-        rows = [picture for pair in zip(pictures, labels, strict=True) for picture in row(pipe, *pair)]
-        save_picture(grid(rows, columns=len(rows) // len(pictures)), options.figure)
+        rows = [image for pair in zip(images, labels, strict=True) for image in row(pipe, *pair)]
+        save_image(grid(rows, columns=len(rows) // len(images)), options.figure)
         return
     for where, box in BOXES.items():
-        print(
-            f"{where}, {len(pictures)} pictures x {options.seeds} seeds: agreement, jump at the seam, PSNR of the box"
-        )
-        plans = [membrane(pipe, picture, box) for picture in pictures]
-        truth = torch.stack([to_tensor(plan.picture) for plan in plans])
+        print(f"{where}, {len(images)} images x {options.seeds} seeds: agreement, jump at the seam, PSNR of the box")
+        plans = [membrane(pipe, image, box) for image in images]
+        truth = torch.stack([to_tensor(plan.image) for plan in plans])
         show("untouched", truth, truth, plans[0].hidden, [pipe.class_id(label) for label in labels], judge)
         for name, way in WAYS.items():
             drawn, truths, classes = [], [], []
-            for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+            for i, (image, label) in enumerate(zip(images, labels, strict=True)):
                 seeds = [i * options.seeds + s for s in range(options.seeds)]
-                result = pipe.carry_out(way(pipe, picture, box), label, num_images=len(seeds), seed=seeds)
+                result = pipe.carry_out(way(pipe, image, box), label, num_images=len(seeds), seed=seeds)
                 drawn += [to_tensor(image) for image in result.images]
                 truths += [truth[i]] * len(seeds)
                 classes += result.labels
             show(name, torch.stack(drawn), torch.stack(truths), plans[0].hidden, classes, judge)
 
 
-def row(pipe: ns.Pipeline, picture: Image.Image, label: str) -> list[Image.Image]:
-    """What may be done to a picture, with captions: an ellipse in the middle is drawn anew, or the finer scales are."""
+def row(pipe: ns.Pipeline, image: Image.Image, label: str) -> list[Image.Image]:
+    """What may be done to an image, with captions: an ellipse in the middle is drawn anew, or the finer scales are."""
     mask = Image.new("L", (256, 256))
     ImageDraw.Draw(mask).ellipse((56, 56, 200, 200), fill=255)
     other = pipe.class_names[pipe.class_id(label) - 3]
-    hidden = pipe.edit(picture, mask, labels=label, seed=0)
-    shown = {"picture": [hidden.plan.picture], "mask": [to_pictures(hidden.plan.weight.expand(1, 3, -1, -1))[0]]}
-    official = pipe.edit(picture, mask, labels=label, leak_free=False, composite=False, seed=0)
+    hidden = pipe.edit(image, mask, labels=label, seed=0)
+    shown = {"image": [hidden.plan.image], "mask": [to_pil(hidden.plan.weight.expand(1, 3, -1, -1))[0]]}
+    official = pipe.edit(image, mask, labels=label, leak_free=False, composite=False, seed=0)
     shown["official"] = official.images
-    shown["official, laid over"] = pipe.edit(picture, mask, labels=label, leak_free=False, seed=0).images
+    shown["official, laid over"] = pipe.edit(image, mask, labels=label, leak_free=False, seed=0).images
     shown["leak-free"] = hidden.images
-    shown["softness 4"] = pipe.edit(picture, mask, labels=label, softness=4, seed=0).images
-    shown[f"to {other}"] = pipe.edit(picture, mask, mode="class", labels=other, softness=4, seed=0).images
+    shown["softness 4"] = pipe.edit(image, mask, labels=label, softness=4, seed=0).images
+    shown[f"to {other}"] = pipe.edit(image, mask, mode="class", labels=other, softness=4, seed=0).images
     for scales in (3, 4):
-        shown[f"{scales} scales kept"] = pipe.continue_from(picture, scales, labels=label, seed=0).images
-    shown["32 pixels, upscaled"] = pipe.continue_from(hidden.plan.picture.resize((32, 32)), labels=label).images
+        shown[f"{scales} scales kept"] = pipe.continue_from(image, scales, labels=label, seed=0).images
+    shown["32 pixels, upscaled"] = pipe.continue_from(hidden.plan.image.resize((32, 32)), labels=label).images
     size = [2 * side for side in pipe.tokenizer.config.image_size]
     return [caption(images[0].resize((size[1], size[0]), Image.Resampling.BICUBIC), t) for t, images in shown.items()]
 

@@ -3,12 +3,12 @@
     git clone https://github.com/FoundationVision/VAR reference
     OMP_NUM_THREADS=1 python benchmarks/sampling_speed.py --reference reference --rounds 3
 
-Random weights of an official size. In every round the reference and ours draw a picture each in float32; in bfloat16,
+Random weights of an official size. In every round the reference and ours draw an image each in float32; in bfloat16,
 the reference under autocast; ours in int8, where the machine has that; and they decode one. The reference is in a
 process of its own, and so are we, as ``nextscale sample`` also decides what becomes of free memory. Medians of seconds
 on the clock and of seconds of the processor, which others on a shared machine disturb less, with the ratio; and that of
 both defaults: the reference's is float32. Then what each draws: the tokens of both in float32, and how far logits and
-pictures in less precision are from those in float32. Then memory: the peak while drawing a batch of 8, each in a
+images in less precision are from those in float32. Then memory: the peak while drawing a batch of 8, each in a
 process of its own. ``--only`` picks one of the three.
 """
 
@@ -68,10 +68,10 @@ def rms(difference: torch.Tensor) -> float:
 
 def compare_results(ours: dict[str, Pipeline], var: Any) -> None:
     """What speed costs."""
-    picture = reference_draws(var, autocast=False)
+    image = reference_draws(var, autocast=False)
     steps = list(ours["float32"].scales([LABEL], seed=0, **SETTINGS))
-    difference = (steps[-1].image() - picture).abs().max().item()
-    print(f"float32: pictures of one seed differ by at most {difference:.1e}, on a scale of 0 to 1")
+    difference = (steps[-1].image() - image).abs().max().item()
+    print(f"float32: images of one seed differ by at most {difference:.1e}, on a scale of 0 to 1")
     tokens = [step.tokens for step in steps]
     exact = our_logits(ours["float32"], tokens)
     inputs = ours["float32"].tokenizer.pyramid.next_inputs(tokens)
@@ -150,7 +150,7 @@ def precisions() -> list[str]:
 
 
 def make_ways(options: argparse.Namespace, folder: str, who: str) -> Ways:
-    """Of the reference or of ours: to draw a picture in each precision, and to decode one."""
+    """Of the reference or of ours: to draw an image in each precision, and to decode one."""
     pipelines = {dtype: Pipeline.from_pretrained(folder, CPU, dtype) for dtype in precisions()}
     tokenizer, model = pipelines["float32"].tokenizer, pipelines["float32"].model
     canvas = torch.randn(1, tokenizer.config.code_dim, *tokenizer.schedule.final_size)
@@ -170,16 +170,16 @@ def make_ways(options: argparse.Namespace, folder: str, who: str) -> Ways:
 
 def compare_speed(options: argparse.Namespace, folder: str) -> None:
     print(f"{options.size}, batch 1, {torch.get_num_threads()} threads, medians of {options.rounds} rounds")
-    pictures = ["reference float32", "ours float32", "reference bfloat16", *(f"ours {d}" for d in precisions()[1:])]
+    images = ["reference float32", "ours float32", "reference bfloat16", *(f"ours {d}" for d in precisions()[1:])]
     decoders = ["reference decoder float32", "ours decoder float32", "ours decoder bfloat16"]
-    for names in (pictures, decoders):
+    for names in (images, decoders):
         turns = take_turns(partial(make_ways, options, folder), names, options.rounds)
         found = {name: (median(t, lambda t: t.clock), median(t, lambda t: t.cpu)) for name, t in turns.items()}
         print(f"{'seconds':<26}{'clock':>9}{'cpu':>9}{'to the reference, same precision (clock, cpu)':>48}")
         for name, (clock, cpu) in found.items():
             theirs = found.get(name.replace("ours", "reference"), found[names[0]])
             print(f"{name:<26}{clock:>7.2f} s{cpu:>7.2f} s{theirs[0] / clock:>39.2f}x{theirs[1] / cpu:>7.2f}x")
-        if names is pictures:
+        if names is images:
             default = Pipeline.from_pretrained(folder, CPU).dtype
             ratio = found["reference float32"][0] / found[f"ours {default}"][0]
             print(f"both by default, the reference in float32 and ours in {default}: {ratio:.2f}x on the clock")
@@ -191,7 +191,7 @@ def compare_speed(options: argparse.Namespace, folder: str) -> None:
         peak = measure_peak(*shape, kind, CPU, clock=time.process_time)
         least = 2 * (work.condition + work.transformer) / peak.product + work.decoder / peak.convolution
         print(
-            f"{name}: a picture needs {least:.2f} seconds of the processor at least, at "
+            f"{name}: an image needs {least:.2f} seconds of the processor at least, at "
             f"{peak.product:.0f} GFLOP/s of a product and {peak.convolution:.0f} of a convolution"
         )
 

@@ -1,9 +1,9 @@
-"""Many clients of one server: is any picture lost or wrong, what does drawing together gain, does memory stay flat?
+"""Many clients of one server: is any image lost or wrong, what does drawing together gain, does memory stay flat?
 
     python benchmarks/serve_load.py                      # 64 clients with 5 requests each, then the same one by one
     python benchmarks/serve_load.py --soak 30            # minutes of good and bad requests, with the memory in use
 
-Starts ``nextscale serve`` itself. Every picture of the crowd must be, pixel by pixel, the one that is drawn when its
+Starts ``nextscale serve`` itself. Every image of the crowd must be, pixel by pixel, the one that is drawn when its
 request comes alone, and some are compared with the pipeline's own. A second server, with a short queue, must refuse
 what is too much with 429 and Retry-After, and draw the rest.
 """
@@ -34,10 +34,10 @@ import nextscale as ns
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 CHECKED = 8
-"""Pictures that are drawn by the pipeline, too."""
+"""Images that are drawn by the pipeline, too."""
 SOAK_CLIENTS = 6
 FULL_BATCH = 16
-"""Pictures, the server's default."""
+"""Images, the server's default."""
 WARM_MINUTES = 5
 MEMORY_GROWTH = 1.1
 """How much more than after the first minutes may be in use at the end."""
@@ -98,7 +98,7 @@ def at_once(count: int, client: Callable[[int], object]) -> float:
     return time.monotonic() - begun
 
 
-def picture_in(body: bytes) -> Image.Image:
+def image_in(body: bytes) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(json.loads(body)["data"][0]["b64_json"])))
 
 
@@ -106,11 +106,11 @@ def load(model: str, clients: int, requests: int) -> None:
     """A crowd, and then the same requests one after the other."""
     pipeline = ns.Pipeline.from_pretrained(model)
     names, total = pipeline.class_names, clients * requests
-    with server(model, "--queue-pictures", max(clients, 1)) as (client, _):
+    with server(model, "--queue-images", max(clients, 1)) as (client, _):
 
         def draw(i: int) -> tuple[int, bytes]:
             status, body, _ = client.generate(prompt=names[i % len(names)], seed=i)
-            return status, picture_in(body).tobytes() if status == 200 else body
+            return status, image_in(body).tobytes() if status == 200 else body
 
         draw(total)  # the first is slower
         crowd: dict[int, tuple[int, bytes]] = {}
@@ -126,7 +126,7 @@ def load(model: str, clients: int, requests: int) -> None:
         if pipeline([names[i % len(names)]], seed=[i]).images[0].tobytes() != alone[i][1]:
             wrong.append(i)
     print(f"{clients} clients x {requests} requests: {len(lost)} lost, {len(wrong)} wrong of {total}")
-    print(f"{total / together:.2f} pictures a second at once, {total / apart:.2f} one after the other: ", end="")
+    print(f"{total / together:.2f} images a second at once, {total / apart:.2f} one after the other: ", end="")
     print(f"{apart / together:.2f} times as many")
     if lost or wrong:
         sys.exit(f"lost: {lost}, wrong: {wrong}")
@@ -134,7 +134,7 @@ def load(model: str, clients: int, requests: int) -> None:
 
 def overload(model: str, clients: int, room: int) -> None:
     """More clients than the queue has room for."""
-    with server(model, "--queue-pictures", room, "--batch-pictures", 2) as (client, _):
+    with server(model, "--queue-images", room, "--batch-images", 2) as (client, _):
         outcomes: Counter[int] = Counter()
         without_advice: list[int] = []
 
@@ -147,7 +147,7 @@ def overload(model: str, clients: int, room: int) -> None:
         at_once(clients, ask)
     print(f"{clients} clients, {room} places: {outcomes[200]} drawn, {outcomes[429]} refused with 429 and Retry-After")
     if set(outcomes) != {200, 429} or without_advice:
-        sys.exit(f"expected nothing but pictures and 429, got {dict(outcomes)}; without Retry-After: {without_advice}")
+        sys.exit(f"expected nothing but images and 429, got {dict(outcomes)}; without Retry-After: {without_advice}")
 
 
 def resident(process: subprocess.Popen[str]) -> float:
@@ -168,7 +168,7 @@ def soak(model: str, minutes: float) -> None:
     with server(model) as (client, process):
         end = time.monotonic() + 60 * minutes
         kinds: dict[str, tuple[Callable[[random.Random], tuple[int, bytes, Any]], Sequence[int]]] = {
-            "pictures": (
+            "images": (
                 lambda r: client.generate(prompt="", n=r.randint(1, 4), cfg=r.choice((2, 4))),
                 (200, 429, 504),
             ),

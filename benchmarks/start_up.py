@@ -1,4 +1,4 @@
-"""How long ``nextscale sample`` takes from the command to the first picture, and where that goes.
+"""How long ``nextscale sample`` takes from the command to the first image, and where that goes.
 
     python benchmarks/start_up.py --rounds 5
 
@@ -7,11 +7,11 @@ command; another takes the same steps one by one, each timed, and draws again wh
 
 - load time: from PyTorch and ours imported to a pipeline ready to draw: files mapped, models built, matrices converted
   and packed;
-- sampling time: a picture drawn and decoded when all is warm.
+- sampling time: an image drawn and decoded when all is warm.
 
-The ratio is that of the command to the sum of both; on the clock also up to the moment when the picture is in its file,
+The ratio is that of the command to the sum of both; on the clock also up to the moment when the image is in its file,
 before the process has ended. What lies between is the interpreter and the imports, what only a
-first picture costs, what tells weights apart, and the file that is written. Medians of seconds on the clock, and of
+first image costs, what tells weights apart, and the file that is written. Medians of seconds on the clock, and of
 seconds of the processor, which others on a shared machine disturb less; with one thread (``OMP_NUM_THREADS=1``) the
 latter are what the former would be alone.
 """
@@ -37,7 +37,7 @@ ARGUMENTS = ["--labels", "207", "--num-images", "1", "--seed", "0"]
 USUAL = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 """Modules are compiled once, not at every start."""
 LOADING = ("read and build", "convert and pack")
-STAGES = ("interpreter", "imports", *LOADING, "tell weights apart", "first picture", "write the file", "warm picture")
+STAGES = ("interpreter", "imports", *LOADING, "tell weights apart", "first image", "write the file", "warm image")
 
 
 def now() -> Seconds:
@@ -52,7 +52,7 @@ def take_steps(folder: str, launched: float) -> dict[str, Seconds]:
     import_all("tyro")
     import_all("nextscale.cli.sample")
     from nextscale.cli.sample import Options
-    from nextscale.cli.sampling import write_pictures
+    from nextscale.cli.sampling import write_images
     from nextscale.pipeline import Pipeline
     from nextscale.runtime.allocator import kept
 
@@ -64,10 +64,10 @@ def take_steps(folder: str, launched: float) -> dict[str, Seconds]:
     made = Options(model=folder).provenance(pipeline, ("207",), 1)
     moments.append(now())
     with kept(pipeline.device):  # as the command has it
-        pictures = pipeline([207], seed=0).images
+        images = pipeline([207], seed=0).images
     moments.append(now())
-    out = Path(folder) / "picture.png"
-    write_pictures(pictures, made, Options(model=folder), out)
+    out = Path(folder) / "image.png"
+    write_images(images, made, Options(model=folder), out)
     moments.append(now())
     with kept(pipeline.device):
         pipeline([207], seed=0)  # memory is there from here on
@@ -109,14 +109,14 @@ def add(*parts: Seconds) -> Seconds:
 
 def measure(folder: str, rounds: int) -> None:
     commands: list[Seconds] = []
-    pictures: list[float] = []
+    images: list[float] = []
     steps: dict[str, list[Seconds]] = {stage: [] for stage in STAGES}
     out = Path(folder) / "drawn.png"
     draw = [sys.executable, "-m", "nextscale", "sample", "--model", folder, *ARGUMENTS, "--out", str(out)]
     run(draw)  # the files are in memory from here on
     for i in range(rounds):
         commands.append(run(draw)[0])
-        pictures.append(seconds_to(out, draw))
+        images.append(seconds_to(out, draw))
         timed = run([sys.executable, __file__, "--steps", folder, "--launched", str(time.monotonic())])
         for stage, seconds in json.loads(timed[1]).items():
             steps[stage].append(tuple(seconds))
@@ -124,13 +124,13 @@ def measure(folder: str, rounds: int) -> None:
             f"round {i + 1}: {commands[-1][0]:.2f} s on the clock, {commands[-1][1]:.2f} of the processor", flush=True
         )
     found = {stage: median(seconds) for stage, seconds in steps.items()}
-    load, sampling, whole = add(*(found[stage] for stage in LOADING)), found["warm picture"], median(commands)
+    load, sampling, whole = add(*(found[stage] for stage in LOADING)), found["warm image"], median(commands)
     print(f"\n{'seconds':<22}{'clock':>9}{'processor':>11}")
     rows = {**found, "the command": whole, "load time": load, "sampling time": sampling}
     for name, (clock, processor) in rows.items():
         print(f"{name:<22}{clock:>9.2f}{processor:>11.2f}")
     begun = add(found["interpreter"], found["imports"])
-    there = statistics.median(pictures)
+    there = statistics.median(images)
     print(f"{'until it is there':<22}{there:>9.2f}")
     for name, sums in (("load and sampling", add(load, sampling)), ("with imports", add(begun, load, sampling))):
         print(f"the command / {name}: {whole[0] / sums[0]:.2f} on the clock, {whole[1] / sums[1]:.2f} of the processor")
@@ -138,7 +138,7 @@ def measure(folder: str, rounds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time the command up to the first picture.")
+    parser = argparse.ArgumentParser(description="Time the command up to the first image.")
     parser.add_argument("--size", default="d16", choices=["d16", "d20", "d24", "d30"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", default="", help="where the model with random weights is, or will be")
@@ -154,7 +154,7 @@ def main() -> None:
             from nextscale.benchmark.random_weights import write_random_model
 
             write_random_model(Path(folder), options.size)
-        print(f"{options.size}, one picture, default precision, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}")
+        print(f"{options.size}, one image, default precision, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}")
         measure(folder, options.rounds)
 
 

@@ -1,9 +1,9 @@
-"""Training steps beside the reference: same weights, pictures and labels, in turn on the same machine.
+"""Training steps beside the reference: same weights, images and labels, in turn on the same machine.
 
     git clone https://github.com/FoundationVision/VAR reference
     OMP_NUM_THREADS=2 python benchmarks/training_against_reference.py --reference reference --rounds 5
 
-A transformer of an official size with fresh weights, the official schedule and tokenizer, on random pictures. In every
+A transformer of an official size with fresh weights, the official schedule and tokenizer, on random images. In every
 round each way takes one step by the official recipe: the reference's own trainer, in float32 as is its default; ours in
 float32 and as it is by default here, with tokens made on the fly or as a cache has them. The reference is in a process
 of its own, and so are we, as ``nextscale train`` also decides what becomes of free memory. Medians of seconds on the
@@ -169,7 +169,7 @@ def their_trainer(path: Path, tokenizer: ImageTokenizer, model: VAR, recipe: VAR
 
 
 def make_batches(tokenizer: ImageTokenizer, count: int, classes: int) -> tuple[Batch, Batch]:
-    """The same pictures as such, and as their tokens."""
+    """The same images as such, and as their tokens."""
     generator = torch.Generator().manual_seed(0)
     small = torch.randn(count, 3, 32, 32, generator=generator)
     images = F.interpolate(small, size=tokenizer.config.image_size, mode="bicubic").clamp(-1, 1)
@@ -207,18 +207,18 @@ def ways_of(options: argparse.Namespace, drop: bool, only: str = "") -> dict[str
     """For each way its trainer, and what a step of it takes."""
     recipe = replace(TRANSFORMERS[options.size], batch_size=options.batch).on(CPU)
     tokenizer, model = fresh_models(options.size)
-    pictures, tokens = make_batches(tokenizer, options.batch, model.config.num_classes)
+    images, tokens = make_batches(tokenizer, options.batch, model.config.num_classes)
     ways: dict[str, tuple[Trainer, tuple[Any, ...]]] = {}
     if not only.startswith("ours"):
         theirs = their_trainer(options.reference, tokenizer, model, recipe, drop)
-        ways[REFERENCE] = theirs, (pictures, False)
+        ways[REFERENCE] = theirs, (images, False)
         if options.autocast:
-            ways[AUTOCAST] = theirs, (pictures, True)
+            ways[AUTOCAST] = theirs, (images, True)
     if not only.startswith("reference"):
         ours = our_trainer(tokenizer, model, recipe, drop)
-        ways[OURS] = ours, (pictures, "float32")
+        ways[OURS] = ours, (images, "float32")
         ways[OURS_CACHED] = ours, (tokens, "float32")
-        ways[DEFAULT] = ours, (pictures, recipe.precision)
+        ways[DEFAULT] = ours, (images, recipe.precision)
         ways[DEFAULT_CACHED] = ours, (tokens, recipe.precision)
     return ways
 

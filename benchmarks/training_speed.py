@@ -85,11 +85,11 @@ def main() -> None:
     recipe = recipe.on(device)
     precision(recipe.precision, device)
     tokenizer = load_tokenizer(options.cache / TOKENIZER).to(device)
-    pictures, _ = open_splits(options.data, tokenizer.config.image_size, recipe.seed)
+    images, _ = open_splits(options.data, tokenizer.config.image_size, recipe.seed)
     tokens, _ = open_cache(options.cache, recipe.seed)
     ways: dict[str, Iterator[None]] = {}
     work: dict[str, float] = {}
-    for source, data in (("pictures", pictures), ("cache", tokens)):
+    for source, data in (("images", images), ("cache", tokens)):
         for how in ("as it is", "compiled"):
             way = steps_of(data, tokenizer, recipe, device, compiled=how == "compiled")
             with FlopCounterMode(display=False) if how == "as it is" else nullcontext() as counter:
@@ -110,7 +110,7 @@ def main() -> None:
     print(f"{options.preset}, batches of {recipe.batch_size}, {recipe.precision} on {device}")
     print(f"the product reaches {rate / 1e9:.0f} GFLOP/s")
     print(f"{'':<22}{'steps/s':>9}{'GFLOP':>9}{'share of peak':>15}{'to the first':>14}")
-    first = statistics.median(times["pictures, as it is"])
+    first = statistics.median(times["images, as it is"])
     for name in ways:
         shares = [work[name] * p / flop / t for t, p in zip(times[name], times["product"], strict=True)]
         t = statistics.median(times[name])

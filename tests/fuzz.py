@@ -31,13 +31,13 @@ CHECKS = [
 ]
 
 
-def as_png(picture: Image.Image) -> bytes:
+def as_png(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    picture.save(file, "PNG")
+    image.save(file, "PNG")
     return file.getvalue()
 
 
-PICTURE, MASK = as_png(Image.new("RGB", (32, 32), "red")), as_png(Image.new("L", (32, 32), 255))
+IMAGE, MASK = as_png(Image.new("RGB", (32, 32), "red")), as_png(Image.new("L", (32, 32), 255))
 
 
 def fuzz(app: Any, cases: int, first_seed: int = 0) -> Counter[int]:
@@ -63,12 +63,12 @@ def fuzz(app: Any, cases: int, first_seed: int = 0) -> Counter[int]:
 
 
 def with_sense(case: Any) -> Any:
-    """A request whose fields the description allows, with what only the model knows put right: it gets pictures."""
+    """A request whose fields the description allows, with what only the model knows put right: it gets images."""
     if isinstance(case.body, dict):
         case.body |= {"prompt": "", "size": "auto", "n": 1, "response_format": "b64_json"}
         case.body.pop("model", None)
         if "image" in case.body:
-            case.body |= {"image": PICTURE, "mask": MASK, "box": "", "mode": "inpaint"}
+            case.body |= {"image": IMAGE, "mask": MASK, "box": "", "mode": "inpaint"}
     return case
 
 

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 import nextscale as ns
 from nextscale.acceleration.ready import ready_tokenizer, ready_transformer
 from nextscale.sampling.rng import RandomStreams
-from nextscale.sampling.sampler import SamplingSettings, draw_scales
+from nextscale.sampling.sampler import SamplingSettings, generate_scales
 
 GPU = "gpu"
 BATCH = 3
@@ -76,7 +76,7 @@ def main() -> None:
             for cfg, k, p, smooth, each in product((0, 1.5), (0, 9), (0, 0.9), (False, True), (False, True)):
                 settings = SamplingSettings(cfg, k, p, smooth)
                 with OnlyThere():
-                    *_, step = draw_scales(*ready, labels, settings, Streams(device, each))
+                    *_, step = generate_scales(*ready, labels, settings, Streams(device, each))
                     image = step.image()
                 assert image.device == device and image.shape == (BATCH, 3, *tokenizer.config.image_size)
                 drawn += 1

@@ -11,7 +11,7 @@ import nextscale as ns
 from nextscale.sampling.token_edit import box_mask
 
 TOKENIZED = 1e-4
-PICTURE = 2e-3  # the golden pictures are stored in half precision
+IMAGE = 2e-3  # the golden images are stored in half precision
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -45,7 +45,7 @@ def test_canvas_and_reconstruction(case):
     canvases = [step.canvas for step in tokenizer.pyramid.accumulate(golden.tokens())]
     close(canvases[0], arrays["fhat_first"], TOKENIZED)
     close(canvases[-1], arrays["fhat_last"], TOKENIZED)
-    close(tokenizer.decode(golden.tokens()), arrays["reconstruction"], PICTURE)
+    close(tokenizer.decode(golden.tokens()), arrays["reconstruction"], IMAGE)
 
 
 def test_teacher_forcing_input(case):
@@ -117,7 +117,7 @@ def test_samples(name, index):
     tokenizer, model = golden.models()
     steps = list(ns.sample_scales(tokenizer, model, **sampling_arguments(golden.info["samples"][index])))
     same_tokens([step.tokens for step in steps], golden.tokens(f"sample{index}_tokens"))
-    close(steps[-1].image(), golden.arrays[f"sample{index}_image"], PICTURE)
+    close(steps[-1].image(), golden.arrays[f"sample{index}_image"], IMAGE)
     # Stored in half precision, and (other than its README says) before the filters.
     close(steps[-1].logits, golden.arrays[f"sample{index}_guided_logits_last"], atol=1e-4, rtol=1e-3)
 
@@ -137,4 +137,4 @@ def test_edits(name, index):
         edit=ns.TokenEdit(tokenizer.encode(golden.arrays["image"]), keep),
     )
     same_tokens(result.tokens, golden.tokens(f"edit{index}_sampled_tokens"))
-    close(result.images, golden.arrays[f"edit{index}_image"], PICTURE)
+    close(result.images, golden.arrays[f"edit{index}_image"], IMAGE)

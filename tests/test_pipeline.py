@@ -1,4 +1,4 @@
-"""Names in, pictures out."""
+"""Names in, images out."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def test_classes_without_names_are_called_by_number():
     assert pipeline.class_id("3") == 3
 
 
-def test_the_last_step_is_the_picture(pipeline):
+def test_the_last_step_is_the_image(pipeline):
     *_, step = pipeline.scales(["hat"], seed=3)
-    assert [p.tobytes() for p in pipeline.pictures(step)] == pixels(pipeline(["hat"], seed=3))
+    assert [p.tobytes() for p in pipeline.images(step)] == pixels(pipeline(["hat"], seed=3))
 
 
 def test_steps_leave_the_caller_s_precision_alone():
@@ -78,7 +78,7 @@ def test_bfloat16_is_near_float32():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("cfg", [0.0, 2.0])
-def test_a_picture_of_its_own_seed_is_the_same_in_any_batch(dtype, cfg):
+def test_a_image_of_its_own_seed_is_the_same_in_any_batch(dtype, cfg):
     pipeline = ns.Pipeline(make_tokenizer(SQUARE), make_var(SQUARE), device="cpu", dtype=dtype)
     labels, seeds = [0, 1, 2, 3, 4, 0, 1], [9, 8, 7, 6, 5, 4, 3]
     *_, together = pipeline.scales(labels, seed=seeds, cfg=cfg)
@@ -164,8 +164,8 @@ def test_a_number_is_no_list_of_labels(pipeline):
         ({"cfg": float("inf")}, ["cfg", "inf", "finite"]),
         ({"top_p": 1.5}, ["top-p", 1.5, "0 (off) and 1"]),
         ({"top_k": -1}, ["top-k", -1, "0 (off)"]),
-        ({"seed": [1]}, ["each of the 2 pictures", "got 1"]),
-        ({"num_images": 3}, ["2 labels", "3 pictures"]),
+        ({"seed": [1]}, ["each of the 2 images", "got 1"]),
+        ({"num_images": 3}, ["2 labels", "3 images"]),
         ({"labels": []}, ["at least one label"]),
         ({"labels": None}, ["num_images"]),
         ({"labels": "dress"}, ["'dress'", "unconditional"]),

@@ -1,4 +1,4 @@
-"""How pictures were made: written, read, and done again."""
+"""How images were made: written, read, and done again."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from PIL.PngImagePlugin import PngInfo
 from tiny import refused
 
 import nextscale as ns
-from nextscale.imaging.images import save_picture
+from nextscale.imaging.images import save_image
 from nextscale.provenance import KEY, LARGEST, MOST, EditProvenance, Provenance, read_provenance
 
 MADE = Provenance(model="runs/my var", weights="ab cd", labels=("dress", "hat"), num_images=4, seed=(7, 8, 9, 10))
-EDIT = EditProvenance(picture="a b.png", picture_sha256="ef", box=(0.25, 0, 1, 0.5), softness=2.0)
+EDIT = EditProvenance(image="a b.png", image_sha256="ef", box=(0.25, 0, 1, 0.5), softness=2.0)
 ALL = [
     MADE,
     replace(MADE, seed=3, index=2, more_smooth=True, scales="1,2,3,4"),
     replace(MADE, labels=(), edit=EDIT),
     replace(MADE, edit=replace(EDIT, box=None, mask="m.png", mask_sha256="01", mode="outpaint", leak_free=False)),
-    replace(MADE, edit=EditProvenance(picture="a.png", picture_sha256="ef", scales_kept=3)),
-    replace(MADE, edit=EditProvenance(picture="a.png", picture_sha256="ef", upscale=True)),
+    replace(MADE, edit=EditProvenance(image="a.png", image_sha256="ef", scales_kept=3)),
+    replace(MADE, edit=EditProvenance(image="a.png", image_sha256="ef", upscale=True)),
 ]
 
 
@@ -37,23 +37,23 @@ def png(path: Path, text: object, key: str = KEY) -> Path:
 
 @pytest.mark.parametrize("made", ALL)
 def test_what_is_written_is_read(tmp_path, made):
-    save_picture(Image.new("RGB", (2, 2)), tmp_path / "a.png", made.to_png_info())
+    save_image(Image.new("RGB", (2, 2)), tmp_path / "a.png", made.to_png_info())
     assert read_provenance(tmp_path / "a.png") == made
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.webp", "a.bmp", "a.gif"])
 def test_other_formats_are_written_without(tmp_path, name):
-    save_picture(Image.new("RGB", (2, 2)), tmp_path / name, MADE.to_png_info())
+    save_image(Image.new("RGB", (2, 2)), tmp_path / name, MADE.to_png_info())
     assert KEY.encode() not in (tmp_path / name).read_bytes()
     with refused(name, "expected a PNG"):
         read_provenance(tmp_path / name)
 
 
-def test_one_picture_of_a_call():
-    assert MADE.of_picture(2) == replace(MADE, labels=("dress",), num_images=1, seed=(9,))
-    assert replace(MADE, labels=()).of_picture(3) == replace(MADE, labels=(), num_images=1, seed=(10,))
+def test_one_image_of_a_call():
+    assert MADE.of_image(2) == replace(MADE, labels=("dress",), num_images=1, seed=(9,))
+    assert replace(MADE, labels=()).of_image(3) == replace(MADE, labels=(), num_images=1, seed=(10,))
     for shared in (replace(MADE, seed=5), replace(MADE, more_smooth=True)):
-        assert shared.of_picture(2) == replace(shared, index=2)
+        assert shared.of_image(2) == replace(shared, index=2)
 
 
 def test_the_command_quotes_what_a_shell_would_part():
@@ -62,14 +62,14 @@ def test_the_command_quotes_what_a_shell_would_part():
     assert "it's" in words and "runs/my var" in words and words[-1] == "my out.png"
 
 
-def test_softness_counts_only_where_the_result_is_laid_over_the_picture():
+def test_softness_counts_only_where_the_result_is_laid_over_the_image():
     assert replace(EDIT, composite=False).softness == 0 and EDIT.softness == 2
 
 
-def test_python_saves_all_pictures():
+def test_python_saves_all_images():
     assert "images[0].save" in replace(MADE, labels=(), num_images=1, seed=3).python()
-    assert "images[2].save('picture.png')" in replace(MADE, seed=3, index=2).python()
-    for made, stem in ((MADE, "picture"), (replace(MADE, edit=EDIT), "edited")):
+    assert "images[2].save('image.png')" in replace(MADE, seed=3, index=2).python()
+    for made, stem in ((MADE, "image"), (replace(MADE, edit=EDIT), "edited")):
         assert made.python().endswith(
             f"for i, image in enumerate(result.images): image.save(f'{stem}-{{i:03d}}.png')\n"
         )
@@ -91,7 +91,7 @@ WRONG = {
     "more_smooth": [1, "yes"],
     "index": [4, -1, "0", True],
     "dtype": [None],
-    "edit": [3, [], {}, {"picture": "a"}, {"picture": "a", "picture_sha256": "b"}],
+    "edit": [3, [], {}, {"image": "a"}, {"image": "a", "image_sha256": "b"}],
     "unknown": [1],
 }
 
@@ -146,8 +146,8 @@ def test_what_is_missing_is_named(tmp_path):
     with refused("Provenance lacks weights"):
         read_provenance(png(tmp_path / "a.png", made))
     made["weights"] = "ab"
-    del made["edit"]["picture"]
-    with refused("EditProvenance lacks picture"):
+    del made["edit"]["image"]
+    with refused("EditProvenance lacks image"):
         read_provenance(png(tmp_path / "a.png", made))
 
 

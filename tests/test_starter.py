@@ -28,12 +28,12 @@ def test_its_classes(pipeline):
 
 def test_it_draws(pipeline):
     result = pipeline(["dress", "shoes"], seed=[0, 1])
-    assert [picture.size for picture in result.images] == [(64, 64), (64, 64)]
+    assert [image.size for image in result.images] == [(64, 64), (64, 64)]
     alone = pipeline(["shoes"], seed=[1])
     assert all(torch.equal(a[1:], b) for a, b in zip(result.tokens, alone.tokens, strict=True))
 
 
-def test_a_picture_alone_and_in_a_batch_of_8(pipeline):
+def test_a_image_alone_and_in_a_batch_of_8(pipeline):
     together = ns.sample(pipeline.tokenizer, pipeline.model, list(range(8)), cfg=4.0, seed=list(range(8)))
     for i in (0, 7):
         alone = ns.sample(pipeline.tokenizer, pipeline.model, [i], cfg=4.0, seed=[i])

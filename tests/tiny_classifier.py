@@ -19,7 +19,7 @@ ACCURACY = 0.75
 
 
 class Pools(nn.Module):
-    """Random projections of a picture of 4 x 4 pixels."""
+    """Random projections of an image of 4 x 4 pixels."""
 
     def __init__(self, classes: int, dimensions: int = DIMENSIONS):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The same pictures in every kind of data set."""
+"""The same images in every kind of data set."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tiny_runs import make_pictures
+from tiny_runs import make_images
 
-Pictures = dict[str, list[Path]]
+Images = dict[str, list[Path]]
 """The files of each split, in the order of a folder."""
 
 
-def make_files(root: Path) -> Pictures:
+def make_files(root: Path) -> Images:
     """A folder per class, in splits: boots and dresses, four and three to train on, one and two for validation."""
     for i, (name, count) in enumerate({"train/boot": 4, "train/dress": 3, "val/boot": 1, "val/dress": 2}.items()):
-        make_pictures(root / name, count, seed=i)
+        make_images(root / name, count, seed=i)
     return {split: sorted((root / split).rglob("*.png")) for split in ("train", "val")}
 
 
-def as_folder(pictures: Pictures, place: Path) -> str:
-    return str(pictures["train"][0].parents[2])
+def as_folder(images: Images, place: Path) -> str:
+    return str(images["train"][0].parents[2])
 
 
-def as_table(pictures: Pictures, place: Path) -> str:
+def as_table(images: Images, place: Path) -> str:
     """One table, with a column that tells the splits apart."""
-    rows = [f"{path},{path.parent.name},{split}\n" for split, paths in pictures.items() for path in paths]
+    rows = [f"{path},{path.parent.name},{split}\n" for split, paths in images.items() for path in paths]
     place.mkdir()
     (place / "labels.csv").write_text("file,label,split\n" + "".join(rows))
     return str(place / "labels.csv")
 
 
-def as_tables(pictures: Pictures, place: Path) -> str:
+def as_tables(images: Images, place: Path) -> str:
     """A table for each split."""
     place.mkdir()
-    for split, paths in pictures.items():
+    for split, paths in images.items():
         rows = [f"{path},{path.parent.name}\n" for path in paths]
         (place / f"{split}.csv").write_text("file,label\n" + "".join(rows))
     return str(place)
 
 
-def as_shards(pictures: Pictures, place: Path) -> str:
-    """Shards of three pictures."""
+def as_shards(images: Images, place: Path) -> str:
+    """Shards of three images."""
     place.mkdir()
-    for split, paths in pictures.items():
+    for split, paths in images.items():
         for i in range(0, len(paths), 3):
             files = {}
             for path in paths[i : i + 3]:
@@ -54,29 +54,29 @@ def as_shards(pictures: Pictures, place: Path) -> str:
     return str(place)
 
 
-def as_huggingface(pictures: Pictures, place: Path) -> str:
+def as_huggingface(images: Images, place: Path) -> str:
     """What ``save_to_disk`` writes."""
     import datasets
 
     datasets.disable_progress_bars()
     features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["boot", "dress"]))
     splits = {}
-    for split, paths in pictures.items():
-        images = [{"bytes": path.read_bytes(), "path": None} for path in paths]
-        columns = {"image": images, "label": [path.parent.name for path in paths]}
+    for split, paths in images.items():
+        files = [{"bytes": path.read_bytes(), "path": None} for path in paths]
+        columns = {"image": files, "label": [path.parent.name for path in paths]}
         splits[split] = datasets.Dataset.from_dict(columns, features=features)
     datasets.DatasetDict(splits).save_to_disk(place)
     return f"hf:{place}"
 
 
-KINDS: dict[str, Callable[[Pictures, Path], str]] = {
+KINDS: dict[str, Callable[[Images, Path], str]] = {
     "folder": as_folder,
     "table": as_table,
     "tables": as_tables,
     "shards": as_shards,
     "huggingface": as_huggingface,
 }
-"""Each writes the pictures to a new folder, if need be, and gives the name of the data set."""
+"""Each writes the images to a new folder, if need be, and gives the name of the data set."""
 
 
 def write_shard(path: Path, files: Mapping[str, bytes]) -> Path:

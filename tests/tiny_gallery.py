@@ -1,4 +1,4 @@
-"""Pictures that say their number, and features looked up by it."""
+"""Images that say their number, and features looked up by it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from nextscale.evaluation.features import Features
-from nextscale.evaluation.gallery import Pictures
+from nextscale.evaluation.gallery import ImageBatch
 
 SIZE = (2, 3)
 
 
 class Numbered:
-    """Picture i shows i in its first pixel; class i C // N.
+    """Image i shows i in its first pixel; class i C // N.
 
     Args:
-        broken: pictures that cannot be read.
+        broken: images that cannot be read.
     """
 
     def __init__(self, count: int, class_names: Sequence[str] = ("a", "b"), broken: Sequence[int] = ()):
@@ -30,18 +30,18 @@ class Numbered:
     def __len__(self) -> int:
         return self.count
 
-    def read(self, indices: Sequence[int]) -> Pictures:
+    def read(self, indices: Sequence[int]) -> ImageBatch:
         self.was_read += indices
         index = torch.tensor([i for i in indices if i not in self.broken], dtype=torch.long)
         pixels = torch.zeros(len(index), 3, *SIZE, dtype=torch.uint8)
         for channel in range(3):
             pixels[:, channel, 0, 0] = index // 256**channel % 256
         labels = index * len(self.class_names) // self.count
-        return Pictures(pixels, index, labels, {"twice": 2 * index})
+        return ImageBatch(pixels, index, labels, {"twice": 2 * index})
 
 
 class Table:
-    """An extractor whose features of picture i are the i-th rows of given tensors."""
+    """An extractor whose features of image i are the i-th rows of given tensors."""
 
     name, fingerprint = "table", "0123"
 
@@ -49,9 +49,9 @@ class Table:
         self.tensors = Features(pool, spatial, probabilities)
         self.batches: list[int] = []
 
-    def __call__(self, pictures: Tensor) -> Features:
-        self.batches.append(len(pictures))
-        i = sum(pictures[:, channel, 0, 0].long() * 256**channel for channel in range(3))
+    def __call__(self, images: Tensor) -> Features:
+        self.batches.append(len(images))
+        i = sum(images[:, channel, 0, 0].long() * 256**channel for channel in range(3))
         pool, *others = self.tensors
         return Features(pool[i], *(None if tensor is None else tensor[i] for tensor in others))
 

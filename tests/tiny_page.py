@@ -10,8 +10,8 @@ from typing import Any
 from PIL import Image, ImageFile
 
 
-def pictures_of(html: Any) -> list[ImageFile.ImageFile]:
-    """The pictures in a piece of HTML, in order."""
+def images_of(html: Any) -> list[ImageFile.ImageFile]:
+    """The images in a piece of HTML, in order."""
     found = re.findall(r'<img[^>]* src="data:image/png;base64,([^"]+)"', str(html))
     return [Image.open(io.BytesIO(base64.b64decode(data))) for data in found]
 

@@ -1,4 +1,4 @@
-"""Pictures and recipes small enough to train in a test.
+"""Images and recipes small enough to train in a test.
 
 As a script: the command line, to which these recipes are the preset "tiny".
 """
@@ -47,8 +47,8 @@ def add_presets() -> None:
     TOKENIZERS["tiny"], TRANSFORMERS["tiny"] = TOKENIZER, TRANSFORMER
 
 
-def make_pictures(folder: Path, count: int, seed: int = 0, size: tuple[int, int] = (14, 11)) -> Path:
-    """A folder of ``count`` pictures of noise, (w, h)."""
+def make_images(folder: Path, count: int, seed: int = 0, size: tuple[int, int] = (14, 11)) -> Path:
+    """A folder of ``count`` images of noise, (w, h)."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     for i in range(count):
@@ -61,7 +61,7 @@ def make_splits(folder: Path) -> Path:
     """A folder with train/ and val/ of two classes."""
     for i, (split, count) in enumerate((("train", 5), ("val", 2))):
         for j, name in enumerate(("boot", "dress")):
-            make_pictures(folder / split / name, count, seed=2 * i + j)
+            make_images(folder / split / name, count, seed=2 * i + j)
     return folder
 
 

@@ -45,7 +45,7 @@ class HeldPipeline(ns.Pipeline):
 
 
 def work(*seeds: int, label: int = 2, **changes: Any) -> Work:
-    """A picture of one class for each seed."""
+    """An image of one class for each seed."""
     return replace(Work((label,) * len(seeds), seeds, SETTINGS), **changes)
 
 
@@ -55,12 +55,12 @@ def alone(pipeline: ns.Pipeline, label: int, seed: int, **changes: Any) -> Pipel
     return plain([label], seed=[seed], **{**vars(SETTINGS), **changes})
 
 
-def pixels(pictures: Sequence[Image.Image]) -> list[bytes]:
-    return [picture.tobytes() for picture in pictures]
+def pixels(images: Sequence[Image.Image]) -> list[bytes]:
+    return [image.tobytes() for image in images]
 
 
-def png(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    """A picture as a file."""
+def png(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    """An image as a file."""
     file = io.BytesIO()
-    picture.save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()

@@ -19,8 +19,8 @@ from drawing import (
     arrow,
     box,
     name_of,
+    put_image,
     put_map,
-    put_picture,
     save,
     sheet,
     write,
@@ -30,19 +30,19 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 import nextscale as ns
-from nextscale.imaging.images import to_pictures
+from nextscale.imaging.images import to_pil
 from nextscale.sampling.guidance import guidance_weight
 
 
 class Concepts:
-    """The starter, a picture that it has drawn, and that picture's tokens."""
+    """The starter, an image that it has drawn, and that image's tokens."""
 
     def __init__(self) -> None:
         self.pipe = ns.Pipeline.from_pretrained("starter", device="cpu")
         self.tokenizer, self.schedule = self.pipe.tokenizer, self.pipe.tokenizer.schedule
         self.pyramid = self.tokenizer.pyramid
         drawn = self.pipe(labels=["longsleeve"], cfg=5.0, top_p=0.85, seed=[0])
-        self.picture, self.tokens = drawn.images[0], drawn.tokens
+        self.image, self.tokens = drawn.images[0], drawn.tokens
         with torch.no_grad():
             self.palette = Palette.of(self.pyramid.codebook.weight)
             self.steps = list(self.pyramid.accumulate(self.tokens))
@@ -57,17 +57,17 @@ class Concepts:
         return self.palette(grid[0].permute(1, 2, 0))
 
     def decoded(self, k: int) -> Image.Image:
-        """The canvas after scale k as a picture."""
+        """The canvas after scale k as an image."""
         with torch.no_grad():
-            return to_pictures((self.tokenizer.decode_canvas(self.steps[k].canvas) + 1) / 2)[0]
+            return to_pil((self.tokenizer.decode_canvas(self.steps[k].canvas) + 1) / 2)[0]
 
     # ---- the figures ---------------------------------------------------------------------------------------------
 
     def draw_pyramid(self) -> Figure:
-        """Picture and feature grid above, the token maps below them, the sequence at the bottom."""
+        """Image and feature grid above, the token maps below them, the sequence at the bottom."""
         figure, axes = sheet(3.75)
         side = 0.95
-        put_picture(axes, self.picture, (0.35, 2.6), side)
+        put_image(axes, self.image, (0.35, 2.6), side)
         write(axes, (0.35 + side / 2, 2.43), "64 × 64 pixels", 9, GREY)
         put_map(axes, self.grid_colours(self.steps[-1].canvas), (3.7, 2.6), side)
         write(axes, (3.7 + side / 2, 2.43), "8 × 8 vectors", 9, GREY)
@@ -110,7 +110,7 @@ class Concepts:
             put_map(axes, self.code_colours(k), (middle - small / 2, rows["codes"] + (side - small) / 2), small)
             put_map(axes, self.grid_colours(self.steps[k].gain), (x, rows["gain"]), side)
             put_map(axes, self.grid_colours(self.steps[k].canvas), (x, rows["canvas"]), side, ACCENT)
-            put_picture(axes, self.decoded(k), (x, rows["decoded"]), side)
+            put_image(axes, self.decoded(k), (x, rows["decoded"]), side)
             for above, below in (("codes", "gain"), ("gain", "canvas"), ("canvas", "decoded")):
                 start = rows[above] + ((side - small) / 2 if above == "codes" else 0) - 0.02
                 arrow(axes, (middle, start), (middle, rows[below] + side + 0.02))
@@ -226,20 +226,20 @@ class Concepts:
             y = 2.13 - row * step
             write(axes, (0.4, y + side / 2), f"cfg {cfg:g}")
             drawn = self.pipe(labels=labels, cfg=cfg, top_p=0.95, seed=list(range(1, 7))).images
-            for column, picture in enumerate(drawn):
-                put_picture(axes, picture, (left + column * step, y), side, "white")
+            for column, image in enumerate(drawn):
+                put_image(axes, image, (left + column * step, y), side, "white")
         return figure
 
     def draw_editing(self) -> Figure:
-        """A picture, what is kept of it at each scale, and three ways to draw the rest."""
+        """An image, what is kept of it at each scale, and three ways to draw the rest."""
         figure, axes = sheet(2.8)
         given = self.pipe(labels=["pants"], cfg=5.0, top_p=0.85, seed=[1]).images[0]
         result = self.pipe.edit(given, box=(0.5, 0, 1, 1), labels="pants", num_images=3, seed=[1, 3, 4], top_p=0.8)
-        edit, white = result.plan.edit, to_pictures(result.plan.hidden.float().expand(1, 3, -1, -1))[0]
+        edit, white = result.plan.edit, to_pil(result.plan.hidden.float().expand(1, 3, -1, -1))[0]
         side, y = 0.9, 1.62
         xs = [0.05 + i * 1.0 for i in range(5)]
-        for x, picture in zip(xs, (given, white, *result.images), strict=True):
-            put_picture(axes, picture, (x, y), side)
+        for x, image in zip(xs, (given, white, *result.images), strict=True):
+            put_image(axes, image, (x, y), side)
         for x, words in zip((xs[0], xs[1], xs[3]), ("given", "mask", "white drawn anew, three seeds"), strict=True):
             write(axes, (x + side / 2, y + side + 0.13), words, 9.5)
         small, step, left = 0.58, 0.685, 0.87

@@ -1,4 +1,4 @@
-"""What the figures of ``concepts.py`` have in common: sizes in inches, colours, pictures, token maps, arrows.
+"""What the figures of ``concepts.py`` have in common: sizes in inches, colours, images, token maps, arrows.
 
 Figures are 5 inches wide with letters of 9 points and more, so that they can be read on a phone.
 """
@@ -72,11 +72,11 @@ def write(axes: Axes, at: Point, words: str, size: float = LETTERS, colour: str 
         axes.text(x, y - i * leading, line, size=size, color=colour, **({"ha": "center", "va": "baseline"} | style))
 
 
-def put_picture(axes: Axes, picture: Image.Image, corner: Point, side: float, frame: str = LINE) -> None:
-    """A picture with its lower left corner there; whoever shows the figure enlarges it, smoothly."""
+def put_image(axes: Axes, image: Image.Image, corner: Point, side: float, frame: str = LINE) -> None:
+    """An image with its lower left corner there; whoever shows the figure enlarges it, smoothly."""
     x, y = corner
     limits = axes.get_xlim(), axes.get_ylim()
-    axes.imshow(np.asarray(picture), extent=(x, x + side, y, y + side), interpolation="none", zorder=1)
+    axes.imshow(np.asarray(image), extent=(x, x + side, y, y + side), interpolation="none", zorder=1)
     axes.set(xlim=limits[0], ylim=limits[1], aspect="auto")
     axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=frame, linewidth=0.8, zorder=2))
 
@@ -108,7 +108,7 @@ def name_of(size: Sequence[int]) -> str:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write an SVG that is the same each time, and whose pictures are smooth at any size."""
+    """Write an SVG that is the same each time, and whose images are smooth at any size."""
     written = io.StringIO()
     figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
     path.write_text(written.getvalue().replace(PIXELATED, ""))

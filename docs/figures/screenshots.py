@@ -44,12 +44,12 @@ def main() -> None:
 
 
 def visit(page: Page, suffix: str) -> None:
-    """Use every tab once, and take its picture."""
-    expect(page.locator("#draw-status")).to_have_text("4 pictures")
+    """Use every tab once, and take its image."""
+    expect(page.locator("#draw-status")).to_have_text("4 images")
     keep_seed(page, 11)
     page.locator("#draw").click()
     expect(page.locator("#drawn")).to_contain_text("seed 11")
-    expect(page.locator("#draw-status")).to_have_text("4 pictures")
+    expect(page.locator("#draw-status")).to_have_text("4 images")
     shoot(page, f"studio-generate{suffix}.png")
 
     page.get_by_role("button", name="Edit it").click()
@@ -89,8 +89,8 @@ def keep_seed(page: Page, seed: int) -> None:
 def shoot(page: Page, name: str) -> None:
     """The whole page, in few colours."""
     page.wait_for_timeout(500)
-    with Image.open(io.BytesIO(page.screenshot(full_page=True))) as picture:
-        few = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    with Image.open(io.BytesIO(page.screenshot(full_page=True))) as image:
+        few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
     few.save(DOCS / name, optimize=True)
     print(name, (DOCS / name).stat().st_size // 1024, "KiB")
 

@@ -67,7 +67,7 @@ def target_of(name: str, target: str) -> str:
 
 
 def page_of(path: str) -> str:
-    """The page, or picture, of a file in the repository."""
+    """The page, or image, of a file in the repository."""
     if path in ROOT_PAGES:
         return ROOT_PAGES[path]
     in_docs = path.startswith("docs/") and not path.endswith(".py")

@@ -1,4 +1,4 @@
-"""Pipeline: a name or a path in, pictures out."""
+"""Pipeline: a name or a path in, images out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nextscale.editing.masks import Mask
 from nextscale.editing.plan import Box, EditPlan, Mode, check_label, plan_continuation, plan_edit
 from nextscale.errors import InputError
 from nextscale.families.sources import INDEX, TOKENIZER, TRANSFORMER, Source, load_source
-from nextscale.imaging.images import to_pictures
+from nextscale.imaging.images import to_pil
 from nextscale.io.files import write_json
 from nextscale.io.fingerprint import quick_fingerprint
 from nextscale.io.module_folder import check_no_run, save_module
@@ -52,18 +52,18 @@ PipelineLabels = Sequence[int | str] | Tensor | np.ndarray | str | None
 
 @dataclass(frozen=True)
 class PipelineResult:
-    """Pictures, and how they came about."""
+    """Images, and how they came about."""
 
     images: list[Image.Image]
     tokens: list[Tensor]
     """K LongTensors (B, n_k): the tokens that were drawn."""
     labels: list[int]
-    """The class of each picture; the number of classes means "no class"."""
+    """The class of each image; the number of classes means "no class"."""
 
 
 @dataclass(frozen=True)
 class EditResult(PipelineResult):
-    """Edited pictures, and how they came about. Tokens are those drawn, before kept ones took their places."""
+    """Edited images, and how they came about. Tokens are those drawn, before kept ones took their places."""
 
     plan: EditPlan
 
@@ -153,17 +153,17 @@ class Pipeline:
         return self._ready[1]
 
     def __call__(self, labels: PipelineLabels = None, **arguments: Unpack[SamplingArguments]) -> PipelineResult:
-        """Draw pictures.
+        """Draw images.
 
         Args:
-            labels: class names or numbers, one for each picture; or, with ``num_images``, None (drawn at random) or
+            labels: class names or numbers, one for each image; or, with ``num_images``, None (drawn at random) or
                 "unconditional", also called "none". In a list, both are names of no class.
             cfg: guidance, 0 for none, 1.5 for metrics; 4 unless given.
             top_k, top_p: draw among the k most probable tokens, of these among the fewest that reach probability p,
                 0 is off; 900 and 0.95 unless given.
-            seed: an int for the whole call, or one for each picture, which is then the same in any batch.
-            more_smooth: smoother pictures by Gumbel-softmax; not for metrics.
-            edit: tokens of a given picture to keep.
+            seed: an int for the whole call, or one for each image, which is then the same in any batch.
+            more_smooth: smoother images by Gumbel-softmax; not for metrics.
+            edit: tokens of a given image to keep.
 
         Raises:
             InputError: an unknown class, or an argument out of range.
@@ -173,7 +173,7 @@ class Pipeline:
 
     def edit(
         self,
-        picture: Image.Image | str | Path,
+        image: Image.Image | str | Path,
         mask: Mask | None = None,
         *,
         box: Box | None = None,
@@ -184,42 +184,42 @@ class Pipeline:
         composite: bool = True,
         **arguments: Unpack[DrawingArguments],
     ) -> EditResult:
-        """Draw part of a picture anew.
+        """Draw part of an image anew.
 
         ``leak_free=False, composite=False`` with a box is the official zero-shot editing, exactly.
 
         Args:
-            picture: an image or the path of one, of any size; it is brought to the model's, and cropped in the middle.
+            image: an image or the path of one, of any size; it is brought to the model's, and cropped in the middle.
             mask, box, mode, leak_free, softness: see `nextscale.editing.plan.plan_edit`. Mode "class" demands a class.
             labels: a class name or number for all variants, or one for each; None, "none" or "unconditional" is no
                 class.
-            composite: lay what is drawn over the picture, whose other pixels then stay as they are.
+            composite: lay what is drawn over the image, whose other pixels then stay as they are.
             arguments: as in `__call__`; ``num_images`` is how many variants.
 
         Raises:
-            InputError: a picture, mask or argument that does not fit.
+            InputError: an image, mask or argument that does not fit.
         """
         labels = self.variant_labels(labels, arguments.get("num_images"))
         check_label(mode, labels, self.model.config.num_classes)
-        plan = plan_edit(self.tokenizer, picture, mask, box=box, mode=mode, leak_free=leak_free, softness=softness)
+        plan = plan_edit(self.tokenizer, image, mask, box=box, mode=mode, leak_free=leak_free, softness=softness)
         return self.carry_out(plan, labels, composite=composite, **arguments)
 
     def continue_from(
         self,
-        picture: Image.Image | str | Path,
+        image: Image.Image | str | Path,
         scales: int | None = None,
         *,
         labels: PipelineLabels | int = None,
         **arguments: Unpack[DrawingArguments],
     ) -> EditResult:
-        """Keep the first scales of a picture, and draw the others.
+        """Keep the first scales of an image, and draw the others.
 
         Args:
-            scales: how many to keep; None, for a picture smaller than the model's, those that it has
+            scales: how many to keep; None, for an image smaller than the model's, those that it has
                 (super-resolution).
             labels, arguments: as in `edit`.
         """
-        return self.carry_out(plan_continuation(self.tokenizer, picture, scales), labels, **arguments)
+        return self.carry_out(plan_continuation(self.tokenizer, image, scales), labels, **arguments)
 
     def carry_out(
         self,
@@ -235,13 +235,13 @@ class Pipeline:
         if isinstance(labels, str) and sampling.get("num_images") is None:
             sampling["num_images"] = 1
         step, tokens = last_step(self.scales(labels, **sampling))
-        pictures = self.finish(step, tokens, sampling, plan if composite else None)
-        return EditResult(pictures, tokens, step.labels.tolist(), plan)
+        images = self.finish(step, tokens, sampling, plan if composite else None)
+        return EditResult(images, tokens, step.labels.tolist(), plan)
 
-    def pictures(self, step: ScaleStep, plan: EditPlan | None = None) -> list[Image.Image]:
-        """The pictures as they stand after a scale, laid over the picture of a plan if there is one."""
+    def images(self, step: ScaleStep, plan: EditPlan | None = None) -> list[Image.Image]:
+        """The images as they stand after a scale, laid over the image of a plan if there is one."""
         images = step.image()
-        return to_pictures(plan.composite(images) if plan else images)
+        return to_pil(plan.composite(images) if plan else images)
 
     def finish(
         self,
@@ -250,13 +250,13 @@ class Pipeline:
         arguments: SamplingArguments,
         plan: EditPlan | None = None,
     ) -> list[Image.Image]:
-        """The finished pictures, given the last step, the tokens of all and what they were drawn with."""
+        """The finished images, given the last step, the tokens of all and what they were drawn with."""
         images = self.finished_images(step, tokens, arguments)
-        return to_pictures(plan.composite(images) if plan else images)
+        return to_pil(plan.composite(images) if plan else images)
 
     @torch.no_grad()
     def finished_images(self, step: ScaleStep, tokens: Sequence[Tensor], arguments: SamplingArguments) -> Tensor:
-        """The finished pictures, (B, 3, H, W) in [0, 1]; see `finish`.
+        """The finished images, (B, 3, H, W) in [0, 1]; see `finish`.
 
         On the CPU those with a seed each are decoded one by one. This leaves out ``more_smooth``, whose codes are not
         of tokens. What a GPU computes depends on the batch anyway, by roundings.
@@ -267,7 +267,7 @@ class Pipeline:
         return step.image()
 
     def decode_each(self, tokens: Sequence[Tensor], edit: TokenEdit | None = None) -> Tensor:
-        """Decode drawn tokens picture by picture, so that not a bit of one depends on the others, nor on how many cores
+        """Decode drawn tokens image by image, so that not a bit of one depends on the others, nor on how many cores
         there are.
 
         In a batch, and on more cores, they differ by roundings, which show in one of four as a pixel that is a level

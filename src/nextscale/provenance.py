@@ -1,4 +1,4 @@
-"""How pictures were made: as a shell line and as Python that make them again, and as metadata of a PNG."""
+"""How images were made: as a shell line and as Python that make them again, and as metadata of a PNG."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from nextscale.editing.plan import Box, Mode
 from nextscale.errors import InputError, brief
 from nextscale.io.module_folder import as_config, check_fields
+from nextscale.io.renamed import with_current_names
 from nextscale.sampling.sampler import SamplingSettings
 
 KEY = "nextscale"
@@ -22,18 +23,18 @@ KEY = "nextscale"
 LARGEST = 2**20
 """Characters of metadata."""
 MOST = 10_000
-"""Pictures of one call."""
+"""Images of one call."""
 LONGEST_WORD, LONGEST_PATH = 200, 4096
-"""Characters of a label, a hash and the like; of where a model or a picture is."""
+"""Characters of a label, a hash and the like; of where a model or an image is."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EditProvenance:
     """What was edited, and how; see `nextscale.pipeline.Pipeline.edit` and ``continue_from``."""
 
-    picture: str
+    image: str
     """Its file, as it was named."""
-    picture_sha256: str
+    image_sha256: str
     mask: str = ""
     mask_sha256: str = ""
     box: Box | None = None
@@ -45,7 +46,7 @@ class EditProvenance:
     scales_kept: int | None = None
     """For a continuation."""
     upscale: bool = False
-    """A continuation that keeps as many scales as the picture has."""
+    """A continuation that keeps as many scales as the image has."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -63,32 +64,32 @@ class EditProvenance:
         ways = (bool(self.mask), self.box is not None, self.scales_kept is not None, self.upscale)
         if sum(ways) != 1:
             raise InputError("an edit has one of a mask, a box, scales_kept and upscale")
-        check_texts(self.picture, self.mask, most=LONGEST_PATH)
-        check_texts(self.picture_sha256, self.mask_sha256)
+        check_texts(self.image, self.mask, most=LONGEST_PATH)
+        check_texts(self.image_sha256, self.mask_sha256)
 
     def flags(self) -> list[str]:
-        """Of ``nextscale edit``, the picture first."""
+        """Of ``nextscale edit``, the image first."""
         if self.upscale:
-            return [self.picture, "--upscale"]
+            return [self.image, "--upscale"]
         if self.scales_kept is not None:
-            return [self.picture, "--scales-kept", str(self.scales_kept)]
+            return [self.image, "--scales-kept", str(self.scales_kept)]
         where = ["--box", ",".join(map(str, self.box))] if self.box else ["--mask", self.mask]
         leaks = [] if self.leak_free else ["--no-leak-free"]
         composite = ["--softness", str(self.softness)] if self.composite else ["--no-composite"]
-        return [self.picture, *where, "--mode", self.mode, *leaks, *composite]
+        return [self.image, *where, "--mode", self.mode, *leaks, *composite]
 
     def call(self) -> str:
         """The Python call, open for further arguments."""
         if self.upscale or self.scales_kept is not None:
-            return f"pipe.continue_from(picture, scales={self.scales_kept}, "
+            return f"pipe.continue_from(image, scales={self.scales_kept}, "
         where = f"box={self.box}" if self.box else "mask"
         how = f"leak_free={self.leak_free}, softness={self.softness}, composite={self.composite}"
-        return f"pipe.edit(picture, {where}, mode={self.mode!r}, {how}, "
+        return f"pipe.edit(image, {where}, mode={self.mode!r}, {how}, "
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """One call of ``nextscale sample`` or ``edit``, or one picture of it.
+    """One call of ``nextscale sample`` or ``edit``, or one image of it.
 
     Raises:
         InputError: a field that is not of its kind, or out of range.
@@ -105,13 +106,13 @@ class Provenance:
     """Names or numbers of classes, taking turns; none of them: random when drawing, no class when editing."""
     num_images: int = 1
     seed: int | tuple[int, ...] = 0
-    """One for the call, or one for each picture."""
+    """One for the call, or one for each image."""
     cfg: float = 4.0
     top_k: int = 900
     top_p: float = 0.95
     more_smooth: bool = False
     index: int | None = None
-    """Which picture of the call; None is all of them."""
+    """Which image of the call; None is all of them."""
     edit: EditProvenance | None = None
 
     def __post_init__(self) -> None:
@@ -129,22 +130,22 @@ class Provenance:
             raise InputError(f"num_images must be an integer from 1 to {MOST}, not {brief(self.num_images)}")
         if not isinstance(self.labels, tuple) or len(self.labels) > self.num_images:
             raise InputError(
-                f"labels must be at most one for each of {self.num_images} pictures, not {brief(self.labels)}"
+                f"labels must be at most one for each of {self.num_images} images, not {brief(self.labels)}"
             )
         seeds = self.seed if isinstance(self.seed, tuple) else (self.seed,) * self.num_images
         if len(seeds) != self.num_images:
-            raise InputError(f"expected one seed for each of the {self.num_images} pictures, got {len(seeds)}")
+            raise InputError(f"expected one seed for each of the {self.num_images} images, got {len(seeds)}")
         if not all(type(seed) is int for seed in seeds):
             raise InputError(f"seed must be one or more integers, not {brief(self.seed)}")
         if self.index is not None and (type(self.index) is not int or not 0 <= self.index < self.num_images):
-            raise InputError(f"index must be one of the {self.num_images} pictures, not {brief(self.index)}")
+            raise InputError(f"index must be one of the {self.num_images} images, not {brief(self.index)}")
         check_texts(self.model, most=LONGEST_PATH)
         check_texts(self.weights, self.scales, self.device, self.dtype, *self.labels)
 
-    def of_picture(self, index: int) -> Provenance:
-        """How one picture of the call was made.
+    def of_image(self, index: int) -> Provenance:
+        """How one image of the call was made.
 
-        A picture with a seed of its own is drawn alone. One that shares a generator with others is drawn with them, and
+        An image with a seed of its own is drawn alone. One that shares a generator with others is drawn with them, and
         so is one of ``more_smooth``, whose pixels depend on the batch by a rounding.
         """
         if not isinstance(self.seed, tuple) or self.more_smooth:
@@ -153,10 +154,10 @@ class Provenance:
         return replace(self, labels=labels, num_images=1, seed=(self.seed[index],))
 
     def command(self, out: str = "") -> str:
-        """The shell line that makes the pictures again; one of several is then among those of ``--separate``.
+        """The shell line that makes the images again; one of several is then among those of ``--separate``.
 
         Args:
-            out: the file that it writes; of itself picture.png, or edited.png.
+            out: the file that it writes; of itself image.png, or edited.png.
         """
         words = ["nextscale", *(["edit", *self.edit.flags()] if self.edit else ["sample"])]
         words += ["--model", self.model]
@@ -172,11 +173,11 @@ class Provenance:
         return shlex.join([*words, "--out", out or f"{self._stem()}.png"])
 
     def python(self, stem: str = "") -> str:
-        """The Python that makes the pictures again.
+        """The Python that makes the images again.
 
         Args:
             stem: a plain name, of the file STEM.png that it writes, or of STEM-000.png ... for several; of itself
-                picture, or edited.
+                image, or edited.
         """
         one, stem = self.index if self.num_images > 1 else 0, stem or self._stem()
         schedule = f", schedule=ns.ScaleSchedule.parse({self.scales!r})" if self.scales else ""
@@ -189,7 +190,7 @@ class Provenance:
             "import nextscale as ns",
             "",
             f"pipe = ns.Pipeline.from_pretrained({self.model!r}, {self.device!r}, {self.dtype!r}{schedule})",
-            *([f"picture = Image.open({self.edit.picture!r})"] if self.edit else []),
+            *([f"image = Image.open({self.edit.image!r})"] if self.edit else []),
             *([f"mask = Image.open({self.edit.mask!r})"] if self.edit and self.edit.mask else []),
             f"result = {call}{self._arguments()})",
             save,
@@ -198,8 +199,8 @@ class Provenance:
 
     def _stem(self) -> str:
         """What the files that are written are called, so that they take the place of none that is read."""
-        read = [Path(path).name for path in (self.edit.picture, self.edit.mask)] if self.edit else []
-        stem = "edited" if self.edit else "picture"
+        read = [Path(path).name for path in (self.edit.image, self.edit.mask)] if self.edit else []
+        stem = "edited" if self.edit else "image"
         while any(name.startswith(stem) for name in read):
             stem = f"new-{stem}"
         return stem
@@ -218,14 +219,14 @@ class Provenance:
         return f"{labels}, cfg={self.cfg}, top_k={self.top_k}, top_p={self.top_p}{smooth}, seed={seed}"
 
     def to_png_info(self) -> PngInfo:
-        """For Pillow's ``picture.save(..., pnginfo=...)``."""
+        """For Pillow's ``image.save(..., pnginfo=...)``."""
         info = PngInfo()
         info.add_text(KEY, json.dumps(asdict(self)))
         return info
 
 
 def read_provenance(path: str | Path) -> Provenance:
-    """How the pictures of a PNG were made.
+    """How the images of a PNG were made.
 
     Raises:
         InputError: no such file, a file that does not say, or one that says something else.
@@ -233,8 +234,8 @@ def read_provenance(path: str | Path) -> Provenance:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG",)) as picture:
-                text = picture.info.get(KEY)
+            with Image.open(path, formats=("PNG",)) as image:
+                text = image.info.get(KEY)
     except Exception as error:  # Pillow raises whatever it likes on broken files
         raise InputError(f"cannot read how {path} was made: {what_is_wrong(error)}") from error
     if not isinstance(text, str):
@@ -242,7 +243,7 @@ def read_provenance(path: str | Path) -> Provenance:
     try:
         if len(text) > LARGEST:
             raise InputError(f"too much metadata, {len(text):,} characters")
-        return as_config(Provenance, json.loads(text))
+        return as_config(Provenance, with_current_names(json.loads(text)))
     except RecursionError as error:
         raise InputError(f"{path} says wrongly how it was made: nested too deeply") from error
     except (ValueError, TypeError) as error:

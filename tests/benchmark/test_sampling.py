@@ -36,7 +36,7 @@ def test_sampling(cfg):
     assert all(seconds > 0 for seconds in report.stages.values())
     assert report.share_of_peak is not None and 0 < report.share_of_peak < 2
     assert json.loads(json.dumps(report.record()))["per_second"] == pytest.approx(3 / report.median)
-    assert "pictures per second" in report.table() and "share of the peak" in report.table()
+    assert "images per second" in report.table() and "share of the peak" in report.table()
 
 
 def test_decoding_and_loading():
@@ -45,7 +45,7 @@ def test_decoding_and_loading():
     assert decoding.ratio == pytest.approx(1000 / decoding.median)
     assert "times as fast" in decoding.table()
     loading = bench_loading(make_pipeline, "tiny", repeats=1)
-    assert set(loading.stages) == {"read", "make ready", "first picture"}
+    assert set(loading.stages) == {"read", "make ready", "first image"}
     assert loading.share_of_peak is None
 
 

@@ -1,4 +1,4 @@
-"""The command line in this process, and a place with a small model and pictures to call it from."""
+"""The command line in this process, and a place with a small model and images to call it from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 from tiny import SCHEDULES, make_tokenizer, make_var
-from tiny_runs import add_presets, make_pictures, make_splits
+from tiny_runs import add_presets, make_images, make_splits
 
 import nextscale as ns
 from nextscale.cli.main import main
@@ -44,7 +44,7 @@ def call(capsys) -> Call:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory) -> Path:
-    """A folder with a pipeline that makes pictures of 8 x 8 pixels in 4 scales."""
+    """A folder with a pipeline that makes images of 8 x 8 pixels in 4 scales."""
     folder = tmp_path_factory.mktemp("model")
     schedule = SCHEDULES["square"]
     ns.Pipeline(make_tokenizer(schedule), make_var(schedule), CLASSES).save_pretrained(folder)
@@ -53,8 +53,8 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
-    """The current folder, with a photo and a folder of training pictures."""
-    make_pictures(tmp_path / "photos", 2)
+    """The current folder, with a photo and a folder of training images."""
+    make_images(tmp_path / "photos", 2)
     make_splits(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     return tmp_path

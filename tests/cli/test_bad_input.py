@@ -63,7 +63,7 @@ BAD_INPUT = {
     RECONSTRUCT + "photos/0.png broken/0.png": "broken/0.png",
     RECONSTRUCT + "photos": "photos",
     # training
-    TOKENIZER + "--data empty": "no pictures",
+    TOKENIZER + "--data empty": "no images",
     TOKENIZER + "--data nowhere": "nowhere",
     TOKENIZER + "--data file": "file",
     TOKENIZER + "--data=": "no data",
@@ -90,7 +90,7 @@ BAD_INPUT = {
     TOKENIZER + "--data emptyclass": "'hat'",
     TOKENIZER + "--accumulate 3": "batch of 4",
     TOKENIZER + "--accumulate 0": "accumulate",
-    TOKENIZER + "--validate-pictures -1": "validate_pictures",
+    TOKENIZER + "--validate-images -1": "validate_images",
     TOKENIZER + "--steps 3 --epochs 2": "both",
     TOKENIZER + "--epochs 0": "epochs",
     TOKENIZER + "--epochs nan": "epochs",
@@ -157,11 +157,11 @@ def place(place, model) -> Path:
     (place / "folder.png").mkdir()
     (place / "page.pth").write_text("<!DOCTYPE html><html></html>")
     (place / "text.pth").write_text("weights")
-    (place / "labels.csv").write_text("picture,kind\n")
+    (place / "labels.csv").write_text("image,kind\n")
     (place / "truncated.tar").write_bytes(b"photo")
     for name in ("broken/0.png", "broken/1.png", "brokenval/val/a/0.png", "unknownclass/val/zebra/0.png"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_bytes(b"no picture")
+        (place / name).write_bytes(b"no image")
     for name in ("brokenval/train/a", "unknownclass/train/a"):
         shutil.copytree(place / "data" / "train" / "dress", place / name)
     shutil.copytree(place / "data" / "train", place / "emptyclass")

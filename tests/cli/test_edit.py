@@ -1,4 +1,4 @@
-"""``nextscale edit``, and doing again what made a picture."""
+"""``nextscale edit``, and doing again what made an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import nextscale as ns
-from nextscale.imaging.images import read_picture, save_picture
+from nextscale.imaging.images import read_image, save_image
 from nextscale.provenance import KEY, EditProvenance, Provenance, read_provenance
 
 BOX = ("--box", "0.25,0.25,0.75,0.75")
@@ -25,15 +25,15 @@ SIDE = 8
 
 @pytest.fixture
 def pair(place):
-    """A picture and a mask of its shape."""
+    """An image and a mask of its shape."""
     mask = np.zeros((22, 28), dtype=np.uint8)
     mask[8:14, 10:20] = 255
-    save_picture(Image.fromarray(mask).convert("RGB"), place / "mask.png")
+    save_image(Image.fromarray(mask).convert("RGB"), place / "mask.png")
     return "photos/0.png", "mask.png"
 
 
 def pixels(path) -> bytes:
-    return read_picture(path).tobytes()
+    return read_image(path).tobytes()
 
 
 def grid_of(result) -> bytes:
@@ -42,25 +42,25 @@ def grid_of(result) -> bytes:
 
 
 def test_edit_does_what_the_pipeline_does(call, model, pair):
-    picture, mask = pair
+    image, mask = pair
     flags = ("--mode", "class", "--label", "hat", "--softness", 1, "--no-leak-free", "--cfg", 2, "--seed", 5)
-    code, out, err = call("edit", picture, "--mask", mask, "--model", model, *flags)
+    code, out, err = call("edit", image, "--mask", mask, "--model", model, *flags)
     assert (code, out) == (0, "edited.png\n") and "scale 4/4" in err
     pipe = ns.Pipeline.from_pretrained(model)
     expected = pipe.edit(
-        Image.open(picture), Image.open(mask), mode="class", labels="hat", softness=1, leak_free=False, cfg=2, seed=5
+        Image.open(image), Image.open(mask), mode="class", labels="hat", softness=1, leak_free=False, cfg=2, seed=5
     )
     assert pixels("edited.png") == grid_of(expected)
 
 
-def test_kept_scales_and_small_pictures(call, model, place):
+def test_kept_scales_and_small_images(call, model, place):
     pipe = ns.Pipeline.from_pretrained(model)
-    picture = read_picture("photos/0.png")
+    image = read_image("photos/0.png")
     assert call("edit", "photos/0.png", "--scales-kept", 2, "--model", model).code == 0
-    assert pixels("edited.png") == grid_of(pipe.continue_from(picture, 2))
-    save_picture(picture.resize((5, 5)), "small.png")
+    assert pixels("edited.png") == grid_of(pipe.continue_from(image, 2))
+    save_image(image.resize((5, 5)), "small.png")
     assert call("edit", "small.png", "--upscale", "--label", "dress", "--model", model).code == 0
-    assert pixels("edited.png") == grid_of(pipe.continue_from(read_picture("small.png"), labels="dress"))
+    assert pixels("edited.png") == grid_of(pipe.continue_from(read_image("small.png"), labels="dress"))
 
 
 def test_the_files_of_variants(call, model, place):
@@ -84,8 +84,8 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_what_a_picture_says_makes_it_again(call, model, pair, place, name):
-    save_picture(read_picture("photos/1.png").resize((6, 5)), "mask-small.png")
+def test_what_a_image_says_makes_it_again(call, model, pair, place, name):
+    save_image(read_image("photos/1.png").resize((6, 5)), "mask-small.png")
     arguments = (*CALLS[name], "--model", model)
     assert call(*arguments, "--separate", "--out", "a.png").code == 0
     for file in ("a.png", "a-002.png"):
@@ -98,14 +98,14 @@ def test_what_a_picture_says_makes_it_again(call, model, pair, place, name):
         again = "c.png" if made.index is None else f"c-{made.index:03d}.png"
         assert pixels(again) == pixels(file)
     exec(made.python(), {})
-    stem = "edited" if made.edit else "picture"
+    stem = "edited" if made.edit else "image"
     assert pixels(f"{stem}.png") == pixels("a-002.png")
     exec(read_provenance("a.png").python(), {})
     for i in range(3):
         assert pixels(f"{stem}-{i:03d}.png") == pixels(f"a-{i:03d}.png")
 
 
-@pytest.mark.parametrize(("name", "written"), [("edited.png", "new-edited.png"), ("picture.png", "edited.png")])
+@pytest.mark.parametrize(("name", "written"), [("edited.png", "new-edited.png"), ("image.png", "edited.png")])
 def test_python_and_the_command_overwrite_no_input(call, model, place, name, written):
     shutil.move("photos/0.png", name)
     before = Path(name).read_bytes()
@@ -116,14 +116,14 @@ def test_python_and_the_command_overwrite_no_input(call, model, place, name, wri
     assert shlex.split(made.command())[-2:] == ["--out", written]
 
 
-def test_the_picture_is_not_overwritten_by_default(call, model, place):
+def test_the_image_is_not_overwritten_by_default(call, model, place):
     shutil.move("photos/0.png", "edited.png")
     before = Path("edited.png").read_bytes()
-    assert_refused(call("edit", "edited.png", *BOX, "--model", model), "edited.png is the picture", "--out")
+    assert_refused(call("edit", "edited.png", *BOX, "--model", model), "edited.png is the image", "--out")
     assert Path("edited.png").read_bytes() == before
     assert call("edit", "edited.png", *BOX, "--model", model, "--out", "a.png").code == 0
     again = ("edit", "--like", "a.png", "--model", model)
-    assert_refused(call(*again), "edited.png is the picture")
+    assert_refused(call(*again), "edited.png is the image")
     assert call(*again, "--out", "b.png").code == 0 and pixels("b.png") == pixels("a.png")
 
 
@@ -144,7 +144,7 @@ def test_softness_without_effect_is_neither_written_nor_in_the_way(call, model, 
     stored["edit"]["softness"] = 4.0  # as files of old have it
     info = PngInfo()
     info.add_text(KEY, json.dumps(stored))
-    save_picture(read_picture("a.png"), "old.png", info)
+    save_image(read_image("a.png"), "old.png", info)
     assert call("edit", "--like", "old.png", "--model", model, "--out", "b.png").code == 0
     assert Path("b.png").read_bytes() == Path("a.png").read_bytes()
 
@@ -158,32 +158,32 @@ def test_an_unwritable_place_is_told_before_drawing(call, model, place, verb, ou
     assert "drawing" not in outcome.err
 
 
-def test_a_batch_changes_no_picture_with_a_seed_of_its_own(call, model, place):
+def test_a_batch_changes_no_image_with_a_seed_of_its_own(call, model, place):
     assert call("sample", "--model", model, "--labels", "hat", "--seeds", 7, 8, 9, "--separate").code == 0
     assert call("sample", "--model", model, "--labels", "hat", "--seeds", 8, "--out", "b.png").code == 0
     assert pixels("samples-001.png") == pixels("b.png")
 
 
 def test_inputs_that_changed_or_left(call, model, pair, place):
-    picture, mask = pair
-    assert call("edit", picture, "--mask", mask, "--model", model).code == 0
+    image, mask = pair
+    assert call("edit", image, "--mask", mask, "--model", model).code == 0
     again = ("edit", "--like", "edited.png", "--out", "b.png", "--model", model)
     shutil.move(mask, "moved.png")
     assert_refused(call(*again), "edited.png", "mask.png", "not there", "--mask")
     assert call(*again, "--mask", "moved.png").code == 0
-    assert_refused(call(*again, "--mask", picture), "not the mask", picture)
-    shutil.copy("photos/1.png", picture)
-    assert_refused(call(*again, "--mask", "moved.png"), "not the picture", picture)
+    assert_refused(call(*again, "--mask", image), "not the mask", image)
+    shutil.copy("photos/1.png", image)
+    assert_refused(call(*again, "--mask", "moved.png"), "not the image", image)
 
 
 @pytest.mark.parametrize("named", ["FoundationVision/var:d30", "d16", "/etc", "x.pth", "a.pth,b.pth", "a" * 4000])
 def test_no_model_is_loaded_because_a_file_names_it(call, place, monkeypatch, named):
     opened: list[object] = []
     monkeypatch.setattr("nextscale.pipeline.load_source", lambda source, *_: opened.append(source))
-    edit = EditProvenance(picture="/etc/passwd", picture_sha256="0", box=(0, 0, 1, 1))
+    edit = EditProvenance(image="/etc/passwd", image_sha256="0", box=(0, 0, 1, 1))
     for verb, made in (("sample", None), ("edit", edit)):
         made = Provenance(model=named, weights="0", edit=made)
-        save_picture(Image.new("RGB", (8, 8)), "theirs.png", made.to_png_info())
+        save_image(Image.new("RGB", (8, 8)), "theirs.png", made.to_png_info())
         outcome = call(verb, "--like", "theirs.png")
         assert_refused(outcome, f"theirs.png was made with model '{named[:90]}", "say --model", "if you trust it")
         assert not opened and len(outcome.err) < 500
@@ -192,16 +192,16 @@ def test_no_model_is_loaded_because_a_file_names_it(call, place, monkeypatch, na
 def test_a_starter_of_a_file_is_the_starter(call, place):
     pipe = ns.Pipeline.from_pretrained("starter")
     made = Provenance(model="starter", weights=pipe.fingerprint, labels=("dress",), seed=(7,))
-    save_picture(Image.new("RGB", (8, 8)), "theirs.png", made.to_png_info())
+    save_image(Image.new("RGB", (8, 8)), "theirs.png", made.to_png_info())
     assert call("sample", "--like", "theirs.png", "--out", "b.png").code == 0
     assert pixels("b.png") == grid_of(pipe(["dress"], seed=[7]))
 
 
-@pytest.mark.parametrize("which", ["picture", "mask"])
-def test_a_file_that_a_picture_names_is_decoded_only_if_it_is_the_same(call, model, pair, monkeypatch, which):
-    picture, mask = pair
+@pytest.mark.parametrize("which", ["image", "mask"])
+def test_a_file_that_a_image_names_is_decoded_only_if_it_is_the_same(call, model, pair, monkeypatch, which):
+    image, mask = pair
     hashes = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in pair]
-    files = {"picture": picture, "picture_sha256": hashes[0], "mask": mask, "mask_sha256": hashes[1]}
+    files = {"image": image, "image_sha256": hashes[0], "mask": mask, "mask_sha256": hashes[1]}
     Path("secret.txt").write_text("secret")
     decoded: list[str] = []
     monkeypatch.setattr(
@@ -209,24 +209,24 @@ def test_a_file_that_a_picture_names_is_decoded_only_if_it_is_the_same(call, mod
     )
     for name, said in (("secret.txt", f"not the {which} that theirs.png was made from"), ("/dev/zero", "not there")):
         made = Provenance(model="x", weights="0", edit=EditProvenance(**{**files, which: name}))
-        save_picture(Image.new("RGB", (8, 8)), "theirs.png", made.to_png_info())
+        save_image(Image.new("RGB", (8, 8)), "theirs.png", made.to_png_info())
         assert_refused(call("edit", "--like", "theirs.png", "--model", model), name, said)
         assert name not in decoded
     made = Provenance(model="x", weights="0", edit=EditProvenance(**{**files, which: "a" * 4000}))
-    save_picture(Image.new("RGB", (8, 8)), "theirs.png", made.to_png_info())
+    save_image(Image.new("RGB", (8, 8)), "theirs.png", made.to_png_info())
     outcome = call("edit", "--like", "theirs.png", "--model", model)
     assert_refused(outcome, "cannot read aaa", "too long")
     assert len(outcome.err) < 300
 
 
 def test_a_transparent_mask_is_drawn_anew_where_it_is(call, model, pair):
-    picture, mask = pair
+    image, mask = pair
     white = Image.open(mask).convert("L")
     seen = Image.new("RGBA", white.size, (255, 255, 255, 255))
     seen.putalpha(white.point(lambda level: 255 - level))
-    save_picture(seen, "seen.png")
+    save_image(seen, "seen.png")
     for name in (mask, "seen.png"):
-        assert call("edit", picture, "--mask", name, "--model", model, "--seed", 3, "--out", f"by-{name}").code == 0
+        assert call("edit", image, "--mask", name, "--model", model, "--seed", 3, "--out", f"by-{name}").code == 0
     assert pixels("by-mask.png") == pixels("by-seen.png")
 
 
@@ -254,7 +254,7 @@ def test_like_takes_no_other_settings(call, model, place):
         (("--box", "0.5,0,0.5,1"), "y0 < y1"),
         (("--mask", "photos/0.png", "--box", "0,0,1,1"), "got 2"),
         (("--mask", "nowhere.png"), "nowhere.png"),
-        (("--mask", "black.png"), "or transparent is drawn anew, and only the middle of the picture is seen"),
+        (("--mask", "black.png"), "or transparent is drawn anew, and only the middle of the image is seen"),
         (("--mask", "white.png", "--mode", "outpaint"), "or transparent stays, and only"),
         (("--mask", "wide.png"), "does not fit"),
         ((*BOX, "--mode", "class"), "expected its name or number, got none"),
@@ -270,9 +270,9 @@ def test_like_takes_no_other_settings(call, model, place):
         (("--scales-kept", 4), "1 to 3"),
         (("--scales-kept", 2, "--mode", "outpaint"), "--mode"),
         ((*BOX, "--out", "a.xyz"), ".xyz"),
-        ((*BOX, "--out", "photos/0.png"), "photos/0.png is the picture, which would be overwritten"),
-        ((*BOX, "--out", "photos/../photos/0.png"), "the picture"),
-        ((*BOX, "--out", "link.png"), "the picture"),
+        ((*BOX, "--out", "photos/0.png"), "photos/0.png is the image, which would be overwritten"),
+        ((*BOX, "--out", "photos/../photos/0.png"), "the image"),
+        ((*BOX, "--out", "link.png"), "the image"),
         ((*BOX, "--mask", "black.png", "--out", "black.png"), "got 2"),
         (("--mask", "white.png", "--out", "white.png"), "white.png is the mask"),
         (("--mask", "a-001.png", "--variants", 2, "--separate", "--out", "a.png"), "a-001.png is the mask"),
@@ -281,9 +281,9 @@ def test_like_takes_no_other_settings(call, model, place):
     ],
 )
 def test_bad_input(call, model, place, flags, said):
-    save_picture(Image.new("RGB", (28, 22)), "black.png")
-    save_picture(Image.new("RGB", (28, 22), "white"), "white.png")
-    save_picture(Image.new("RGB", (90, 22)), "wide.png")
+    save_image(Image.new("RGB", (28, 22)), "black.png")
+    save_image(Image.new("RGB", (28, 22), "white"), "white.png")
+    save_image(Image.new("RGB", (90, 22)), "wide.png")
     for name in ("a-001.png", "a-show.png"):
         shutil.copy("white.png", name)
     Path("link.png").symlink_to("photos/0.png")
@@ -292,8 +292,8 @@ def test_bad_input(call, model, place, flags, said):
     assert set(place.rglob("*")) == before
 
 
-def test_no_picture(call, model, place):
-    assert_refused(call("edit", *BOX, "--model", model), "expected a picture")
+def test_no_image(call, model, place):
+    assert_refused(call("edit", *BOX, "--model", model), "expected an image")
     assert_refused(call("edit", "nowhere.png", *BOX, "--model", model), "nowhere.png")
 
 

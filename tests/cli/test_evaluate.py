@@ -17,7 +17,7 @@ import tiny_classifier
 import torch
 from PIL import Image, ImageOps
 from tiny_classifier import ACCURACY, TinyClassifier, load_classifier
-from tiny_runs import make_pictures
+from tiny_runs import make_images
 
 import nextscale as ns
 from nextscale.acceleration.int8 import has_fast_int8
@@ -37,21 +37,21 @@ FIGURES = ("fid", "sfid", "inception_score", "precision_recall", "agreement", "m
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch) -> None:
-    monkeypatch.setattr(store, "PICTURES_IN_SHARD", 5)
+    monkeypatch.setattr(store, "IMAGES_IN_SHARD", 5)
 
 
 @pytest.fixture
 def place(place, monkeypatch) -> Path:
-    """With a classifier, and a reference of pictures of the model's size."""
+    """With a classifier, and a reference of images of the model's size."""
     monkeypatch.setattr(extractors, "load_classifier", load_classifier)
     (place / "classifier").mkdir()
-    make_pictures(place / "real", 12, seed=9)
+    make_images(place / "real", 12, seed=9)
     return place
 
 
 @pytest.fixture
 def evaluate(call, place, model):
-    """``evaluate("--cfg", 2)`` -> its outcome, with the model, the classifier and a reference of real pictures."""
+    """``evaluate("--cfg", 2)`` -> its outcome, with the model, the classifier and a reference of real images."""
     made = call("evaluate", "reference", "real", "--size", 8, *LOOK, "--out", "ref.npz")
     assert made.code == 0, made.err
 
@@ -76,19 +76,19 @@ def test_a_model_against_a_reference(evaluate, model):
     found = report()
     pipeline, look = ns.Pipeline.from_pretrained(model), TinyClassifier()
     drawn = pipeline([i // 3 for i in range(15)], cfg=2, top_k=900, top_p=0.96, seed=[4 + i for i in range(15)]).images
-    pixels = torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture in drawn])
+    pixels = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in drawn])
     features, reference = look(pixels), read_reference(Path("ref.npz"))
     assert reference.gaussian and features.probabilities is not None
     moments = Moments(tiny_classifier.DIMENSIONS).add(features.pool)
     assert found["fid"] == pytest.approx(frechet_distance(moments.gaussian(), reference.gaussian), rel=1e-6)
     right = features.probabilities.argmax(1) == torch.arange(15) // 3
     assert found["agreement"]["overall"] == pytest.approx(right.double().mean().item())
-    assert found["agreement"]["real"] == ACCURACY and "0.750 of real pictures by the classifier's own" in outcome.out
-    assert found["pictures"] == 15 and found["reference_pictures"] == 12 and found["seed"] == 4
+    assert found["agreement"]["real"] == ACCURACY and "0.750 of real images by the classifier's own" in outcome.out
+    assert found["images"] == 15 and found["reference_images"] == 12 and found["seed"] == 4
     assert found["settings"]["cfg"] == 2 and found["settings"]["batch_size"] == 4 and found["seconds_of_last_call"] > 0
     assert found["reference_crop"] == "centre" and found["extractor"] == "tiny classifier"
     assert (
-        "against ref.npz, 12 pictures, centre crop" in outcome.out
+        "against ref.npz, 12 images, centre crop" in outcome.out
         and "of one part" in outcome.out
         and "run/report.json" in outcome.out
     )
@@ -124,9 +124,9 @@ def test_killed_halfway_and_run_again(evaluate, monkeypatch):
 def test_finished_and_run_again(evaluate):
     assert evaluate("--save", "png").code == 0
     before = figures()
-    Path("run/pictures/hat/000006.png").unlink()
+    Path("run/images/hat/000006.png").unlink()
     assert "drawn" in evaluate("--save", "png").err and figures() == before
-    assert Path("run/pictures/hat/000006.png").is_file()
+    assert Path("run/images/hat/000006.png").is_file()
     assert "drawn" not in evaluate("--save", "png").err
 
 
@@ -149,10 +149,10 @@ def test_another_command_in_the_same_folder(evaluate, change, words):
 
 
 @pytest.mark.parametrize("kind", ["png", "npz"])
-def test_saved_pictures_give_the_same_figures(evaluate, call, kind):
+def test_saved_images_give_the_same_figures(evaluate, call, kind):
     assert evaluate("--save", kind).code == 0
-    place = "run/pictures.npz" if kind == "npz" else "run/pictures"
-    outcome = call(*f"evaluate --pictures {place} --reference ref.npz --features classifier --out files".split())
+    place = "run/images.npz" if kind == "npz" else "run/images"
+    outcome = call(*f"evaluate --images {place} --reference ref.npz --features classifier --out files".split())
     assert outcome.code == 0
     ours, theirs = figures(), figures("files")
     assert theirs["fid"] == pytest.approx(ours["fid"], rel=1e-9)
@@ -160,17 +160,17 @@ def test_saved_pictures_give_the_same_figures(evaluate, call, kind):
     assert theirs["agreement"] == ours["agreement"] is not None
 
 
-def test_a_folder_of_real_pictures_as_reference(evaluate, call):
+def test_a_folder_of_real_images_as_reference(evaluate, call):
     assert evaluate(out="a").code == 0
     outcome = evaluate("--reference", "real", out="b")
     assert outcome.code == 0 and "looked at real 12 of 12" in outcome.err and "real is no .npz" in outcome.err
     assert figures("a") == figures("b")
     assert "has both train and val" in evaluate("--reference", "data", out="c").err
     assert evaluate("--reference", "data", "--split", "val", out="c").code == 0
-    assert report("c")["reference_pictures"] == 4
+    assert report("c")["reference_images"] == 4
 
 
-def test_a_reference_is_what_its_pictures_are(evaluate):
+def test_a_reference_is_what_its_images_are(evaluate):
     reference = read_reference(Path("ref.npz"))
     assert reference.origin and reference.origin.size == (8, 8) and reference.origin.crop == "centre"
     assert reference.features is not None and len(reference.features) == 12
@@ -198,30 +198,30 @@ def test_a_killed_reference_goes_on(call, place, monkeypatch):
 
 def test_memorisation(evaluate):
     outcome = evaluate("--training", "data")
-    assert outcome.code == 0 and "are closer to a training picture" in outcome.out
-    assert "if all were remembered, it would be" in outcome.out and "of 10 training pictures" in outcome.out
+    assert outcome.code == 0 and "are closer to a training image" in outcome.out
+    assert "if all were remembered, it would be" in outcome.out and "of 10 training images" in outcome.out
     found = report()["memorisation"]
     assert len(found["pairs"]) == 15 and found["pairs"] == sorted(found["pairs"], key=lambda pair: pair[2])
     assert "given back by the tokenizer" in outcome.out
     assert all(0 <= number < 10 for _, number, _ in found["pairs"])
     assert report()["settings"]["control"]["tokenizer"] and report()["settings"]["held_out"]["crop"] == "centre"
     assert report()["settings"]["training"]["split"] == "train" and report()["settings"]["held_out"]["split"] == "val"
-    with Image.open("run/closest.png") as picture:
-        assert picture.width > 4 * 2 * 8
+    with Image.open("run/closest.png") as image:
+        assert image.width > 4 * 2 * 8
 
 
-@pytest.mark.parametrize("turn", [lambda picture: picture, ImageOps.mirror], ids=["as they are", "mirrored"])
+@pytest.mark.parametrize("turn", [lambda image: image, ImageOps.mirror], ids=["as they are", "mirrored"])
 @pytest.mark.parametrize("crop", ["centre", "training"])
-def test_training_pictures_are_found_among_drawn_ones(call, place, crop, turn):
-    """The training pictures themselves, as if they were drawn: in either crop, mirrored or not."""
+def test_training_images_are_found_among_drawn_ones(call, place, crop, turn):
+    """The training images themselves, as if they were drawn: in either crop, mirrored or not."""
     for name in ("boot", "dress"):
         shutil.copytree(f"data/train/{name}", f"copies/{name}")
     for path in Path("copies").rglob("*.png"):
-        with Image.open(path) as picture:
-            small = turn({"centre": adm_crop, "training": validation_crop}[crop](picture, (8, 8)))
+        with Image.open(path) as image:
+            small = turn({"centre": adm_crop, "training": validation_crop}[crop](image, (8, 8)))
         small.save(path)
     more = ("--training", "data", "--out", "run")
-    assert call("evaluate", "--pictures", "copies", *LOOK, *more).code == 0
+    assert call("evaluate", "--images", "copies", *LOOK, *more).code == 0
     found = report()["memorisation"]
     assert found["share"] == 1 and all(i == j and distance < 1e-3 for i, j, distance in found["pairs"])
 
@@ -245,9 +245,9 @@ def test_reconstruction(call, place, model):
     outcome = call(*command, "--out", "run")
     assert outcome.code == 0 and "rFID" in outcome.out and "perplexity" in outcome.out and "4x4" in outcome.out
     found = report()
-    assert found["pictures"] == found["reference_pictures"] == 4 and found["settings"]["split"] == "val"
+    assert found["images"] == found["reference_images"] == 4 and found["settings"]["split"] == "val"
     assert found["fid"] > 0 and len(found["reconstruction"]["scales"]) == 4 and found["reconstruction"]["lpips"] is None
-    assert call(*command, "--split", "train", "--out", "train").code == 0 and report("train")["pictures"] == 10
+    assert call(*command, "--split", "train", "--out", "train").code == 0 and report("train")["images"] == 10
 
 
 def test_reconstruction_against_a_reference_of_the_same_crop(call, place, model):
@@ -266,26 +266,26 @@ def test_the_crop_is_that_of_the_reference_file(evaluate, call):
     outcome = evaluate("--crop", "centre")
     assert outcome.code == 2 and "'training', not 'centre'" in outcome.err and not Path("run").exists()
     outcome = evaluate("--training", "data")
-    assert outcome.code == 0 and "12 pictures, training crop" in outcome.out
+    assert outcome.code == 0 and "12 images, training crop" in outcome.out
     assert report()["settings"]["held_out"]["crop"] == "training"
     assert evaluate("--reconstruction", "--data", "data", "--per-class", 50, out="back").code == 0
     assert report("back")["settings"]["crop"] == "training"
 
 
 def test_a_data_set_says_its_crop(evaluate):
-    assert "12 pictures, centre crop" in evaluate("--reference", "real", out="a").out
-    assert "12 pictures, training crop" in evaluate("--reference", "real", "--crop", "training", out="b").out
+    assert "12 images, centre crop" in evaluate("--reference", "real", out="a").out
+    assert "12 images, training crop" in evaluate("--reference", "real", "--crop", "training", out="b").out
 
 
-def test_agreement_of_real_pictures_is_measured_where_they_have_classes(evaluate, call, place):
+def test_agreement_of_real_images_is_measured_where_they_have_classes(evaluate, call, place):
     """Folders named as the classes that the classifier knows."""
     for i, name in enumerate(tiny_classifier.CLASSES):
-        make_pictures(place / "known" / name, 3, seed=i)
+        make_images(place / "known" / name, 3, seed=i)
     assert call("evaluate", "reference", "known", "--size", 8, *LOOK, "--out", "known.npz").code == 0
     shares = []
     for i, reference in enumerate(("known", "known.npz")):
         outcome = evaluate("--reference", reference, out=str(i))
-        assert outcome.code == 0 and "of the reference's pictures" in outcome.out
+        assert outcome.code == 0 and "of the reference's images" in outcome.out
         shares.append(report(str(i))["agreement"]["real"])
     pixels = open_crops("known", None, (8, 8), "centre", print).read(range(15)).pixels
     probabilities = TinyClassifier()(pixels).probabilities
@@ -301,10 +301,10 @@ def test_changed_files_are_noticed(evaluate, call, place, what):
         command, folder = (evaluate, ("--training", "data")), f"run/{what}"
         changed = Path("data/train/boot/0.png" if what == "training" else "data/val/boot/0.png")
     else:
-        pictures = make_pictures(place / "stale", 9, size=(8, 8)) if what == "folder" else place / "stale.npz"
+        images = make_images(place / "stale", 9, size=(8, 8)) if what == "folder" else place / "stale.npz"
         np.savez("stale.npz", np.zeros((9, 8, 8, 3), dtype=np.uint8))
-        command, folder = (call, ("evaluate", "--pictures", pictures, *LOOK, "--out", "run")), "run/drawn"
-        changed = pictures / "0.png" if what == "folder" else pictures
+        command, folder = (call, ("evaluate", "--images", images, *LOOK, "--out", "run")), "run/drawn"
+        changed = images / "0.png" if what == "folder" else images
     again, arguments = command
     assert again(*arguments).code == 0
     before = report()
@@ -314,7 +314,7 @@ def test_changed_files_are_noticed(evaluate, call, place, what):
     assert outcome.code == 2 and "written since" in outcome.err and f"delete {folder}" in outcome.err
     assert {**report(), "finished": ""} == {**report(), "finished": ""} and report()["settings"] == before["settings"]
     shutil.rmtree(folder)
-    assert again(*arguments).code == (2 if what == "training" else 0)  # control pictures are training pictures, too
+    assert again(*arguments).code == (2 if what == "training" else 0)  # control images are training images, too
     shutil.rmtree("run")
     assert again(*arguments).code == 0
 
@@ -342,8 +342,8 @@ def test_a_sweep(evaluate, call, model):
         ("2.0", "10", "0.96"),
     ]
     assert float(rows[3]["fid"]) == report("one")["fid"] == report("sweep/cfg-2.0-top-k-10-top-p-0.96")["fid"]
-    with Image.open("sweep/sweep.png") as picture:
-        assert picture.width > 600
+    with Image.open("sweep/sweep.png") as image:
+        assert image.width > 600
     assert "drawn" not in call(*command).err
     assert "count 15, not 20" in call(*command, "--per-class", 4).err
 
@@ -353,8 +353,8 @@ class White(torch.nn.Module):
 
     name, fingerprint = "inception-2015-12-05", "0123"
 
-    def forward(self, pictures):
-        x = torch.nn.functional.interpolate(pictures.float(), (16, 16)).flatten(1)
+    def forward(self, images):
+        x = torch.nn.functional.interpolate(images.float(), (16, 16)).flatten(1)
         spread = [x.repeat(1, 3)[:, :size] for size in (POOL, SPATIAL, CLASSES)]
         return Features(spread[0], spread[1], spread[2].softmax(1))
 
@@ -379,7 +379,7 @@ def test_two_processes_give_the_same_figures(evaluate, place, model):
     assert evaluate(out="one").code == 0
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     script = (
-        "import runpy; from nextscale.evaluation import store; store.PICTURES_IN_SHARD = 5; "
+        "import runpy; from nextscale.evaluation import store; store.IMAGES_IN_SHARD = 5; "
         f"runpy.run_path({tiny_classifier.__file__!r}, run_name='__main__')"
     )
     (place / "two.py").write_text(script)
@@ -405,7 +405,7 @@ def test_two_processes_give_the_same_figures(evaluate, place, model):
         timeout=300,
     )
     assert figures("one") == figures("two") and done.stdout.count("report.json") == 1
-    with np.load("two/pictures.npz") as file:
+    with np.load("two/images.npz") as file:
         assert file["arr_0"].shape == (15, 8, 8, 3) and file["arr_1"].tolist() == [i // 3 for i in range(15)]
 
 
@@ -417,11 +417,11 @@ BAD_INPUT = {
     "--reference large.npz": "16 x 16 pixels, not 8 x 8",
     "--reference other.npz": "made with other",
     "--reference keys.npz": "expected mu and sigma",
-    "--pictures empty": "no pictures",
-    "--pictures mixed": "one size",
-    "--pictures nowhere": "nowhere",
-    "--pictures keys.npz": "no arr_0",
-    "--pictures large": "8 x 8 pixels, not 16 x 16",
+    "--images empty": "no images",
+    "--images mixed": "one size",
+    "--images nowhere": "nowhere",
+    "--images keys.npz": "no arr_0",
+    "--images large": "8 x 8 pixels, not 16 x 16",
     "--per-class 0": "per-class",
     "--num-images 5": "--num-images or --per-class, got both",
     "--reference keys.npz --model nowhere": "expected mu and sigma",
@@ -435,14 +435,14 @@ BAD_INPUT = {
     "--reconstruction": "--data",
     "--data data": "--reconstruction",
     "--reconstruction --data nowhere": "nowhere",
-    "--reconstruction --data data --pictures real": "both",
+    "--reconstruction --data data --images real": "both",
     "--reconstruction --data data --save png": "nothing is drawn",
     "--reconstruction --data data --dtype int8": "int8 is for drawing",
     "--reconstruction --data data --training data": "both",
     "--reconstruction --data data --lpips-weights a.pth": "--vgg-weights",
     "--reconstruction --data data --vgg-weights none.pth": "none.pth",
     "--vgg-weights a.pth": "--reconstruction",
-    "--pictures real --save npz": "nothing is drawn",
+    "--images real --save npz": "nothing is drawn",
     "--model nowhere": "nowhere",
 }
 BAD_REFERENCES = {
@@ -465,11 +465,11 @@ def wrong(evaluate, place, monkeypatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(place / "nothing"))
     (place / "file").touch()
     (place / "empty").mkdir()
-    make_pictures(place / "mixed", 2, size=(8, 8))
+    make_images(place / "mixed", 2, size=(8, 8))
     Image.new("RGB", (9, 8)).save(place / "mixed" / "9.png")
-    make_pictures(place / "large", 2, size=(16, 16))
+    make_images(place / "large", 2, size=(16, 16))
     (place / "broken").mkdir()
-    (place / "broken" / "0.png").write_bytes(b"no picture")
+    (place / "broken" / "0.png").write_bytes(b"no image")
     np.savez(place / "keys.npz", mean=np.zeros(3))
     with np.load("ref.npz") as file:
         arrays = dict(file)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import make_pictures
+from tiny_runs import make_images
 
 from nextscale.data.splits import open_splits
 from nextscale.evaluation.classifier import load_classifier, save_classifier
@@ -22,12 +22,12 @@ COMMAND = ("evaluate", "classifier", "--data", "data", "--out", "c", "--steps", 
 
 
 def answers(extractor: ClassifierExtractor) -> list[tuple[int, int]]:
-    """(label, answer) of each held-out picture."""
+    """(label, answer) of each held-out image."""
     _, held_out = open_splits("data", (16, 16), 0)
     assert held_out is not None
     examples = [held_out[0, i] for i in range(len(held_out))]
-    pictures = to_levels(torch.stack([example.image for example in examples])).byte()
-    probabilities = extractor(pictures).probabilities
+    images = to_levels(torch.stack([example.image for example in examples])).byte()
+    probabilities = extractor(images).probabilities
     assert probabilities is not None
     return [(e.label, int(a)) for e, a in zip(examples, probabilities.argmax(1), strict=True)]
 
@@ -128,12 +128,12 @@ def test_one_sentence_and_nothing_written(call, place, change):
     (place / "locked").mkdir(mode=0o555)
     (place / "model").mkdir()
     (place / "model" / "config.json").write_text("{}")
-    make_pictures(place / "oneclass" / "train" / "boot", 4)
-    make_pictures(place / "oneclass" / "val" / "boot", 4)
+    make_images(place / "oneclass" / "train" / "boot", 4)
+    make_images(place / "oneclass" / "val" / "boot", 4)
     shutil.copytree(place / "data", place / "brokenval")
     shutil.rmtree(place / "brokenval/val/dress")
     (place / "brokenval/val/boot/1.png").unlink()
-    (place / "brokenval/val/boot/0.png").write_bytes(b"no picture")
+    (place / "brokenval/val/boot/0.png").write_bytes(b"no image")
     before = sorted(place.rglob("*"))
     if "locked" in change and os.access(place / "locked", os.W_OK):
         pytest.skip("root may write anywhere")

@@ -30,9 +30,9 @@ def runs(tmp_path, monkeypatch) -> Path:
 
 def test_one_run(call, runs):
     assert call("plot", "var") == (0, "curves.png\n", "")
-    with Image.open("curves.png") as picture:
-        picture.load()
-        assert picture.width > 900
+    with Image.open("curves.png") as image:
+        image.load()
+        assert image.width > 900
 
 
 def test_several_runs_and_a_run_at_work(call, runs):
@@ -48,7 +48,7 @@ def test_a_verdict_for_each_run(call, runs):
     assert code == 0 and not err
     assert out.count(" official d16 has no earlier point than ") == 2 and out.endswith("curves.png\n")
     code, out, _ = call("plot", "other/var", "--compare", "var")
-    assert code == 0 and "var: after 4 k pictures: loss " in out and "(20.0 % above)" in out
+    assert code == 0 and "var: after 4 k images: loss " in out and "(20.0 % above)" in out
 
 
 @pytest.mark.parametrize(

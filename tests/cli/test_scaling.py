@@ -44,7 +44,7 @@ def steps_done(rung: str) -> int:
 def test_a_ladder_from_nothing_to_its_laws(call, cache, monkeypatch):
     code, out, err = call(*RUN, *SMALL, "--parallel", "2")
     assert code == 0 and out.split() == ["ladder/d01", "ladder/d02", "ladder/d03"]
-    assert "d02  width 16, 9.22 k parameters, 24 pictures" in err and "d03  step 6/6" in err
+    assert "d02  width 16, 9.22 k parameters, 24 images" in err and "d03  step 6/6" in err
     recipes = [json.loads(Path(f"ladder/d0{d}/recipe.json").read_text())["recipe"] for d in (1, 2, 3)]
     assert [(r["depth"], r["width"], r["heads"]) for r in recipes] == [(1, 8, 1), (2, 16, 2), (3, 24, 3)]
     assert len({(r["steps"], r["batch_size"], r["seed"]) for r in recipes}) == 1
@@ -150,7 +150,7 @@ def test_a_cache_without_validation(call, cache, model):
     tokenize = ("tokenize", "--data", "photos", "--tokenizer", model, "--out", "blind")
     assert call(*tokenize).code == 0
     code, _, err = call(*RUN, *SMALL, "--batch-size", "2", "--data", "blind")
-    assert code == 2 and "blind has no pictures to validate on" in err
+    assert code == 2 and "blind has no images to validate on" in err
 
 
 @pytest.fixture
@@ -178,8 +178,8 @@ def test_fit(call, ladders):
     assert "-0.2300" in out and "d04" in out
     assert Path("laws.svg").read_text().count("Pearson") >= 4
     assert call("scaling", "fit", "two", "ladder/d01", "ladder/d04", "--resamples", "50").code == 0
-    with Image.open("scaling.png") as picture:
-        assert picture.width > 800
+    with Image.open("scaling.png") as image:
+        assert image.width > 800
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,8 @@ def start(model: Path) -> Iterator[Start]:
         server.process.communicate()
 
 
-def pictures_of(server: Server, count: int, signals: int = 1) -> dict[int, tuple[int, bytes]]:
-    """What came of requests for pictures that were sent at once, and are being drawn."""
+def images_of(server: Server, count: int, signals: int = 1) -> dict[int, tuple[int, bytes]]:
+    """What came of requests for images that were sent at once, and are being drawn."""
     outcomes: dict[int, tuple[int, bytes]] = {}
 
     def one(i: int) -> None:
@@ -94,8 +94,8 @@ def pictures_of(server: Server, count: int, signals: int = 1) -> dict[int, tuple
 
 
 def test_what_is_at_work_is_finished_on_sigterm(start):
-    server = start("--no-studio", "--queue-pictures", 1000)
-    outcomes = pictures_of(server, 12)
+    server = start("--no-studio", "--queue-images", 1000)
+    outcomes = images_of(server, 12)
     assert len(outcomes) == 12
     assert {status for status, _ in outcomes.values()} <= {200, 503}
     finished = [json.loads(body) for status, body in outcomes.values() if status == 200]
@@ -105,8 +105,8 @@ def test_what_is_at_work_is_finished_on_sigterm(start):
 
 @pytest.mark.slow
 def test_what_the_drain_time_does_not_suffice_for_gets_a_503(start):
-    server = start("--no-studio", "--queue-pictures", 1000, "--drain-seconds", 0)
-    outcomes = pictures_of(server, 12)
+    server = start("--no-studio", "--queue-images", 1000, "--drain-seconds", 0)
+    outcomes = images_of(server, 12)
     refused = [json.loads(body) for status, body in outcomes.values() if status == 503]
     assert refused and {status for status, _ in outcomes.values()} <= {200, 503}
     assert all(answer["error"]["code"] == "shutting_down" for answer in refused)
@@ -114,9 +114,9 @@ def test_what_the_drain_time_does_not_suffice_for_gets_a_503(start):
 
 
 def test_a_second_signal_does_not_wait_for_what_is_at_work(start):
-    server = start("--no-studio", "--queue-pictures", 1000, "--drain-seconds", 60, "--batch-pictures", 1)
+    server = start("--no-studio", "--queue-images", 1000, "--drain-seconds", 60, "--batch-images", 1)
     begun = time.monotonic()
-    outcomes = pictures_of(server, 12, signals=2)
+    outcomes = images_of(server, 12, signals=2)
     assert 503 in {status for status, _ in outcomes.values()} <= {200, 503}
     assert server.wait() == (0, "")
     assert time.monotonic() - begun < 30
@@ -156,7 +156,7 @@ def test_a_client_that_leaves_a_stream_has_its_work_stopped(start):
     drawn = next(
         float(line.split()[1])
         for line in server.ask("/metrics")[1].decode().splitlines()
-        if line.startswith("nextscale_pictures_total ")
+        if line.startswith("nextscale_images_total ")
     )
     assert drawn < 8 * 16
 
@@ -214,7 +214,7 @@ def test_a_key_that_no_client_can_send(call, key, monkeypatch):
     assert code == 2 and err.count("\n") == 1 and "NEXTSCALE_API_KEY" in err
 
 
-@pytest.mark.parametrize("flag, value", [("batch-pictures", 0), ("seconds", "nan"), ("drain-seconds", -1)])
+@pytest.mark.parametrize("flag, value", [("batch-images", 0), ("seconds", "nan"), ("drain-seconds", -1)])
 def test_bad_limits(call, flag, value):
     code, _, err = call("serve", "--no-studio", "--port", 0, f"--{flag}={value}")
     assert code == 2 and f"{flag} must be at least" in err and str(value) in err

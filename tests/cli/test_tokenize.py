@@ -25,7 +25,7 @@ EXACT = ("--dtype", "float32", "--steps", "8")
 
 @pytest.fixture
 def small_shards(monkeypatch) -> None:
-    monkeypatch.setattr(cache, "PICTURES_IN_SHARD", 4)
+    monkeypatch.setattr(cache, "IMAGES_IN_SHARD", 4)
 
 
 def tokenize(data: Path, tokenizer: Path, out: str, *more: object) -> list[str]:
@@ -36,14 +36,14 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_tokens_are_those_of_the_pictures(call, place, model, small_shards):
+def test_tokens_are_those_of_the_images(call, place, model, small_shards):
     assert call(*tokenize(place / "data", model, "cache", "--crops", 0)).code == 0
     train, val = open_cache(Path("cache"), 0)
     assert val is not None and train.views == val.views == 1
     tokenizer = ns.Pipeline.from_pretrained(model).tokenizer
-    pictures, held_out = open_splits(place / "data", tokenizer.config.image_size, 0, flip=False)
-    pictures.augment = False
-    for tokens, source in ((train, pictures), (val, held_out)):
+    images, held_out = open_splits(place / "data", tokenizer.config.image_size, 0, flip=False)
+    images.augment = False
+    for tokens, source in ((train, images), (val, held_out)):
         assert source is not None and len(tokens) == len(source)
         for i in range(len(tokens)):
             expected = torch.cat(tokenizer.encode(source[0, i].image[None]), dim=1)[0]
@@ -54,11 +54,11 @@ def test_tokens_are_those_of_the_pictures(call, place, model, small_shards):
 def test_views_are_crops_and_their_mirror_images(call, place, model):
     assert call(*tokenize(place / "data", model, "cache", "--crops", 2, "--flip", "--seed", 5)).code == 0
     tokenizer = ns.Pipeline.from_pretrained(model).tokenizer
-    pictures, _ = open_splits(place / "data", tokenizer.config.image_size, 5, flip=False)
+    dataset, _ = open_splits(place / "data", tokenizer.config.image_size, 5, flip=False)
     shard = load_file(shard_path(Path("cache"), "train", 0))
     assert shard["tokens"].shape[1] == 4 and shard["tokens"].dtype == torch.int16
-    for i in range(len(pictures)):
-        views = [pictures[crop, i].image for crop in range(2)]
+    for i in range(len(dataset)):
+        views = [dataset[crop, i].image for crop in range(2)]
         images = torch.stack([views[0], views[0].flip(-1), views[1], views[1].flip(-1)])
         assert torch.equal(shard["tokens"][i].long(), torch.cat(tokenizer.encode(images), dim=1))
 
@@ -80,9 +80,7 @@ def test_two_processes_make_the_same_files(call, place, model, small_shards):
     command = tokenize(place / "data", model, "cache", "--crops", 2)
     assert call(*command).code == 0
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    script = (
-        "from nextscale.data import cache; cache.PICTURES_IN_SHARD = 4; from nextscale.cli.main import main; main()"
-    )
+    script = "from nextscale.data import cache; cache.IMAGES_IN_SHARD = 4; from nextscale.cli.main import main; main()"
     (place / "small.py").write_text(script)
     subprocess.run(
         [*launch, "small.py", *tokenize(place / "data", model, "two", "--crops", 2)],
@@ -94,9 +92,9 @@ def test_two_processes_make_the_same_files(call, place, model, small_shards):
     assert files_of(Path("two")) == files_of(Path("cache"))
 
 
-def test_an_unreadable_picture_is_left_out_and_named(call, place, model):
+def test_an_unreadable_image_is_left_out_and_named(call, place, model):
     broken = place / "data" / "train" / "boot" / "1.png"
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     outcome = call(*tokenize(place / "data", model, "cache"))
     assert outcome.code == 0
     assert outcome.err.count(str(broken)) == 1
@@ -110,19 +108,19 @@ def losses(run: Path) -> list[float]:
     ]
 
 
-def test_training_on_tokens_equals_training_on_pictures(call, tmp_path, monkeypatch):
-    """Pictures so small that there is but one crop, and none are mirrored."""
+def test_training_on_tokens_equals_training_on_images(call, tmp_path, monkeypatch):
+    """Images so small that there is but one crop, and none are mirrored."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nextscale.data.dataset.MARGIN", 1.0)
     for i, (split, count) in enumerate((("train", 6), ("val", 2))):
         for j, name in enumerate(("boot", "dress")):
-            tiny_runs.make_pictures(tmp_path / "data" / split / name, count, seed=2 * i + j, size=SIZE)
+            tiny_runs.make_images(tmp_path / "data" / split / name, count, seed=2 * i + j, size=SIZE)
     assert call(*train_command("tokenizer", Path("data"), Path("tokenizer"), *EXACT)).code == 0
     assert call(*tokenize(Path("data"), Path("tokenizer"), "cache", "--crops", 0)).code == 0
     more = (*EXACT, "--set", "flip=false")
     assert call(*train_command("var", Path("data"), Path("a"), "--tokenizer", "tokenizer", *more)).code == 0
     outcome = call(*train_command("var", Path("cache"), Path("b"), *more))
-    assert outcome.code == 0 and "views of each picture: 1" in outcome.err
+    assert outcome.code == 0 and "views of each image: 1" in outcome.err
     assert losses(Path("a")) == losses(Path("b"))
     a, b = (ns.Pipeline.from_pretrained(run) for run in ("a", "b"))
     assert same(a([0, 1], seed=0).tokens, b([0, 1], seed=0).tokens)

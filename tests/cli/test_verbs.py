@@ -17,13 +17,13 @@ SIDE, GAP, SCALES = 8, 2, 4
 
 
 def size_of(path) -> tuple[int, int]:
-    with Image.open(path) as picture:
-        picture.load()
-        return picture.size
+    with Image.open(path) as image:
+        image.load()
+        return image.size
 
 
 def sheet(columns: int, rows: int, extra: int = 0) -> tuple[int, int]:
-    """Size of a grid of pictures that are ``extra`` higher than wide."""
+    """Size of a grid of images that are ``extra`` higher than wide."""
     return columns * (SIDE + GAP) - GAP, rows * (SIDE + extra + GAP) - GAP
 
 
@@ -33,12 +33,12 @@ def test_sample_writes_a_grid(call, model, place):
     assert size_of("samples.png") == sheet(3, 2)
 
 
-def test_sample_makes_20_pictures_and_the_folder_for_them(call, model, place):
+def test_sample_makes_20_images_and_the_folder_for_them(call, model, place):
     assert call("sample", "--model", model, "--out", "new/folder/a.jpg").code == 0
     assert size_of("new/folder/a.jpg") == sheet(5, 4)
 
 
-def test_separate_pictures_and_the_scales(call, model, place):
+def test_separate_images_and_the_scales(call, model, place):
     code, out, err = call(
         "sample", "--model", model, "--labels", 0, 1, 2, "--separate", "--show-scales", "--out", "a.png"
     )
@@ -51,7 +51,7 @@ def test_separate_pictures_and_the_scales(call, model, place):
         assert scales.crop((left, top, left + SIDE, top + SIDE)).tobytes() == alone.tobytes()
 
 
-def test_the_same_command_draws_the_same_pictures(call, model, place):
+def test_the_same_command_draws_the_same_images(call, model, place):
     for out, seed in (("a.png", 0), ("b.png", 0), ("c.png", 1)):
         assert call("sample", "--model", model, "--num-images", 2, "--seed", seed, "--out", out).code == 0
     a, b, c = ((place / name).read_bytes() for name in ("a.png", "b.png", "c.png"))
@@ -81,25 +81,25 @@ def test_free_memory_is_kept_while_sample_draws_and_no_longer(call, model, place
 def test_sample_draws_what_the_pipeline_draws(call, model, place):
     assert call("sample", "--model", model, "--labels", "hat", "--cfg", 1.5, "--seed", 3, "--more-smooth").code == 0
     (ours,) = ns.Pipeline.from_pretrained(model)(["hat"], cfg=1.5, seed=3, more_smooth=True).images
-    with Image.open("samples.png") as picture:
-        assert picture.tobytes() == ours.tobytes()
+    with Image.open("samples.png") as image:
+        assert image.tobytes() == ours.tobytes()
 
 
 @pytest.mark.parametrize("labels", [("ankle BOOT", "Hat"), ("Ankle boot", "hat"), ("0", "2")])
 def test_labels_are_names_or_numbers(call, model, place, labels):
     assert call("sample", "--model", model, "--labels", *labels, "--num-images", 4).code == 0
     expected = ns.Pipeline.from_pretrained(model)([0, 2, 0, 2]).images
-    with Image.open("samples.png") as picture:
-        assert picture.crop((0, 0, SIDE, SIDE)).tobytes() == expected[0].tobytes()
-        assert picture.crop((SIDE + GAP, 0, 2 * SIDE + GAP, SIDE)).tobytes() == expected[1].tobytes()
+    with Image.open("samples.png") as image:
+        assert image.crop((0, 0, SIDE, SIDE)).tobytes() == expected[0].tobytes()
+        assert image.crop((SIDE + GAP, 0, 2 * SIDE + GAP, SIDE)).tobytes() == expected[1].tobytes()
 
 
 @pytest.mark.parametrize("name", ["none", "unconditional"])
 def test_names_of_no_class(call, model, place, name):
     assert call("sample", "--model", model, "--labels", name, "--num-images", 1).code == 0
     (expected,) = ns.Pipeline.from_pretrained(model)("unconditional", num_images=1).images
-    with Image.open("samples.png") as picture:
-        assert picture.tobytes() == expected.tobytes()
+    with Image.open("samples.png") as image:
+        assert image.tobytes() == expected.tobytes()
 
 
 def test_reconstruct(call, model, place):

@@ -65,11 +65,11 @@ def test_scales_are_named_by_size_where_one_run_is_drawn(run):
     assert "coarse is light" in draw([replace(run, sizes=())]).get_suptitle()
 
 
-def test_a_comparison_is_over_the_pictures_seen(run):
+def test_a_comparison_is_over_the_images_seen(run):
     runs, reference = comparable([run], D16)
     figure = draw(runs, reference)
     first = figure.axes[0]
-    assert first.get_xscale() == "log" and figure.axes[-1].get_xlabel() == "pictures seen"
+    assert first.get_xscale() == "log" and figure.axes[-1].get_xlabel() == "images seen"
     drawn = [np.asarray(line.get_xdata()).tolist() for line in first.lines]
     assert (8 * run.series["loss"].steps).tolist() in drawn
     assert "official d16" in legend(figure)
@@ -83,8 +83,8 @@ def test_the_file_is_of_its_ending(run, tmp_path, ending):
     starts = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
     assert path.read_bytes().startswith(starts[ending.lower()])
     if ending == "png":
-        with Image.open(path) as picture:
-            assert picture.width > picture.height > 300 and len(picture.convert("RGB").getcolors(256) or ()) > 20
+        with Image.open(path) as image:
+            assert image.width > image.height > 300 and len(image.convert("RGB").getcolors(256) or ()) > 20
 
 
 def test_without_matplotlib(run, monkeypatch):

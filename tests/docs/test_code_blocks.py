@@ -32,7 +32,7 @@ from nextscale.cli.main import VERBS, main
 QUICK = ("sample", "reconstruct", "edit", "info")
 """Verbs that run here, if the model is the starter."""
 PHOTOS = ("photo.jpg", "other.jpg")
-"""Pictures that pages may take for granted, beside mask.png of the same size, white in the middle, and small.png."""
+"""Images that pages may take for granted, beside mask.png of the same size, white in the middle, and small.png."""
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def check_command(command: list[str], block: Block, monkeypatch) -> None:
         return
     verb, options = parse(arguments, block.place, monkeypatch)
     if verb in QUICK and not block.skipped and runs_the_starter(options):
-        importlib.import_module(VERBS[verb][0]).run(with_few_pictures(options))
+        importlib.import_module(VERBS[verb][0]).run(with_few_images(options))
 
 
 def parse(arguments: list[str], place: str, monkeypatch) -> tuple[str, Any]:
@@ -103,8 +103,8 @@ def parse(arguments: list[str], place: str, monkeypatch) -> tuple[str, Any]:
     return verb, caught[0]
 
 
-def with_few_pictures(options: Any) -> Any:
-    """As many pictures as there are labels will do, unless there is a seed for each picture."""
+def with_few_images(options: Any) -> Any:
+    """As many images as there are labels will do, unless there is a seed for each image."""
     asked = getattr(options, "num_images", None)
     if asked is None or getattr(options, "seeds", None):
         return options

@@ -23,30 +23,30 @@ def random_hidden(h: int, w: int, seed: int) -> np.ndarray:
 @pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "P", "I;16"])
 def test_masks_of_every_kind(mode):
     white = np.array([[0, 1, 1], [0, 0, 1]], dtype=bool)
-    picture = Image.fromarray(white.astype(np.uint8) * 255)
+    image = Image.fromarray(white.astype(np.uint8) * 255)
     if mode == "I;16":
-        picture = Image.fromarray(white.astype(np.uint16) * 65535)
-    assert (read_mask(picture.convert(mode) if mode != "I;16" else picture) == white).all()
+        image = Image.fromarray(white.astype(np.uint16) * 65535)
+    assert (read_mask(image.convert(mode) if mode != "I;16" else image) == white).all()
 
 
 @pytest.mark.parametrize("alphas, meant", [((0, 255), [True, False]), ((127, 128), [True, False]), ((128, 255), None)])
 def test_what_is_transparent_goes_before_what_is_white(tmp_path, alphas, meant):
-    picture = Image.new("RGBA", (2, 1))
+    image = Image.new("RGBA", (2, 1))
     for x, alpha in enumerate(alphas):
-        picture.putpixel((x, 0), (255 * x, 255 * x, 255 * x, alpha))
+        image.putpixel((x, 0), (255 * x, 255 * x, 255 * x, alpha))
     expected = [meant or [False, True]]
-    assert read_mask(picture).tolist() == expected
-    picture.save(tmp_path / "mask.png")
+    assert read_mask(image).tolist() == expected
+    image.save(tmp_path / "mask.png")
     assert read_mask(tmp_path / "mask.png").tolist() == expected
     with Image.open(tmp_path / "mask.png") as opened:
         assert read_mask(opened).tolist() == expected
 
 
 def test_a_palette_has_a_transparent_colour(tmp_path):
-    picture = Image.new("P", (2, 1), 1)
-    picture.putpalette([255, 255, 255, 0, 0, 0])
-    picture.putpixel((1, 0), 0)
-    picture.save(tmp_path / "mask.png", transparency=1)
+    image = Image.new("P", (2, 1), 1)
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    image.putpixel((1, 0), 0)
+    image.save(tmp_path / "mask.png", transparency=1)
     assert read_mask(tmp_path / "mask.png").tolist() == [[True, False]]
 
 
@@ -74,19 +74,19 @@ def test_no_kept_pixel_shows_anything_hidden(h, w, seed):
     assert (a == b).all()
 
 
-def test_a_mask_of_the_picture_s_size_is_taken_to_the_pixel():
+def test_a_mask_of_the_image_s_size_is_taken_to_the_pixel():
     hidden = random_hidden(8, 12, 0)
     assert (hidden_pixels(hidden, (8, 12), (8, 12)).numpy() == hidden).all()
 
 
-def test_one_pixel_of_a_large_mask_hides_one_of_a_small_picture():
+def test_one_pixel_of_a_large_mask_hides_one_of_a_small_image():
     hidden = np.zeros((64, 96), dtype=bool)
     hidden[63, 8] = True
     seen = hidden_pixels(hidden, (8, 12), (8, 12))
     assert seen.nonzero().tolist() == [[7, 1]]
 
 
-def test_a_mask_may_have_the_picture_s_shape_or_the_crop_s():
+def test_a_mask_may_have_the_image_s_shape_or_the_crop_s():
     wide = np.zeros((10, 20), dtype=bool)
     wide[:, 10:] = True
     assert hidden_pixels(wide, (40, 80), (4, 4)).int().tolist() == [[0, 0, 1, 1]] * 4

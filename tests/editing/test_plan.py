@@ -47,9 +47,9 @@ def random_mask(size: tuple[int, int], seed: int) -> np.ndarray:
     return mask if rng.random() < 0.7 else mask & (rng.random(size) < 0.5) | (np.indices(size) == [[[y]], [[x]]]).all(0)
 
 
-def changed(picture: Image.Image, hidden: np.ndarray, seed: int) -> Image.Image:
-    """The picture with other pixels where it is hidden."""
-    return Image.fromarray(np.where(hidden[..., None], noise(hidden.shape, seed), picture))  # type: ignore[arg-type]
+def changed(image: Image.Image, hidden: np.ndarray, seed: int) -> Image.Image:
+    """The image with other pixels where it is hidden."""
+    return Image.fromarray(np.where(hidden[..., None], noise(hidden.shape, seed), image))  # type: ignore[arg-type]
 
 
 def bytes_of(result) -> list[bytes]:
@@ -64,13 +64,13 @@ def test_kept_pixels_and_tokens_stay(name, seed, leak_free, softness, mode, zoom
     mask = random_mask(size, seed)
     if mode == "outpaint" and mask.all():
         return
-    picture = noise(size, seed)
+    photo = noise(size, seed)
     options: Any = {"mode": mode, "leak_free": leak_free, "softness": softness}
-    result = pipe.edit(picture, mask, num_images=2, seed=[seed, 1], **options)
+    result = pipe.edit(photo, mask, num_images=2, seed=[seed, 1], **options)
     plan, schedule = result.plan, pipe.tokenizer.schedule
     kept = ~plan.hidden.numpy()
     assert kept.any() == bool((plan.weight == 0).any())
-    crop = np.asarray(fit(picture, pipe.tokenizer.config.image_size))
+    crop = np.asarray(fit(photo, pipe.tokenizer.config.image_size))
     for image in result.images:
         assert (np.asarray(image)[kept] == crop[kept]).all()
     given = pipe.tokenizer.encode(to_tensor(plan.base)[None])
@@ -91,32 +91,32 @@ def test_what_is_hidden_leaks_nowhere(name, seed, softness, composite, zoom):
     h, w = pipe.tokenizer.config.image_size
     size = (h * zoom[0] // zoom[1] + 3, w * zoom[0] // zoom[1] + 1) if zoom != (1, 1) else (h, w)
     mask = random_mask(size, seed)
-    picture = noise(size, seed)
+    photo = noise(size, seed)
     options: Any = {"num_images": 2, "softness": softness, "composite": composite, "seed": seed, "leak_free": True}
     try:
-        result = pipe.edit(picture, mask, **options)
+        result = pipe.edit(photo, mask, **options)
     except ns.InputError:  # what is hidden is cropped away
         return
-    other = pipe.edit(changed(picture, mask, seed + 1), mask, **options)
+    other = pipe.edit(changed(photo, mask, seed + 1), mask, **options)
     assert bytes_of(result) == bytes_of(other)
     assert same(result.tokens, other.tokens) and same(list(result.plan.edit.tokens), list(other.plan.edit.tokens))
 
 
 def test_officially_what_is_hidden_leaks(square):
     mask = box_mask(MIDDLE, square.tokenizer.schedule).repeat_interleave(2, 0).repeat_interleave(2, 1).numpy() > 0
-    picture = noise((8, 8))
-    plans = [plan_edit(square.tokenizer, p, mask, leak_free=False) for p in (picture, changed(picture, mask, 5))]
+    photo = noise((8, 8))
+    plans = [plan_edit(square.tokenizer, p, mask, leak_free=False) for p in (photo, changed(photo, mask, 5))]
     assert not same(*(list(plan.edit.tokens) for plan in plans))
 
 
 def test_the_official_edit_is_one_setting(square):
-    picture = noise((8, 8))
-    given = square.tokenizer.encode(to_tensor(picture)[None])
+    photo = noise((8, 8))
+    given = square.tokenizer.encode(to_tensor(photo)[None])
     for mode, keep in (
         ("inpaint", 1 - box_mask(MIDDLE, square.tokenizer.schedule)),
         ("outpaint", box_mask(MIDDLE, square.tokenizer.schedule)),
     ):
-        ours = square.edit(picture, box=MIDDLE, mode=mode, leak_free=False, composite=False, labels=2, seed=3)
+        ours = square.edit(photo, box=MIDDLE, mode=mode, leak_free=False, composite=False, labels=2, seed=3)
         official = square([2], seed=3, edit=ns.TokenEdit(given, keep))
         assert same(ours.tokens, official.tokens) and bytes_of(ours) == bytes_of(official)
         assert ours.plan.edit.always_kept == ALWAYS_KEPT
@@ -132,8 +132,8 @@ def test_a_token_with_a_hidden_pixel_is_drawn(square, pixel):
 
 
 def test_out_is_all_but_in(square):
-    picture, mask = noise((8, 8)), random_mask((8, 8), 3)
-    inside, outside = (plan_edit(square.tokenizer, picture, mask, mode=mode).hidden for mode in ("inpaint", "outpaint"))
+    photo, mask = noise((8, 8)), random_mask((8, 8), 3)
+    inside, outside = (plan_edit(square.tokenizer, photo, mask, mode=mode).hidden for mode in ("inpaint", "outpaint"))
     assert torch.equal(inside, ~outside)
 
 
@@ -147,20 +147,20 @@ def test_hiding_everything_is_drawing(name):
 
 
 def test_without_compositing_the_tokenizer_shows_all(square):
-    picture = noise((8, 8))
-    plain = square.edit(picture, box=MIDDLE, composite=False)
-    laid = square.edit(picture, box=MIDDLE)
-    a, b, given = (np.asarray(image) for image in (plain.images[0], laid.images[0], picture))
+    photo = noise((8, 8))
+    plain = square.edit(photo, box=MIDDLE, composite=False)
+    laid = square.edit(photo, box=MIDDLE)
+    a, b, given = (np.asarray(image) for image in (plain.images[0], laid.images[0], photo))
     kept = ~laid.plan.hidden.numpy()
     assert (a[~kept] == b[~kept]).all() and (b[kept] == given[kept]).all() and (a[kept] != given[kept]).any()
 
 
 def test_a_soft_edge_lies_between_what_is_filled_and_what_is_drawn(square):
-    picture = noise((8, 8))
-    soft = square.edit(picture, box=(0, 0, 1, 0.75), softness=2)
+    photo = noise((8, 8))
+    soft = square.edit(photo, box=(0, 0, 1, 0.75), softness=2)
     drawn, base, result = (
         np.asarray(i, dtype=int)
-        for i in (square.edit(picture, box=(0, 0, 1, 0.75)).images[0], soft.plan.base, soft.images[0])
+        for i in (square.edit(photo, box=(0, 0, 1, 0.75)).images[0], soft.plan.base, soft.images[0])
     )
     weight = np.array([1, 1, 1, 1, 2 / 3, 1 / 3, 0, 0])[None, :, None]
     expected = base + weight * (drawn - base)
@@ -168,31 +168,31 @@ def test_a_soft_edge_lies_between_what_is_filled_and_what_is_drawn(square):
 
 
 def test_variants_have_their_own_seeds(square):
-    picture = noise((8, 8))
-    many = square.edit(picture, box=MIDDLE, labels="2", num_images=3, seed=[7, 8, 9])
+    photo = noise((8, 8))
+    many = square.edit(photo, box=MIDDLE, labels="2", num_images=3, seed=[7, 8, 9])
     assert many.labels == [2, 2, 2]
     for seed, image in zip((7, 8, 9), many.images, strict=True):
-        assert bytes_of(square.edit(picture, box=MIDDLE, labels=[2], seed=[seed])) == [image.tobytes()]
+        assert bytes_of(square.edit(photo, box=MIDDLE, labels=[2], seed=[seed])) == [image.tobytes()]
     assert len(set(bytes_of(many))) > 1
 
 
 def test_labels_of_edits(square):
-    picture, no_class = noise((8, 8)), square.model.config.num_classes
-    assert square.edit(picture, box=MIDDLE).labels == [no_class]
-    assert square.edit(picture, box=MIDDLE, num_images=2).labels == [no_class] * 2
-    assert square.edit(picture, box=MIDDLE, labels=[1, "none"]).labels == [1, no_class]
+    photo, no_class = noise((8, 8)), square.model.config.num_classes
+    assert square.edit(photo, box=MIDDLE).labels == [no_class]
+    assert square.edit(photo, box=MIDDLE, num_images=2).labels == [no_class] * 2
+    assert square.edit(photo, box=MIDDLE, labels=[1, "none"]).labels == [1, no_class]
     for name in ("none", "unconditional"):
-        assert square.edit(picture, box=MIDDLE, labels=name).labels == [no_class]
-        assert square.edit(picture, box=MIDDLE, labels=name, num_images=2).labels == [no_class] * 2
-        assert square.continue_from(picture, 2, labels=name).labels == [no_class]
-    assert square.edit(picture, box=MIDDLE, labels=torch.tensor([4])).labels == [4]
+        assert square.edit(photo, box=MIDDLE, labels=name).labels == [no_class]
+        assert square.edit(photo, box=MIDDLE, labels=name, num_images=2).labels == [no_class] * 2
+        assert square.continue_from(photo, 2, labels=name).labels == [no_class]
+    assert square.edit(photo, box=MIDDLE, labels=torch.tensor([4])).labels == [4]
 
 
 @pytest.mark.parametrize("scales", [1, 2, 3])
 def test_continuing_keeps_the_first_scales(square, scales):
-    picture = noise((8, 8))
-    given = square.tokenizer.encode(to_tensor(picture)[None])
-    result = square.continue_from(picture, scales, labels=1, num_images=2, seed=[0, 1])
+    photo = noise((8, 8))
+    given = square.tokenizer.encode(to_tensor(photo)[None])
+    result = square.continue_from(photo, scales, labels=1, num_images=2, seed=[0, 1])
     edit, schedule = result.plan.edit, square.tokenizer.schedule
     taken = edit.put(result.tokens, schedule)
     for k in range(schedule.num_scales):
@@ -205,41 +205,41 @@ def test_continuing_keeps_the_first_scales(square, scales):
 @pytest.mark.parametrize(
     ("size", "scales"), [((7, 7), 3), ((6, 6), 3), ((5, 9), 2), ((4, 4), 2), ((2, 3), 1), ((1, 1), 1)]
 )
-def test_a_small_picture_has_few_scales(square, size, scales):
+def test_a_small_image_has_few_scales(square, size, scales):
     assert plan_continuation(square.tokenizer, noise(size)).edit.scales_kept == scales
 
 
 def test_what_cannot_be_edited(square):
-    picture, tokenizer = noise((8, 8)), square.tokenizer
+    photo, tokenizer = noise((8, 8)), square.tokenizer
     with refused("a mask or a box", "neither"):
-        plan_edit(tokenizer, picture)
+        plan_edit(tokenizer, photo)
     with refused("both"):
-        plan_edit(tokenizer, picture, np.ones((8, 8)), box=MIDDLE)
+        plan_edit(tokenizer, photo, np.ones((8, 8)), box=MIDDLE)
     with refused("nothing to draw", "mask"):
-        plan_edit(tokenizer, picture, np.zeros((8, 8)))
+        plan_edit(tokenizer, photo, np.zeros((8, 8)))
     with refused("nothing to draw", "box"):
-        plan_edit(tokenizer, picture, box=(0.0, 0.0, 0.1, 0.1))
+        plan_edit(tokenizer, photo, box=(0.0, 0.0, 0.1, 0.1))
     with refused("nothing to draw", "outpaint"):
-        plan_edit(tokenizer, picture, np.ones((8, 8)), mode="outpaint")
+        plan_edit(tokenizer, photo, np.ones((8, 8)), mode="outpaint")
     with refused("16 x 8", "8 x 8"):
-        plan_edit(tokenizer, picture, np.ones((8, 16)))
+        plan_edit(tokenizer, photo, np.ones((8, 16)))
     with refused("paint", "inpaint, outpaint, class"):
-        plan_edit(tokenizer, picture, np.ones((8, 8)), mode="paint")  # type: ignore[arg-type]
+        plan_edit(tokenizer, photo, np.ones((8, 8)), mode="paint")  # type: ignore[arg-type]
     for softness in (-1, float("nan"), float("inf")):
         with refused("softness", softness):
-            plan_edit(tokenizer, picture, box=MIDDLE, softness=softness)
+            plan_edit(tokenizer, photo, box=MIDDLE, softness=softness)
     for labels in (None, "none", "unconditional", 5, [1, 5], ["1", "none"], torch.tensor([5]), np.array([5])):
         with refused("mode class", "its name or number", "none"):
-            square.edit(picture, box=MIDDLE, mode="class", labels=labels)
+            square.edit(photo, box=MIDDLE, mode="class", labels=labels)
     with refused("2 labels", "3"):
-        square.edit(picture, box=MIDDLE, labels=[0, 1], num_images=3)
+        square.edit(photo, box=MIDDLE, labels=[0, 1], num_images=3)
     with refused("num_images", 0):
-        square.edit(picture, box=MIDDLE, num_images=0)
+        square.edit(photo, box=MIDDLE, num_images=0)
     for scales in (0, 4, -1):
         with refused("1 to 3", scales):
-            square.continue_from(picture, scales)
+            square.continue_from(photo, scales)
     with refused("8 x 8", "how many scales"):
-        square.continue_from(picture)
+        square.continue_from(photo)
     for text in ("", "1,2,3", "a,b,c,d"):
         with refused("y0,x0,y1,x1"):
             parse_box(text)
@@ -252,15 +252,15 @@ def test_a_single_scale_cannot_be_continued():
 
 
 def test_files_do_as_well(square, tmp_path):
-    picture, mask = noise((8, 8)), random_mask((8, 8), 3)
-    picture.save(tmp_path / "a.png")
+    photo, mask = noise((8, 8)), random_mask((8, 8), 3)
+    photo.save(tmp_path / "a.png")
     Image.fromarray(mask).save(tmp_path / "m.png")
     files = square.edit(tmp_path / "a.png", str(tmp_path / "m.png"))
-    assert bytes_of(files) == bytes_of(square.edit(picture, mask))
+    assert bytes_of(files) == bytes_of(square.edit(photo, mask))
     (tmp_path / "half.png").write_bytes((tmp_path / "a.png").read_bytes()[:-60])
     with refused("half.png"):
         square.edit(tmp_path / "half.png", mask)
     with Image.open(tmp_path / "half.png") as half, refused("cannot be read"):
         square.edit(half, mask)
     with refused("PIL image", "ndarray"):
-        square.edit(np.asarray(picture), mask)
+        square.edit(np.asarray(photo), mask)

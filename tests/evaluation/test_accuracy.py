@@ -20,7 +20,7 @@ def test_rows_are_labels_and_columns_answers():
     counted.add(torch.tensor([0, 0, 1]), certain(0, 2, 1))
     counted.add(torch.tensor([1, 0]), certain(0, 2))
     assert counted.counts.tolist() == [[1, 0, 2], [1, 1, 0], [0, 0, 0]]
-    assert counted.pictures == 5 and counted.accuracy == pytest.approx(2 / 5)
+    assert counted.images == 5 and counted.accuracy == pytest.approx(2 / 5)
     assert counted.per_class == [pytest.approx(1 / 3), pytest.approx(1 / 2), None]
 
 
@@ -31,7 +31,7 @@ def test_in_one_batch_or_in_several():
     whole.add(labels, probabilities)
     for a, b in zip(labels.split(7), probabilities.split(7), strict=True):
         parts.add(a, b)
-    assert torch.equal(whole.counts, parts.counts) and whole.pictures == 50
+    assert torch.equal(whole.counts, parts.counts) and whole.images == 50
 
 
 class Brightest(nn.Module):
@@ -44,10 +44,10 @@ class Brightest(nn.Module):
         return features
 
 
-def test_of_pictures():
-    pictures = (255 * certain(0, 1, 2, 2)).byte().view(4, 3, 1, 1).expand(4, 3, 2, 2)
+def test_of_images():
+    images = (255 * certain(0, 1, 2, 2)).byte().view(4, 3, 1, 1).expand(4, 3, 2, 2)
     labels = torch.tensor([0, 1, 2, 1])
-    batches = [(pictures[:3], labels[:3]), (pictures[3:], labels[3:])]
+    batches = [(images[:3], labels[:3]), (images[3:], labels[3:])]
     counted = confusion(ClassifierExtractor("brightest", Brightest()), batches, classes=3)
     assert counted.counts.tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
 
@@ -57,5 +57,5 @@ def test_what_does_not_fit():
         Confusion(3).add(torch.tensor([0, 1]), certain(0, 1, classes=2))
     with refused("0..2", "3"):
         Confusion(3).add(torch.tensor([0, 3]), certain(0, 1))
-    with refused("at least 1 picture"):
+    with refused("at least 1 image"):
         _ = Confusion(3).accuracy

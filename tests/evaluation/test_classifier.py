@@ -27,7 +27,7 @@ CONFIG = ClassifierConfig(classes=3, size=(8, 6), widths=(4, 8))
 
 
 def make(seed: int = 0, config: ClassifierConfig = CONFIG) -> ResidualClassifier:
-    """Fresh weights, and statistics as if it had seen pictures."""
+    """Fresh weights, and statistics as if it had seen images."""
     generator = torch.Generator().manual_seed(seed)
     network = ResidualClassifier(config).init_weights(generator)
     for buffer in network.buffers():
@@ -38,7 +38,7 @@ def make(seed: int = 0, config: ClassifierConfig = CONFIG) -> ResidualClassifier
     return network.eval()
 
 
-def pictures(n: int = 5, size: tuple[int, ...] = CONFIG.size) -> Tensor:
+def images(n: int = 5, size: tuple[int, ...] = CONFIG.size) -> Tensor:
     return torch.randint(0, 256, (n, 3, *size), generator=torch.Generator().manual_seed(1)).byte()
 
 
@@ -49,20 +49,20 @@ def folder(tmp_path) -> Path:
 
 
 def test_logits_of_features_are_the_answer():
-    network, x = make(), to_unit_range(pictures())
+    network, x = make(), to_unit_range(images())
     features = network.features(x)
     assert features.shape == (5, CONFIG.widths[-1]) and (features >= 0).all()
     assert torch.equal(network.logits(features), network(x))
-    probabilities = as_extractor(network, NAMES)(pictures()).probabilities
+    probabilities = as_extractor(network, NAMES)(images()).probabilities
     torch.testing.assert_close(probabilities, network(x).softmax(1).detach())
 
 
 @pytest.mark.parametrize("side", [8, 9, 11, 12])
-def test_any_size_and_each_picture_for_itself(side):
+def test_any_size_and_each_image_for_itself(side):
     config = ClassifierConfig(classes=2, size=(side, side + 1), widths=(4, 8, 16))
     extractor = as_extractor(make(config=config), ("a", "b"))
-    x = pictures(3, config.size)
-    alone = torch.cat([extractor(picture[None]).pool for picture in x])
+    x = images(3, config.size)
+    alone = torch.cat([extractor(image[None]).pool for image in x])
     torch.testing.assert_close(extractor(x).pool, alone)
     assert not torch.allclose(alone[0], alone[1])
 
@@ -72,7 +72,7 @@ def test_what_was_saved_is_loaded(folder):
     theirs = load_classifier(folder)
     assert (theirs.name, theirs.fingerprint) == (ours.name, ours.fingerprint)
     assert (theirs.size, theirs.class_names, theirs.accuracy) == (CONFIG.size, NAMES, 0.75)
-    x = pictures()
+    x = images()
     assert torch.equal(theirs(x).pool, ours(x).pool)
     assert load_classifier(folder).fingerprint != as_extractor(make(1), NAMES).fingerprint
 
@@ -97,7 +97,7 @@ def test_half_of_another_one_in_its_place_is_none(folder, monkeypatch):
 
 def test_a_size_that_it_does_not_take(folder):
     with refused("a classifier of 3 classes takes", "8 x 6", "6 x 8"):
-        load_classifier(folder)(pictures(size=(6, 8)))
+        load_classifier(folder)(images(size=(6, 8)))
 
 
 def test_its_weights_come_from_the_generator():

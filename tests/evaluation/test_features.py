@@ -28,13 +28,13 @@ class Flat(nn.Module):
         return features @ self.weight
 
 
-def pictures(n: int = 4) -> Tensor:
+def random_images(n: int = 4) -> Tensor:
     return torch.randint(0, 256, (n, 3, *SIZE), generator=torch.Generator().manual_seed(1)).byte()
 
 
 def test_features_and_probabilities():
     extractor: FeatureExtractor = ClassifierExtractor("flat", Flat())
-    x = pictures()
+    x = random_images()
     features = extractor(x)
     pool = x.float().mean((2, 3)) / 127.5 - 1
     torch.testing.assert_close(features.pool, pool)
@@ -45,7 +45,7 @@ def test_features_and_probabilities():
 def test_the_same_every_time():
     flat = Flat().train()
     extractor = ClassifierExtractor("flat", flat)
-    assert torch.equal(extractor(pictures()).pool, extractor(pictures()).pool)
+    assert torch.equal(extractor(random_images()).pool, extractor(random_images()).pool)
 
 
 def test_a_fingerprint_tells_weights_apart():
@@ -54,15 +54,15 @@ def test_a_fingerprint_tells_weights_apart():
     assert fingerprint(Flat().bfloat16()) != fingerprint(Flat())
 
 
-def test_pictures_of_another_size():
+def test_images_of_another_size():
     extractor = ClassifierExtractor("flat", Flat(), SIZE)
-    extractor(pictures())
+    extractor(random_images())
     with refused("flat", "6 x 8", "8 x 6"):
-        extractor(pictures().mT.contiguous())
+        extractor(random_images().mT.contiguous())
 
 
 @pytest.mark.parametrize("x", [torch.zeros(2, 3, *SIZE), torch.zeros(0, 3, *SIZE).byte(), torch.zeros(3, *SIZE).byte()])
-def test_what_are_no_pictures(x):
+def test_what_are_no_images(x):
     with refused("uint8", tuple(x.shape)):
         ClassifierExtractor("flat", Flat())(x)
 
@@ -70,14 +70,14 @@ def test_what_are_no_pictures(x):
 def test_what_is_known_of_a_classifier():
     known = ClassifierExtractor("flat", Flat(), class_names=list("abcde"), accuracy=0.5).to("cpu")
     assert known.class_names == tuple("abcde") and known.accuracy == 0.5
-    known(pictures())
+    known(random_images())
     unknown = ClassifierExtractor("flat", Flat())
     assert unknown.class_names == () and unknown.accuracy is None
 
 
 def test_names_and_accuracy_that_do_not_fit():
     with refused("flat", "5 logits", "3 names"):
-        ClassifierExtractor("flat", Flat(), class_names="abc")(pictures())
+        ClassifierExtractor("flat", Flat(), class_names="abc")(random_images())
     for accuracy in (-0.1, 80, float("nan")):
         with refused("flat", accuracy):
             ClassifierExtractor("flat", Flat(), accuracy=accuracy)

@@ -38,7 +38,7 @@ def test_as_in_numpy(ranks):
     assert frechet_distance(gaussian(x), gaussian(y)) == pytest.approx(plain(x, y), rel=1e-6)
 
 
-def test_fewer_pictures_than_dimensions():
+def test_fewer_images_than_dimensions():
     x, y = vectors(20, 64, seed=1), vectors(30, 64, seed=2)
     assert frechet_distance(gaussian(x), gaussian(y)) == pytest.approx(plain(x, y), rel=1e-6)
 

@@ -1,4 +1,4 @@
-"""Pictures that are there: files in a folder, and the array of an .npz file."""
+"""Images that are there: files in a folder, and the array of an .npz file."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ import pytest
 import torch
 from PIL import Image
 from tiny import refused
-from tiny_runs import make_pictures
+from tiny_runs import make_images
 
-from nextscale.evaluation.gallery import Gallery, open_pictures
-from nextscale.evaluation.npz import write_pictures
+from nextscale.evaluation.gallery import Gallery, open_images
+from nextscale.evaluation.npz import write_images
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (7, 4, 6, 3)).astype(np.uint8)
 
 
 def test_a_folder(tmp_path):
-    make_pictures(tmp_path / "p", 3)
-    gallery: Gallery = open_pictures(tmp_path / "p")
+    make_images(tmp_path / "p", 3)
+    gallery: Gallery = open_images(tmp_path / "p")
     assert len(gallery) == 3 and gallery.size == (11, 14) and not gallery.class_names
     read = gallery.read([2, 0])
     assert read.indices.tolist() == [2, 0] and read.labels.tolist() == [-1, -1]
     for i, pixels in zip((2, 0), read.pixels, strict=True):
-        with Image.open(tmp_path / "p" / f"{i}.png") as picture:
-            assert np.array_equal(pixels.permute(1, 2, 0), np.array(picture))
+        with Image.open(tmp_path / "p" / f"{i}.png") as image:
+            assert np.array_equal(pixels.permute(1, 2, 0), np.array(image))
 
 
 def test_folders_are_classes(tmp_path):
     for i, name in enumerate(("hat", "dress")):
-        make_pictures(tmp_path / name / "deep", 2, seed=i)
-    gallery = open_pictures(tmp_path)
+        make_images(tmp_path / name / "deep", 2, seed=i)
+    gallery = open_images(tmp_path)
     assert list(gallery.class_names) == ["dress", "hat"]
     assert gallery.read(range(4)).labels.tolist() == [0, 0, 1, 1]
-    make_pictures(tmp_path / "new", 1)
+    make_images(tmp_path / "new", 1)
     (tmp_path / "new" / "0.png").rename(tmp_path / "beside.png")
-    assert not open_pictures(tmp_path).class_names
+    assert not open_images(tmp_path).class_names
 
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_file(tmp_path, compressed):
     (np.savez_compressed if compressed else np.savez)(tmp_path / "p.npz", PIXELS, np.arange(7) // 3)
-    gallery = open_pictures(tmp_path / "p.npz")
+    gallery = open_images(tmp_path / "p.npz")
     assert len(gallery) == 7 and gallery.size == (4, 6) and list(gallery.class_names) == ["0", "1", "2"]
     expected = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
     for indices in ([0, 1, 2], [3, 4, 5, 6], [5, 1], [2]):
@@ -53,21 +53,21 @@ def test_a_file(tmp_path, compressed):
 
 def test_a_file_that_names_its_classes(tmp_path):
     pixels = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
-    write_pictures(tmp_path / "p.npz", [pixels], (7, 4, 6), torch.arange(7) // 4, ("hat", "dress"))
-    gallery = open_pictures(tmp_path / "p.npz")
+    write_images(tmp_path / "p.npz", [pixels], (7, 4, 6), torch.arange(7) // 4, ("hat", "dress"))
+    gallery = open_images(tmp_path / "p.npz")
     assert list(gallery.class_names) == ["hat", "dress"] and gallery.read([3, 4]).labels.tolist() == [0, 1]
-    write_pictures(tmp_path / "p.npz", [pixels], (7, 4, 6), torch.arange(7), ("hat", "dress"))
+    write_images(tmp_path / "p.npz", [pixels], (7, 4, 6), torch.arange(7), ("hat", "dress"))
     with refused("a class 6", "class_names 2"):
-        open_pictures(tmp_path / "p.npz")
+        open_images(tmp_path / "p.npz")
 
 
 def test_other_files_are_told_from_the_same_ones(tmp_path):
     """By what they are, and not by where they lie."""
-    make_pictures(tmp_path / "a" / "p", 2)
+    make_images(tmp_path / "a" / "p", 2)
     np.savez(tmp_path / "a" / "p.npz", PIXELS)
 
     def stamps(folder: str) -> list[str]:
-        return [open_pictures(tmp_path / folder / name).made_from["files"] for name in ("p", "p.npz")]
+        return [open_images(tmp_path / folder / name).made_from["files"] for name in ("p", "p.npz")]
 
     before = stamps("a")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
@@ -82,7 +82,7 @@ def test_other_files_are_told_from_the_same_ones(tmp_path):
 
 def test_a_file_without_classes(tmp_path):
     np.savez(tmp_path / "p.npz", PIXELS)
-    gallery = open_pictures(tmp_path / "p.npz")
+    gallery = open_images(tmp_path / "p.npz")
     assert not gallery.class_names and gallery.read([1]).labels.tolist() == [-1]
 
 
@@ -96,25 +96,25 @@ def break_size(folder: Path) -> None:
 
 
 def break_file(folder: Path) -> None:
-    (folder / "9.png").write_bytes(b"no picture")
+    (folder / "9.png").write_bytes(b"no image")
 
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (break_nothing, ("no pictures in", ".png")),
+        (break_nothing, ("no images in", ".png")),
         (break_size, ("9.png", "4 x 5 pixels", "11 x 14 pixels", "one size")),
         (break_file, ("9.png", "cannot read")),
     ],
 )
 def test_folders_that_are_refused(tmp_path, spoil, words):
-    spoil(make_pictures(tmp_path / "p", 2))
+    spoil(make_images(tmp_path / "p", 2))
     with refused(*words):
-        open_pictures(tmp_path / "p")
+        open_images(tmp_path / "p")
 
 
-def test_a_picture_that_changed_its_size(tmp_path):
-    gallery = open_pictures(make_pictures(tmp_path / "p", 2))
+def test_a_image_that_changed_its_size(tmp_path):
+    gallery = open_images(make_images(tmp_path / "p", 2))
     Image.new("RGB", (5, 4)).save(tmp_path / "p" / "1.png")
     with refused("1.png", "4 x 5", "11 x 14"):
         gallery.read([0, 1])
@@ -122,9 +122,9 @@ def test_a_picture_that_changed_its_size(tmp_path):
 
 def test_what_is_not_there(tmp_path):
     with refused("no folder", "nowhere"):
-        open_pictures(tmp_path / "nowhere")
+        open_images(tmp_path / "nowhere")
     with refused("no file", "nowhere.npz"):
-        open_pictures(tmp_path / "nowhere.npz")
+        open_images(tmp_path / "nowhere.npz")
     np.savez(tmp_path / "mu.npz", mu=np.zeros(3))
     with refused("no arr_0", "mu"):
-        open_pictures(tmp_path / "mu.npz")
+        open_images(tmp_path / "mu.npz")

@@ -1,4 +1,4 @@
-"""Our Inception is torch-fidelity's, picture in and features out, on random weights (`data/golden/inception`)."""
+"""Our Inception is torch-fidelity's, image in and features out, on random weights (`data/golden/inception`)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def weight(name: str, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(x).float()
 
 
-def pictures(seed: int, n: int, h: int, w: int) -> Tensor:
+def images(seed: int, n: int, h: int, w: int) -> Tensor:
     return torch.from_numpy(np.random.RandomState(seed).randint(0, 256, (n, 3, h, w)).astype(np.uint8))
 
 
@@ -61,7 +61,7 @@ def golden() -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", SETS)
 def test_as_torch_fidelity(inception, golden, name):
-    x = pictures(*golden[f"{name}_pictures"].tolist())
+    x = images(*golden[f"{name}_images"].tolist())
     features = inception(x)
     spatial = golden[f"{name}_spatial"].permute(0, 2, 3, 1).flatten(1)
     for ours, theirs in (
@@ -84,25 +84,25 @@ def test_the_comparison_sees_how_a_block_pools(inception, golden, block, monkeyp
     pool, layers = pooled.plans[-1]
     assert pool is (inception_blocks.maximum if block == "Mixed_7c" else inception_blocks.mean)
     monkeypatch.setattr(pooled, "plans", [*pooled.plans[:-1], [over_all_nine, layers]])
-    x = pictures(*golden["small_pictures"].tolist())
+    x = images(*golden["small_images"].tolist())
     assert (inception(x).pool - golden["small_pool"]).abs().max() > 0.01
 
 
-def test_the_comparison_sees_how_pictures_are_resized(inception, golden, monkeypatch):
+def test_the_comparison_sees_how_images_are_resized(inception, golden, monkeypatch):
     monkeypatch.setattr(module, "resize", lambda x, size: F.interpolate(x, size, mode="bilinear"))
-    x = pictures(*golden["small_pictures"].tolist())
+    x = images(*golden["small_images"].tolist())
     assert (inception(x).pool - golden["small_pool"]).abs().max() > 0.01
 
 
-def test_each_picture_by_itself(inception):
-    x = pictures(3, 2, 40, 40)
+def test_each_image_by_itself(inception):
+    x = images(3, 2, 40, 40)
     alone = [inception(x[i : i + 1]) for i in range(2)]
     for together, *parts in zip(inception(x), *alone, strict=True):
         torch.testing.assert_close(together, torch.cat(parts), atol=1e-5, rtol=1e-5)
 
 
 def test_training_mode_and_autocast_make_no_difference(inception):
-    x = pictures(3, 1, 40, 40)
+    x = images(3, 1, 40, 40)
     expected = inception(x).pool
     inception.train()
     with torch.autocast("cpu", torch.bfloat16):
@@ -111,8 +111,8 @@ def test_training_mode_and_autocast_make_no_difference(inception):
     assert not any(p.requires_grad for p in inception.parameters())
 
 
-def test_pictures_of_its_own_size_are_not_resized():
-    x = pictures(1, 1, SIDE, SIDE).float()
+def test_images_of_its_own_size_are_not_resized():
+    x = images(1, 1, SIDE, SIDE).float()
     assert torch.equal(resize(x, (SIDE, SIDE)), x)
 
 
@@ -185,6 +185,6 @@ def test_files_of_other_networks(tmp_path):
         torch.zeros(0, 3, 8, 8).byte(),
     ],
 )
-def test_what_are_no_pictures(inception, x):
+def test_what_are_no_images(inception, x):
     with refused("uint8", tuple(x.shape)):
         inception(x)

@@ -65,7 +65,7 @@ def test_batches_and_their_order_make_no_difference():
     assert close(measure(p), measure(p, batch=1)) and close(measure(p), measure(p, order=order))
 
 
-def test_pictures_that_come_class_by_class():
+def test_images_that_come_class_by_class():
     """One sure class each: in order, a split sees few classes; shuffled, as many as the whole."""
     p = torch.eye(CLASSES).repeat_interleave(200, 0)
     scores = measure(p, split_size=200)
@@ -80,7 +80,7 @@ def test_between_one_and_the_number_of_classes():
     assert measure(probabilities(1).expand(50, CLASSES)).whole == pytest.approx(1)
 
 
-def test_memory_does_not_grow_with_classes_times_pictures():
+def test_memory_does_not_grow_with_classes_times_images():
     score = InceptionScore(1000, 500)
     score.add(torch.arange(1000), probabilities(1000))
     held = [value for value in vars(score).values() if isinstance(value, Tensor)]
@@ -97,7 +97,7 @@ def test_what_is_no_probability(rows, word):
 
 
 @pytest.mark.parametrize("indices", [[-1, 0], [9, 10]])
-def test_pictures_that_do_not_exist(indices):
+def test_images_that_do_not_exist(indices):
     with refused("0..9", f"{indices[0]}..{indices[1]}"):
         InceptionScore(10).add(torch.tensor(indices), probabilities(2))
 
@@ -105,9 +105,9 @@ def test_pictures_that_do_not_exist(indices):
 @pytest.mark.parametrize(
     ("came", "missing", "repeated"), [([0, 1], 2, 0), ([0, 1, 2, 2], 1, 1), ([], 4, 0), ([0, 1, 2, 3, 0], 0, 1)]
 )
-def test_not_each_picture_once(came, missing, repeated):
+def test_not_each_image_once(came, missing, repeated):
     score = InceptionScore(4).add(torch.tensor(came, dtype=torch.long), probabilities(len(came)))
-    with refused("of 4 pictures", f"{missing} are missing", f"{repeated} came more than once"):
+    with refused("of 4 images", f"{missing} are missing", f"{repeated} came more than once"):
         score.scores()
     with refused("4 are missing"):
         InceptionScore(4).scores()

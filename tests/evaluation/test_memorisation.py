@@ -1,4 +1,4 @@
-"""A model that plays back its training pictures is told from one that has learnt them."""
+"""A model that plays back its training images is told from one that has learnt them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def vectors(n: int, seed: int, d: int = 8) -> Tensor:
 
 TRAINING, HELD_OUT, CONTROL = vectors(400, 1), vectors(300, 2), vectors(20, 1) + 1e-3
 WIDE, NARROW = 0, 1
-"""Two classes: pictures of the second are ten times as alike."""
+"""Two classes: images of the second are ten times as alike."""
 SPREAD, APART = torch.tensor([1.0, 0.1]), torch.tensor([0.0, 100.0])
 
 
@@ -58,7 +58,7 @@ def test_a_model_of_the_distribution():
     assert result.interval[0] < 0.1 < result.interval[1] and result.interval[1] - result.interval[0] < 0.08
 
 
-def test_the_interval_is_that_of_other_pictures():
+def test_the_interval_is_that_of_other_images():
     """Of models that have learnt the distribution, about 95 % have an interval with the true share in it."""
     true, hits = 0.1, 0
     for i in range(40):
@@ -76,14 +76,14 @@ def test_a_model_that_plays_back():
 
 
 @pytest.mark.parametrize(("noise", "share"), [(1e-3, 1.0), (100.0, 0.0)])
-def test_the_control_is_what_remembered_pictures_get(noise, share):
+def test_the_control_is_what_remembered_images_get(noise, share):
     control = no_class(TRAINING[:50] + noise)
     result = memorisation(no_class(vectors(9, 3)), TRAINING, no_class(HELD_OUT), control)
-    assert result.control == share and result.control_pictures == 50
+    assert result.control == share and result.control_images == 50
     assert ("misses most" in result.sentences()[1]) == (share == 0)
 
 
-def test_one_picture_played_back():
+def test_one_image_played_back():
     drawn = vectors(100, 3)
     drawn[41] = TRAINING[7] + 1e-3
     result = check(drawn, pairs=3)
@@ -92,7 +92,7 @@ def test_one_picture_played_back():
 
 
 def test_each_class_has_its_own_measure():
-    """By one measure for all, the threshold is that of the narrow class, and wide pictures can be no copies."""
+    """By one measure for all, the threshold is that of the narrow class, and wide images can be no copies."""
     training, held_out, drawn = (two_classes(n, seed) for n, seed in ((400, 1), (400, 2), (400, 3)))
     wide = (drawn.labels == WIDE).nonzero().flatten()[:40]
     copies = training.features[training.labels == WIDE][:40] + 0.1
@@ -108,7 +108,7 @@ def test_each_class_has_its_own_measure():
     assert "by the measure of their class; most of wide: 2" in own.sentences()[0]
 
 
-def test_classes_of_few_pictures_have_no_measure():
+def test_classes_of_few_images_have_no_measure():
     training, drawn = two_classes(100, 1), two_classes(40, 3)
     for few, by_class in ((2 * LEAST, True), (2 * LEAST - 1, False)):
         held_out = two_classes(few, 2)
@@ -127,7 +127,7 @@ def test_parts_and_tiles_make_no_difference(tile):
 def test_the_sentences():
     one, two = check(TRAINING, percentile=2.5).sentences()
     assert "100.0 %" in one and "2.5 %" in one and "95 % interval 100.0 to 100.0" in one and "\n" not in one + two
-    assert "it would be 100.0 %" in two and "20 training pictures" in two
+    assert "it would be 100.0 %" in two and "20 training images" in two
 
 
 @pytest.mark.parametrize("percentile", [0, 100, -1])
@@ -137,17 +137,17 @@ def test_what_is_no_percentile(percentile):
 
 
 def test_nothing_to_compare():
-    with refused("no drawn pictures"):
+    with refused("no drawn images"):
         check(HELD_OUT[:0])
-    with refused("no held-out pictures"):
+    with refused("no held-out images"):
         check(HELD_OUT, held_out=HELD_OUT[:0])
-    with refused("no control pictures"):
+    with refused("no control images"):
         memorisation(no_class(HELD_OUT), TRAINING, no_class(HELD_OUT), no_class(CONTROL[:0]))
     with refused("nothing to compare with"):
         check(HELD_OUT, TRAINING[:0])
     with refused("-1"):
         check(HELD_OUT, pairs=-1)
-    with refused("held-out pictures are training pictures"):
+    with refused("held-out images are training images"):
         check(HELD_OUT, held_out=TRAINING[:9])
 
 

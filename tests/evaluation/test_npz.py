@@ -1,4 +1,4 @@
-"""Pictures in .npz files are read in parts; nothing in a file is trusted."""
+"""Images in .npz files are read in parts; nothing in a file is trusted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from tiny import refused
 from torch import Tensor
 
-from nextscale.evaluation.npz import PictureArray, read_array, read_headers, write_pictures
+from nextscale.evaluation.npz import ImageArray, read_array, read_headers, write_images
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (10, 4, 6, 3)).astype(np.uint8)
 
@@ -24,18 +24,18 @@ def saved(path: Path, compressed: bool = False, **arrays: Any) -> Path:
     return path
 
 
-def read_pictures(path: Path, batch: int = 64) -> Iterator[Tensor]:
-    """All pictures, one batch after the other; what is wrong with the file is said at once."""
-    array = PictureArray(path)
+def read_images(path: Path, batch: int = 64) -> Iterator[Tensor]:
+    """All images, one batch after the other; what is wrong with the file is said at once."""
+    array = ImageArray(path)
     count = array.shape[0]
     return (array.read(start, min(batch, count - start)) for start in range(0, count, batch))
 
 
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("batch", [1, 3, 10, 64])
-def test_pictures_in_batches(tmp_path, compressed, batch):
+def test_images_in_batches(tmp_path, compressed, batch):
     path = saved(tmp_path / "p.npz", compressed, arr_0=PIXELS, mu=np.zeros(3))
-    parts = list(read_pictures(path, batch))
+    parts = list(read_images(path, batch))
     assert [len(part) for part in parts] == [min(batch, 10 - start) for start in range(0, 10, batch)]
     assert torch.equal(torch.cat(parts), torch.from_numpy(PIXELS).permute(0, 3, 1, 2))
     assert all(part.dtype == torch.uint8 and part.is_contiguous() for part in parts)
@@ -51,7 +51,7 @@ def test_only_what_is_asked_for_is_read(tmp_path, monkeypatch):
         return data
 
     monkeypatch.setattr(zipfile.ZipExtFile, "read", counted)
-    next(read_pictures(path, batch=2))
+    next(read_images(path, batch=2))
     assert sum(read) < 2 * PIXELS[:2].nbytes + 400 < PIXELS.nbytes + 400
 
 
@@ -65,7 +65,7 @@ def test_headers_and_arrays(tmp_path):
 def test_no_such_array(tmp_path):
     path = saved(tmp_path / "a.npz", mu=np.zeros(3), sigma=np.eye(3))
     with refused(path, "no arr_0", "mu, sigma"):
-        read_pictures(path)
+        read_images(path)
 
 
 @pytest.mark.parametrize(
@@ -78,10 +78,10 @@ def test_no_such_array(tmp_path):
         (np.asfortranarray(PIXELS), ("Fortran order",)),
     ],
 )
-def test_what_are_no_pictures(tmp_path, array, words):
+def test_what_are_no_images(tmp_path, array, words):
     path = saved(tmp_path / "a.npz", arr_0=array)
     with refused(path, "uint8 (N, H, W, 3)", *words):
-        read_pictures(path)
+        read_images(path)
 
 
 def test_pickles_are_not_read(tmp_path):
@@ -107,16 +107,16 @@ def test_a_file_cut_short(tmp_path):
     path = saved(tmp_path / "a.npz", arr_0=PIXELS)
     path.write_bytes(path.read_bytes()[:-200])
     with refused(path, "damaged"):
-        read_pictures(path)
+        read_images(path)
 
 
-def test_a_damaged_picture(tmp_path):
+def test_a_damaged_image(tmp_path):
     path = saved(tmp_path / "a.npz", arr_0=PIXELS)
     data = bytearray(path.read_bytes())
     data[500] ^= 1
     path.write_bytes(data)
     with refused(path, "damaged", "CRC"):
-        list(read_pictures(path))
+        list(read_images(path))
 
 
 def test_a_shape_that_is_not_true(tmp_path):
@@ -125,12 +125,12 @@ def test_a_shape_that_is_not_true(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("arr_0.npy", file.getvalue() + b"few")
     with refused("arr_0", path, "1000000000"):
-        read_pictures(path)
+        read_images(path)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_pictures_in_any_order(tmp_path, compressed):
-    array = PictureArray(saved(tmp_path / "p.npz", compressed, arr_0=PIXELS))
+def test_images_in_any_order(tmp_path, compressed):
+    array = ImageArray(saved(tmp_path / "p.npz", compressed, arr_0=PIXELS))
     for start, count in ((7, 3), (2, 1), (2, 4), (0, 10)):
         expected = torch.from_numpy(PIXELS[start : start + count]).permute(0, 3, 1, 2)
         assert torch.equal(array.read(start, count), expected)
@@ -138,14 +138,14 @@ def test_pictures_in_any_order(tmp_path, compressed):
 
 def test_numpy_reads_what_is_written_in_parts(tmp_path):
     x, labels = torch.from_numpy(PIXELS).permute(0, 3, 1, 2), torch.arange(10)
-    write_pictures(tmp_path / "p.npz", x.split(3), (10, 4, 6), labels)
+    write_images(tmp_path / "p.npz", x.split(3), (10, 4, 6), labels)
     with np.load(tmp_path / "p.npz", allow_pickle=False) as file:
         np.testing.assert_array_equal(file["arr_0"], PIXELS)
         np.testing.assert_array_equal(file["arr_1"], labels)
 
 
 @pytest.mark.parametrize("parts", [[], [torch.zeros(4, 3, 2, 2).byte()]])
-def test_pictures_that_do_not_all_come(tmp_path, parts):
-    with refused("of 10 pictures came", tmp_path / "p.npz"):
-        write_pictures(tmp_path / "p.npz", parts, (10, 2, 2))
+def test_images_that_do_not_all_come(tmp_path, parts):
+    with refused("of 10 images came", tmp_path / "p.npz"):
+        write_images(tmp_path / "p.npz", parts, (10, 2, 2))
     assert not list(tmp_path.iterdir())

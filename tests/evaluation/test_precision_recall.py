@@ -1,4 +1,4 @@
-"""Balls around pictures: laws, and a plain statement in NumPy."""
+"""Balls around images: laws, and a plain statement in NumPy."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_same_distribution():
     assert result.coverage == pytest.approx(1 - 2**-5, abs=0.02)  # eq. 7 of the paper, n = m large
 
 
-def test_pictures_of_one_kind():
+def test_images_of_one_kind():
     """Drawn from a corner of the real ones: precise, but most of the real ones are out of reach."""
     real = vectors(300, 1, d=4)
     drawn = real[:1] + 0.01 * vectors(300, 2, d=4, shift=0)
@@ -87,7 +87,7 @@ def test_pictures_of_one_kind():
     assert result.precision == 1 and result.recall < 0.05 and result.coverage < 0.2
 
 
-def test_pictures_many_times():
+def test_images_many_times():
     """Balls without extent still hold what lies in their centre."""
     real = vectors(5, 1).repeat(8, 1)
     result = precision_recall(real, real[:20])
@@ -128,7 +128,7 @@ def test_the_first_of_two_as_near():
 
 
 @pytest.mark.parametrize(("real", "drawn"), [(5, 100), (100, 5), (0, 100), (100, 0)])
-def test_too_few_pictures(real, drawn):
+def test_too_few_images(real, drawn):
     with refused(f"{real} real and {drawn} drawn", "k = 3 and 5"):
         precision_recall(vectors(real, 1), vectors(drawn, 2))
 
@@ -149,5 +149,5 @@ def test_bad_features():
         precision_recall(x, broken)
     with refused("at least 1"):
         nearest(x, x[:0])
-    with refused("20 pictures", "20 nearest"):
+    with refused("20 images", "20 nearest"):
         neighbour_distances(x, (20,))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nextscale.errors import InputError
 from nextscale.evaluation.features import INCEPTION, Features
-from nextscale.evaluation.reference import KEPT, Origin, Reference, kept_pictures, read_reference, write_reference
+from nextscale.evaluation.reference import KEPT, Origin, Reference, kept_images, read_reference, write_reference
 from nextscale.evaluation.statistics import Gaussian, Moments
 
 D, E = 6, 4
@@ -29,7 +29,7 @@ class Extractor:
     name: str = INCEPTION
     fingerprint: str = ORIGIN.fingerprint
 
-    def __call__(self, pictures: Tensor) -> Features:
+    def __call__(self, images: Tensor) -> Features:
         raise NotImplementedError
 
 
@@ -109,7 +109,7 @@ def test_a_file_of_the_adm_evaluator(tmp_path):
         read.check(Extractor("flat"), (8, 12))
 
 
-def test_a_file_of_pictures(tmp_path):
+def test_a_file_of_images(tmp_path):
     read = read_reference(adm(tmp_path / "p.npz", mu=None, sigma=None, mu_s=None, sigma_s=None))
     assert read.gaussian is None and read.stored == (3, 8, 12)
     read.check(Extractor("flat"), (8, 12))
@@ -187,7 +187,7 @@ def test_a_missing_array_is_all_that_is_said(tmp_path):
 
 
 def test_what_rounding_makes_of_no_variance(tmp_path):
-    """A singular covariance in float32, as of fewer pictures than dimensions."""
+    """A singular covariance in float32, as of fewer images than dimensions."""
     x = vectors(50, 100)
     sigma = np.cov(x.numpy(), rowvar=False).astype(np.float32)
     assert np.linalg.eigvalsh(sigma.astype(float))[0] < 0
@@ -209,16 +209,16 @@ def test_what_cannot_be_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"size": (8,)}, {"size": (8, 0)}, {"size": "8x12"}, {"pictures": 0}, {"crop": 3}, {"agreement": "all"}]
+    "changes", [{"size": (8,)}, {"size": (8, 0)}, {"size": "8x12"}, {"images": 0}, {"crop": 3}, {"agreement": "all"}]
 )
 def test_an_origin_that_cannot_be(changes):
     with refused(*changes):
         replace(ORIGIN, **changes)
 
 
-def test_kept_pictures():
-    kept = kept_pictures(3 * KEPT)
+def test_kept_images():
+    kept = kept_images(3 * KEPT)
     assert len(kept) == KEPT == len(kept.unique()) and (kept.diff() > 0).all()
     assert kept.double().mean().item() == pytest.approx(1.5 * KEPT, rel=0.02)
-    assert torch.equal(kept, kept_pictures(3 * KEPT)) and not torch.equal(kept, kept_pictures(3 * KEPT, seed=1))
-    assert torch.equal(kept_pictures(5), torch.arange(5))
+    assert torch.equal(kept, kept_images(3 * KEPT)) and not torch.equal(kept, kept_images(3 * KEPT, seed=1))
+    assert torch.equal(kept_images(5), torch.arange(5))

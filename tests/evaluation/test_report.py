@@ -25,7 +25,7 @@ MEMORISED = Memorisation(
     share=0.01,
     interval=(0.005, 0.02),
     control=0.9,
-    control_pictures=500,
+    control_images=500,
     percentile=1.0,
     threshold=0.5,
     drawn=1.1,
@@ -37,12 +37,12 @@ MEMORISED = Memorisation(
 
 def report(**changes: Any) -> Report:
     fields: dict[str, Any] = {
-        "pictures": 50_000,
+        "images": 50_000,
         "size": (256, 256),
         "extractor": INCEPTION,
         "fingerprint": "0123456789abcdef",
         "reference": "ref.npz",
-        "reference_pictures": 10_000,
+        "reference_images": 10_000,
         "reference_crop": "centre",
         "seed": 3,
         "settings": {"cfg": 1.5, "top_k": 900},
@@ -84,7 +84,7 @@ def test_figures():
         (Published("VAR-d16", "fid", 3.61), ("the same as 3.61",)),
         (Published("VAR-d16", "inception_score", 274.4), ("274.00", "0.1 % below 274.40", "higher is better")),
         (Published("VAR-d16", "recall", 0.51), ("recall 0.510", "the same")),
-        (Published("other", "fid", 3.0, pictures=10_000), ("not comparable", "50,000", "10,000")),
+        (Published("other", "fid", 3.0, images=10_000), ("not comparable", "50,000", "10,000")),
     ],
 )
 def test_verdict(published, words):
@@ -128,7 +128,7 @@ def test_figures_of_other_settings_are_not_compared():
 def test_the_table_says_all_that_was_measured():
     agreement = Agreement(0.5, {"hat": 0.25, "dress": 0.75}, 0.9, "real ones")
     table = report(agreement=agreement, verdict_line="a verdict").table()
-    assert "50,000 pictures" in table and "against ref.npz, 10,000 pictures, centre crop" in table
+    assert "50,000 images" in table and "against ref.npz, 10,000 images, centre crop" in table
     assert "274.00 +- 3.00 shuffled, 60.00 in the order they came, 280.00 all at once" in table
     assert "0.500, 0.900 of real ones; least: hat 0.250, dress 0.750" in table
     for words in (

@@ -1,4 +1,4 @@
-"""From pictures to figures: all of them together are those of a plain statement in NumPy."""
+"""From images to figures: all of them together are those of a plain statement in NumPy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def summary(folder: Path, extractor: Table, keep: int = 50_000, **of_gallery) ->
 
 def real(folder: Path, extractor: Table) -> Reference:
     session = Session(folder, extractor, CPU, batch_size=100)
-    target = Target.of_pictures(session, Numbered(len(extractor.tensors.pool)), "centre")
+    target = Target.of_images(session, Numbered(len(extractor.tensors.pool)), "centre")
     target.fill()
     return target.finish()
 
@@ -74,7 +74,7 @@ def test_all_figures_as_in_numpy(tmp_path):
     assert fields["warnings"] == ()
 
 
-def test_pictures_against_themselves(tmp_path):
+def test_images_against_themselves(tmp_path):
     session, drawn = summary(tmp_path / "drawn", table())
     fields = session.measure(drawn, real(tmp_path / "real", table()))
     assert fields["fid"] < 1e-6 and fields["sfid"] < 1e-6
@@ -83,14 +83,14 @@ def test_pictures_against_themselves(tmp_path):
 
 def test_shards_make_no_difference(tmp_path, monkeypatch):
     _, one = summary(tmp_path / "a", table())
-    monkeypatch.setattr(module, "PICTURES_IN_SHARD", 333)
+    monkeypatch.setattr(module, "IMAGES_IN_SHARD", 333)
     _, other = summary(tmp_path / "b", table())
     torch.testing.assert_close(one.moments.covariance, other.moments.covariance, rtol=1e-10, atol=1e-12)
     assert one.scores and other.scores and one.scores.shuffled == pytest.approx(other.scores.shuffled, rel=1e-12)
     assert torch.equal(one.kept, other.kept) and one.agreement == other.agreement
 
 
-def test_few_features_are_kept_of_many_pictures(tmp_path):
+def test_few_features_are_kept_of_many_images(tmp_path):
     _, drawn = summary(tmp_path, extractor := table(), keep=50)
     assert drawn.count == N and drawn.kept.shape == (50, D)
     assert torch.equal(drawn.kept, extractor.tensors.pool[drawn.kept_indices])
@@ -113,16 +113,16 @@ def test_label_agreement(tmp_path):
 @pytest.mark.parametrize(
     ("ours", "real", "words"), [(0.8, 0.8, "reference"), (None, 0.9, "own validation")], ids=["known", "unknown"]
 )
-def test_agreement_of_real_pictures_is_that_of_the_reference(tmp_path, ours, real, words):
+def test_agreement_of_real_images_is_that_of_the_reference(tmp_path, ours, real, words):
     extractor = table()
     extractor.class_names, extractor.accuracy = tuple("abcde"), 0.9  # type: ignore[attr-defined]
     session, drawn = summary(tmp_path, extractor)
     origin = Origin("table", "0123", (2, 3), "training", N, ours)
     agreement = session.measure(drawn, Reference("ref", origin=origin))["agreement"]
-    assert agreement.real == real and words in agreement.real_pictures
+    assert agreement.real == real and words in agreement.real_images
 
 
-def test_pictures_with_classes_say_how_often_theirs_is_seen(tmp_path):
+def test_images_with_classes_say_how_often_theirs_is_seen(tmp_path):
     extractor = table()
     extractor.class_names = tuple("abcde")  # type: ignore[attr-defined]
     _, drawn = summary(tmp_path / "drawn", extractor)
@@ -138,11 +138,11 @@ def test_no_agreement_of_other_classes(tmp_path, names):
     assert (drawn.agreement is None) == (names != ("a", "c", "d", "e", "f"))
 
 
-def test_too_few_pictures_are_said(tmp_path):
+def test_too_few_images_are_said(tmp_path):
     session, drawn = summary(tmp_path / "drawn", table(5))
     fields = session.measure(drawn, real(tmp_path / "real", table(D)))
     ours, theirs, few = fields["warnings"]
-    assert "5 pictures are too few" in ours and f"{D} pictures" in theirs and "more than 5" in few
+    assert "5 images are too few" in ours and f"{D} images" in theirs and "more than 5" in few
     assert "precision_recall" not in fields and fields["fid"] > 0
 
 
@@ -157,11 +157,11 @@ def test_a_reference_without_single_features(tmp_path):
     bare = Reference("bare.npz", reference.gaussian, None, None, reference.origin)
     fields = session.measure(drawn, bare)
     assert "sfid" not in fields and "precision_recall" not in fields
-    assert "bare.npz has no features of single pictures" in fields["warnings"][0]
+    assert "bare.npz has no features of single images" in fields["warnings"][0]
 
 
 @pytest.mark.parametrize("statistics", [False, True])
-def test_a_file_with_pictures_gives_what_it_lacks(tmp_path, statistics):
+def test_a_file_with_images_gives_what_it_lacks(tmp_path, statistics):
     extractor = table()
     extractor.name = "inception-2015-12-05"
     pixels = Numbered(N).read(range(N)).pixels.permute(0, 2, 3, 1).numpy()
@@ -185,7 +185,7 @@ def test_references_that_do_not_fit(tmp_path):
     reference = real(tmp_path / "real", table())
 
     def target(**origin) -> Target:
-        fields = {"extractor": "table", "fingerprint": "0123", "size": (2, 3), "crop": "centre", "pictures": N}
+        fields = {"extractor": "table", "fingerprint": "0123", "size": (2, 3), "crop": "centre", "images": N}
         origins = Origin(**(fields | origin))
         return Target.of_file(session, Reference("ref", reference.gaussian, None, reference.features, origins))
 
@@ -196,14 +196,14 @@ def test_references_that_do_not_fit(tmp_path):
         target(crop="training").check(Numbered(N), "centre")
     with refused("other", "table"):
         target(extractor="other").check(Numbered(N))
-    pictures = Target.of_pictures(session, larger := Numbered(9), "centre")
+    images = Target.of_images(session, larger := Numbered(9), "centre")
     larger.size = (4, 4)
     with refused("4 x 4", "2 x 3"):
-        pictures.check(Numbered(N))
+        images.check(Numbered(N))
 
 
-def test_memorised_pictures_are_named_by_their_numbers(tmp_path):
-    """Control pictures are training pictures here: all of them are close."""
+def test_memorised_images_are_named_by_their_numbers(tmp_path):
+    """Control images are training images here: all of them are close."""
     pool = normal(60, D)
     drawn = Table(torch.cat([normal(9, D, 5) + 9, pool[[17]] + 1e-3]))
     _, ours = summary(tmp_path / "drawn", drawn)
@@ -214,7 +214,7 @@ def test_memorised_pictures_are_named_by_their_numbers(tmp_path):
     found = session.memorised(ours, ("a", "b"), training, held_out, control)
     assert (found.pairs[0].drawn, found.pairs[0].training) == (9, 17)
     assert found.share == pytest.approx(0.1) and not found.by_class
-    assert found.control == pytest.approx(28 / 30) and found.control_pictures == 30
+    assert found.control == pytest.approx(28 / 30) and found.control_images == 30
 
 
 def test_classes_go_by_their_names():

@@ -74,10 +74,10 @@ def test_a_gaussian_stays_when_more_is_added():
     assert torch.equal(gaussian.mean, mean) and torch.equal(gaussian.covariance, covariance)
 
 
-def test_too_few_pictures_are_warned_of():
+def test_too_few_images_are_warned_of():
     assert in_batches(vectors(D + 1)).warning() is None
     sentence = in_batches(vectors(D)).warning()
-    assert sentence and f"{D} pictures" in sentence and f"{D} dimensions" in sentence and "\n" not in sentence
+    assert sentence and f"{D} images" in sentence and f"{D} dimensions" in sentence and "\n" not in sentence
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -1,4 +1,4 @@
-"""Looking at pictures can stop, go on, and be shared out; what comes out does not depend on it."""
+"""Looking at images can stop, go on, and be shared out; what comes out does not depend on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tiny_gallery import Numbered, Table, normal
 from torch import Tensor
 
 from nextscale.evaluation import store as module
-from nextscale.evaluation.gallery import PictureFile
+from nextscale.evaluation.gallery import ImageFile
 from nextscale.evaluation.saving import NpzSaver, PngSaver
 from nextscale.evaluation.store import FeatureStore
 from nextscale.runtime.progress import Progress
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch) -> None:
-    monkeypatch.setattr(module, "PICTURES_IN_SHARD", 5)
+    monkeypatch.setattr(module, "IMAGES_IN_SHARD", 5)
 
 
 def table(n: int = N) -> Table:
@@ -114,7 +114,7 @@ def test_begun_with_something_else(tmp_path):
 def test_begun_with_other_files(tmp_path):
     def gallery(files: str, place: str) -> Numbered:
         numbered = Numbered(N)
-        numbered.made_from |= {"files": files, "pictures": place}
+        numbered.made_from |= {"files": files, "images": place}
         return numbered
 
     fill(FeatureStore(tmp_path / "s", gallery("0a", "there"), table()))
@@ -131,7 +131,7 @@ def test_features_that_are_not_finite(tmp_path):
     assert not (tmp_path / "s" / "features-00001.safetensors").exists()
 
 
-def test_pictures_that_cannot_be_read_are_left_out(tmp_path):
+def test_images_that_cannot_be_read_are_left_out(tmp_path):
     broken = [0, 3, *range(5, 10)]
     store = fill(FeatureStore(tmp_path / "s", Numbered(N, broken=broken), extractor := table()))
     there = [i for i in range(N) if i not in broken]
@@ -139,9 +139,9 @@ def test_pictures_that_cannot_be_read_are_left_out(tmp_path):
     assert torch.equal(torch.cat(list(store.pool())), extractor.tensors.pool[there])
 
 
-def test_no_picture_at_all(tmp_path):
+def test_no_image_at_all(tmp_path):
     store = fill(FeatureStore(tmp_path / "s", Numbered(3, broken=range(3)), table()))
-    with refused("none of the 3 pictures in numbered"):
+    with refused("none of the 3 images in numbered"):
         store.count()
 
 
@@ -159,7 +159,7 @@ def test_deleted(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["other"]
 
 
-def test_pictures_are_kept_beside_features(tmp_path):
+def test_images_are_kept_beside_features(tmp_path):
     pixels = Numbered(N).read(range(N)).pixels
     labels = Numbered(N).read(range(N)).labels.tolist()
     saver = PngSaver(tmp_path / "png", labels, ("a", "b/c"))
@@ -173,7 +173,7 @@ def test_pictures_are_kept_beside_features(tmp_path):
     array = NpzSaver(tmp_path / "all.npz", (N, 2, 3), labels, ("a", "b/c"))
     fill(store, saver=array)
     array.finish()
-    file = PictureFile(tmp_path / "all.npz")
+    file = ImageFile(tmp_path / "all.npz")
     read = file.read(range(N))
     assert file.class_names == ("a", "b/c")
     assert torch.equal(read.pixels, pixels) and read.labels.tolist() == labels
@@ -182,5 +182,5 @@ def test_pictures_are_kept_beside_features(tmp_path):
     assert array.has(range(5))
 
 
-def test_pictures_without_classes(tmp_path):
+def test_images_without_classes(tmp_path):
     assert PngSaver(tmp_path, [0, 0], ()).path(1) == tmp_path / "000001.png"

@@ -1,4 +1,4 @@
-"""Run the code cells of a notebook as Jupyter would, without Jupyter, and keep the pictures that it shows.
+"""Run the code cells of a notebook as Jupyter would, without Jupyter, and keep the images that it shows.
 
 As a script: run_notebook.py NOTEBOOK FOLDER writes FOLDER/03.png for what cell 3 shows, 03-1.png for its first figure.
 """
@@ -41,7 +41,7 @@ def run_cell(source: str, name: str, names: dict[str, Any]) -> object:
 
 
 def show(value: object, path: Path) -> None:
-    """Write the picture that a cell ended with, and the figures that it left open; print anything else."""
+    """Write the image that a cell ended with, and the figures that it left open; print anything else."""
     if isinstance(value, Image.Image):
         value.save(path.with_name(f"{path.name}.png"))
     elif value is not None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 NOTEBOOKS = sorted((HERE.parents[1] / "examples").glob("*.ipynb"))
-PICTURES = 4
+IMAGES = 4
 """That each notebook shows, at least."""
 
 
@@ -58,11 +58,11 @@ def test_it_runs(notebook, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    pictures = sorted(shown.iterdir())
-    assert len(pictures) >= PICTURES
-    for path in pictures:
-        with Image.open(path) as picture:
-            colours = picture.convert("RGB").getcolors(16)
+    images = sorted(shown.iterdir())
+    assert len(images) >= IMAGES
+    for path in images:
+        with Image.open(path) as image:
+            colours = image.convert("RGB").getcolors(16)
         assert colours is None, f"{path.name} is nearly blank"
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from tiny import refused
 from tiny_data import KINDS, make_files
-from tiny_runs import make_pictures, make_splits
+from tiny_runs import make_images, make_splits
 
 from nextscale.data.dataset import cover_with_margin
 from nextscale.data.splits import open_splits
@@ -40,13 +40,13 @@ def test_the_training_crop_is_that_of_validation(tmp_path, kind):
     assert list(gallery.class_names) == ["boot", "dress"]
 
 
-def adm(picture: Image.Image, side: int) -> np.ndarray:
+def adm(image: Image.Image, side: int) -> np.ndarray:
     """The largest middle square, as described for ImageNet: halve, resize, cut."""
-    while min(picture.size) >= 2 * side:
-        picture = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX)
-    scale = side / min(picture.size)
-    picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)
-    pixels = np.array(picture)
+    while min(image.size) >= 2 * side:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = side / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    pixels = np.array(image)
     top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
     return pixels[top : top + side, left : left + side]
 
@@ -54,17 +54,17 @@ def adm(picture: Image.Image, side: int) -> np.ndarray:
 @pytest.mark.parametrize("size", [(500, 333), (64, 131), (30, 30), (16, 40), (129, 67)])
 def test_the_centre_crop_is_that_of_the_adm(size):
     rng = np.random.default_rng(0)
-    picture = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
-    assert np.array_equal(np.array(adm_crop(picture, (32, 32))), adm(picture, 32))
+    image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    assert np.array_equal(np.array(adm_crop(image, (32, 32))), adm(image, 32))
 
 
 def test_a_centre_crop_that_is_not_square():
     assert adm_crop(Image.new("RGB", (100, 90)), (6, 20)).size == (20, 6)
 
 
-def test_every_way_to_look_at_a_picture(tmp_path):
+def test_every_way_to_look_at_a_image(tmp_path):
     """In both crops, and mirrored, one after the other."""
-    folder = str(make_pictures(tmp_path / "photos", 3, size=(30, 20)))
+    folder = str(make_images(tmp_path / "photos", 3, size=(30, 20)))
     every = open_crops(folder, None, SIZE, EVERY_WAY, nothing)
     read = every.read(range(12))
     assert len(every) == 12 and [every.number(i) for i in range(12)] == [i // 4 for i in range(12)]
@@ -74,9 +74,9 @@ def test_every_way_to_look_at_a_picture(tmp_path):
     assert torch.equal(every.read([5, 1]).pixels, read.pixels[[5, 1]])
 
 
-def test_pictures_as_training_may_see_them(tmp_path):
+def test_images_as_training_may_see_them(tmp_path):
     """Mirrored, at random places, always the same ones."""
-    folder = str(make_pictures(tmp_path / "photos", 9, size=(30, 20)))
+    folder = str(make_images(tmp_path / "photos", 9, size=(30, 20)))
     every = open_crops(folder, None, SIZE, EVERY_WAY, nothing)
     some = every.at_random(5, seed=3)
     read = some.read(range(5))
@@ -92,7 +92,7 @@ def test_pictures_as_training_may_see_them(tmp_path):
     assert len(every.at_random(50, seed=3)) == 9 and some.made_from != every.made_from
 
 
-def test_pictures_held_out_are_other_files(tmp_path):
+def test_images_held_out_are_other_files(tmp_path):
     data = str(make_splits(tmp_path / "data"))
     train = open_crops(data, "train", SIZE, EVERY_WAY, nothing)
     check_apart(train, open_crops(data, "val", SIZE, "centre", nothing))
@@ -102,8 +102,8 @@ def test_pictures_held_out_are_other_files(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_files_are_told_from_the_same_ones(tmp_path, kind):
-    pictures = make_files(tmp_path / "data")
-    data = KINDS[kind](pictures, tmp_path / "place")
+    images = make_files(tmp_path / "data")
+    data = KINDS[kind](images, tmp_path / "place")
 
     def stamp(split: Literal["train", "val"] = "val") -> str:
         return open_crops(data, split, SIZE, "centre", nothing).made_from["files"]
@@ -111,7 +111,7 @@ def test_other_files_are_told_from_the_same_ones(tmp_path, kind):
     before = stamp()
     assert stamp() == before != stamp("train")
     place = Path(data.removeprefix("hf:"))
-    written = pictures["val"] if kind in ("folder", "table", "tables") else [p for p in place.rglob("*") if p.is_file()]
+    written = images["val"] if kind in ("folder", "table", "tables") else [p for p in place.rglob("*") if p.is_file()]
     for path in written:
         content = path.read_bytes()
         path.unlink()
@@ -133,8 +133,8 @@ def test_which_split(tmp_path):
 
 
 def test_what_cannot_be_read_is_left_out_and_named(tmp_path):
-    folder = make_pictures(tmp_path / "photos", 3)
-    (folder / "1.png").write_bytes(b"no picture")
+    folder = make_images(tmp_path / "photos", 3)
+    (folder / "1.png").write_bytes(b"no image")
     said: list[str] = []
     read = open_crops(str(folder), None, SIZE, "centre", said.append).read(range(3))
     assert read.indices.tolist() == [0, 2] and read.pixels.shape == (2, 3, *SIZE) and read.labels.tolist() == [0, 0]
@@ -144,7 +144,7 @@ def test_what_cannot_be_read_is_left_out_and_named(tmp_path):
 
 
 def test_what_it_depends_on(tmp_path, monkeypatch):
-    make_pictures(tmp_path / "photos", 3)
+    make_images(tmp_path / "photos", 3)
     one = open_crops(str(tmp_path / "photos"), None, SIZE, "centre", nothing).made_from
     monkeypatch.chdir(tmp_path)
     assert open_crops("photos", None, SIZE, "centre", nothing).made_from == one

@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 from tiny import SCHEDULES, make_tokenizer
-from tiny_runs import make_pictures
+from tiny_runs import make_images
 
 from nextscale.galleries.dataset import open_crops
-from nextscale.galleries.reconstructed import ReconstructedPictures, fold_notes
+from nextscale.galleries.reconstructed import ReconstructedImages, fold_notes
 from nextscale.imaging.images import to_unit_range
 from nextscale.imaging.psnr_ssim import psnr, ssim
 from nextscale.tokenizer.usage import CodeUsage
@@ -20,16 +20,16 @@ SIZE = TOKENIZER.config.image_size
 
 
 @pytest.fixture
-def pictures(tmp_path) -> ReconstructedPictures:
-    folder = make_pictures(tmp_path / "photos", 6)
-    (folder / "2.png").write_bytes(b"no picture")
-    return ReconstructedPictures(open_crops(str(folder), None, SIZE, "centre", lambda _: None), TOKENIZER, None)
+def images(tmp_path) -> ReconstructedImages:
+    folder = make_images(tmp_path / "photos", 6)
+    (folder / "2.png").write_bytes(b"no image")
+    return ReconstructedImages(open_crops(str(folder), None, SIZE, "centre", lambda _: None), TOKENIZER, None)
 
 
-def test_pictures_and_notes(pictures):
-    read = pictures.read(range(6))
+def test_images_and_notes(images):
+    read = images.read(range(6))
     assert read.indices.tolist() == [0, 1, 3, 4, 5]
-    images = to_unit_range(pictures.originals.read(range(6)).pixels)
+    images = to_unit_range(images.originals.read(range(6)).pixels)
     tokens = TOKENIZER.encode(images)
     decoded = TOKENIZER.decode(tokens)
     torch.testing.assert_close(to_unit_range(read.pixels), decoded, atol=1 / 255, rtol=0)
@@ -44,19 +44,19 @@ def test_pictures_and_notes(pictures):
     torch.testing.assert_close(read.notes["psnr"][:, 0], psnr(first, images))
 
 
-def test_without_notes_the_pictures_are_the_same(pictures):
-    read = ReconstructedPictures(pictures.originals, TOKENIZER, noted=False).read(range(6))
-    assert torch.equal(read.pixels, pictures.read(range(6)).pixels) and not read.notes
+def test_without_notes_the_images_are_the_same(images):
+    read = ReconstructedImages(images.originals, TOKENIZER, noted=False).read(range(6))
+    assert torch.equal(read.pixels, images.read(range(6)).pixels) and not read.notes
 
 
-def test_pictures_of_which_none_can_be_read(pictures):
-    assert len(pictures.read([2]).pixels) == 0
+def test_images_of_which_none_can_be_read(images):
+    assert len(images.read([2]).pixels) == 0
 
 
-def test_what_the_notes_come_to(pictures):
-    parts = [pictures.read(part).notes for part in (range(4), range(4, 6))]
+def test_what_the_notes_come_to(images):
+    parts = [images.read(part).notes for part in (range(4), range(4, 6))]
     figures = fold_notes(parts, TOKENIZER)
-    read, schedule = pictures.read(range(6)), TOKENIZER.schedule
+    read, schedule = images.read(range(6)), TOKENIZER.schedule
     assert figures.psnr == pytest.approx(read.notes["psnr"][:, -1].mean().item()) and figures.lpips is None
     assert figures.ssim == pytest.approx(read.notes["ssim"].mean().item())
     assert figures.bits_per_pixel == pytest.approx(30 * math.log2(24) / 64)
@@ -70,12 +70,12 @@ def test_what_the_notes_come_to(pictures):
     assert any("1x1" in line for line in figures.lines())
 
 
-def test_lpips_is_noted_with_weights_for_it(pictures):
+def test_lpips_is_noted_with_weights_for_it(images):
     class Mean(torch.nn.Module):
         def forward(self, x, y):
             return (x - y).abs().mean((1, 2, 3))
 
-    other = ReconstructedPictures(pictures.originals, TOKENIZER, Mean())  # type: ignore[arg-type]
+    other = ReconstructedImages(images.originals, TOKENIZER, Mean())  # type: ignore[arg-type]
     notes = other.read(range(6)).notes
     assert fold_notes([notes], TOKENIZER).lpips == pytest.approx(notes["lpips"].mean().item())
-    assert other.made_from != pictures.made_from
+    assert other.made_from != images.made_from

@@ -1,4 +1,4 @@
-"""A picture of a gallery is the same however it comes to be drawn."""
+"""An image of a gallery is the same however it comes to be drawn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tiny import SCHEDULES, make_tokenizer, make_var, refused
 
 import nextscale as ns
 from nextscale.evaluation.gallery import Gallery
-from nextscale.galleries.sampled import DrawnPictures
+from nextscale.galleries.sampled import SampledImages
 from nextscale.sampling.sampler import SamplingSettings
 
 SETTINGS = SamplingSettings(cfg=2.0, top_k=10, top_p=0.9)
@@ -21,11 +21,11 @@ def pipeline() -> ns.Pipeline:
     return ns.Pipeline(make_tokenizer(schedule), make_var(schedule), [*"abcde"])
 
 
-def drawn(pipeline: ns.Pipeline, count: int = 10, **more) -> DrawnPictures:
-    return DrawnPictures(pipeline, "tiny", count, SETTINGS, **more)
+def drawn(pipeline: ns.Pipeline, count: int = 10, **more) -> SampledImages:
+    return SampledImages(pipeline, "tiny", count, SETTINGS, **more)
 
 
-def test_a_picture_is_that_of_its_seed(pipeline):
+def test_a_image_is_that_of_its_seed(pipeline):
     gallery: Gallery = drawn(pipeline, seed=7)
     read = gallery.read([3, 8])
     for i, pixels in zip((3, 8), read.pixels, strict=True):
@@ -61,7 +61,7 @@ def test_a_batch_that_is_too_large_is_halved(pipeline, monkeypatch):
         drawn(pipeline).read([0])
 
 
-def test_what_pictures_depend_on(pipeline):
+def test_what_images_depend_on(pipeline):
     one = drawn(pipeline)
     assert one.made_from == drawn(pipeline).made_from != drawn(pipeline, seed=1).made_from
     other = one.at(SamplingSettings(cfg=3.0))

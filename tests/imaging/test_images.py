@@ -1,4 +1,4 @@
-"""Grids, captions, and where pictures may be written."""
+"""Grids, captions, and where images may be written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from tiny import refused
 
-from nextscale.imaging.images import CAPTION_HEIGHT, WHITE, caption, check_writable_picture, grid, picture_format
+from nextscale.imaging.images import CAPTION_HEIGHT, WHITE, caption, check_writable_image, grid, image_format
 
 COLOURS = [(10 * i, 0, 0) for i in range(1, 8)]
 
@@ -28,38 +28,38 @@ def test_a_grid_in_reading_order(count, columns, shape):
         assert sheet.getpixel((4, 0)) == WHITE
 
 
-def test_a_caption_leaves_the_picture_alone():
-    picture = Image.new("RGB", (40, 20), COLOURS[0])
-    sheet = caption(picture, "3x3")
+def test_a_caption_leaves_the_image_alone():
+    photo = Image.new("RGB", (40, 20), COLOURS[0])
+    sheet = caption(photo, "3x3")
     assert sheet.size == (40, 20 + CAPTION_HEIGHT)
-    assert sheet.crop((0, 0, 40, 20)).tobytes() == picture.tobytes()
+    assert sheet.crop((0, 0, 40, 20)).tobytes() == photo.tobytes()
     text = sheet.crop((0, 20, *sheet.size))
     assert text.tobytes() != Image.new("RGB", text.size, WHITE).tobytes()
 
 
 @pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.JPG", "JPEG"), ("a.b.webp", "WEBP")])
 def test_formats(tmp_path, name, kind):
-    assert picture_format(tmp_path / name) == kind
+    assert image_format(tmp_path / name) == kind
 
 
 @pytest.mark.parametrize("name", ["a", "a.doc", ".png"])
-def test_endings_of_no_picture(tmp_path, name):
+def test_endings_of_no_image(tmp_path, name):
     with refused(tmp_path / name, ".png"):
-        check_writable_picture(tmp_path / name)
+        check_writable_image(tmp_path / name)
 
 
-def test_a_folder_is_no_picture(tmp_path):
+def test_a_folder_is_no_image(tmp_path):
     (tmp_path / "a.png").mkdir()
     with refused(tmp_path / "a.png", "folder"):
-        check_writable_picture(tmp_path / "a.png")
+        check_writable_image(tmp_path / "a.png")
 
 
 def test_a_place_below_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with refused(tmp_path / "file"):
-        check_writable_picture(tmp_path / "file" / "a.png")
+        check_writable_image(tmp_path / "file" / "a.png")
 
 
 def test_checking_writes_nothing(tmp_path):
-    check_writable_picture(tmp_path / "a.png")
+    check_writable_image(tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []

@@ -46,7 +46,7 @@ def files(lpips, tmp_path_factory) -> Path:
     return folder
 
 
-def pictures(seed: int, h: int = 16, w: int = 32) -> Tensor:
+def random_images(seed: int, h: int = 16, w: int = 32) -> Tensor:
     return torch.rand(2, 3, h, w, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
@@ -82,12 +82,12 @@ def written_out(lpips: LPIPS, x: Tensor, y: Tensor) -> Tensor:
 
 
 def test_formula(lpips):
-    x, y = pictures(1), pictures(2)
+    x, y = random_images(1), random_images(2)
     torch.testing.assert_close(lpips(x, y), written_out(lpips, x, y), atol=0, rtol=1e-5)
 
 
 def test_every_stage_counts(lpips):
-    x, y = pictures(1), pictures(2)
+    x, y = random_images(1), random_images(2)
     whole, parts = lpips(x, y), []
     for i in range(5):
         others = {f"linear.{j}": torch.zeros_like(w) for j, w in enumerate(lpips.linear) if j != i}
@@ -96,35 +96,35 @@ def test_every_stage_counts(lpips):
     torch.testing.assert_close(torch.stack(parts).sum(0), whole)
 
 
-def test_a_picture_is_like_itself(lpips):
-    assert lpips(pictures(1), pictures(1)).tolist() == [0, 0]
+def test_a_image_is_like_itself(lpips):
+    assert lpips(random_images(1), random_images(1)).tolist() == [0, 0]
 
 
 def test_symmetric_and_positive(lpips):
-    x, y = pictures(1), pictures(2)
+    x, y = random_images(1), random_images(2)
     there, back = lpips(x, y), lpips(y, x)
     assert there.shape == (2,) and (there > 0).all()
     torch.testing.assert_close(there, back, atol=0, rtol=0)
 
 
-def test_each_picture_by_itself(lpips):
-    x, y = pictures(1), pictures(2)
+def test_each_image_by_itself(lpips):
+    x, y = random_images(1), random_images(2)
     alone = torch.cat([lpips(x[i : i + 1], y[i : i + 1]) for i in range(2)])
     torch.testing.assert_close(lpips(x, y), alone, atol=0, rtol=1e-5)
 
 
-def test_gradient_for_pictures_not_for_weights(lpips):
-    x = pictures(1).requires_grad_()
-    lpips(x, pictures(2)).sum().backward()
+def test_gradient_for_images_not_for_weights(lpips):
+    x = random_images(1).requires_grad_()
+    lpips(x, random_images(2)).sum().backward()
     assert x.grad is not None and x.grad.isfinite().all() and x.grad.any()
     assert not lpips.training and not any(p.requires_grad for p in lpips.parameters())
     assert all(p.grad is None for p in lpips.parameters())
 
 
 def test_gradient_where_nothing_is_seen(lpips):
-    x = pictures(1).requires_grad_()
+    x = random_images(1).requires_grad_()
     blind = {"features.28.bias": torch.full((512,), -1e6)}
-    torch.func.functional_call(lpips, blind, (x, pictures(2))).sum().backward()
+    torch.func.functional_call(lpips, blind, (x, random_images(2))).sum().backward()
     assert x.grad is not None and x.grad.isfinite().all()
 
 
@@ -197,11 +197,11 @@ def test_more_than_tensors(files, tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 16, 16), (1, 3, 16, 32), (2, 1, 16, 32), (3, 16, 32)])
-def test_pictures_that_cannot_be_compared(lpips, shape):
+def test_images_that_cannot_be_compared(lpips, shape):
     with refused(shape, (2, 3, 16, 32)):
-        lpips(torch.zeros(shape), pictures(1))
+        lpips(torch.zeros(shape), random_images(1))
 
 
-def test_pictures_too_small(lpips):
+def test_images_too_small(lpips):
     with refused("16 pixels", (2, 3, 8, 16)):
-        lpips(pictures(1, 8, 16), pictures(2, 8, 16))
+        lpips(random_images(1, 8, 16), random_images(2, 8, 16))

@@ -19,7 +19,7 @@ def noise(h: int, w: int, seed: int = 0) -> Tensor:
 
 
 def grey(level: float) -> Tensor:
-    """A picture of one of 256 levels."""
+    """An image of one of 256 levels."""
     return torch.full((1, 3, 12, 15), level / 127.5 - 1)
 
 
@@ -40,7 +40,7 @@ def plain_ssim(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean(values))
 
 
-def test_a_picture_is_like_itself():
+def test_a_image_is_like_itself():
     images = noise(16, 20)
     assert (psnr(images, images) > 140).all()
     assert ssim(images, images).tolist() == pytest.approx([1, 1])
@@ -80,7 +80,7 @@ def test_ssim_written_out(size):
 
 
 @pytest.mark.parametrize("measure", [psnr, ssim])
-def test_symmetric_and_each_picture_by_itself(measure):
+def test_symmetric_and_each_image_by_itself(measure):
     a, b = noise(12, 16), noise(12, 16, seed=1)
     assert measure(a, b).shape == (2,)
     assert torch.equal(measure(a, b), measure(b, a))

@@ -16,7 +16,7 @@ pytest.importorskip("diffusers")
 
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
 
-from nextscale.integrations.diffusers import NextScalePipeline, draw_seeds, guidance_to_cfg
+from nextscale.integrations.diffusers import NextScalePipeline, guidance_to_cfg, seeds_from
 from nextscale.sampling.guidance import guidance_weight, guide
 
 NAMES = ("ankle boot", "dress", "hat", "shirt", "7")
@@ -56,19 +56,19 @@ def test_it_is_a_diffusers_pipeline(pipe):
 
 def test_it_draws_what_our_pipeline_draws(pipe, ours):
     drawn = pipe(["dress", 3], guidance_scale=3.0, top_k=9, top_p=0.8, generator=generator(5)).images
-    seeds = draw_seeds(generator(5), 2)
+    seeds = seeds_from(generator(5), 2)
     assert pixels(drawn) == pixels(ours(["dress", 3], cfg=2.0, top_k=9, top_p=0.8, seed=seeds).images)
     assert pixels(drawn) != pixels(ours(["dress", 3], cfg=3.0, top_k=9, top_p=0.8, seed=seeds).images)
 
 
 def test_its_defaults_are_our_pipeline_s(pipe, ours):
-    assert pixels(pipe([2], generator=generator()).images) == pixels(ours([2], seed=draw_seeds(generator(), 1)).images)
+    assert pixels(pipe([2], generator=generator()).images) == pixels(ours([2], seed=seeds_from(generator(), 1)).images)
 
 
 def test_the_number_of_steps_is_the_model_s(pipe):
     scales = pipe.tokenizer.schedule.num_scales
     expected = pixels(pipe([2], generator=generator(), num_inference_steps=scales).images)
-    with pytest.warns(UserWarning, match=f"num_inference_steps=25 has no effect: a picture takes {scales} scales"):
+    with pytest.warns(UserWarning, match=f"num_inference_steps=25 has no effect: an image takes {scales} scales"):
         assert pixels(pipe([2], generator=generator(), num_inference_steps=25).images) == expected
 
 
@@ -83,10 +83,10 @@ def test_guidance_is_diffusers_at_the_last_scale(scale):
 @pytest.mark.parametrize("scale", [1, 1.0, 0.0, -3])
 def test_at_one_and_below_there_is_no_guidance(pipe, ours, scale):
     drawn = pipe([0, 1], guidance_scale=scale, generator=generator()).images
-    assert pixels(drawn) == pixels(ours([0, 1], cfg=0, seed=draw_seeds(generator(), 2)).images)
+    assert pixels(drawn) == pixels(ours([0, 1], cfg=0, seed=seeds_from(generator(), 2)).images)
 
 
-def test_pictures_do_not_depend_on_their_batch(pipe):
+def test_images_do_not_depend_on_their_batch(pipe):
     together = pipe([0, 1, 2], generator=[generator(s) for s in (4, 5, 6)]).images
     assert pixels(together[1:2]) == pixels(pipe([1], generator=generator(5)).images)
 
@@ -103,7 +103,7 @@ def test_without_a_generator_the_global_one_counts(pipe):
     assert pixels(pipe([1]).images) == pixels(pipe([1], generator=generator(3)).images)
 
 
-def test_several_pictures_of_each_label(pipe):
+def test_several_images_of_each_label(pipe):
     twice = pipe(["hat", 0], num_images_per_prompt=2, generator=generator()).images
     assert pixels(twice) == pixels(pipe([2, 2, 0, 0], generator=generator()).images)
 
@@ -153,7 +153,7 @@ def test_a_callback_after_each_scale(pipe, ours):
         [3, 4], generator=generator(), output_type="pt", callback_on_step_end=look,
         callback_on_step_end_tensor_inputs=names,
     )  # fmt: skip
-    steps = list(ours.scales([3, 4], seed=draw_seeds(generator(), 2)))
+    steps = list(ours.scales([3, 4], seed=seeds_from(generator(), 2)))
     assert [(index, size) for index, size, _ in seen] == [(step.index, step.size) for step in steps]
     for (_, _, tensors), step in zip(seen, steps, strict=True):
         assert list(tensors) == names
@@ -173,8 +173,8 @@ def test_a_callback_may_stop(pipe):
     options = {"callback_on_step_end": stop, "callback_on_step_end_tensor_inputs": ["images"], "output_type": "pt"}
     images = pipe([0], generator=generator(), **options).images
     assert pipe.interrupt and list(early) == [0, 1] and torch.equal(images, early[1])
-    pictures = pipe([0], generator=generator(), **options | {"output_type": "pil"}).images
-    assert pixels(pictures) == pixels(pipe.numpy_to_pil(images.permute(0, 2, 3, 1).numpy()))
+    images = pipe([0], generator=generator(), **options | {"output_type": "pil"}).images
+    assert pixels(images) == pixels(pipe.numpy_to_pil(images.permute(0, 2, 3, 1).numpy()))
     assert not torch.equal(images, pipe([0], generator=generator(), output_type="pt").images)
     assert not pipe.interrupt
 
@@ -197,7 +197,7 @@ def test_saved_and_loaded_by_either_it_draws_the_same(pipe, ours, tmp_path):
         loaded.set_progress_bar_config(disable=True)
         assert pixels(loaded(["hat"], generator=generator()).images) == expected
     loaded = ns.Pipeline.from_pretrained(tmp_path / "adapter", device="cpu")
-    assert pixels(loaded(["hat"], seed=draw_seeds(generator(), 1)).images) == expected
+    assert pixels(loaded(["hat"], seed=seeds_from(generator(), 1)).images) == expected
 
 
 def test_a_component_may_be_changed(pipe):
@@ -212,7 +212,7 @@ def test_precision_is_of_the_products_not_of_the_weights(pipe, ours):
     assert pipe.dtype == torch.bfloat16 and pipe.transformer.head.weight.dtype == torch.float32
     half = ns.Pipeline(ours.tokenizer, ours.model, NAMES, device="cpu", dtype="bfloat16")
     drawn = pipe([0, 4], generator=generator()).images
-    assert pixels(drawn) == pixels(half([0, 4], seed=draw_seeds(generator(), 2)).images)
+    assert pixels(drawn) == pixels(half([0, 4], seed=seeds_from(generator(), 2)).images)
     assert pixels(drawn) != pixels(pipe.to(torch.float32)([0, 4], generator=generator()).images)
     assert pipe.to(dtype=torch.bfloat16).to("cpu").dtype == torch.bfloat16
 
@@ -232,7 +232,7 @@ def test_classes_without_names_go_by_number():
         ({"guidance_scale": "3"}, ["guidance_scale", "'3'"]),
         ({"guidance_scale": float("inf")}, ["inf"]),
         ({"num_images_per_prompt": 0}, ["num_images_per_prompt", "0"]),
-        ({"generator": [torch.Generator()]}, ["each of the 2 pictures", "got 1"]),
+        ({"generator": [torch.Generator()]}, ["each of the 2 images", "got 1"]),
         ({"generator": 3}, ["torch.Generator", "3"]),
         ({"output_type": "jpg"}, ["pil, np, pt", "'jpg'"]),
         ({"callback_on_step_end_tensor_inputs": ["latents"]}, ["canvas", "latents"]),

@@ -1,4 +1,4 @@
-"""Tokens in files, in place of pictures."""
+"""Tokens in files, in place of images."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from nextscale.data.cache import is_cache, open_cache, shard_path, shards_of, st
 from nextscale.data.loader import TrainingBatches, validation_batches
 
 LENGTH, VIEWS, COUNT = 5, 3, 7
-INDEX = {"class_names": ["boot", "dress"], "pictures": {"train": COUNT, "val": 2}, "tokens": LENGTH, "crops": VIEWS}
+INDEX = {"class_names": ["boot", "dress"], "images": {"train": COUNT, "val": 2}, "tokens": LENGTH, "crops": VIEWS}
 
 
-def tokens_of(picture: int, views: int = VIEWS) -> Tensor:
-    """Tell picture, view and place: (views, LENGTH)."""
-    return 100 * picture + 10 * torch.arange(views)[:, None] + torch.arange(LENGTH)
+def tokens_of(image: int, views: int = VIEWS) -> Tensor:
+    """Tell image, view and place: (views, LENGTH)."""
+    return 100 * image + 10 * torch.arange(views)[:, None] + torch.arange(LENGTH)
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """Shards of 3 pictures, of which number 4 could not be read."""
-    monkeypatch.setattr(cache, "PICTURES_IN_SHARD", 3)
+    """Shards of 3 images, of which number 4 could not be read."""
+    monkeypatch.setattr(cache, "IMAGES_IN_SHARD", 3)
     start_cache(tmp_path, INDEX)
     for split, views in (("train", VIEWS), ("val", 1)):
-        for i, pictures in enumerate(shards_of(INDEX["pictures"][split])):
-            readable = [p for p in pictures if (split, p) != ("train", 4)]
+        for i, images in enumerate(shards_of(INDEX["images"][split])):
+            readable = [p for p in images if (split, p) != ("train", 4)]
             rows = torch.stack([tokens_of(p, views) for p in readable])
             (tmp_path / split).mkdir(exist_ok=True)
             write_shard(shard_path(tmp_path, split, i), rows, torch.tensor(readable) % 2)
@@ -43,10 +43,10 @@ def test_what_was_written_is_read(folder):
     assert val is not None
     assert (len(train), len(val), train.views) == (COUNT - 1, 2, VIEWS)
     assert train.source.class_names == ("boot", "dress")
-    for i, picture in enumerate((0, 1, 2, 3, 5, 6)):
+    for i, image in enumerate((0, 1, 2, 3, 5, 6)):
         tokens, label, unreadable = train[0, i]
-        assert tokens.dtype == torch.int64 and (tokens == tokens_of(picture)).all(1).any()
-        assert (label, unreadable) == (picture % 2, ())
+        assert tokens.dtype == torch.int64 and (tokens == tokens_of(image)).all(1).any()
+        assert (label, unreadable) == (image % 2, ())
     assert [val[0, i].image.tolist() for i in range(2)] == [tokens_of(i, 1)[0].tolist() for i in range(2)]
 
 
@@ -94,8 +94,8 @@ def test_a_cache_that_is_not_finished(folder):
         open_cache(folder, 0)
 
 
-def test_a_cache_without_a_readable_picture(tmp_path):
-    start_cache(tmp_path, INDEX | {"pictures": {"train": 0}})
+def test_a_cache_without_a_readable_image(tmp_path):
+    start_cache(tmp_path, INDEX | {"images": {"train": 0}})
     with refused(tmp_path, "no tokens to train on"):
         open_cache(tmp_path, 0)
 
@@ -117,7 +117,7 @@ def test_a_shard_of_another_length(folder):
         open_cache(folder, 0)
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"pictures": 3}'])
+@pytest.mark.parametrize("content", ["[]", "{}", '{"images": 3}'])
 def test_an_index_that_is_none(folder, content):
     (folder / "cache.json").write_text(content)
     with refused(folder / "cache.json"):

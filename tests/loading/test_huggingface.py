@@ -1,4 +1,4 @@
-"""Which pictures and classes a Hugging Face data set holds."""
+"""Which images and classes a Hugging Face data set holds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import datasets
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from tiny import refused
-from tiny_runs import make_pictures
+from tiny_runs import make_images
 
 from nextscale.data.huggingface import huggingface_splits
 
@@ -21,8 +21,8 @@ NAMES = ClassLabel(names=["shoe", "hat", "boot"])
 
 @pytest.fixture
 def paths(tmp_path) -> list[str]:
-    """Files of four pictures."""
-    folder = make_pictures(tmp_path / "pictures", 4)
+    """Files of four images."""
+    folder = make_images(tmp_path / "images", 4)
     return [str(folder / f"{i}.png") for i in range(4)]
 
 
@@ -58,7 +58,7 @@ def test_splits(save, paths, name):
     assert len(train) == 3 and val is not None and tuple(val.labels) == (0, 1)
 
 
-def test_classes_without_pictures_are_left_out(save, paths):
+def test_classes_without_images_are_left_out(save, paths):
     """Of the others, the order stays."""
     train, val = huggingface_splits(save({"train": rows(paths, [2, 0]), "test": rows(paths, [2])}))
     assert train.class_names == ("shoe", "boot") and tuple(train.labels) == (1, 0)
@@ -95,7 +95,7 @@ def test_of_several_columns_the_name_decides(save, paths):
     assert train.read(0).tobytes() != train.read(1).tobytes()
 
 
-def test_pictures_that_are_only_names_of_files(save, paths):
+def test_images_that_are_only_names_of_files(save, paths):
     Path(paths[1]).unlink()
     data = Dataset.from_dict({"image": paths, "label": ["a", "b", "a", "b"]})
     source, _ = huggingface_splits(save(data))
@@ -104,10 +104,10 @@ def test_pictures_that_are_only_names_of_files(save, paths):
         source.read(1)
 
 
-def test_a_picture_that_is_missing(save, paths):
+def test_a_image_that_is_missing(save, paths):
     source, _ = huggingface_splits(save(rows([paths[0], None, paths[2]], [0, 1, 1])))
     assert source.read(2).size == (14, 11)
-    with refused("picture 1 of hf:", "missing"):
+    with refused("image 1 of hf:", "missing"):
         source.read(1)
 
 
@@ -127,12 +127,12 @@ def test_a_name_on_the_hub(paths, monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     train, _ = huggingface_splits("hf:owner/name")
-    assert asked == ["owner/name"] and train.name(1) == "picture 1 of hf:owner/name (train)"
+    assert asked == ["owner/name"] and train.name(1) == "image 1 of hf:owner/name (train)"
 
 
-def test_no_pictures(monkeypatch):
+def test_no_images(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", lambda _: rows([], []))
-    with refused("no pictures in hf:owner/name"):
+    with refused("no images in hf:owner/name"):
         huggingface_splits("hf:owner/name")
 
 
@@ -169,11 +169,11 @@ def test_a_data_set_without_train(save, paths):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"text": ["a"], "label": ["b"]}, ["no column of pictures", "text, label", "image or img"]),
+        ({"text": ["a"], "label": ["b"]}, ["no column of images", "text, label", "image or img"]),
         ({"image": ["a"], "text": ["b"]}, ["no column of labels", "image, text", "label or labels"]),
-        ({"image": ["a"], "label": [0.5]}, ["picture 0", "0.5"]),
-        ({"image": ["a", "b"], "label": ["c", None]}, ["picture 1", "no label"]),
-        ({"image": [1.5], "label": ["c"]}, ["'image'", "pictures"]),
+        ({"image": ["a"], "label": [0.5]}, ["image 0", "0.5"]),
+        ({"image": ["a", "b"], "label": ["c", None]}, ["image 1", "no label"]),
+        ({"image": [1.5], "label": ["c"]}, ["'image'", "images"]),
     ],
 )
 def test_bad_data_sets(save, content, words):
@@ -185,7 +185,7 @@ def test_bad_data_sets(save, content, words):
 def test_labels_that_are_kept_secret(save, paths):
     """As those of tests on the hub: -1."""
     name = save({"train": rows(paths, [0, 1]), "test": rows(paths, [-1, -1])})
-    with refused(f"picture 0 of {name} (test) has no label"):
+    with refused(f"image 0 of {name} (test) has no label"):
         huggingface_splits(name)
 
 

@@ -1,4 +1,4 @@
-"""Which pictures and classes shards hold, and where."""
+"""Which images and classes shards hold, and where."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from pathlib import Path
 import pytest
 from tiny import refused
 from tiny_data import write_shard
-from tiny_runs import make_pictures
+from tiny_runs import make_images
 
 from nextscale.data.samples import index_shard
 from nextscale.data.shards import expand_ranges
-from nextscale.data.source import PictureSource
+from nextscale.data.source import ImageSource
 from nextscale.data.splits import find_sources
 
 
 @pytest.fixture(scope="module")
 def png(tmp_path_factory) -> bytes:
-    return (make_pictures(tmp_path_factory.mktemp("png") / "png", 1) / "0.png").read_bytes()
+    return (make_images(tmp_path_factory.mktemp("png") / "png", 1) / "0.png").read_bytes()
 
 
-def names(source: PictureSource | None) -> list[str]:
-    """The pictures' names in their shards."""
+def names(source: ImageSource | None) -> list[str]:
+    """The images' names in their shards."""
     assert source is not None
     return [source.name(i).split(" in ")[0] for i in range(len(source))]
 
 
-def texts(source: PictureSource) -> list[str]:
-    """The pictures' classes."""
+def texts(source: ImageSource) -> list[str]:
+    """The images' classes."""
     return [source.class_names[label] for label in source.labels]
 
 
@@ -106,7 +106,7 @@ def test_classes_that_are_numbers_come_in_their_order(tmp_path, png):
 
 
 def make_shards(folder: Path, png: bytes, *stems: str) -> None:
-    """Shards of one picture each, called after their shard."""
+    """Shards of one image each, called after their shard."""
     for stem in stems:
         write_shard(folder / f"{stem}.tar", {f"{Path(stem).name}.png": png, f"{Path(stem).name}.cls": b"1"})
 
@@ -164,8 +164,8 @@ def test_splits_of_a_pattern(tmp_path, png):
     assert len(source) == 2 and names(val) == ["val-0.png"]
 
 
-def test_shards_beside_folders_of_pictures_are_left_alone(tmp_path, png):
-    make_pictures(tmp_path / "data" / "train" / "boot", 2)
+def test_shards_beside_folders_of_images_are_left_alone(tmp_path, png):
+    make_images(tmp_path / "data" / "train" / "boot", 2)
     make_shards(tmp_path / "data", png, "train", "train/boot")
     source, _ = find_sources(str(tmp_path / "data"))
     assert source.class_names == ("boot",) and len(source) == 2
@@ -201,7 +201,7 @@ def test_a_damaged_shard_is_refused(tmp_path, png):
             find_sources(str(shard))
 
 
-def test_a_shard_that_changes_later_costs_its_pictures_alone(tmp_path, png):
+def test_a_shard_that_changes_later_costs_its_images_alone(tmp_path, png):
     shard = write_shard(tmp_path / "a.tar", {"a.png": png, "b.png": png})
     source, _ = find_sources(str(shard))
     with tarfile.open(shard) as tar:
@@ -216,16 +216,16 @@ def test_a_shard_that_changes_later_costs_its_pictures_alone(tmp_path, png):
 
 
 BAD: dict[str, tuple[dict[str, object], str]] = {
-    "no picture": ({"a.cls": 1, "b.png": "", "b.cls": 1}, "sample a in {shard} has no picture"),
+    "no image": ({"a.cls": 1, "b.png": "", "b.cls": 1}, "sample a in {shard} has no image"),
     "no label": ({"a.png": "", "a.cls": 1, "b.png": ""}, "sample b in {shard} has no label"),
-    "two pictures": ({"a.png": "", "a.jpg": "", "a.cls": 1}, "sample a in {shard} has 2 pictures"),
+    "two images": ({"a.png": "", "a.jpg": "", "a.cls": 1}, "sample a in {shard} has 2 images"),
     "one file twice": ({"a.png": "", "a.PNG": "", "a.cls": 1}, "sample a in {shard} has two files .png"),
     "no json": ({"a.png": "", "a.json": "{"}, "a.json in {shard}"),
     "no text": ({"a.png": "", "a.cls": b"\xff"}, "a.cls in {shard}"),
     "no name": ({"a.png": "", "a.json": json.dumps({"label": [1, 2]})}, "a.json in {shard} is [1, 2]"),
     "a fraction": ({"a.png": "", "a.json": json.dumps({"label": 0.5})}, "0.5"),
-    "nothing": ({}, "no pictures in {shard}"),
-    "nothing with a key": ({"README": ""}, "no pictures in {shard}"),
+    "nothing": ({}, "no images in {shard}"),
+    "nothing with a key": ({"README": ""}, "no images in {shard}"),
 }
 
 
@@ -256,7 +256,7 @@ def test_what_is_no_plain_tar(tmp_path, png):
         with refused(tmp_path / name, "uncompressed" if name == "b.tar" else "is compressed"):
             find_sources(str(tmp_path / name))
     (tmp_path / "c.tar").mkdir()
-    with refused("no pictures", tmp_path / "c.tar"):
+    with refused("no images", tmp_path / "c.tar"):
         find_sources(str(tmp_path / "c.tar"))
 
 
@@ -270,8 +270,8 @@ def test_validation_that_does_not_fit_training(tmp_path, png):
         find_sources(str(tmp_path))
 
 
-def test_shards_to_train_on_beside_pictures_for_validation(tmp_path, png):
+def test_shards_to_train_on_beside_images_for_validation(tmp_path, png):
     make_shards(tmp_path, png, "train/0")
-    make_pictures(tmp_path / "val" / "boot", 1)
+    make_images(tmp_path / "val" / "boot", 1)
     with refused(tmp_path / "train", tmp_path / "val"):
         find_sources(str(tmp_path))

@@ -1,4 +1,4 @@
-"""The same pictures are the same examples, whatever they lie in."""
+"""The same images are the same examples, whatever they lie in."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import refused
-from tiny_data import KINDS, Pictures, make_files
+from tiny_data import KINDS, Images, make_files
 from torch.utils.data import DataLoader
 
-from nextscale.data.dataset import Example, PictureDataset
+from nextscale.data.dataset import Example, ImageDataset
 from nextscale.data.splits import absolute_name, open_splits
 
 SIZE = (8, 8)
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Pictures:
+def images(tmp_path) -> Images:
     return make_files(tmp_path / "files")
 
 
 @pytest.fixture(params=KINDS)
-def data(request, pictures, tmp_path) -> str:
+def data(request, images, tmp_path) -> str:
     """The name of a data set of each kind."""
-    return KINDS[request.param](pictures, tmp_path / "place")
+    return KINDS[request.param](images, tmp_path / "place")
 
 
 def same(a: Example, b: Example) -> bool:
     return torch.equal(a.image, b.image) and a.label == b.label and a.unreadable == b.unreadable
 
 
-def test_every_kind_gives_the_examples_of_a_folder(data, pictures):
+def test_every_kind_gives_the_examples_of_a_folder(data, images):
     for ours, theirs in zip(
-        open_splits(data, SIZE, seed=3), open_splits(KINDS["folder"](pictures, Path()), SIZE, seed=3), strict=True
+        open_splits(data, SIZE, seed=3), open_splits(KINDS["folder"](images, Path()), SIZE, seed=3), strict=True
     ):
         assert ours is not None and theirs is not None
         assert ours.source.class_names == theirs.source.class_names == ("boot", "dress")
@@ -42,7 +42,7 @@ def test_every_kind_gives_the_examples_of_a_folder(data, pictures):
         assert all(same(ours[epoch, i], theirs[epoch, i]) for epoch in (0, 5) for i in range(len(ours)))
 
 
-def load(data: PictureDataset, workers: int) -> list[Example]:
+def load(data: ImageDataset, workers: int) -> list[Example]:
     keys = [[(1, i), (0, i)] for i in range(len(data))]
     return [
         example
@@ -52,7 +52,7 @@ def load(data: PictureDataset, workers: int) -> list[Example]:
 
 
 def test_workers_change_nothing(data):
-    """Not even when this process has read pictures before."""
+    """Not even when this process has read images before."""
     train, _ = open_splits(data, SIZE, seed=0)
     assert train[0, 2].image.shape == (3, *SIZE)
     alone, shared = load(train, 0), load(train, 2)
@@ -66,10 +66,10 @@ def test_every_kind_can_be_pickled(data):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_corrupt_picture_is_passed_over_and_named(kind, pictures, tmp_path):
-    broken = pictures["train"][1]
+def test_a_corrupt_image_is_passed_over_and_named(kind, images, tmp_path):
+    broken = images["train"][1]
     broken.write_bytes(broken.read_bytes()[:40])
-    train, _ = open_splits(KINDS[kind](pictures, tmp_path / "place"), SIZE, seed=0)
+    train, _ = open_splits(KINDS[kind](images, tmp_path / "place"), SIZE, seed=0)
     (sentence,) = train[0, 1].unreadable
     assert train.source.name(1) in sentence and "\n" not in sentence
     assert not train[0, 2].unreadable and train[0, 1].label == train[0, 2].label
@@ -77,9 +77,9 @@ def test_a_corrupt_picture_is_passed_over_and_named(kind, pictures, tmp_path):
         train.source.read(1)
 
 
-def test_a_picture_that_is_too_narrow_is_named(pictures, tmp_path, monkeypatch):
+def test_a_image_that_is_too_narrow_is_named(images, tmp_path, monkeypatch):
     monkeypatch.setattr("nextscale.imaging.images.LARGEST_ASPECT", 0.5)
-    train, _ = open_splits(KINDS["shards"](pictures, tmp_path / "place"), SIZE, seed=0)
+    train, _ = open_splits(KINDS["shards"](images, tmp_path / "place"), SIZE, seed=0)
     with refused("none of the 7", "boot/0.png in", "too narrow"):
         train[0, 0]
 

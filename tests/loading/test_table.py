@@ -1,4 +1,4 @@
-"""Which pictures and classes a table names."""
+"""Which images and classes a table names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tiny import refused
-from tiny_runs import make_pictures
+from tiny_runs import make_images
 
 from nextscale.data.names import sort_classes
 from nextscale.data.splits import find_sources, open_splits
@@ -15,7 +15,7 @@ from nextscale.data.splits import find_sources, open_splits
 @pytest.fixture
 def photos(tmp_path) -> Path:
     """A folder with 0.png to 3.png."""
-    return make_pictures(tmp_path / "photos", 4)
+    return make_images(tmp_path / "photos", 4)
 
 
 def write(photos: Path, text: str, name: str = "labels.csv") -> str:
@@ -38,7 +38,7 @@ def test_names_of_columns(photos, file, label):
 
 
 def test_quotes_spaces_empty_lines_and_other_folders(photos, tmp_path):
-    make_pictures(tmp_path / "a, b", 1)
+    make_images(tmp_path / "a, b", 1)
     text = f'file,label\r\n"../a, b/0.png","Schuh, groß"\r\n\r\n ,\r\n {photos / "1.png"} , boot \r\n'
     source, _ = find_sources(write(photos, text))
     assert source.class_names == ("Schuh, groß", "boot") and len(source) == 2
@@ -77,7 +77,7 @@ def test_a_table_for_each_split(photos):
 
 
 def test_a_folder_of_classes_may_hold_other_tables(tmp_path):
-    write(make_pictures(tmp_path / "data" / "boot", 2).parent, "a,b\n", "notes.csv")
+    write(make_images(tmp_path / "data" / "boot", 2).parent, "a,b\n", "notes.csv")
     assert find_sources(str(tmp_path / "data"))[0].class_names == ("boot",)
 
 
@@ -126,9 +126,9 @@ def test_a_class_of_validation_that_training_does_not_know(photos):
         find_sources(str(photos))
 
 
-def test_all_pictures_corrupt(photos):
+def test_all_images_corrupt(photos):
     for i in range(4):
-        (photos / f"{i}.png").write_bytes(b"no picture")
+        (photos / f"{i}.png").write_bytes(b"no image")
     table = write(photos, "file,label\n0.png,hat\n1.png,hat\n")
     with refused("none of the 2", table, "0.png"):
         open_splits(table, (8, 8), seed=0)[0][0, 0]

@@ -55,16 +55,16 @@ def test_threads_have_cores_of_their_own():
     assert seen == {1: 1, 2: 2, 3: 3}
 
 
-def test_a_picture_does_not_depend_on_the_number_of_cores():
+def test_a_image_does_not_depend_on_the_number_of_cores():
     pipeline = ns.Pipeline.from_pretrained("starter")
     generator = torch.Generator().manual_seed(0)
     size = pipeline.tokenizer.config.codebook_size
     tokens = [torch.randint(size, (2, h * w), generator=generator) for h, w in pipeline.tokenizer.schedule.sizes]
-    pictures = []
+    images = []
     for cores in (1, 3):
         torch.set_num_threads(cores)
-        pictures.append(pipeline.decode_each(tokens))
-    assert torch.equal(*pictures)
+        images.append(pipeline.decode_each(tokens))
+    assert torch.equal(*images)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ LAST = f"checkpoints/step-{TRANSFORMER.steps:08d}/model.safetensors"
 
 
 class Numbers:
-    """Examples without pictures."""
+    """Examples without images."""
 
     source: Any = SimpleNamespace(root="numbers", class_names=("number",))
     seed = 0
@@ -38,10 +38,10 @@ class Numbers:
 
 
 def test_a_run_asked_to_stop_saves_and_goes_on_as_if_nothing_was(
-    pictures, tokenizer_run, var_run, tmp_path, monkeypatch, capfd
+    images, tokenizer_run, var_run, tmp_path, monkeypatch, capfd
 ):
     run = tmp_path / "run"
-    command = train_command("var", pictures, run, "--tokenizer", tokenizer_run)
+    command = train_command("var", images, run, "--tokenizer", tokenizer_run)
     log = Run.log
 
     def log_and_ask(self: Run, step: int, values: dict) -> None:
@@ -74,7 +74,7 @@ def test_processes_that_load_leave_sigterm_to_the_run():
     assert worker.is_alive()
 
 
-def test_a_second_request_does_not_cut_the_last_checkpoint_short(pictures, tokenizer_run, tmp_path, monkeypatch, capfd):
+def test_a_second_request_does_not_cut_the_last_checkpoint_short(images, tokenizer_run, tmp_path, monkeypatch, capfd):
     run, wait = tmp_path / "run", CheckpointWriter.wait
 
     def ask_and_wait(self: CheckpointWriter) -> None:
@@ -83,7 +83,7 @@ def test_a_second_request_does_not_cut_the_last_checkpoint_short(pictures, token
 
     with monkeypatch.context() as patch:
         patch.setattr(CheckpointWriter, "wait", ask_and_wait)
-        main(train_command("var", pictures, run, "--tokenizer", tokenizer_run))
+        main(train_command("var", images, run, "--tokenizer", tokenizer_run))
     step = newest_checkpoint(run)
     assert step and f"saved at step {checkpoint_step(step)}" in capfd.readouterr().err
     assert not list((run / "checkpoints").glob(".*"))

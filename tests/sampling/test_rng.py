@@ -1,4 +1,4 @@
-"""One generator for the call, or one for each picture."""
+"""One generator for the call, or one for each image."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_another_seed_draws_something_else():
         assert not torch.equal(first, second)
 
 
-def test_seeds_of_pictures_do_not_depend_on_the_batch():
+def test_seeds_of_images_do_not_depend_on_the_batch():
     seeds = [3, 1, 4, 1, 5, 9, 2, 6]
     batch = everything(seeds, 8)
     for i in range(8):
@@ -38,9 +38,9 @@ def test_seeds_of_pictures_do_not_depend_on_the_batch():
             assert torch.equal(alone, together[i : i + 1])
 
 
-def test_one_seed_for_the_call_is_that_picture_s_seed():
-    for call, picture in zip(everything(7, 1, slice(1)), everything([7], 1, slice(1)), strict=True):
-        assert torch.equal(call, picture)
+def test_one_seed_for_the_call_is_that_image_s_seed():
+    for call, image in zip(everything(7, 1, slice(1)), everything([7], 1, slice(1)), strict=True):
+        assert torch.equal(call, image)
 
 
 def test_tokens_follow_their_probabilities():
@@ -79,7 +79,7 @@ def test_integers_of_numpy_are_seeds():
 
 @pytest.mark.parametrize("seed", [[1, 2], [], range(5)])
 def test_wrong_number_of_seeds(seed):
-    with refused("each of the 4 pictures", f"got {len(seed)}"):
+    with refused("each of the 4 images", f"got {len(seed)}"):
         RandomStreams(seed, 4, CPU)
 
 

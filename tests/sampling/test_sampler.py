@@ -1,4 +1,4 @@
-"""Scale by scale to a picture."""
+"""Scale by scale to an image."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_shapes(models: Models):
     assert torch.equal(result.labels, LABELS)
 
 
-def test_the_picture_is_the_decoded_tokens(models: Models):
+def test_the_image_is_the_decoded_tokens(models: Models):
     result = ns.sample(*models, LABELS)
     torch.testing.assert_close(result.images, models[0].decode(result.tokens) / 2 + 0.5, atol=1e-6, rtol=0)
 
@@ -79,7 +79,7 @@ def test_streaming_equals_the_call(models: Models):
     assert [step.index for step in steps] == list(range(len(steps)))
 
 
-def test_looking_at_the_picture_on_the_way_changes_nothing(models: Models):
+def test_looking_at_the_image_on_the_way_changes_nothing(models: Models):
     steps = []
     for step in ns.sample_scales(*models, LABELS, more_smooth=True):
         step.image()
@@ -138,7 +138,7 @@ def test_guidance_and_labels_matter(models: Models):
 
 @pytest.mark.parametrize("more_smooth", [False, True])
 @pytest.mark.parametrize("cfg", [0, 1.5])
-def test_seeds_of_pictures_do_not_depend_on_the_batch(models: Models, cfg, more_smooth):
+def test_seeds_of_images_do_not_depend_on_the_batch(models: Models, cfg, more_smooth):
     labels, seeds = torch.tensor([0, 1, 2, 3, 4, 5, 0, 1]), [3, 1, 4, 1, 5, 9, 2, 6]
     batch = ns.sample(*models, labels, cfg=cfg, seed=seeds, more_smooth=more_smooth)
     for i in (0, 3, 7):
@@ -147,17 +147,17 @@ def test_seeds_of_pictures_do_not_depend_on_the_batch(models: Models, cfg, more_
         torch.testing.assert_close(alone.images, batch.images[i : i + 1], atol=1e-4, rtol=0)
 
 
-def test_random_labels_of_pictures_do_not_depend_on_the_batch(models: Models):
+def test_random_labels_of_images_do_not_depend_on_the_batch(models: Models):
     batch = ns.sample(*models, None, num_images=4, seed=[8, 7, 6, 5])
     alone = ns.sample(*models, None, num_images=1, seed=[6])
     assert torch.equal(alone.labels, batch.labels[2:3])
     assert same(alone.tokens, [t[2:3] for t in batch.tokens])
 
 
-def test_one_seed_for_the_call_is_that_picture_s_seed(models: Models):
-    call, picture = (ns.sample(*models, LABELS[:1], seed=seed) for seed in (7, [7]))
-    assert same(call.tokens, picture.tokens)
-    assert torch.equal(call.images, picture.images)
+def test_one_seed_for_the_call_is_that_image_s_seed(models: Models):
+    call, image = (ns.sample(*models, LABELS[:1], seed=seed) for seed in (7, [7]))
+    assert same(call.tokens, image.tokens)
+    assert torch.equal(call.images, image.images)
 
 
 def test_the_seed_alone_decides(models: Models):
@@ -228,20 +228,20 @@ def test_words_are_no_labels(square: Models):
 
 @pytest.mark.parametrize("labels", [None, "unconditional"])
 @pytest.mark.parametrize("count", [None, 0, -1])
-def test_without_labels_the_number_of_pictures_is_needed(square: Models, labels, count):
+def test_without_labels_the_number_of_images_is_needed(square: Models, labels, count):
     with refused("num_images", "at least 1", count):
         ns.sample(*square, labels, num_images=count)
 
 
-def test_labels_and_number_of_pictures_agree(square: Models):
-    with refused("2 labels", "3 pictures"):
+def test_labels_and_number_of_images_agree(square: Models):
+    with refused("2 labels", "3 images"):
         ns.sample(*square, LABELS, num_images=3)
     with refused("at least one label"):
         ns.sample(*square, [])
 
 
 def test_wrong_number_of_seeds(square: Models):
-    with refused("each of the 2 pictures", "got 3"):
+    with refused("each of the 2 images", "got 3"):
         ns.sample(*square, LABELS, seed=[1, 2, 3])
 
 

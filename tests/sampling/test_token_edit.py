@@ -1,4 +1,4 @@
-"""Keeping tokens of a given picture."""
+"""Keeping tokens of a given image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def random_mask(schedule: ns.ScaleSchedule, seed: int, batch: tuple[int, ...] = 
     return torch.rand(*batch, *schedule.final_size, generator=torch.Generator().manual_seed(seed)).round()
 
 
-def test_keeping_everything_gives_the_picture_back(models: Models, schedule):
+def test_keeping_everything_gives_the_image_back(models: Models, schedule):
     given = random_tokens(schedule)
     *_, step = ns.sample_scales(*models, LABELS, edit=ns.TokenEdit(given, torch.ones(schedule.final_size)))
     assert torch.equal(step.canvas, models[0].pyramid.canvas(given))
@@ -46,7 +46,7 @@ def test_smoothing_keeps_kept_tokens(models: Models, schedule):
     assert torch.equal(step.canvas, models[0].pyramid.canvas(given))
 
 
-def test_one_given_picture_for_all(models: Models, schedule):
+def test_one_given_image_for_all(models: Models, schedule):
     given = random_tokens(schedule, batch=1)
     mask = random_mask(schedule, 0)
     one = ns.sample(*models, LABELS, edit=ns.TokenEdit(given, mask))
@@ -95,11 +95,11 @@ def test_a_mask_of_another_size(square: Models, shape):
         ns.sample(*square, LABELS, edit=ns.TokenEdit(random_tokens(square[0].schedule), torch.ones(shape)))
 
 
-def test_masks_and_tokens_for_other_numbers_of_pictures(square: Models):
+def test_masks_and_tokens_for_other_numbers_of_images(square: Models):
     tokens = random_tokens(square[0].schedule, batch=3)
-    with refused("tokens", "3 pictures", "2 are drawn"):
+    with refused("tokens", "3 images", "2 are drawn"):
         ns.sample(*square, LABELS, edit=ns.TokenEdit(tokens, torch.ones(4, 4)))
-    with refused("mask", "3 pictures", "2 are drawn"):
+    with refused("mask", "3 images", "2 are drawn"):
         ns.sample(*square, LABELS, edit=ns.TokenEdit([t[:2] for t in tokens], torch.ones(3, 4, 4)))
 
 

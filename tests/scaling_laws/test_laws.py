@@ -1,4 +1,4 @@
-"""A ladder's folders give back the laws that wrote them, in words, tables and pictures."""
+"""A ladder's folders give back the laws that wrote them, in words, tables and images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tiny_ladder import DEPTHS, ERROR, LAST_ERROR, LAST_LOSS, LOSS, VALIDATED, w
 
 from nextscale.curves.plot import save
 from nextscale.scaling_laws.laws import fit_laws
-from nextscale.scaling_laws.plot import draw_compute, draw_parameters, formula, number
+from nextscale.scaling_laws.plot import formula, number, plot_compute, plot_parameters
 from nextscale.scaling_laws.points import MEASURES, find_runs, read_points
 from nextscale.scaling_laws.report import describe, power_of_ten, write_fits, write_points
 
@@ -61,7 +61,7 @@ def test_what_gives_no_law_is_said_and_the_others_are_fitted(runs):
     ] == "no law of the token error of all scales over parameters: all 4 points have the value 0.9: " + (
         "expected values that change"
     )
-    titles = [axis.get_title() for axis in draw_parameters(runs, laws).axes if axis.get_title()]
+    titles = [axis.get_title() for axis in plot_parameters(runs, laws).axes if axis.get_title()]
     assert len(titles) == 3 and describe(runs, laws, 0.95)
     for run in runs:
         for values in run.measures.values():
@@ -72,15 +72,15 @@ def test_what_gives_no_law_is_said_and_the_others_are_fitted(runs):
 
 def test_the_table_says_it_all(runs):
     said = describe(runs, fit_laws(runs, resamples=50)[0], 0.95)
-    assert "4 runs, 73.7 k to 4.72 M parameters (64 times), 240 pictures each" in said
+    assert "4 runs, 73.7 k to 4.72 M parameters (64 times), 240 images each" in said
     assert "-0.2300" in said and "-0.2000" in said and "intervals of 95%" in said
     assert all(f"d0{depth}  " in said for depth in DEPTHS) and "+0.00" in said
-    assert "equally many pictures" not in said
+    assert "equally many images" not in said
 
 
 def test_unequal_budgets_are_said(runs):
-    runs[1].pictures[-1] *= 2
-    assert "laws over N expect runs on equally many pictures" in describe(runs, fit_laws(runs, resamples=50)[0], 0.95)
+    runs[1].images[-1] *= 2
+    assert "laws over N expect runs on equally many images" in describe(runs, fit_laws(runs, resamples=50)[0], 0.95)
 
 
 def test_files_hold_every_point_and_every_law(runs, tmp_path):
@@ -100,7 +100,7 @@ def test_files_hold_every_point_and_every_law(runs, tmp_path):
 
 def test_four_panels_each(runs, tmp_path):
     laws, _ = fit_laws(runs, resamples=50)
-    sizes, compute = draw_parameters(runs, laws), draw_compute(runs, laws)
+    sizes, compute = plot_parameters(runs, laws), plot_compute(runs, laws)
     titles = [axis.get_title() for axis in sizes.axes if axis.get_title()]
     assert [title.split(" (")[0] for title in titles] == [measure.title for measure in MEASURES.values()]
     assert "^{-0.23}" in titles[0] and "Pearson −1.000" in titles[0]

@@ -33,8 +33,8 @@ def test_a_run_gives_its_validations(tmp_path):
     n = 73_728 * 3**3
     assert (run.name, run.parameters, run.config) == ("three", n, config_of(3))
     assert run.steps.tolist() == list(VALIDATED)
-    assert run.pictures.tolist() == [step * BATCH_SIZE for step in VALIDATED]
-    np.testing.assert_allclose(run.compute, run.pictures * training_work(config_of(3)) / 1e6)
+    assert run.images.tolist() == [step * BATCH_SIZE for step in VALIDATED]
+    np.testing.assert_allclose(run.compute, run.images * training_work(config_of(3)) / 1e6)
     ends = {name: values[-1] for name, values in run.measures.items()}
     laws = {"last_scale_loss": LAST_LOSS, "loss": LOSS, "last_scale_error": LAST_ERROR, "error": ERROR}
     assert ends == pytest.approx({name: power(n / 1e9, law) for name, law in laws.items()})

@@ -21,9 +21,9 @@ def test_shapes(tiny_tokenizer):
 
 def test_decoding_is_deterministic_and_in_range(tiny_tokenizer):
     tokens = tiny_tokenizer.encode(random_images(tiny_tokenizer))
-    pictures = tiny_tokenizer.decode(tokens)
-    assert torch.equal(pictures, tiny_tokenizer.decode(tokens))
-    assert pictures.abs().max() <= 1
+    images = tiny_tokenizer.decode(tokens)
+    assert torch.equal(images, tiny_tokenizer.decode(tokens))
+    assert images.abs().max() <= 1
 
 
 def test_training_mode_changes_nothing(tiny_tokenizer):
@@ -35,7 +35,7 @@ def test_training_mode_changes_nothing(tiny_tokenizer):
         tiny_tokenizer.eval()
 
 
-def test_a_picture_does_not_depend_on_its_batch(tiny_tokenizer):
+def test_a_image_does_not_depend_on_its_batch(tiny_tokenizer):
     images = random_images(tiny_tokenizer, batch=3)
     batch = tiny_tokenizer.encode(images)
     assert same(tiny_tokenizer.encode(images[1:2]), [t[1:2] for t in batch])
@@ -44,8 +44,8 @@ def test_a_picture_does_not_depend_on_its_batch(tiny_tokenizer):
 def test_decoding_is_accumulating_then_decoding_the_canvas(tiny_tokenizer):
     tokens = random_tokens(tiny_tokenizer.schedule)
     with torch.no_grad():
-        pictures = tiny_tokenizer.decode_canvas(tiny_tokenizer.pyramid.canvas(tokens))
-    assert torch.equal(tiny_tokenizer.decode(tokens), pictures)
+        images = tiny_tokenizer.decode_canvas(tiny_tokenizer.pyramid.canvas(tokens))
+    assert torch.equal(tiny_tokenizer.decode(tokens), images)
 
 
 def test_teacher_forcing_input_of_every_scale_but_the_first(tiny_tokenizer):
@@ -100,7 +100,7 @@ def test_variants_go_to_a_folder_and_back(schedule, change, tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 6, 6), (2, 3, 10, 6), (2, 1, 6, 10), (3, 6, 10)])
-def test_pictures_of_another_size(shape):
+def test_images_of_another_size(shape):
     tokenizer = make_tokenizer(ns.ScaleSchedule(((1, 2), (2, 3), (3, 5))))
     for use in (tokenizer.encode, tokenizer.encode_features, tokenizer):
         with refused("(B, 3, 6, 10)", shape):
@@ -121,7 +121,7 @@ def test_tokens_that_do_not_fit():
             use([torch.full_like(tokens[0], -1), *tokens[1:]])
 
 
-def test_tokens_of_different_numbers_of_pictures():
+def test_tokens_of_different_numbers_of_images():
     tokenizer = make_tokenizer(ns.ScaleSchedule.square((1, 2, 3, 4)))
     tokens = random_tokens(tokenizer.schedule)
     with refused(2, 1):

@@ -13,19 +13,19 @@ add_presets()
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory) -> Path:
-    return make_splits(tmp_path_factory.mktemp("pictures"))
+def images(tmp_path_factory) -> Path:
+    return make_splits(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="session")
-def tokenizer_run(pictures, tmp_path_factory) -> Path:
+def tokenizer_run(images, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("tokenizer")
-    main(train_command("tokenizer", pictures, run))
+    main(train_command("tokenizer", images, run))
     return run
 
 
 @pytest.fixture(scope="session")
-def var_run(pictures, tokenizer_run, tmp_path_factory) -> Path:
+def var_run(images, tokenizer_run, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("var")
-    main(train_command("var", pictures, run, "--tokenizer", tokenizer_run))
+    main(train_command("var", images, run, "--tokenizer", tokenizer_run))
     return run

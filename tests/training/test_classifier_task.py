@@ -19,11 +19,11 @@ from nextscale.training.classifier_task import (
     TINT,
     ClassifierRecipe,
     ClassifierTask,
-    draw_share,
     jitter,
     measure,
+    random_share,
 )
-from nextscale.training.loop import Habits, step_generator, train
+from nextscale.training.loop import Intervals, step_generator, train
 from nextscale.training.run import Run
 from nextscale.training.task import MODEL
 
@@ -42,8 +42,8 @@ def stripes(tmp_path_factory) -> Path:
             (root / split / name).mkdir(parents=True)
             for i in range(count):
                 wave = np.sin(np.arange(40) * rng.uniform(0.5, 0.9) + rng.uniform(0, 6))
-                picture = np.broadcast_to(wave[:, None] if name == "lying" else wave, (40, 40))[..., None]
-                noisy = 128 + 80 * picture * rng.uniform(0.6, 1, 3) + rng.normal(0, 10, (40, 40, 3))
+                image = np.broadcast_to(wave[:, None] if name == "lying" else wave, (40, 40))[..., None]
+                noisy = 128 + 80 * image * rng.uniform(0.6, 1, 3) + rng.normal(0, 10, (40, 40, 3))
                 Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(root / split / name / f"{i}.png")
     return root
 
@@ -53,7 +53,7 @@ def run_on(stripes: Path, out: Path, seed: int = 0) -> ResidualClassifier:
     data, held_out = open_splits(stripes, SIZE, seed, zoom=True)
     network = ResidualClassifier(recipe.model).init_weights(torch.Generator().manual_seed(seed))
     average = train(
-        ClassifierTask(network, recipe), data, held_out, recipe, Run(out, recipe, {}), Habits(log_every=10), CPU
+        ClassifierTask(network, recipe), data, held_out, recipe, Run(out, recipe, {}), Intervals(log_every=10), CPU
     )
     assert isinstance(average, ResidualClassifier)
     return average
@@ -68,7 +68,7 @@ def test_it_tells_lying_from_standing_stripes(stripes, trained):
     _, held_out = open_splits(stripes, SIZE, 0)
     assert held_out is not None
     counted = measure(trained, validation_batches(held_out, 5))
-    assert counted.pictures == 12 and counted.accuracy > 0.9
+    assert counted.images == 12 and counted.accuracy > 0.9
     fresh = ResidualClassifier(RECIPE.model).init_weights(torch.Generator().manual_seed(0))
     assert measure(fresh, validation_batches(held_out, 5)).accuracy < 0.9
 
@@ -102,7 +102,7 @@ def test_jitter_is_divided_with_the_batch():
         assert torch.equal(part, whole[first : first + 4])
 
 
-def test_jitter_of_grey_pictures_is_brightness_tint_and_a_hole():
+def test_jitter_of_grey_images_is_brightness_tint_and_a_hole():
     images = changed(torch.zeros(400, 3, 12, 12))
     hidden = (images == 0).all(1)
     assert hidden.flatten(1).sum(1).max() == (12 // 3) ** 2
@@ -128,7 +128,7 @@ def test_the_loss_is_that_of_the_formula():
     task.networks[MODEL] = look
     loss = task.losses(given, 0, step_generator(0, 0))[0][MODEL]
     images = jitter(given.images, given.place, generator := step_generator(0, 0))
-    share = draw_share(2.0, generator)
+    share = random_share(2.0, generator)
     other = torch.randperm(8, generator=generator)
     torch.testing.assert_close(look.seen, share * images + (1 - share) * images[other])
     soft = 0.8 * nn.functional.one_hot(given.labels, 2) + 0.1
@@ -137,10 +137,10 @@ def test_the_loss_is_that_of_the_formula():
 
 
 def test_shares_are_of_the_beta_distribution():
-    shares = torch.tensor([draw_share(0.3, step_generator(0, step)) for step in range(2000)])
+    shares = torch.tensor([random_share(0.3, step_generator(0, step)) for step in range(2000)])
     assert shares.mean() == pytest.approx(0.5, abs=0.03)
     assert shares.var() == pytest.approx(1 / (4 * (2 * 0.3 + 1)), abs=0.01)
-    assert draw_share(0.0, step_generator(0, 0)) == 1
+    assert random_share(0.0, step_generator(0, 0)) == 1
 
 
 @pytest.mark.parametrize(

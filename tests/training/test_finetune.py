@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import CLASSES, SCHEDULES, make_var, refused
-from tiny_runs import make_pictures, train_command
+from tiny_runs import make_images, train_command
 from torch import Tensor
 
 import nextscale as ns
@@ -118,14 +118,14 @@ def newest(run: Path) -> dict[str, Tensor]:
     return {name.removeprefix("model/"): t for name, t in state.items() if name.startswith("model/")}
 
 
-def test_a_run_starts_from_a_model_and_leaves_what_is_frozen(pictures, tokenizer_run, var_run, tmp_path, capsys):
+def test_a_run_starts_from_a_model_and_leaves_what_is_frozen(images, tokenizer_run, var_run, tmp_path, capsys):
     trained = {"tokenizer": ns.ImageTokenizer.from_pretrained(tokenizer_run), "var": ns.VAR.from_pretrained(var_run)}
     patterns = {"tokenizer": "encoder.*", "var": "blocks.*"}
     for what, model in trained.items():
         run = tmp_path / what
         start = tokenizer_run if what == "tokenizer" else var_run
         more = ("--init-from", start, "--steps", 2, "--save-every", 0, "--set", f'freeze=["{patterns[what]}"]')
-        main(train_command(what, pictures, run, *more))
+        main(train_command(what, images, run, *more))
         before, after = model.state_dict(), newest(run)
         prefix = patterns[what].removesuffix("*")
         assert all(torch.equal(after[name], before[name]) for name in before if name.startswith(prefix))
@@ -137,18 +137,18 @@ def test_a_run_starts_from_a_model_and_leaves_what_is_frozen(pictures, tokenizer
 
 def test_a_run_says_what_became_of_the_classes(var_run, tmp_path, capsys):
     for i, name in enumerate(("boot", "zebra", "hat")):
-        make_pictures(tmp_path / "data" / name, 2, seed=i)
+        make_images(tmp_path / "data" / name, 2, seed=i)
     main(train_command("var", tmp_path / "data", tmp_path / "run", "--init-from", var_run, "--steps", 1))
     assert "from 2 to 3 classes: 1 kept by name, 2 start from the mean" in capsys.readouterr().err
     assert ns.Pipeline.from_pretrained(tmp_path / "run").class_names == ["boot", "hat", "zebra"]
 
 
-def test_the_trained_model_brings_its_tokenizer(pictures, tokenizer_run, var_run, tmp_path, capsys):
-    main(train_command("var", pictures, tmp_path / "a", "--init-from", var_run, "--steps", 1))
+def test_the_trained_model_brings_its_tokenizer(images, tokenizer_run, var_run, tmp_path, capsys):
+    main(train_command("var", images, tmp_path / "a", "--init-from", var_run, "--steps", 1))
     assert "resuming" not in capsys.readouterr().err
     other = tmp_path / "other"
-    main(train_command("tokenizer", pictures, other, "--steps", 1, "--seed", 1))
+    main(train_command("tokenizer", images, other, "--steps", 1, "--seed", 1))
     with pytest.raises(SystemExit) as stopped:
-        main(train_command("var", pictures, tmp_path / "b", "--init-from", var_run, "--tokenizer", other))
+        main(train_command("var", images, tmp_path / "b", "--init-from", var_run, "--tokenizer", other))
     assert stopped.value.code == 2
     assert "expected one tokenizer" in capsys.readouterr().err and not (tmp_path / "b").exists()

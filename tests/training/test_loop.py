@@ -11,17 +11,17 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tiny import refused
-from tiny_runs import SIZE, TOKENIZER, TRANSFORMER, make_pictures, make_splits, train_command
+from tiny_runs import SIZE, TOKENIZER, TRANSFORMER, make_images, make_splits, train_command
 
 import nextscale as ns
 import nextscale.io.checkpoint
 from nextscale.cli.main import main
-from nextscale.data.dataset import PictureDataset
+from nextscale.data.dataset import ImageDataset
 from nextscale.data.folder import scan_folder
 from nextscale.data.loader import TrainingBatches
 from nextscale.data.splits import open_splits
 from nextscale.io.module_folder import checkpoint_step, newest_checkpoint
-from nextscale.training.loop import Habits, train, training_step
+from nextscale.training.loop import Intervals, train, training_step
 from nextscale.training.optimizer import LossScaler, set_step
 from nextscale.training.parallel import Execution
 from nextscale.training.recipes import VARRecipe
@@ -44,7 +44,7 @@ def tokenizer_task() -> TokenizerTask:
     return TokenizerTask(ns.ImageTokenizer(TOKENIZER.model).init_weights(torch.Generator().manual_seed(0)), TOKENIZER)
 
 
-def open_training(root: Path) -> PictureDataset:
+def open_training(root: Path) -> ImageDataset:
     return open_splits(root, SIZE, seed=0)[0]
 
 
@@ -57,10 +57,10 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("make_task", [tokenizer_task, var_task])
-def test_the_loss_falls_on_a_repeated_batch(make_task, pictures):
+def test_the_loss_falls_on_a_repeated_batch(make_task, images):
     task = make_task()
     recipe = replace(task.recipe, steps=60, learning_rate=3e-3, precision="float32")
-    parts = next(TrainingBatches(open_training(pictures), 4, 0))
+    parts = next(TrainingBatches(open_training(images), 4, 0))
     state = make_state(task, recipe, Execution(), CPU)
     losses = []
     for step in range(recipe.steps):
@@ -94,8 +94,8 @@ def test_previews_and_events(tokenizer_run, var_run):
         previews = sorted((run / "previews").iterdir())
         assert [path.name for path in previews] == [f"step-{step:08d}.png" for step in (8, 16, 24)]
         for path in previews:
-            with Image.open(path) as picture:
-                picture.verify()
+            with Image.open(path) as image:
+                image.verify()
         assert list((run / "tensorboard").glob("events.out.tfevents.*"))
 
 
@@ -130,9 +130,9 @@ def test_the_weights_of_a_run_are_the_ema(var_run):
     assert any(not torch.equal(ema[name], state[f"model/{name}"]) for name in ema)
 
 
-def test_a_finished_run_says_so(pictures, tokenizer_run, capsys):
+def test_a_finished_run_says_so(images, tokenizer_run, capsys):
     before = files_of(tokenizer_run / "checkpoints") | {"log": (tokenizer_run / "log.jsonl").read_bytes()}
-    main(train_command("tokenizer", pictures, tokenizer_run))
+    main(train_command("tokenizer", images, tokenizer_run))
     assert "finished" in capsys.readouterr().err
     assert files_of(tokenizer_run / "checkpoints") | {"log": (tokenizer_run / "log.jsonl").read_bytes()} == before
 
@@ -140,17 +140,17 @@ def test_a_finished_run_says_so(pictures, tokenizer_run, capsys):
 @pytest.mark.parametrize(
     "change", [("--learning-rate", "0.5"), ("--seed", "1"), ("--steps", "30"), ("--batch-size", "2")]
 )
-def test_another_recipe_in_the_same_folder(change, pictures, tokenizer_run, capsys):
+def test_another_recipe_in_the_same_folder(change, images, tokenizer_run, capsys):
     before = files_of(tokenizer_run)
     with pytest.raises(SystemExit) as stopped:
-        main([*train_command("tokenizer", pictures, tokenizer_run), *change])
+        main([*train_command("tokenizer", images, tokenizer_run), *change])
     assert stopped.value.code == 2
     assert change[0].strip("-").replace("-", "_") in capsys.readouterr().err
     assert files_of(tokenizer_run) == before
 
 
 def test_other_data_in_the_same_folder(tmp_path, tokenizer_run, capsys):
-    other = make_pictures(tmp_path / "other", 4)
+    other = make_images(tmp_path / "other", 4)
     with pytest.raises(SystemExit) as stopped:
         main(train_command("tokenizer", other, tokenizer_run))
     assert stopped.value.code == 2
@@ -168,21 +168,21 @@ class BreaksAt(VARTask):
         return ({MODEL: losses[MODEL] * float("nan")} if self.count >= 8 else losses), metrics
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(pictures, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run(images, tmp_path):
     task = var_task(kind=BreaksAt)
     run = Run(tmp_path / "run", TRANSFORMER, {})
     with refused("not finite", "step 8"):
-        train(task, open_training(pictures), None, TRANSFORMER, run, Habits(save_every=3), CPU)
+        train(task, open_training(images), None, TRANSFORMER, run, Intervals(save_every=3), CPU)
     run.close()
     newest = newest_checkpoint(tmp_path / "run")
     assert newest is not None and newest.name == "step-00000006"
     assert all(tensor.isfinite().all() for tensor in load_file(newest / "model.safetensors").values())
 
 
-def test_a_rate_that_is_too_large_ends_in_one_sentence(pictures, tokenizer_run, tmp_path, capsys):
+def test_a_rate_that_is_too_large_ends_in_one_sentence(images, tokenizer_run, tmp_path, capsys):
     run = tmp_path / "run"
     more = ("--tokenizer", tokenizer_run, "--learning-rate", 1e30, "--save-every", 1)
-    stopped_with(train_command("var", pictures, run, *more))
+    stopped_with(train_command("var", images, run, *more))
     *_, last = capsys.readouterr().err.splitlines()
     newest = newest_checkpoint(run)
     assert newest is not None and "not finite at step" in last
@@ -190,7 +190,7 @@ def test_a_rate_that_is_too_large_ends_in_one_sentence(pictures, tokenizer_run, 
     assert all(tensor.isfinite().all() for tensor in load_file(newest / "model.safetensors").values())
 
 
-def test_a_full_disk_ends_in_one_sentence(pictures, tmp_path, capsys, monkeypatch):
+def test_a_full_disk_ends_in_one_sentence(images, tmp_path, capsys, monkeypatch):
     works, calls = nextscale.io.checkpoint.write_tensors, []
 
     def write(path: Path, tensors: dict) -> None:
@@ -200,14 +200,14 @@ def test_a_full_disk_ends_in_one_sentence(pictures, tmp_path, capsys, monkeypatc
         works(path, tensors)
 
     monkeypatch.setattr(nextscale.io.checkpoint, "write_tensors", write)
-    stopped_with(train_command("tokenizer", pictures, tmp_path / "run"))
+    stopped_with(train_command("tokenizer", images, tmp_path / "run"))
     *_, last = capsys.readouterr().err.splitlines()
     assert "cannot write a checkpoint" in last and "No space left" in last
     newest = newest_checkpoint(tmp_path / "run")
     assert newest is not None and newest.name == "step-00000005"
 
 
-def test_a_loss_that_is_not_finite_moves_no_weight(pictures):
+def test_a_loss_that_is_not_finite_moves_no_weight(images):
     class Breaks(BreaksAt):
         count = 7
 
@@ -215,14 +215,14 @@ def test_a_loss_that_is_not_finite_moves_no_weight(pictures):
     state = make_state(task, TRANSFORMER, Execution(), CPU)
     before = {name: tensor.clone() for name, tensor in state.tensors().items()}
     with refused("step 6"):
-        training_step(state, next(TrainingBatches(open_training(pictures), 4, 0)), TRANSFORMER, 5)
+        training_step(state, next(TrainingBatches(open_training(images), 4, 0)), TRANSFORMER, 5)
     assert all(torch.equal(tensor, before[name]) for name, tensor in state.tensors().items())
 
 
-def test_scaling_the_loss_changes_nothing_but_for_overflow(pictures):
+def test_scaling_the_loss_changes_nothing_but_for_overflow(images):
     """The scale is a power of two, so that what it multiplies is not rounded."""
     recipe, weights = replace(TRANSFORMER, precision="float32"), []
-    parts = next(TrainingBatches(open_training(pictures), 4, 0))
+    parts = next(TrainingBatches(open_training(images), 4, 0))
     for enabled in (False, True):
         state = replace(make_state(var_task(recipe), recipe, Execution(), CPU), scaler=LossScaler(CPU, enabled))
         for step in range(3):
@@ -232,9 +232,9 @@ def test_scaling_the_loss_changes_nothing_but_for_overflow(pictures):
         assert torch.equal(tensor, weights[1][name]), name
 
 
-def test_a_step_with_an_overflow_is_left_out(pictures):
+def test_a_step_with_an_overflow_is_left_out(images):
     recipe = replace(TRANSFORMER, precision="float32")
-    parts = next(TrainingBatches(open_training(pictures), 4, 0))
+    parts = next(TrainingBatches(open_training(images), 4, 0))
     state = replace(make_state(var_task(recipe), recipe, Execution(), CPU), scaler=LossScaler(CPU, True))
     model = state.networks[MODEL]
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -249,13 +249,13 @@ def test_a_step_with_an_overflow_is_left_out(pictures):
     assert any(not torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_unreadable_pictures_are_counted_and_named(tmp_path, capsys):
-    folder = make_pictures(tmp_path / "data", 8)
+def test_unreadable_images_are_counted_and_named(tmp_path, capsys):
+    folder = make_images(tmp_path / "data", 8)
     for name in ("2.png", "5.png"):
-        (folder / name).write_bytes(b"no picture")
+        (folder / name).write_bytes(b"no image")
     recipe = replace(TRANSFORMER, steps=4)
     run = Run(tmp_path / "run", recipe, {})
-    train(var_task(recipe), open_training(folder), None, recipe, run, Habits(), CPU)
+    train(var_task(recipe), open_training(folder), None, recipe, run, Intervals(), CPU)
     named = [line["unreadable"] for line in read_log(tmp_path / "run") if "unreadable" in line]
     assert len(named) == 2
     assert all(any(name in line for line in named) for name in ("2.png", "5.png"))
@@ -263,23 +263,23 @@ def test_unreadable_pictures_are_counted_and_named(tmp_path, capsys):
 
 
 def test_a_batch_larger_than_the_data(tmp_path):
-    data = open_training(make_pictures(tmp_path / "data", 3))
+    data = open_training(make_images(tmp_path / "data", 3))
     with refused("batch of 4", "3"):
-        train(var_task(), data, None, TRANSFORMER, Run(tmp_path / "run", TRANSFORMER, {}), Habits(), CPU)
+        train(var_task(), data, None, TRANSFORMER, Run(tmp_path / "run", TRANSFORMER, {}), Intervals(), CPU)
 
 
-def test_unreadable_validation_pictures_are_left_out_and_named(tmp_path):
-    """The figures are those of the readable pictures alone."""
-    data = open_training(make_pictures(tmp_path / "data", 8))
+def test_unreadable_validation_images_are_left_out_and_named(tmp_path):
+    """The figures are those of the readable images alone."""
+    data = open_training(make_images(tmp_path / "data", 8))
     recipe = replace(TRANSFORMER, steps=1)
     figures = []
     for i, names in enumerate(((), ("x.png",))):
-        val = make_pictures(tmp_path / f"val{i}", 5)
+        val = make_images(tmp_path / f"val{i}", 5)
         for name in names:
-            (val / name).write_bytes(b"no picture")
+            (val / name).write_bytes(b"no image")
         run = Run(tmp_path / f"run{i}", recipe, {})
-        val_data = PictureDataset(scan_folder(val), SIZE, augment=False)
-        train(var_task(recipe), data, val_data, recipe, run, Habits(), CPU)
+        val_data = ImageDataset(scan_folder(val), SIZE, augment=False)
+        train(var_task(recipe), data, val_data, recipe, run, Intervals(), CPU)
         lines = read_log(run.folder)
         figures.append([line for line in lines if "val_loss" in line])
         assert [line["unreadable"].count("x.png") for line in lines if "unreadable" in line] == [1] * len(names)
@@ -293,13 +293,13 @@ def stopped_with(arguments: list[str]) -> None:
     assert stopped.value.code == 2
 
 
-@pytest.mark.parametrize("change", ["another class", "another name", "another picture"])
+@pytest.mark.parametrize("change", ["another class", "another name", "another image"])
 def test_a_run_is_not_resumed_with_other_data(change, tmp_path, tokenizer_run, capsys):
     data, run = make_splits(tmp_path / "data"), tmp_path / "run"
     command = train_command("var", data, run, "--tokenizer", tokenizer_run, "--steps", "2")
     main(command)
     if change == "another class":
-        make_pictures(data / "train" / "hat", 2)
+        make_images(data / "train" / "hat", 2)
     elif change == "another name":
         for split in ("train", "val"):
             (data / split / "boot").rename(data / split / "zebra")
@@ -311,16 +311,16 @@ def test_a_run_is_not_resumed_with_other_data(change, tmp_path, tokenizer_run, c
     assert files_of(run) == before
 
 
-def test_a_run_does_not_take_the_folder_of_a_model(var_run, pictures, tokenizer_run, tmp_path, capsys):
+def test_a_run_does_not_take_the_folder_of_a_model(var_run, images, tokenizer_run, tmp_path, capsys):
     ns.Pipeline.from_pretrained(var_run).save_pretrained(tmp_path / "model")
     before = files_of(tmp_path / "model")
-    stopped_with(train_command("var", pictures, tmp_path / "model", "--tokenizer", tokenizer_run))
+    stopped_with(train_command("var", images, tmp_path / "model", "--tokenizer", tokenizer_run))
     assert "holds a model" in capsys.readouterr().err
     assert files_of(tmp_path / "model") == before
 
 
-def test_a_run_does_not_lie_in_its_data(pictures, capsys):
-    before = files_of(pictures)
-    stopped_with(train_command("tokenizer", pictures, pictures / "train" / "run"))
+def test_a_run_does_not_lie_in_its_data(images, capsys):
+    before = files_of(images)
+    stopped_with(train_command("tokenizer", images, images / "train" / "run"))
     assert "must not lie in the data" in capsys.readouterr().err
-    assert files_of(pictures) == before
+    assert files_of(images) == before

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import SCHEDULES, make_var, refused
-from tiny_runs import TRANSFORMER, make_pictures, train_command
+from tiny_runs import TRANSFORMER, make_images, train_command
 from torch import Tensor, nn
 
 import nextscale as ns
@@ -120,16 +120,16 @@ def test_a_model_without_such_matrices():
         add_lora(nn.Sequential(nn.Linear(3, 3)), 1)
 
 
-def lora_command(pictures: Path, var_run: Path, run: Path) -> list[str]:
+def lora_command(images: Path, var_run: Path, run: Path) -> list[str]:
     return train_command(
-        "var", pictures, run, "--init-from", var_run, "--steps", 6, "--save-every", 3, "--set", f"lora={RANK}"
+        "var", images, run, "--init-from", var_run, "--steps", 6, "--save-every", 3, "--set", f"lora={RANK}"
     )
 
 
 @pytest.fixture(scope="module")
-def lora_run(pictures, var_run, tmp_path_factory) -> Path:
+def lora_run(images, var_run, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("lora") / "run"
-    main(lora_command(pictures, var_run, run))
+    main(lora_command(images, var_run, run))
     return run
 
 
@@ -156,11 +156,11 @@ def test_a_run_loads_like_any_model(var_run, lora_run):
     assert ns.Pipeline.from_pretrained(lora_run)(["boot"], seed=1).images[0].size == (8, 8)
 
 
-def test_resumed_equals_uninterrupted(pictures, var_run, lora_run, tmp_path, capsys):
+def test_resumed_equals_uninterrupted(images, var_run, lora_run, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(lora_run, run)
     shutil.rmtree(run / "checkpoints" / "step-00000006")
-    main(lora_command(pictures, var_run, run))
+    main(lora_command(images, var_run, run))
     assert "resuming" in capsys.readouterr().err
     assert newest_checkpoint(run) == run / "checkpoints" / "step-00000006"
     for name in ("model.safetensors", "state/state.safetensors"):
@@ -170,10 +170,10 @@ def test_resumed_equals_uninterrupted(pictures, var_run, lora_run, tmp_path, cap
 
 
 def test_new_classes_learn_beside_the_changes(var_run, tmp_path, capsys):
-    pictures = tmp_path / "pictures"
+    images = tmp_path / "images"
     for seed, name in enumerate(("boot", "scarf", "coat")):
-        make_pictures(pictures / name, 4, seed=seed)
-    main(lora_command(pictures, var_run, tmp_path / "run"))
+        make_images(images / name, 4, seed=seed)
+    main(lora_command(images, var_run, tmp_path / "run"))
     assert "all else frozen but the class table" in capsys.readouterr().err
     table = ns.VAR.from_pretrained(tmp_path / "run").class_embedding.weight
     assert not torch.equal(table[0], table[2])  # by alphabet: boot, coat, scarf; the last two started alike

@@ -54,28 +54,28 @@ def check_alike(a: Path, b: Path, *names: str, atol: float = 1e-5) -> None:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(pictures, tmp_path_factory) -> Path:
+def tokenizer(images, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("alone") / "tokenizer"
-    main(train_command("tokenizer", pictures, run, *EXACT))
+    main(train_command("tokenizer", images, run, *EXACT))
     return run
 
 
 @pytest.fixture(scope="module")
-def alone(pictures, tokenizer, tmp_path_factory) -> Path:
+def alone(images, tokenizer, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("alone") / "var"
-    main(train_command("var", pictures, run, "--tokenizer", tokenizer, *EXACT))
+    main(train_command("var", images, run, "--tokenizer", tokenizer, *EXACT))
     return run
 
 
-def test_turns_change_nothing(pictures, tokenizer, alone, tmp_path):
-    main(train_command("tokenizer", pictures, tmp_path / "tokenizer", *EXACT, "--accumulate", 4))
+def test_turns_change_nothing(images, tokenizer, alone, tmp_path):
+    main(train_command("tokenizer", images, tmp_path / "tokenizer", *EXACT, "--accumulate", 4))
     check_alike(tmp_path / "tokenizer", tokenizer, "loss", "usage")
-    main(train_command("var", pictures, tmp_path / "var", "--tokenizer", tokenizer, *EXACT, "--accumulate", 4))
+    main(train_command("var", images, tmp_path / "var", "--tokenizer", tokenizer, *EXACT, "--accumulate", 4))
     check_alike(tmp_path / "var", alone, *FIGURES)
 
 
-def test_recomputing_changes_nothing(pictures, tokenizer, alone, tmp_path):
-    main(train_command("var", pictures, tmp_path / "var", "--tokenizer", tokenizer, *EXACT, "--recompute"))
+def test_recomputing_changes_nothing(images, tokenizer, alone, tmp_path):
+    main(train_command("var", images, tmp_path / "var", "--tokenizer", tokenizer, *EXACT, "--recompute"))
     check_alike(tmp_path / "var", alone, "loss", "val_loss", atol=0)
 
 
@@ -84,11 +84,11 @@ def test_recomputing_changes_nothing(pictures, tokenizer, alone, tmp_path):
     "more", [("--accumulate", "2"), ("--strategy", "fsdp", "--accumulate", "2")], ids=["ddp", "fsdp"]
 )
 def test_two_processes_train_a_transformer_as_one_does_and_one_goes_on(
-    more, pictures, tokenizer, alone, tmp_path, capsys
+    more, images, tokenizer, alone, tmp_path, capsys
 ):
     """Two processes until step 30; then its checkpoint is lost, and one goes on from step 15."""
     run = tmp_path / "var"
-    command = train_command("var", pictures, run, "--tokenizer", tokenizer, *EXACT)
+    command = train_command("var", images, run, "--tokenizer", tokenizer, *EXACT)
     two_processes([*command, *more])
     check_alike(run, alone, *FIGURES)
     ours, theirs = load_file(run / LAST / "model.safetensors"), load_file(alone / LAST / "model.safetensors")
@@ -101,22 +101,22 @@ def test_two_processes_train_a_transformer_as_one_does_and_one_goes_on(
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_where_one_stopped(pictures, tokenizer, alone, tmp_path):
+def test_two_processes_go_on_where_one_stopped(images, tokenizer, alone, tmp_path):
     run = tmp_path / "var"
     shutil.copytree(alone, run)
     shutil.rmtree(run / LAST)
     said = two_processes(
-        train_command("var", pictures, run, "--tokenizer", tokenizer, *EXACT, "--strategy", "fsdp", "--recompute")
+        train_command("var", images, run, "--tokenizer", tokenizer, *EXACT, "--strategy", "fsdp", "--recompute")
     )
     assert said.count("at step 15") == 1
     check_alike(run, alone, *FIGURES)
 
 
 @pytest.mark.slow
-def test_two_processes_train_a_tokenizer_as_one_does_and_resume_bit_for_bit(pictures, tokenizer, tmp_path):
+def test_two_processes_train_a_tokenizer_as_one_does_and_resume_bit_for_bit(images, tokenizer, tmp_path):
     """Codes restart at step 16, by what was used before the checkpoint of step 15, too."""
     run = tmp_path / "run"
-    command = train_command("tokenizer", pictures, run, *EXACT)
+    command = train_command("tokenizer", images, run, *EXACT)
     two_processes(command)
     check_alike(run, tokenizer, "loss", "usage", "val_psnr", "val_usage")
     names = ["model.safetensors", *(f"state/{path.name}" for path in (run / LAST / "state").glob("*.safetensors"))]

@@ -43,10 +43,10 @@ def kill_at(step: int, command: list[str], run: Path) -> None:
 
 
 @pytest.mark.parametrize(("what", "seed"), [("tokenizer", 0), ("var", 1)])
-def test_resumed_equals_uninterrupted(what, seed, pictures, tokenizer_run, var_run, tmp_path, capfd):
+def test_resumed_equals_uninterrupted(what, seed, images, tokenizer_run, var_run, tmp_path, capfd):
     uninterrupted = {"tokenizer": tokenizer_run, "var": var_run}[what]
     more = [] if what == "tokenizer" else ["--tokenizer", tokenizer_run]
-    command = train_command(what, pictures, tmp_path / "run", *more)
+    command = train_command(what, images, tmp_path / "run", *more)
     kill_at(random.Random(seed).randint(6, 14), command, tmp_path / "run")
     assert not (tmp_path / "run" / LAST).exists()
     main(command)
@@ -60,9 +60,9 @@ def test_resumed_equals_uninterrupted(what, seed, pictures, tokenizer_run, var_r
     assert logged_steps(tmp_path / "run") == list(range(1, TOKENIZER.steps + 1))
 
 
-def test_a_log_line_cut_short_is_written_again(pictures, tmp_path):
+def test_a_log_line_cut_short_is_written_again(images, tmp_path):
     run = tmp_path / "run"
-    command = train_command("tokenizer", pictures, run)
+    command = train_command("tokenizer", images, run)
     kill_at(7, command, run)
     with (run / "log.jsonl").open("a") as log:
         log.write('{"step": 9, "lo')
@@ -71,10 +71,10 @@ def test_a_log_line_cut_short_is_written_again(pictures, tmp_path):
 
 
 def test_checkpoints_cut_short_are_named_and_a_run_without_a_whole_one_starts_anew(
-    pictures, tokenizer_run, tmp_path, capsys
+    images, tokenizer_run, tmp_path, capsys
 ):
     run = tmp_path / "run"
-    command = train_command("var", pictures, run, "--tokenizer", tokenizer_run, "--steps", 10)
+    command = train_command("var", images, run, "--tokenizer", tokenizer_run, "--steps", 10)
     main(command)
     folders = sorted((run / "checkpoints").glob("step-*"))
     os.truncate(folders[-1] / "model.safetensors", 100)

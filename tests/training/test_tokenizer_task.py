@@ -18,7 +18,7 @@ from nextscale.training.critics.critic import refresh_norms
 from nextscale.training.critics.make import make_critic
 from nextscale.training.loop import progress_line
 from nextscale.training.task import MODEL
-from nextscale.training.tokenizer_task import CRITIC, TokenizerTask, draw_depths
+from nextscale.training.tokenizer_task import CRITIC, TokenizerTask, random_depths
 
 SQUARE = SCHEDULES["square"]
 GAME = AdversarialRecipe(channels=8, layers=1, feature_matching=0.1, start=0.0, warmup=0.0, lecam=0.1)
@@ -168,12 +168,12 @@ def test_a_scale_at_which_nearly_every_token_is_one_code_raises_an_alarm(share):
 
 
 def test_a_scale_of_one_token_may_use_every_code():
-    """Usage is that of the data set, not of a picture."""
+    """Usage is that of the data set, not of an image."""
     task = make_task(schedule=ns.ScaleSchedule(((1, 1),)))
-    pictures = random_images(task.model, 24)
+    images = random_images(task.model, 24)
     with torch.no_grad():
-        task.model.pyramid.codebook.weight.copy_(task.model(pictures, 0.25, None).looks)
-    batches = [Batch(part, torch.zeros(6), (), Place(0, 6, 6)) for part in pictures.split(6)]
+        task.model.pyramid.codebook.weight.copy_(task.model(images, 0.25, None).looks)
+    batches = [Batch(part, torch.zeros(6), (), Place(0, 6, 6)) for part in images.split(6)]
     figures = task.validate(task.model, batches)
     assert figures["usage"] == [1] and figures["unused_codes"] == 0
     assert figures["perplexity"] == pytest.approx([24])
@@ -182,7 +182,7 @@ def test_a_scale_of_one_token_may_use_every_code():
     assert figures["perplexity"] == pytest.approx([12])
 
 
-def test_validation_leaves_out_pictures_that_do_not_count():
+def test_validation_leaves_out_images_that_do_not_count():
     task = make_task()
     images = random_images(task.model, 4)
     whole = [Batch(images[i : i + 2], torch.zeros(2), (), Place(0, 2, 2)) for i in (0, 2)]
@@ -192,16 +192,16 @@ def test_validation_leaves_out_pictures_that_do_not_count():
 
 def test_depths_are_drawn_evenly():
     place = Place(0, 20_000, 20_000)
-    depths = draw_depths(place, 0.4, 5, seeded())
+    depths = random_depths(place, 0.4, 5, seeded())
     assert depths is not None
     shares = depths.bincount(minlength=6) / len(depths)
     assert shares[0] == 0
     assert shares[1:].tolist() == pytest.approx([0.08] * 4 + [0.68], abs=0.01)
-    assert draw_depths(place, 0.0, 5, seeded()) is None
+    assert random_depths(place, 0.0, 5, seeded()) is None
 
 
 def test_draws_of_a_part_are_those_of_the_whole():
-    whole = draw_depths(Place(0, 8, 8), 0.9, 5, seeded())
-    parts = [draw_depths(Place(first, 2, 8), 0.9, 5, seeded()) for first in range(0, 8, 2)]
+    whole = random_depths(Place(0, 8, 8), 0.9, 5, seeded())
+    parts = [random_depths(Place(first, 2, 8), 0.9, 5, seeded()) for first in range(0, 8, 2)]
     assert whole is not None
     assert torch.equal(torch.cat([part for part in parts if part is not None]), whole)

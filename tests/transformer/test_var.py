@@ -71,7 +71,7 @@ def test_every_class_has_its_own_logits(model):
     assert gaps[~torch.eye(CLASSES + 1, dtype=torch.bool)].min() > 0.1
 
 
-def test_a_picture_does_not_depend_on_its_batch(model):
+def test_a_image_does_not_depend_on_its_batch(model):
     inputs = random_inputs(model, 3)
     labels = torch.tensor([1, 2, 3])
     torch.testing.assert_close(model(labels[1:2], inputs[1:2]), model(labels, inputs)[1:2], atol=1e-5, rtol=0)
@@ -97,11 +97,11 @@ def test_path_scale_of_zero_leaves_only_the_head(model):
 
 
 @pytest.mark.parametrize("kind", ["together", "drawn anew"])
-def test_dropped_branches_are_as_if_every_picture_were_alone(schedule, kind):
+def test_dropped_branches_are_as_if_every_image_were_alone(schedule, kind):
     model, inputs, labels = make_var(schedule), random_inputs(make_var(schedule), 3), torch.tensor([0, 1, CLASSES])
     generator = torch.Generator().manual_seed(2)
     paths = 1.5 * (torch.rand(model.config.depth, 2, 3, generator=generator) < 0.5)
-    if kind == "together":  # each branch is left out by all pictures or by none
+    if kind == "together":  # each branch is left out by all images or by none
         paths = paths[..., :1].expand(-1, -1, 3)
     logits = model(labels, inputs, paths)
     alone = torch.cat([model(labels[i, None], inputs[i, None], paths[..., i, None]) for i in range(3)])

@@ -21,14 +21,14 @@ from nextscale.web.server import build_app
 
 @pytest.fixture
 def pipeline() -> HeldPipeline:
-    """Pictures of 8 x 8 pixels in 4 scales."""
+    """Images of 8 x 8 pixels in 4 scales."""
     schedule = SCHEDULES["square"]
     return HeldPipeline(make_tokenizer(schedule), make_var(schedule), CLASSES)
 
 
 @pytest.fixture
 def start(pipeline) -> Iterator[Callable[..., Engine]]:
-    """``start(queue_pictures=3)``: an engine with other limits than the default ones; closed after the test.
+    """``start(queue_images=3)``: an engine with other limits than the default ones; closed after the test.
 
     One worker, unless told otherwise, so that what waits goes into one batch on machines with many cores, too.
     """

@@ -66,7 +66,7 @@ def events(text: str) -> list[dict[str, Any]]:
 # ---- generations -----------------------------------------------------------------------------------------------------
 
 
-def test_pictures_are_those_of_the_pipeline(client, pipeline):
+def test_images_are_those_of_the_pipeline(client, pipeline):
     response = ask(client, n=3, seed=5)
     assert drawn(response) == [alone(pipeline, 2, 5 + i).images[0].tobytes() for i in range(3)]
     body = response.json()
@@ -90,7 +90,7 @@ def test_a_prompt_is_a_class(client, pipeline, prompt, label):
     assert response.json()["data"][0]["label"] == [*pipeline.class_names, "none"][label]
 
 
-def test_without_a_seed_pictures_differ_and_say_theirs(client):
+def test_without_a_seed_images_differ_and_say_theirs(client):
     first, second = (ask(client).json()["data"][0] for _ in range(2))
     assert first["seed"] != second["seed"] and first["b64_json"] != second["b64_json"]
     assert ask(client, seed=first["seed"]).json()["data"][0]["b64_json"] == first["b64_json"]
@@ -112,9 +112,9 @@ def test_fields_of_openai_clients_are_taken(client):
         ({"prompt": 3}, "prompt: input should be a valid string"),
         ({"prompt": None}, "prompt:"),
         ({"n": 0}, "n: input should be greater"),
-        ({"n": 17}, "at most 16 pictures, not 17"),
-        ({"n": 10**9}, "at most 16 pictures"),  # nor is anything of that length made
-        ({"n": 10**30}, "at most 16 pictures"),
+        ({"n": 17}, "at most 16 images, not 17"),
+        ({"n": 10**9}, "at most 16 images"),  # nor is anything of that length made
+        ({"n": 10**30}, "at most 16 images"),
         ({"n": "2"}, "n: input should be a valid integer"),
         ({"n": True}, "n:"),
         ({"size": "512x512"}, "have 8x8 pixels, not 512x512"),
@@ -268,7 +268,7 @@ def test_the_description_tells_of_our_own_refusals(client):
 # ---- streams ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_stream_shows_every_scale_and_then_the_pictures(client, pipeline):
+def test_a_stream_shows_every_scale_and_then_the_images(client, pipeline):
     response = ask(client, n=2, seed=5, stream=True)
     assert response.headers["content-type"].startswith("text/event-stream")
     *partial, first, second = events(response.text)
@@ -322,9 +322,9 @@ def test_an_edit_is_that_of_the_pipeline(client, pipeline):
 
 
 def test_a_kept_pixel_stays(client):
-    (picture,) = [opened(e) for e in edit(client, box="0,0,0.5,1", seed=3).json()["data"]]
-    assert {picture.getpixel((x, y)) for x in range(8) for y in range(4, 8)} == {(200, 30, 30)}
-    assert picture.getpixel((0, 0)) != (200, 30, 30)
+    (image,) = [opened(e) for e in edit(client, box="0,0,0.5,1", seed=3).json()["data"]]
+    assert {image.getpixel((x, y)) for x in range(8) for y in range(4, 8)} == {(200, 30, 30)}
+    assert image.getpixel((0, 0)) != (200, 30, 30)
 
 
 def half(mode: str, upper: Any, lower: Any) -> bytes:
@@ -345,7 +345,7 @@ def test_an_edit_streams_too(client):
     *partial, last = events(edit(client, box="0,0,0.5,1", seed=3, stream="true", partial_images=2).text)
     assert [e["type"] for e in partial] == ["image_edit.partial_image"] * 2 and last["type"] == "image_edit.completed"
     assert [opened(last).tobytes()] == drawn(edit(client, box="0,0,0.5,1", seed=3))
-    assert {opened(e).getpixel((4, 7)) for e in partial} == {(200, 30, 30)}  # laid over the picture as well
+    assert {opened(e).getpixel((4, 7)) for e in partial} == {(200, 30, 30)}  # laid over the image as well
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_an_edit_streams_too(client):
         ({"box": "0,0,1,1", "softness": "inf"}, "softness:"),
         ({"box": "0,0,1,1", "softness": "-1"}, "softness:"),
         ({"box": "0,0,1,1", "n": "many"}, "n: input should be a valid integer"),
-        ({"box": "0,0,1,1", "n": "17"}, "at most 16 pictures"),
+        ({"box": "0,0,1,1", "n": "17"}, "at most 16 images"),
         ({"box": "0,0,1,1", "composite": "perhaps"}, "composite:"),
         ({"box": "0,0,1,1", "prompt": "zebra"}, "zebra"),
         ({"box": "0,0,1,1", "strength": "0.5"}, "strength: no such field"),
@@ -396,7 +396,7 @@ def saved(entry: dict[str, Any], path) -> Any:
     return read_provenance(path)
 
 
-def test_pictures_say_how_they_were_made(client, pipeline, tmp_path):
+def test_images_say_how_they_were_made(client, pipeline, tmp_path):
     entries = ask(client, n=2, seed=5, cfg=2.5).json()["data"]
     made = saved(entries[1], tmp_path / "a.png")
     assert (made.model, made.labels, made.seed, made.num_images, made.cfg) == ("tiny", ("hat",), (6,), 1, 2.5)
@@ -405,9 +405,9 @@ def test_pictures_say_how_they_were_made(client, pipeline, tmp_path):
     assert saved(ask(client, prompt="").json()["data"][0], tmp_path / "b.png").labels == ("none",)
 
 
-def test_edited_pictures_say_how(client, tmp_path):
+def test_edited_images_say_how(client, tmp_path):
     made = saved(edit(client, box="0,0,0.5,1", seed=3).json()["data"][0], tmp_path / "a.png")
-    assert made.edit.picture == "image.png" and made.edit.box == (0, 0, 0.5, 1)
+    assert made.edit.image == "image.png" and made.edit.box == (0, 0, 0.5, 1)
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -422,8 +422,8 @@ def test_the_command_line_repeats_an_edit_by_transparency(client, pipeline, tmp_
     pipeline.save_pretrained(tmp_path / "model")
     again = ["edit", str(tmp_path / "image.png"), "--like", str(tmp_path / "a.png"), "--model", str(tmp_path / "model")]
     main([*again, "--mask", str(tmp_path / made.edit.mask), "--out", str(tmp_path / "b.png")])
-    with Image.open(tmp_path / "b.png") as picture:
-        assert picture.tobytes() == opened(entry).tobytes()
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.tobytes() == opened(entry).tobytes()
 
 
 # ---- the other routes ------------------------------------------------------------------------------------------------
@@ -466,12 +466,12 @@ def test_metrics(client):
         f'nextscale_requests_total{{method="POST",route="{GENERATE}",status="200"}} 1.0',
         f'nextscale_requests_total{{method="POST",route="{GENERATE}",status="400"}} 1.0',
         'nextscale_requests_total{method="GET",route="other",status="404"} 1.0',
-        "nextscale_pictures_total 3.0",
-        'nextscale_batch_pictures_bucket{le="2.0"} 0.0',
-        'nextscale_batch_pictures_bucket{le="4.0"} 1.0',
+        "nextscale_images_total 3.0",
+        'nextscale_batch_images_bucket{le="2.0"} 0.0',
+        'nextscale_batch_images_bucket{le="4.0"} 1.0',
         "nextscale_waiting_seconds_count 1.0",
         "nextscale_drawing_seconds_count 1.0",
-        "nextscale_queue_pictures 0.0",
+        "nextscale_queue_images 0.0",
     ):
         assert line in text, line
 
@@ -480,7 +480,7 @@ def test_metrics(client):
 
 
 def test_a_full_queue_says_when_to_try_again(start, pipeline, hold):
-    client = TestClient(build_app(start(queue_pictures=2)))
+    client = TestClient(build_app(start(queue_images=2)))
     with hold():
         threads = [threading.Thread(target=ask, args=(client,), kwargs={"n": 2}) for _ in range(2)]
         threads[0].start()
@@ -491,7 +491,7 @@ def test_a_full_queue_says_when_to_try_again(start, pipeline, hold):
         response = ask(client)
         assert refusal(response, 429)["type"] == "rate_limit_error"
         assert int(response.headers["Retry-After"]) >= 1
-        assert client.get("/metrics").text.count("nextscale_queue_pictures 2.0") == 1
+        assert client.get("/metrics").text.count("nextscale_queue_images 2.0") == 1
     for thread in threads:
         thread.join(10)
     assert ask(client).status_code == 200
@@ -525,4 +525,4 @@ def test_seeds_are_what_javascript_can_count_to(client, seed, n, status):
     response = client.post("/v1/images/generations", json={"prompt": "hat", "seed": seed, "n": n})
     assert response.status_code == status
     if status == 200:
-        assert [picture["seed"] for picture in response.json()["data"]] == list(range(seed, seed + n))
+        assert [image["seed"] for image in response.json()["data"]] == list(range(seed, seed + n))

@@ -25,7 +25,7 @@ FOREIGN = [
     "testserver",
     "http://testserver@evil.example",
 ]
-PICTURE = png(Image.new("RGB", (8, 8)))
+IMAGE = png(Image.new("RGB", (8, 8)))
 NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 
 
@@ -50,8 +50,8 @@ def test_foreign_origins(studio, origin):
     assert forbidden(studio.get("/", headers=headers)) and forbidden(studio.get("/v1/models", headers=headers))
     body = {"data": [], "fn_index": 0, "session_hash": "s"}
     assert forbidden(studio.post("/gradio_api/queue/join", json=body, headers=headers))
-    assert forbidden(studio.post("/gradio_api/upload", files={"files": PICTURE}, headers=headers))
-    files, box = {"image": PICTURE}, {"box": "0,0,1,1"}
+    assert forbidden(studio.post("/gradio_api/upload", files={"files": IMAGE}, headers=headers))
+    files, box = {"image": IMAGE}, {"box": "0,0,1,1"}
     assert forbidden(studio.post("/v1/images/edits", files=files, data=box, headers=headers))
     for path in ("/v1/images/generations", "/gradio_api/queue/join", "/"):
         assert forbidden(studio.options(path, headers={**headers, "Access-Control-Request-Method": "POST"}))

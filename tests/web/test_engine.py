@@ -1,4 +1,4 @@
-"""The engine: pictures do not depend on whom they are drawn with, and nobody waits in vain."""
+"""The engine: images do not depend on whom they are drawn with, and nobody waits in vain."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def occupy(engine, pipeline):
     return ticket
 
 
-def test_every_picture_is_the_one_drawn_alone_with_its_seed(start, pipeline, hold):
-    engine = start(batch_pictures=8)
+def test_every_image_is_the_one_drawn_alone_with_its_seed(start, pipeline, hold):
+    engine = start(batch_images=8)
     with hold():
         occupy(engine, pipeline)
         tickets = [engine.submit(work(*range(i, i + 1 + i % 3), label=i % 6)) for i in range(9)]
     for i, ticket in enumerate(tickets):
         done = ticket.result()
         assert done.labels == (i % 6,) * (1 + i % 3)
-        for j, picture in enumerate(pixels(done.pictures)):
+        for j, image in enumerate(pixels(done.pil_images)):
             expected = alone(pipeline, i % 6, i + j)
             assert same([t[j : j + 1] for t in done.tokens], expected.tokens)
-            assert picture == expected.images[0].tobytes()
-    assert len(pipeline.batches) == 4  # the one that was being drawn, and 18 pictures by 8
+            assert image == expected.images[0].tobytes()
+    assert len(pipeline.batches) == 4  # the one that was being drawn, and 18 images by 8
 
 
 def test_only_equal_settings_share_a_batch(start, pipeline, hold):
@@ -52,11 +52,11 @@ def test_only_equal_settings_share_a_batch(start, pipeline, hold):
     for ticket in tickets:
         ticket.result()
     assert pipeline.batches == [[99], [0, 2, 4], [1, 3, 5]]
-    assert pixels(tickets[1].result().pictures) == pixels(alone(pipeline, 2, 1, cfg=2.0).images)
+    assert pixels(tickets[1].result().pil_images) == pixels(alone(pipeline, 2, 1, cfg=2.0).images)
 
 
 def test_a_large_request_is_drawn_in_several_batches(start, pipeline):
-    engine = start(batch_pictures=4)
+    engine = start(batch_images=4)
     ticket = engine.submit(work(*range(10), watch=True))
     events = list(ticket.events())
     assert [len(batch) for batch in pipeline.batches] == [4, 4, 2]
@@ -64,13 +64,13 @@ def test_a_large_request_is_drawn_in_several_batches(start, pipeline):
     for first in (0, 4, 8):
         assert [k for f, k in scales if f == first] == [0, 1, 2, 3]
     done = events[-1]
-    assert isinstance(done, Done) and len(done.pictures) == 10
-    assert done.pictures[9].tobytes() == alone(pipeline, 2, 9).images[0].tobytes()
+    assert isinstance(done, Done) and len(done.pil_images) == 10
+    assert done.pil_images[9].tobytes() == alone(pipeline, 2, 9).images[0].tobytes()
     with refused("at most 16", "17"):
         engine.submit(work(*range(17)))
 
 
-def test_who_watches_sees_every_scale_and_only_their_own_pictures(start, pipeline, hold, monkeypatch):
+def test_who_watches_sees_every_scale_and_only_their_own_images(start, pipeline, hold, monkeypatch):
     engine = start()
     decoded: list[int] = []
     decode = ScaleStep.image
@@ -80,16 +80,16 @@ def test_who_watches_sees_every_scale_and_only_their_own_pictures(start, pipelin
         others, watched = engine.submit(work(1, 2, 3)), engine.submit(work(4, 5, watch=True))
     *scales, done = watched.events()
     assert [scale.size for scale in scales] == [(1, 1), (2, 2), (3, 3), (4, 4)]
-    assert all(isinstance(scale, Scale) and len(scale.pictures) == 2 for scale in scales)
-    assert pixels(scales[-1].pictures) == pixels(done.pictures)
-    assert decoded == [2, 2, 2]  # of five pictures, and of four scales: the last is there anyway
+    assert all(isinstance(scale, Scale) and len(scale.pil_images) == 2 for scale in scales)
+    assert pixels(scales[-1].pil_images) == pixels(done.pil_images)
+    assert decoded == [2, 2, 2]  # of five images, and of four scales: the last is there anyway
     plain = ns.Pipeline(pipeline.tokenizer, pipeline.model)
     for scale, step in zip(scales, plain.scales([2], seed=[4], **vars(SETTINGS)), strict=True):
         assert torch.allclose(scale.images[:1], step.image(), atol=1e-4)
     assert [event for event in others.events() if isinstance(event, Scale)] == []
 
 
-def test_edits_of_different_pictures_share_a_batch_and_stay_exact(start, pipeline, hold):
+def test_edits_of_different_images_share_a_batch_and_stay_exact(start, pipeline, hold):
     engine = start()
     plain = ns.Pipeline(pipeline.tokenizer, pipeline.model, pipeline.class_names)
     given = [Image.new("RGB", (8, 8), colour) for colour in ((200, 40, 40), (40, 40, 200))]
@@ -99,11 +99,11 @@ def test_edits_of_different_pictures_share_a_batch_and_stay_exact(start, pipelin
         occupy(engine, pipeline)
         tickets = [engine.submit(work(7, 8, edit=plan.edit)) for plan in plans]
         not_an_edit = engine.submit(work(7))
-    assert pixels(not_an_edit.result().pictures) == pixels(alone(pipeline, 2, 7).images)
+    assert pixels(not_an_edit.result().pil_images) == pixels(alone(pipeline, 2, 7).images)
     for plan, ticket in zip(plans, tickets, strict=True):
-        for j, picture in enumerate(pixels(ticket.result().pictures)):
+        for j, image in enumerate(pixels(ticket.result().pil_images)):
             expected = plain.carry_out(plan, [2], seed=[7 + j], composite=False, **vars(SETTINGS))
-            assert picture == expected.images[0].tobytes()
+            assert image == expected.images[0].tobytes()
     assert sorted(pipeline.batches) == [[7], [7, 8, 7, 8], [99]]
 
 
@@ -118,7 +118,7 @@ def test_an_edit_that_does_not_fit_is_refused_at_once(start, pipeline):
         Work((1, 2), (3,), SETTINGS)
 
 
-def test_a_smooth_picture_is_the_same_up_to_rounding(start, pipeline, hold):
+def test_a_smooth_image_is_the_same_up_to_rounding(start, pipeline, hold):
     engine, smooth = start(), replace(SETTINGS, more_smooth=True)
     with hold():
         occupy(engine, pipeline)
@@ -130,8 +130,8 @@ def test_a_smooth_picture_is_the_same_up_to_rounding(start, pipeline, hold):
         assert difference.abs().max() < 0.51
 
 
-def test_the_queue_has_a_limit_in_pictures(start, pipeline, hold):
-    engine = start(queue_pictures=5)
+def test_the_queue_has_a_limit_in_images(start, pipeline, hold):
+    engine = start(queue_images=5)
     with hold():
         first = occupy(engine, pipeline)
         waiting = [engine.submit(work(1, 2, 3)), engine.submit(work(4, 5))]
@@ -143,7 +143,7 @@ def test_the_queue_has_a_limit_in_pictures(start, pipeline, hold):
         assert engine.waiting == 2  # who has gone does not count
         late = engine.submit(work(6, 7, 8))
     for ticket in (first, waiting[1], late):
-        assert ticket.result().pictures
+        assert ticket.result().pil_images
     assert engine.waiting == 0
 
 
@@ -155,8 +155,8 @@ def test_new_seeds_are_chance_unless_the_engine_has_one(start):
 
 
 def test_what_the_queue_can_never_hold_is_refused_for_good(start):
-    with refused("at most 2 pictures, not 3"):
-        start(queue_pictures=2).submit(work(1, 2, 3))
+    with refused("at most 2 images, not 3"):
+        start(queue_images=2).submit(work(1, 2, 3))
 
 
 def test_memory_is_given_back_now_and_then(start, monkeypatch):
@@ -203,13 +203,13 @@ def test_the_time_limit_counts_waiting(start, pipeline, hold):
                 ticket.result()
         assert 0.5 < time.monotonic() - begun < 5
         assert engine.waiting == 0
-    assert engine.submit(work(2)).result().pictures
+    assert engine.submit(work(2)).result().pil_images
     assert pipeline.batches == [[99], [2]]
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_failed_batch_fails_its_requests_alone(start, pipeline, hold, caplog):
-    engine = start(batch_pictures=2)
+    engine = start(batch_images=2)
     pipeline.trouble = lambda seeds: RuntimeError("a loose cable") if 3 in seeds else None
     with hold():
         occupy(engine, pipeline)
@@ -220,7 +220,7 @@ def test_a_failed_batch_fails_its_requests_alone(start, pipeline, hold, caplog):
                 ticket.result()
             assert "cable" not in str(caught.value)  # that is for the log
         else:
-            assert pixels(ticket.result().pictures) == pixels(alone(pipeline, 2, i).images)
+            assert pixels(ticket.result().pil_images) == pixels(alone(pipeline, 2, i).images)
     assert "a loose cable" in caplog.text
     assert engine.is_ready
 
@@ -238,17 +238,17 @@ def test_a_batch_that_memory_does_not_suffice_for_is_halved(start, pipeline, hol
         occupy(engine, pipeline)
         tickets = [engine.submit(work(0, 1, 2, watch=True)), engine.submit(work(3, 4))]
     for ticket in tickets:
-        for seed, picture in zip(ticket.work.seeds, pixels(ticket.result().pictures), strict=True):
-            assert picture == alone(pipeline, 2, seed).images[0].tobytes()
+        for seed, image in zip(ticket.work.seeds, pixels(ticket.result().pil_images), strict=True):
+            assert image == alone(pipeline, 2, seed).images[0].tobytes()
     assert pipeline.batches == [[99], [0, 1, 2, 3, 4], [0, 1], [2, 3, 4], [2], [3, 4]]
 
 
-def test_memory_that_does_not_suffice_for_one_picture_fails_it(start, pipeline, caplog):
+def test_memory_that_does_not_suffice_for_one_image_fails_it(start, pipeline, caplog):
     engine = start()
     pipeline.trouble = lambda seeds: MemoryError() if seeds != [5] else None
     with pytest.raises(Failed, match="MemoryError"):
         engine.submit(work(1, 2)).result()
-    assert engine.submit(work(5)).result().pictures
+    assert engine.submit(work(5)).result().pil_images
 
 
 def test_close_finishes_what_waits(start, pipeline, hold):
@@ -264,7 +264,7 @@ def test_close_finishes_what_waits(start, pipeline, hold):
     closing.join(10)
     assert not closing.is_alive()
     for ticket in tickets:
-        assert ticket.result().pictures
+        assert ticket.result().pil_images
 
 
 def test_close_refuses_what_the_drain_time_does_not_suffice_for(start, pipeline, hold):
@@ -288,7 +288,7 @@ def test_coroutines_see_the_same(start, pipeline):
 
     *scales, done = asyncio.run(look())
     assert [scale.index for scale in scales if isinstance(scale, Scale)] == [0, 1, 2, 3]
-    assert isinstance(done, Done) and pixels(done.pictures) == pixels(alone(pipeline, 2, 3).images)
+    assert isinstance(done, Done) and pixels(done.pil_images) == pixels(alone(pipeline, 2, 3).images)
     assert asyncio.run(engine.submit(work(3)).aresult()).tokens[0].shape == (1, 1)
 
 
@@ -328,7 +328,7 @@ def test_many_threads_at_once(start, pipeline):
     for thread in threads:
         thread.join(20)
     assert sorted(results) == list(range(40))
-    assert all(pixels(done.pictures) == pixels(alone(pipeline, 2, seed).images) for seed, done in results.items())
+    assert all(pixels(done.pil_images) == pixels(alone(pipeline, 2, seed).images) for seed, done in results.items())
     assert len(pipeline.batches) < 40
 
 
@@ -342,7 +342,7 @@ def test_reports_say_what_was_drawn_at_once_and_how_long_it_took(start, pipeline
     for ticket in tickets:
         ticket.result()
     engine.close()
-    assert [report.pictures for report in reports] == [1, 3]
+    assert [report.pil_images for report in reports] == [1, 3]
     assert len(reports[1].waited) == 2 and min(reports[1].waited) > 0.09
     assert all(report.seconds > 0 for report in reports)
 
@@ -364,7 +364,7 @@ def test_several_workers_draw_at_once(start, pipeline, hold):
         assert pipeline.begun.wait(10)
         assert len(pipeline.batches) == 2 and engine.waiting <= 1
     for ticket, seed in zip(tickets, (99, 1, 2), strict=True):
-        assert pixels(ticket.result().pictures) == pixels(alone(pipeline, 0, seed).images)
+        assert pixels(ticket.result().pil_images) == pixels(alone(pipeline, 0, seed).images)
 
 
 def test_workers_share_evenly(start, pipeline):
@@ -372,11 +372,11 @@ def test_workers_share_evenly(start, pipeline):
     with engine._changed:  # no worker takes any before all are there
         tickets = [engine.submit(work(i)) for i in range(6)]
     for i, ticket in enumerate(tickets):
-        assert pixels(ticket.result().pictures) == pixels(alone(pipeline, 2, i).images)
+        assert pixels(ticket.result().pil_images) == pixels(alone(pipeline, 2, i).images)
     assert sorted(pipeline.batches) == [[0, 1, 2], [3, 4, 5]]
     with engine._changed:
         one, several = engine.submit(work(6)), engine.submit(work(7, 8, 9, 10, 11))
-    assert one.result().pictures and several.result().pictures
+    assert one.result().pil_images and several.result().pil_images
     assert sorted(pipeline.batches)[2:] == [[6], [7, 8, 9, 10, 11]]  # a request stays in one piece
 
 
@@ -393,10 +393,10 @@ def test_workers_share_the_cores(start, pipeline, hold):
         pipeline.begun.clear()
         second = engine.submit(work(1))
         assert pipeline.begun.wait(10)
-    assert first.result().pictures and second.result().pictures
+    assert first.result().pil_images and second.result().pil_images
     assert cores == {99: 4, 1: 2}
     engine.close()
-    assert start(workers=2).submit(work(2)).result().pictures
+    assert start(workers=2).submit(work(2)).result().pil_images
     assert cores[2] == 4
 
 

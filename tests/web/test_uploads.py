@@ -1,4 +1,4 @@
-"""Hostile files: each gets its pictures or one sentence, and the server lives on."""
+"""Hostile files: each gets its images or one sentence, and the server lives on."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tiny_web import png
 from nextscale.web.server import build_app
 
 EDIT = "/v1/images/edits"
-PICTURE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 20, 3), dtype=np.uint8))
-PNG = png(PICTURE)
+IMAGE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 20, 3), dtype=np.uint8))
+PNG = png(IMAGE)
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -47,45 +47,45 @@ BMP_OF_2_31 = b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 2**31 - 
 
 ACCEPTED = {
     "PNG": PNG,
-    "JPEG": png(PICTURE, "JPEG"),
-    "WebP": png(PICTURE, "WEBP"),
-    "BMP": png(PICTURE, "BMP"),
-    "GIF": png(PICTURE, "GIF"),
-    "CMYK": png(PICTURE.convert("CMYK"), "JPEG"),
+    "JPEG": png(IMAGE, "JPEG"),
+    "WebP": png(IMAGE, "WEBP"),
+    "BMP": png(IMAGE, "BMP"),
+    "GIF": png(IMAGE, "GIF"),
+    "CMYK": png(IMAGE.convert("CMYK"), "JPEG"),
     "16 bit": png(Image.fromarray(np.linspace(0, 65535, 400).reshape(20, 20).astype(np.uint16))),
-    "grey": png(PICTURE.convert("L")),
-    "black and white": png(PICTURE.convert("1")),
-    "palette": png(PICTURE.convert("P")),
-    "palette with transparency": png(PICTURE.convert("P"), transparency=3),
-    "grey and alpha": png(PICTURE.convert("LA")),
+    "grey": png(IMAGE.convert("L")),
+    "black and white": png(IMAGE.convert("1")),
+    "palette": png(IMAGE.convert("P")),
+    "palette with transparency": png(IMAGE.convert("P"), transparency=3),
+    "grey and alpha": png(IMAGE.convert("LA")),
     "animated GIF": frames("GIF"),
     "animated PNG": frames("PNG"),
     "animated WebP": frames("WEBP"),
-    "turned": png(PICTURE, "JPEG", exif=exif()),
+    "turned": png(IMAGE, "JPEG", exif=exif()),
     "one pixel": png(Image.new("RGB", (1, 1), "red")),
     "PNG and ZIP": PNG + b"PK\x03\x04" + bytes(100) + b"PK\x05\x06" + bytes(18),
     "PNG and page": PNG + b"<script>alert(1)</script>",
-    "GIF and script": png(PICTURE, "GIF") + b"/*<?php system($_GET['c']); ?>*/",
+    "GIF and script": png(IMAGE, "GIF") + b"/*<?php system($_GET['c']); ?>*/",
 }
 
 REFUSED = {
-    "empty": (b"", "not a picture"),
-    "text": (b"a dress, please", "not a picture"),
-    "page": (b"<html><body>404</body></html>", "not a picture"),
-    "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>', "not a picture"),
-    "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) run\n", "not a picture"),
-    "PDF": (b"%PDF-1.4\n", "not a picture"),
-    "TIFF": (png(PICTURE, "TIFF"), "not a picture"),
-    "ICO": (png(PICTURE, "ICO"), "not a picture"),
-    "ZIP": (b"PK\x03\x04" + bytes(50), "not a picture"),
-    "program": (b"\x7fELF" + bytes(100), "not a picture"),
-    "zeros": (bytes(5000), "not a picture"),
+    "empty": (b"", "not an image"),
+    "text": (b"a dress, please", "not an image"),
+    "page": (b"<html><body>404</body></html>", "not an image"),
+    "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>', "not an image"),
+    "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) run\n", "not an image"),
+    "PDF": (b"%PDF-1.4\n", "not an image"),
+    "TIFF": (png(IMAGE, "TIFF"), "not an image"),
+    "ICO": (png(IMAGE, "ICO"), "not an image"),
+    "ZIP": (b"PK\x03\x04" + bytes(50), "not an image"),
+    "program": (b"\x7fELF" + bytes(100), "not an image"),
+    "zeros": (bytes(5000), "not an image"),
     "signature alone": (b"\x89PNG\r\n\x1a\n", ""),
-    "truncated PNG": (PNG[: len(PNG) // 2], "not a whole picture"),
-    "truncated JPEG": (png(PICTURE, "JPEG")[:-200], "not a whole picture"),
-    "truncated GIF": (png(PICTURE, "GIF")[:900], "not a whole picture"),
-    "truncated WebP": (png(PICTURE, "WEBP")[:100], ""),
-    "damaged PNG": (PNG[:60] + b"\x00\xff\x00\xff" + PNG[64:], "not a whole picture"),
+    "truncated PNG": (PNG[: len(PNG) // 2], "not a whole image"),
+    "truncated JPEG": (png(IMAGE, "JPEG")[:-200], "not a whole image"),
+    "truncated GIF": (png(IMAGE, "GIF")[:900], "not a whole image"),
+    "truncated WebP": (png(IMAGE, "WEBP")[:100], ""),
+    "damaged PNG": (PNG[:60] + b"\x00\xff\x00\xff" + PNG[64:], "not a whole image"),
     "30,000 pixels square": (png_of(30_000, 30_000), "at most 25,000,000"),
     "5,001 pixels square": (png_of(5_001, 5_001), "at most 25,000,000"),
     "2^31 pixels square": (png_of(2**31 - 1, 2**31 - 1), ""),
@@ -95,7 +95,7 @@ REFUSED = {
     "a bomb of pixels": (png_of(20_000, 20_000, pixels=bytes(2_000_000)), ""),
     "a bomb of text": (
         png_of(8, 8, *[chunk(b"zTXt", b"a\x00\x00" + zlib.compress(bytes(60 * 2**20)))] * 3),
-        "not a whole picture",
+        "not a whole image",
     ),
     "a bomb of colours": (png_of(8, 8, chunk(b"iCCP", b"a\x00\x00" + zlib.compress(bytes(90 * 2**20)))), ""),
     "too narrow": (png(Image.new("RGB", (3000, 2))), ""),
@@ -117,13 +117,13 @@ def test_what_is_refused_gets_one_sentence(client):
     assert send(client, PNG).status_code == 200
 
 
-def test_what_is_a_picture_is_taken(client):
+def test_what_is_a_image_is_taken(client):
     for what, data in ACCEPTED.items():
         response = send(client, data)
         assert response.status_code == 200, f"{what}: {response.text}"
 
 
-def test_of_an_animated_picture_the_first_frame_is_edited(client):
+def test_of_an_animated_image_the_first_frame_is_edited(client):
     still, moving = (
         Image.open(io.BytesIO(base64.b64decode(send(client, data, seed="1").json()["data"][0]["b64_json"])))
         for data in (png(Image.new("RGB", (20, 20), "red")), frames("PNG"))
@@ -131,7 +131,7 @@ def test_of_an_animated_picture_the_first_frame_is_edited(client):
     assert still.tobytes() == moving.tobytes() and still.getpixel((7, 7)) == (255, 0, 0)
 
 
-def test_nothing_of_a_file_but_its_picture_comes_back(client):
+def test_nothing_of_a_file_but_its_image_comes_back(client):
     entry = send(client, ACCEPTED["PNG and page"], seed="1").json()["data"][0]
     assert b"script" not in base64.b64decode(entry["b64_json"])
 

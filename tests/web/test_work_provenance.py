@@ -1,4 +1,4 @@
-"""What pictures of a work say of themselves."""
+"""What images of a work say of themselves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import nextscale as ns
 from nextscale.provenance import EditProvenance
 from nextscale.web.work_provenance import label_word, provenance_of
 
-EDIT = EditProvenance(picture="a.png", picture_sha256="ef", box=(0, 0, 1, 1))
+EDIT = EditProvenance(image="a.png", image_sha256="ef", box=(0, 0, 1, 1))
 
 
 def test_a_class_is_said_once(pipeline):

@@ -17,7 +17,7 @@ from nextscale.transformer.var import VAR
 
 def compile_parts(tokenizer: ImageTokenizer, model: VAR, **options: Any) -> None:
     """Let both draw through torch.compile, in place. Each scale is compiled when it is first drawn, and again for
-    another number of pictures.
+    another number of images.
 
     Args:
         options: of torch.compile, such as ``mode="max-autotune-no-cudagraphs"``.

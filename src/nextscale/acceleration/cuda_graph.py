@@ -18,7 +18,7 @@ from nextscale.sampling.sampler import (
     check_last,
     check_match,
     count_images,
-    draw_scales,
+    generate_scales,
     last_step,
     resolve_labels,
 )
@@ -68,7 +68,7 @@ class SamplingGraph:
     Args:
         tokenizer, model: on the current GPU, made ready (`Pipeline.ready`), and compiled or not.
         batch: B.
-        each: whether each picture gets a seed of its own, as ``seed`` says in `sample`.
+        each: whether each image gets a seed of its own, as ``seed`` says in `sample`.
 
     Raises:
         InputError: not on a GPU, or a tokenizer and a transformer that do not fit together.
@@ -90,13 +90,13 @@ class SamplingGraph:
 
         @torch.no_grad()
         def run() -> tuple[ScaleStep, list[Tensor], Tensor]:
-            step, tokens = last_step(draw_scales(tokenizer, model, self._labels, settings, streams))
+            step, tokens = last_step(generate_scales(tokenizer, model, self._labels, settings, streams))
             return step, tokens, step.image()
 
         self._repeat = capture(run, streams.generators)
 
     def __call__(self, labels: Labels = None, seed: int | Sequence[int] = 0) -> SampleResult:
-        """Draw B pictures.
+        """Draw B images.
 
         Args:
             labels: as in `sample`; None and "unconditional" are for all B.
@@ -106,7 +106,7 @@ class SamplingGraph:
         """
         streams = RandomStreams(seed, self.batch, self._labels.device)
         if len(streams.generators) != len(self._streams.generators):
-            kind = "one seed for each picture" if len(self._streams.generators) > 1 else "one seed for all pictures"
+            kind = "one seed for each image" if len(self._streams.generators) > 1 else "one seed for all images"
             raise InputError(f"this graph was recorded with {kind}, and cannot take {len(streams.generators)}")
         count_images(labels, self.batch)
         self._labels.copy_(resolve_labels(labels, self._classes, streams))

@@ -34,7 +34,7 @@ INT8_TOKENS = 64
 class ReadyLinear(nn.Module):
     """A linear layer in a given precision; on the CPU with its weights packed in the blocks that oneDNN multiplies by.
 
-    There a row's result does not depend on the other rows: pictures do not depend on their batch, bit for bit.
+    There a row's result does not depend on the other rows: images do not depend on their batch, bit for bit.
 
     Args:
         gelu: whether GELU, in its tanh form, follows.
@@ -63,8 +63,8 @@ class ReadyLinear(nn.Module):
 class LateInt8Linear(ReadyLinear):
     """A linear layer in a given precision at the first scales and in int8 at the larger ones.
 
-    What is wrong at the first scales changes all later ones. Which it is depends on the tokens of one picture's scale,
-    not on the batch: pictures do not depend on it either. Both forms of the weights are kept.
+    What is wrong at the first scales changes all later ones. Which it is depends on the tokens of one image's scale,
+    not on the batch: images do not depend on it either. Both forms of the weights are kept.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, gelu: bool = False):

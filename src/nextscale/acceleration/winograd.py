@@ -26,7 +26,7 @@ POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
 STRIP = 256
 """Tiles at a time: some megabytes. With fewer, threads wait for one another more often than they need to."""
 LEAST_TILES = 256
-"""In a picture. With fewer, transforming the weights costs more than is gained."""
+"""In an image. With fewer, transforming the weights costs more than is gained."""
 LEAST_CHANNELS = 128
 """With fewer, transforming the tiles does."""
 
@@ -36,7 +36,7 @@ class WinogradConv3x3(nn.Module):
 
     Equal up to rounding, which is about five times as large as that of the plain way: 1e-6 beside values of 1 in
     float32, 0.015 in bfloat16. (There the decoder's error hardly grows: it comes from the sums between convolutions.)
-    No bit of a picture depends on the others of its batch. Small grids, and sides no multiples of 4, take the plain
+    No bit of an image depends on the others of its batch. Small grids, and sides no multiples of 4, take the plain
     way.
 
     Args:
@@ -103,7 +103,7 @@ def winograd_conv3x3(x: Tensor, kernel: Tensor, bias: Tensor | None, overwrite: 
         for top in range(0, height, STEP * rows):
             bottom = top + STEP * rows
             strip[0] = strip[-2] if top > 0 else 0  # the last row before, which may be overwritten by now
-            strip[-1] = 0  # below the picture
+            strip[-1] = 0  # below the image
             rest = image[top : bottom + 1]
             strip[1 : len(rest) + 1, 1:-1] = rest
             pixels.copy_(strip.unfold(0, TILE, STEP).unfold(1, TILE, STEP).permute(3, 4, 0, 1, 2))

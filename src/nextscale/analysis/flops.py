@@ -15,7 +15,7 @@ from nextscale.transformer.var import VAR, VARConfig
 
 @dataclass(frozen=True)
 class Work:
-    """GFLOP of one picture, 2 for each multiply-add of matrix products and convolutions, and parameters in millions."""
+    """GFLOP of one image, 2 for each multiply-add of matrix products and convolutions, and parameters in millions."""
 
     tokenizer_parameters: float
     transformer_parameters: float
@@ -23,14 +23,14 @@ class Work:
     decoder: float
     """As it is defined. Without gradients it does with about a tenth less, see `Upsample`."""
     condition: float
-    """AdaLN, once per picture."""
+    """AdaLN, once per image."""
     transformer: float
     """All scales, without guidance, which doubles this and `condition`: as it is defined, though one head is enough."""
 
 
 @torch.no_grad()
 def count_work(tokenizer: TokenizerConfig, model: VARConfig) -> Work:
-    """Count both models' parameters, and what one picture costs them."""
+    """Count both models' parameters, and what one image costs them."""
     with torch.device("meta"):
         tokens, transformer = ImageTokenizer(tokenizer), VAR(model)
         image = torch.empty(1, 3, *tokenizer.image_size)
@@ -68,7 +68,7 @@ def block_parameters(model: VARConfig) -> int:
 
 @torch.no_grad()
 def training_work(model: VARConfig) -> float:
-    """GFLOP of training a transformer on a picture's tokens: 3 times the forward pass under teacher forcing.
+    """GFLOP of training a transformer on an image's tokens: 3 times the forward pass under teacher forcing.
 
     The backward pass does each product twice, for the gradients of both factors; what is computed again there is not
     counted, nor is making the tokens.

@@ -1,4 +1,4 @@
-"""What a picture's tokens hold, scale by scale: each scale's map, what it adds, and the picture so far."""
+"""What an image's tokens hold, scale by scale: each scale's map, what it adds, and the image so far."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nextscale.imaging.images import centre_crop, cover, to_pictures, to_tensor
+from nextscale.imaging.images import centre_crop, cover, to_pil, to_tensor
 from nextscale.imaging.psnr_ssim import psnr
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 
 
 @dataclass(frozen=True)
 class ScaleView:
-    """One scale of a picture."""
+    """One scale of an image."""
 
     index: int
     """k."""
@@ -24,10 +24,10 @@ class ScaleView:
     """Its token map, (h_k, w_k)."""
     gain: Tensor
     """How much it adds to the canvas: the length of what each place gains, (h_K, w_K)."""
-    picture: Image.Image
+    image: Image.Image
     """The canvas so far, decoded."""
     psnr: float
-    """Of that picture, in dB."""
+    """Of that image, in dB."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -35,21 +35,21 @@ class ScaleView:
         return self.tokens.shape[0], self.tokens.shape[1]
 
 
-def fit(picture: Image.Image, tokenizer: ImageTokenizer) -> Image.Image:
-    """The middle of a picture in the tokenizer's size.
+def fit(image: Image.Image, tokenizer: ImageTokenizer) -> Image.Image:
+    """The middle of an image in the tokenizer's size.
 
     Raises:
-        InputError: a picture that is too narrow.
+        InputError: an image that is too narrow.
     """
     size = tokenizer.config.image_size
-    return centre_crop(cover(picture, size), size)
+    return centre_crop(cover(image, size), size)
 
 
 @torch.no_grad()
-def inspect(picture: Image.Image, tokenizer: ImageTokenizer) -> list[ScaleView]:
-    """Encode a picture of any size, and decode it again after each scale."""
-    image = to_tensor(fit(picture, tokenizer)).unsqueeze(0).to(tokenizer.quant_conv.weight.device)
-    tokens = tokenizer.encode(image)
+def inspect(image: Image.Image, tokenizer: ImageTokenizer) -> list[ScaleView]:
+    """Encode an image of any size, and decode it again after each scale."""
+    pixels = to_tensor(fit(image, tokenizer)).unsqueeze(0).to(tokenizer.quant_conv.weight.device)
+    tokens = tokenizer.encode(pixels)
     views: list[ScaleView] = []
     for step in tokenizer.pyramid.accumulate(tokens):
         decoded = tokenizer.decode_canvas(step.canvas)
@@ -58,8 +58,8 @@ def inspect(picture: Image.Image, tokenizer: ImageTokenizer) -> list[ScaleView]:
                 index=step.index,
                 tokens=tokens[step.index][0].unflatten(0, tokenizer.schedule.sizes[step.index]).cpu(),
                 gain=step.gain[0].norm(dim=0).cpu(),
-                picture=to_pictures((decoded + 1) / 2)[0],
-                psnr=psnr(decoded, image).item(),
+                image=to_pil((decoded + 1) / 2)[0],
+                psnr=psnr(decoded, pixels).item(),
             )
         )
     return views
@@ -80,13 +80,13 @@ def code_colours(tokenizer: ImageTokenizer) -> Tensor:
     return colours.mul(200).add(40).round().to(torch.uint8)
 
 
-def token_picture(tokens: Tensor, colours: Tensor) -> Image.Image:
-    """A token map (h, w) as a picture of h x w pixels, in the codes' colours (V, 3) uint8."""
+def token_image(tokens: Tensor, colours: Tensor) -> Image.Image:
+    """A token map (h, w) as an image of h x w pixels, in the codes' colours (V, 3) uint8."""
     return Image.fromarray(colours[tokens].numpy())
 
 
-def heat_pictures(maps: Sequence[Tensor]) -> list[Image.Image]:
-    """Maps (h, w) of numbers >= 0 as pictures, from white at 0 to dark at the largest number of all."""
+def heat_images(maps: Sequence[Tensor]) -> list[Image.Image]:
+    """Maps (h, w) of numbers >= 0 as images, from white at 0 to dark at the largest number of all."""
     dark = torch.tensor((12.0, 74.0, 70.0))
     largest = max(float(values.max()) for values in maps) or 1.0
     shares = [(values / largest).unsqueeze(-1) for values in maps]

@@ -22,7 +22,7 @@ class Peak:
     """GFLOP/s."""
 
     product: float
-    """All tokens of a picture with guidance times the first matrix of an MLP."""
+    """All tokens of an image with guidance times the first matrix of an MLP."""
     convolution: float
     """3x3, at the decoder's full size and width."""
 

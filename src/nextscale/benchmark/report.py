@@ -21,7 +21,7 @@ class Report:
     dtype: str
     batch: int
     unit: str
-    """Of which a call makes ``batch``, such as pictures."""
+    """Of which a call makes ``batch``, such as images."""
     seconds: list[float]
     theirs: list[float] = field(default_factory=list)
     """Seconds of the other command, in turn with ours."""

@@ -30,7 +30,7 @@ def bench_sampling(
     seed: int,
     against: str = "",
 ) -> Report:
-    """Pictures drawn and decoded, one seed for all."""
+    """Images drawn and decoded, one seed for all."""
     tokenizer, transformer = pipeline.ready()
     labels = [i % len(pipeline.class_names) for i in range(check_batch(batch))]
 
@@ -53,7 +53,7 @@ def bench_sampling(
 
 
 def bench_decoding(pipeline: Pipeline, model: str, batch: int, repeats: int, seed: int, against: str = "") -> Report:
-    """Pictures decoded from random tokens."""
+    """Images decoded from random tokens."""
     tokenizer, _ = pipeline.ready()
     generator = torch.Generator().manual_seed(seed)
     sizes = [(check_batch(batch), n) for n in tokenizer.schedule.tokens_per_scale]
@@ -67,10 +67,10 @@ def bench_decoding(pipeline: Pipeline, model: str, batch: int, repeats: int, see
 
 
 def bench_loading(load: Callable[[], Pipeline], model: str, repeats: int, against: str = "") -> Report:
-    """Models loaded, and a picture drawn: the time to the first picture, without that to import PyTorch."""
+    """Models loaded, and an image drawn: the time to the first image, without that to import PyTorch."""
     stages: dict[str, float] = {}
 
-    def first_picture() -> Pipeline:
+    def first_image() -> Pipeline:
         moments = [time.perf_counter()]
         pipeline = load()
         moments.append(time.perf_counter())
@@ -79,15 +79,15 @@ def bench_loading(load: Callable[[], Pipeline], model: str, repeats: int, agains
         with kept(pipeline.device):
             pipeline([0], seed=0)
         moments.append(time.perf_counter())
-        names = ("read", "make ready", "first picture")
+        names = ("read", "make ready", "first image")
         stages.update({name: b - a for name, a, b in zip(names, moments, moments[1:], strict=False)})
         return pipeline
 
-    pipeline = first_picture()
+    pipeline = first_image()
     device = pipeline.device
     described = model, str(device), pipeline.dtype
     del pipeline
-    turns = take_turns(first_picture, repeats, device, against)
+    turns = take_turns(first_image, repeats, device, against)
     return Report(
         "load", *described, 1, "models", turns.ours, turns.theirs, peak_memory=peak_memory(device), stages=stages
     )
@@ -100,7 +100,7 @@ def report(pipeline: Pipeline, what: str, model: str, batch: int, turns: Turns, 
     rows = 2 * config.schedule.num_tokens
     peak = measure_peak(rows, config.width, tokenizer.channels, tokenizer.image_size, dtype, pipeline.device)
     described = what, model, str(pipeline.device), pipeline.dtype, batch
-    found = Report(*described, "pictures", turns.ours, turns.theirs, **fields)
+    found = Report(*described, "images", turns.ours, turns.theirs, **fields)
     found.peak = {"product": peak.product, "convolution": peak.convolution}
     found.share_of_peak = least_seconds(found.gflop, peak) / found.median
     return found

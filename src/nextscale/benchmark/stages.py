@@ -14,7 +14,7 @@ from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.var import VAR
 
 STAGES: tuple[str, ...] = ("transformer", "canvas", "decoder")
-"""The rest of a picture's time is sampling: guidance, filters and draws."""
+"""The rest of an image's time is sampling: guidance, filters and draws."""
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def bench_training(
     rows = batch * config.schedule.num_tokens
     peak = measure_peak(rows, config.width, pipeline.tokenizer.config.channels, size, dtype, device)
     gflop = {"training": batch * training_work(config)}
-    found = Report("train", model, str(device), recipe.precision, batch, "pictures", turns.ours, turns.theirs)
+    found = Report("train", model, str(device), recipe.precision, batch, "images", turns.ours, turns.theirs)
     found.peak_memory, found.gflop = memory, gflop
     found.peak = {"product": peak.product, "convolution": peak.convolution}
     found.share_of_peak = least_seconds(gflop, peak) / found.median

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nextscale.benchmark.random_weights import write_random_model
 from nextscale.benchmark.report import Report
-from nextscale.cli.models import DrawingDtype, ModelOptions
+from nextscale.cli.models import ModelOptions, SamplingDtype
 from nextscale.errors import InputError
 from nextscale.io.files import write_json
 from nextscale.pipeline import Pipeline
@@ -20,13 +20,13 @@ from nextscale.pipeline import Pipeline
 class BenchOptions(ModelOptions):
     """What is timed, how often, and beside what."""
 
-    dtype: DrawingDtype = "auto"  # type: ignore[override]
+    dtype: SamplingDtype = "auto"  # type: ignore[override]
     """Precision of matrix products and convolutions; auto is bfloat16 for large models where that is fast; int8 is
     faster and less exact, on some CPUs, with what is fast beside it, or what its name says."""
     random: str = ""
     """d16 ... d36: a model of this official size with random weights, in a temporary folder, instead of --model."""
     batch: int = 1
-    """Pictures at once."""
+    """Images at once."""
     repeats: int = 5
     """Timed calls, after one to warm up."""
     json: Path | None = None

@@ -10,7 +10,7 @@ from nextscale.cli.bench import BenchOptions
 
 @dataclass(frozen=True, kw_only=True)
 class Options(BenchOptions):
-    """Time drawing: pictures per second, where the time goes, and the share of the machine's peak.
+    """Time drawing: images per second, where the time goes, and the share of the machine's peak.
 
     Example: nextscale bench sample --random d16 --batch 4 --json speed.json
     """

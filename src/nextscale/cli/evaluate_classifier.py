@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from nextscale.cli.options import check_outside, height_and_width, summary
-from nextscale.data.dataset import PictureDataset
+from nextscale.data.dataset import ImageDataset
 from nextscale.data.loader import check_data, validation_batches
 from nextscale.data.names import list_names
 from nextscale.data.splits import absolute_name, open_splits
@@ -19,16 +19,16 @@ from nextscale.evaluation.classifier import ClassifierConfig, ResidualClassifier
 from nextscale.io.module_folder import checkpoint_step, newest_checkpoint
 from nextscale.runtime.device import pick_device, precision
 from nextscale.training.classifier_task import ClassifierRecipe, ClassifierTask, measure
-from nextscale.training.loop import Habits, train
+from nextscale.training.loop import Intervals, train
 from nextscale.training.recipes import Precision
 from nextscale.training.run import Run, settled
 
-ALL = "accuracy on held-out pictures"
+ALL = "accuracy on held-out images"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Train a small classifier on real pictures, whose features and answers judge pictures that a model drew.
+    """Train a small classifier on real images, whose features and answers judge images that a model drew.
 
     The same command again goes on where it was stopped.
 
@@ -36,15 +36,15 @@ class Options:
     """
 
     data: str
-    """Pictures of two classes or more, as "train var" takes them, with validation pictures to measure accuracy on."""
+    """Images of two classes or more, as "train var" takes them, with validation images to measure accuracy on."""
     out: Path
     """Folder of the classifier."""
     size: tuple[int, ...] = (64,)
-    """Side in pixels of the pictures it will judge; or height and width."""
+    """Side in pixels of the images it will judge; or height and width."""
     steps: int = 1200
     """Steps of training."""
     batch_size: int = 64
-    """Pictures in a step."""
+    """Images in a step."""
     seed: int = 0
     """Of initial weights, order, crops and all else that is random."""
     device: str = "auto"
@@ -57,7 +57,7 @@ class Options:
 def run(options: Options) -> None:
     device = pick_device(options.device)
     size = height_and_width(options.size)
-    data, held_out = open_pictures(options, size)
+    data, held_out = open_images(options, size)
     names = data.source.class_names
     recipe = ClassifierRecipe(
         model=ClassifierConfig(len(names), size),
@@ -75,11 +75,11 @@ def run(options: Options) -> None:
         "task": "evaluate classifier",
         "data": absolute_name(options.data),
         "classes": names,
-        "number_of_pictures": len(data),
+        "number_of_images": len(data),
     }
     run = Run(options.out, recipe, inputs)
     run.say(summary(data, held_out))
-    average = train(ClassifierTask(network, recipe), data, held_out, recipe, run, Habits(), device)
+    average = train(ClassifierTask(network, recipe), data, held_out, recipe, run, Intervals(), device)
     newest = newest_checkpoint(options.out)
     if newest is None or checkpoint_step(newest) < recipe.steps:  # asked to stop
         return
@@ -91,8 +91,8 @@ def run(options: Options) -> None:
     print(options.out)
 
 
-def open_pictures(options: Options, size: tuple[int, int]) -> tuple[PictureDataset, PictureDataset]:
-    """Pictures to train on, and pictures to measure accuracy on.
+def open_images(options: Options, size: tuple[int, int]) -> tuple[ImageDataset, ImageDataset]:
+    """Images to train on, and images to measure accuracy on.
 
     Raises:
         InputError: none of the latter, or nothing to tell apart.
@@ -103,7 +103,7 @@ def open_pictures(options: Options, size: tuple[int, int]) -> tuple[PictureDatas
         raise InputError(f"{options.data} has one class, {list_names(names)}: a classifier needs at least 2")
     if held_out is None:
         raise InputError(
-            f"{options.data} has no validation pictures to measure accuracy on: expected train and val in it"
+            f"{options.data} has no validation images to measure accuracy on: expected train and val in it"
         )
     return data, held_out
 
@@ -112,7 +112,7 @@ def table(confusion: Confusion, names: Sequence[str]) -> str:
     """A line for each class, and one for all."""
     width = max(map(len, (*names, ALL)))
     counts = confusion.counts.sum(1).tolist()
-    rows = [*zip(names, confusion.per_class, counts, strict=True), (ALL, confusion.accuracy, confusion.pictures)]
+    rows = [*zip(names, confusion.per_class, counts, strict=True), (ALL, confusion.accuracy, confusion.images)]
     return "\n".join(
         f"{name:<{width}}  {'  none' if share is None else f'{share:6.1%}'} of {count}" for name, share, count in rows
     )

@@ -23,10 +23,10 @@ from nextscale.runtime.progress import say
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Look at real pictures, and keep in a file what drawn ones are measured against.
+    """Look at real images, and keep in a file what drawn ones are measured against.
 
-    The file says who looked, the size and the crop of the pictures, and how many there were; "evaluate" refuses one
-    that does not fit. It also has the features of 10,000 pictures, chosen by chance, for precision and recall.
+    The file says who looked, the size and the crop of the images, and how many there were; "evaluate" refuses one
+    that does not fit. It also has the features of 10,000 images, chosen by chance, for precision and recall.
 
     The default crop, centre, is what published references of ImageNet are made with: halved by means of 2 x 2 pixels
     while it covers twice the size, resized by bicubic interpolation to cover it, the middle cut out.
@@ -35,11 +35,11 @@ class Options:
     """
 
     data: Annotated[str, tyro.conf.Positional]
-    """Pictures, as training takes them: a folder, with or without folders of classes; a table; shards; hf:NAME."""
+    """Images, as training takes them: a folder, with or without folders of classes; a table; shards; hf:NAME."""
     out: Path
     """File to write, .npz."""
     size: tuple[int, ...]
-    """Side of the pictures that will be measured, or height and width."""
+    """Side of the images that will be measured, or height and width."""
     split: Split | None = None
     """Which part, where there are train/ and val/."""
     crop: Crop = "centre"
@@ -47,9 +47,9 @@ class Options:
     features: str = ""
     """Who looks: a file with the Inception of FID, or a folder of "evaluate classifier". See "evaluate"."""
     batch_size: int = 50
-    """Pictures looked at at once."""
+    """Images looked at at once."""
     seed: int = 0
-    """Of the choice of pictures whose features are kept."""
+    """Of the choice of images whose features are kept."""
     device: str = "auto"
     """auto, cpu, or cuda."""
 
@@ -66,7 +66,7 @@ def run(options: Options) -> None:
     with processes(pick_device(options.device)) as device:
         session = Session(features, load_extractor(options.features, device), device, options.batch_size, options.seed)
         gallery = open_crops(options.data, options.split, size, options.crop, say)
-        target = Target.of_pictures(session, gallery, options.crop)
+        target = Target.of_images(session, gallery, options.crop)
         target.fill()
         if is_main():
             reference = target.finish()

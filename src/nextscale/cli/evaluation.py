@@ -22,7 +22,7 @@ from nextscale.evaluation.summary import Summary
 from nextscale.evaluation.target import UNKNOWN, Target
 from nextscale.families.var import HUB_MODELS, HUB_REPOSITORY
 from nextscale.galleries.dataset import Crop, Split, open_crops
-from nextscale.galleries.sampled import DrawnPictures
+from nextscale.galleries.sampled import SampledImages
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.progress import say
 from nextscale.sampling.sampler import SamplingSettings
@@ -37,12 +37,12 @@ class EvaluationOptions(ModelOptions):
     """Flags of "evaluate" and "evaluate sweep"."""
 
     out: Path
-    """Folder of the evaluation. The same command again goes on where it stopped, to the last 250 pictures."""
+    """Folder of the evaluation. The same command again goes on where it stopped, to the last 250 images."""
     dtype: Literal[Dtype, Int8Dtype] = "float32"  # type: ignore[override]
     """Precision of matrix products and convolutions; int8 is less exact, on some CPUs, with what is fast
     beside it, or what its name says."""
     reference: str = ""
-    """Real pictures: an .npz of "evaluate reference" or of the ADM evaluator; or a data set, as training takes it."""
+    """Real images: an .npz of "evaluate reference" or of the ADM evaluator; or a data set, as training takes it."""
     split: Split | None = None
     """Of a data set: the part that is the reference, or is reconstructed."""
     crop: Crop | None = None
@@ -53,11 +53,11 @@ class EvaluationOptions(ModelOptions):
     """Who looks: a file with the Inception of FID; OWNER/NAME:FILE of the hub; or a folder of "evaluate classifier".
     Left out: an Inception that torch-fidelity or pytorch-fid has left in PyTorch's cache."""
     per_class: int | None = None
-    """Pictures drawn of each class; 50, if --num-images says nothing either."""
+    """Images drawn of each class; 50, if --num-images says nothing either."""
     num_images: int | None = None
-    """Pictures in all, evenly of all classes."""
+    """Images in all, evenly of all classes."""
     batch_size: int = 50
-    """Pictures drawn and looked at at once; halved where a GPU's memory does not suffice."""
+    """Images drawn and looked at at once; halved where a GPU's memory does not suffice."""
 
     def check_numbers(self) -> None:
         """Raises InputError for numbers out of range, before anything is loaded."""
@@ -74,11 +74,11 @@ class EvaluationOptions(ModelOptions):
     def pipeline(self) -> Pipeline:
         return Pipeline.from_pretrained(self.model, self.device, self.dtype, self.schedule())
 
-    def drawn(self, pipeline: Pipeline, settings: SamplingSettings) -> DrawnPictures:
-        """The pictures that are to be drawn."""
+    def drawn(self, pipeline: Pipeline, settings: SamplingSettings) -> SampledImages:
+        """The images that are to be drawn."""
         count = self.num_images or (self.per_class or PER_CLASS) * len(pipeline.class_names)
         name = str(Path(self.model).resolve()) if Path(self.model).exists() else self.model
-        return DrawnPictures(pipeline, name, count, settings, self.seed)
+        return SampledImages(pipeline, name, count, settings, self.seed)
 
     def reference_file(self) -> Reference | None:
         """What ``--reference`` names if it is a file.
@@ -104,8 +104,8 @@ class EvaluationOptions(ModelOptions):
         if file:
             return Target.of_file(session, file)
         crop = self.crop_in_use(None)
-        say(f"{self.reference} is no .npz: its pictures are cropped ({crop}) and looked at first")
-        return Target.of_pictures(session, open_crops(self.reference, self.split, size, crop, say), crop)
+        say(f"{self.reference} is no .npz: its images are cropped ({crop}) and looked at first")
+        return Target.of_images(session, open_crops(self.reference, self.split, size, crop, say), crop)
 
 
 def make_report(
@@ -122,18 +122,18 @@ def make_report(
     """Measure, and say what was measured how.
 
     Args:
-        model: that drew the pictures, to be set beside its published figure.
+        model: that drew the images, to be set beside its published figure.
         settings: what else the figures depend on.
     """
     origin = reference.origin if reference else None
     stored = reference.stored if reference else None
     report = Report(
-        pictures=summary.count,
+        images=summary.count,
         size=gallery.size,
         extractor=session.extractor.name,
         fingerprint=session.extractor.fingerprint,
         reference=reference.name if reference else None,
-        reference_pictures=origin.pictures if origin else stored[0] if stored else None,
+        reference_images=origin.images if origin else stored[0] if stored else None,
         seed=session.seed,
         reference_crop=origin.crop if origin and origin.crop != UNKNOWN else None,
         settings={**gallery.made_from, **settings},

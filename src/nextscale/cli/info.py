@@ -19,7 +19,7 @@ from nextscale.transformer.var import VARConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ModelOptions):
-    """Print a model's sizes, schedule, parameters and work per picture.
+    """Print a model's sizes, schedule, parameters and work per image.
 
     Of the official models (d16 ... d36) this needs no weights.
 
@@ -57,13 +57,13 @@ def describe(tokenizer: TokenizerConfig, model: VARConfig, dtype: str) -> str:
             f"parameters       {work.tokenizer_parameters:.2f} M tokenizer, "
             f"{work.transformer_parameters:.2f} M transformer",
             f"weights          {megabytes:.1f} MB in {dtype}",
-            f"pictures         {height} x {width} pixels, {tokenizer.downsampling} pixels a side for a token",
+            f"images         {height} x {width} pixels, {tokenizer.downsampling} pixels a side for a token",
             f"scales           {schedule.num_scales}: {schedule}",
             f"tokens           {schedule.num_tokens}, each one of {tokenizer.codebook_size} codes "
             f"of dimension {tokenizer.code_dim}",
             f"transformer      depth {model.depth}, width {model.width}, {model.heads} heads, "
             f"{'shared ' if model.shared_adaln else ''}AdaLN, {'cosine' if model.l2_norm else 'plain'} attention",
-            f"work per picture {drawn:.1f} GFLOP transformer ({2 * drawn:.1f} with guidance), "
+            f"work per image {drawn:.1f} GFLOP transformer ({2 * drawn:.1f} with guidance), "
             f"{work.decoder:.1f} decoder, {work.encoder:.1f} encoder",
         ]
     )

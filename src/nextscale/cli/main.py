@@ -14,23 +14,23 @@ from nextscale.runtime.allocator import start_again_without_splinters
 
 # verb: (module, what it does)
 VERBS = {
-    "sample": ("nextscale.cli.sample", "draw pictures"),
-    "edit": ("nextscale.cli.edit", "draw parts of a picture anew, or the details of a small one"),
-    "reconstruct": ("nextscale.cli.reconstruct", "encode pictures and decode them again, scale by scale"),
+    "sample": ("nextscale.cli.sample", "draw images"),
+    "edit": ("nextscale.cli.edit", "draw parts of an image anew, or the details of a small one"),
+    "reconstruct": ("nextscale.cli.reconstruct", "encode images and decode them again, scale by scale"),
     "tokenize": ("nextscale.cli.tokenize", "encode a data set into a cache of tokens, to train on"),
-    "train tokenizer": ("nextscale.cli.train_tokenizer", "train an image tokenizer on pictures"),
+    "train tokenizer": ("nextscale.cli.train_tokenizer", "train an image tokenizer on images"),
     "train var": ("nextscale.cli.train_transformer", "train a transformer on a tokenizer's tokens"),
     "evaluate": ("nextscale.cli.evaluate", "measure a model: FID, Inception Score, precision, recall and more"),
-    "evaluate reference": ("nextscale.cli.evaluate_reference", "statistics of real pictures, to measure against"),
+    "evaluate reference": ("nextscale.cli.evaluate_reference", "statistics of real images, to measure against"),
     "evaluate sweep": ("nextscale.cli.evaluate_sweep", "measure a model at several settings of sampling"),
-    "evaluate classifier": ("nextscale.cli.evaluate_classifier", "train a classifier to judge drawn pictures by"),
+    "evaluate classifier": ("nextscale.cli.evaluate_classifier", "train a classifier to judge drawn images by"),
     "plot": ("nextscale.cli.plot", "draw the curves of training runs, and say whether the loss is normal"),
     "scaling run": ("nextscale.cli.scaling_run", "train a ladder of sizes on one cache of tokens"),
     "scaling fit": ("nextscale.cli.scaling_fit", "fit scaling laws to runs of several sizes, and draw them"),
     "bench sample": ("nextscale.cli.bench_sample", "time drawing, beside what the machine can do"),
     "bench decode": ("nextscale.cli.bench_decode", "time decoding tokens"),
     "bench train": ("nextscale.cli.bench_train", "time training steps of a transformer"),
-    "bench load": ("nextscale.cli.bench_load", "time loading a model, up to the first picture"),
+    "bench load": ("nextscale.cli.bench_load", "time loading a model, up to the first image"),
     "convert": ("nextscale.cli.convert", "official checkpoints to a folder of ours, and back"),
     "serve": ("nextscale.cli.serve", "the studio in a browser, and an HTTP API"),
     "info": ("nextscale.cli.info", "sizes, schedule, parameters and work of a model"),
@@ -97,7 +97,7 @@ def run(verb: str, arguments: list[str]) -> None:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        fail("not enough memory: draw or train on fewer pictures at once")
+        fail("not enough memory: draw or train on fewer images at once")
     except BrokenPipeError:  # whoever read our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -10,7 +10,7 @@ from nextscale.scales.schedule import ScaleSchedule
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Int8Dtype = Literal["int8", "int8-float32", "int8-bfloat16"]
-DrawingDtype = Literal["auto", Dtype, Int8Dtype]
+SamplingDtype = Literal["auto", Dtype, Int8Dtype]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class ModelOptions:
     dtype: Dtype = "float32"
     """Precision of matrix products and convolutions; of the stored weights for convert and info."""
     seed: int = 0
-    """The same seed and settings give the same pictures; where nothing is drawn, it is taken and has no part."""
+    """The same seed and settings give the same images; where nothing is drawn, it is taken and has no part."""
 
     def schedule(self) -> ScaleSchedule | None:
         return ScaleSchedule.parse(self.scales) if self.scales else None

@@ -15,7 +15,7 @@ from nextscale.data.names import list_names
 from nextscale.data.splits import absolute_name, open_splits
 from nextscale.errors import InputError
 from nextscale.runtime.device import pick_device, precision
-from nextscale.training.loop import Habits
+from nextscale.training.loop import Intervals
 from nextscale.training.override import find_recipe, override
 from nextscale.training.parallel import Execution
 from nextscale.training.recipes import Precision, Recipe, RecipeT
@@ -27,7 +27,7 @@ class TrainingOptions:
     """Flags of both training verbs. What is left out comes from the preset."""
 
     data: str
-    """Folder of pictures, a folder per class; table.csv of files and labels; 'shards-{000..012}.tar'; or hf:NAME. Of
+    """Folder of images, a folder per class; table.csv of files and labels; 'shards-{000..012}.tar'; or hf:NAME. Of
     train/ and val/ inside, or splits of these names, each has its use."""
     out: Path
     """Folder of the run. The same command again resumes it."""
@@ -42,7 +42,7 @@ class TrainingOptions:
     epochs: float | None = None
     """Passes over the data, instead of steps."""
     batch_size: int | None = None
-    """Pictures in a step."""
+    """Images in a step."""
     learning_rate: float | None = None
     """Peak learning rate; left out, the preset's, scaled with the batch size."""
     seed: int | None = None
@@ -58,14 +58,14 @@ class TrainingOptions:
     """Steps between checkpoints."""
     validate_every: int = 500
     """Steps between validations on val/."""
-    validate_pictures: int = 0
-    """Pictures to validate on, evenly spread; 0 is all, as always at the last step."""
+    validate_images: int = 0
+    """Images to validate on, evenly spread; 0 is all, as always at the last step."""
     preview_every: int = 500
-    """Steps between pictures in RUN/previews/."""
+    """Steps between images in RUN/previews/."""
     compare: str = ""
     """d16, the official training, or the folder of another run: draws RUN/curves.png beside it as often as previews."""
     workers: int = 0
-    """Processes that load pictures; 0 loads in the training process, and keeps up to 1 GiB of pictures in memory."""
+    """Processes that load images; 0 loads in the training process, and keeps up to 1 GiB of images in memory."""
     accumulate: int = 1
     """Parts that a batch is computed in, one after the other, to save memory (gradient accumulation)."""
     compile: bool = False
@@ -74,7 +74,7 @@ class TrainingOptions:
     """Activation checkpointing: less memory, more time."""
 
     def open_data(self, size: tuple[int, int], recipe: Recipe) -> tuple[Examples, Examples | None]:
-        """The training and validation pictures of ``--data``."""
+        """The training and validation images of ``--data``."""
         data, val_data = open_splits(self.data, size, recipe.seed, recipe.flip)
         self.check_data(data, val_data, recipe)
         return data, val_data
@@ -101,7 +101,7 @@ class TrainingOptions:
             "task": task,
             "data": absolute_name(self.data),
             "classes": data.source.class_names,
-            "number_of_pictures": len(data),
+            "number_of_images": len(data),
             "init_from": self.init_from,
         }
 
@@ -109,8 +109,8 @@ class TrainingOptions:
         """What draws the curves of ``--compare``."""
         return curves_beside(self.out, self.compare, self.out / "curves.png") if self.compare else None
 
-    def habits(self) -> Habits:
-        return Habits(self.log_every, self.save_every, self.validate_every, self.preview_every, self.validate_pictures)
+    def intervals(self) -> Intervals:
+        return Intervals(self.log_every, self.save_every, self.validate_every, self.preview_every, self.validate_images)
 
     def execution(self) -> Execution:
         return Execution(self.accumulate, compile=self.compile, recompute=self.recompute, workers=self.workers)
@@ -151,6 +151,6 @@ def height_and_width(size: tuple[int, ...]) -> tuple[int, int]:
 
 
 def summary(data: Examples, val_data: Examples | None) -> str:
-    """``3068 pictures in 10 classes (dress, hat, ...), 341 to validate on``."""
+    """``3068 images in 10 classes (dress, hat, ...), 341 to validate on``."""
     names = data.source.class_names
-    return f"{len(data)} pictures in {len(names)} classes ({list_names(names)}), {len(val_data or ())} to validate on"
+    return f"{len(data)} images in {len(names)} classes ({list_names(names)}), {len(val_data or ())} to validate on"

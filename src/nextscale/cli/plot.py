@@ -28,7 +28,7 @@ class Options:
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of training runs."""
     out: Path = Path("curves.png")
-    """Picture to write: .png, .svg or .pdf."""
+    """Image to write: .png, .svg or .pdf."""
     compare: str | None = None
     """d16, the official training, or the folder of another run: what they have in common, and a verdict on the loss."""
     smooth: int = SMOOTH

@@ -1,4 +1,4 @@
-"""Flags and steps that all verbs share that draw pictures."""
+"""Flags and steps that all verbs share that draw images."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from PIL import Image
 
-from nextscale.cli.models import DrawingDtype, ModelOptions
+from nextscale.cli.models import ModelOptions, SamplingDtype
 from nextscale.editing.plan import EditPlan
 from nextscale.errors import InputError, brief
-from nextscale.imaging.images import grid, save_picture
+from nextscale.imaging.images import grid, save_image
 from nextscale.pipeline import Pipeline, PipelineLabels
 from nextscale.provenance import EditProvenance, Provenance, read_provenance
 from nextscale.runtime.allocator import kept
@@ -26,10 +26,10 @@ FREE = ("like", "out", "separate", "show", "show_scales", "model", "device", "im
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawingOptions(ModelOptions):
+class SamplingOptions(ModelOptions):
     """How tokens are drawn, and what is written."""
 
-    dtype: DrawingDtype = "auto"  # type: ignore[override]
+    dtype: SamplingDtype = "auto"  # type: ignore[override]
     """Precision of matrix products and convolutions; auto is bfloat16 for large models where that is fast; int8 is
     faster and less exact, on some CPUs, with what is fast beside it, or what its name says."""
     cfg: float = 4.0
@@ -39,14 +39,14 @@ class DrawingOptions(ModelOptions):
     top_p: float = 0.95
     """Draw among the most probable tokens that together reach p; 0 is all."""
     more_smooth: bool = False
-    """Mix codes by Gumbel-softmax: smoother pictures, not for metrics."""
+    """Mix codes by Gumbel-softmax: smoother images, not for metrics."""
     seeds: tuple[int, ...] = ()
-    """A seed for each picture, which is then the same in any number; --seed is one for all, as in the official code."""
+    """A seed for each image, which is then the same in any number; --seed is one for all, as in the official code."""
     separate: bool = False
-    """Also write every picture alone, OUT-000.png ..."""
+    """Also write every image alone, OUT-000.png ..."""
     like: Path | None = None
     """PNG that sample or edit has written: do again what made it. Of the other flags, those stay free that say where
-    the model, the picture or the mask is, on which device, and what to write."""
+    the model, the image or the mask is, on which device, and what to write."""
 
     def sampling(self) -> DrawingArguments:
         """Keyword arguments for the pipeline."""
@@ -63,7 +63,7 @@ class DrawingOptions(ModelOptions):
     def provenance(
         self, pipeline: Pipeline, labels: tuple[str, ...], count: int, edit: EditProvenance | None = None
     ) -> Provenance:
-        """How the pictures will have been made."""
+        """How the images will have been made."""
         return Provenance(
             model=self.model,
             weights=pipeline.fingerprint,
@@ -81,10 +81,10 @@ class DrawingOptions(ModelOptions):
         )
 
 
-OptionsT = TypeVar("OptionsT", bound=DrawingOptions)
+OptionsT = TypeVar("OptionsT", bound=SamplingOptions)
 
 
-def read_like(options: DrawingOptions, verb: str) -> Provenance | None:
+def read_like(options: SamplingOptions, verb: str) -> Provenance | None:
     """What the file of ``--like`` says, if there is one.
 
     Raises:
@@ -103,7 +103,7 @@ def read_like(options: DrawingOptions, verb: str) -> Provenance | None:
 
 
 def as_made(options: OptionsT, made: Provenance) -> OptionsT:
-    """The flags that a picture was made with; where the model is, and on which device, may be said anew.
+    """The flags that an image was made with; where the model is, and on which device, may be said anew.
 
     Raises:
         InputError: it was made with another model than the starter, and no ``--model`` says so: a file of a stranger
@@ -127,8 +127,8 @@ def as_made(options: OptionsT, made: Provenance) -> OptionsT:
     )
 
 
-def load(options: DrawingOptions, made: Provenance | None) -> Pipeline:
-    """The model, with the weights that a picture to repeat was made with."""
+def load(options: SamplingOptions, made: Provenance | None) -> Pipeline:
+    """The model, with the weights that an image to repeat was made with."""
     pipeline = Pipeline.from_pretrained(options.model, options.device, options.dtype, options.schedule())
     if made and made.weights != pipeline.fingerprint:
         raise InputError(f"{options.like} was made with other weights than those of {options.model}")
@@ -142,12 +142,12 @@ def draw(
     plan: EditPlan | None = None,
     see: Callable[[ScaleStep], None] | None = None,
 ) -> list[Image.Image]:
-    """The pictures, while standard error says in what precision, and counts the scales.
+    """The images, while standard error says in what precision, and counts the scales.
 
     What becomes free meanwhile stays with this process: the same sizes come again at every layer.
 
     Args:
-        plan: whose picture the drawn ones are laid over.
+        plan: whose image the drawn ones are laid over.
         see: is shown every step.
     """
     sizes, tokens = pipeline.tokenizer.schedule.sizes, []
@@ -166,18 +166,18 @@ def draw(
     raise AssertionError("a schedule has at least one scale")
 
 
-def write_pictures(pictures: Sequence[Image.Image], made: Provenance, options: DrawingOptions, out: Path) -> list[Path]:
-    """Write the grid, and each picture alone if wanted; PNGs say how they were made."""
-    written = [write(grid(pictures), out, made)]
+def write_images(images: Sequence[Image.Image], made: Provenance, options: SamplingOptions, out: Path) -> list[Path]:
+    """Write the grid, and each image alone if wanted; PNGs say how they were made."""
+    written = [write(grid(images), out, made)]
     if options.separate:
-        for i, picture in enumerate(pictures):
-            alone = made.of_picture(i) if made.index is None else made
-            written.append(write(picture, beside(out, f"{i:03d}"), alone))
+        for i, image in enumerate(images):
+            alone = made.of_image(i) if made.index is None else made
+            written.append(write(image, beside(out, f"{i:03d}"), alone))
     return written
 
 
-def write(picture: Image.Image, path: Path, made: Provenance | None = None) -> Path:
-    save_picture(picture, path, made.to_png_info() if made else None)
+def write(image: Image.Image, path: Path, made: Provenance | None = None) -> Path:
+    save_image(image, path, made.to_png_info() if made else None)
     return path
 
 

@@ -12,7 +12,7 @@ from nextscale.cli.plot import distinct_names
 from nextscale.curves.plot import check_out, save
 from nextscale.errors import InputError
 from nextscale.scaling_laws.laws import fit_laws
-from nextscale.scaling_laws.plot import draw_compute, draw_parameters
+from nextscale.scaling_laws.plot import plot_compute, plot_parameters
 from nextscale.scaling_laws.points import find_runs, read_points
 from nextscale.scaling_laws.power_law import LEVEL, RESAMPLES
 from nextscale.scaling_laws.report import describe, write_fits, write_points
@@ -31,7 +31,7 @@ class Options:
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of runs, or of several, such as that of "scaling run"."""
     out: Path = Path("scaling.png")
-    """Picture to write: .png, .svg or .pdf."""
+    """Image to write: .png, .svg or .pdf."""
     compute_from: float = 0
     """PFLOP below which points are left out of the laws over compute: training begins steeper than any law."""
     resamples: int = RESAMPLES
@@ -51,16 +51,16 @@ def run(options: Options) -> None:
     folders = find_runs(options.runs)
     runs = [read_points(folder, name) for folder, name in zip(folders, distinct_names(folders), strict=True)]
     laws, missing = fit_laws(runs, options.resamples, options.level, options.seed, options.compute_from)
-    pictures = {options.out: draw_parameters(runs, laws)}
+    images = {options.out: plot_parameters(runs, laws)}
     if any(law.over == "compute" for law in laws):
-        pictures[beside(options.out, f"-compute{options.out.suffix}")] = draw_compute(runs, laws)
-    for path, figure in pictures.items():
+        images[beside(options.out, f"-compute{options.out.suffix}")] = plot_compute(runs, laws)
+    for path, figure in images.items():
         save(figure, path)
     points, fits = beside(options.out, ".csv"), beside(options.out, ".json")
     write_points(points, runs)
     write_fits(fits, laws, options.resamples, options.level, options.seed)
     print("\n".join([describe(runs, laws, options.level), "", *missing]))
-    print("\n".join(str(path) for path in (*pictures, points, fits)))
+    print("\n".join(str(path) for path in (*images, points, fits)))
 
 
 def beside(path: Path, ending: str) -> Path:

@@ -42,7 +42,7 @@ class Options:
     """
 
     data: Path
-    """Cache of "tokenize", with pictures to validate on."""
+    """Cache of "tokenize", with images to validate on."""
     out: Path
     """Folder of the ladder."""
     depths: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8)
@@ -56,7 +56,7 @@ class Options:
     steps: int | None = None
     """Steps of each size. This and the next: left out, what the preset says."""
     batch_size: int | None = None
-    """Pictures in a step."""
+    """Images in a step."""
     learning_rate: float | None = None
     """Peak learning rate at the preset's width; left out, the preset's, scaled with the batch size."""
     rate_power: float = 0.5
@@ -75,8 +75,8 @@ class Options:
     """Steps between checkpoints."""
     validate_every: int = 100
     """Steps between validations, which are the points of the laws over compute."""
-    validate_pictures: int = 0
-    """Pictures to validate on, evenly spread; 0 is all. The last step is always on all: with fewer before, it jumps."""
+    validate_images: int = 0
+    """Images to validate on, evenly spread; 0 is all. The last step is always on all: with fewer before, it jumps."""
 
 
 def run(options: Options) -> None:
@@ -127,7 +127,7 @@ def training(options: Options, rung: Rung) -> train_transformer.Options:
         log_every=options.log_every,
         save_every=options.save_every,
         validate_every=options.validate_every,
-        validate_pictures=options.validate_pictures,
+        validate_images=options.validate_images,
         preview_every=0,
     )
     base = common.recipe(TRANSFORMERS)
@@ -151,7 +151,7 @@ def check_data(options: Options, one: train_transformer.Options, recipe: VARReci
     """The tokenizer and the number of classes of the cache.
 
     Raises:
-        InputError: no cache, or a damaged one, or one without pictures to validate on.
+        InputError: no cache, or a damaged one, or one without images to validate on.
     """
     if not is_cache(options.data):
         raise InputError(f"{options.data} is no cache of tokens: expected one that tokenize made")
@@ -160,7 +160,7 @@ def check_data(options: Options, one: train_transformer.Options, recipe: VARReci
     tokenizer = train_transformer.choose_tokenizer(one, None)
     data, val_data = train_transformer.open_data(one, tokenizer, recipe)
     if not val_data:
-        raise InputError(f"{options.data} has no pictures to validate on, whose loss the laws are of: expected val/")
+        raise InputError(f"{options.data} has no images to validate on, whose loss the laws are of: expected val/")
     return tokenizer, len(data.source.class_names)
 
 
@@ -194,11 +194,11 @@ def describe(
             code_dim=tokenizer.config.code_dim,
             shared_adaln=recipe.shared_adaln,
         )
-        pictures = recipe.steps * recipe.batch_size
-        work = training_work(config) * pictures / 1e6
+        images = recipe.steps * recipe.batch_size
+        work = training_work(config) * images / 1e6
         total += work
         lines.append(
             f"{rung.name}  width {rung.width}, {count(block_parameters(config))} parameters, "
-            f"{count(pictures)} pictures, {work:.3g} PFLOP, learning rate {recipe.learning_rate:.2e}"
+            f"{count(images)} images, {work:.3g} PFLOP, learning rate {recipe.learning_rate:.2e}"
         )
     return [*lines, f"in all {total:.3g} PFLOP"]

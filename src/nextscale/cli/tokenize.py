@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from nextscale.acceleration.ready import ready_tokenizer
 from nextscale.cli.options import check_outside
 from nextscale.data.cache import TOKENIZER, TRAIN, VAL, is_cache, shard_path, shards_of, start_cache, write_shard
-from nextscale.data.dataset import PictureDataset
+from nextscale.data.dataset import ImageDataset
 from nextscale.data.splits import absolute_name, open_splits
 from nextscale.errors import InputError
 from nextscale.families.sources import load_tokenizer
@@ -28,7 +28,7 @@ from nextscale.tokenizer.tokenizer import ImageTokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Encode a data set once into a cache of tokens, for "train var" to read instead of pictures.
+    """Encode a data set once into a cache of tokens, for "train var" to read instead of images.
 
     The same command again finishes a cache that is not whole. Under torchrun, each process makes its share of files.
 
@@ -36,21 +36,21 @@ class Options:
     """
 
     data: str
-    """Pictures, as "train var" takes them."""
+    """Images, as "train var" takes them."""
     tokenizer: str
     """A run of "train tokenizer", or any model ("starter", "d16", ...) for its tokenizer."""
     out: Path
     """Folder of the cache."""
     crops: int = 1
-    """Random crops of each training picture; 0 takes the middle. Pictures to validate on are cropped in the middle."""
+    """Random crops of each training image; 0 takes the middle. Images to validate on are cropped in the middle."""
     flip: bool = False
     """Each crop also mirrored."""
     seed: int = 0
     """Of the crops."""
     batch_size: int = 64
-    """Pictures encoded at once."""
+    """Images encoded at once."""
     workers: int = 0
-    """Processes that load pictures; 0 loads in this one."""
+    """Processes that load images; 0 loads in this one."""
     device: str = "auto"
     """auto, cpu, or cuda."""
 
@@ -70,7 +70,7 @@ def run(options: Options) -> None:
         index = {
             "data": absolute_name(options.data),
             "class_names": list(train.source.class_names),
-            "pictures": {split: len(pictures) for split, pictures in splits.items()},
+            "images": {split: len(images) for split, images in splits.items()},
             "tokenizer": tokenizer.fingerprint(),
             "tokens": tokenizer.schedule.num_tokens,
             "crops": options.crops,
@@ -82,10 +82,8 @@ def run(options: Options) -> None:
             start_cache(make_folder(options.out), index)
             tokenizer.save_pretrained(options.out / TOKENIZER)
         tokenizer = ready_tokenizer(tokenizer.to(device), torch.float32)
-        for split, pictures in splits.items():
-            views = (
-                Views(pictures, max(options.crops, 1), options.flip) if split == TRAIN else Views(pictures, 1, False)
-            )
+        for split, images in splits.items():
+            views = Views(images, max(options.crops, 1), options.flip) if split == TRAIN else Views(images, 1, False)
             make_shards(options, split, views, tokenizer)
         barrier()
     if is_main():
@@ -100,20 +98,20 @@ class Encodable(NamedTuple):
 
 
 class Views(Dataset[Encodable]):
-    """Each picture in its crops, and each of these mirrored if ``flip``."""
+    """Each image in its crops, and each of these mirrored if ``flip``."""
 
-    def __init__(self, pictures: PictureDataset, crops: int, flip: bool):
-        self.pictures, self.crops, self.flip = pictures, crops, flip
+    def __init__(self, dataset: ImageDataset, crops: int, flip: bool):
+        self.dataset, self.crops, self.flip = dataset, crops, flip
 
     def __getitem__(self, index: int) -> Encodable:
-        examples = [self.pictures[crop, index] for crop in range(self.crops)]
+        examples = [self.dataset[crop, index] for crop in range(self.crops)]
         images = torch.stack([example.image for example in examples])
         if self.flip:
             images = torch.stack((images, images.flip(-1)), dim=1).flatten(0, 1)
         return Encodable(images, examples[0].label, examples[0].unreadable)
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.dataset)
 
 
 def make_shards(options: Options, split: str, views: Views, tokenizer: ImageTokenizer) -> None:
@@ -130,11 +128,11 @@ def make_shards(options: Options, split: str, views: Views, tokenizer: ImageToke
         make_folder(path.parent)
         write_shard(path, tokens, torch.tensor([label for _, label in examples], dtype=torch.int64))
         rate = len(shards[i]) / (time.monotonic() - start)
-        say(f"{split} {i + 1}/{len(shards)}  {len(examples)} pictures  {rate:.1f} a second")
+        say(f"{split} {i + 1}/{len(shards)}  {len(examples)} images  {rate:.1f} a second")
 
 
 def encode(views: Views, indices: range, options: Options, tokenizer: ImageTokenizer) -> Iterator[tuple[Tensor, int]]:
-    """The tokens (views, L) and label of each readable picture; the others are named."""
+    """The tokens (views, L) and label of each readable image; the others are named."""
     device = tokenizer.quant_conv.weight.device
     loader = DataLoader(
         views, batch_size=options.batch_size, sampler=indices, num_workers=options.workers, collate_fn=list

@@ -12,7 +12,7 @@ from torch import nn
 from nextscale.cli.options import TrainingOptions, summary
 from nextscale.data.dataset import Examples
 from nextscale.families.sources import load_tokenizer
-from nextscale.imaging.images import grid, to_pictures
+from nextscale.imaging.images import grid, to_pil
 from nextscale.imaging.lpips import load_lpips
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import processes
@@ -29,7 +29,7 @@ PREVIEWED = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Options(TrainingOptions):
-    """Train an image tokenizer on a folder of pictures.
+    """Train an image tokenizer on a folder of images.
 
     Example: nextscale train tokenizer --preset starter --data photos/ --out runs/tokenizer
     """
@@ -42,7 +42,7 @@ def run(options: Options) -> None:
 
 
 def train_on(device: torch.device, recipe: TokenizerRecipe, options: Options) -> None:
-    habits, execution = options.habits(), options.execution()
+    intervals, execution = options.intervals(), options.execution()
     watch = options.watch()
     trained = load_tokenizer(options.init_from) if options.init_from else None
     recipe = replace(recipe, model=trained.config) if trained else recipe
@@ -57,18 +57,18 @@ def train_on(device: torch.device, recipe: TokenizerRecipe, options: Options) ->
     run = Run(options.out, recipe, options.inputs("train tokenizer", data))
     run.say(summary(data, val_data))
     run.say(recipe.losses())
-    shown = _first_pictures(val_data or data).to(device)
+    shown = _first_images(val_data or data).to(device)
 
     def preview(ema: nn.Module) -> Image.Image:
-        """A row of pictures above what the tokenizer makes of them."""
+        """A row of images above what the tokenizer makes of them."""
         assert isinstance(ema, ImageTokenizer)
-        pictures = torch.cat((shown, ema.decode(ema.encode(shown))))
-        return grid(to_pictures((pictures + 1) / 2), columns=len(shown))
+        images = torch.cat((shown, ema.decode(ema.encode(shown))))
+        return grid(to_pil((images + 1) / 2), columns=len(shown))
 
-    train(task, data, val_data, recipe, run, habits, device, preview, watch, execution)
+    train(task, data, val_data, recipe, run, intervals, device, preview, watch, execution)
 
 
-def _first_pictures(data: Examples) -> torch.Tensor:
-    """Some pictures, evenly spread over the data."""
+def _first_images(data: Examples) -> torch.Tensor:
+    """Some images, evenly spread over the data."""
     count = min(PREVIEWED, len(data))
     return torch.stack([data[0, i * len(data) // count].image for i in range(count)])

@@ -16,7 +16,7 @@ from nextscale.data.cache import TokenDataset, is_cache, open_cache
 from nextscale.data.dataset import Examples
 from nextscale.errors import InputError
 from nextscale.families.sources import INDEX, TOKENIZER, Parts, load_source, load_tokenizer
-from nextscale.imaging.images import grid, to_pictures
+from nextscale.imaging.images import grid, to_pil
 from nextscale.io.files import write_json
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import is_main, processes
@@ -55,7 +55,7 @@ def run(options: Options) -> None:
 
 
 def train_on(device: torch.device, recipe: VARRecipe, options: Options) -> None:
-    habits, execution = options.habits(), replace(options.execution(), strategy=options.strategy)
+    intervals, execution = options.intervals(), replace(options.execution(), strategy=options.strategy)
     watch = options.watch()
     trained = load_source(options.init_from) if options.init_from else None
     tokenizer = choose_tokenizer(options, trained)
@@ -80,7 +80,7 @@ def train_on(device: torch.device, recipe: VARRecipe, options: Options) -> None:
     run = Run(options.out, recipe, inputs)
     run.say(summary(data, val_data))
     if isinstance(data, TokenDataset):
-        run.say(f"tokens from a cache, views of each picture: {data.views}")
+        run.say(f"tokens from a cache, views of each image: {data.views}")
     run.say(what)
     if is_main():
         tokenizer.save_pretrained(options.out / TOKENIZER)
@@ -89,12 +89,12 @@ def train_on(device: torch.device, recipe: VARRecipe, options: Options) -> None:
     shown = [i * len(names) // PREVIEWED for i in range(PREVIEWED)]
 
     def preview(ema: nn.Module) -> Image.Image:
-        """Pictures of classes from first to last."""
+        """Images of classes from first to last."""
         assert isinstance(ema, VAR)
-        return grid(to_pictures(sample(tokenizer, ema, shown, cfg=4.0, top_p=0.95).images), columns=PREVIEWED // 2)
+        return grid(to_pil(sample(tokenizer, ema, shown, cfg=4.0, top_p=0.95).images), columns=PREVIEWED // 2)
 
     task = VARTask(model, tokenizer, recipe)
-    train(task, data, val_data, recipe, run, habits, device, preview, watch, execution)
+    train(task, data, val_data, recipe, run, intervals, device, preview, watch, execution)
 
 
 def choose_tokenizer(options: Options, trained: Parts | None) -> ImageTokenizer:
@@ -121,7 +121,7 @@ def choose_tokenizer(options: Options, trained: Parts | None) -> ImageTokenizer:
 
 
 def open_data(options: Options, tokenizer: ImageTokenizer, recipe: VARRecipe) -> tuple[Examples, Examples | None]:
-    """Training and validation data: pictures, or a cache of their tokens.
+    """Training and validation data: images, or a cache of their tokens.
 
     Raises:
         InputError: a cache that was made with another tokenizer than it holds.

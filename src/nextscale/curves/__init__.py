@@ -1,1 +1,1 @@
-"""Logs -> pictures: how a training run went, and whether that is normal."""
+"""Logs -> images: how a training run went, and whether that is normal."""

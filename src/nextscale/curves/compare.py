@@ -1,4 +1,4 @@
-"""What two runs can be compared by: the figures that both have, over the pictures seen."""
+"""What two runs can be compared by: the figures that both have, over the images seen."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from nextscale.errors import InputError
 from nextscale.io.files import read_json
+from nextscale.io.renamed import with_current_names
 
 LOG = "log.jsonl"
 FEW = 20
@@ -52,7 +53,7 @@ class RunLog:
     """What a run has logged, and what is needed to compare it with others.
 
     Args:
-        batch_size: pictures in a step, if known.
+        batch_size: images in a step, if known.
         codebook_size: V of the tokens that a transformer guesses, if known; a tokenizer's run has none here.
         sizes: (h, w) of each scale, if known.
     """
@@ -116,7 +117,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             if number == len(lines) and not text.endswith("\n"):
                 break
             raise InputError(f'{path}, line {number}, is no line of a log: expected {{"step": 1, ...}}') from error
-        read.append(line)
+        read.append(with_current_names(line))
     return read
 
 

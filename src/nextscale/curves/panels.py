@@ -1,4 +1,4 @@
-"""Which panels a picture of curves has, in which order, with what titles and units."""
+"""Which panels an image of curves has, in which order, with what titles and units."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TITLES = {
 LAST_TITLES = {
     "learning_rate": "learning rate",
     "grad_norm": "gradient norm",
-    "images_per_second": "pictures per second",
+    "images_per_second": "images per second",
     "data_wait": "time spent waiting for data",
 }
 UNITS = {"psnr": "dB", "accuracy": "%", "usage": "%", "wait": "%"}

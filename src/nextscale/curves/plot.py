@@ -1,4 +1,4 @@
-"""Logs -> a picture of curves, by matplotlib, which is loaded on first use."""
+"""Logs -> an image of curves, by matplotlib, which is loaded on first use."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ PANEL_SIZE = (3.6, 2.5)
 """Inches, at 100 dots each."""
 LETTERS_PER_INCH = 14
 """Of the legend."""
-WIDE_PICTURES = 300
-"""Range, as a ratio, from which on a logarithmic axis of pictures names powers of ten alone."""
+WIDE_IMAGES = 300
+"""Range, as a ratio, from which on a logarithmic axis of images names powers of ten alone."""
 HUES = (("Blues", "C0"), ("Oranges", "C1"), ("Greens", "C2"), ("Reds", "C3"), ("Purples", "C4"))
 ALONE = ("plasma_r", "C0")
 REFERENCE = ("Greys", "black")
@@ -51,7 +51,7 @@ def draw(runs: Sequence[RunLog], reference: RunLog | None = None, smooth: int = 
     """A panel for each figure, the runs laid over each other.
 
     Args:
-        reference: drawn along, dashed; then all is over the pictures seen rather than over steps.
+        reference: drawn along, dashed; then all is over the images seen rather than over steps.
         smooth: lines of the log that a point of a training curve is the mean of; validation is drawn as it is.
 
     Raises:
@@ -62,18 +62,18 @@ def draw(runs: Sequence[RunLog], reference: RunLog | None = None, smooth: int = 
     pens = [Pen(*ALONE)] if len(everyone) == 1 else [Pen(*HUES[i % len(HUES)]) for i in range(len(runs))]
     if reference:
         pens.append(Pen(*REFERENCE, dashes="--"))
-    figure = make_figure(panels, over_pictures=reference is not None)
+    figure = make_figure(panels, over_images=reference is not None)
     for axis, panel in zip(figure.axes, panels, strict=True):
         for run, pen in zip(everyone, pens, strict=True):
             rate = (run.batch_size or 1) if reference else 1
-            draw_run(axis, panel, run, pen, rate, smooth, details=len(everyone) == 1)
-    label_x(figure.axes[0], over_pictures=reference is not None)
+            plot_run(axis, panel, run, pen, rate, smooth, details=len(everyone) == 1)
+    label_x(figure.axes[0], over_images=reference is not None)
     figure.suptitle(caption(runs, reference), fontsize=10)
     add_legend(figure, everyone, pens)
     return figure
 
 
-def make_figure(panels: Sequence[Panel], over_pictures: bool) -> Figure:
+def make_figure(panels: Sequence[Panel], over_images: bool) -> Figure:
     """Empty panels with titles, units and axes."""
     columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
@@ -86,8 +86,8 @@ def make_figure(panels: Sequence[Panel], over_pictures: bool) -> Figure:
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.3)
         if i + columns >= len(panels):
-            axis.set_xlabel("pictures seen" if over_pictures else "step", fontsize=8)
-        if over_pictures:
+            axis.set_xlabel("images seen" if over_images else "step", fontsize=8)
+        if over_images:
             axis.set_xscale("log", nonpositive="mask")
         if panel.logarithmic:
             axis.set_yscale("log", nonpositive="mask")
@@ -111,20 +111,20 @@ def empty_figure(inches: tuple[float, float]) -> Figure:
     return Figure(inches, dpi=100, layout="constrained")
 
 
-def label_x(axis: Axes, over_pictures: bool) -> None:
+def label_x(axis: Axes, over_images: bool) -> None:
     """``10 k`` and the like, no more than fit; the panels share it."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    if over_pictures:
+    if over_images:
         low, high = axis.get_xlim()
-        axis.xaxis.set_major_locator(LogLocator(subs=(1,) if high > WIDE_PICTURES * low else (1, 2, 5)))
+        axis.xaxis.set_major_locator(LogLocator(subs=(1,) if high > WIDE_IMAGES * low else (1, 2, 5)))
         axis.xaxis.set_minor_formatter(NullFormatter())
     else:
         axis.locator_params(axis="x", nbins=6, integer=True)
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count(x)))
 
 
-def draw_run(axis: Axes, panel: Panel, run: RunLog, pen: Pen, rate: float, smooth: int, details: bool) -> None:
+def plot_run(axis: Axes, panel: Panel, run: RunLog, pen: Pen, rate: float, smooth: int, details: bool) -> None:
     """A run's lines in a panel: training smoothed, validation with points.
 
     Where both have a line for every scale, training shows with ``details`` only.
@@ -134,20 +134,20 @@ def draw_run(axis: Axes, panel: Panel, run: RunLog, pen: Pen, rate: float, smoot
         training = None
     if training:
         if training.values.ndim == 1 and not panel.exact:
-            draw_lines(axis, training, pen, rate, panel.factor, linewidth=0.6, alpha=0.35)
+            plot_lines(axis, training, pen, rate, panel.factor, linewidth=0.6, alpha=0.35)
         smoothed = training if panel.exact else training.smoothed(smooth)
-        draw_lines(
+        plot_lines(
             axis, smoothed, pen, rate, panel.factor, linewidth=1, marker="." if len(training.steps) <= FEW else ""
         )
     if validation:
-        draw_lines(axis, validation, pen, rate, panel.factor, linewidth=1, marker="o", markersize=2.5)
+        plot_lines(axis, validation, pen, rate, panel.factor, linewidth=1, marker="o", markersize=2.5)
     if run.chance and panel.figure in TOKEN_LOSSES:
         axis.axhline(run.chance, color=pen.colour, linewidth=0.8, linestyle=":")
     if panel.figure.endswith("loss_share"):
         axis.axhline(1, color="grey", linewidth=0.8, linestyle=":")
 
 
-def draw_lines(axis: Axes, series: Series, pen: Pen, rate: float, factor: float, **style: Any) -> None:
+def plot_lines(axis: Axes, series: Series, pen: Pen, rate: float, factor: float, **style: Any) -> None:
     """One line, or one for each scale."""
     columns = series.values.reshape(len(series.steps), -1).T * factor
     colours = pen.colours(len(columns)) if series.values.ndim == 2 else [pen.colour]
@@ -193,7 +193,7 @@ def caption(runs: Sequence[RunLog], reference: RunLog | None) -> str:
     everyone = [*runs, reference] if reference else list(runs)
     differ = reference is not None and len({run.codebook_size for run in everyone}) > 1
     names = [f"{run.name} (V = {run.codebook_size})" if differ else run.name for run in everyone]
-    title = f"{', '.join(names[:-1])} beside {names[-1]}, over the pictures seen" if reference else ", ".join(names)
+    title = f"{', '.join(names[:-1])} beside {names[-1]}, over the images seen" if reference else ", ".join(names)
     lines = [text(title)]
     if differ:
         lines.append("codebooks differ: compare the losses as shares of ln V, where 1 is guessing")
@@ -212,7 +212,7 @@ def text(words: str) -> str:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the picture, whole or not at all.
+    """Write the image, whole or not at all.
 
     Raises:
         InputError: the file cannot be written.
@@ -222,8 +222,8 @@ def save(figure: Figure, path: Path) -> None:
     with atomic_file(path) as temporary:
         figure.savefig(temporary, format=kind)
         if kind == "png":  # 256 colours look the same, in a third of the bytes
-            with Image.open(temporary) as picture:
-                few = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+            with Image.open(temporary) as image:
+                few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
             few.save(temporary, format="PNG", optimize=True)
 
 
@@ -232,5 +232,5 @@ def check_out(path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"cannot draw curves as {path}: expected an ending of {', '.join(FORMATS)}")
     if path.is_dir():
-        raise InputError(f"{path} is a folder: expected the name of a picture file")
+        raise InputError(f"{path} is a folder: expected the name of an image file")
     check_folder(path.parent)

@@ -1,6 +1,6 @@
 """The official training of VAR-d16, as data: what a normal curve looks like (`docs/reference-curves.md`).
 
-ImageNet at 256 x 256 pixels, V = 4096, batches of 768 pictures, float16. Each figure is a mean over training batches.
+ImageNet at 256 x 256 pixels, V = 4096, batches of 768 images, float16. Each figure is a mean over training batches.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import numpy as np
 
 from nextscale.curves.log import RunLog, Series
 
-PICTURES_PER_EPOCH = 1_281_167
+IMAGES_PER_EPOCH = 1_281_167
 BATCH_SIZE = 768
 SIDES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 
@@ -35,7 +35,7 @@ def official_d16() -> RunLog:
         "accuracy": accuracy / 100,
         "last_scale_accuracy": last_accuracy / 100,
     }
-    steps = epochs * PICTURES_PER_EPOCH / BATCH_SIZE
+    steps = epochs * IMAGES_PER_EPOCH / BATCH_SIZE
     return RunLog(
         "official d16",
         {name: Series(steps, values) for name, values in figures.items()},

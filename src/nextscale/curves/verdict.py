@@ -1,4 +1,4 @@
-"""Is the loss normal? One sentence, from a reference at the same number of pictures seen."""
+"""Is the loss normal? One sentence, from a reference at the same number of images seen."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from nextscale.curves.reference import D16
 from nextscale.errors import InputError
 
 
-def verdict(pictures: float, loss: float, codebook_size: int | None, reference: RunLog = D16) -> str:
+def verdict(images: float, loss: float, codebook_size: int | None, reference: RunLog = D16) -> str:
     """Where a training loss stands beside the reference's.
 
-    The reference is read between its points along the logarithm of the pictures seen, and never beyond them. Losses
+    The reference is read between its points along the logarithm of the images seen, and never beyond them. Losses
     of codebooks of different sizes are compared as shares of ln V, the loss of guessing.
 
     Args:
-        pictures: seen in training so far.
+        images: seen in training so far.
         loss: mean over all tokens of recent training batches.
         codebook_size: V; None, or the reference's own, compares the losses as they are.
 
@@ -28,12 +28,12 @@ def verdict(pictures: float, loss: float, codebook_size: int | None, reference: 
     seen, losses = learning_curve(reference)
     differ = bool(codebook_size and reference.codebook_size and codebook_size != reference.codebook_size)
     first, last = (said(value, reference.codebook_size if differ else None) for value in (losses[0], losses[-1]))
-    start = f"after {count(pictures)} pictures: loss {said(loss, codebook_size if differ else None)}, {reference.name}"
-    if pictures < seen[0]:
-        return f"{start} has no earlier point than {count(seen[0])} pictures, {first} there"
-    if pictures > seen[-1]:
-        return f"{start} has no later point than {count(seen[-1])} pictures, {last} there"
-    other = float(np.interp(math.log(pictures), np.log(seen), losses))
+    start = f"after {count(images)} images: loss {said(loss, codebook_size if differ else None)}, {reference.name}"
+    if images < seen[0]:
+        return f"{start} has no earlier point than {count(seen[0])} images, {first} there"
+    if images > seen[-1]:
+        return f"{start} has no later point than {count(seen[-1])} images, {last} there"
+    other = float(np.interp(math.log(images), np.log(seen), losses))
     ratio = loss / other
     if codebook_size and reference.codebook_size:
         ratio *= math.log(reference.codebook_size) / math.log(codebook_size)
@@ -42,10 +42,10 @@ def verdict(pictures: float, loss: float, codebook_size: int | None, reference: 
 
 
 def learning_curve(run: RunLog) -> tuple[np.ndarray, np.ndarray]:
-    """(pictures seen, training loss), without what was logged before the first picture."""
+    """(images seen, training loss), without what was logged before the first image."""
     series = run.series.get("loss")
     if series is None or run.batch_size is None:
-        raise InputError(f"{run.name} has no training loss over the pictures seen: expected a log and a recipe.json")
+        raise InputError(f"{run.name} has no training loss over the images seen: expected a log and a recipe.json")
     use = np.isfinite(series.values) & (series.steps > 0)
     if not use.any():
         raise InputError(f"{run.name} has no finite training loss yet: expected at least one")
@@ -57,12 +57,12 @@ def said(loss: float, codebook_size: int | None) -> str:
     return f"{loss:.2f}" + (f" ({loss / math.log(codebook_size):.3f} of ln {codebook_size})" if codebook_size else "")
 
 
-def count(pictures: float) -> str:
+def count(images: float) -> str:
     """``640``, ``144 k``, ``38.4 M``."""
     for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if pictures >= unit:
-            return f"{pictures / unit:.3g}{name}"
-    return f"{pictures:.0f}"
+        if images >= unit:
+            return f"{images / unit:.3g}{name}"
+    return f"{images:.0f}"
 
 
 def difference(ratio: float) -> str:

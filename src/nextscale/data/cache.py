@@ -1,8 +1,8 @@
-"""A cache of tokens: every picture of a data set encoded once, in several views, so that training need not.
+"""A cache of tokens: every image of a data set encoded once, in several views, so that training need not.
 
 ``CACHE/cache.json`` says what it was made from, ``CACHE/tokenizer/`` is what made it, and the files
 ``CACHE/train/tokens-00000.safetensors`` and so on (likewise in ``val/``) hold ``tokens`` (n, views, L) and ``labels``
-(n,) of the readable ones among `PICTURES_IN_SHARD` pictures each.
+(n,) of the readable ones among `IMAGES_IN_SHARD` images each.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from torch.utils.data import Dataset
 from nextscale.data.dataset import Example
 from nextscale.errors import InputError
 from nextscale.io.files import check_begun_with, read_json, read_tensors, write_json, write_tensors
+from nextscale.io.renamed import with_current_names
 
 INDEX = "cache.json"
 TOKENIZER = "tokenizer"
 TRAIN, VAL = "train", "val"
-PICTURES_IN_SHARD = 2048
+IMAGES_IN_SHARD = 2048
 SMALL = torch.iinfo(torch.int16).max
 
 
@@ -53,8 +54,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: not what `start_cache` writes.
     """
-    index = read_json(folder / INDEX)
-    if not isinstance(index, dict) or not isinstance(index.get("pictures"), dict):
+    index = with_current_names(read_json(folder / INDEX))
+    if not isinstance(index, dict) or not isinstance(index.get("images"), dict):
         raise InputError(f"{folder / INDEX} is not the index of a token cache")
     return index
 
@@ -63,9 +64,9 @@ def shard_path(folder: Path, split: str, shard: int) -> Path:
     return folder / split / f"tokens-{shard:05d}.safetensors"
 
 
-def shards_of(pictures: int) -> list[range]:
-    """Which pictures each shard holds."""
-    return [range(i, min(i + PICTURES_IN_SHARD, pictures)) for i in range(0, pictures, PICTURES_IN_SHARD)]
+def shards_of(images: int) -> list[range]:
+    """Which images each shard holds."""
+    return [range(i, min(i + IMAGES_IN_SHARD, images)) for i in range(0, images, IMAGES_IN_SHARD)]
 
 
 def write_shard(path: Path, tokens: Tensor, labels: Tensor) -> None:
@@ -84,7 +85,7 @@ class CacheSource:
 
 
 class TokenDataset(Dataset[Example]):
-    """Tokens of pictures: of each one view, drawn by (seed, epoch, index). Read from the disk as they are needed."""
+    """Tokens of images: of each one view, drawn by (seed, epoch, index). Read from the disk as they are needed."""
 
     def __init__(self, source: CacheSource, shards: Sequence[Mapping[str, Tensor]], seed: int = 0):
         self.source, self.seed, self._shards = source, seed, shards
@@ -92,7 +93,7 @@ class TokenDataset(Dataset[Example]):
 
     @property
     def views(self) -> int:
-        """How often each picture was encoded, in another crop or mirrored."""
+        """How often each image was encoded, in another crop or mirrored."""
         return self._shards[0]["tokens"].shape[1]
 
     def __len__(self) -> int:
@@ -122,7 +123,7 @@ def open_cache(folder: Path, seed: int) -> tuple[TokenDataset, TokenDataset | No
 
 
 def _open_split(source: CacheSource, split: str, seed: int) -> TokenDataset | None:
-    count = len(shards_of(source.index["pictures"].get(split, 0)))
+    count = len(shards_of(source.index["images"].get(split, 0)))
     paths = [shard_path(source.root, split, i) for i in range(count)]
     there = [path for path in paths if path.is_file()]
     if len(there) < count:

@@ -1,4 +1,4 @@
-"""Pictures -> training tensors, each a pure function of (seed, epoch, index)."""
+"""Images -> training tensors, each a pure function of (seed, epoch, index)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nextscale.data.source import ClassSource, PictureSource
+from nextscale.data.source import ClassSource, ImageSource
 from nextscale.errors import InputError
 from nextscale.imaging.images import centre_crop, cover, to_unit_range
 
 MARGIN = 1.125
-"""Pictures are resized to cover 1.125 times the crop (VAR's training code)."""
+"""Images are resized to cover 1.125 times the crop (VAR's training code)."""
 ZOOM = 2
-"""With ``zoom``, that many times more, so that small parts of a picture stay sharp."""
+"""With ``zoom``, that many times more, so that small parts of an image stay sharp."""
 PART, STRETCH = (0.3, 1.0), 0.3
 """Share of the area that such a part has; how much wider or narrower than the crop it may be, as a logarithm."""
 CACHE_BYTES = 2**30
@@ -29,11 +29,11 @@ class Example(NamedTuple):
     """(3, H, W) in [-1, 1]; or tokens (L,), int64, of a cache."""
     label: int
     unreadable: tuple[str, ...]
-    """Pictures that were passed over on the way to this one, with the reason."""
+    """Images that were passed over on the way to this one, with the reason."""
 
 
 class Examples(Protocol):
-    """What a run learns from: pictures, or tokens of them."""
+    """What a run learns from: images, or tokens of them."""
 
     @property
     def source(self) -> ClassSource: ...
@@ -48,17 +48,17 @@ class Examples(Protocol):
         ...
 
 
-class PictureDataset(Dataset[Example]):
-    """Pictures resized and cropped to (H, W).
+class ImageDataset(Dataset[Example]):
+    """Images resized and cropped to (H, W).
 
     Training takes a random crop and, with ``flip``, a random mirror image; otherwise the crop is the middle one. With
-    ``zoom``, training crops are `random_part`s. A picture that cannot be read is passed over for the next one, and
-    named in the `Example`. Resized pictures stay in memory, up to 1 GiB for each process.
+    ``zoom``, training crops are `random_part`s. An image that cannot be read is passed over for the next one, and
+    named in the `Example`. Resized images stay in memory, up to 1 GiB for each process.
     """
 
     def __init__(
         self,
-        source: PictureSource,
+        source: ImageSource,
         size: tuple[int, int],
         seed: int = 0,
         augment: bool = True,
@@ -75,7 +75,7 @@ class PictureDataset(Dataset[Example]):
         return len(self.source)
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
-        """The picture of (epoch, index)."""
+        """The image of (epoch, index)."""
         epoch, index = key
         passed_over = []
         for i in range(index, index + len(self)):
@@ -84,24 +84,22 @@ class PictureDataset(Dataset[Example]):
             if pixels is not None:
                 return Example(self._crop(pixels, epoch, index), self.source.labels[i], tuple(passed_over))
             passed_over.append(self._unreadable[i])
-        raise InputError(
-            f"none of the {len(self)} pictures in {self.source.root} can be read (first: {passed_over[0]})"
-        )
+        raise InputError(f"none of the {len(self)} images in {self.source.root} can be read (first: {passed_over[0]})")
 
     def _pixels(self, i: int) -> np.ndarray | None:
-        """The resized picture, (h, w, 3) uint8; None if it cannot be read."""
+        """The resized image, (h, w, 3) uint8; None if it cannot be read."""
         if i in self._cache:
             return self._cache[i]
         if i in self._unreadable:
             return None
         try:
-            picture = self.source.read(i)
-            picture = cover_with_margin(picture, self.size, ZOOM if self.augment and self.zoom else 1)
+            image = self.source.read(i)
+            image = cover_with_margin(image, self.size, ZOOM if self.augment and self.zoom else 1)
         except InputError as error:
             name, reason = self.source.name(i), str(error)
             self._unreadable[i] = reason if name in reason else f"{name}: {reason}"
             return None
-        pixels = np.array(picture if self.augment else centre_crop(picture, self.size))
+        pixels = np.array(image if self.augment else centre_crop(image, self.size))
         if self._cached_bytes + pixels.nbytes <= CACHE_BYTES:
             self._cache[i] = pixels
             self._cached_bytes += pixels.nbytes
@@ -136,12 +134,12 @@ def random_part(pixels: np.ndarray, size: tuple[int, int], draw: np.random.Gener
     return np.array(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC, box=box))
 
 
-def cover_with_margin(picture: Image.Image, size: tuple[int, int], zoom: int = 1) -> Image.Image:
-    """The smallest picture of the same shape that covers `MARGIN` times (H, W), or ``zoom`` times as much."""
+def cover_with_margin(image: Image.Image, size: tuple[int, int], zoom: int = 1) -> Image.Image:
+    """The smallest image of the same shape that covers `MARGIN` times (H, W), or ``zoom`` times as much."""
     margin = MARGIN * zoom
-    return cover(picture, (round(margin * size[0]), round(margin * size[1])))
+    return cover(image, (round(margin * size[0]), round(margin * size[1])))
 
 
-def validation_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The part (H, W) of a picture that validation sees."""
-    return centre_crop(cover_with_margin(picture, size), size)
+def validation_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The part (H, W) of an image that validation sees."""
+    return centre_crop(cover_with_margin(image, size), size)

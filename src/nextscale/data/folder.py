@@ -1,28 +1,28 @@
-"""A folder of pictures, one folder per class, with or without train/ and val/."""
+"""A folder of images, one folder per class, with or without train/ and val/."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from nextscale.data.names import TRAIN_NAMES, list_names, number_labels, pick_splits
-from nextscale.data.source import PictureFiles, Splits
+from nextscale.data.source import ImageFiles, Splits
 from nextscale.errors import InputError
 
 ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
 
 
 def folder_splits(root: Path) -> Splits:
-    """The training and the validation pictures of a folder; see `find_splits` and `scan_folder`."""
+    """The training and the validation images of a folder; see `find_splits` and `scan_folder`."""
     train, val = find_splits(root)
     folder = scan_folder(train)
     return folder, scan_folder(val, folder.class_names) if val else None
 
 
 def find_splits(root: Path) -> tuple[Path, Path | None]:
-    """(folder of training pictures, folder of validation pictures or None).
+    """(folder of training images, folder of validation images or None).
 
     A folder ``train`` is a split where it holds class folders or stands beside a folder ``val``; without one, all of
-    ``root`` is training pictures.
+    ``root`` is training images.
 
     Raises:
         InputError: no folder, or nothing in it but a folder ``val``.
@@ -38,17 +38,17 @@ def find_splits(root: Path) -> tuple[Path, Path | None]:
     return root, None
 
 
-def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> PictureFiles:
-    """All picture files below a folder, in a fixed order. Nothing is opened.
+def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> ImageFiles:
+    """All image files below a folder, in a fixed order. Nothing is opened.
 
-    Classes are the sub-folders in alphabetical order, with all pictures below them; pictures beside class folders do
-    not count. A folder that holds pictures and no folders is one class.
+    Classes are the sub-folders in alphabetical order, with all images below them; images beside class folders do
+    not count. A folder that holds images and no folders is one class.
 
     Args:
         class_names: classes that are known already (of the training split): others are an error.
 
     Raises:
-        InputError: no folder, no pictures, an unknown class, a class without pictures, or a data set further down.
+        InputError: no folder, no images, an unknown class, a class without images, or a data set further down.
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}")
@@ -56,7 +56,7 @@ def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> Pic
     for path in class_folders:
         if any((path / name).is_dir() for name in TRAIN_NAMES):
             raise InputError(f"{folder} holds a data set in {path.name}/: expected {path} itself")
-    if not class_folders and any(is_picture(path) for path in folder.iterdir()):
+    if not class_folders and any(is_image(path) for path in folder.iterdir()):
         names, members = class_names or (folder.resolve().name,), [(0, folder)]
         if len(names) > 1:
             raise InputError(f"{folder} has no folders of classes, but training has {list_names(names)}")
@@ -64,13 +64,13 @@ def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> Pic
         labels = [path.name for path in class_folders]
         names = class_names or tuple(labels)
         members = list(zip(number_labels(labels, names, folder), class_folders, strict=True))
-    found = [(path, label) for label, member in members for path in sorted(member.rglob("*")) if is_picture(path)]
+    found = [(path, label) for label, member in members for path in sorted(member.rglob("*")) if is_image(path)]
     if not found:
-        raise InputError(f"no pictures in {folder}: expected files such as {folder}/CLASS/NAME.jpg")
+        raise InputError(f"no images in {folder}: expected files such as {folder}/CLASS/NAME.jpg")
     if class_names is None and (empty := set(range(len(names))) - {label for _, label in found}):
-        raise InputError(f"class {names[min(empty)]!r} in {folder} has no pictures")
-    return PictureFiles(folder, tuple(p for p, _ in found), tuple(label for _, label in found), names)
+        raise InputError(f"class {names[min(empty)]!r} in {folder} has no images")
+    return ImageFiles(folder, tuple(p for p, _ in found), tuple(label for _, label in found), names)
 
 
-def is_picture(path: Path) -> bool:
+def is_image(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS and path.is_file()

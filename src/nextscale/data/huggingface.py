@@ -13,18 +13,18 @@ from PIL import Image
 from nextscale.data.names import list_names, number_labels, pick_splits, sort_classes
 from nextscale.data.source import Splits
 from nextscale.errors import InputError
-from nextscale.imaging.images import read_picture
+from nextscale.imaging.images import read_image
 from nextscale.io.files import stamp
 
 PREFIX = "hf:"
-PICTURE, LABEL = ("image", "img"), ("label", "labels", "fine_label")
+IMAGE, LABEL = ("image", "img"), ("label", "labels", "fine_label")
 """What a column may be called where its type does not tell."""
 SAVED = ("dataset_dict.json", "state.json")
 
 
 @dataclass(frozen=True, eq=False)
-class HuggingFacePictures:
-    """Pictures in a ``datasets.Dataset``, which leaves them to us undecoded."""
+class HuggingFaceImages:
+    """Images in a ``datasets.Dataset``, which leaves them to us undecoded."""
 
     root: str
     rows: Any
@@ -36,7 +36,7 @@ class HuggingFacePictures:
         return len(self.labels)
 
     def name(self, index: int) -> str:
-        return f"picture {index} of {self.root}"
+        return f"image {index} of {self.root}"
 
     def stamp(self) -> str:
         return stamp(file["filename"] for file in self.rows.cache_files)
@@ -44,17 +44,17 @@ class HuggingFacePictures:
     def read(self, index: int) -> Image.Image:
         content = self.rows[index][self.column] or {}
         if content.get("bytes") is not None:
-            return read_picture(BytesIO(content["bytes"]), self.name(index))
+            return read_image(BytesIO(content["bytes"]), self.name(index))
         if content.get("path"):
-            return read_picture(content["path"])
+            return read_image(content["path"])
         raise InputError(f"{self.name(index)} is missing")
 
 
 def huggingface_splits(data: str) -> Splits:
-    """The pictures of ``hf:owner/name`` or ``hf:folder``.
+    """The images of ``hf:owner/name`` or ``hf:folder``.
 
     Raises:
-        InputError: the package or the data set is missing, or it lacks a split, pictures, or labels.
+        InputError: the package or the data set is missing, or it lacks a split, images, or labels.
     """
     splits = load(data)
     train, val = pick_splits(splits)
@@ -82,29 +82,29 @@ def load(data: str) -> dict[str, Any]:
     return {str(name): rows for name, rows in content.items()} if isinstance(content, dict) else {"train": content}
 
 
-def open_split(root: str, rows: Any, class_names: tuple[str, ...] | None = None) -> HuggingFacePictures:
-    """The pictures of one split.
+def open_split(root: str, rows: Any, class_names: tuple[str, ...] | None = None) -> HuggingFaceImages:
+    """The images of one split.
 
     Args:
         class_names: classes that are known already (of the training split): others are an error.
 
     Raises:
-        InputError: no pictures, no column of pictures or labels, a picture without a label, or an unknown class.
+        InputError: no images, no column of images or labels, an image without a label, or an unknown class.
     """
     import datasets
 
     if not len(rows):
-        raise InputError(f"no pictures in {root}")
+        raise InputError(f"no images in {root}")
     rows = rows.with_format(None)
-    picture = find_column(root, rows.features, datasets.Image, PICTURE, "pictures")
+    image = find_column(root, rows.features, datasets.Image, IMAGE, "images")
     label = find_column(root, rows.features, datasets.ClassLabel, LABEL, "labels")
     labels, known = read_labels(root, rows, label)
     names = class_names or known
     try:
-        rows = rows.select_columns([picture]).cast_column(picture, datasets.Image(decode=False))
+        rows = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
     except Exception as error:
-        raise InputError(f"column {picture!r} of {root} does not hold pictures ({type(error).__name__})") from error
-    return HuggingFacePictures(root, rows, picture, number_labels(labels, names, root), names)
+        raise InputError(f"column {image!r} of {root} does not hold images ({type(error).__name__})") from error
+    return HuggingFaceImages(root, rows, image, number_labels(labels, names, root), names)
 
 
 def find_column(root: str, features: dict[str, Any], kind: type, names: Sequence[str], what: str) -> str:
@@ -124,18 +124,18 @@ def find_column(root: str, features: dict[str, Any], kind: type, names: Sequence
 
 
 def read_labels(root: str, rows: Any, column: str) -> tuple[list[str], tuple[str, ...]]:
-    """(the label of each picture, as text; the classes that occur, in the order of a ``ClassLabel``, or else sorted).
+    """(the label of each image, as text; the classes that occur, in the order of a ``ClassLabel``, or else sorted).
 
     Raises:
-        InputError: a picture without a label, or one that is neither a number nor a name.
+        InputError: an image without a label, or one that is neither a number nor a name.
     """
     names = getattr(rows.features[column], "names", None)
     labels = []
     for i, value in enumerate(rows[column][:]):
         if value is None or (names and value == -1):
-            raise InputError(f"picture {i} of {root} has no label")
+            raise InputError(f"image {i} of {root} has no label")
         if not isinstance(value, int | str):
-            raise InputError(f"the label of picture {i} of {root} is {value!r}: expected a number or a name")
+            raise InputError(f"the label of image {i} of {root} is {value!r}: expected a number or a name")
         labels.append(names[value] if names else str(value))
     present = set(labels)
     return labels, tuple(name for name in names if name in present) if names else sort_classes(labels)

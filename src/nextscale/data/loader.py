@@ -27,7 +27,7 @@ class Place:
     whole: int
 
     def draw(self, *shape: int, generator: torch.Generator) -> Tensor:
-        """Uniform numbers in [0, 1) for each picture of the part, (count, ...): those it gets in any division."""
+        """Uniform numbers in [0, 1) for each image of the part, (count, ...): those it gets in any division."""
         return torch.rand(self.whole, *shape, generator=generator)[self.first : self.first + self.count]
 
 
@@ -85,10 +85,10 @@ def check_data(data: Examples, val_data: Examples | None, batch_size: int) -> No
     """What would stop a run later stops it here, before it has a folder.
 
     Raises:
-        InputError: a batch larger than the data, or a split without a readable picture.
+        InputError: a batch larger than the data, or a split without a readable image.
     """
     if batch_size > len(data):
-        raise InputError(f"a batch of {batch_size} pictures is larger than the data: {len(data)} in {data.source.root}")
+        raise InputError(f"a batch of {batch_size} images is larger than the data: {len(data)} in {data.source.root}")
     for split in (data, val_data):
         if split:
             split[0, 0]
@@ -133,12 +133,12 @@ def ignore_sigterm(_: int) -> None:
 
 
 def validation_batches(dataset: Examples, batch_size: int, limit: int = 0) -> Iterator[Batch]:
-    """Every picture once, divided among the processes. What cannot be read is left out, and named in its batch.
+    """Every image once, divided among the processes. What cannot be read is left out, and named in its batch.
 
-    Every process gets the same number of batches, the last ones empty (``place.count`` 0) where pictures are short.
+    Every process gets the same number of batches, the last ones empty (``place.count`` 0) where images are short.
 
     Args:
-        limit: how many pictures, evenly spread; 0 is all.
+        limit: how many images, evenly spread; 0 is all.
     """
     count = min(limit or len(dataset), len(dataset))
     size = max(batch_size // world_size(), 1)

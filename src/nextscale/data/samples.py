@@ -1,4 +1,4 @@
-"""What one WebDataset shard holds: where its pictures lie, and their labels.
+"""What one WebDataset shard holds: where its images lie, and their labels.
 
 A sample is the files with one key: ``KEY.jpg`` beside its label in ``KEY.cls`` or ``KEY.json``. The key is a name up to
 the first dot behind the last slash, as in the webdataset package.
@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 from nextscale.errors import InputError
 
-PICTURES = ("jpg", "jpeg", "png", "webp")
+IMAGES = ("jpg", "jpeg", "png", "webp")
 JSON_LABELS = ("label", "cls")
 
 
@@ -36,7 +36,7 @@ class Member(NamedTuple):
 
 class Sample(NamedTuple):
     key: str
-    picture: Member
+    image: Member
     label: str | None
 
 
@@ -44,7 +44,7 @@ def index_shard(shard: Path) -> list[Sample]:
     """The samples of a shard in its order. Files whose name has no ending, or starts with a dot, belong to none.
 
     Raises:
-        InputError: no whole, uncompressed .tar file, a sample without a picture or with two, or a broken label.
+        InputError: no whole, uncompressed .tar file, a sample without an image or with two, or a broken label.
     """
     samples: dict[str, dict[str, Member]] = {}
     for member in list_members(shard):
@@ -55,7 +55,7 @@ def index_shard(shard: Path) -> list[Sample]:
             raise InputError(f"sample {key} in {shard} has two files .{ending}: expected one")
         samples[key][ending] = member
     with shard.open("rb") as file:
-        return [Sample(key, find_picture(shard, key, files), read_label(file, files)) for key, files in samples.items()]
+        return [Sample(key, find_image(shard, key, files), read_label(file, files)) for key, files in samples.items()]
 
 
 def list_members(shard: Path) -> list[Member]:
@@ -85,13 +85,13 @@ def split_name(name: str) -> tuple[str, str]:
     return (folder + slash + stem if stem and dot else "", ending.lower())
 
 
-def find_picture(shard: Path, key: str, files: dict[str, Member]) -> Member:
-    """The one picture of a sample."""
-    pictures = [ending for ending in PICTURES if ending in files]
-    if len(pictures) != 1:
-        found = f"{len(pictures)} pictures" if pictures else "no picture"
+def find_image(shard: Path, key: str, files: dict[str, Member]) -> Member:
+    """The one image of a sample."""
+    images = [ending for ending in IMAGES if ending in files]
+    if len(images) != 1:
+        found = f"{len(images)} images" if images else "no image"
         raise InputError(f"sample {key} in {shard} has {found} among {', '.join(files)}: expected one, such as jpg")
-    return files[pictures[0]]
+    return files[images[0]]
 
 
 def read_label(file: BinaryIO, files: dict[str, Member]) -> str | None:

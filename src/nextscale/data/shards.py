@@ -1,6 +1,6 @@
-"""WebDataset shards: pictures and labels in .tar files.
+"""WebDataset shards: images and labels in .tar files.
 
-Shards are indexed once, and each picture is read from where it lies. Thus pictures come in any order, as our batches
+Shards are indexed once, and each image is read from where it lies. Thus images come in any order, as our batches
 need, which depend on (seed, step) alone.
 """
 
@@ -19,7 +19,7 @@ from nextscale.data.names import TRAIN_NAMES, VAL_NAMES, list_names, number_labe
 from nextscale.data.samples import Member, index_shard
 from nextscale.data.source import Splits
 from nextscale.errors import InputError
-from nextscale.imaging.images import read_picture
+from nextscale.imaging.images import read_image
 from nextscale.io.files import stamp
 
 SHARDS = re.compile(r"\.(tar(\.\w+)?|tgz)$", re.IGNORECASE)
@@ -27,8 +27,8 @@ RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 @dataclass(frozen=True)
-class ShardedPictures:
-    """Pictures that lie in .tar files."""
+class ShardedImages:
+    """Images that lie in .tar files."""
 
     root: str
     members: tuple[Member, ...]
@@ -45,14 +45,14 @@ class ShardedPictures:
         return stamp(dict.fromkeys(member.shard for member in self.members))
 
     def read(self, index: int) -> Image.Image:
-        """The picture. Its shard is opened for it alone: processes that share an open file share its position."""
+        """The image. Its shard is opened for it alone: processes that share an open file share its position."""
         member = self.members[index]
         try:
             with member.shard.open("rb") as file:
                 content = member.read(file)
         except OSError as error:
             raise InputError(f"cannot read {member}: {error.strerror}") from error
-        return read_picture(BytesIO(content), str(member))
+        return read_image(BytesIO(content), str(member))
 
 
 def is_shards(data: str) -> bool:
@@ -63,10 +63,10 @@ def is_shards(data: str) -> bool:
 
 
 def shard_splits(data: str) -> Splits:
-    """The pictures of ``train-{000..012}.tar``, ``*.tar`` or a folder of shards; see `find_shards`.
+    """The images of ``train-{000..012}.tar``, ``*.tar`` or a folder of shards; see `find_shards`.
 
     Raises:
-        InputError: a shard that is missing or damaged, no pictures, or a class that training does not know.
+        InputError: a shard that is missing or damaged, no images, or a class that training does not know.
     """
     train, val = find_shards(data)
     source = open_shards(data, train)
@@ -92,7 +92,7 @@ def find_shards(data: str) -> tuple[list[Path], list[Path]]:
 
 
 def shards_in(folder: Path) -> list[Path]:
-    """The .tar files in a folder; none where folders stand beside them, for then the pictures lie in those."""
+    """The .tar files in a folder; none where folders stand beside them, for then the images lie in those."""
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     return [] if any(path.is_dir() for path in paths) else [path for path in paths if path.suffix.lower() == ".tar"]
 
@@ -121,9 +121,7 @@ def expand(pattern: str) -> Iterator[Path]:
             raise InputError(f"no shard {name}" if name == pattern else f"no shard {name}, which {pattern} names")
         for path in paths:
             if path.suffix.lower() != ".tar":
-                raise InputError(
-                    f"{path} is compressed: expected a plain .tar, whose pictures can be read in any order"
-                )
+                raise InputError(f"{path} is compressed: expected a plain .tar, whose images can be read in any order")
             yield path
 
 
@@ -138,18 +136,18 @@ def expand_ranges(pattern: str) -> Iterator[str]:
             yield f"{pattern[: found.start()]}{number:0{len(first)}d}{rest}"
 
 
-def open_shards(root: str, shards: Sequence[Path], class_names: tuple[str, ...] | None = None) -> ShardedPictures:
-    """The pictures of some shards. Without any label they are one class, named after their folder.
+def open_shards(root: str, shards: Sequence[Path], class_names: tuple[str, ...] | None = None) -> ShardedImages:
+    """The images of some shards. Without any label they are one class, named after their folder.
 
     Args:
         class_names: classes that are known already (of the training split): others are an error.
 
     Raises:
-        InputError: a damaged shard, no pictures, some without a label, or an unknown class.
+        InputError: a damaged shard, no images, some without a label, or an unknown class.
     """
     samples = [sample for shard in shards for sample in index_shard(shard)]
     if not samples:
-        raise InputError(f"no pictures in {root}: expected files such as KEY.jpg and KEY.cls in its shards")
+        raise InputError(f"no images in {root}: expected files such as KEY.jpg and KEY.cls in its shards")
     labels = [sample.label for sample in samples if sample.label is not None]
     if not labels:
         names = class_names or (shards[0].parent.resolve().name,)
@@ -157,9 +155,9 @@ def open_shards(root: str, shards: Sequence[Path], class_names: tuple[str, ...] 
             raise InputError(f"{root} has no labels, but training has {list_names(names)}")
         labels = [*names] * len(samples)
     elif len(labels) < len(samples):
-        key, picture, _ = next(sample for sample in samples if sample.label is None)
-        raise InputError(f"sample {key} in {picture.shard} has no label: expected {key}.cls, or a label in {key}.json")
+        key, image, _ = next(sample for sample in samples if sample.label is None)
+        raise InputError(f"sample {key} in {image.shard} has no label: expected {key}.cls, or a label in {key}.json")
     else:
         names = class_names or sort_classes(labels)
-    members = tuple(sample.picture for sample in samples)
-    return ShardedPictures(root, members, number_labels(labels, names, root), names)
+    members = tuple(sample.image for sample in samples)
+    return ShardedImages(root, members, number_labels(labels, names, root), names)

@@ -1,4 +1,4 @@
-"""Where pictures come from: what every kind of data set offers, and the kind whose pictures are files of their own."""
+"""Where images come from: what every kind of data set offers, and the kind whose images are files of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from nextscale.imaging.images import read_picture
+from nextscale.imaging.images import read_image
 from nextscale.io.files import stamp
 
 
@@ -25,18 +25,18 @@ class ClassSource(Protocol):
     def class_names(self) -> tuple[str, ...]: ...
 
 
-class PictureSource(ClassSource, Protocol):
-    """Which pictures there are, of what class, and how to read one; pickled for each process that loads."""
+class ImageSource(ClassSource, Protocol):
+    """Which images there are, of what class, and how to read one; pickled for each process that loads."""
 
     @property
     def labels(self) -> Sequence[int]:
-        """The class of each picture, a place in ``class_names``."""
+        """The class of each image, a place in ``class_names``."""
         ...
 
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """What messages call a picture."""
+        """What messages call an image."""
         ...
 
     def stamp(self) -> str:
@@ -44,7 +44,7 @@ class PictureSource(ClassSource, Protocol):
         ...
 
     def read(self, index: int) -> Image.Image:
-        """A picture as `read_picture` gives it.
+        """An image as `read_image` gives it.
 
         Raises:
             InputError: it cannot be read; the sentence names it.
@@ -52,13 +52,13 @@ class PictureSource(ClassSource, Protocol):
         ...
 
 
-Splits = tuple[PictureSource, PictureSource | None]
-"""(training pictures, validation pictures or None)."""
+Splits = tuple[ImageSource, ImageSource | None]
+"""(training images, validation images or None)."""
 
 
 @dataclass(frozen=True)
-class PictureFiles:
-    """Pictures that are files of their own."""
+class ImageFiles:
+    """Images that are files of their own."""
 
     root: Path | str
     paths: tuple[Path, ...]
@@ -75,4 +75,4 @@ class PictureFiles:
         return stamp(self.paths)
 
     def read(self, index: int) -> Image.Image:
-        return read_picture(self.paths[index])
+        return read_image(self.paths[index])

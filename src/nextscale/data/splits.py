@@ -1,11 +1,11 @@
-"""The one door to training data: whatever it lies in, in come a name and out come pictures to train and validate on."""
+"""The one door to training data: whatever it lies in, in come a name and out come images to train and validate on."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from nextscale.data.cache import is_cache
-from nextscale.data.dataset import PictureDataset
+from nextscale.data.dataset import ImageDataset
 from nextscale.data.folder import folder_splits
 from nextscale.data.huggingface import PREFIX, huggingface_splits
 from nextscale.data.shards import is_shards, shard_splits
@@ -16,11 +16,11 @@ from nextscale.errors import InputError
 
 def open_splits(
     data: str | Path, size: tuple[int, int], seed: int, flip: bool = True, zoom: bool = False
-) -> tuple[PictureDataset, PictureDataset | None]:
-    """The training and the validation pictures of a data set, resized to (H, W); see `find_sources`."""
+) -> tuple[ImageDataset, ImageDataset | None]:
+    """The training and the validation images of a data set, resized to (H, W); see `find_sources`."""
     train, val = find_sources(str(data))
-    held_out = None if val is None else PictureDataset(val, size, augment=False)
-    return PictureDataset(train, size, seed, flip=flip, zoom=zoom), held_out
+    held_out = None if val is None else ImageDataset(val, size, augment=False)
+    return ImageDataset(train, size, seed, flip=flip, zoom=zoom), held_out
 
 
 def find_sources(data: str) -> Splits:
@@ -30,7 +30,7 @@ def find_sources(data: str) -> Splits:
     ``hf:NAME``                 a Hugging Face data set, or a folder that one was saved in
     ``photos/labels.csv``       a table of files and labels; also a folder with a train.csv
     ``shards/{000..012}.tar``   WebDataset shards; also ``shards/*.tar``, or a folder of them
-    anything else               a folder of pictures, a folder per class
+    anything else               a folder of images, a folder per class
     ==========================  ============================================================
 
     Raises:
@@ -39,7 +39,7 @@ def find_sources(data: str) -> Splits:
     if not data.strip():
         raise InputError("no data: expected a folder, a .csv table, .tar shards, or hf:NAME")
     if is_cache(data):
-        raise InputError(f"{data} is a cache of tokens, which only train var takes: expected pictures")
+        raise InputError(f"{data} is a cache of tokens, which only train var takes: expected images")
     if data.startswith(PREFIX):
         return huggingface_splits(data)
     if is_table(Path(data)):

@@ -1,4 +1,4 @@
-"""A table of pictures: a CSV file with the columns ``file``, ``label`` and, perhaps, ``split``."""
+"""A table of images: a CSV file with the columns ``file``, ``label`` and, perhaps, ``split``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nextscale.data.names import TRAIN_NAMES, VAL_NAMES, list_names, number_labels, pick_splits, sort_classes
-from nextscale.data.source import PictureFiles, Splits
+from nextscale.data.source import ImageFiles, Splits
 from nextscale.errors import InputError
 
 FILE, LABEL, SPLIT = ("file", "path", "filename", "file_name", "image"), ("label", "class"), ("split",)
@@ -36,7 +36,7 @@ def tables_in(folder: Path) -> dict[str, Path]:
 
 
 def table_splits(data: Path) -> Splits:
-    """The pictures of a CSV file, or of ``train.csv`` and, where there is one, ``val.csv`` in a folder.
+    """The images of a CSV file, or of ``train.csv`` and, where there is one, ``val.csv`` in a folder.
 
     Without ``val.csv``, a column ``split`` says what is validation.
 
@@ -48,19 +48,19 @@ def table_splits(data: Path) -> Splits:
     if not train:
         raise InputError(f"no table train.csv in {data}")
     if val:
-        source = list_pictures(train, read_rows(train))
-        return source, list_pictures(val, read_rows(val), source.class_names)
+        source = list_images(train, read_rows(train))
+        return source, list_images(val, read_rows(val), source.class_names)
     rows = read_rows(train)
     if not rows[0].split:
-        return list_pictures(train, rows), None
+        return list_images(train, rows), None
     train_name, val_name = pick_splits(row.split for row in rows)
     if not train_name:
         raise InputError(f"{train} has no row whose split is train")
     parts = {name: [row for row in rows if row.split == name] for name in (train_name, val_name)}
-    source = list_pictures(f"{train} ({train_name})", parts[train_name])
+    source = list_images(f"{train} ({train_name})", parts[train_name])
     if not val_name:
         return source, None
-    return source, list_pictures(f"{train} ({val_name})", parts[val_name], source.class_names)
+    return source, list_images(f"{train} ({val_name})", parts[val_name], source.class_names)
 
 
 def read_rows(table: Path) -> list[Row]:
@@ -85,7 +85,7 @@ def read_rows(table: Path) -> list[Row]:
             raise InputError(f"line {number} of {table} has the split {split!r}: expected one of {known}")
         rows.append(Row(table.parent / file, label, split))
     if not rows:
-        raise InputError(f"{table} has no rows: expected one for each picture")
+        raise InputError(f"{table} has no rows: expected one for each image")
     return rows
 
 
@@ -119,8 +119,8 @@ def find_column(table: Path, header: Sequence[str], names: Sequence[str]) -> int
     return header.index(name)
 
 
-def list_pictures(root: Path | str, rows: Sequence[Row], class_names: tuple[str, ...] | None = None) -> PictureFiles:
-    """The pictures of some rows, in their order.
+def list_images(root: Path | str, rows: Sequence[Row], class_names: tuple[str, ...] | None = None) -> ImageFiles:
+    """The images of some rows, in their order.
 
     Args:
         class_names: classes that are known already (of the training split): others are an error.
@@ -132,4 +132,4 @@ def list_pictures(root: Path | str, rows: Sequence[Row], class_names: tuple[str,
         raise InputError(f"{len(missing)} of the {len(rows)} files named in {root} are missing (first: {missing[0]})")
     labels = [row.label for row in rows]
     names = class_names or sort_classes(labels)
-    return PictureFiles(root, tuple(row.path for row in rows), number_labels(labels, names, root), names)
+    return ImageFiles(root, tuple(row.path for row in rows), number_labels(labels, names, root), names)

@@ -1,4 +1,4 @@
-"""Masks: which pixels of a picture are hidden, what stands in for them, and how softly they end."""
+"""Masks: which pixels of an image are hidden, what stands in for them, and how softly they end."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.imaging.images import BLACK, as_picture, centre_crop, cover, to_rgb
+from nextscale.imaging.images import BLACK, as_image, centre_crop, cover, to_rgb
 
 Mask = Image.Image | np.ndarray | Tensor | str | Path
-"""A picture or the path of one, or an array (H, W): what is transparent, else white, or more than 0.5, is meant."""
+"""An image or the path of one, or an array (H, W): what is transparent, else white, or more than 0.5, is meant."""
 
 HALF = 128
 """The darkest grey that counts as white, and the least alpha that counts as opaque."""
@@ -22,14 +22,14 @@ STEPS = 20
 """Steps of diffusion at each size; from size to size they carry twice as far."""
 
 
-def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The middle of a picture as (H, W), by means of pixels when it shrinks, and bilinear when it grows.
+def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The middle of an image as (H, W), by means of pixels when it shrinks, and bilinear when it grows.
 
     Either way no pixel takes anything from beyond its neighbours: what a mask hides stays behind the mask.
     """
-    shrinks = picture.height > size[0] and picture.width > size[1]
+    shrinks = image.height > size[0] and image.width > size[1]
     filter = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-    return centre_crop(cover(picture, size, filter), size)
+    return centre_crop(cover(image, size, filter), size)
 
 
 def read_mask(mask: Mask) -> np.ndarray:
@@ -39,29 +39,29 @@ def read_mask(mask: Mask) -> np.ndarray:
         InputError: an array of another shape.
     """
     if isinstance(mask, Image.Image | str | Path):
-        picture = as_picture(mask)
-        transparent = transparent_part(picture)
-        return np.asarray(to_rgb(picture, BLACK).convert("L")) >= HALF if transparent is None else transparent
+        image = as_image(mask)
+        transparent = transparent_part(image)
+        return np.asarray(to_rgb(image, BLACK).convert("L")) >= HALF if transparent is None else transparent
     array = mask.detach().cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
     if array.ndim != 2 or not array.size or array.dtype.kind not in "buif":
-        raise InputError(f"a mask is a picture or an array (H, W), not {array.dtype} of shape {array.shape}")
+        raise InputError(f"a mask is an image or an array (H, W), not {array.dtype} of shape {array.shape}")
     return array > 0.5
 
 
-def transparent_part(picture: Image.Image) -> np.ndarray | None:
-    """Bool (h, w), True where a picture is more transparent than not; None if it is nowhere."""
-    if not picture.has_transparency_data or picture.mode.startswith("I;16"):
+def transparent_part(image: Image.Image) -> np.ndarray | None:
+    """Bool (h, w), True where an image is more transparent than not; None if it is nowhere."""
+    if not image.has_transparency_data or image.mode.startswith("I;16"):
         return None
-    transparent = np.asarray(picture.convert("RGBA").getchannel("A")) < HALF
+    transparent = np.asarray(image.convert("RGBA").getchannel("A")) < HALF
     return transparent if transparent.any() else None
 
 
-def hidden_pixels(hidden: np.ndarray, picture: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """The pixels of ``fit(picture, size)`` that show anything of what is hidden.
+def hidden_pixels(hidden: np.ndarray, shape: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """The pixels of ``fit(image, size)`` that show anything of what is hidden.
 
     Args:
-        hidden: bool (h, w), of the shape of the picture, or of the middle part of it that is seen.
-        picture: its (height, width).
+        hidden: bool (h, w), of the shape of the image, or of the middle part of it that is seen.
+        shape: (height, width) of the image.
         size: (H, W).
 
     Returns:
@@ -71,15 +71,15 @@ def hidden_pixels(hidden: np.ndarray, picture: tuple[int, int], size: tuple[int,
         InputError: a mask of another shape.
     """
     image = Image.fromarray(hidden.astype(np.float32))
-    (height, width), (h, w) = picture, hidden.shape
-    if is_same_shape((h, w), picture):
+    (height, width), (h, w) = shape, hidden.shape
+    if is_same_shape((h, w), shape):
         image = fit(image.resize((width, height), Image.Resampling.BOX), size)
     elif is_same_shape((h, w), size):
         image = image.resize((size[1], size[0]), Image.Resampling.BOX)
     else:
         raise InputError(
-            f"a mask of {w} x {h} pixels does not fit: expected the shape of the picture, {width} x {height}, "
-            f"or of the model's pictures, {size[1]} x {size[0]}, at any size"
+            f"a mask of {w} x {h} pixels does not fit: expected the shape of the image, {width} x {height}, "
+            f"or of the model's images, {size[1]} x {size[0]}, at any size"
         )
     return torch.from_numpy(np.asarray(image) > 0)
 
@@ -118,7 +118,7 @@ def _membrane(pixels: Tensor, known: Tensor) -> Tensor:
 
 
 def feather(hidden: Tensor, softness: float) -> Tensor:
-    """How much of a drawn picture shows: 0 where nothing is hidden, rising to 1 over ``softness`` pixels of the hidden.
+    """How much of a drawn image shows: 0 where nothing is hidden, rising to 1 over ``softness`` pixels of the hidden.
 
     At a distance d from the nearest pixel that is not hidden (1 for its neighbours), d / (softness + 1), at most 1.
 

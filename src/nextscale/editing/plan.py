@@ -1,4 +1,4 @@
-"""Edits of a picture: which tokens are kept and which are drawn, and how the drawn picture joins the given one.
+"""Edits of an image: which tokens are kept and which are drawn, and how the drawn image joins the given one.
 
 Everything here needs the tokenizer alone; `nextscale.pipeline.Pipeline.edit` draws.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nextscale.editing.masks import Mask, feather, fill_hidden, fit, hidden_pixels, read_mask
 from nextscale.errors import InputError
-from nextscale.imaging.images import as_rgb, centre_crop, cover, to_pictures, to_tensor
+from nextscale.imaging.images import as_rgb, centre_crop, cover, to_pil, to_tensor
 from nextscale.sampling.sampler import Labels
 from nextscale.sampling.token_edit import ALWAYS_KEPT, TokenEdit, box_mask
 from nextscale.tokenizer.tokenizer import ImageTokenizer
@@ -31,17 +31,17 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class EditPlan:
-    """What an edit keeps of a picture."""
+    """What an edit keeps of an image."""
 
     edit: TokenEdit
     """For everything that samples."""
-    picture: Image.Image
-    """The given picture at the model's size."""
+    image: Image.Image
+    """The given image at the model's size."""
     base: Image.Image
-    """What the tokens are of, and what drawn pictures are laid over: the picture, its hidden part filled if nothing
+    """What the tokens are of, and what drawn images are laid over: the image, its hidden part filled if nothing
     of it may leak."""
     weight: Tensor
-    """(H, W) in [0, 1]: how much of a drawn picture shows; 0 where the given one is kept."""
+    """(H, W) in [0, 1]: how much of a drawn image shows; 0 where the given one is kept."""
 
     @property
     def hidden(self) -> Tensor:
@@ -49,7 +49,7 @@ class EditPlan:
         return self.weight > 0
 
     def composite(self, images: Tensor) -> Tensor:
-        """Drawn pictures laid over the given one, whose kept pixels stay as they are, to the bit.
+        """Drawn images laid over the given one, whose kept pixels stay as they are, to the bit.
 
         (B, 3, H, W) in [0, 1] -> the same.
         """
@@ -59,7 +59,7 @@ class EditPlan:
 
 def plan_edit(
     tokenizer: ImageTokenizer,
-    picture: Image.Image | str | Path,
+    image: Image.Image | str | Path,
     mask: Mask | None = None,
     *,
     box: Box | None = None,
@@ -67,21 +67,21 @@ def plan_edit(
     leak_free: bool = True,
     softness: float = 0,
 ) -> EditPlan:
-    """Keep what a mask or a box leaves of a picture, and draw the rest.
+    """Keep what a mask or a box leaves of an image, and draw the rest.
 
-    The picture is brought to the model's size, and cropped in the middle. A token is drawn if anything that its part of
-    the picture shows is hidden; on smaller scales, as `TokenEdit` says.
+    The image is brought to the model's size, and cropped in the middle. A token is drawn if anything that its part of
+    the image shows is hidden; on smaller scales, as `TokenEdit` says.
 
     Args:
-        picture: an image, or the path of one.
-        mask: what is transparent is drawn anew; if nothing of it is, what is white. Of any size, but of the picture's
+        image: an image, or the path of one.
+        mask: what is transparent is drawn anew; if nothing of it is, what is white. Of any size, but of the image's
             shape or of the model's.
-        box: instead of a mask, (y0, x0, y1, x1) as fractions of the model's picture, rounded to tokens of the last
+        box: instead of a mask, (y0, x0, y1, x1) as fractions of the model's image, rounded to tokens of the last
             scale as the official code does.
         mode: "inpaint" and "class" draw the mask or box anew, "outpaint" all but it.
-        leak_free: encode the picture with its hidden part filled from the rest, so that the result does not depend on
-            what is hidden. Without, tokens are the whole picture's, as the official code has it.
-        softness: pixels, inside of what is drawn, over which it fades in where it is laid over the picture.
+        leak_free: encode the image with its hidden part filled from the rest, so that the result does not depend on
+            what is hidden. Without, tokens are the whole image's, as the official code has it.
+        softness: pixels, inside of what is drawn, over which it fades in where it is laid over the image.
 
     Raises:
         InputError: no mask or box, both, a mask of another shape, or one that hides nothing.
@@ -93,7 +93,7 @@ def plan_edit(
     if not 0 <= softness < math.inf:
         raise InputError(f"softness must be a number of pixels of at least 0, not {softness}")
     side = tokenizer.config.downsampling
-    picture = as_rgb(picture)
+    image = as_rgb(image)
     size = tokenizer.config.image_size
     if box is not None:
         drawn = box_mask(box, tokenizer.schedule) > 0
@@ -102,7 +102,7 @@ def plan_edit(
     else:
         assert mask is not None
         white = read_mask(mask)
-        hidden = hidden_pixels(~white if mode == "outpaint" else white, (picture.height, picture.width), size)
+        hidden = hidden_pixels(~white if mode == "outpaint" else white, (image.height, image.width), size)
         drawn = F.max_pool2d(hidden.float()[None], side)[0] > 0
     if not hidden.any():
         if mask is None:
@@ -110,20 +110,20 @@ def plan_edit(
         drawn_anew = "stays" if mode == "outpaint" else "is drawn anew"
         raise InputError(
             f"the mask leaves nothing to draw in mode {mode}: white (from middle grey on) or transparent {drawn_anew}, "
-            "and only the middle of the picture is seen"
+            "and only the middle of the image is seen"
         )
-    picture = fit(picture, size)
-    base = fill(picture, hidden) if leak_free else picture
+    image = fit(image, size)
+    base = fill(image, hidden) if leak_free else image
     always_kept = 0 if leak_free and hidden.all() else ALWAYS_KEPT
     edit = TokenEdit(encode(tokenizer, base), (~drawn).float(), always_kept)
-    return EditPlan(edit, picture, base, feather(hidden, min(softness, max(size))))
+    return EditPlan(edit, image, base, feather(hidden, min(softness, max(size))))
 
 
 def check_label(mode: Mode, labels: Labels, no_class: int) -> None:
     """Raises InputError if class editing is to go without a class, be it for one of the variants.
 
     Args:
-        no_class: the label of pictures without one.
+        no_class: the label of images without one.
     """
     labels = labels.tolist() if isinstance(labels, Tensor | np.ndarray) else labels
     without = labels is None or isinstance(labels, str) or (isinstance(labels, Sequence) and no_class in labels)
@@ -141,12 +141,12 @@ def parse_box(text: str) -> Box:
 
 
 def plan_continuation(
-    tokenizer: ImageTokenizer, picture: Image.Image | str | Path, scales: int | None = None
+    tokenizer: ImageTokenizer, image: Image.Image | str | Path, scales: int | None = None
 ) -> EditPlan:
-    """Keep the first token maps of a picture whole, and draw the others: variations of it, or details of a small one.
+    """Keep the first token maps of an image whole, and draw the others: variations of it, or details of a small one.
 
     Args:
-        scales: how many to keep. None, for a picture smaller than the model's: those that a picture of its size has.
+        scales: how many to keep. None, for an image smaller than the model's: those that an image of its size has.
 
     Raises:
         InputError: no scale to keep, or none to draw.
@@ -154,37 +154,37 @@ def plan_continuation(
     size, count = tokenizer.config.image_size, tokenizer.schedule.num_scales
     if count == 1:
         raise InputError("the model has a single scale: there is no other to draw")
-    picture = as_rgb(picture)
+    image = as_rgb(image)
     if scales is None:
-        scales = scales_of(tokenizer, picture)
+        scales = scales_of(tokenizer, image)
     elif not 1 <= scales < count:
         raise InputError(f"scales to keep of the model's {count} are 1 to {count - 1}, not {scales}")
-    picture = centre_crop(cover(picture, size), size)
+    image = centre_crop(cover(image, size), size)
     keep = torch.zeros(tokenizer.schedule.final_size)
-    edit = TokenEdit(encode(tokenizer, picture), keep, always_kept=0, scales_kept=scales)
-    return EditPlan(edit, picture, picture, torch.ones(size))
+    edit = TokenEdit(encode(tokenizer, image), keep, always_kept=0, scales_kept=scales)
+    return EditPlan(edit, image, image, torch.ones(size))
 
 
-def scales_of(tokenizer: ImageTokenizer, picture: Image.Image) -> int:
-    """How many token maps a small picture fills: those with no more tokens a side than it has to give."""
+def scales_of(tokenizer: ImageTokenizer, image: Image.Image) -> int:
+    """How many token maps a small image fills: those with no more tokens a side than it has to give."""
     side = tokenizer.config.downsampling
     height, width = tokenizer.config.image_size
-    enlarged = max(height / picture.height, width / picture.width)
+    enlarged = max(height / image.height, width / image.width)
     if enlarged <= 1:
         raise InputError(
-            f"a picture of {picture.width} x {picture.height} pixels is no smaller than the model's {width} x "
+            f"an image of {image.width} x {image.height} pixels is no smaller than the model's {width} x "
             f"{height}: say how many scales to keep"
         )
     fits = [h * side * enlarged <= height and w * side * enlarged <= width for h, w in tokenizer.schedule.sizes]
     return max(1, fits.index(False))
 
 
-def fill(picture: Image.Image, hidden: Tensor) -> Image.Image:
-    """The picture with its hidden pixels filled from the others; grey if there are none."""
-    filled = fill_hidden(to_tensor(picture), hidden).add(1).mul(0.5)
-    return to_pictures(filled[None])[0]
+def fill(image: Image.Image, hidden: Tensor) -> Image.Image:
+    """The image with its hidden pixels filled from the others; grey if there are none."""
+    filled = fill_hidden(to_tensor(image), hidden).add(1).mul(0.5)
+    return to_pil(filled[None])[0]
 
 
-def encode(tokenizer: ImageTokenizer, picture: Image.Image) -> list[Tensor]:
-    """The tokens of a picture of the model's size, K LongTensors (1, n_k)."""
-    return tokenizer.encode(to_tensor(picture)[None].to(tokenizer.quant_conv.weight.device))
+def encode(tokenizer: ImageTokenizer, image: Image.Image) -> list[Tensor]:
+    """The tokens of an image of the model's size, K LongTensors (1, n_k)."""
+    return tokenizer.encode(to_tensor(image)[None].to(tokenizer.quant_conv.weight.device))

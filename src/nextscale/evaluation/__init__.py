@@ -1,1 +1,1 @@
-"""Pictures -> figures: how good drawn pictures are, and whether they were learnt by heart."""
+"""Images -> figures: how good drawn images are, and whether they were learnt by heart."""

@@ -1,4 +1,4 @@
-"""How often a classifier gives pictures their own label."""
+"""How often a classifier gives images their own label."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nextscale.evaluation.features import ClassifierExtractor
 
 
 class Confusion:
-    """What pictures of each class are taken for.
+    """What images of each class are taken for.
 
     Attributes:
         counts: (C, C) int64 on the CPU: rows are labels, columns answers.
@@ -22,7 +22,7 @@ class Confusion:
         self.counts = torch.zeros(classes, classes, dtype=torch.int64)
 
     def add(self, labels: Tensor, probabilities: Tensor) -> None:
-        """Take in pictures with labels (B,) and probabilities (B, C), of which the largest is the answer.
+        """Take in images with labels (B,) and probabilities (B, C), of which the largest is the answer.
 
         Raises:
             InputError: other shapes, or a label that is no class.
@@ -40,32 +40,32 @@ class Confusion:
         self.counts += flat.bincount(minlength=classes**2).view(classes, classes)
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         return int(self.counts.sum())
 
     @property
     def accuracy(self) -> float:
-        """Share of all pictures that are given their own label.
+        """Share of all images that are given their own label.
 
         Raises:
-            InputError: there are no pictures.
+            InputError: there are no images.
         """
-        if not self.pictures:
-            raise InputError("an accuracy needs at least 1 picture, not 0")
-        return self.counts.diag().sum().item() / self.pictures
+        if not self.images:
+            raise InputError("an accuracy needs at least 1 image, not 0")
+        return self.counts.diag().sum().item() / self.images
 
     @property
     def per_class(self) -> list[float | None]:
-        """The same for the pictures of each class; None where there are none."""
+        """The same for the images of each class; None where there are none."""
         rows = zip(self.counts.diag().tolist(), self.counts.sum(1).tolist(), strict=True)
         return [right / total if total else None for right, total in rows]
 
 
 def confusion(extractor: ClassifierExtractor, batches: Iterable[tuple[Tensor, Tensor]], classes: int) -> Confusion:
-    """Of uint8 pictures (B, 3, H, W) with their labels (B,), in batches; the classifier knows so many classes."""
+    """Of uint8 images (B, 3, H, W) with their labels (B,), in batches; the classifier knows so many classes."""
     counted = Confusion(classes)
-    for pictures, labels in batches:
-        probabilities = extractor(pictures).probabilities
+    for images, labels in batches:
+        probabilities = extractor(images).probabilities
         assert probabilities is not None
         counted.add(labels, probabilities)
     return counted

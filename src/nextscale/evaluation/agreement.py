@@ -1,4 +1,4 @@
-"""Does a classifier see in a picture the class that it was drawn as?"""
+"""Does a classifier see in an image the class that it was drawn as?"""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ class Agreement:
     """Shares in [0, 1].
 
     Attributes:
-        overall: of the pictures that have a class.
-        per_class: of each class that has pictures.
-        real: the same for real pictures; None if that is not known. Drawn ones above it are typical rather than good.
-        real_pictures: which ones.
+        overall: of the images that have a class.
+        per_class: of each class that has images.
+        real: the same for real images; None if that is not known. Drawn ones above it are typical rather than good.
+        real_images: which ones.
     """
 
     overall: float
     per_class: Mapping[str, float]
     real: float | None = None
-    real_pictures: str = ""
+    real_images: str = ""
 
 
 class AgreementCounts:
-    """How often the most probable class is the picture's own.
+    """How often the most probable class is the image's own.
 
     Args:
-        class_names: of the pictures.
+        class_names: of the images.
         known: the classes of the probabilities, in their order.
     """
 
     def __init__(self, class_names: Sequence[str], known: Sequence[str]):
         self.class_names = class_names
         self.place = torch.tensor([known.index(name) for name in class_names])
-        """(C,) of each class of the pictures among those of the probabilities."""
+        """(C,) of each class of the images among those of the probabilities."""
         self.counted = Confusion(len(known))
 
     @classmethod
@@ -52,13 +52,13 @@ class AgreementCounts:
         return cls(class_names, known)
 
     def add(self, labels: Tensor, probabilities: Tensor) -> None:
-        """Count pictures with labels (B,), -1 for none, and probabilities (B, C)."""
+        """Count images with labels (B,), -1 for none, and probabilities (B, C)."""
         has = labels >= 0
         self.counted.add(self.place[labels[has]], probabilities[has])
 
     def result(self) -> Agreement | None:
-        """None if no picture had a class."""
-        if not self.counted.pictures:
+        """None if no image had a class."""
+        if not self.counted.images:
             return None
         shares = [self.counted.per_class[place] for place in self.place.tolist()]
         per_class = {name: share for name, share in zip(self.class_names, shares, strict=True) if share is not None}

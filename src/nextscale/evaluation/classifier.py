@@ -1,4 +1,4 @@
-"""A small classifier, trained on the pictures that a model learns from, to judge those that it draws."""
+"""A small classifier, trained on the images that a model learns from, to judge those that it draws."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ClassifierConfig:
     """
     Attributes:
         classes: at least 2.
-        size: (H, W) of the pictures, each at least 2 to the number of widths: a pixel is left for the last.
+        size: (H, W) of the images, each at least 2 to the number of widths: a pixel is left for the last.
         widths: channels at 1/2, 1/4, 1/8 ... of the side; the last are the dimensions of the features.
     """
 
@@ -43,7 +43,7 @@ class ClassifierConfig:
         smallest = 2 ** len(self.widths)
         if min(self.size) < smallest:
             raise InputError(
-                f"a classifier of {len(self.widths)} widths takes pictures of at least {smallest} pixels a side, not "
+                f"a classifier of {len(self.widths)} widths takes images of at least {smallest} pixels a side, not "
                 f"{min(self.size)}"
             )
 

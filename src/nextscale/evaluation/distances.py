@@ -40,7 +40,7 @@ def neighbour_distances(features: Tensor, neighbours: Sequence[int], tile: int =
     check_features(features)
     most, n = max(neighbours), len(features)
     if min(neighbours) < 1 or n <= most:
-        raise InputError(f"{n} pictures have no {most} nearest others: expected more pictures than k, and k >= 1")
+        raise InputError(f"{n} images have no {most} nearest others: expected more images than k, and k >= 1")
     radii = []
     for rows in blocks(n, tile):
         least = torch.full((rows.stop - rows.start, most), torch.inf, dtype=torch.float64, device=features.device)

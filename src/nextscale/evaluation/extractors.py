@@ -1,4 +1,4 @@
-"""A name -> the network that looks at pictures."""
+"""A name -> the network that looks at images."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def find_inception(name: str) -> Path:
 
 
 def probe(extractor: FeatureExtractor, size: tuple[int, int], device: torch.device) -> Features:
-    """Features of one black picture (H, W): which ones there are, and of how many dimensions.
+    """Features of one black image (H, W): which ones there are, and of how many dimensions.
 
     Raises:
-        InputError: the extractor takes no pictures of this size.
+        InputError: the extractor takes no images of this size.
     """
     return extractor(torch.zeros(1, 3, *size, dtype=torch.uint8, device=device))

@@ -1,4 +1,4 @@
-"""What a picture looks like to a network: the vectors that every measure is taken from."""
+"""What an image looks like to a network: the vectors that every measure is taken from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INCEPTION = "inception-2015-12-05"
 
 
 class Features(NamedTuple):
-    """Of B pictures, in float32.
+    """Of B images, in float32.
 
     Attributes:
         pool: (B, D), for the Frechet distance, precision and recall.
@@ -32,7 +32,7 @@ class Features(NamedTuple):
 
 
 class FeatureExtractor(Protocol):
-    """uint8 pictures (B, 3, H, W) -> features.
+    """uint8 images (B, 3, H, W) -> features.
 
     ``name`` and ``fingerprint`` say which network with which weights: figures of two networks cannot be compared.
     """
@@ -43,7 +43,7 @@ class FeatureExtractor(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
-    def __call__(self, pictures: Tensor, /) -> Features: ...
+    def __call__(self, images: Tensor, /) -> Features: ...
 
 
 class Classifier(Protocol):
@@ -59,14 +59,14 @@ class Classifier(Protocol):
 
 
 class ClassifierExtractor:
-    """Features of a classifier of one's own, for pictures that Inception knows nothing of.
+    """Features of a classifier of one's own, for images that Inception knows nothing of.
 
     Args:
         name: under which reports and reference files know the classifier.
         classifier: an `nn.Module` that is a `Classifier`; put into evaluation mode.
         size: (H, W) that it takes; None for any.
         class_names: in the order of its logits; none if they are not known.
-        accuracy: share of held-out real pictures that it is right on; None if that is not known.
+        accuracy: share of held-out real images that it is right on; None if that is not known.
     """
 
     def __init__(
@@ -90,24 +90,24 @@ class ClassifierExtractor:
         self.fingerprint = fingerprint(classifier)
 
     def to(self, device: torch.device | str) -> ClassifierExtractor:
-        """Move the network to the device of the pictures to come, in place."""
+        """Move the network to the device of the images to come, in place."""
         self.classifier.to(device)
         return self
 
     @torch.no_grad()
-    def __call__(self, pictures: Tensor) -> Features:
+    def __call__(self, images: Tensor) -> Features:
         """uint8 (B, 3, H, W) -> pool (B, D) and probabilities (B, C).
 
         Raises:
-            InputError: anything but uint8 pictures in colour, or of another size; or another number of logits than of
+            InputError: anything but uint8 images in colour, or of another size; or another number of logits than of
                 class names.
         """
-        check_pictures(pictures)
-        if self.size not in (None, tuple(pictures.shape[2:])):
-            raise InputError(f"{self.name} takes pictures of {sides(self.size)}, not {sides(pictures.shape[2:])}")
+        check_images(images)
+        if self.size not in (None, tuple(images.shape[2:])):
+            raise InputError(f"{self.name} takes images of {sides(self.size)}, not {sides(images.shape[2:])}")
         classifier: Classifier = self.classifier  # type: ignore[assignment]
-        with torch.autocast(pictures.device.type, enabled=False), tf32(False):
-            pool = classifier.features(to_unit_range(pictures))
+        with torch.autocast(images.device.type, enabled=False), tf32(False):
+            pool = classifier.features(to_unit_range(images))
             logits = classifier.logits(pool).float()
         if len(self.class_names) not in (0, logits.shape[1]):
             raise InputError(
@@ -117,11 +117,11 @@ class ClassifierExtractor:
         return Features(pool.float(), probabilities=logits.softmax(1))
 
 
-def check_pictures(pictures: Tensor) -> None:
-    """Raises InputError for anything but one or more uint8 pictures (B, 3, H, W)."""
-    if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] != 3 or not pictures.numel():
-        kind = str(pictures.dtype).removeprefix("torch.")
-        raise InputError(f"expected uint8 pictures of shape (B, 3, H, W), not {kind} of shape {tuple(pictures.shape)}")
+def check_images(images: Tensor) -> None:
+    """Raises InputError for anything but one or more uint8 images (B, 3, H, W)."""
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or not images.numel():
+        kind = str(images.dtype).removeprefix("torch.")
+        raise InputError(f"expected uint8 images of shape (B, 3, H, W), not {kind} of shape {tuple(images.shape)}")
 
 
 def sides(size: tuple[int, ...] | None) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of one size, by number: drawn ones, files, an array. Whatever is measured comes as a `Gallery`."""
+"""Images of one size, by number: drawn ones, files, an array. Whatever is measured comes as a `Gallery`."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from torch import Tensor
 
 from nextscale.errors import InputError
 from nextscale.evaluation.features import sides
-from nextscale.evaluation.npz import CLASS_NAMES, LABELS, PictureArray, read_array, read_headers
-from nextscale.imaging.images import read_picture
+from nextscale.evaluation.npz import CLASS_NAMES, LABELS, ImageArray, read_array, read_headers
+from nextscale.imaging.images import read_image
 from nextscale.io.files import stamp
 
 FILES = "files"
-PLACES = ("data", "pictures", "model")
+PLACES = ("data", "images", "model")
 """In ``made_from``: may change, for what lies there is known by its stamp or its weights."""
 ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp"))
 
 
-class Pictures(NamedTuple):
-    """Some pictures of a gallery.
+class ImageBatch(NamedTuple):
+    """Some images of a gallery.
 
     Attributes:
         pixels: uint8 (B, 3, H, W).
         indices: (B,) int64, their numbers.
         labels: (B,) int64, places in the gallery's class names; -1 for no class.
-        notes: numbers about each picture, (B, ...), that are stored with its features.
+        notes: numbers about each image, (B, ...), that are stored with its features.
     """
 
     pixels: Tensor
@@ -40,9 +40,9 @@ class Pictures(NamedTuple):
 
 
 class Gallery(Protocol):
-    """Pictures of one size, by number.
+    """Images of one size, by number.
 
-    ``made_from`` is all that the pictures depend on, in values that JSON has: work that was begun on one gallery is
+    ``made_from`` is all that the images depend on, in values that JSON has: work that was begun on one gallery is
     finished on the same one only. Files are in it by their `stamp`, as `FILES`; `PLACES`, where they lie, are there to
     be read.
     """
@@ -67,25 +67,25 @@ class Gallery(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, indices: Sequence[int]) -> Pictures:
-        """The pictures of these numbers, without those that cannot be read."""
+    def read(self, indices: Sequence[int]) -> ImageBatch:
+        """The images of these numbers, without those that cannot be read."""
         ...
 
 
-class PictureFolder:
-    """All picture files below a folder. Where all lie in sub-folders, these are the classes.
+class ImageFolder:
+    """All image files below a folder. Where all lie in sub-folders, these are the classes.
 
     Raises:
-        InputError: no folder, no pictures, pictures of two sizes, or one that cannot be read.
+        InputError: no folder, no images, images of two sizes, or one that cannot be read.
     """
 
     def __init__(self, folder: Path):
         if not folder.is_dir():
-            raise InputError(f"no folder {folder}: expected a folder of pictures, or an .npz file")
+            raise InputError(f"no folder {folder}: expected a folder of images, or an .npz file")
         self.name = str(folder)
         self.paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
         if not self.paths:
-            raise InputError(f"no pictures in {folder}: expected files ending with {', '.join(sorted(ENDINGS))}")
+            raise InputError(f"no images in {folder}: expected files ending with {', '.join(sorted(ENDINGS))}")
         self.size = read_size(self.paths[0])
         for path in self.paths:
             self._check(path, read_size(path))
@@ -94,7 +94,7 @@ class PictureFolder:
         self.class_names = sorted({part[0] for part in parts}) if grouped else []
         self.labels = [self.class_names.index(part[0]) if grouped else -1 for part in parts]
         self.made_from = {
-            "pictures": str(folder.resolve()),
+            "images": str(folder.resolve()),
             FILES: stamp(self.paths),
             "count": len(self.paths),
             "size": list(self.size),
@@ -103,34 +103,34 @@ class PictureFolder:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self, indices: Sequence[int]) -> Pictures:
+    def read(self, indices: Sequence[int]) -> ImageBatch:
         pixels = []
         for i in indices:
-            picture = read_picture(self.paths[i])
-            self._check(self.paths[i], (picture.height, picture.width))
-            pixels.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
+            image = read_image(self.paths[i])
+            self._check(self.paths[i], (image.height, image.width))
+            pixels.append(torch.from_numpy(np.array(image)).permute(2, 0, 1))
         labels = torch.tensor([self.labels[i] for i in indices])
-        return Pictures(torch.stack(pixels), torch.tensor(list(indices)), labels)
+        return ImageBatch(torch.stack(pixels), torch.tensor(list(indices)), labels)
 
     def _check(self, path: Path, size: tuple[int, int]) -> None:
         if size != self.size:
             raise InputError(
-                f"{path} has {sides(size)}, but {self.paths[0]} has {sides(self.size)}: expected pictures of one size"
+                f"{path} has {sides(size)}, but {self.paths[0]} has {sides(self.size)}: expected images of one size"
             )
 
 
-class PictureFile:
-    """The pictures of an .npz file in ``arr_0``, and their classes in ``arr_1`` if there are any, by ``class_names``.
+class ImageFile:
+    """The images of an .npz file in ``arr_0``, and their classes in ``arr_1`` if there are any, by ``class_names``.
 
     Raises:
-        InputError: no such file, a damaged one, or one without pictures.
+        InputError: no such file, a damaged one, or one without images.
     """
 
     class_names = ()
 
     def __init__(self, path: Path):
         self.name = str(path)
-        self._array = PictureArray(path)
+        self._array = ImageArray(path)
         self.size = (self._array.shape[1], self._array.shape[2])
         self._labels = np.full(len(self), -1)
         headers = read_headers(path)
@@ -141,29 +141,29 @@ class PictureFile:
             self.class_names = tuple(names) or tuple(str(i) for i in range(int(self._labels.max()) + 1))
             if self._labels.max() >= len(self.class_names):
                 raise InputError(f"{LABELS} in {path} has a class {self._labels.max()}, but {CLASS_NAMES} {len(names)}")
-        self.made_from = {"pictures": str(path.resolve()), FILES: stamp([path]), "count": len(self)}
+        self.made_from = {"images": str(path.resolve()), FILES: stamp([path]), "count": len(self)}
 
     def __len__(self) -> int:
         return self._array.shape[0]
 
-    def read(self, indices: Sequence[int]) -> Pictures:
+    def read(self, indices: Sequence[int]) -> ImageBatch:
         index = torch.tensor(list(indices))
         if len(index) and bool((index.diff() == 1).all()):
             pixels = self._array.read(int(index[0]), len(index))
         else:
             pixels = torch.cat([self._array.read(i, 1) for i in indices])
-        return Pictures(pixels, index, torch.from_numpy(self._labels)[index])
+        return ImageBatch(pixels, index, torch.from_numpy(self._labels)[index])
 
 
-def open_pictures(place: Path) -> Gallery:
-    """A folder of pictures, or an .npz file with some."""
-    return PictureFile(place) if place.suffix.lower() == ".npz" else PictureFolder(place)
+def open_images(place: Path) -> Gallery:
+    """A folder of images, or an .npz file with some."""
+    return ImageFile(place) if place.suffix.lower() == ".npz" else ImageFolder(place)
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(H, W) of a picture file, which is not decoded for it."""
+    """(H, W) of an image file, which is not decoded for it."""
     try:
-        with Image.open(path) as picture:
-            return picture.height, picture.width
+        with Image.open(path) as image:
+            return image.height, image.width
     except Exception as error:  # Pillow's plugins raise whatever they like on broken files
-        raise InputError(f"cannot read {path} as a picture ({error or type(error).__name__})") from error
+        raise InputError(f"cannot read {path} as an image ({error or type(error).__name__})") from error

@@ -1,4 +1,4 @@
-"""The Inception-v3 of 2015-12-05 that FID is defined with, on uint8 pictures."""
+"""The Inception-v3 of 2015-12-05 that FID is defined with, on uint8 images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.errors import InputError
-from nextscale.evaluation.features import INCEPTION, Features, check_pictures, fingerprint
+from nextscale.evaluation.features import INCEPTION, Features, check_images, fingerprint
 from nextscale.evaluation.inception_blocks import BLOCKS, THREE, Block, Conv, Layer, shrink
 from nextscale.io.files import read_tensors
 from nextscale.io.module_folder import fill
@@ -57,19 +57,19 @@ class Inception(nn.Module):
         return self._fingerprint
 
     @torch.no_grad()
-    def forward(self, pictures: Tensor) -> Features:
+    def forward(self, images: Tensor) -> Features:
         """uint8 (B, 3, H, W) -> pool (B, 2048), spatial (B, 2023) and probabilities (B, 1008), in float32.
 
         ``pool`` is TensorFlow's ``pool_3``; ``spatial`` the first 7 channels of ``mixed_6/conv``, flattened in the
-        order height, width, channel; ``probabilities`` the softmax of logits without their bias. Pictures are resized
+        order height, width, channel; ``probabilities`` the softmax of logits without their bias. Images are resized
         to 299 x 299 as TensorFlow 1 does it, and scaled to (x - 128) / 128.
 
         Raises:
-            InputError: anything but uint8 pictures in colour.
+            InputError: anything but uint8 images in colour.
         """
-        check_pictures(pictures)
-        with torch.autocast(pictures.device.type, enabled=False), tf32(False):
-            x = (resize(pictures.to(self.fc.weight.dtype), (SIDE, SIDE)) - 128) / 128
+        check_images(images)
+        with torch.autocast(images.device.type, enabled=False), tf32(False):
+            x = (resize(images.to(self.fc.weight.dtype), (SIDE, SIDE)) - 128) / 128
             x = shrink(self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x))))
             x = shrink(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x)))
             spatial = x
@@ -88,7 +88,7 @@ class Inception(nn.Module):
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear as TensorFlow 1 does it by default: pixel i of n looks at i * (old n / n), corners not aligned.
 
-    There is no smoothing before a picture is made smaller. (B, C, h, w) -> (B, C, H, W), floating point.
+    There is no smoothing before an image is made smaller. (B, C, h, w) -> (B, C, H, W), floating point.
     """
     for dim, new in ((3, size[1]), (2, size[0])):
         old = images.shape[dim]

@@ -1,4 +1,4 @@
-"""The Inception Score: are pictures clearly of one class each, and of many classes together?"""
+"""The Inception Score: are images clearly of one class each, and of many classes together?"""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Scores:
     """All between 1 and the number of classes.
 
     Attributes:
-        shuffled: mean over splits of shuffled pictures: the one to compare with published figures.
+        shuffled: mean over splits of shuffled images: the one to compare with published figures.
         shuffled_std: standard deviation over these splits (over their number, as np.std).
-        ordered: mean over splits of the pictures in the order they came in, the ADM evaluator's figure. Far too low
+        ordered: mean over splits of the images in the order they came in, the ADM evaluator's figure. Far too low
             if they came class by class, for then a split has few classes.
         ordered_std: standard deviation over these splits.
-        whole: of all pictures as one split.
+        whole: of all images as one split.
         splits: how many there are.
         seed: of the shuffling.
     """
@@ -41,36 +41,36 @@ class InceptionScore:
     """IS = exp(mean over x of KL(p(y|x), p(y))), p(y) the mean of p(y|x) in a split (arXiv 1606.03498).
 
     With H the entropy, mean KL = H(mean p) - mean H(p): two sums per split say it all, so that memory grows with the
-    splits and not with the pictures. The split of a picture follows from its index, shuffled by the seed. In float64.
+    splits and not with the images. The split of an image follows from its index, shuffled by the seed. In float64.
 
     Args:
-        pictures: how many there will be.
-        split_size: pictures of a split; the last one may be smaller, as in the ADM evaluator.
+        images: how many there will be.
+        split_size: images of a split; the last one may be smaller, as in the ADM evaluator.
         seed: of the shuffling.
     """
 
-    def __init__(self, pictures: int, split_size: int = SPLIT_SIZE, seed: int = 0):
-        if pictures < 1 or split_size < 1:
+    def __init__(self, images: int, split_size: int = SPLIT_SIZE, seed: int = 0):
+        if images < 1 or split_size < 1:
             raise InputError(
-                f"expected at least 1 picture and splits of at least 1, not {pictures} in splits of {split_size}"
+                f"expected at least 1 image and splits of at least 1, not {images} in splits of {split_size}"
             )
-        self.pictures, self.split_size, self.seed = pictures, split_size, seed
-        order = torch.arange(pictures)
-        shuffled = torch.randperm(pictures, generator=torch.Generator().manual_seed(seed))
+        self.images, self.split_size, self.seed = images, split_size, seed
+        order = torch.arange(images)
+        shuffled = torch.randperm(images, generator=torch.Generator().manual_seed(seed))
         self.split_of = torch.stack([shuffled, order]) // split_size
-        """(2, N): the split of each picture, shuffled and in order."""
-        self.seen = torch.zeros(pictures, dtype=torch.int32)
-        """(N,): how often each picture came."""
-        self.entropy = torch.zeros(2, -(-pictures // split_size), dtype=torch.float64)
+        """(2, N): the split of each image, shuffled and in order."""
+        self.seen = torch.zeros(images, dtype=torch.int32)
+        """(N,): how often each image came."""
+        self.entropy = torch.zeros(2, -(-images // split_size), dtype=torch.float64)
         self.sums: Tensor | None = None
         """(2, splits, C), made when C is known."""
 
     @torch.no_grad()
     def add(self, indices: Tensor, probabilities: Tensor) -> InceptionScore:
-        """Take in some pictures, in place.
+        """Take in some images, in place.
 
         Args:
-            indices: (B,) numbers of the pictures, 0 to N - 1, each once in all.
+            indices: (B,) numbers of the images, 0 to N - 1, each once in all.
             probabilities: (B, C), softmax over classes.
 
         Raises:
@@ -97,10 +97,9 @@ class InceptionScore:
             )
         if not len(p):
             return
-        if indices.min() < 0 or indices.max() >= self.pictures:
+        if indices.min() < 0 or indices.max() >= self.images:
             raise InputError(
-                f"numbers of pictures must lie in 0..{self.pictures - 1}, not in {int(indices.min())}.."
-                f"{int(indices.max())}"
+                f"numbers of images must lie in 0..{self.images - 1}, not in {int(indices.min())}..{int(indices.max())}"
             )
         fine = ((p.float().sum(1) - 1).abs() < 1e-2) & (p >= 0).all(1)
         if bad := int((~fine).sum()):
@@ -110,13 +109,12 @@ class InceptionScore:
         """The result.
 
         Raises:
-            InputError: not every picture came once.
+            InputError: not every image came once.
         """
         missing, repeated = int((self.seen == 0).sum()), int((self.seen > 1).sum())
         if self.sums is None or missing or repeated:
             raise InputError(
-                f"of {self.pictures} pictures, {missing} are missing and {repeated} came more than once: expected each "
-                "once"
+                f"of {self.images} images, {missing} are missing and {repeated} came more than once: expected each once"
             )
         counts = torch.stack([split.bincount() for split in self.split_of]).double()
         (shuffled, shuffled_std), (ordered, ordered_std) = (
@@ -127,6 +125,6 @@ class InceptionScore:
 
 
 def score(count: Tensor, entropy: Tensor, total: Tensor) -> Tensor:
-    """exp(H(mean p) - mean H(p)) from the number of pictures (...), the sum of H(p) (...) and of p (..., C)."""
+    """exp(H(mean p) - mean H(p)) from the number of images (...), the sum of H(p) (...) and of p (..., C)."""
     marginal = torch.special.entr(total / count.unsqueeze(-1)).sum(-1)
     return torch.exp(marginal - entropy / count)

@@ -1,4 +1,4 @@
-"""Are pictures drawn, or remembered?"""
+"""Are images drawn, or remembered?"""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ RESAMPLED = 1000
 STRONG = 0.5
 """A check that finds a smaller share of what is known to be remembered says little."""
 LEAST = 10
-"""Held-out pictures that every class needs for distances to be measured by its own."""
+"""Held-out images that every class needs for distances to be measured by its own."""
 
 
 class Labelled(NamedTuple):
-    """Features (N, D) and classes (N,) of pictures; -1 for no class."""
+    """Features (N, D) and classes (N,) of images; -1 for no class."""
 
     features: Tensor
     labels: Tensor
 
 
 class Pair(NamedTuple):
-    """A drawn picture and the training picture nearest to it, by their places, and their relative distance."""
+    """A drawn image and the training image nearest to it, by their places, and their relative distance."""
 
     drawn: int
     training: int
@@ -37,28 +37,28 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Memorisation:
-    """Distances are relative: 1 is the mean distance of held-out pictures, of the same class if classes are known.
+    """Distances are relative: 1 is the mean distance of held-out images, of the same class if classes are known.
 
     Attributes:
-        share: of drawn pictures closer to training than the threshold. About ``percentile`` / 100 for a model that
+        share: of drawn images closer to training than the threshold. About ``percentile`` / 100 for a model that
             has learnt the distribution.
-        interval: that holds the share with 95 % probability, as far as the choice of pictures goes (bootstrap).
-        control: the share of the control pictures, which are known to be remembered: what the check would say of a
-            model that plays its training pictures back.
-        control_pictures: how many of these there were.
-        percentile: of the held-out pictures that are so close to training by chance.
+        interval: that holds the share with 95 % probability, as far as the choice of images goes (bootstrap).
+        control: the share of the control images, which are known to be remembered: what the check would say of a
+            model that plays its training images back.
+        control_images: how many of these there were.
+        percentile: of the held-out images that are so close to training by chance.
         threshold: the distance that belongs to it.
-        drawn: mean distance of drawn pictures to the nearest training picture.
+        drawn: mean distance of drawn images to the nearest training image.
         by_class: whether distances are relative to the class.
-        per_class: (share of drawn, share of held-out pictures) below the threshold in each class, if by class.
+        per_class: (share of drawn, share of held-out images) below the threshold in each class, if by class.
         pairs: the closest ones, closest first: to be looked at.
-        tokenized: whether the control pictures went through the tokenizer, as drawn ones do.
+        tokenized: whether the control images went through the tokenizer, as drawn ones do.
     """
 
     share: float
     interval: tuple[float, float]
     control: float
-    control_pictures: int
+    control_images: int
     percentile: float
     threshold: float
     drawn: float
@@ -78,10 +78,10 @@ class Memorisation:
             name, (drawn, held_out) = max(self.per_class.items(), key=lambda item: item[1])
             most = f"; most of {name}: {100 * drawn:.1f} %, and {100 * held_out:.1f} % of held-out ones"
         return [
-            f"{100 * self.share:.1f} % of the drawn pictures (95 % interval {low} to {high}) are closer to a training "
-            f"picture than the closest {self.percentile:g} % of the held-out ones{measure}{most}",
-            f"if all were remembered, it would be {100 * self.control:.1f} %: that many of {self.control_pictures} "
-            f"training pictures, cut at random, mirrored{tokenized}, are so close{weak}",
+            f"{100 * self.share:.1f} % of the drawn images (95 % interval {low} to {high}) are closer to a training "
+            f"image than the closest {self.percentile:g} % of the held-out ones{measure}{most}",
+            f"if all were remembered, it would be {100 * self.control:.1f} %: that many of {self.control_images} "
+            f"training images, cut at random, mirrored{tokenized}, are so close{weak}",
         ]
 
 
@@ -97,26 +97,26 @@ def memorisation(
     seed: int = 0,
     tile: int = TILE,
 ) -> Memorisation:
-    """How much closer drawn pictures come to training pictures than pictures never trained on do.
+    """How much closer drawn images come to training images than images never trained on do.
 
-    The distance of a picture is that of its features to the nearest training features, over the mean of these
-    distances for held-out pictures of its class: some classes look more alike than others. If a class has fewer than
-    `LEAST` held-out pictures, or a picture has no class, all count as one. The threshold is the p-th percentile
-    (between two, linear) of the distances of held-out pictures.
+    The distance of an image is that of its features to the nearest training features, over the mean of these
+    distances for held-out images of its class: some classes look more alike than others. If a class has fewer than
+    `LEAST` held-out images, or an image has no class, all count as one. The threshold is the p-th percentile
+    (between two, linear) of the distances of held-out images.
 
     Args:
-        drawn: pictures with labels among ``class_names``.
-        training: (T, D) features, or parts of them one after the other; several views of a picture, to find it by.
-        held_out: real pictures that are no training pictures.
-        control: training pictures in views that are not in ``training``.
+        drawn: images with labels among ``class_names``.
+        training: (T, D) features, or parts of them one after the other; several views of an image, to find it by.
+        held_out: real images that are no training images.
+        control: training images in views that are not in ``training``.
         percentile: p, above 0 and below 100.
         pairs: how many of the closest pairs to name.
         seed: of the bootstrap.
         tile: distances held at a time.
 
     Raises:
-        InputError: no pictures in one of the four, features of two dimensions or not finite ones, held-out pictures
-            that are training pictures, or a percentile that is none.
+        InputError: no images in one of the four, features of two dimensions or not finite ones, held-out images
+            that are training images, or a percentile that is none.
     """
     if not 0 < percentile < 100:
         raise InputError(f"the percentile must be above 0 and below 100, not {percentile:g}")
@@ -126,7 +126,7 @@ def memorisation(
     for name, (features, _) in sets.items():
         check_features(features, drawn.features.shape[1])
         if not len(features):
-            raise InputError(f"there are no {name} pictures: expected at least 1")
+            raise InputError(f"there are no {name} images: expected at least 1")
     distances, index = nearest(torch.cat([each.features.to(device) for each in sets.values()]), training, tile)
     labels = torch.cat([each.labels for each in sets.values()]).to(device)
     enough = held_out.labels[held_out.labels >= 0].bincount(minlength=len(class_names)) >= LEAST
@@ -137,13 +137,13 @@ def memorisation(
 
     scale = class_means(others, other_labels)
     if (scale == 0).any():
-        raise InputError("held-out pictures are training pictures: expected pictures that were not trained on")
+        raise InputError("held-out images are training images: expected images that were not trained on")
     threshold = torch.quantile(others / scale[other_labels], percentile / 100)
     relative = ours / scale[our_labels]
     close, close_others = relative < threshold, others / scale[other_labels] < threshold
 
     def resampled(generator: torch.Generator) -> Tensor:
-        """The share, had other drawn and held-out pictures come."""
+        """The share, had other drawn and held-out images come."""
         a, b = (torch.randint(n, (n,), generator=generator).to(device) for n in sizes[:2])
         means = class_means(others[b], other_labels[b], scale)
         limit = torch.quantile(others[b] / means[other_labels[b]], percentile / 100)
@@ -160,7 +160,7 @@ def memorisation(
         share=close.double().mean().item(),
         interval=(low, high),
         control=(known / scale[known_labels] < threshold).double().mean().item(),
-        control_pictures=len(known),
+        control_images=len(known),
         percentile=percentile,
         threshold=threshold.item(),
         drawn=relative.mean().item(),

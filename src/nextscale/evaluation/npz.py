@@ -18,8 +18,8 @@ from torch import Tensor
 from nextscale.errors import InputError
 from nextscale.io.files import atomic_file
 
-PICTURES = "arr_0"
-"""The array in which the ADM evaluator expects pictures."""
+IMAGES = "arr_0"
+"""The array in which the ADM evaluator expects images."""
 LABELS = "arr_1"
 """The array in which the ADM sampler leaves their classes."""
 CLASS_NAMES = "class_names"
@@ -61,23 +61,23 @@ def read_array(path: Path, name: str) -> np.ndarray:
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
-class PictureArray:
-    """The pictures of a file, uint8 (N, H, W, 3) in ``arr_0``, decompressed as they are asked for.
+class ImageArray:
+    """The images of a file, uint8 (N, H, W, 3) in ``arr_0``, decompressed as they are asked for.
 
-    50,000 pictures take no more memory than those asked for at once. Forward is fast, backward starts again.
+    50,000 images take no more memory than those asked for at once. Forward is fast, backward starts again.
 
     Raises:
-        InputError: the file has no pictures.
+        InputError: the file has no images.
     """
 
     def __init__(self, path: Path):
         self.path = path
-        self.shape = check_pictures_array(read_named_header(path, PICTURES), path).shape
+        self.shape = check_images_array(read_named_header(path, IMAGES), path).shape
         self._file: IO[bytes] | None = None
         self._start = 0
 
     def read(self, start: int, count: int) -> Tensor:
-        """Pictures ``start`` and on, uint8 (count, 3, H, W).
+        """Images ``start`` and on, uint8 (count, 3, H, W).
 
         Raises:
             InputError: the file breaks off, or is damaged.
@@ -86,8 +86,8 @@ class PictureArray:
         with explained(self.path):
             if self._file is None:
                 with zipfile.ZipFile(self.path) as archive:  # stays open for as long as the array in it
-                    self._file = archive.open(f"{PICTURES}.npy")
-                read_header(self._file, archive.getinfo(f"{PICTURES}.npy").file_size, f"{PICTURES} in {self.path}")
+                    self._file = archive.open(f"{IMAGES}.npy")
+                read_header(self._file, archive.getinfo(f"{IMAGES}.npy").file_size, f"{IMAGES} in {self.path}")
                 self._start = self._file.tell()
             place = self._start + start * h * w * channels
             if self._file.tell() != place:
@@ -101,14 +101,14 @@ class PictureArray:
             file.close()
 
 
-def write_pictures(
+def write_images(
     path: Path,
     parts: Iterable[Tensor],
     shape: tuple[int, int, int],
     labels: Tensor | None = None,
     class_names: Sequence[str] = (),
 ) -> None:
-    """Write pictures as the ADM evaluator reads them, whole or not at all, a part at a time.
+    """Write images as the ADM evaluator reads them, whole or not at all, a part at a time.
 
     Args:
         parts: uint8 (B, 3, H, W) each.
@@ -118,27 +118,27 @@ def write_pictures(
     """
     left = shape[0]
     with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        with archive.open(f"{PICTURES}.npy", "w", force_zip64=True) as file:
+        with archive.open(f"{IMAGES}.npy", "w", force_zip64=True) as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": (*shape, 3)}
             np.lib.format.write_array_header_1_0(file, header)
             for part in parts:
                 file.write(part.permute(0, 2, 3, 1).contiguous().cpu().numpy().tobytes())
                 left -= len(part)
         if left:
-            raise InputError(f"cannot write {path}: {shape[0] - left} of {shape[0]} pictures came")
+            raise InputError(f"cannot write {path}: {shape[0] - left} of {shape[0]} images came")
         if labels is not None:
             for name, array in ((LABELS, labels.cpu().numpy()), (CLASS_NAMES, np.array(class_names, dtype=np.str_))):
                 with archive.open(f"{name}.npy", "w") as file:
                     np.lib.format.write_array(file, array, allow_pickle=False)
 
 
-def check_pictures_array(header: Header, path: Path) -> Header:
+def check_images_array(header: Header, path: Path) -> Header:
     """Raises InputError for anything but uint8 (N, H, W, 3), N at least 1."""
     shape = header.shape
     if header.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or not math.prod(shape) or header.fortran:
         order = " in Fortran order" if header.fortran else ""
         raise InputError(
-            f"{PICTURES} in {path} is {header.dtype} of shape {shape}{order}: expected pictures, uint8 (N, H, W, 3)"
+            f"{IMAGES} in {path} is {header.dtype} of shape {shape}{order}: expected images, uint8 (N, H, W, 3)"
         )
     return header
 

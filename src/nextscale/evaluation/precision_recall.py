@@ -14,7 +14,7 @@ from nextscale.evaluation.statistics import check_features
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Shares in [0, 1], but for density, which is about 1 for pictures of the same distribution and may be more.
+    """Shares in [0, 1], but for density, which is about 1 for images of the same distribution and may be more.
 
     Attributes:
         neighbours: k of precision and recall.
@@ -35,12 +35,12 @@ def precision_recall(
 ) -> PrecisionRecall:
     """Improved precision and recall (arXiv 1904.06991), density and coverage (arXiv 2002.09797).
 
-    Around each picture lies a ball that reaches to its k-th nearest other picture of the same set.
+    Around each image lies a ball that reaches to its k-th nearest other image of the same set.
 
-    - precision: share of drawn pictures inside the ball of some real one
-    - recall: share of real pictures inside the ball of some drawn one
-    - density: mean number of balls of real pictures that a drawn one is inside, over k
-    - coverage: share of real pictures that have a drawn one inside their ball
+    - precision: share of drawn images inside the ball of some real one
+    - recall: share of real images inside the ball of some drawn one
+    - density: mean number of balls of real images that a drawn one is inside, over k
+    - coverage: share of real images that have a drawn one inside their ball
 
     As in the code of the papers, and in the ADM evaluator, which has the first two with k = 3: for precision and
     recall a ball includes its surface, for density and coverage it does not. Distances are Euclidean, in float64;
@@ -58,8 +58,8 @@ def precision_recall(
     check_features(drawn, real.shape[1])
     if min(neighbours, cover_neighbours) < 1 or min(len(real), len(drawn)) <= max(neighbours, cover_neighbours):
         raise InputError(
-            f"{len(real)} real and {len(drawn)} drawn pictures are too few for k = {neighbours} and "
-            f"{cover_neighbours}: expected more pictures than k, and k >= 1"
+            f"{len(real)} real and {len(drawn)} drawn images are too few for k = {neighbours} and "
+            f"{cover_neighbours}: expected more images than k, and k >= 1"
         )
     drawn = drawn.to(real.device)
     ball, cover_ball = neighbour_distances(real, (neighbours, cover_neighbours), tile).unbind(1)

@@ -1,4 +1,4 @@
-"""What a tokenizer keeps of pictures, in figures."""
+"""What a tokenizer keeps of images, in figures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class ScaleFigures(NamedTuple):
 
     Attributes:
         size: (h, w) of its token map.
-        psnr: mean, in dB, of pictures decoded after this scale.
+        psnr: mean, in dB, of images decoded after this scale.
         usage: share of the codes that occur at it.
         perplexity: exp(entropy) of the codes' frequencies.
     """
@@ -26,8 +26,8 @@ class ScaleFigures(NamedTuple):
 class Reconstruction:
     """
     Attributes:
-        psnr: mean over the pictures, in dB.
-        ssim: mean over the pictures.
+        psnr: mean over the images, in dB.
+        ssim: mean over the images.
         lpips: likewise; None without weights for it.
         codes: V, the size of the codebook.
         unused: how many of its codes occur at no scale.

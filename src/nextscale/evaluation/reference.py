@@ -1,7 +1,7 @@
-"""Reference files: what real pictures look like to a network, to measure drawn ones against.
+"""Reference files: what real images look like to a network, to measure drawn ones against.
 
 A file is an .npz as the ADM evaluator has it: ``mu`` and ``sigma`` of the pool features, ``mu_s`` and ``sigma_s`` of
-the spatial ones, and the pictures themselves in ``arr_0``. Ours add ``pool``, the features of some pictures for
+the spatial ones, and the images themselves in ``arr_0``. Ours add ``pool``, the features of some images for
 precision and recall, and ``meta``, a JSON text that says what the file was made from.
 """
 
@@ -19,13 +19,13 @@ from torch import Tensor
 
 from nextscale.errors import InputError
 from nextscale.evaluation.features import INCEPTION, FeatureExtractor, Features, sides
-from nextscale.evaluation.npz import PICTURES, Header, check_pictures_array, read_array, read_headers
+from nextscale.evaluation.npz import IMAGES, Header, check_images_array, read_array, read_headers
 from nextscale.evaluation.statistics import Gaussian, check_features
 from nextscale.io.files import atomic_file
 from nextscale.io.module_folder import as_config
 
 KEPT = 10_000
-"""Pictures whose features are kept for precision and recall."""
+"""Images whose features are kept for precision and recall."""
 ROUNDING = 1e-4
 """Of the largest variance in a file: what float32 may have made of a variance of 0, on the safe side."""
 POOL, META = "pool", "meta"
@@ -39,9 +39,9 @@ class Origin:
     Attributes:
         extractor: name of the network.
         fingerprint: of its weights.
-        size: (H, W) of the pictures.
+        size: (H, W) of the images.
         crop: how they were cut out of the files, such as "centre".
-        pictures: how many there were.
+        images: how many there were.
         agreement: share of them in which the network sees their own class; None if it does not know their classes.
     """
 
@@ -49,14 +49,14 @@ class Origin:
     fingerprint: str
     size: tuple[int, int]
     crop: str
-    pictures: int
+    images: int
     agreement: float | None = None
 
     def __post_init__(self) -> None:
         fine = isinstance(self.size, list | tuple) and len(self.size) == 2
-        if not fine or not all(isinstance(n, int) and n > 0 for n in (*self.size, self.pictures)):
+        if not fine or not all(isinstance(n, int) and n > 0 for n in (*self.size, self.images)):
             raise InputError(
-                f"size must be two integers of at least 1 and pictures one, not {self.size!r} and {self.pictures!r}"
+                f"size must be two integers of at least 1 and images one, not {self.size!r} and {self.images!r}"
             )
         for name in ("extractor", "fingerprint", "crop"):
             if not isinstance(getattr(self, name), str):
@@ -71,11 +71,11 @@ class Reference:
     """
     Attributes:
         name: what messages call it.
-        gaussian: of the pool features; None in a file of pictures only.
+        gaussian: of the pool features; None in a file of images only.
         spatial: of the spatial features, for sFID.
-        features: (N, D) pool features of some of the pictures, for precision and recall.
+        features: (N, D) pool features of some of the images, for precision and recall.
         origin: None in a file of the ADM evaluator.
-        stored: shape (N, H, W) of the pictures in the file, for `PictureArray`.
+        stored: shape (N, H, W) of the images in the file, for `ImageArray`.
     """
 
     name: str
@@ -86,9 +86,9 @@ class Reference:
     stored: tuple[int, int, int] | None = None
 
     def check(self, extractor: FeatureExtractor, size: tuple[int, int], crop: str | None = None) -> None:
-        """Raises InputError if pictures of this size, looked at by this extractor, cannot be measured against it.
+        """Raises InputError if images of this size, looked at by this extractor, cannot be measured against it.
 
-        A file without ``meta`` counts as one of Inception, and says neither its crop nor, without pictures in it,
+        A file without ``meta`` counts as one of Inception, and says neither its crop nor, without images in it,
         its size. With a crop, that of the reference has to be the same: rFID needs it, FID does not.
         """
         origin = self.origin
@@ -107,19 +107,19 @@ class Reference:
                 )
         self.check_crop(crop)
         if ours not in (None, tuple(size)):
-            raise InputError(f"{self.name} was made from pictures of {sides(ours)}, not {sides(size)}")
+            raise InputError(f"{self.name} was made from images of {sides(ours)}, not {sides(size)}")
 
     def check_crop(self, crop: str | None) -> None:
-        """Raises InputError if it was made from pictures in another crop, as far as its file says."""
+        """Raises InputError if it was made from images in another crop, as far as its file says."""
         if self.origin and crop not in (None, self.origin.crop):
-            raise InputError(f"{self.name} was made from pictures cropped {self.origin.crop!r}, not {crop!r}")
+            raise InputError(f"{self.name} was made from images cropped {self.origin.crop!r}, not {crop!r}")
 
     def warning(self) -> str | None:
-        """One sentence if it was made from too few pictures for a covariance of full rank."""
-        if self.origin is None or self.gaussian is None or self.origin.pictures > self.gaussian.dimensions:
+        """One sentence if it was made from too few images for a covariance of full rank."""
+        if self.origin is None or self.gaussian is None or self.origin.images > self.gaussian.dimensions:
             return None
         return (
-            f"{self.name} has {self.origin.pictures} pictures, too few for features of {self.gaussian.dimensions} "
+            f"{self.name} has {self.origin.images} images, too few for features of {self.gaussian.dimensions} "
             "dimensions: compare a Frechet distance only with others to the same reference"
         )
 
@@ -135,29 +135,29 @@ class Reference:
                 )
 
 
-def kept_pictures(pictures: int, seed: int = 0, most: int = KEPT) -> Tensor:
-    """Whose features to keep: at most so many, by chance, for the pictures that come first may be of a few classes."""
-    order = torch.randperm(pictures, generator=torch.Generator().manual_seed(seed))
+def kept_images(images: int, seed: int = 0, most: int = KEPT) -> Tensor:
+    """Whose features to keep: at most so many, by chance, for the images that come first may be of a few classes."""
+    order = torch.randperm(images, generator=torch.Generator().manual_seed(seed))
     return order[:most].sort().values
 
 
 def read_reference(path: Path) -> Reference:
-    """The statistics and kept features of a reference file; its pictures are left to `PictureArray`.
+    """The statistics and kept features of a reference file; its images are left to `ImageArray`.
 
     Raises:
-        InputError: a missing or damaged file, one with neither statistics nor pictures, or arrays that do not fit.
+        InputError: a missing or damaged file, one with neither statistics nor images, or arrays that do not fit.
     """
     headers = read_headers(path)
     statistics = {field: read_gaussian(path, headers, *names) for field, names in STATISTICS.items()}
-    if statistics["gaussian"] is None and PICTURES not in headers:
+    if statistics["gaussian"] is None and IMAGES not in headers:
         raise InputError(
-            f"{path} holds {', '.join(headers) or 'no arrays'}: expected mu and sigma of a reference, or pictures in "
-            f"{PICTURES}"
+            f"{path} holds {', '.join(headers) or 'no arrays'}: expected mu and sigma of a reference, or images in "
+            f"{IMAGES}"
         )
     features = read_numbers(path, headers, POOL) if POOL in headers else None
     if features is not None:
         check_features(features, statistics["gaussian"].dimensions if statistics["gaussian"] else None)
-    stored = check_pictures_array(headers[PICTURES], path).shape[:3] if PICTURES in headers else None
+    stored = check_images_array(headers[IMAGES], path).shape[:3] if IMAGES in headers else None
     origin = read_origin(path) if META in headers else None
     return Reference(str(path), **statistics, features=features, origin=origin, stored=stored)  # type: ignore[arg-type]
 
@@ -203,7 +203,7 @@ def write_reference(path: Path, reference: Reference) -> None:
         InputError: no statistics, more than `KEPT` features, or a folder that is not writable.
     """
     if reference.gaussian is None:
-        raise InputError(f"there are no statistics to write to {path}: expected those of real pictures")
+        raise InputError(f"there are no statistics to write to {path}: expected those of real images")
     arrays: dict[str, np.ndarray] = {}
     for field, names in STATISTICS.items():
         gaussian: Gaussian | None = getattr(reference, field)
@@ -213,7 +213,7 @@ def write_reference(path: Path, reference: Reference) -> None:
         features = reference.features
         check_features(features, reference.gaussian.dimensions)
         if len(features) > KEPT:
-            raise InputError(f"a reference keeps the features of at most {KEPT} pictures, not {len(features)}")
+            raise InputError(f"a reference keeps the features of at most {KEPT} images, not {len(features)}")
         arrays[POOL] = (features if features.dtype == torch.float16 else features.float()).cpu().numpy()
     if reference.origin is not None:
         arrays[META] = np.array(json.dumps(dataclasses.asdict(reference.origin)))

@@ -48,14 +48,14 @@ class Published:
     Attributes:
         name: of the model.
         metric: one of `LABELS`.
-        pictures: how many were drawn for it.
+        images: how many were drawn for it.
         settings: how they were drawn.
     """
 
     name: str
     metric: str
     value: float
-    pictures: int = 50_000
+    images: int = 50_000
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -73,28 +73,28 @@ def now() -> str:
 class Report:
     """
     Attributes:
-        pictures: how many drawn pictures were measured.
+        images: how many drawn images were measured.
         size: their (H, W).
         extractor: name of the network that looked at them.
         fingerprint: of its weights.
         reference: what they were measured against.
-        reference_pictures: how many that was made from; None if its file does not say.
+        reference_images: how many that was made from; None if its file does not say.
         reference_crop: how they were cut out of their files; likewise.
         seed: of drawing, and of shuffling for the Inception Score.
         settings: how they were drawn, such as cfg and top_k: values that JSON has.
         seconds_of_last_call: how long the command took that finished it, not counting earlier ones that were stopped.
-        agreement: of a classifier with the classes that pictures were drawn as.
+        agreement: of a classifier with the classes that images were drawn as.
         reconstruction: of a tokenizer; the other figures are then those of its reconstructions.
         verdict_line: how a figure stands beside the published one.
         warnings: sentences to be read with the figures.
     """
 
-    pictures: int
+    images: int
     size: tuple[int, int]
     extractor: str
     fingerprint: str
     reference: str | None
-    reference_pictures: int | None
+    reference_images: int | None
     reference_crop: str | None
     seed: int
     settings: Mapping[str, Any]
@@ -141,7 +141,7 @@ class Report:
             raise InputError(f"{published.metric!r} was not measured: expected one of {', '.join(figures) or 'none'}")
         value = figures[published.metric]
         label, good = LABELS[published.metric]
-        start = f"{label} {said(value)} of {self.pictures:,} pictures"
+        start = f"{label} {said(value)} of {self.images:,} images"
         theirs = f"{said(published.value)} published for {published.name}"
         if self.extractor != INCEPTION:
             return f"{start}, by {self.extractor}: not comparable with {theirs}, which is by Inception"
@@ -152,16 +152,16 @@ class Report:
                 ", ".join(f"{name} {settings[name]}" for name in other) for settings in (other, published.settings)
             )
             return f"{start}, drawn with {drawn}: not comparable with {theirs}, drawn with {theirs_drawn}"
-        if self.pictures != published.pictures:
-            return f"{start}: not comparable with {theirs}, which is of {published.pictures:,}"
+        if self.images != published.images:
+            return f"{start}: not comparable with {theirs}, which is of {published.images:,}"
         return f"{start}, {difference(value, published.value)} {theirs} ({good})"
 
     def table(self) -> str:
         """The figures in lines, and what has to be read with them."""
         against = f"against {self.reference}" if self.reference else "without a reference"
-        known = f", {self.reference_pictures:,} pictures" if self.reference_pictures else ""
+        known = f", {self.reference_images:,} images" if self.reference_images else ""
         known += f", {self.reference_crop} crop" if self.reference_crop else ""
-        lines = [f"{self.pictures:,} pictures, by {self.extractor}, {against}{known}"]
+        lines = [f"{self.images:,} images, by {self.extractor}, {against}{known}"]
         for name, value in self.figures().items():
             r = "r" if self.reconstruction and name in ("fid", "sfid") else ""
             lines.append(f"  {r + LABELS[name][0]:<16} {said(value)}{self._remark(name)}")
@@ -174,14 +174,14 @@ class Report:
         """What stands behind a figure in the table."""
         if name == "inception_score" and (scores := self.inception_score):
             if scores.splits == 1:
-                return f" of one part: {SPLIT_SIZE:,} pictures or fewer, so their order has no effect"
+                return f" of one part: {SPLIT_SIZE:,} images or fewer, so their order has no effect"
             return (
                 f" +- {said(scores.shuffled_std)} shuffled, {said(scores.ordered)} in the order they came, "
                 f"{said(scores.whole)} all at once"
             )
         if name == "agreement" and (agreement := self.agreement):
             least = sorted(agreement.per_class.items(), key=lambda item: item[1])[:SHOWN]
-            real = f", {said(agreement.real)} of {agreement.real_pictures}" if agreement.real is not None else ""
+            real = f", {said(agreement.real)} of {agreement.real_images}" if agreement.real is not None else ""
             return f"{real}; least: {', '.join(f'{name} {said(share)}' for name, share in least)}"
         return ""
 

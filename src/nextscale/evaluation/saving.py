@@ -1,4 +1,4 @@
-"""Keep pictures that were drawn: as files, or in one array as the ADM evaluator takes it."""
+"""Keep images that were drawn: as files, or in one array as the ADM evaluator takes it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nextscale.evaluation.npz import write_pictures
-from nextscale.imaging.images import save_picture, to_pictures
+from nextscale.evaluation.npz import write_images
+from nextscale.imaging.images import save_image, to_pil
 from nextscale.io.files import read_tensors, write_tensors
 
 
 class Saver(Protocol):
-    """Takes the pictures of one file of a `FeatureStore` after the other, in any order, each perhaps twice."""
+    """Takes the images of one file of a `FeatureStore` after the other, in any order, each perhaps twice."""
 
     def has(self, indices: Sequence[int]) -> bool:
         """Whether these are kept already."""
         ...
 
     def save(self, indices: Sequence[int], pixels: Tensor) -> None:
-        """Keep uint8 pictures (n, 3, H, W)."""
+        """Keep uint8 images (n, 3, H, W)."""
         ...
 
     def finish(self) -> None:
-        """All pictures came."""
+        """All images came."""
         ...
 
 
@@ -34,7 +34,7 @@ class PngSaver:
     """``FOLDER/CLASS/000123.png``; without classes ``FOLDER/000123.png``.
 
     Args:
-        labels: the class of every picture.
+        labels: the class of every image.
     """
 
     def __init__(self, folder: Path, labels: Sequence[int], class_names: Sequence[str]):
@@ -48,21 +48,21 @@ class PngSaver:
         return all(self.path(i).is_file() for i in indices)
 
     def save(self, indices: Sequence[int], pixels: Tensor) -> None:
-        for i, picture in zip(indices, to_pictures(pixels), strict=True):
-            save_picture(picture, self.path(i))
+        for i, image in zip(indices, to_pil(pixels), strict=True):
+            save_image(image, self.path(i))
 
     def finish(self) -> None:
-        """Nothing is left to do: every picture is a file."""
+        """Nothing is left to do: every image is a file."""
 
 
 class NpzSaver:
-    """``PATH`` with pictures in ``arr_0``, their classes in ``arr_1`` and the names of these in ``class_names``.
+    """``PATH`` with images in ``arr_0``, their classes in ``arr_1`` and the names of these in ``class_names``.
 
-    Until all have come they lie in a folder beside it, for the array is written from its first picture to its last.
+    Until all have come they lie in a folder beside it, for the array is written from its first image to its last.
 
     Args:
         shape: (N, H, W).
-        labels: the class of every picture.
+        labels: the class of every image.
     """
 
     def __init__(self, path: Path, shape: tuple[int, int, int], labels: Sequence[int], class_names: Sequence[str] = ()):
@@ -70,7 +70,7 @@ class NpzSaver:
         self.parts = path.with_suffix("")
 
     def _part(self, first: int) -> Path:
-        return self.parts / f"pictures-{first:08d}.safetensors"
+        return self.parts / f"images-{first:08d}.safetensors"
 
     def has(self, indices: Sequence[int]) -> bool:
         return self.path.is_file() or self._part(indices[0]).is_file()
@@ -82,9 +82,9 @@ class NpzSaver:
         """Write the array, and delete what lies beside it."""
         if self.path.is_file():
             return
-        parts = sorted(self.parts.glob("pictures-*.safetensors"))
+        parts = sorted(self.parts.glob("images-*.safetensors"))
         pixels = (read_tensors(path)["pixels"] for path in parts)
-        write_pictures(self.path, pixels, self.shape, torch.tensor(list(self.labels)), self.class_names)
+        write_images(self.path, pixels, self.shape, torch.tensor(list(self.labels)), self.class_names)
         for path in parts:
             path.unlink()
         self.parts.rmdir()

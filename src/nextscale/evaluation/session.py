@@ -27,9 +27,9 @@ from nextscale.evaluation.summary import Kept, Summary, summarise
 from nextscale.runtime.progress import Progress
 
 KEPT_DRAWN = 50_000
-"""Drawn pictures whose features are kept for precision and recall: all of those of published figures."""
+"""Drawn images whose features are kept for precision and recall: all of those of published figures."""
 FEW = 5
-"""Precision, recall, density and coverage need more pictures than this."""
+"""Precision, recall, density and coverage need more images than this."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Session:
     Attributes:
         folder: where features are kept, each gallery's in a folder of its own.
         device: of the extractor, and of the sums.
-        batch_size: pictures looked at at once.
+        batch_size: images looked at at once.
         seed: of the shuffling for the Inception Score, and of which features are kept.
     """
 
@@ -52,7 +52,7 @@ class Session:
         """The features of a gallery, which are perhaps not there yet.
 
         Raises:
-            InputError: the folder was begun with another gallery or extractor, or pictures of a wrong size.
+            InputError: the folder was begun with another gallery or extractor, or images of a wrong size.
         """
         probe(self.extractor, gallery.size, self.device)
         return FeatureStore(self.folder / name, gallery, self.extractor, kinds)
@@ -74,24 +74,22 @@ class Session:
         if drawn.spatial and reference.spatial:
             fields["sfid"] = frechet_distance(drawn.spatial.gaussian(), reference.spatial)
         if reference.features is None:
-            warnings.append(
-                f"{reference.name} has no features of single pictures, so precision and recall are left out"
-            )
+            warnings.append(f"{reference.name} has no features of single images, so precision and recall are left out")
         elif min(len(reference.features), len(drawn.kept)) <= FEW:
-            warnings.append(f"precision and recall are left out: they need more than {FEW} pictures of both kinds")
+            warnings.append(f"precision and recall are left out: they need more than {FEW} images of both kinds")
         else:
             real = reference.features.float().to(self.device)
             fields["precision_recall"] = precision_recall(real, drawn.kept)
         return fields | {"warnings": tuple(warning for warning in warnings if warning)}
 
     def _beside_real(self, drawn: Summary, reference: Reference | None) -> Agreement | None:
-        """The agreement of drawn pictures with their classes, beside that of the best known real ones."""
+        """The agreement of drawn images with their classes, beside that of the best known real ones."""
         if drawn.agreement is None:
             return None
         if reference and reference.origin and reference.origin.agreement is not None:
-            return replace(drawn.agreement, real=reference.origin.agreement, real_pictures="the reference's pictures")
+            return replace(drawn.agreement, real=reference.origin.agreement, real_images="the reference's images")
         accuracy = getattr(self.extractor, "accuracy", None)
-        return replace(drawn.agreement, real=accuracy, real_pictures="real pictures by the classifier's own validation")
+        return replace(drawn.agreement, real=accuracy, real_images="real images by the classifier's own validation")
 
     def memorised(
         self,
@@ -101,11 +99,11 @@ class Session:
         held_out: FeatureStore,
         control: FeatureStore,
     ) -> Memorisation:
-        """How close drawn pictures come to training pictures; pairs are numbers in the galleries.
+        """How close drawn images come to training images; pairs are numbers in the galleries.
 
         Args:
-            names: of the classes of the drawn pictures.
-            control: training pictures in other views than those of ``training``.
+            names: of the classes of the drawn images.
+            control: training images in other views than those of ``training``.
         """
         known = tuple(held_out.gallery.class_names)
         training.count()  # says it if there are none

@@ -108,7 +108,7 @@ class Moments:
             InputError: fewer than 2 vectors.
         """
         if self.count < 2:
-            raise InputError(f"a covariance needs at least 2 pictures, not {self.count}")
+            raise InputError(f"a covariance needs at least 2 images, not {self.count}")
         return self.scatter / (self.count - 1)
 
     def gaussian(self) -> Gaussian:
@@ -120,12 +120,12 @@ class Moments:
         return Gaussian(self.mean.clone(), self.covariance)
 
     def warning(self) -> str | None:
-        """One sentence if there are too few pictures for a covariance of full rank."""
+        """One sentence if there are too few images for a covariance of full rank."""
         if self.count > self.dimensions:
             return None
         return (
-            f"{self.count} pictures are too few for features of {self.dimensions} dimensions: their covariance is "
-            "singular, so compare a Frechet distance only with others of as many pictures"
+            f"{self.count} images are too few for features of {self.dimensions} dimensions: their covariance is "
+            "singular, so compare a Frechet distance only with others of as many images"
         )
 
 

@@ -1,7 +1,7 @@
-"""Features on disk, some pictures to a file, so that looking at many pictures can stop, go on, and be shared out.
+"""Features on disk, some images to a file, so that looking at many images can stop, go on, and be shared out.
 
 ``STORE/made_from.json`` says what they depend on. ``STORE/features-00000.safetensors`` and so on hold, of
-`PICTURES_IN_SHARD` pictures each, ``pool``, ``spatial`` and ``probabilities`` as `Features` has them, ``index`` and
+`IMAGES_IN_SHARD` images each, ``pool``, ``spatial`` and ``probabilities`` as `Features` has them, ``index`` and
 ``label`` (n,), and the notes of the gallery. A file is written whole, and does not depend on who makes it or when.
 """
 
@@ -17,20 +17,20 @@ from torch import Tensor
 
 from nextscale.errors import InputError
 from nextscale.evaluation.features import FeatureExtractor, Features
-from nextscale.evaluation.gallery import FILES, PLACES, Gallery, Pictures
+from nextscale.evaluation.gallery import FILES, PLACES, Gallery, ImageBatch
 from nextscale.evaluation.saving import Saver
 from nextscale.evaluation.statistics import check_features
 from nextscale.io.files import check_begun_with, make_folder, read_json, read_tensors, write_json, write_tensors
 from nextscale.runtime.distributed import barrier, is_main, rank, world_size
 from nextscale.runtime.progress import Progress
 
-PICTURES_IN_SHARD = 250
+IMAGES_IN_SHARD = 250
 MADE_FROM = "made_from.json"
 INDEX, LABEL = "index", "label"
 ALL_FEATURES = Features._fields
 
 Watch = Callable[[int], Progress]
-"""How many pictures this process will look at -> who is told of each."""
+"""How many images this process will look at -> who is told of each."""
 
 
 class FeatureStore:
@@ -62,8 +62,8 @@ class FeatureStore:
             )
 
     def shards(self) -> list[range]:
-        """Which pictures each file holds."""
-        count, step = len(self.gallery), PICTURES_IN_SHARD
+        """Which images each file holds."""
+        count, step = len(self.gallery), IMAGES_IN_SHARD
         return [range(i, min(i + step, count)) for i in range(0, count, step)]
 
     def path(self, shard: int) -> Path:
@@ -73,12 +73,12 @@ class FeatureStore:
         """Make the files that are missing, this process its share; every process has to call this.
 
         Args:
-            batch_size: pictures looked at at once.
+            batch_size: images looked at at once.
             device: of the extractor.
-            saver: keeps the pictures, too; a file counts as missing if its pictures are.
+            saver: keeps the images, too; a file counts as missing if its images are.
 
         Raises:
-            InputError: features that are not finite, or no picture that can be read.
+            InputError: features that are not finite, or no image that can be read.
         """
         barrier()
         if is_main():
@@ -92,11 +92,11 @@ class FeatureStore:
             parts, pixels = [], []
             for start in range(0, len(shards[i]), batch_size):
                 indices = shards[i][start : start + batch_size]
-                pictures = self.gallery.read(indices)
-                if len(pictures.pixels):
-                    parts.append(self._look(pictures, device))
+                images = self.gallery.read(indices)
+                if len(images.pixels):
+                    parts.append(self._look(images, device))
                     if saver:
-                        pixels.append(pictures.pixels.cpu())
+                        pixels.append(images.pixels.cpu())
                 progress.add(len(indices))
             if saver:
                 saver.save(shards[i], torch.cat(pixels))
@@ -108,8 +108,8 @@ class FeatureStore:
     def _is_done(self, shard: int, saver: Saver | None) -> bool:
         return self.path(shard).is_file() and (saver is None or saver.has(self.shards()[shard]))
 
-    def _look(self, pictures: Pictures, device: torch.device) -> dict[str, Tensor]:
-        features = self.extractor(pictures.pixels.to(device))
+    def _look(self, images: ImageBatch, device: torch.device) -> dict[str, Tensor]:
+        features = self.extractor(images.pixels.to(device))
         found = {name: tensor for name, tensor in features._asdict().items() if name in self.kinds}
         tensors = {name: tensor.cpu() for name, tensor in found.items() if tensor is not None}
         for name, tensor in tensors.items():
@@ -117,10 +117,10 @@ class FeatureStore:
                 check_features(tensor)
             except InputError as error:
                 raise InputError(f"{name} features of {self.gallery.name} by {self.extractor.name}: {error}") from error
-        return tensors | {INDEX: pictures.indices, LABEL: pictures.labels, **pictures.notes}
+        return tensors | {INDEX: images.indices, LABEL: images.labels, **images.notes}
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        """What each file holds, in order; those without a picture are left out."""
+        """What each file holds, in order; those without an image are left out."""
         for i in range(len(self.shards())):
             shard = read_tensors(self.path(i))
             if INDEX in shard:
@@ -135,7 +135,7 @@ class FeatureStore:
                 folder.rmdir()
 
     def numbers(self) -> Tensor:
-        """(N,), the number in the gallery of each picture that could be read, in order."""
+        """(N,), the number in the gallery of each image that could be read, in order."""
         paths = [self.path(i) for i in range(len(self.shards()))]
         return torch.cat([read_numbers(path) for path in paths])
 
@@ -144,19 +144,19 @@ class FeatureStore:
         return (shard["pool"] for shard in self)
 
     def count(self) -> int:
-        """How many pictures could be read.
+        """How many images could be read.
 
         Raises:
             InputError: none.
         """
         total = len(self.numbers())
         if not total:
-            raise InputError(f"none of the {len(self.gallery)} pictures in {self.gallery.name} can be read")
+            raise InputError(f"none of the {len(self.gallery)} images in {self.gallery.name} can be read")
         return total
 
 
 def read_numbers(path: Path) -> Tensor:
-    """The numbers of the pictures that a file of a store holds; nothing else is read."""
+    """The numbers of the images that a file of a store holds; nothing else is read."""
     try:
         with safe_open(path, "pt") as file:
             return file.get_tensor(INDEX) if INDEX in file.keys() else torch.zeros(0, dtype=torch.long)  # noqa: SIM118

@@ -10,21 +10,21 @@ from torch import Tensor
 
 from nextscale.evaluation.agreement import Agreement, AgreementCounts
 from nextscale.evaluation.inception_score import InceptionScore, Scores
-from nextscale.evaluation.reference import KEPT, Origin, Reference, kept_pictures
+from nextscale.evaluation.reference import KEPT, Origin, Reference, kept_images
 from nextscale.evaluation.statistics import Moments
 from nextscale.evaluation.store import INDEX, LABEL, FeatureStore
 
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """What is left of a store. Its size does not grow with the pictures, but for the kept features.
+    """What is left of a store. Its size does not grow with the images, but for the kept features.
 
     Attributes:
         moments: of the pool features.
         spatial: of the spatial ones, if the extractor has any.
         scores: the Inception Score, if it has probabilities.
         agreement: between the labels and the most probable classes, if both are known by the same names.
-        kept: (n, D) float32, pool features of pictures drawn by chance.
+        kept: (n, D) float32, pool features of images drawn by chance.
         kept_indices: (n,), their numbers in the gallery.
         kept_labels: (n,), their classes.
     """
@@ -45,16 +45,16 @@ class Summary:
 
 
 class Kept:
-    """Features of pictures chosen by chance.
+    """Features of images chosen by chance.
 
     Args:
-        count: how many pictures there will be.
+        count: how many images there will be.
         seed: of the choice.
         most: how many are kept at most.
     """
 
     def __init__(self, count: int, seed: int = 0, most: int = KEPT):
-        self.chosen, self.seen = kept_pictures(count, seed, most), 0
+        self.chosen, self.seen = kept_images(count, seed, most), 0
         self.vectors: list[Tensor] = []
         self.numbers: list[Tensor] = []
         self.labels: list[Tensor] = []
@@ -70,7 +70,7 @@ class Kept:
         return self
 
     def result(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Features (n, D), the numbers (n,) of their pictures in the gallery, and their classes (n,)."""
+        """Features (n, D), the numbers (n,) of their images in the gallery, and their classes (n,)."""
         return torch.cat(self.vectors), torch.cat(self.numbers), torch.cat(self.labels)
 
 

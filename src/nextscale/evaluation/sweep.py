@@ -66,7 +66,7 @@ def draw(reports: Sequence[Report]) -> Figure:
     for i, (x, y) in enumerate(panels):
         axis = figure.add_subplot(1, len(panels), i + 1)
         for (top_k, top_p), line in lines.items():
-            draw_line(axis, line, x, y, f"top-k {top_k:g}, top-p {top_p:g}")
+            plot_line(axis, line, x, y, f"top-k {top_k:g}, top-p {top_p:g}")
         for name, label in ((x, axis.set_xlabel), (y, axis.set_ylabel)):
             label(f"{LABELS[name][0]} ({LABELS[name][1]})", fontsize=8)
         axis.tick_params(labelsize=8)
@@ -74,11 +74,11 @@ def draw(reports: Sequence[Report]) -> Figure:
     if panels:
         handles, names = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    figure.suptitle(f"{reports[0].pictures:,} pictures at each setting; numbers are cfg", fontsize=10)
+    figure.suptitle(f"{reports[0].images:,} images at each setting; numbers are cfg", fontsize=10)
     return figure
 
 
-def draw_line(axis: Axes, reports: Sequence[Report], x: str, y: str, label: str) -> None:
+def plot_line(axis: Axes, reports: Sequence[Report], x: str, y: str, label: str) -> None:
     """Points with their cfg, joined."""
     points = [(report.figures()[x], report.figures()[y]) for report in reports]
     axis.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1, label=label)

@@ -1,4 +1,4 @@
-"""What drawn pictures are measured against: a reference that is there, or one that its pictures have to give first."""
+"""What drawn images are measured against: a reference that is there, or one that its images have to give first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from nextscale.errors import InputError
 from nextscale.evaluation.extractors import probe
 from nextscale.evaluation.features import sides
-from nextscale.evaluation.gallery import Gallery, PictureFile
+from nextscale.evaluation.gallery import Gallery, ImageFile
 from nextscale.evaluation.reference import KEPT, Origin, Reference
 from nextscale.evaluation.session import Session
 from nextscale.evaluation.store import ALL_FEATURES, FeatureStore
@@ -22,7 +22,7 @@ class Target:
     Attributes:
         reference: None if all of it comes from the store.
         store: features that are still to be made; None if nothing is missing.
-        crop: of the pictures in the store.
+        crop: of the images in the store.
     """
 
     session: Session
@@ -32,16 +32,16 @@ class Target:
 
     @classmethod
     def of_file(cls, session: Session, reference: Reference) -> Target:
-        """A reference file. What it lacks, statistics or features, comes from its pictures if it has some."""
+        """A reference file. What it lacks, statistics or features, comes from its images if it has some."""
         store = None
         if reference.stored is not None and (reference.gaussian is None or reference.features is None):
             kinds = ALL_FEATURES if reference.gaussian is None else ("pool",)
-            store = session.open("reference", PictureFile(Path(reference.name)), kinds)
+            store = session.open("reference", ImageFile(Path(reference.name)), kinds)
         return cls(session, reference, store, UNKNOWN)
 
     @classmethod
-    def of_pictures(cls, session: Session, gallery: Gallery, crop: str) -> Target:
-        """Pictures that were cut out of their files in some way."""
+    def of_images(cls, session: Session, gallery: Gallery, crop: str) -> Target:
+        """Images that were cut out of their files in some way."""
         return cls(session, None, session.open("reference", gallery), crop)
 
     @property
@@ -56,12 +56,12 @@ class Target:
             self.reference.check_features(probe(extractor, gallery.size, self.session.device))
         elif self.store and tuple(self.store.gallery.size) != tuple(gallery.size):
             raise InputError(
-                f"{self.name} has pictures of {sides(self.store.gallery.size)}, but {gallery.name} of "
+                f"{self.name} has images of {sides(self.store.gallery.size)}, but {gallery.name} of "
                 f"{sides(gallery.size)}"
             )
 
     def fill(self) -> None:
-        """Look at its pictures; every process has to call this."""
+        """Look at its images; every process has to call this."""
         if self.store:
             self.session.fill(self.store, f"looked at {self.name}")
 

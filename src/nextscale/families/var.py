@@ -16,7 +16,7 @@ HUB_TOKENIZER = "vae_ch160v4096z32.pth"
 class PublishedModel:
     """An official class-conditional ImageNet model.
 
-    The results are FID, Inception Score, precision and recall of 50,000 pictures by the ADM evaluator, drawn with
+    The results are FID, Inception Score, precision and recall of 50,000 images by the ADM evaluator, drawn with
     cfg 1.5, top-k 900, top-p 0.96, as its authors' code page states them; None where they state none.
     """
 

@@ -1,4 +1,4 @@
-"""A data set's pictures in one crop, or each in several, as a gallery."""
+"""A data set's images in one crop, or each in several, as a gallery."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from nextscale.data.dataset import cover_with_margin, random_crop, validation_crop
-from nextscale.data.source import PictureSource
+from nextscale.data.source import ImageSource
 from nextscale.data.splits import absolute_name, find_sources
 from nextscale.errors import InputError
-from nextscale.evaluation.gallery import FILES, Pictures
-from nextscale.evaluation.reference import kept_pictures
+from nextscale.evaluation.gallery import FILES, ImageBatch
+from nextscale.evaluation.reference import kept_images
 from nextscale.imaging.images import adm_crop
 
 Crop = Literal["centre", "training"]
@@ -25,26 +25,26 @@ Split = Literal["train", "val"]
 EVERY_WAY = "centre and training, each also mirrored"
 AS_LEARNT = "at random as in training, mirrored"
 Cut = Callable[[Image.Image, tuple[int, int], int], Image.Image]
-"""A picture, (H, W) and the picture's number -> the part (H, W) of it."""
+"""An image, (H, W) and the image's number -> the part (H, W) of it."""
 
 
-def centre(picture: Image.Image, size: tuple[int, int], number: int) -> Image.Image:
+def centre(image: Image.Image, size: tuple[int, int], number: int) -> Image.Image:
     """The largest middle part, as the ADM evaluator's references of ImageNet are cut."""
-    return adm_crop(picture, size)
+    return adm_crop(image, size)
 
 
-def training(picture: Image.Image, size: tuple[int, int], number: int) -> Image.Image:
+def training(image: Image.Image, size: tuple[int, int], number: int) -> Image.Image:
     """The middle part that validation in training sees, which is 1.125 times smaller."""
-    return validation_crop(picture, size)
+    return validation_crop(image, size)
 
 
-def at_random(picture: Image.Image, size: tuple[int, int], number: int) -> Image.Image:
-    """A part that training may see, always the same one of a picture."""
-    return Image.fromarray(random_crop(np.array(cover_with_margin(picture, size)), size, np.random.default_rng(number)))
+def at_random(image: Image.Image, size: tuple[int, int], number: int) -> Image.Image:
+    """A part that training may see, always the same one of an image."""
+    return Image.fromarray(random_crop(np.array(cover_with_margin(image, size)), size, np.random.default_rng(number)))
 
 
 def mirrored(cut: Cut) -> Cut:
-    return lambda picture, size, number: ImageOps.mirror(cut(picture, size, number))
+    return lambda image, size, number: ImageOps.mirror(cut(image, size, number))
 
 
 CUTS: Mapping[str, tuple[Cut, ...]] = {
@@ -55,21 +55,21 @@ CUTS: Mapping[str, tuple[Cut, ...]] = {
 }
 
 
-class CroppedPictures:
-    """The pictures of a data set, brought to (H, W): as many of each, one after the other, as its crop has `CUTS`.
+class CroppedImages:
+    """The images of a data set, brought to (H, W): as many of each, one after the other, as its crop has `CUTS`.
 
     Args:
         data: its name.
         source: one of its splits.
         crop: a name among `CUTS`.
-        report: told of each picture that cannot be read, and is left out.
+        report: told of each image that cannot be read, and is left out.
         chosen: the numbers in the source of those that are taken; None for all.
     """
 
     def __init__(
         self,
         data: str,
-        source: PictureSource,
+        source: ImageSource,
         size: tuple[int, int],
         crop: str,
         report: Callable[[str], None],
@@ -92,44 +92,44 @@ class CroppedPictures:
     def __len__(self) -> int:
         return len(self.chosen) * len(CUTS[self.crop])
 
-    def at_random(self, most: int, seed: int) -> CroppedPictures:
-        """Some of the pictures, chosen by chance, each as training may see it."""
+    def at_random(self, most: int, seed: int) -> CroppedImages:
+        """Some of the images, chosen by chance, each as training may see it."""
         other = copy(self)
         other.crop, other.name = AS_LEARNT, f"{self.name}, {AS_LEARNT},"
-        other.chosen = [self.chosen[i] for i in kept_pictures(len(self.chosen), seed, most).tolist()]
+        other.chosen = [self.chosen[i] for i in kept_images(len(self.chosen), seed, most).tolist()]
         other.made_from = self.made_from | {"crop": AS_LEARNT, "count": len(other.chosen), "seed": seed}
         return other
 
     def number(self, index: int) -> int:
-        """The number in the source of a picture of the gallery."""
+        """The number in the source of an image of the gallery."""
         return self.chosen[index // len(CUTS[self.crop])]
 
-    def read(self, indices: Sequence[int]) -> Pictures:
+    def read(self, indices: Sequence[int]) -> ImageBatch:
         cuts = CUTS[self.crop]
         pixels, read = [torch.zeros(0, 3, *self.size, dtype=torch.uint8)], []
         for number, group in groupby(indices, self.number):
             here = list(group)
             try:
-                picture = self.source.read(number)
-                pixels += [to_row(cuts[i % len(cuts)](picture, self.size, number)) for i in here]
+                image = self.source.read(number)
+                pixels += [to_row(cuts[i % len(cuts)](image, self.size, number)) for i in here]
             except InputError as error:
                 name, reason = self.source.name(number), str(error)
                 self.report(f"left out: {reason if name in reason else f'{name}: {reason}'}")
                 continue
             read += here
         labels = torch.tensor([self.source.labels[self.number(i)] for i in read], dtype=torch.long)
-        return Pictures(torch.cat(pixels), torch.tensor(read, dtype=torch.long), labels)
+        return ImageBatch(torch.cat(pixels), torch.tensor(read, dtype=torch.long), labels)
 
 
-def to_row(picture: Image.Image) -> Tensor:
+def to_row(image: Image.Image) -> Tensor:
     """uint8 (1, 3, H, W)."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).unsqueeze(0)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).unsqueeze(0)
 
 
-def check_apart(training: CroppedPictures, held_out: CroppedPictures) -> None:
-    """Raises InputError if pictures held out are the training pictures."""
+def check_apart(training: CroppedImages, held_out: CroppedImages) -> None:
+    """Raises InputError if images held out are the training images."""
     if training.made_from[FILES] == held_out.made_from[FILES]:
-        raise InputError(f"{held_out.name} is both training and held out: expected pictures that were not trained on")
+        raise InputError(f"{held_out.name} is both training and held out: expected images that were not trained on")
 
 
 def open_crops(
@@ -139,7 +139,7 @@ def open_crops(
     crop: str,
     report: Callable[[str], None],
     prefer: Split | None = None,
-) -> CroppedPictures:
+) -> CroppedImages:
     """A split of a data set.
 
     Args:
@@ -156,6 +156,6 @@ def open_crops(
     if split is None and val is not None:
         raise InputError(f"{data} has both train and val: expected --split {' or --split '.join(get_args(Split))}")
     if split == "val" and val is None:
-        raise InputError(f"{data} has no val, only {len(train)} pictures to train on")
+        raise InputError(f"{data} has no val, only {len(train)} images to train on")
     source = val if split == "val" and val is not None else train
-    return CroppedPictures(data, source, size, crop, report, split or "")
+    return CroppedImages(data, source, size, crop, report, split or "")

@@ -1,4 +1,4 @@
-"""Pictures as a tokenizer gives them back: a gallery, with notes on each, and what the notes come to."""
+"""Images as a tokenizer gives them back: a gallery, with notes on each, and what the notes come to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from nextscale.evaluation.gallery import Gallery, Pictures
+from nextscale.evaluation.gallery import Gallery, ImageBatch
 from nextscale.evaluation.reconstruction import Reconstruction, ScaleFigures
 from nextscale.imaging.images import to_pixels, to_unit_range
 from nextscale.imaging.lpips import LPIPS
@@ -20,8 +20,8 @@ from nextscale.tokenizer.usage import CodeUsage
 PSNR_NOTE, SSIM_NOTE, LPIPS_NOTE, TOKENS_NOTE = "psnr", "ssim", "lpips", "tokens"
 
 
-class ReconstructedPictures:
-    """The pictures of a gallery, encoded and decoded again.
+class ReconstructedImages:
+    """The images of a gallery, encoded and decoded again.
 
     Noted of each are its PSNR after each scale (K,), SSIM, LPIPS if there is one, and tokens (L,); or nothing.
 
@@ -55,7 +55,7 @@ class ReconstructedPictures:
         return len(self.originals)
 
     @torch.no_grad()
-    def read(self, indices: Sequence[int]) -> Pictures:
+    def read(self, indices: Sequence[int]) -> ImageBatch:
         originals = self.originals.read(indices)
         if not len(originals.pixels):
             return originals
@@ -75,7 +75,7 @@ class ReconstructedPictures:
             }
             if self.lpips is not None:
                 notes[LPIPS_NOTE] = self.lpips(decoded, images)
-        return Pictures(
+        return ImageBatch(
             to_pixels((decoded + 1) / 2).cpu(),
             originals.indices,
             originals.labels,
@@ -84,7 +84,7 @@ class ReconstructedPictures:
 
 
 def fold_notes(shards: Iterable[Mapping[str, Tensor]], tokenizer: ImageTokenizer) -> Reconstruction:
-    """What the notes of all pictures come to, the means in float64."""
+    """What the notes of all images come to, the means in float64."""
     schedule, codes = tokenizer.schedule, tokenizer.config.codebook_size
     usage, count = CodeUsage(schedule, codes), 0
     sums: dict[str, Tensor] = {}

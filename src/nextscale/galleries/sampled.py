@@ -1,4 +1,4 @@
-"""Many pictures of a model, as a gallery: each by its own seed, so that it is the same however it comes to be drawn."""
+"""Many images of a model, as a gallery: each by its own seed, so that it is the same however it comes to be drawn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from nextscale.errors import InputError
 from nextscale.evaluation.features import fingerprint
-from nextscale.evaluation.gallery import Pictures
+from nextscale.evaluation.gallery import ImageBatch
 from nextscale.imaging.images import to_pixels
 from nextscale.pipeline import Pipeline, last_step
 from nextscale.sampling.sampler import SamplingArguments, SamplingSettings
@@ -18,8 +18,8 @@ from nextscale.sampling.sampler import SamplingArguments, SamplingSettings
 SEEDS = 2**63
 
 
-class DrawnPictures:
-    """Picture i of a model has the seed ``seed + i`` and the class ``i C // N``: classes come in order, evenly.
+class SampledImages:
+    """Image i of a model has the seed ``seed + i`` and the class ``i C // N``: classes come in order, evenly.
 
     A batch that memory does not suffice for is halved.
 
@@ -31,7 +31,7 @@ class DrawnPictures:
 
     def __init__(self, pipeline: Pipeline, name: str, count: int, settings: SamplingSettings, seed: int = 0):
         if count < 1:
-            raise InputError(f"the number of pictures must be at least 1, not {count}")
+            raise InputError(f"the number of images must be at least 1, not {count}")
         if not 0 <= seed < SEEDS - count:
             raise InputError(f"a seed is an integer from 0 to {SEEDS - count - 1}, not {seed}")
         self.pipeline, self.name, self.count, self.settings, self.seed = pipeline, name, count, settings, seed
@@ -47,8 +47,8 @@ class DrawnPictures:
             **as_record(settings),
         }
 
-    def at(self, settings: SamplingSettings) -> DrawnPictures:
-        """The same pictures at other settings."""
+    def at(self, settings: SamplingSettings) -> SampledImages:
+        """The same images at other settings."""
         other = copy(self)
         other.settings, other.made_from = settings, self.made_from | as_record(settings)
         return other
@@ -56,9 +56,9 @@ class DrawnPictures:
     def __len__(self) -> int:
         return self.count
 
-    def read(self, indices: Sequence[int]) -> Pictures:
+    def read(self, indices: Sequence[int]) -> ImageBatch:
         pixels = torch.cat(self._draw(list(indices)))
-        return Pictures(pixels, torch.tensor(list(indices)), torch.tensor([self.labels[i] for i in indices]))
+        return ImageBatch(pixels, torch.tensor(list(indices)), torch.tensor([self.labels[i] for i in indices]))
 
     def _draw(self, indices: list[int]) -> list[torch.Tensor]:
         """uint8 (B, 3, H, W), in as many parts as memory demands."""

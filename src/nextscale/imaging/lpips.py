@@ -1,4 +1,4 @@
-"""LPIPS: how different two pictures look, by the features of a VGG16 (arXiv 1801.03924, version 0.1)."""
+"""LPIPS: how different two images look, by the features of a VGG16 (arXiv 1801.03924, version 0.1)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nextscale.io.state_files import expect, read_state
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """Channels and convolutions of VGG16 at each resolution (arXiv 1409.1556, configuration D)."""
 SMALLEST = 2 ** (len(STAGES) - 1)
-"""Side of the smallest pictures, in pixels: 1 is left of it in the last stage."""
+"""Side of the smallest images, in pixels: 1 is left of it in the last stage."""
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
-"""ImageNet's mean and standard deviation of red, green and blue, for pictures in [-1, 1]."""
+"""ImageNet's mean and standard deviation of red, green and blue, for images in [-1, 1]."""
 LINEAR = {f"lin{i}.model.1.weight": f"linear.{i}" for i in range(len(STAGES))}
 """The linear layers: their names in the file of LPIPS, and ours."""
 
@@ -28,7 +28,7 @@ class LPIPS(nn.Module):
 
     f_l are the features after the last ReLU of each stage l of VGG16 (relu1_2, relu2_2, relu3_3, relu4_3, relu5_3),
     brought to length 1 at each position, and w_l >= 0 says how much each channel counts. Weights have no gradient,
-    pictures do.
+    images do.
     """
 
     shift: Tensor
@@ -46,11 +46,11 @@ class LPIPS(nn.Module):
         """(B, 3, H, W) in [-1, 1] twice -> (B,), at least 0.
 
         Raises:
-            InputError: pictures of two shapes, not in colour, or smaller than 16 pixels.
+            InputError: images of two shapes, not in colour, or smaller than 16 pixels.
         """
         if x.shape != y.shape or x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < SMALLEST:
             raise InputError(
-                f"LPIPS compares two pictures of shape (B, 3, H, W) with sides of at least {SMALLEST} pixels, "
+                f"LPIPS compares two images of shape (B, 3, H, W) with sides of at least {SMALLEST} pixels, "
                 f"not {tuple(x.shape)} with {tuple(y.shape)}"
             )
         maps = zip(self.linear, self.unit_features(x), self.unit_features(y), strict=True)

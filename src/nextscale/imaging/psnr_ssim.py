@@ -1,4 +1,4 @@
-"""How alike two pictures are."""
+"""How alike two images are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WINDOW, SIGMA = 11, 1.5
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB, 10 log10(255^2 / mse), of pictures rounded to 8 bits.
+    """Peak signal-to-noise ratio in dB, 10 log10(255^2 / mse), of images rounded to 8 bits.
 
     (B, 3, H, W) in [-1, 1] twice -> (B,).
     """
@@ -20,11 +20,11 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004), the mean over pixels and colours, of pictures rounded to 8 bits.
+    """Structural similarity (Wang et al. 2004), the mean over pixels and colours, of images rounded to 8 bits.
 
     (2 m_a m_b + c1) (2 s_ab + c2) / ((m_a^2 + m_b^2 + c1) (s_a^2 + s_b^2 + c2)), m means, s (co)variances under a
     Gaussian window of 11 pixels and sigma 1.5, wherever it lies inside; c1 = (0.01 255)^2, c2 = (0.03 255)^2.
-    A picture with a side below 11 pixels gets a window of that side.
+    An image with a side below 11 pixels gets a window of that side.
 
     (B, 3, H, W) in [-1, 1] twice -> (B,), at most 1.
     """

@@ -35,7 +35,7 @@ OUTPUT_TYPES = ("pil", "np", "pt")
 
 
 class NextScalePipeline(DiffusionPipeline):
-    """Class-conditional pictures, with the arguments of diffusers' ``DiTPipeline``.
+    """Class-conditional images, with the arguments of diffusers' ``DiTPipeline``.
 
     The components are ``tokenizer`` and ``transformer``; ``config``, ``components``, ``from_pipe`` and the progress bar
     are the base class's. Weights are read and written in nextscale's own formats, are float32 and stay so: the type
@@ -131,7 +131,7 @@ class NextScalePipeline(DiffusionPipeline):
 
     @property
     def interrupt(self) -> bool:
-        """Whether a callback has set ``_interrupt``, which ends drawing with the pictures as they are."""
+        """Whether a callback has set ``_interrupt``, which ends drawing with the images as they are."""
         return self._interrupt
 
     def __call__(
@@ -148,7 +148,7 @@ class NextScalePipeline(DiffusionPipeline):
         top_k: int = 900,
         top_p: float = 0.95,
     ) -> Any:
-        """Draw pictures. Returns an ``ImagePipelineOutput``, whose ``images`` are a list of pictures or an array.
+        """Draw images. Returns an ``ImagePipelineOutput``, whose ``images`` are a list of images or an array.
 
         Args:
             class_labels: names or numbers of classes, or one alone; the number of classes itself means "no class".
@@ -157,14 +157,14 @@ class NextScalePipeline(DiffusionPipeline):
                 g = cfg + 1. 1 or less is no guidance.
             num_inference_steps: for code that passes it. The steps are the model's scales; another number is warned of
                 and has no effect.
-            num_images_per_prompt: pictures of each label, which come one after another.
-            generator: one from which a seed is drawn for every picture, or a list with one for each picture; None is
-                PyTorch's global one. See `draw_seeds`.
-            output_type: "pil", pictures; "np", (B, H, W, 3) in [0, 1]; "pt", (B, 3, H, W) in [0, 1].
+            num_images_per_prompt: images of each label, which come one after another.
+            generator: one from which a seed is drawn for every image, or a list with one for each image; None is
+                PyTorch's global one. See `seeds_from`.
+            output_type: "pil", images; "np", (B, H, W, 3) in [0, 1]; "pt", (B, 3, H, W) in [0, 1].
             return_dict: False returns a tuple with the images alone.
             callback_on_step_end: called after each scale with the pipeline, k, (h_k, w_k) and the tensors below.
             callback_on_step_end_tensor_inputs: of "tokens" (B, n_k), "logits" (B, n_k, V), "canvas" (B, D, h_K, w_K)
-                and "images" (B, 3, H, W), the pictures so far, which cost a decoding for each scale.
+                and "images" (B, 3, H, W), the images so far, which cost a decoding for each scale.
             top_k, top_p: as `nextscale.Pipeline` has them.
 
         Raises:
@@ -180,7 +180,7 @@ class NextScalePipeline(DiffusionPipeline):
         scales = pipeline.tokenizer.schedule.num_scales
         if num_inference_steps not in (None, scales):
             warnings.warn(
-                f"num_inference_steps={num_inference_steps} has no effect: a picture takes {scales} scales",
+                f"num_inference_steps={num_inference_steps} has no effect: an image takes {scales} scales",
                 stacklevel=2,
             )
         labels = repeat_labels(class_labels, num_images_per_prompt)
@@ -188,7 +188,7 @@ class NextScalePipeline(DiffusionPipeline):
             "cfg": guidance_to_cfg(guidance_scale),
             "top_k": top_k,
             "top_p": top_p,
-            "seed": draw_seeds(generator, len(labels)),
+            "seed": seeds_from(generator, len(labels)),
         }
         steps = pipeline.scales(labels, **sampling)
         step, tokens = None, []
@@ -207,7 +207,7 @@ class NextScalePipeline(DiffusionPipeline):
             images = self._tensor(step, "images")
             images = images.permute(0, 2, 3, 1).cpu().numpy() if output_type == "np" else images
         elif self._interrupt:
-            images = pipeline.pictures(step)
+            images = pipeline.images(step)
         else:
             images = pipeline.finish(step, tokens, sampling)
         return ImagePipelineOutput(images) if return_dict else (images,)  # type: ignore[arg-type]
@@ -245,20 +245,20 @@ def guidance_to_cfg(guidance_scale: float) -> float:
     return max(0.0, guidance_scale - 1)
 
 
-def draw_seeds(generator: Generators, count: int) -> list[int]:
-    """The seeds of ``count`` pictures, which draw the same with `nextscale.Pipeline`, in any batch.
+def seeds_from(generator: Generators, count: int) -> list[int]:
+    """The seeds of ``count`` images, which draw the same with `nextscale.Pipeline`, in any batch.
 
-    A generator moves on by one draw for each picture, so that the next call gives other pictures.
+    A generator moves on by one draw for each image, so that the next call gives other images.
 
     Args:
         generator: one for all, one for each, or None, PyTorch's global one.
 
     Raises:
-        InputError: another number of generators than of pictures.
+        InputError: another number of generators than of images.
     """
     generators = list(generator) if isinstance(generator, Sequence) else [generator] * count
     if len(generators) != count:
-        raise InputError(f"expected one generator, or one for each of the {count} pictures, got {len(generators)}")
+        raise InputError(f"expected one generator, or one for each of the {count} images, got {len(generators)}")
     for g in generators:
         if not isinstance(g, torch.Generator | None):
             raise InputError(f"expected a torch.Generator, got {g!r}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from nextscale.errors import InputError
+from nextscale.io.renamed import with_current_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +50,7 @@ def check_begun_with(path: Path, record: Mapping[str, Any], what: str, passing: 
     """
     if not path.is_file():
         return
-    theirs = read_json(path)
+    theirs = with_current_names(read_json(path))
     theirs = theirs if isinstance(theirs, dict) else {}
     for name, value in json.loads(json.dumps(record)).items():
         if name not in passing and theirs.get(name) != value:

@@ -1,1 +1,1 @@
-"""Logits -> pictures."""
+"""Logits -> images."""

@@ -1,4 +1,4 @@
-"""Where the sampler's randomness comes from: one generator for the call, or one for each picture."""
+"""Where the sampler's randomness comes from: one generator for the call, or one for each image."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from nextscale.errors import InputError, brief
 
 
 class RandomStreams:
-    """Random draws for a batch of B pictures.
+    """Random draws for a batch of B images.
 
     Args:
         seed: an int seeds one generator for the whole batch, which is what the reference does; B ints seed one
-            generator for each picture, so that a picture does not depend on the others in its batch.
+            generator for each image, so that an image does not depend on the others in its batch.
         batch: B.
     """
 
     def __init__(self, seed: int | Sequence[int], batch: int, device: torch.device):
         seeds = list(seed) if isinstance(seed, Sequence) else [seed]
         if isinstance(seed, Sequence) and len(seeds) != batch:
-            raise InputError(f"expected one seed for each of the {batch} pictures, got {len(seeds)}")
+            raise InputError(f"expected one seed for each of the {batch} images, got {len(seeds)}")
         for s in seeds:
             if not isinstance(s, Integral) or not -(2**63) <= s < 2**64:
                 raise InputError(f"a seed is an integer of at most 64 bits, not {brief(s)}")
@@ -43,7 +43,7 @@ class RandomStreams:
         return self._exponential(like).log_().neg_()
 
     def labels(self, num_classes: int) -> Tensor:
-        """A class for every picture, all equally likely. -> (B,)."""
+        """A class for every image, all equally likely. -> (B,)."""
         uniform = torch.full((1, num_classes), 1 / num_classes, device=self.device)
         count = self.batch // len(self.generators)
         return torch.cat([torch.multinomial(uniform, count, True, generator=g) for g in self.generators], dim=1)[0]

@@ -1,6 +1,6 @@
-"""The sampler: draw a picture scale by scale (VAR, section 3.2).
+"""The sampler: draw an image scale by scale (VAR, section 3.2).
 
-`sample_scales` is a generator of `ScaleStep`s; everything that shows or stores pictures is a fold over it.
+`sample_scales` is a generator of `ScaleStep`s; everything that shows or stores images is a fold over it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class SamplingSettings:
     top_p: float = 0.96
     """Draw among the most probable tokens that together reach p; 0 is all."""
     more_smooth: bool = False
-    """Mix code vectors by Gumbel-softmax instead of drawing one. Prettier pictures, not for metrics."""
+    """Mix code vectors by Gumbel-softmax instead of drawing one. Prettier images, not for metrics."""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.cfg, Real) and abs(self.cfg) <= LARGEST_CFG):
@@ -87,27 +87,27 @@ class ScaleStep:
     canvas: Tensor
     """f_hat after this scale, (B, D, h_K, w_K)."""
     labels: Tensor
-    """(B,), the class of each picture."""
+    """(B,), the class of each image."""
     finite: Tensor = field(repr=False)
     """Whether all probabilities so far were finite, a scalar."""
     _tokenizer: ImageTokenizer = field(repr=False)
 
     @torch.no_grad()
     def image(self) -> Tensor:
-        """The picture so far, (B, 3, H, W) in [0, 1]."""
+        """The image so far, (B, 3, H, W) in [0, 1]."""
         return self._tokenizer.decode_canvas(self.canvas).add(1).mul(0.5)
 
 
 @dataclass(frozen=True)
 class SampleResult:
-    """Pictures, and how they came about."""
+    """Images, and how they came about."""
 
     images: Tensor
     """(B, 3, H, W) in [0, 1]."""
     tokens: list[Tensor]
     """K LongTensors (B, n_k): the tokens that were drawn, before an edit put kept ones in their place."""
     labels: Tensor
-    """(B,), the class of each picture; num_classes is "no class"."""
+    """(B,), the class of each image; num_classes is "no class"."""
 
 
 def sample_scales(
@@ -123,13 +123,13 @@ def sample_scales(
     more_smooth: bool = False,
     edit: TokenEdit | None = None,
 ) -> Iterator[ScaleStep]:
-    """Draw pictures, one `ScaleStep` after another.
+    """Draw images, one `ScaleStep` after another.
 
     Args:
         labels: (B,) classes, where num_classes means "no class"; or None, drawn at random, or "unconditional", both
             with ``num_images``.
         cfg, top_k, top_p, more_smooth: see `SamplingSettings`.
-        seed: an int, one generator for the call (the official semantics), or B ints, one for each picture.
+        seed: an int, one generator for the call (the official semantics), or B ints, one for each image.
         edit: tokens to keep.
 
     Raises:
@@ -144,11 +144,11 @@ def sample_scales(
     if edit is not None:
         tokenizer.check_tokens(edit.tokens)
         edit.check(tokenizer.schedule, batch)
-    return map(check_last, draw_scales(tokenizer, model, classes, settings, streams, edit))
+    return map(check_last, generate_scales(tokenizer, model, classes, settings, streams, edit))
 
 
 @torch.no_grad()
-def draw_scales(
+def generate_scales(
     tokenizer: ImageTokenizer,
     model: VAR,
     labels: Tensor,
@@ -205,7 +205,7 @@ def check_last(step: ScaleStep) -> ScaleStep:
 def sample(
     tokenizer: ImageTokenizer, model: VAR, labels: Labels, **arguments: Unpack[SamplingArguments]
 ) -> SampleResult:
-    """Draw pictures; see `sample_scales` for the arguments."""
+    """Draw images; see `sample_scales` for the arguments."""
     step, tokens = last_step(sample_scales(tokenizer, model, labels, **arguments))
     return SampleResult(step.image(), tokens, step.labels)
 
@@ -245,16 +245,16 @@ def count_images(labels: Labels, num_images: int | None) -> int:
             raise InputError(f"without labels, num_images must be an integer of at least 1, not {num_images!r}")
         return num_images
     if not hasattr(labels, "__len__") or getattr(labels, "ndim", 1) != 1:
-        raise InputError(f"labels are a list with a class for each picture, not {labels!r}")
+        raise InputError(f"labels are a list with a class for each image, not {labels!r}")
     if len(labels) == 0:
         raise InputError("expected at least one label, got none")
     if num_images not in (None, len(labels)):
-        raise InputError(f"{len(labels)} labels were given for {num_images} pictures")
+        raise InputError(f"{len(labels)} labels were given for {num_images} images")
     return len(labels)
 
 
 def resolve_labels(labels: Labels, num_classes: int, streams: RandomStreams) -> Tensor:
-    """The class of each picture as (B,) int64 on the sampler's device."""
+    """The class of each image as (B,) int64 on the sampler's device."""
     if labels is None:
         return streams.labels(num_classes)
     if isinstance(labels, str):

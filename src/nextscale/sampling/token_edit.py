@@ -1,4 +1,4 @@
-"""Zero-shot editing: keep some tokens of a given picture, draw the others (VAR, section 5.4)."""
+"""Zero-shot editing: keep some tokens of a given image, draw the others (VAR, section 5.4)."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from nextscale.errors import InputError
 from nextscale.scales.schedule import ScaleSchedule
 
 ALWAYS_KEPT = 3
-"""Scales of at most so many tokens are kept whole by the official code: they set the picture's composition."""
+"""Scales of at most so many tokens are kept whole by the official code: they set the image's composition."""
 
 
 @dataclass(frozen=True)
 class TokenEdit:
-    """The given picture's tokens, and where to keep them.
+    """The given image's tokens, and where to keep them.
 
     The mask lives on the last scale's grid; on the other scales it is resized bilinearly and kept where > 0.5.
     """
 
     tokens: Sequence[Tensor]
-    """K LongTensors (B, n_k), or (1, n_k) for all pictures."""
+    """K LongTensors (B, n_k), or (1, n_k) for all images."""
     keep: Tensor
-    """(h_K, w_K) or (B, h_K, w_K): 1 keeps the given picture's tokens, 0 draws new ones."""
+    """(h_K, w_K) or (B, h_K, w_K): 1 keeps the given image's tokens, 0 draws new ones."""
     always_kept: int = ALWAYS_KEPT
     """Scales of at most so many tokens are kept whole, whatever the mask says."""
     scales_kept: int = 0
     """The first so many scales are kept whole, too."""
 
     def check(self, schedule: ScaleSchedule, batch: int) -> None:
-        """Raises InputError if the mask, the scales or the number of pictures do not fit."""
+        """Raises InputError if the mask, the scales or the number of images do not fit."""
         if not 0 <= self.scales_kept <= schedule.num_scales:
             raise InputError(f"scales to keep are 0 to {schedule.num_scales}, not {self.scales_kept}")
         if self.keep.ndim not in (2, 3) or tuple(self.keep.shape[-2:]) != schedule.final_size:
@@ -43,7 +43,7 @@ class TokenEdit:
             )
         for name, count in (("tokens", len(self.tokens[0])), ("mask", 1 if self.keep.ndim == 2 else len(self.keep))):
             if count not in (1, batch):
-                raise InputError(f"the edit's {name} is for {count} pictures, but {batch} are drawn")
+                raise InputError(f"the edit's {name} is for {count} images, but {batch} are drawn")
 
     def kept(self, k: int, schedule: ScaleSchedule) -> Tensor:
         """True where scale k keeps the given token. -> (B or 1, n_k)."""

@@ -1,4 +1,4 @@
-"""The scale schedule: how a picture's tokens are laid out, coarse to fine (VAR, section 3.2).
+"""The scale schedule: how an image's tokens are laid out, coarse to fine (VAR, section 3.2).
 
 A scale is a token map of size (h, w). A sequence of K scales holds ``L = sum(h * w)`` tokens, scale after scale,
 each row by row. Everything that turns scales into offsets lives here and nowhere else.
@@ -51,7 +51,7 @@ class ScaleSchedule:
 
     @classmethod
     def named(cls, name: str | int) -> ScaleSchedule:
-        """The official schedule for pictures of ``name`` pixels a side, with a tokenizer that downsamples 16 times."""
+        """The official schedule for images of ``name`` pixels a side, with a tokenizer that downsamples 16 times."""
         if str(name) not in NAMED_SIDES:
             raise InputError(f"unknown schedule {name!r}: expected one of {', '.join(NAMED_SIDES)}")
         return cls.square(NAMED_SIDES[str(name)])

@@ -29,7 +29,7 @@ SHADES = "viridis_r"
 LAW = "crimson"
 
 
-def draw_parameters(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
+def plot_parameters(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
     """Each measure over N: the ends of the runs, the law, and below each point its distance from the law.
 
     Raises:
@@ -45,7 +45,7 @@ def draw_parameters(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
         rest = figure.add_subplot(grid[row + 1, column], sharex=axis)
         x = law.x * 1e9
         shades = [colours[name] for name in law.runs]
-        draw_law(axis, law, 1e9, x.min(), x.max())
+        plot_law(axis, law, 1e9, x.min(), x.max())
         axis.scatter(x, law.y * factor, c=shades, s=34, edgecolors="black", linewidths=0.5, zorder=3)
         percent = 100 * np.expm1(law.residuals)
         rest.axhline(0, color=LAW, linewidth=1)
@@ -60,7 +60,7 @@ def draw_parameters(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
     return figure
 
 
-def draw_compute(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
+def plot_compute(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
     """Each measure over C: all runs in training, their frontier, and the law through that.
 
     Raises:
@@ -75,7 +75,7 @@ def draw_compute(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
             values = run.measures[law.measure] * factor
             axis.plot(run.compute, values, color=colours[run.name], linewidth=1.2, marker=".", markersize=3.5)
         axis.scatter(law.x, law.y * factor, s=26, facecolors="none", edgecolors="black", linewidths=0.9, zorder=3)
-        draw_law(axis, law, 1, law.x.min(), law.x.max())
+        plot_law(axis, law, 1, law.x.min(), law.x.max())
         finish(axis, law)
         finish_x(axis, "C, PFLOP of training" if i > 1 else "", whole_numbers=False)
     add_legend(figure, runs, colours, frontier=True)
@@ -105,7 +105,7 @@ def colours_of(runs: Sequence[ScalingRun]) -> dict[str, Any]:
     return {run.name: colormaps[SHADES](0.08 + 0.87 * rank[run.parameters]) for run in runs}
 
 
-def draw_law(axis: Axes, law: Law, unit: float, low: float, high: float) -> None:
+def plot_law(axis: Axes, law: Law, unit: float, low: float, high: float) -> None:
     x = np.geomspace(low / ROOM, high * ROOM, 50)
     axis.plot(x, law.fit.predict(x / unit) * MEASURES[law.measure].factor, color=LAW, linewidth=1.2, linestyle="--")
 

@@ -49,7 +49,7 @@ class ScalingRun:
 
     Args:
         parameters: N, as `block_parameters` counts them.
-        steps, pictures: (n,), so far.
+        steps, images: (n,), so far.
         compute: (n,) PFLOP of training so far.
         measures: each of `MEASURES`: (n,).
         origin: what runs must have in common to be compared.
@@ -59,7 +59,7 @@ class ScalingRun:
     config: VARConfig
     parameters: int
     steps: np.ndarray
-    pictures: np.ndarray
+    images: np.ndarray
     compute: np.ndarray
     measures: dict[str, np.ndarray]
     origin: dict[str, Any]
@@ -120,14 +120,14 @@ def read_points(folder: Path, name: str) -> ScalingRun:
             title = MEASURES[figure].title
             raise InputError(f"{folder} ends with a {title} of {values[-1]}: expected runs that did not diverge")
     config = read_config(folder)
-    pictures = steps * recipe["batch_size"]
+    images = steps * recipe["batch_size"]
     return ScalingRun(
         name,
         config,
         block_parameters(config),
         steps,
-        pictures,
-        pictures * training_work(config) / 1e6,
+        images,
+        images * training_work(config) / 1e6,
         measures,
         {
             "schedule": str(config.schedule),
@@ -147,7 +147,7 @@ def read_config(folder: Path) -> VARConfig:
 
 
 def check_alike(runs: Sequence[ScalingRun]) -> None:
-    """Raises InputError where losses cannot be compared: of other tokens or other pictures."""
+    """Raises InputError where losses cannot be compared: of other tokens or other images."""
     for run in runs[1:]:
         for what, value in runs[0].origin.items():
             if run.origin[what] != value:

@@ -23,21 +23,19 @@ INTERVALS = {
     "parameters": "studentised bootstrap of residuals",
     "compute": "percentile bootstrap of whole runs",
 }
-POINT_COLUMNS = ("run", "depth", "width", "heads", "parameters", "step", "pictures", "pflop", *MEASURES)
+POINT_COLUMNS = ("run", "depth", "width", "heads", "parameters", "step", "images", "pflop", *MEASURES)
 
 
 def describe(runs: Sequence[ScalingRun], laws: Sequence[Law], level: float) -> str:
     """What there is, a line for each law, and for each run how far it lies from the laws over parameters."""
     sizes = sorted(run.parameters for run in runs)
-    seen = sorted({run.pictures[-1] for run in runs})
-    pictures = (
-        f"{count(seen[0])} pictures each" if len(seen) == 1 else f"{count(seen[0])} to {count(seen[-1])} pictures"
-    )
+    seen = sorted({run.images[-1] for run in runs})
+    images = f"{count(seen[0])} images each" if len(seen) == 1 else f"{count(seen[0])} to {count(seen[-1])} images"
     compute = sorted(run.compute[-1] for run in runs)
-    note = ["laws over N expect runs on equally many pictures: these do not compare sizes alone", ""]
+    note = ["laws over N expect runs on equally many images: these do not compare sizes alone", ""]
     lines = [
         f"{len(runs)} runs, {count(sizes[0])} to {count(sizes[-1])} parameters ({sizes[-1] / sizes[0]:.3g} times), "
-        f"{pictures}, {compute[0]:.3g} to {compute[-1]:.3g} PFLOP",
+        f"{images}, {compute[0]:.3g} to {compute[-1]:.3g} PFLOP",
         "",
         *(note if len(seen) > 1 else ()),
         f"L = (beta X)^alpha, N in billions, C in PFLOP, intervals of {level:.0%}",
@@ -47,10 +45,10 @@ def describe(runs: Sequence[ScalingRun], laws: Sequence[Law], level: float) -> s
     rows += [law_row(law) for law in laws]
     lines += [*columns(rows), "", "distance from the law over N, in %", ""]
     over_size = [law for law in laws if law.over == "parameters"]
-    rows = [("run", "N", "pictures", *(MEASURES[law.measure].title for law in over_size))]
+    rows = [("run", "N", "images", *(MEASURES[law.measure].title for law in over_size))]
     for i, run in enumerate(sorted(runs, key=lambda run: run.parameters)):
         distances = (f"{100 * math.expm1(law.residuals[i]):+.2f}" for law in over_size)
-        rows.append((run.name, count(run.parameters), count(run.pictures[-1]), *distances))
+        rows.append((run.name, count(run.parameters), count(run.images[-1]), *distances))
     return "\n".join([*lines, *columns(rows)])
 
 
@@ -101,7 +99,7 @@ def write_points(path: Path, runs: Sequence[ScalingRun]) -> None:
         for run in runs:
             c = run.config
             for i in range(len(run.steps)):
-                figures = (run.pictures[i], run.compute[i], *(run.measures[measure][i] for measure in MEASURES))
+                figures = (run.images[i], run.compute[i], *(run.measures[measure][i] for measure in MEASURES))
                 size = (run.name, c.depth, c.width, c.heads, run.parameters, int(run.steps[i]))
                 table.writerow([*size, *(f"{figure:.8g}" for figure in figures)])
 

@@ -58,7 +58,7 @@ class ResidualConv(nn.Conv2d):
         return input.mul(1 - self.ratio) + self.convolve(input).mul_(self.ratio)
 
     def convolve(self, input: Tensor) -> Tensor:
-        """On the CPU a picture alone would get another kernel than one of several, and differ by roundings."""
+        """On the CPU an image alone would get another kernel than one of several, and differ by roundings."""
         if len(input) == 1 and input.device.type == "cpu":
             return super().forward(input.expand(2, -1, -1, -1))[:1]
         return super().forward(input)
@@ -148,7 +148,7 @@ class ResidualPyramid(nn.Module):
         loss = mean_k [ beta * mse(sg(f_hat_k), f) + mse(f_hat_k, sg(f)) ]
 
         Args:
-            depths: (B,) in 1..K, how many scales of each picture reach the canvas that is given; None is all.
+            depths: (B,) in 1..K, how many scales of each image reach the canvas that is given; None is all.
         """
         tokens: list[Tensor] = []
         looks: list[Tensor] = []

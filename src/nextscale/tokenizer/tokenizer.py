@@ -20,7 +20,7 @@ from nextscale.tokenizer.codebook import Codebook
 from nextscale.tokenizer.pyramid import ResidualPyramid
 
 FULL_SIZE_TENSORS = 5
-"""How many tensors of a picture's full size and width decoding holds at once."""
+"""How many tensors of an image's full size and width decoding holds at once."""
 CPU_DECODING_BYTES = 2**28
 GPU_SHARE = 8
 """Decoding may take so small a part of a GPU's memory: 1/8."""
@@ -63,7 +63,7 @@ class TokenizerConfig:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """(H, W) of the pictures."""
+        """(H, W) of the images."""
         h, w = self.schedule.final_size
         return h * self.downsampling, w * self.downsampling
 
@@ -82,7 +82,7 @@ class Reconstruction(NamedTuple):
 
 
 class ImageTokenizer(nn.Module):
-    """Pictures (B, 3, H, W) in [-1, 1] <-> K token maps (B, n_k)."""
+    """Images (B, 3, H, W) in [-1, 1] <-> K token maps (B, n_k)."""
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()
@@ -121,12 +121,12 @@ class ImageTokenizer(nn.Module):
         """(B, 3, H, W) in [-1, 1] -> (B, D, h, w).
 
         Raises:
-            InputError: pictures of another size than the schedule's last scale stands for.
+            InputError: images of another size than the schedule's last scale stands for.
         """
         expected = (3, *self.config.image_size)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise InputError(
-                f"the tokenizer takes pictures of shape (B, {', '.join(map(str, expected))}), not {tuple(images.shape)}"
+                f"the tokenizer takes images of shape (B, {', '.join(map(str, expected))}), not {tuple(images.shape)}"
             )
         if images.device.type == "cpu" and not torch.is_grad_enabled():
             images = images.contiguous(memory_format=torch.channels_last)
@@ -136,7 +136,7 @@ class ImageTokenizer(nn.Module):
     def encode(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) in [-1, 1] -> K LongTensors (B, n_k). Always in full float32, without TF32."""
         with torch.autocast(images.device.type, enabled=False), tf32(False):
-            parts = images.split(self.pictures_at_once(images.device))
+            parts = images.split(self.images_at_once(images.device))
             return self.pyramid.encode(torch.cat([self.encode_features(part) for part in parts]))
 
     @torch.no_grad()
@@ -150,17 +150,17 @@ class ImageTokenizer(nn.Module):
             return self._decode(canvas)
         if canvas.device.type == "cpu" or self.post_quant_conv.weight.dtype != torch.float32:
             canvas = canvas.contiguous(memory_format=torch.channels_last)
-        return torch.cat([self._decode(part) for part in canvas.split(self.pictures_at_once(canvas.device))])
+        return torch.cat([self._decode(part) for part in canvas.split(self.images_at_once(canvas.device))])
 
     def _decode(self, canvas: Tensor) -> Tensor:
         weight = self.post_quant_conv.weight
         return self.decoder(self.post_quant_conv(canvas.to(weight.dtype))).float().clamp(-1, 1)
 
-    def pictures_at_once(self, device: torch.device) -> int:
-        """How many pictures are encoded or decoded at once: as many as fit a budget of memory, but at least one.
+    def images_at_once(self, device: torch.device) -> int:
+        """How many images are encoded or decoded at once: as many as fit a budget of memory, but at least one.
 
         On the CPU more at once are not faster; on a GPU the budget is a part of its memory, whatever is free of it: the
-        same pictures are then decoded together, with the same roundings.
+        same images are then decoded together, with the same roundings.
         """
         height, width = self.config.image_size
         budget = CPU_DECODING_BYTES
@@ -179,7 +179,7 @@ class ImageTokenizer(nn.Module):
 
         Args:
             beta: weight of the commitment term.
-            depths: (B,) in 1..K, how many scales each picture is decoded from; None is all.
+            depths: (B,) in 1..K, how many scales each image is decoded from; None is all.
         """
         quantized = self.pyramid.quantize(self.encode_features(images).float(), beta, depths)
         decoded = self.decoder(self.post_quant_conv(quantized.canvas)).float()

@@ -18,7 +18,7 @@ ALONE, SEEN = 1.5, 64
 class CodeUsage:
     """Counts of every code at every scale.
 
-    Counted over all pictures seen, not per batch: a scale with one token per picture can still use all codes.
+    Counted over all images seen, not per batch: a scale with one token per image can still use all codes.
     """
 
     def __init__(self, schedule: ScaleSchedule, codebook_size: int, device: torch.device | None = None):

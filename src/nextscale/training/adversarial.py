@@ -34,7 +34,7 @@ class AdversarialRecipe:
     """lambda = |d reconstruction / d W| / |d adversarial / d W| for the decoder's last W (VQGAN, equation 7)."""
     largest_lambda: float = field(default=1.0, metadata={"least": 0.0})
     feature_matching: float = field(default=0.0, metadata={"least": 0.0})
-    """Weight of the L1 distance between the critic's features of picture and reconstruction (arXiv 1711.11585)."""
+    """Weight of the L1 distance between the critic's features of image and reconstruction (arXiv 1711.11585)."""
     start: float = 0.22
     """Share of the steps after which critic and adversarial loss begin."""
     warmup: float = field(default=0.02, metadata={"least": 0.0, "most": 1.0})
@@ -81,7 +81,7 @@ def mean_score(logits: list[Tensor]) -> Tensor:
 
 
 def feature_distance(fake: list[Tensor], real: list[Tensor]) -> Tensor:
-    """|F(x^) - F(x)| / |F(x)|, the mean over pictures and layers: relative, so that no layer outweighs the others."""
+    """|F(x^) - F(x)| / |F(x)|, the mean over images and layers: relative, so that no layer outweighs the others."""
 
     def size(x: Tensor) -> Tensor:
         return x.float().abs().flatten(1).mean(1)

@@ -1,4 +1,4 @@
-"""Training the classifier that evaluation looks through: pictures -> class, from few pictures."""
+"""Training the classifier that evaluation looks through: images -> class, from few images."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ DULLEST, STRONGEST = (0.2, 0.0, 0.1), (0.8, 0.8, 0.9)
 TINT = 0.15
 """Largest change of red, green and blue, each for itself."""
 HOLE = 1 / 3
-"""Side of the hole, as a share of the picture's."""
+"""Side of the hole, as a share of the image's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierRecipe(Recipe):
-    """Train a `ResidualClassifier`. What differs from other recipes is for a few thousand pictures and short runs."""
+    """Train a `ResidualClassifier`. What differs from other recipes is for a few thousand images and short runs."""
 
     model: ClassifierConfig
     steps: int = 1200
@@ -47,7 +47,7 @@ class ClassifierRecipe(Recipe):
     label_smoothing: float = 0.1
     """Share of a label that is spread over all classes."""
     mixup: float = 0.3
-    """a of Beta(a, a), from which the share is drawn that each picture of a batch keeps of itself (arXiv 1710.09412);
+    """a of Beta(a, a), from which the share is drawn that each image of a batch keeps of itself (arXiv 1710.09412);
     0 keeps all."""
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class ClassifierRecipe(Recipe):
 
 
 class ClassifierTask:
-    """loss = lambda H(y) + (1 - lambda) H(y'), H being the cross-entropy with smoothed labels of the mixed pictures
+    """loss = lambda H(y) + (1 - lambda) H(y'), H being the cross-entropy with smoothed labels of the mixed images
     lambda x + (1 - lambda) x', each of whose parts is changed by `jitter` beforehand."""
 
     def __init__(self, model: ResidualClassifier, recipe: ClassifierRecipe):
@@ -76,7 +76,7 @@ class ClassifierTask:
 
     def losses(self, batch: Batch, step: int, generator: torch.Generator) -> tuple[Losses, Metrics]:
         images, labels = jitter(batch.images, batch.place, generator), batch.labels
-        share = draw_share(self.recipe.mixup, generator)
+        share = random_share(self.recipe.mixup, generator)
         other = torch.randperm(len(images), generator=generator).to(images.device)
         logits = self.networks[MODEL](torch.lerp(images[other], images, share)).float()
         ours, theirs = (
@@ -100,18 +100,18 @@ class ClassifierTask:
 
 
 def measure(model: ResidualClassifier, batches: Iterable[Batch]) -> Confusion:
-    """What the model, as evaluation uses it, takes pictures for. Put into evaluation mode."""
+    """What the model, as evaluation uses it, takes images for. Put into evaluation mode."""
     return confusion(as_extractor(model, ()), as_pixels(batches), model.config.classes)
 
 
 def as_pixels(batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The uint8 pictures and labels of batches."""
+    """The uint8 images and labels of batches."""
     for batch in batches:
         yield to_levels(batch.images).to(torch.uint8), batch.labels
 
 
 def jitter(images: Tensor, place: Place, generator: torch.Generator) -> Tensor:
-    """Change brightness, saturation, contrast and tint of each picture, and grey out a part of it.
+    """Change brightness, saturation, contrast and tint of each image, and grey out a part of it.
 
     (B, 3, H, W) in [-1, 1] -> the same.
     """
@@ -122,7 +122,7 @@ def jitter(images: Tensor, place: Place, generator: torch.Generator) -> Tensor:
     return cut(images.clamp(-1, 1), hole, HOLE)
 
 
-def draw_share(mixup: float, generator: torch.Generator) -> float:
+def random_share(mixup: float, generator: torch.Generator) -> float:
     """lambda of a step, from Beta(mixup, mixup); 1 without mixup."""
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
     return float(np.random.default_rng(seed).beta(mixup, mixup)) if mixup else 1.0

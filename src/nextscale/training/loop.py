@@ -33,15 +33,15 @@ Preview = Callable[[nn.Module], Image.Image]
 
 
 @dataclass(frozen=True)
-class Habits:
+class Intervals:
     """How often, in steps, a run does what does not change its weights; 0 is never, but for the last step."""
 
     log_every: int = 20
     save_every: int = 100
     validate_every: int = 500
     preview_every: int = 500
-    validate_pictures: int = 0
-    """How many pictures are validated on, evenly spread; 0 is all, as always at the last step."""
+    validate_images: int = 0
+    """How many images are validated on, evenly spread; 0 is all, as always at the last step."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -55,7 +55,7 @@ def train(
     val_data: Examples | None,
     recipe: Recipe,
     run: Run,
-    habits: Habits,
+    intervals: Intervals,
     device: torch.device,
     preview: Preview | None = None,
     watch: Callable[[], str] | None = None,
@@ -68,7 +68,7 @@ def train(
     at hand, with a checkpoint.
 
     Args:
-        preview: a picture of what the model can do, for the run's folder.
+        preview: an image of what the model can do, for the run's folder.
         watch: called as often as ``preview``, once the log is up to date; what it returns is said.
 
     Raises:
@@ -99,23 +99,23 @@ def train(
             done, last = step + 1, recipe.steps
             stopping = any_process(stop.asked, device)
             run.pass_over(done, [name for part in parts for name in part.unreadable])
-            if is_due(done, habits.log_every, last):
+            if is_due(done, intervals.log_every, last):
                 values = meter.read() | task.report()
                 run.log(done, values | {"learning_rate": rate})
                 run.say(progress_line(done, last, values, rate, recipe.batch_size))
-            if val_data and is_due(done, habits.validate_every, last):
-                limit = habits.validate_pictures if done < last else 0
+            if val_data and is_due(done, intervals.validate_every, last):
+                limit = intervals.validate_images if done < last else 0
                 unseen = validation_batches(val_data, recipe.batch_size, limit)
                 with gathered(state.ema) as ema:
                     figures = task.validate(ema, watched(unseen, device, run, done))
                 run.log(done, {f"val_{name}": value for name, value in figures.items()})
                 run.say("validation: " + ", ".join(f"{name} {short(value)}" for name, value in figures.items()))
-            if preview and is_due(done, habits.preview_every, last):
+            if preview and is_due(done, intervals.preview_every, last):
                 with gathered(state.ema) as ema:
                     run.save_preview(done, preview(ema))
-            if watch and is_main() and is_due(done, habits.preview_every, last):
+            if watch and is_main() and is_due(done, intervals.preview_every, last):
                 run.say(watch())
-            if stopping or is_due(done, habits.save_every, last):
+            if stopping or is_due(done, intervals.save_every, last):
                 state.save(done, writer)
             if stopping:
                 writer.wait()

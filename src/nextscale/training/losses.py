@@ -1,4 +1,4 @@
-"""What is minimised: the cross-entropy of tokens, and the reconstruction error of pictures."""
+"""What is minimised: the cross-entropy of tokens, and the reconstruction error of images."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def token_loss(guesses: Guesses, schedule: ScaleSchedule) -> TokenLoss:
 
 
 def reconstruction_loss(ours: Tensor, images: Tensor, l1: float, l2: float) -> Tensor:
-    """l1 * mean |x^ - x| + l2 * mean (x^ - x)^2, pictures in [-1, 1]."""
+    """l1 * mean |x^ - x| + l2 * mean (x^ - x)^2, images in [-1, 1]."""
     return l1 * F.l1_loss(ours, images) + l2 * F.mse_loss(ours, images)

@@ -33,7 +33,7 @@ class Execution:
     recompute: bool = False
     """Activation checkpointing: compute blocks again in the backward pass instead of keeping what they computed."""
     workers: int = 0
-    """Processes that load pictures."""
+    """Processes that load images."""
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:

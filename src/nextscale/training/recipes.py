@@ -54,7 +54,7 @@ class Recipe:
     """Patterns of names of parameters that do not learn: ``blocks.*``, ``*.adaln.*``."""
     ema_decay: float = field(default=0.999, metadata=SHARE)
     flip: bool = True
-    """Mirror half of the pictures."""
+    """Mirror half of the images."""
 
     def __post_init__(self) -> None:
         for name in ("betas", "freeze"):  # JSON has lists
@@ -100,7 +100,7 @@ class TokenizerRecipe(Recipe):
     restart_every: int = field(default=100, metadata={"least": 0})
     """Steps after which codes that were not used are set to features; 0 is never."""
     scale_dropout: float = field(default=0.0, metadata=SHARE)
-    """Probability that a picture is decoded from its first scales only, any number of them being equally likely."""
+    """Probability that an image is decoded from its first scales only, any number of them being equally likely."""
     lpips: float = field(default=0.0, metadata=NOT_NEGATIVE)
     """Weight of the perceptual distance LPIPS, which needs the next two."""
     vgg_weights: str = ""
@@ -118,7 +118,7 @@ class TokenizerRecipe(Recipe):
         game, side = self.adversarial, min(self.model.image_size)
         if game and game.critic == "patchgan" and side < 3 * 2**game.layers:
             raise InputError(
-                f"a PatchGAN of {game.layers} layers takes pictures of at least {3 * 2**game.layers} pixels a side, "
+                f"a PatchGAN of {game.layers} layers takes images of at least {3 * 2**game.layers} pixels a side, "
                 f"not {side}"
             )
         if self.lpips and not (self.vgg_weights and self.lpips_weights):
@@ -218,7 +218,7 @@ of the losses), except that feature matching stands in for LPIPS and PatchGAN fo
 their weights are named: lpips=0.5, vgg_weights, lpips_weights; adversarial.critic=dino, adversarial.dino_weights."""
 
 IMAGENET = 1_281_167
-"""Training pictures of ImageNet-1k, for which the official recipes count epochs."""
+"""Training images of ImageNet-1k, for which the official recipes count epochs."""
 
 
 def official(

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 from nextscale.errors import InputError
-from nextscale.imaging.images import save_picture
+from nextscale.imaging.images import save_image
 from nextscale.io.files import atomic_file, make_folder, read_json, write_json
 from nextscale.io.module_folder import newest_checkpoint, torn_checkpoints
+from nextscale.io.renamed import with_current_names
 from nextscale.runtime.distributed import all_mean, all_sum, barrier, gather_texts, is_main, world_size
 from nextscale.training.recipes import Recipe, RecipeT
 
@@ -80,10 +81,10 @@ class Run:
                 self.say(f"passed over ({len(self._unreadable)} so far): {name}")
                 self.log(step, {"unreadable": name})
 
-    def save_preview(self, step: int, picture: Image.Image) -> None:
+    def save_preview(self, step: int, image: Image.Image) -> None:
         """``previews/step-00001000.png``."""
         if is_main():
-            save_picture(picture, self.folder / "previews" / f"step-{step:08d}.png")
+            save_image(image, self.folder / "previews" / f"step-{step:08d}.png")
 
     def say(self, text: str) -> None:
         """A line for whoever watches."""
@@ -124,7 +125,7 @@ def settled(recipe: RecipeT, folder: Path, device: torch.device) -> RecipeT:
 
 def check_same(folder: Path, ours: dict[str, Any], theirs: Any) -> None:
     """Raises InputError where a run was started with something else than now."""
-    theirs = theirs if isinstance(theirs, dict) else {}
+    theirs = with_current_names(theirs) if isinstance(theirs, dict) else {}
     for part, fields in ours.items():
         earlier = theirs.get(part) if isinstance(theirs.get(part), dict) else {}
         for name, value in fields.items():
@@ -143,15 +144,15 @@ class Meter:
 
     def clear(self) -> None:
         self._values: dict[str, list[torch.Tensor]] = {}
-        self._pictures = 0
+        self._images = 0
         self._seconds = 0.0
         self._waited = 0.0
 
-    def add(self, metrics: dict[str, torch.Tensor], pictures: int, seconds: float, waited: float) -> None:
+    def add(self, metrics: dict[str, torch.Tensor], images: int, seconds: float, waited: float) -> None:
         """What a step gave, how long it took, and how much of that it waited for data."""
         for name, value in metrics.items():
             self._values.setdefault(name, []).append(value)
-        self._pictures += pictures
+        self._images += images
         self._seconds += seconds
         self._waited += waited
 
@@ -160,7 +161,7 @@ class Meter:
         ``data_wait``, the share of time spent waiting for data; then start afresh."""
         means = {name: all_mean(torch.stack(v).double().mean(0)) for name, v in self._values.items()}
         values: dict[str, Any] = {name: mean.tolist() for name, mean in means.items()}
-        values["images_per_second"] = self._pictures / self._seconds
+        values["images_per_second"] = self._images / self._seconds
         values["data_wait"] = float(all_sum(torch.tensor(self._waited / self._seconds))) / world_size()
         self.clear()
         return values

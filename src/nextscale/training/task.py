@@ -68,7 +68,7 @@ class Task(Protocol):
         ...
 
     def validate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, Any]:
-        """Figures on pictures that training does not see, for the EMA model."""
+        """Figures on images that training does not see, for the EMA model."""
         ...
 
     def tensors(self) -> dict[str, Tensor]:
@@ -77,17 +77,17 @@ class Task(Protocol):
 
 
 class Means:
-    """Means over pictures, of all batches of all processes."""
+    """Means over images, of all batches of all processes."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._count = torch.zeros((), dtype=torch.double)
 
-    def add(self, metrics: Mapping[str, Tensor], pictures: int) -> None:
-        """Metrics that are means over so many pictures."""
+    def add(self, metrics: Mapping[str, Tensor], images: int) -> None:
+        """Metrics that are means over so many images."""
         for name, value in metrics.items():
-            self._sums[name] = self._sums.get(name, 0) + pictures * value.detach().double().cpu()
-        self._count += pictures
+            self._sums[name] = self._sums.get(name, 0) + images * value.detach().double().cpu()
+        self._count += images
 
     def read(self) -> dict[str, Any]:
         """As plain numbers."""

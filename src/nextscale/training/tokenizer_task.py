@@ -1,4 +1,4 @@
-"""Training the tokenizer: picture -> features -> tokens -> canvas -> picture, and a critic to judge it."""
+"""Training the tokenizer: image -> features -> tokens -> canvas -> image, and a critic to judge it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nextscale.training.adversarial import (
     mean_score,
 )
 from nextscale.training.codebook_init import kmeans, restart_codes
-from nextscale.training.critics.augment import augment, draw_augmentation
+from nextscale.training.critics.augment import augment, random_augmentation
 from nextscale.training.critics.critic import refresh_norms
 from nextscale.training.losses import reconstruction_loss
 from nextscale.training.recipes import TokenizerRecipe
@@ -66,7 +66,7 @@ class TokenizerTask:
         self.new_hits = torch.zeros_like(self.hits)
         """Likewise in the step at hand, by this process."""
         self.scores = torch.zeros(2, device=codes.device)
-        """Moving averages of the critic's scores of pictures and reconstructions."""
+        """Moving averages of the critic's scores of images and reconstructions."""
         self.usage = CodeUsage(model.schedule, len(codes), codes.device)
         self._looks: list[Tensor] = []
 
@@ -76,7 +76,7 @@ class TokenizerTask:
 
     def losses(self, batch: Batch, step: int, generator: torch.Generator) -> tuple[Losses, Metrics]:
         recipe, images = self.recipe, batch.images
-        depths = draw_depths(batch.place, recipe.scale_dropout, self.config.schedule.num_scales, generator)
+        depths = random_depths(batch.place, recipe.scale_dropout, self.config.schedule.num_scales, generator)
         result = self.networks[MODEL](images, recipe.commitment, None if depths is None else depths.to(images.device))
         self._count(result.tokens, result.looks)
         reconstruction = reconstruction_loss(result.images, images, recipe.l1, recipe.l2)
@@ -99,7 +99,7 @@ class TokenizerTask:
         assert self.critic and self.recipe.adversarial
         game, real = self.recipe.adversarial, batch.images
         if game.augment:
-            how = draw_augmentation(batch.place, generator, real.device)
+            how = random_augmentation(batch.place, generator, real.device)
             real, fake = augment(real, how), augment(fake, how)
 
         self.critic.requires_grad_(False)
@@ -187,8 +187,8 @@ class TokenizerTask:
         return {"hits": self.hits, "scores": self.scores}
 
 
-def draw_depths(place: Place, rate: float, scales: int, generator: torch.Generator) -> Tensor | None:
-    """From how many scales each picture is decoded: all, but with probability ``rate`` any number, drawn evenly.
+def random_depths(place: Place, rate: float, scales: int, generator: torch.Generator) -> Tensor | None:
+    """From how many scales each image is decoded: all, but with probability ``rate`` any number, drawn evenly.
 
     (count,) in 1..K, or None at rate 0. Thus the early scales learn to say what matters most (arXiv 2107.03312).
     """

@@ -61,7 +61,7 @@ class VARTask:
         return token_loss(guesses, self.config.schedule)
 
     def tokens(self, images: Tensor) -> list[Tensor]:
-        """Of pictures (B, 3, H, W), or those that a cache has in their place (B, L)."""
+        """Of images (B, 3, H, W), or those that a cache has in their place (B, L)."""
         if images.dtype == torch.int64:
             return list(images.split(self.config.schedule.tokens_per_scale, dim=1))
         return self.tokenizer.encode(images)

@@ -42,7 +42,7 @@ class Block(nn.Module):
     """x += gamma1 * attention(modulate(x)); x += gamma2 * mlp(modulate(x)).
 
     The six vectors gamma1, gamma2, scale1, scale2, shift1, shift2 come from outside: they depend on the class alone,
-    so they are computed once per picture (`VAR.condition`).
+    so they are computed once per image (`VAR.condition`).
     """
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, l2_norm: bool):

@@ -13,7 +13,7 @@ class KVCache:
 
     Args:
         depth: number of layers.
-        batch: number of sequences (twice the pictures under guidance).
+        batch: number of sequences (twice the images under guidance).
         heads, length, head_dim: H, tokens of the scales to keep, d.
     """
 

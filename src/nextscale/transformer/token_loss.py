@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 ROWS = 1024
-"""Tokens, of all pictures, whose logits are there at the same time."""
+"""Tokens, of all images, whose logits are there at the same time."""
 
 
 class Guesses(NamedTuple):

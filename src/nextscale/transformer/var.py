@@ -61,7 +61,7 @@ def embedding(count: int, width: int) -> nn.Embedding:
 
 @dataclass(frozen=True)
 class Condition:
-    """All that depends on the class alone: computed once per picture, used at every scale."""
+    """All that depends on the class alone: computed once per image, used at every scale."""
 
     embedding: Tensor
     """(B, C)."""

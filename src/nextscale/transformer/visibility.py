@@ -149,7 +149,7 @@ def attend_few(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | Non
 
 
 def few(heads: int, queries: int, keys: int) -> list[slice]:
-    """All heads of all pictures, so many at a time that their scores stay in the processor's cache."""
+    """All heads of all images, so many at a time that their scores stay in the processor's cache."""
     step = max(1, SCORES * torch.get_num_threads() // (queries * keys))
     return [slice(start, start + step) for start in range(0, heads, step)]
 

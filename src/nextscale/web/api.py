@@ -32,9 +32,9 @@ EVENT = {
     "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
     "required": ["event", "data"],
 }
-PICTURES: dict[int | str, dict[str, Any]] = {
+IMAGES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Pictures; with stream, server-sent events of which each has one, as it stands or finished",
+        "description": "Images; with stream, server-sent events of which each has one, as it stands or finished",
         "content": {"text/event-stream": {"schema": EVENT}},
     },
     **REFUSALS,
@@ -51,9 +51,9 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
     router, pipeline = APIRouter(), engine.pipeline
     one_at_a_time = asyncio.Semaphore(1)
 
-    @router.post("/v1/images/generations", response_model=ImagesResponse, responses=PICTURES)
+    @router.post("/v1/images/generations", response_model=ImagesResponse, responses=IMAGES)
     async def generate(body: GenerationRequest, request: Request) -> Any:
-        """Draw pictures of a class."""
+        """Draw images of a class."""
         body.check(engine)
         label = label_of(body.prompt, pipeline)
         ticket = engine.submit(Work((label,) * body.n, body.seeds(engine.new_seed), body.settings(), watch=body.stream))
@@ -61,9 +61,9 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
         delivery = Delivery(engine, ticket, "image_generation", made)
         return delivery.stream(body.partial_images) if body.stream else await while_connected(request, delivery.whole())
 
-    @router.post("/v1/images/edits", response_model=ImagesResponse, responses=PICTURES)
+    @router.post("/v1/images/edits", response_model=ImagesResponse, responses=IMAGES)
     async def edit(body: Annotated[EditRequest, Form(media_type="multipart/form-data")], request: Request) -> Any:
-        """Draw part of a picture anew."""
+        """Draw part of an image anew."""
         body.check(engine)
         check_once(await request.form())
         label = label_of(body.prompt, pipeline)
@@ -73,7 +73,7 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
             raise FieldError("prompt", error) from error
 
         async def start() -> Delivery:
-            async with one_at_a_time:  # decoded pictures are large
+            async with one_at_a_time:  # decoded images are large
                 plan, edited = await asyncio.to_thread(read_edit, body, pipeline.tokenizer, engine.limits)
             work = Work((label,) * body.n, body.seeds(engine.new_seed), body.settings(), plan.edit, watch=body.stream)
             made = provenance_of(work, pipeline, engine.name, scales, edited)
@@ -82,7 +82,7 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
         try:
             delivery = await while_connected(request, asyncio.wait_for(start(), engine.limits.seconds))
         except asyncio.TimeoutError as error:
-            raise Expired("the time limit has passed before the picture was encoded") from error
+            raise Expired("the time limit has passed before the image was encoded") from error
         return delivery.stream(body.partial_images) if body.stream else await while_connected(request, delivery.whole())
 
     @router.get("/v1/models", response_model=ModelList, responses=FEW_REFUSALS)

@@ -1,4 +1,4 @@
-"""From a ticket to an answer: pictures as PNGs in base 64, all at once or as server-sent events."""
+"""From a ticket to an answer: images as PNGs in base 64, all at once or as server-sent events."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from nextscale.editing.plan import EditPlan
 from nextscale.errors import InputError
-from nextscale.imaging.images import to_pictures
+from nextscale.imaging.images import to_pil
 from nextscale.provenance import Provenance
 from nextscale.web.engine import Engine
 from nextscale.web.errors import error_body
-from nextscale.web.schemas import ImagesResponse, Picture, StreamedPicture, name_of, size_of
+from nextscale.web.schemas import ImageData, ImagesResponse, StreamedImageData, name_of, size_of
 from nextscale.web.tickets import Cancelled, Done, Refused, Scale, Ticket
 
 T = TypeVar("T")
@@ -31,12 +31,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Delivery:
-    """The pictures of a request, on their way.
+    """The images of a request, on their way.
 
     Args:
         kind: what streamed events are named after.
-        made: how the pictures are made, for their metadata.
-        plan: lay the pictures over the edited one.
+        made: how the images are made, for their metadata.
+        plan: lay the images over the edited one.
     """
 
     engine: Engine
@@ -46,23 +46,23 @@ class Delivery:
     plan: EditPlan | None = None
 
     async def whole(self) -> ImagesResponse:
-        """All pictures, when they are drawn.
+        """All images, when they are drawn.
 
         Raises:
             Refused, InputError: as `Ticket.events`.
         """
         done = await self.ticket.aresult()
         encoded = await asyncio.to_thread(self._encode, done)
-        pictures = [
-            Picture(b64_json=png, seed=seed, label=self._label(i))
+        images = [
+            ImageData(b64_json=png, seed=seed, label=self._label(i))
             for i, (png, seed) in enumerate(zip(encoded, self.ticket.work.seeds, strict=True))
         ]
         return ImagesResponse(
-            created=int(time.time()), model=self.engine.name, size=size_of(self.engine.pipeline), data=pictures
+            created=int(time.time()), model=self.engine.name, size=size_of(self.engine.pipeline), data=images
         )
 
     def stream(self, partial_images: int | None) -> StreamingResponse:
-        """Pictures as they appear, scale by scale: an event for each."""
+        """ImageDatas as they appear, scale by scale: an event for each."""
         shown = shown_scales(partial_images, self.engine.pipeline.tokenizer.schedule.num_scales)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nor may a proxy keep them back
         return StreamingResponse(self._events(shown), media_type="text/event-stream", headers=headers)
@@ -71,19 +71,19 @@ class Delivery:
         try:
             async for event in self.ticket.aevents():
                 if isinstance(event, Done) or event.index in shown:
-                    for picture in await asyncio.to_thread(self._streamed, event):
-                        yield server_sent_event(picture.type, picture.model_dump())
+                    for image in await asyncio.to_thread(self._streamed, event):
+                        yield server_sent_event(image.type, image.model_dump())
         except (Refused, InputError) as error:
             status = error.status if isinstance(error, Refused) else 400
             yield server_sent_event("error", {"type": "error", **error_body(status, str(error))})
 
-    def _streamed(self, event: Scale | Done) -> list[StreamedPicture]:
+    def _streamed(self, event: Scale | Done) -> list[StreamedImageData]:
         schedule = self.engine.pipeline.tokenizer.schedule
         is_done = isinstance(event, Done)
         k, first = (schedule.num_scales - 1, 0) if isinstance(event, Done) else (event.index, event.first)
         h, w = schedule.sizes[k]
         return [
-            StreamedPicture(
+            StreamedImageData(
                 type=f"{self.kind}.{'completed' if is_done else 'partial_image'}",
                 b64_json=png,
                 created_at=int(time.time()),
@@ -98,10 +98,10 @@ class Delivery:
         ]
 
     def _encode(self, event: Scale | Done) -> list[str]:
-        pictures = to_pictures(self.plan.composite(event.images)) if self.plan else event.pictures
+        images = to_pil(self.plan.composite(event.images)) if self.plan else event.pil_images
         if isinstance(event, Scale):
-            return [encode(picture) for picture in pictures]
-        return [encode(picture, self.made.of_picture(i).to_png_info()) for i, picture in enumerate(pictures)]
+            return [encode(image) for image in images]
+        return [encode(image, self.made.of_image(i).to_png_info()) for i, image in enumerate(images)]
 
     def _label(self, i: int) -> str:
         return name_of(self.ticket.work.labels[i], self.engine.pipeline)
@@ -136,10 +136,10 @@ def shown_scales(count: int | None, num_scales: int) -> Collection[int]:
     return [round((i + 1) * num_scales / (count + 1)) - 1 for i in range(count)]
 
 
-def encode(picture: Image.Image, text: PngInfo | None = None) -> str:
-    """A picture as a PNG in base 64, with text beside it."""
+def encode(image: Image.Image, text: PngInfo | None = None) -> str:
+    """An image as a PNG in base 64, with text beside it."""
     file = io.BytesIO()
-    picture.save(file, "PNG", pnginfo=text)
+    image.save(file, "PNG", pnginfo=text)
     return base64.b64encode(file.getvalue()).decode()
 
 

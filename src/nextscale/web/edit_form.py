@@ -1,4 +1,4 @@
-"""From an uploaded picture and mask to the plan of an edit."""
+"""From an uploaded image and mask to the plan of an edit."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ def check_once(form: FormData) -> None:
 def read_edit(body: EditRequest, tokenizer: ImageTokenizer, limits: Limits) -> tuple[EditPlan, EditProvenance]:
     """(what to draw, how to repeat it).
 
-    As OpenAI has it, a picture with transparent parts is its own mask, unless there is a mask or a box.
+    As OpenAI has it, an image with transparent parts is its own mask, unless there is a mask or a box.
 
     Raises:
-        InputError: an upload that is no picture, or nothing that says what to draw, or says it twice.
+        InputError: an upload that is no image, or nothing that says what to draw, or says it twice.
     """
-    image = read_upload(body.image, "image", limits)
+    upload = read_upload(body.image, "image", limits)
     mask = read_upload(body.mask, "mask", limits) if body.mask else None
     box = read_box(body.box) if body.box else None
     if mask is None and box is None:
-        if transparent_part(image.picture) is None:
+        if transparent_part(upload.image) is None:
             raise FieldError(
                 "mask", "nothing says what to draw: expected a mask, a box, or an image with transparent parts"
             )
-        mask = image
+        mask = upload
     plan = plan_edit(
         tokenizer,
-        image.picture,
-        mask.picture if mask else None,
+        upload.image,
+        mask.image if mask else None,
         box=box,
         mode=body.mode,
         leak_free=body.leak_free,
         softness=body.softness,
     )
     return plan, EditProvenance(
-        picture=image.name,
-        picture_sha256=image.sha256,
+        image=upload.name,
+        image_sha256=upload.sha256,
         mask=mask.name if mask else "",
         mask_sha256=mask.sha256 if mask else "",
         box=box,

@@ -1,6 +1,6 @@
 """The engine: draws what many ask for, several requests at once.
 
-Requests that wait at the same time and have equal settings are drawn in one batch. Every picture has its own seed, and
+Requests that wait at the same time and have equal settings are drawn in one batch. Every image has its own seed, and
 so it is the same whatever it shares a batch with.
 
 On a CPU several workers draw, each a batch of its own. Two batches with one core each are sooner ready than one after
@@ -40,12 +40,12 @@ NEW_SEEDS = 2**31
 TIDY_SECONDS = 10.0
 
 LAST_WORD_SECONDS = 5.0
-"""How long a closed engine may take to notice, between two scales, that nobody wants its pictures any more."""
+"""How long a closed engine may take to notice, between two scales, that nobody wants its images any more."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Pictures ``start`` to ``stop`` of a request, which fit into one batch."""
+    """Images ``start`` to ``stop`` of a request, which fit into one batch."""
 
     ticket: Ticket
     start: int
@@ -67,7 +67,7 @@ class Part:
 class BatchReport:
     """What became of a batch, for those who measure."""
 
-    pictures: int
+    images: int
     waited: tuple[float, ...]
     """Seconds from a request's arrival to the batch, one for each request in it."""
     seconds: float
@@ -106,7 +106,7 @@ class Engine:
         self._changed = threading.Condition()
         self._closed = False
         self._at_work: list[Sequence[Part]] = []
-        self._seconds_per_picture = 0.0
+        self._seconds_per_image = 0.0
         self._cores = torch.get_num_threads()
         pipeline.ready()  # before several threads ask for it
         self._workers = [
@@ -120,7 +120,7 @@ class Engine:
         """Queue a request.
 
         Raises:
-            InputError: more pictures than a request may have, or an edit that does not fit.
+            InputError: more images than a request may have, or an edit that does not fit.
             Busy: the queue is full.
             Closed: the engine takes no more.
         """
@@ -130,33 +130,33 @@ class Engine:
             self.pipeline.tokenizer.check_tokens(work.edit.tokens)
             work.edit.check(self.pipeline.tokenizer.schedule, count)
         ticket = Ticket(work, limits.seconds)
-        parts = [Part(ticket, i, min(i + limits.batch_pictures, count)) for i in range(0, count, limits.batch_pictures)]
+        parts = [Part(ticket, i, min(i + limits.batch_images, count)) for i in range(0, count, limits.batch_images)]
         with self._changed:
             if self._closed:
                 raise Closed("the server is shutting down and takes no more requests")
             waiting = self.waiting
-            if waiting + count > limits.queue_pictures:
+            if waiting + count > limits.queue_images:
                 raise Busy(
-                    f"the queue is full: {waiting} of at most {limits.queue_pictures} pictures wait, {count} more came",
-                    retry_after=waiting * self._seconds_per_picture,
+                    f"the queue is full: {waiting} of at most {limits.queue_images} images wait, {count} more came",
+                    retry_after=waiting * self._seconds_per_image,
                 )
             self._queue.extend(parts)
             self._changed.notify_all()
         return ticket
 
     def new_seed(self) -> int:
-        """For the first picture of a request that brings none."""
+        """For the first image of a request that brings none."""
         return self._seeds.randrange(NEW_SEEDS)
 
     def check_count(self, count: int) -> None:
-        """Raises InputError for more pictures than a request may have."""
-        most = min(self.limits.request_pictures, self.limits.queue_pictures)
+        """Raises InputError for more images than a request may have."""
+        most = min(self.limits.request_images, self.limits.queue_images)
         if count > most:
-            raise InputError(f"a request may have at most {most} pictures, not {count}")
+            raise InputError(f"a request may have at most {most} images, not {count}")
 
     @property
     def waiting(self) -> int:
-        """Pictures that wait."""
+        """Images that wait."""
         with self._changed:
             self._queue = deque(part for part in self._queue if part.ticket.waits())
             return sum(map(len, self._queue))
@@ -174,7 +174,7 @@ class Engine:
         self._join(self.limits.drain_seconds if drain_seconds is None else drain_seconds)
         with self._changed:
             for part in (*self._queue, *(part for parts in self._at_work for part in parts)):
-                part.ticket.fail(Closed("the server shut down before it came to this request's pictures"))
+                part.ticket.fail(Closed("the server shut down before it came to this request's images"))
         self._join(LAST_WORD_SECONDS)
         if self.pipeline.device.type == "cpu":
             use_cores(self._cores)  # MKL has one number for the whole process
@@ -215,7 +215,7 @@ class Engine:
             at_work = sum(len(part) for parts in self._at_work for part in parts)
             share = math.ceil((waiting + at_work) / len(self._workers))
             first, count = self._queue[0], 0
-            room = max(len(first), min(share, self.limits.batch_pictures))
+            room = max(len(first), min(share, self.limits.batch_images))
             chosen: list[Part] = []
             for part in self._queue:
                 if goes_with(first.ticket.work, part.ticket.work) and count + len(part) <= room:
@@ -276,7 +276,7 @@ class Engine:
     ) -> None:
         """Hand out a finished batch."""
         seconds = time.monotonic() - begun
-        self._seconds_per_picture = seconds / len(images) / len(self._at_work)
+        self._seconds_per_image = seconds / len(images) / len(self._at_work)
         self.on_batch(BatchReport(len(images), tuple(begun - part.ticket.begun for part in parts), seconds))
         for part, rows in with_rows(parts):
             if part.ticket.work.watch:
@@ -284,16 +284,16 @@ class Engine:
             part.ticket.deliver(part.start, Done(images[rows], [t[rows].cpu() for t in tokens], part.labels))
 
     def _fail(self, parts: Sequence[Part], error: Exception) -> None:
-        """Say to those who asked that there will be no pictures."""
+        """Say to those who asked that there will be no images."""
         if not isinstance(error, InputError):
-            log.error("a batch of %d pictures failed", sum(map(len, parts)), exc_info=error)
+            log.error("a batch of %d images failed", sum(map(len, parts)), exc_info=error)
         for part in parts:
             sentence = f"drawing failed ({type(error).__name__}); the server's log says more"
             part.ticket.fail(InputError(str(error)) if isinstance(error, InputError) else Failed(sentence))
 
 
 def with_rows(parts: Sequence[Part]) -> Iterator[tuple[Part, slice]]:
-    """Each part of a batch, and where in the batch its pictures are."""
+    """Each part of a batch, and where in the batch its images are."""
     row = 0
     for part in parts:
         yield part, slice(row, row + len(part))
@@ -310,12 +310,12 @@ def goes_with(work: Work, other: Work) -> bool:
 
 
 def rules(edit: TokenEdit) -> dict[str, Any]:
-    """What of an edit is one for all pictures of a batch: all but tokens and mask."""
+    """What of an edit is one for all images of a batch: all but tokens and mask."""
     return {name: value for name, value in vars(edit).items() if name not in ("tokens", "keep")}
 
 
 def join_edits(parts: Sequence[Part]) -> TokenEdit | None:
-    """One edit for all pictures of a batch."""
+    """One edit for all images of a batch."""
     edits = [(part, part.ticket.work.edit) for part in parts if part.ticket.work.edit is not None]
     if not edits:
         return None
@@ -333,7 +333,7 @@ def pick(rows: Tensor, chosen: range) -> Tensor:
 
 
 def halves(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
-    """A batch of at least two pictures as two batches."""
+    """A batch of at least two images as two batches."""
     left = sum(map(len, parts)) // 2
     first: list[Part] = []
     second: list[Part] = []

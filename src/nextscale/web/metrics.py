@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nextscale.web.engine import BatchReport, Engine
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
-PICTURES = (1, 2, 4, 8, 16, 32, 64)
+IMAGES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
@@ -25,9 +25,9 @@ class Metrics:
         self.requests = Counter(
             "nextscale_requests", "HTTP requests answered", ("route", "method", "status"), registry=self.registry
         )
-        self.queue = Gauge("nextscale_queue_pictures", "Pictures that wait", registry=self.registry)
-        self.pictures = Counter("nextscale_pictures", "Pictures drawn", registry=self.registry)
-        self.batches = histogram("batch_pictures", "Pictures drawn at once", PICTURES)
+        self.queue = Gauge("nextscale_queue_images", "Images that wait", registry=self.registry)
+        self.images = Counter("nextscale_images", "Images drawn", registry=self.registry)
+        self.batches = histogram("batch_images", "Images drawn at once", IMAGES)
         self.waiting = histogram("waiting_seconds", "From a request's arrival to its batch", SECONDS)
         self.drawing = histogram("drawing_seconds", "Drawing a batch", SECONDS)
 
@@ -37,8 +37,8 @@ class Metrics:
         engine.on_batch = self.add_batch
 
     def add_batch(self, report: BatchReport) -> None:
-        self.pictures.inc(report.pictures)
-        self.batches.observe(report.pictures)
+        self.images.inc(report.images)
+        self.batches.observe(report.images)
         self.drawing.observe(report.seconds)
         for seconds in report.waited:
             self.waiting.observe(seconds)

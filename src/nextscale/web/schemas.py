@@ -37,7 +37,7 @@ def allow_null(schema: dict[str, Any]) -> None:
 WHOLE = BeforeValidator(whole)
 
 
-class DrawingFields(BaseModel):
+class SamplingFields(BaseModel):
     """What both kinds of requests have."""
 
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True, json_schema_extra=allow_null)
@@ -45,13 +45,13 @@ class DrawingFields(BaseModel):
     model: Annotated[str | None, Field(max_length=LONGEST_NAME)] = None
     """Must be the served model's, if given."""
     n: Annotated[int, Field(ge=1), WHOLE] = 1
-    """Pictures."""
+    """ImageDatas."""
     size: Annotated[str, Field(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")] = "auto"
     """WIDTHxHEIGHT, which must be the model's, or ``auto``."""
     response_format: Literal["b64_json", "url"] = "b64_json"
     """Only ``b64_json``: the server keeps no files."""
     seed: Annotated[int | None, Field(ge=0, le=LARGEST_SEED), WHOLE] = None
-    """Of the first picture; picture i has seed + i. Left out: a random one, which the answer tells."""
+    """Of the first image; image i has seed + i. Left out: a random one, which the answer tells."""
     cfg: Annotated[float, Field(ge=-LARGEST_CFG, le=LARGEST_CFG, allow_inf_nan=False)] = LOOKS["cfg"]
     """Guidance; 0 is none."""
     top_k: Annotated[int, Field(ge=0, le=LARGEST_SEED), WHOLE] = LOOKS["top_k"]
@@ -61,7 +61,7 @@ class DrawingFields(BaseModel):
     more_smooth: bool = False
     """Mix codes by Gumbel-softmax."""
     stream: bool = False
-    """Whether to send the pictures so far after each scale, as server-sent events."""
+    """Whether to send the images so far after each scale, as server-sent events."""
     partial_images: Annotated[int | None, Field(ge=0, le=100), WHOLE] = None
     """Of a stream: send at most so many of the scales before the last, evenly spread. Left out: all."""
     user: Annotated[str | None, Field(max_length=LONGEST_NAME)] = None
@@ -82,12 +82,12 @@ class DrawingFields(BaseModel):
         return SamplingSettings(self.cfg, self.top_k, self.top_p, self.more_smooth)
 
     def seeds(self, new_seed: Callable[[], int]) -> tuple[int, ...]:
-        """One for each picture; ``new_seed`` gives the first where the request has none."""
+        """One for each image; ``new_seed`` gives the first where the request has none."""
         first = new_seed() if self.seed is None else self.seed
         return tuple(first + i for i in range(self.n))
 
     def check(self, engine: Engine) -> None:
-        """Raises FieldError for another model or size than the served one's, too many pictures, and for addresses."""
+        """Raises FieldError for another model or size than the served one's, too many images, and for addresses."""
         if self.model not in (None, engine.name):
             raise FieldError("model", f"no model {self.model!r} is served here: expected {engine.name!r}, or none")
         try:
@@ -96,19 +96,19 @@ class DrawingFields(BaseModel):
             raise FieldError("n", error) from error
         size = size_of(engine.pipeline)
         if self.size not in ("auto", size):
-            raise FieldError("size", f"the model's pictures have {size} pixels, not {self.size}")
+            raise FieldError("size", f"the model's images have {size} pixels, not {self.size}")
         if self.response_format == "url":
             raise FieldError("response_format", "the server keeps no files to give the address of: expected 'b64_json'")
 
 
-class GenerationRequest(DrawingFields):
+class GenerationRequest(SamplingFields):
     """``POST /v1/images/generations``."""
 
     prompt: Annotated[str, Field(max_length=LONGEST_NAME)]
     """A class: its name or number; empty, ``none`` or ``unconditional`` for no class."""
 
 
-class EditRequest(DrawingFields):
+class EditRequest(SamplingFields):
     """``POST /v1/images/edits``, a form with files."""
 
     model_config = ConfigDict(extra="forbid", strict=False, json_schema_extra=None)  # a form has nothing but text
@@ -126,40 +126,40 @@ class EditRequest(DrawingFields):
     leak_free: bool = True
     """Hide what is drawn anew from the coarse tokens, too."""
     composite: bool = True
-    """Lay what is drawn over the picture, whose other pixels then stay as they are."""
+    """Lay what is drawn over the image, whose other pixels then stay as they are."""
     softness: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Pixels over which it fades in."""
 
 
-class Picture(BaseModel):
+class ImageData(BaseModel):
     b64_json: str
     """A PNG."""
     seed: int
-    """Draws the same picture again, with the same settings."""
+    """Draws the same image again, with the same settings."""
     label: str
     """Name of the class; ``none`` for no class."""
 
 
 class ImagesResponse(BaseModel):
-    """Pictures."""
+    """ImageDatas."""
 
     created: int
     """Seconds since 1970."""
     model: str
     size: str
     output_format: Literal["png"] = "png"
-    data: list[Picture]
+    data: list[ImageData]
 
 
-class StreamedPicture(BaseModel):
-    """A server-sent event: a picture as it stands after a scale (``image_generation.partial_image``), or finished
+class StreamedImageData(BaseModel):
+    """A server-sent event: an image as it stands after a scale (``image_generation.partial_image``), or finished
     (``image_generation.completed``); of an edit, ``image_edit`` instead."""
 
     type: str
     b64_json: str
     created_at: int
     index: int
-    """Which picture of the request."""
+    """Which image of the request."""
     partial_image_index: int
     """k, the scale."""
     scale: str
@@ -190,7 +190,7 @@ class ModelList(BaseModel):
 class Health(BaseModel):
     status: Literal["ready", "shutting down"]
     waiting: int
-    """Pictures in the queue."""
+    """ImageDatas in the queue."""
 
 
 def size_of(pipeline: Pipeline) -> str:

@@ -1,4 +1,4 @@
-"""What is to be drawn, and the ticket that its pictures come with: scale by scale, for threads and for coroutines."""
+"""What is to be drawn, and the ticket that its images come with: scale by scale, for threads and for coroutines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.imaging.images import to_pictures
+from nextscale.imaging.images import to_pil
 from nextscale.sampling.sampler import SamplingSettings
 from nextscale.sampling.token_edit import TokenEdit
 
@@ -24,7 +24,7 @@ LARGEST_SEED = 2**53 - 1
 
 
 class Refused(Exception):
-    """A request that gets no pictures; the sentence says why."""
+    """A request that gets no images; the sentence says why."""
 
     status = 500
 
@@ -64,7 +64,7 @@ class Failed(Refused):
 
 @dataclass(frozen=True)
 class Work:
-    """Pictures to draw: one for each label and seed."""
+    """Images to draw: one for each label and seed."""
 
     labels: tuple[int, ...]
     """Classes, where the number of classes means "no class"."""
@@ -72,23 +72,21 @@ class Work:
     settings: SamplingSettings
     edit: TokenEdit | None = None
     watch: bool = False
-    """Whether the pictures so far are wanted after each scale."""
+    """Whether the images so far are wanted after each scale."""
 
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.seeds) or not self.labels:
             raise InputError(
-                f"expected a label and a seed for each picture, not {len(self.labels)} and {len(self.seeds)}"
+                f"expected a label and a seed for each image, not {len(self.labels)} and {len(self.seeds)}"
             )
         for seed in self.seeds:
             if not 0 <= seed <= LARGEST_SEED:
-                raise InputError(
-                    f"a seed is from 0 to {LARGEST_SEED} (2^53 - 1), for each picture, not {str(seed)[:40]}"
-                )
+                raise InputError(f"a seed is from 0 to {LARGEST_SEED} (2^53 - 1), for each image, not {str(seed)[:40]}")
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Pictures as they stand after a scale."""
+    """Images as they stand after a scale."""
 
     index: int
     """k."""
@@ -97,16 +95,16 @@ class Scale:
     images: Tensor = field(repr=False)
     """(b, 3, H, W) in [0, 1]."""
     first: int = 0
-    """Which picture of the request is the first of these: more than 0 where a request takes several batches."""
+    """Which image of the request is the first of these: more than 0 where a request takes several batches."""
 
     @property
-    def pictures(self) -> list[Image.Image]:
-        return to_pictures(self.images)
+    def pil_images(self) -> list[Image.Image]:
+        return to_pil(self.images)
 
 
 @dataclass(frozen=True)
 class Done:
-    """All pictures of a request."""
+    """All images of a request."""
 
     images: Tensor = field(repr=False)
     """(B, 3, H, W) in [0, 1]."""
@@ -115,12 +113,12 @@ class Done:
     labels: tuple[int, ...]
 
     @property
-    def pictures(self) -> list[Image.Image]:
-        return to_pictures(self.images)
+    def pil_images(self) -> list[Image.Image]:
+        return to_pil(self.images)
 
 
 class Ticket:
-    """Where the pictures of a `Work` arrive. One reader each.
+    """Where the images of a `Work` arrive. One reader each.
 
     Args:
         seconds: until the time limit.
@@ -142,7 +140,7 @@ class Ticket:
         """A `Scale` after each scale if the work is watched, then `Done`.
 
         Raises:
-            Refused: no pictures; the sentence says why.
+            Refused: no images; the sentence says why.
             InputError: the work is not one for this model.
         """
         while True:
@@ -183,7 +181,7 @@ class Ticket:
             self.cancel()
 
     def result(self) -> Done:
-        """Wait for the pictures; raises as `events`."""
+        """Wait for the images; raises as `events`."""
         *_, last = self.events()
         assert isinstance(last, Done)
         return last
@@ -195,7 +193,7 @@ class Ticket:
         return last
 
     def cancel(self) -> None:
-        """Nobody wants the pictures any more. Without effect once they are there."""
+        """Nobody wants the images any more. Without effect once they are there."""
         self.fail(Cancelled("the request was cancelled"))
 
     # ---- the engine's side ---------------------------------------------------------------------------------------
@@ -205,9 +203,9 @@ class Ticket:
         return self.begun + self.seconds - self.clock()
 
     def waits(self) -> bool:
-        """Whether pictures are still wanted; once the time limit has passed, they are not."""
+        """Whether images are still wanted; once the time limit has passed, they are not."""
         if self._outcome is None and self.left() <= 0:
-            self.fail(Expired(f"the time limit of {self.seconds:g} s has passed before the pictures were drawn"))
+            self.fail(Expired(f"the time limit of {self.seconds:g} s has passed before the images were drawn"))
         return self._outcome is None
 
     def show(self, scale: Scale) -> None:
@@ -217,7 +215,7 @@ class Ticket:
                 self._notify()
 
     def deliver(self, first: int, part: Done) -> None:
-        """Pictures number ``first`` and up. The work is done when all have come."""
+        """Images number ``first`` and up. The work is done when all have come."""
         with self._changed:
             if self._outcome is not None:
                 return
@@ -230,7 +228,7 @@ class Ticket:
             self._notify()
 
     def fail(self, error: Exception) -> None:
-        """No pictures; without effect once they are there, or once it has failed."""
+        """No images; without effect once they are there, or once it has failed."""
         with self._changed:
             if self._outcome is None:
                 self._outcome = error

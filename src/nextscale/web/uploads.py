@@ -1,4 +1,4 @@
-"""Uploaded pictures and masks: checked by their header before they are decoded."""
+"""Uploaded images and masks: checked by their header before they are decoded."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 @dataclass(frozen=True)
 class Upload:
-    """A picture, decoded, upright, in whatever mode it came; of an animated one the first frame."""
+    """An image, decoded, upright, in whatever mode it came; of an animated one the first frame."""
 
-    picture: Image.Image
+    image: Image.Image
     name: str
     """Of its file, in printable letters."""
     sha256: str
@@ -36,23 +36,23 @@ def read_upload(file: UploadFile, field: str, limits: Limits) -> Upload:
         field: what messages call it.
 
     Raises:
-        InputError: not a whole picture of `FORMATS`, or too many pixels.
+        InputError: not a whole image of `FORMATS`, or too many pixels.
     """
     file.file.seek(0)
     data = file.file.read(limits.upload_bytes)
-    picture = decode(data, field, limits)
+    image = decode(data, field, limits)
     name = "".join(letter for letter in PurePath(file.filename or "").name if letter.isprintable())[-LONGEST_NAME:]
-    return Upload(picture, name or f"{field}.png", hashlib.sha256(data).hexdigest())
+    return Upload(image, name or f"{field}.png", hashlib.sha256(data).hexdigest())
 
 
 def decode(data: bytes, field: str, limits: Limits) -> Image.Image:
-    """A picture from the bytes of its file, as `Upload` has it.
+    """An image from the bytes of its file, as `Upload` has it.
 
     Args:
         field: what messages call it.
 
     Raises:
-        InputError: not a whole picture of `FORMATS`, or too many pixels.
+        InputError: not a whole image of `FORMATS`, or too many pixels.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
@@ -69,6 +69,6 @@ def decode(data: bytes, field: str, limits: Limits) -> Image.Image:
             field, f"{field} has hundreds of millions of pixels: expected at most {limits.upload_pixels:,}"
         ) from error
     except UnidentifiedImageError as error:
-        raise FieldError(field, f"{field} is not a picture: expected one of {', '.join(FORMATS)}") from error
+        raise FieldError(field, f"{field} is not an image: expected one of {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's plugins raise whatever they like on broken files
-        raise FieldError(field, f"{field} is not a whole picture: its file is damaged or cut off") from error
+        raise FieldError(field, f"{field} is not a whole image: its file is damaged or cut off") from error

@@ -1,4 +1,4 @@
-"""How the pictures of a work are made, for their metadata and for commands."""
+"""How the images of a work are made, for their metadata and for commands."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nextscale.data.loader import Place
-from nextscale.training.critics.augment import Augmentation, augment, cut, draw_augmentation, recolour, shift
+from nextscale.training.critics.augment import Augmentation, augment, cut, random_augmentation, recolour, shift
 
 CPU = torch.device("cpu")
 MIDDLE = torch.tensor([[0.5, 0.5]])
@@ -17,16 +17,16 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def pictures(count: int = 4, h: int = 16, w: int = 24, seed: int = 1) -> Tensor:
+def random_images(count: int = 4, h: int = 16, w: int = 24, seed: int = 1) -> Tensor:
     return torch.rand(count, 3, h, w, generator=seeded(seed)) * 2 - 1
 
 
 def drawn(count: int = 4, seed: int = 0) -> Augmentation:
-    return draw_augmentation(Place(0, count, count), seeded(seed), CPU)
+    return random_augmentation(Place(0, count, count), seeded(seed), CPU)
 
 
-def test_a_picture_is_changed_alike_whatever_stands_beside_it():
-    how, real, fake = drawn(), pictures(), pictures(seed=2)
+def test_a_image_is_changed_alike_whatever_stands_beside_it():
+    how, real, fake = drawn(), random_images(), random_images(seed=2)
     fake[2] = real[2]
     assert torch.equal(augment(real, how)[2], augment(fake, how)[2])
     for i in range(4):
@@ -34,8 +34,8 @@ def test_a_picture_is_changed_alike_whatever_stands_beside_it():
         torch.testing.assert_close(augment(real[i : i + 1], alone), augment(real, how)[i : i + 1])
 
 
-def test_each_picture_is_changed_in_its_own_way():
-    same = pictures(1).expand(4, -1, -1, -1)
+def test_each_image_is_changed_in_its_own_way():
+    same = random_images(1).expand(4, -1, -1, -1)
     changed = augment(same, drawn())
     assert changed.shape == same.shape
     assert all(not torch.equal(changed[i], changed[j]) for i in range(4) for j in range(i))
@@ -55,26 +55,26 @@ def test_how_depends_on_the_generator_alone():
 def test_how_does_not_depend_on_the_division_of_the_batch(parts):
     count = 4 // parts
     places = [Place(i * count, count, 4) for i in range(parts)]
-    divided = [draw_augmentation(place, seeded(), CPU) for place in places]
+    divided = [random_augmentation(place, seeded(), CPU) for place in places]
     for whole, *of_parts in zip(drawn(), *divided, strict=True):
         assert torch.equal(torch.cat(of_parts), whole)
 
 
 def test_gradients_are_those_of_the_formula():
     how = Augmentation(*(part.double() for part in drawn(2)))
-    images = pictures(2, 4, 5).double().requires_grad_()
+    images = random_images(2, 4, 5).double().requires_grad_()
     torch.autograd.gradcheck(lambda x: augment(x, how), images)
     augment(images, how).sum().backward()
     assert images.grad is not None and images.grad.flatten(1).any(1).all()
 
 
 def test_the_middle_of_each_colour_change_is_none():
-    images = pictures()
+    images = random_images()
     torch.testing.assert_close(recolour(images, torch.full((4, 3), 0.5)), images)
 
 
 def test_brightness_saturation_contrast():
-    images = pictures()
+    images = random_images()
     flat = (1, 2, 3)
     brighter = recolour(images, torch.tensor([[0.75, 0.5, 0.5]]).expand(4, 3))
     torch.testing.assert_close(brighter, images + 0.25)
@@ -86,12 +86,12 @@ def test_brightness_saturation_contrast():
 
 
 def test_the_middle_shift_is_none():
-    assert torch.equal(shift(pictures(), MIDDLE.expand(4, 2)), pictures())
+    assert torch.equal(shift(random_images(), MIDDLE.expand(4, 2)), random_images())
 
 
 @pytest.mark.parametrize(("by", "moved"), [((0.0, 0.5), (-2, 0)), ((0.999, 0.0), (2, -3)), ((0.5, 0.999), (0, 3))])
-def test_pictures_move_by_an_eighth_at_most_and_zeros_come_in(by, moved):
-    images = pictures(1)
+def test_images_move_by_an_eighth_at_most_and_zeros_come_in(by, moved):
+    images = random_images(1)
     expected = torch.zeros_like(images)
     (down, right), (h, w) = moved, images.shape[-2:]
     for row in range(h):
@@ -124,7 +124,7 @@ def test_holes_lie_anywhere_even_beyond_the_edge():
     assert (holes.float().mean(0) > 0.05).all()
 
 
-def test_the_rest_of_a_picture_with_a_hole_stays():
-    images = pictures()
+def test_the_rest_of_a_image_with_a_hole_stays():
+    images = random_images()
     changed = cut(images, drawn().hole)
     assert ((changed == images) | (changed == 0)).all() and (changed != images).flatten(1).any(1).all()

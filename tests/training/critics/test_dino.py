@@ -73,7 +73,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def pictures(h: int = SIDE, w: int = SIDE, seed: int = 1) -> Tensor:
+def random_images(h: int = SIDE, w: int = SIDE, seed: int = 1) -> Tensor:
     return torch.rand(2, 3, h, w, generator=seeded(seed)) * 2 - 1
 
 
@@ -109,7 +109,7 @@ def plain_block(state: dict[str, Tensor], i: int) -> nn.TransformerEncoderLayer:
 
 
 def test_the_transformer_written_out(vit, state):
-    images = pictures()
+    images = random_images()
     patches = F.unfold(images, 4, stride=4).mT @ state["patch_embed.proj.weight"].flatten(1).T
     patches = patches + state["patch_embed.proj.bias"]
     expected = [torch.cat((state["cls_token"].expand(2, 1, 128), patches), 1) + state["pos_embed"]]
@@ -143,7 +143,7 @@ def test_positions_keep_their_axes(vit):
 
 def test_parts_of_patches_are_refused(vit):
     with refused("4 pixels", (2, 3, 12, 14)):
-        vit(pictures(12, 14))
+        vit(random_images(12, 14))
 
 
 @pytest.mark.parametrize("fields", [{"depth": 0}, {"patch": 1.5}, {"width": 100, "heads": 3}])
@@ -154,7 +154,7 @@ def test_bad_configurations(fields):
 
 @pytest.mark.parametrize("kind", ["pth", "safetensors"])
 def test_both_layouts(vit, state, hugging_face, tmp_path, kind):
-    images = pictures(8, 16)
+    images = random_images(8, 16)
     official = load_dino(write(state, tmp_path / f"dino.{kind}"))
     renamed = load_dino(write(hugging_face, tmp_path / f"model.{kind}"))
     for loaded in (official, renamed):
@@ -238,19 +238,19 @@ def test_a_query_without_its_key(hugging_face, tmp_path, shape):
 
 
 def test_logits_for_each_tap(critic):
-    logits, features = critic(pictures(16, 24))
+    logits, features = critic(random_images(16, 24))
     assert [tuple(x.shape) for x in logits] == [(2, 1, 4, 6)] * 3
     assert [tuple(x.shape) for x in features] == [(2, 128, 4, 6)] * 3
 
 
 def test_features_are_patches_plus_class(critic, vit):
-    layers = vit.layers(pictures(12, 20) * critic.scale + critic.shift)
-    for i, x in zip((0, 1, 3), critic(pictures(12, 20)).features, strict=True):
+    layers = vit.layers(random_images(12, 20) * critic.scale + critic.shift)
+    for i, x in zip((0, 1, 3), critic(random_images(12, 20)).features, strict=True):
         grid = (layers[i][:, 1:] + layers[i][:, :1]).view(2, 3, 5, 128)
         assert torch.equal(x, grid.permute(0, 3, 1, 2))
 
 
-def test_pictures_are_seen_as_imagenet_was(critic):
+def test_images_are_seen_as_imagenet_was(critic):
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     for colour, expected in ((mean, 0.0), (mean + std, 1.0)):
         seen = (2 * colour - 1).view(3, 1, 1) * critic.scale + critic.shift
@@ -261,8 +261,8 @@ def test_pictures_are_seen_as_imagenet_was(critic):
     ("size", "expected"),
     [((12, 12), (12, 12)), ((20, 16), (20, 16)), ((4, 4), (12, 12)), ((6, 8), (12, 16)), ((13, 30), (12, 32))],
 )
-def test_small_pictures_are_enlarged(critic, size, expected):
-    images = pictures(*size)
+def test_small_images_are_enlarged(critic, size, expected):
+    images = random_images(*size)
     enlarged = critic.enlarge(images)
     assert tuple(enlarged.shape[2:]) == expected
     if size == expected:
@@ -301,7 +301,7 @@ def test_dino_stays_frozen(critic, vit):
     critic.train().requires_grad_(False)
     critic.requires_grad_(True)
     optimizer = torch.optim.SGD(critic.parameters(), lr=0.1)
-    images = pictures().requires_grad_()
+    images = random_images().requires_grad_()
     torch.cat(critic(images).logits).square().mean().backward()
     optimizer.step()
     assert all(torch.equal(tensor, before[name]) for name, tensor in vit.state_dict().items())
@@ -319,7 +319,7 @@ def test_dino_is_no_part_of_the_checkpoint(critic):
 def test_dino_moves_with_the_critic(vit):
     critic = DinoCritic(deepcopy(vit), SIDE, TAPS).double()
     assert all(p.dtype == torch.float64 for p in critic.vit.parameters())
-    judged = critic(pictures().double())
+    judged = critic(random_images().double())
     assert all(features.dtype == torch.float64 for features in judged.features)
     assert all(logits.dtype == torch.float32 for logits in judged.logits)
 

@@ -23,7 +23,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def pictures(h: int = 16, w: int = 16, seed: int = 1) -> Tensor:
+def random_images(h: int = 16, w: int = 16, seed: int = 1) -> Tensor:
     return torch.rand(2, 3, h, w, generator=seeded(seed)) * 2 - 1
 
 
@@ -41,7 +41,7 @@ def norms(critic: nn.Module) -> list[float]:
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("size", [(24, 24), (32, 48), (40, 25)])
 def test_a_score_for_each_patch(layers, size):
-    logits, features = PatchGAN(channels=4, layers=layers)(pictures(*size))
+    logits, features = PatchGAN(channels=4, layers=layers)(random_images(*size))
     assert [tuple(x.shape) for x in logits] == [(2, 1, *(side // 2**layers - 2 for side in size))]
     assert len(features) == layers + 1
     assert [x.shape[1] for x in features] == [4 * 2**i for i in range(layers + 1)]
@@ -51,14 +51,14 @@ def test_a_score_for_each_patch(layers, size):
 
 
 def test_no_layer_is_wider_than_8_times_the_first():
-    features = PatchGAN(channels=2, layers=5)(pictures(96, 96)).features
+    features = PatchGAN(channels=2, layers=5)(random_images(96, 96)).features
     assert [x.shape[1] for x in features] == [2, 4, 8, 16, 16, 16]
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_the_smallest_pictures(layers):
+def test_the_smallest_images(layers):
     side = 3 * 2**layers
-    assert PatchGAN(4, layers)(pictures(side, side)).logits[0].shape == (2, 1, 1, 1)
+    assert PatchGAN(4, layers)(random_images(side, side)).logits[0].shape == (2, 1, 1, 1)
     recipe = AdversarialRecipe(layers=layers)
     for sides, fits in (((side, side), True), ((side, 2 * side), True), ((2 * side, side - 1), False)):
         model = replace(TOKENIZER.model, schedule=ns.ScaleSchedule((sides,)), multipliers=(1,))
@@ -70,7 +70,7 @@ def test_the_smallest_pictures(layers):
 
 
 def test_a_score_sees_its_patch_alone(critic):
-    images = pictures(48, 48).requires_grad_()
+    images = random_images(48, 48).requires_grad_()
     scores = critic(images).logits[0]
     scores[0, 0, 5, 5].backward()
     assert images.grad is not None
@@ -94,23 +94,23 @@ def test_refreshing_follows_the_weights(critic):
 
 
 def test_calling_the_critic_refreshes_nothing(critic):
-    before, first = deepcopy(critic.state_dict()), critic(pictures()).logits[0]
+    before, first = deepcopy(critic.state_dict()), critic(random_images()).logits[0]
     for _ in range(3):
-        critic(pictures(seed=2))
-    assert torch.equal(critic(pictures()).logits[0], first)
+        critic(random_images(seed=2))
+    assert torch.equal(critic(random_images()).logits[0], first)
     assert all(torch.equal(tensor, before[name]) for name, tensor in critic.state_dict().items())
     refresh_norms(critic)
     assert any(not torch.equal(tensor, before[name]) for name, tensor in critic.state_dict().items())
 
 
-def test_each_picture_by_itself(critic):
-    images = pictures()
+def test_each_image_by_itself(critic):
+    images = random_images()
     alone = torch.cat([critic(image).logits[0] for image in images.split(1)])
     torch.testing.assert_close(critic(images).logits[0], alone)
 
 
 def test_written_out(critic):
-    x, images = pictures(), pictures()
+    x, images = random_images(), random_images()
     for i, layer in enumerate(critic.convolutions):
         x = F.leaky_relu(F.conv2d(x, layer.weight, layer.bias, stride=2 if i < 2 else 1, padding=1), 0.2)
     expected = F.conv2d(x, critic.score.weight, critic.score.bias, padding=1)
@@ -129,4 +129,4 @@ def test_fresh_weights_depend_on_the_generator_alone():
 def test_the_state_says_all(critic):
     other = PatchGAN(channels=8, layers=2)
     other.load_state_dict(critic.state_dict())
-    assert torch.equal(other.eval()(pictures()).logits[0], critic(pictures()).logits[0])
+    assert torch.equal(other.eval()(random_images()).logits[0], critic(random_images()).logits[0])

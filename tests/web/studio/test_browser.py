@@ -53,7 +53,7 @@ def page(chromium, address) -> Iterator[Page]:
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: asks_elsewhere(request.url) and complaints.append(request.url))
     page.goto(address)
-    expect(page.locator("#draw-status")).to_have_text("4 pictures")
+    expect(page.locator("#draw-status")).to_have_text("4 images")
     yield page
     page.close()
     assert not complaints
@@ -79,13 +79,13 @@ def save(page: Page, link: str, path: Path) -> Image.Image:
     return Image.open(path)
 
 
-def repeat(command: str, folder: Path, picture: str) -> Image.Image:
-    """Run a command that the page shows; gives the picture that it writes."""
+def repeat(command: str, folder: Path, image: str) -> Image.Image:
+    """Run a command that the page shows; gives the image that it writes."""
     words = shlex.split(command.replace("\n", " "))
     assert words[0] == "nextscale"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-m", *words], cwd=folder, env=environment, check=True, capture_output=True)
-    return Image.open(folder / picture)
+    return Image.open(folder / image)
 
 
 def code(page: Page, name: str) -> str:
@@ -93,20 +93,20 @@ def code(page: Page, name: str) -> str:
     return "\n".join(page.locator(f"{name} .cm-line").all_inner_texts())
 
 
-def test_a_picture_drawn_edited_and_repeated(page, tmp_path):
+def test_a_image_drawn_edited_and_repeated(page, tmp_path):
     # ---- draw, and see it appear ----
     page.get_by_label("Clear").or_(page.locator("[title=Clear], [aria-label='Remove All']")).first.click()
     choose(page, "Classes", "hat")
     page.keyboard.press("Escape")
     page.evaluate(NOTE_STATUS)
     page.get_by_role("button", name="Draw", exact=True).press("Enter")
-    expect(page.locator("#draw-status")).to_have_text("1 picture")
+    expect(page.locator("#draw-status")).to_have_text("1 image")
     seen = page.evaluate("window.seen")
     scales = [said for said in seen if re.fullmatch(r"scale \d of 6 \(\d × \d\)", said)]
     assert len(scales) >= 3 and scales == sorted(scales)
     seed = page.get_by_label("Seed", exact=True).locator("visible=true").input_value()
     drawn = save(page, f"Download hat-{seed}.png", tmp_path / "drawn.png")
-    repeated = repeat(code(page, "#generate-command"), tmp_path, "picture.png")
+    repeated = repeat(code(page, "#generate-command"), tmp_path, "image.png")
     assert drawn.size == (64, 64) and drawn.tobytes() == repeated.tobytes()
     assert (
         repeat("nextscale sample --like drawn.png --out again.png", tmp_path, "again.png").tobytes() == drawn.tobytes()
@@ -128,7 +128,7 @@ def test_a_picture_drawn_edited_and_repeated(page, tmp_path):
     expect(page.locator("#edit-status")).to_have_text("1 variant")
     edited = page.locator("#edited a").get_attribute("download")
     after = save(page, f"Download {edited}", tmp_path / "after.png")
-    before = save(page, "Download picture.png", tmp_path / "picture.png")
+    before = save(page, "Download image.png", tmp_path / "image.png")
     mask = save(page, "Download mask.png", tmp_path / "mask.png")
     assert before.tobytes() == drawn.tobytes() != after.tobytes() and mask.getextrema() == (0, 255)
     repeated = repeat(code(page, "#edit-command"), tmp_path, "edited.png")
@@ -148,7 +148,7 @@ NOTE_STATUS = """() => {
 def test_a_mistake_is_a_sentence_on_the_page(page):
     page.get_by_role("tab", name="Edit").click()
     page.locator("#edit").click()
-    expect(page.get_by_text("there is no picture yet")).to_be_visible()
+    expect(page.get_by_text("there is no image yet")).to_be_visible()
 
 
 def test_inside_and_compare(page, tmp_path):

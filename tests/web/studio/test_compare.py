@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import ImageFile
 from tiny import SCHEDULES, make_tokenizer, make_var, refused
-from tiny_page import pictures_of, words_of
+from tiny_page import images_of, words_of
 from tiny_web import SETTINGS, alone, pixels
 
 import nextscale as ns
@@ -32,7 +32,7 @@ def test_the_same_classes_and_seeds_on_both_sides(model):
         for label, seed in ((2, 7), (0, 8))
         for cfg in (SETTINGS.cfg, PLAIN.cfg)
     ]
-    assert pixels(pictures_of(last[1])) == pixels(expected)
+    assert pixels(images_of(last[1])) == pixels(expected)
     said = [words_of(step[0]) for step in steps]
     assert "A: scale 2 of 4 (2 × 2)" in said and "B: scale 4 of 4 (4 × 4)" in said
     assert "A tiny, cfg 4, top-k 900" in words_of(last[1]) and "B tiny, cfg 0, top-k 900" in words_of(last[1])
@@ -62,14 +62,14 @@ def other():
         yield model
 
 
-def saved(picture: ImageFile.ImageFile, path: Path) -> Provenance:
-    """What a picture of the page says of itself."""
-    assert isinstance(picture.fp, io.BytesIO)
-    path.write_bytes(picture.fp.getvalue())
+def saved(image: ImageFile.ImageFile, path: Path) -> Provenance:
+    """What an image of the page says of itself."""
+    assert isinstance(image.fp, io.BytesIO)
+    path.write_bytes(image.fp.getvalue())
     return read_provenance(path)
 
 
-def test_pictures_are_saved_with_how_they_were_made(model, tmp_path):
+def test_images_are_saved_with_how_they_were_made(model, tmp_path):
     with another() as other:
         *steps, last = compare([(model, SETTINGS), (other, PLAIN)], [2, model.no_class], 1, 7)
         weights = [m.pipeline.fingerprint for m in (model, other)]
@@ -81,19 +81,19 @@ def test_pictures_are_saved_with_how_they_were_made(model, tmp_path):
     ]
     assert not any("download" in str(step[1]) for step in steps)
     expected = [("tiny", "hat", 4.0, 7), ("other", "2", 0.0, 7), ("tiny", "none", 4.0, 8), ("other", "none", 0.0, 8)]
-    for i, (picture, (name, label, cfg, seed)) in enumerate(zip(pictures_of(last[1]), expected, strict=True)):
-        made = saved(picture, tmp_path / "a.png")
+    for i, (image, (name, label, cfg, seed)) in enumerate(zip(images_of(last[1]), expected, strict=True)):
+        made = saved(image, tmp_path / "a.png")
         assert (made.model, made.labels, made.cfg, made.seed, made.num_images) == (name, (label,), cfg, (seed,), 1)
         assert made.weights == weights[i % 2]
 
 
 def test_what_is_saved_is_drawn_again(model, tmp_path):
     *_, last = compare([(model, SETTINGS), (model, PLAIN)], [2, 0], 1, 7)
-    for picture in pictures_of(last[1]):
-        made = saved(picture, tmp_path / "a.png")
+    for image in images_of(last[1]):
+        made = saved(image, tmp_path / "a.png")
         assert isinstance(made.seed, tuple)
         again = alone(model.pipeline, model.pipeline.class_id(made.labels[0]), made.seed[0], cfg=made.cfg).images[0]
-        assert again.tobytes() == picture.tobytes()
+        assert again.tobytes() == image.tobytes()
 
 
 def test_models_with_other_classes_do_not_compare(model, other):
@@ -104,5 +104,5 @@ def test_models_with_other_classes_do_not_compare(model, other):
 def test_two_models(start):
     one, two = Model(start()), Model(start())
     *_, last = compare([(one, SETTINGS), (two, SETTINGS)], [2], 1, 7)
-    left, right = pictures_of(last[1])
+    left, right = images_of(last[1])
     assert left.tobytes() == right.tobytes()

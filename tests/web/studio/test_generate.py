@@ -8,7 +8,7 @@ import time
 import gradio as gr
 import pytest
 from tiny import refused
-from tiny_page import pictures_of, words_of
+from tiny_page import images_of, words_of
 from tiny_web import SETTINGS, alone, pixels
 
 from nextscale.provenance import read_provenance
@@ -19,19 +19,19 @@ from nextscale.web.studio.served_model import Model
 from nextscale.web.tickets import Busy, Cancelled
 
 
-def test_pictures_come_scale_by_scale_and_end_as_the_pipeline_s(model):
+def test_images_come_scale_by_scale_and_end_as_the_pipeline_s(model):
     *steps, last = generate(model, order(model, [2, 0], 1, SETTINGS, 7))
     assert [words_of(step[0]) for step in steps] == [
         "waiting for the model …",
         *(f"scale {k} of 4 ({k} × {k})" for k in (1, 2, 3, 4)),
     ]
-    assert words_of(last[0]) == "2 pictures" and words_of(last[1]) == "hat seed 7 PNG Ankle boot seed 8 PNG"
+    assert words_of(last[0]) == "2 images" and words_of(last[1]) == "hat seed 7 PNG Ankle boot seed 8 PNG"
     expected = [alone(model.pipeline, label, seed).images[0] for label, seed in ((2, 7), (0, 8))]
-    assert pixels(pictures_of(last[1])) == pixels(expected)
-    assert len({picture.tobytes() for step in steps[1:] for picture in pictures_of(step[1])[:1]}) > 2
+    assert pixels(images_of(last[1])) == pixels(expected)
+    assert len({image.tobytes() for step in steps[1:] for image in images_of(step[1])[:1]}) > 2
 
 
-def test_each_class_gets_its_pictures_with_seeds_in_a_row(model):
+def test_each_class_gets_its_images_with_seeds_in_a_row(model):
     work = order(model, [3, 1], 2, SETTINGS, 10)
     assert (work.labels, work.seeds) == ((3, 3, 1, 1), (10, 11, 12, 13))
 
@@ -41,12 +41,12 @@ def test_without_classes_they_are_random_but_repeatable(model):
     assert drawn[0] == drawn[1] != drawn[2] and set(drawn[0]) <= set(range(5))
 
 
-def test_pictures_say_how_they_were_made(model, tmp_path):
+def test_images_say_how_they_were_made(model, tmp_path):
     *_, last = generate(model, order(model, [2, model.no_class], 1, SETTINGS, 7))
-    for picture, label, seed in zip(pictures_of(last[1]), ("hat", "none"), (7, 8), strict=True):
+    for image, label, seed in zip(images_of(last[1]), ("hat", "none"), (7, 8), strict=True):
         (tmp_path / "a.png").write_bytes(b"")
-        picture.fp.seek(0)  # type: ignore[union-attr]
-        (tmp_path / "a.png").write_bytes(picture.fp.read())  # type: ignore[union-attr]
+        image.fp.seek(0)  # type: ignore[union-attr]
+        (tmp_path / "a.png").write_bytes(image.fp.read())  # type: ignore[union-attr]
         made = read_provenance(tmp_path / "a.png")
         assert (made.labels, made.seed, made.num_images, made.model) == ((label,), (seed,), 1, "tiny")
 
@@ -59,13 +59,13 @@ def test_command_and_python_name_all_settings(model):
     assert words[words.index("--labels") + 1 :][:2] == ["hat", "Ankle boot"]
     assert words[words.index("--seeds") + 1 :][:2] == ["7", "8"]
     compile(python, "shown", "exec")
-    assert "save(f'pictures-{i:03d}.png')" in python
+    assert "save(f'images-{i:03d}.png')" in python
 
 
-def test_a_drawn_picture_can_be_handed_on(model):
+def test_a_drawn_image_can_be_handed_on(model):
     *_, last = generate(model, order(model, [2], 1, SETTINGS, 7))
-    (name, picture, label), *rest = last[3]
-    assert (name, label, rest) == ("hat, seed 7", 2, []) and picture.size == (8, 8)
+    (name, image, label), *rest = last[3]
+    assert (name, label, rest) == ("hat, seed 7", 2, []) and image.size == (8, 8)
     assert last[4]["choices"] == [("hat, seed 7", "hat, seed 7")] or last[4]["choices"] == ["hat, seed 7"]
 
 
@@ -82,16 +82,16 @@ def test_who_stops_looking_has_drawing_stopped(model, pipeline, monkeypatch):
     assert not model.engine._at_work and pipeline.scales_drawn < 4
 
 
-def test_too_many_pictures_is_one_sentence(model):
-    with refused("at most 16 pictures", 40):
+def test_too_many_images_is_one_sentence(model):
+    with refused("at most 16 images", 40):
         list(generate(model, order(model, [0, 1, 2, 3, 4], 8, SETTINGS, 0)))
-    with refused("at least one picture"):
+    with refused("at least one image"):
         order(model, [0], 0, SETTINGS, 0)
 
 
 def test_a_full_queue_and_a_mistake_are_said_on_the_page(start):
-    model = Model(start(queue_pictures=1))
-    with pytest.raises(gr.Error, match="at most 1 pictures, not 2"):
+    model = Model(start(queue_images=1))
+    with pytest.raises(gr.Error, match="at most 1 images, not 2"):
         list(spoken(lambda: list(generate(model, order(model, [0], 2, SETTINGS, 0))))())
 
     def steps():
@@ -105,10 +105,10 @@ def test_a_full_queue_and_a_mistake_are_said_on_the_page(start):
 
 
 def test_the_greeting_gives_way_to_those_who_wait(start):
-    model = Model(start(queue_pictures=1))
+    model = Model(start(queue_images=1))
     (only,) = list(greet(model))[-1:]
     assert words_of(only[0]) == "Choose classes, then draw."
-    assert len(pictures_of(list(greet(Model(start())))[-1][1])) == 4
+    assert len(images_of(list(greet(Model(start())))[-1][1])) == 4
 
 
 def test_a_cancelled_drawing_is_said_too():

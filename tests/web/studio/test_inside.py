@@ -5,23 +5,23 @@ from __future__ import annotations
 import torch
 from PIL import Image
 from tiny import random_images
-from tiny_page import pictures_of, words_of
+from tiny_page import images_of, words_of
 
-from nextscale.analysis.inspection import inspect, token_picture
-from nextscale.imaging.images import to_pictures
+from nextscale.analysis.inspection import inspect, token_image
+from nextscale.imaging.images import to_pil
 from nextscale.tokenizer.usage import CodeUsage
 from nextscale.web.studio.inside import codes, look_inside
 
 
 def test_a_row_for_each_scale(model):
     tokenizer = model.pipeline.tokenizer
-    picture = to_pictures((random_images(tokenizer, 1) + 1) / 2)[0]
-    original, pyramid, _ = look_inside(picture, model)
-    views = inspect(picture, tokenizer)
-    assert pictures_of(original)[0].tobytes() == picture.tobytes()
-    shown = pictures_of(pyramid)
-    assert [p.tobytes() for p in shown[::3]] == [token_picture(v.tokens, model.colours).tobytes() for v in views]
-    assert [p.tobytes() for p in shown[2::3]] == [view.picture.tobytes() for view in views]
+    image = to_pil((random_images(tokenizer, 1) + 1) / 2)[0]
+    original, pyramid, _ = look_inside(image, model)
+    views = inspect(image, tokenizer)
+    assert images_of(original)[0].tobytes() == image.tobytes()
+    shown = images_of(pyramid)
+    assert [p.tobytes() for p in shown[::3]] == [token_image(v.tokens, model.colours).tobytes() for v in views]
+    assert [p.tobytes() for p in shown[2::3]] == [view.image.tobytes() for view in views]
     for view in views:
         h, w = view.size
         assert f"{h} × {w} {h * w} token{'s' if h * w > 1 else ''} {view.psnr:.1f} dB" in words_of(pyramid)
@@ -36,5 +36,5 @@ def test_codes_are_counted_at_each_scale(model):
     assert words.index("3 · 16×") < words.index("2 · 9×") < words.index("0 · 1×") and "4 · " not in words
 
 
-def test_a_picture_of_any_size(model):
-    assert len(pictures_of(look_inside(Image.new("RGB", (50, 20)), model)[1])) == 12
+def test_a_image_of_any_size(model):
+    assert len(images_of(look_inside(Image.new("RGB", (50, 20)), model)[1])) == 12

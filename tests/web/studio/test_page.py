@@ -20,7 +20,7 @@ from nextscale.web.studio.studio import build_studio, mount_studio
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pandas, as Gradio counts requests
 Ask = Callable[..., tuple[bool, dict[str, Any]]]
-PICTURE = png(Image.new("RGB", (8, 8), "red"))
+IMAGE = png(Image.new("RGB", (8, 8), "red"))
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def one_line(caplog, capfd) -> str:
 
 
 def test_an_upload_is_read(visitor, ask):
-    (path,) = visitor.post("/gradio_api/upload", files={"files": ("a.png", PICTURE)}).json()
+    (path,) = visitor.post("/gradio_api/upload", files={"files": ("a.png", IMAGE)}).json()
     good, answer = ask("look_at_upload", file_data(path))
     assert good and "data:image/png" in answer["data"][0]
 
@@ -81,7 +81,7 @@ def test_an_upload_is_read(visitor, ask):
 def test_no_other_file_is(ask, tmp_path, name, kind, caplog, capfd):
     uploads = tmp_path / "uploads"
     uploads.mkdir(exist_ok=True)
-    (tmp_path / "secret.png").write_bytes(PICTURE)
+    (tmp_path / "secret.png").write_bytes(IMAGE)
     (uploads / "link.png").symlink_to(tmp_path / "secret.png")
     path = {
         "outside": tmp_path / "secret.png",
@@ -97,14 +97,14 @@ def test_no_other_file_is(ask, tmp_path, name, kind, caplog, capfd):
 
 
 def test_nor_through_a_control_for_text(ask, tmp_path):
-    (tmp_path / "secret.png").write_bytes(PICTURE)
+    (tmp_path / "secret.png").write_bytes(IMAGE)
     good, answer = ask("run", **{"Paint": file_data(tmp_path / "secret.png")})
     assert not good and answer["error"] == NOT_UPLOADED
     assert not list((tmp_path / "uploads").rglob("secret.png"))  # nor copied to where it could be fetched
 
 
 @pytest.mark.parametrize(
-    "changes", [{"Guidance (cfg)": 99}, {"Seed": "abc"}, {"Classes": ["no such"]}, {"Pictures of each class": 1.5}]
+    "changes", [{"Guidance (cfg)": 99}, {"Seed": "abc"}, {"Classes": ["no such"]}, {"Images of each class": 1.5}]
 )
 def test_a_bad_value_is_one_line_in_the_log(ask, changes, caplog, capfd):
     good, answer = ask("draw", **changes)
@@ -125,8 +125,8 @@ def test_seeds_that_are_out_of_range(ask, seed, caplog, capfd):
     ("changes", "said"),
     [
         ({"Seed": 1.5}, "Seed must be an integer, not 1.5"),
-        ({"Pictures of each class": 1.5}, "Pictures of each class must be an integer, not 1.5"),
-        ({"Pictures of each class": 9}, "Pictures of each class must be from 1 to 8, not 9"),
+        ({"Images of each class": 1.5}, "Images of each class must be an integer, not 1.5"),
+        ({"Images of each class": 9}, "Images of each class must be from 1 to 8, not 9"),
         ({"Guidance (cfg)": -3}, "Guidance (cfg) must be from 0 to 10, not -3"),
         ({"Guidance (cfg)": 99999}, "Guidance (cfg) must be from 0 to 10, not 99999"),
         ({"Guidance (cfg)": None}, "Guidance (cfg) is empty: expected a number from 0 to 10"),
@@ -141,7 +141,7 @@ def test_a_number_out_of_range_is_refused_and_not_changed(ask, changes, said):
 @pytest.mark.parametrize("name", ["edit_it", "look_at_it"])
 def test_what_is_not_drawn_cannot_be_handed_on(ask, name, caplog, capfd):
     good, answer = ask(name)
-    assert not good and "no such picture" in answer["error"]
+    assert not good and "no such image" in answer["error"]
     assert "Traceback" not in capfd.readouterr().err
 
 

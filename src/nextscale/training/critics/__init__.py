@@ -1,1 +1,1 @@
-"""Pictures -> real or reconstructed."""
+"""Images -> real or reconstructed."""

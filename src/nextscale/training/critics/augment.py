@@ -15,11 +15,11 @@ from nextscale.data.loader import Place
 SHIFT = 1 / 8
 """Largest shift, as a share of the side."""
 HOLE = 1 / 2
-"""Side of the hole, as a share of the picture's."""
+"""Side of the hole, as a share of the image's."""
 
 
 class Augmentation(NamedTuple):
-    """How each of B pictures is changed. All (B, n), uniform in [0, 1)."""
+    """How each of B images is changed. All (B, n), uniform in [0, 1)."""
 
     colour: Tensor
     """Brightness, saturation, contrast: n = 3."""
@@ -29,8 +29,8 @@ class Augmentation(NamedTuple):
     """Middle of the hole, down, right: n = 2."""
 
 
-def draw_augmentation(place: Place, generator: torch.Generator, device: torch.device) -> Augmentation:
-    """One for each picture of a part of the step's batch."""
+def random_augmentation(place: Place, generator: torch.Generator, device: torch.device) -> Augmentation:
+    """One for each image of a part of the step's batch."""
     return Augmentation(*(place.draw(n, generator=generator).to(device) for n in (3, 2, 2)))
 
 
@@ -50,7 +50,7 @@ def recolour(images: Tensor, colour: Tensor) -> Tensor:
 
 
 def shift(images: Tensor, by: Tensor) -> Tensor:
-    """Move each picture by up to `SHIFT` of its side; what comes in is 0."""
+    """Move each image by up to `SHIFT` of its side; what comes in is 0."""
     (h, w), (down, right) = images.shape[-2:], by.unbind(1)
     rows, inside_rows = _source(h, down)
     columns, inside_columns = _source(w, right)
@@ -67,7 +67,7 @@ def cut(images: Tensor, where: Tensor, hole: float = HOLE) -> Tensor:
 
 
 def _source(side: int, by: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each row comes from, and whether that lies inside the picture: (B, side) twice."""
+    """Where each row comes from, and whether that lies inside the image: (B, side) twice."""
     most = round(SHIFT * side)
     offset = (by * (2 * most + 1)).long() - most
     source = torch.arange(side, device=by.device) - offset[:, None]

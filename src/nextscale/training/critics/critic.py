@@ -1,4 +1,4 @@
-"""What tells real pictures from reconstructed ones, and what every such network gives."""
+"""What tells real images from reconstructed ones, and what every such network gives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ POWER_ITERATIONS = 15
 
 
 class CriticOutput(NamedTuple):
-    """What a critic says of pictures (B, 3, H, W) in [-1, 1]."""
+    """What a critic says of images (B, 3, H, W) in [-1, 1]."""
 
     logits: list[Tensor]
     """A tensor (B, ...) for each head: large for real, small for reconstructed."""

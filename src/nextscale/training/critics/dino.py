@@ -18,7 +18,7 @@ from nextscale.training.critics.vit import VisionTransformer, ViTConfig
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-"""ImageNet's mean and standard deviation of red, green and blue, for pictures in [0, 1]."""
+"""ImageNet's mean and standard deviation of red, green and blue, for images in [0, 1]."""
 SLOPE = 0.2
 NORM_GROUPS = 32
 HEAD_WIDTH = 64
@@ -68,14 +68,14 @@ class Head(nn.Module):
 
 
 class DinoCritic(nn.Module):
-    """Pictures (B, 3, H, W) in [-1, 1] -> logits (B, 1, h, w) for each tapped layer of DINO, and these layers.
+    """Images (B, 3, H, W) in [-1, 1] -> logits (B, 1, h, w) for each tapped layer of DINO, and these layers.
 
     The vision transformer is held outside the module's registry: it moves with the critic (``_apply``), but it is
     none of its parameters, its state and its modes, so that it stays frozen and out of checkpoints.
 
     Args:
         vit: DINO; frozen from now on.
-        side: smaller pictures are resized until their shorter side has so many pixels; a multiple of the patch.
+        side: smaller images are resized until their shorter side has so many pixels; a multiple of the patch.
         taps: blocks after which a head looks, from 0; one more looks at the embedded patches.
     """
 

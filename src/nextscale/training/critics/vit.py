@@ -1,4 +1,4 @@
-"""The vision transformer (arXiv 2010.11929) as DINO trained it (arXiv 2104.14294): picture -> tokens, layer by layer.
+"""The vision transformer (arXiv 2010.11929) as DINO trained it (arXiv 2104.14294): image -> tokens, layer by layer.
 
 Modules are called as in DINO's files.
 """
@@ -25,7 +25,7 @@ class ViTConfig:
     patch: int = 16
     """Pixels per side of a patch."""
     grid: int = 14
-    """Patches per side of the pictures that it was trained on."""
+    """Patches per side of the images that it was trained on."""
     width: int = 384
     """C."""
     depth: int = 12
@@ -71,7 +71,7 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Normalised pictures (B, 3, H, W) -> tokens (B, 1 + h w, C) for h x w patches, the class token first."""
+    """Normalised images (B, 3, H, W) -> tokens (B, 1 + h w, C) for h x w patches, the class token first."""
 
     def __init__(self, config: ViTConfig):
         super().__init__()
@@ -91,11 +91,11 @@ class VisionTransformer(nn.Module):
         """What goes into the first block, and what each block gives: depth + 1 tensors (B, 1 + h w, C).
 
         Raises:
-            InputError: pictures whose sides are no multiples of the patch's.
+            InputError: images whose sides are no multiples of the patch's.
         """
         if any(side % self.config.patch for side in images.shape[-2:]):
             raise InputError(
-                f"the vision transformer takes pictures in patches of {self.config.patch} pixels, "
+                f"the vision transformer takes images in patches of {self.config.patch} pixels, "
                 f"not of shape {tuple(images.shape)}"
             )
         patches = self.patch_embed(images)

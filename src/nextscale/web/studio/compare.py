@@ -38,7 +38,7 @@ def compare_tab(models: Sequence[Model]) -> None:
     with gr.Row(elem_classes="ns-tab"):
         with gr.Column(scale=4, min_width=280):
             classes = class_picker(models[0])
-            each = gr.Slider(1, MOST_EACH, value=1, step=1, label="Pictures of each class")
+            each = gr.Slider(1, MOST_EACH, value=1, step=1, label="Images of each class")
             seed, locked = seed_controls()
             for i, (side, cfg) in enumerate(zip(SIDES, (LOOKS.cfg, 0), strict=True)):
                 with gr.Group(elem_classes="ns-side"):
@@ -52,7 +52,7 @@ def compare_tab(models: Sequence[Model]) -> None:
             button = gr.Button("Compare", variant="primary", elem_id="compare-button")
         with gr.Column(scale=8, min_width=280):
             status = gr.HTML(figures.status("Give the two sides settings, then compare."), elem_id="compare-status")
-            pictures = gr.HTML(figures.hint("Pairs of pictures appear here."), elem_id="compared")
+            images = gr.HTML(figures.hint("Pairs of images appear here."), elem_id="compared")
             repeating = [repeat_block(f"compare-{side.lower()}", f"Repeat {side}") for side in SIDES]
 
     def run(*values: Any) -> Iterator[tuple[Any, ...]]:
@@ -68,7 +68,7 @@ def compare_tab(models: Sequence[Model]) -> None:
         [button.click, seed.submit],
         spoken(run),
         inputs,
-        [status, pictures, seed, *repeating[0], *repeating[1]],
+        [status, images, seed, *repeating[0], *repeating[1]],
         show_progress="hidden",
         api_visibility="private",
     )
@@ -77,9 +77,9 @@ def compare_tab(models: Sequence[Model]) -> None:
 def compare(
     sides: Sequence[tuple[Model, SamplingSettings]], classes: Sequence[int], each: int, seed: int
 ) -> Iterator[tuple[Any, ...]]:
-    """(status, pictures, seed, how to repeat A, how to repeat B), as they come, one side after the other."""
+    """(status, images, seed, how to repeat A, how to repeat B), as they come, one side after the other."""
     if len({model.no_class for model, _ in sides}) > 1:
-        raise InputError("the two models have different numbers of classes: their pictures cannot be compared")
+        raise InputError("the two models have different numbers of classes: their images cannot be compared")
     works = [order(model, classes, each, settings, seed) for model, settings in sides]
     drawn: list[list[Image.Image]] = [[] for _ in sides]
     later = (*skip_repeat(), *skip_repeat())
@@ -104,7 +104,7 @@ def pairs(
     drawn: Sequence[Sequence[Image.Image]],
     made: Sequence[Provenance] | None = None,
 ) -> str:
-    """Rows of two pictures, A beside B, as far as they are drawn; once it is known how they were made, they can be
+    """Rows of two images, A beside B, as far as they are drawn; once it is known how they were made, they can be
     saved."""
     model, work = sides[0][0], works[0]
     heads = [f"<div><b>{side}</b> {escape(describe(*chosen))}</div>" for side, chosen in zip(SIDES, sides, strict=True)]
@@ -112,10 +112,10 @@ def pairs(
     for row, (label, seed) in enumerate(zip(work.labels, work.seeds, strict=True)):
         name = model.label_name(label)
         for i, side in enumerate(SIDES):
-            picture = drawn[i][row] if row < len(drawn[i]) else None
+            image = drawn[i][row] if row < len(drawn[i]) else None
             file = figures.file_name(f"{side.lower()}-{name}", seed) if made else ""
-            info = made[i].of_picture(row).to_png_info() if made else None
-            shown.append(figures.Figure(picture, side, f"{name}, seed {seed}", file, info))
+            info = made[i].of_image(row).to_png_info() if made else None
+            shown.append(figures.Figure(image, side, f"{name}, seed {seed}", file, info))
     return f'<div class="ns-grid ns-pair ns-heads">{"".join(heads)}</div>{figures.grid(shown, "pair")}'
 
 

@@ -1,4 +1,4 @@
-"""The tab Edit: part of a picture, drawn anew."""
+"""The tab Edit: part of an image, drawn anew."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from PIL import Image
 
 from nextscale.editing.plan import Box, EditPlan, Mode, check_label, plan_continuation, plan_edit
 from nextscale.errors import InputError
-from nextscale.imaging.images import to_pictures
+from nextscale.imaging.images import to_pil
 from nextscale.provenance import EditProvenance, Provenance
 from nextscale.sampling.sampler import SamplingSettings
 from nextscale.web.studio import figures
 from nextscale.web.studio.controls import class_picker, read_settings, sampling_controls, seed_controls
-from nextscale.web.studio.image_input import draw_one, given_picture, read_upload
+from nextscale.web.studio.image_input import given_image, read_upload, sample_one
 from nextscale.web.studio.painting import CANVAS, hand_over, paint_over, painting_block, read_paint
 from nextscale.web.studio.progress import pick_seed, say_scale, spoken, watch
 from nextscale.web.studio.reproduce import provenance, repeat, repeat_block, skip_repeat
@@ -26,7 +26,7 @@ from nextscale.web.studio.served_model import Model
 from nextscale.web.tickets import Scale, Work
 
 MOST_VARIANTS = 8
-PICTURE_FILE, MASK_FILE = "picture.png", "mask.png"
+IMAGE_FILE, MASK_FILE = "image.png", "mask.png"
 """What commands call the files that they need, and that the page offers for download."""
 FIRST_BOX = (0.25, 0.25, 0.75, 0.75)
 CONTINUE = "continue"
@@ -43,7 +43,7 @@ PAINT, BOX = "Paint", "Box"
 class EditRequest:
     """All that the controls say."""
 
-    picture: Image.Image | None
+    image: Image.Image | None
     """Of the model's size."""
     mode: str
     """See `MODES`."""
@@ -61,23 +61,23 @@ class EditRequest:
     seed: int
 
     def plan(self, model: Model) -> EditPlan:
-        """What is kept of the picture.
+        """What is kept of the image.
 
         Raises:
-            InputError: no picture, nothing marked, no class for mode "class", or a box without inside.
+            InputError: no image, nothing marked, no class for mode "class", or a box without inside.
         """
-        if self.picture is None:
-            raise InputError("there is no picture yet: upload one, or draw one")
+        if self.image is None:
+            raise InputError("there is no image yet: upload one, or draw one")
         tokenizer = model.pipeline.tokenizer
         if self.mode == CONTINUE:
-            return plan_continuation(tokenizer, self.picture, self.scales)
+            return plan_continuation(tokenizer, self.image, self.scales)
         if self.mask is None and self.box is None:
-            raise InputError("nothing is marked: paint over a part of the picture, or use a box")
+            raise InputError("nothing is marked: paint over a part of the image, or use a box")
         mode: Mode = self.mode  # type: ignore[assignment]
         check_label(mode, [self.label], model.no_class)
         return plan_edit(
             tokenizer,
-            self.picture,
+            self.image,
             self.mask,
             box=self.box,
             mode=mode,
@@ -85,13 +85,13 @@ class EditRequest:
             softness=self.softness,
         )
 
-    def provenance(self, picture: Image.Image) -> EditProvenance:
+    def provenance(self, image: Image.Image) -> EditProvenance:
         """How the command line and Python are told.
 
         Args:
-            picture: that of the plan.
+            image: that of the plan.
         """
-        fields: dict[str, Any] = {"picture": PICTURE_FILE, "picture_sha256": sha256(picture)}
+        fields: dict[str, Any] = {"image": IMAGE_FILE, "image_sha256": sha256(image)}
         if self.mode == CONTINUE:
             return EditProvenance(**fields, scales_kept=self.scales)
         if self.mask is not None:
@@ -105,9 +105,9 @@ class EditRequest:
             composite=self.composite,
         )
 
-    def files(self, picture: Image.Image) -> list[figures.Figure]:
+    def files(self, image: Image.Image) -> list[figures.Figure]:
         """What the command needs, for download."""
-        files = [figures.Figure(picture, PICTURE_FILE, file=PICTURE_FILE)]
+        files = [figures.Figure(image, IMAGE_FILE, file=IMAGE_FILE)]
         if self.mask is not None and self.mode != CONTINUE:
             files.append(figures.Figure(self.mask, MASK_FILE, file=MASK_FILE))
         return files
@@ -118,7 +118,7 @@ class EditRequest:
 
 
 class EditTab(NamedTuple):
-    """What the page needs of the tab, to hand it a picture."""
+    """What the page needs of the tab, to hand it an image."""
 
     corners: list[gr.Slider]
     """What `take` asks for."""
@@ -128,10 +128,10 @@ class EditTab(NamedTuple):
 
 def edit_tab(model: Model) -> EditTab:
     """Lay out the tab."""
-    picture = gr.State(None)
+    image = gr.State(None)
     with gr.Row(elem_classes="ns-tab"):
         with gr.Column(scale=5, min_width=280):
-            given = given_picture(model)
+            given = given_image(model)
             mode = gr.Radio(MODES, value="inpaint", label="Mode", elem_classes="ns-modes")
             with gr.Group(elem_classes="ns-plain") as marking:
                 where = gr.Radio([PAINT, BOX], value=PAINT, label="Mark by")
@@ -156,7 +156,7 @@ def edit_tab(model: Model) -> EditTab:
             variants = gr.Slider(1, MOST_VARIANTS, value=4, step=1, label="Variants", elem_id="edit-variants")
             with gr.Accordion("How new and old join", open=False):
                 composite = gr.Checkbox(
-                    True, label="Keep the other pixels", info="Lay what is drawn over the picture; else all is decoded."
+                    True, label="Keep the other pixels", info="Lay what is drawn over the image; else all is decoded."
                 )
                 leak_free = gr.Checkbox(
                     True,
@@ -172,24 +172,24 @@ def edit_tab(model: Model) -> EditTab:
             slider = gr.ImageSlider(
                 type="pil", label="Before and after", visible=False, format="png", elem_classes="ns-slider"
             )
-            pictures = gr.HTML(figures.hint("Variants appear here, coarse to fine."), elem_id="edited")
+            images = gr.HTML(figures.hint("Variants appear here, coarse to fine."), elem_id="edited")
             repeating = repeat_block("edit")
             files = gr.HTML("", elem_id="edit-files")
 
-    tab = EditTab(corners, [picture, painting, box_shown, label])
+    tab = EditTab(corners, [image, painting, box_shown, label])
 
     def take_upload(content: bytes, *corners: float) -> tuple[Any, ...]:
         return *take(read_upload(content, model), corners), gr.skip()
 
     def take_new(label: int, *corners: float) -> tuple[Any, ...]:
-        return *take(draw_one(model, label), corners), label
+        return *take(sample_one(model, label), corners), label
 
     def run(*values: Any) -> Iterator[tuple[Any, ...]]:
-        (picture, mode, where, paint, *rest) = values
+        (image, mode, where, paint, *rest) = values
         corners, rest = rest[:4], rest[4:]
         scales, label, variants, composite, leak_free, softness, cfg, top_k, top_p, more_smooth, seed, locked = rest
         request = EditRequest(
-            picture,
+            image,
             mode,
             read_paint(paint, model.engine.limits) if where == PAINT else None,
             (corners[0], corners[1], corners[2], corners[3]) if where == BOX else None,
@@ -222,14 +222,14 @@ def edit_tab(model: Model) -> EditTab:
     )
     gr.on(
         [corner.change for corner in corners],
-        lambda picture, *corners: show_box(picture, corners),
-        [picture, *corners],
+        lambda image, *corners: show_box(image, corners),
+        [image, *corners],
         box_shown,
         api_visibility="private",
         show_progress="hidden",
     )
     inputs = [
-        picture,
+        image,
         mode,
         where,
         paint,
@@ -248,7 +248,7 @@ def edit_tab(model: Model) -> EditTab:
         [button.click, seed.submit],
         spoken(run),
         inputs,
-        [status, slider, pictures, seed, *repeating, files],
+        [status, slider, images, seed, *repeating, files],
         js=hand_over(inputs.index(paint)),
         show_progress="hidden",
         api_visibility="private",
@@ -256,13 +256,13 @@ def edit_tab(model: Model) -> EditTab:
     return tab
 
 
-def take(picture: Image.Image, corners: Sequence[float]) -> tuple[Any, ...]:
-    """(state, painting, picture with the box) for a picture to edit in which nothing is marked yet."""
-    return picture, paint_over(picture), show_box(picture, corners)
+def take(image: Image.Image, corners: Sequence[float]) -> tuple[Any, ...]:
+    """(state, painting, image with the box) for an image to edit in which nothing is marked yet."""
+    return image, paint_over(image), show_box(image, corners)
 
 
 def edit(model: Model, request: EditRequest) -> Iterator[tuple[Any, ...]]:
-    """(status, before and after, pictures, seed, how to repeat it, files for that), as they come.
+    """(status, before and after, images, seed, how to repeat it, files for that), as they come.
 
     Raises:
         InputError: see `EditRequest.plan`.
@@ -272,36 +272,36 @@ def edit(model: Model, request: EditRequest) -> Iterator[tuple[Any, ...]]:
     work = request.work(plan)
     seed, later = request.seed, (*skip_repeat(), gr.skip())
     yield figures.status("waiting for the model …", 0), gr.skip(), gr.skip(), seed, *later
-    for event, pictures in watch(model, work):
+    for event, images in watch(model, work):
         if isinstance(event, Scale):
-            yield say_scale(event, model), gr.skip(), show(work, pictures), seed, *later
+            yield say_scale(event, model), gr.skip(), show(work, images), seed, *later
             continue
         if request.composite:
-            pictures = to_pictures(plan.composite(event.images))
-        made = provenance(model, work, request.provenance(plan.picture))
+            images = to_pil(plan.composite(event.images))
+        made = provenance(model, work, request.provenance(plan.image))
         yield (
-            figures.status(f"{len(pictures)} variant{'s' if len(pictures) > 1 else ''}"),
-            gr.update(value=(enlarge(plan.picture), enlarge(pictures[0])), visible=True),
-            show(work, pictures, made),
+            figures.status(f"{len(images)} variant{'s' if len(images) > 1 else ''}"),
+            gr.update(value=(enlarge(plan.image), enlarge(images[0])), visible=True),
+            show(work, images, made),
             seed,
             *repeat(made, "edited.png"),
-            files_shown(request.files(plan.picture)),
+            files_shown(request.files(plan.image)),
         )
 
 
-def show(work: Work, pictures: Sequence[Image.Image], made: Provenance | None = None) -> str:
+def show(work: Work, images: Sequence[Image.Image], made: Provenance | None = None) -> str:
     """The variants so far; once it is known how they were made, they can be saved."""
-    shown = [*pictures, *(None,) * (len(work.labels) - len(pictures))]
+    shown = [*images, *(None,) * (len(work.labels) - len(images))]
     return figures.grid(
         [
             figures.Figure(
-                picture,
+                image,
                 f"variant {i + 1}",
                 f"seed {seed}",
                 file=figures.file_name("edited", seed) if made else "",
-                info=made.of_picture(i).to_png_info() if made else None,
+                info=made.of_image(i).to_png_info() if made else None,
             )
-            for i, (picture, seed) in enumerate(zip(shown, work.seeds, strict=True))
+            for i, (image, seed) in enumerate(zip(shown, work.seeds, strict=True))
         ]
     )
 
@@ -310,24 +310,24 @@ def files_shown(files: Sequence[figures.Figure]) -> str:
     return f'<p class="ns-lead">The command reads</p>{figures.grid(files, "files")}'
 
 
-def sha256(picture: Image.Image) -> str:
+def sha256(image: Image.Image) -> str:
     """Of the PNG that the page offers."""
-    return hashlib.sha256(figures.png(picture)).hexdigest()
+    return hashlib.sha256(figures.png(image)).hexdigest()
 
 
-def enlarge(picture: Image.Image) -> Image.Image:
-    """A picture pixel by pixel as large as what is painted on, if it is smaller."""
-    factor = max(1, CANVAS // max(picture.size))
-    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+def enlarge(image: Image.Image) -> Image.Image:
+    """An image pixel by pixel as large as what is painted on, if it is smaller."""
+    factor = max(1, CANVAS // max(image.size))
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
-def show_box(picture: Image.Image | None, corners: Sequence[float]) -> str:
-    """The picture with the box (y0, x0, y1, x1) on it."""
-    if picture is None:
+def show_box(image: Image.Image | None, corners: Sequence[float]) -> str:
+    """The image with the box (y0, x0, y1, x1) on it."""
+    if image is None:
         return ""
     y0, x0, y1, x1 = corners
     place = f"top:{100 * y0:.0f}%;left:{100 * x0:.0f}%;height:{100 * (y1 - y0):.0f}%;width:{100 * (x1 - x0):.0f}%"
     return (
-        f'<figure class="ns-figure ns-boxed">{figures.image(picture, "The picture, with the box on it")}'
+        f'<figure class="ns-figure ns-boxed">{figures.image(image, "The image, with the box on it")}'
         f'<i style="{place}"></i></figure>'
     )

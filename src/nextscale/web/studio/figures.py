@@ -1,4 +1,4 @@
-"""Pictures and figures as HTML: small pieces, every text escaped, every picture inside the page."""
+"""Images and figures as HTML: small pieces, every text escaped, every image inside the page."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 SMALL = 200
-"""Pictures with a shorter side are enlarged pixel by pixel, larger ones as the browser does."""
+"""Images with a shorter side are enlarged pixel by pixel, larger ones as the browser does."""
 
-TAKE_PICTURE = "this.href=this.closest('figure').querySelector('img').src"
-"""Of a link to download: what it saves is the picture that is shown, which need not be in the page twice."""
+TAKE_IMAGE = "this.href=this.closest('figure').querySelector('img').src"
+"""Of a link to download: what it saves is the image that is shown, which need not be in the page twice."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with its caption."""
+    """An image with its caption."""
 
-    picture: Image.Image | None
+    image: Image.Image | None
     """None is still to come."""
     name: str
     """What it shows; the first part of the caption."""
@@ -37,36 +37,36 @@ class Figure:
 def file_name(name: str, seed: int) -> str:
     """``t-shirt-7.png``: what a class is called, without what a file's name had better not have."""
     plain = "".join(letter if letter.isalnum() else "-" for letter in name).strip("-")
-    return f"{plain or 'picture'}-{seed}.png"
+    return f"{plain or 'image'}-{seed}.png"
 
 
-def png(picture: Image.Image, info: PngInfo | None = None) -> bytes:
-    """A picture as the bytes of a PNG file."""
+def png(image: Image.Image, info: PngInfo | None = None) -> bytes:
+    """An image as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", pnginfo=info)
+    image.save(buffer, format="PNG", pnginfo=info)
     return buffer.getvalue()
 
 
-def data_url(picture: Image.Image, info: PngInfo | None = None) -> str:
-    return "data:image/png;base64," + base64.b64encode(png(picture, info)).decode("ascii")
+def data_url(image: Image.Image, info: PngInfo | None = None) -> str:
+    return "data:image/png;base64," + base64.b64encode(png(image, info)).decode("ascii")
 
 
-def image(picture: Image.Image, alt: str, url: str = "") -> str:
-    """``url``: of the picture, if it is made already."""
-    small = ' class="ns-small"' if min(picture.size) < SMALL else ""
-    w, h = picture.size
-    return f'<img{small} src="{url or data_url(picture)}" alt="{escape(alt)}" width="{w}" height="{h}">'
+def image(image: Image.Image, alt: str, url: str = "") -> str:
+    """``url``: of the image, if it is made already."""
+    small = ' class="ns-small"' if min(image.size) < SMALL else ""
+    w, h = image.size
+    return f'<img{small} src="{url or data_url(image)}" alt="{escape(alt)}" width="{w}" height="{h}">'
 
 
 def figure(shown: Figure) -> str:
     name, detail, file = escape(shown.name), escape(shown.detail), escape(shown.file)
-    picture, link = '<div class="ns-empty"></div>', ""
-    if shown.picture is not None:
-        picture = image(shown.picture, f"{shown.name} {shown.detail}".strip(), data_url(shown.picture, shown.info))
+    element, link = '<div class="ns-empty"></div>', ""
+    if shown.image is not None:
+        element = image(shown.image, f"{shown.name} {shown.detail}".strip(), data_url(shown.image, shown.info))
         if shown.file:
-            link = f'<a href="#" download="{file}" onclick="{TAKE_PICTURE}" aria-label="Download {file}">PNG</a>'
+            link = f'<a href="#" download="{file}" onclick="{TAKE_IMAGE}" aria-label="Download {file}">PNG</a>'
     return (
-        f'<figure class="ns-figure">{picture}'
+        f'<figure class="ns-figure">{element}'
         f"<figcaption><span><b>{name}</b> {detail}</span>{link}</figcaption></figure>"
     )
 

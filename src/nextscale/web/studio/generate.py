@@ -1,4 +1,4 @@
-"""The tab Generate: classes in, pictures out, scale by scale."""
+"""The tab Generate: classes in, images out, scale by scale."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from nextscale.web.tickets import Refused, Scale, Work
 MOST_EACH = 8
 
 Drawn = list[tuple[str, Image.Image, int]]
-"""What a visitor has drawn last: (name, picture, label)."""
+"""What a visitor has drawn last: (name, image, label)."""
 
 
 class GenerateTab(NamedTuple):
@@ -54,7 +54,7 @@ def generate_tab(model: Model) -> GenerateTab:
     with gr.Row(elem_classes="ns-tab"):
         with gr.Column(scale=4, min_width=280):
             classes = class_picker(model)
-            each = gr.Slider(1, MOST_EACH, value=1, step=1, label="Pictures of each class")
+            each = gr.Slider(1, MOST_EACH, value=1, step=1, label="Images of each class")
             sampling = sampling_controls(model)
             seed, locked = seed_controls()
             with gr.Row(elem_classes="ns-beside"):
@@ -62,7 +62,7 @@ def generate_tab(model: Model) -> GenerateTab:
                 stop = gr.Button("Stop", elem_id="stop", scale=1, min_width=80)
         with gr.Column(scale=8, min_width=280):
             status = gr.HTML(figures.status("Choose classes, then draw."), elem_id="draw-status")
-            pictures = gr.HTML(figures.hint("Pictures appear here, coarse to fine."), elem_id="drawn")
+            images = gr.HTML(figures.hint("Images appear here, coarse to fine."), elem_id="drawn")
             with gr.Row(visible=False, equal_height=True, elem_classes="ns-further") as further:
                 chosen = gr.Dropdown([], label="Go on with", type="index", scale=2, min_width=140)
                 to_edit = gr.Button("Edit it", scale=1, min_width=100)
@@ -74,7 +74,7 @@ def generate_tab(model: Model) -> GenerateTab:
         settings = read_settings(cfg, top_k, top_p, more_smooth)
         yield from generate(model, order(model, classes, each, settings, pick_seed(seed, locked)))
 
-    outputs = [status, pictures, seed, drawn, chosen, further, *repeating]
+    outputs = [status, images, seed, drawn, chosen, further, *repeating]
     drawing = gr.on(
         [button.click, seed.submit],
         spoken(draw),
@@ -88,7 +88,7 @@ def generate_tab(model: Model) -> GenerateTab:
 
 
 def greet(model: Model) -> Iterator[tuple[Any, ...]]:
-    """Pictures without being asked; if the engine has no time for them, none."""
+    """Images without being asked; if the engine has no time for them, none."""
     try:
         yield from generate(model, order(model, first_classes(model), 1, LOOKS, 0))
     except (Refused, InputError):  # a queue that is full, or too short for them
@@ -96,38 +96,38 @@ def greet(model: Model) -> Iterator[tuple[Any, ...]]:
 
 
 def generate(model: Model, work: Work) -> Iterator[tuple[Any, ...]]:
-    """(status, pictures, seed, `Drawn`, choice of one, whether there is a choice, how to repeat it), as they come.
+    """(status, images, seed, `Drawn`, choice of one, whether there is a choice, how to repeat it), as they come.
 
     Raises:
         Refused: too much is waiting, or it takes too long.
-        InputError: more pictures than a request may have.
+        InputError: more images than a request may have.
     """
     seed, later = work.seeds[0], (gr.skip(), gr.skip(), gr.skip(), *skip_repeat())
     yield figures.status("waiting for the model …", 0), gr.skip(), seed, *later
-    for event, pictures in watch(model, work):
+    for event, images in watch(model, work):
         if isinstance(event, Scale):
-            yield say_scale(event, model), show(model, work, pictures), seed, *later
+            yield say_scale(event, model), show(model, work, images), seed, *later
             continue
         made = provenance(model, work)
         names = [f"{model.label_name(label)}, seed {s}" for label, s in zip(work.labels, work.seeds, strict=True)]
         yield (
-            figures.status(f"{len(pictures)} picture{'s' if len(pictures) > 1 else ''}"),
-            show(model, work, pictures, made),
+            figures.status(f"{len(images)} image{'s' if len(images) > 1 else ''}"),
+            show(model, work, images, made),
             seed,
-            list(zip(names, pictures, work.labels, strict=True)),
+            list(zip(names, images, work.labels, strict=True)),
             gr.update(choices=names, value=names[0]),
             gr.update(visible=True),
-            *repeat(made, "pictures.png" if len(pictures) > 1 else "picture.png"),
+            *repeat(made, "images.png" if len(images) > 1 else "image.png"),
         )
 
 
 def order(model: Model, classes: Sequence[int], each: int, settings: SamplingSettings, seed: int) -> Work:
-    """What is to be drawn: ``each`` pictures of every class that was picked, else of classes at random.
+    """What is to be drawn: ``each`` images of every class that was picked, else of classes at random.
 
-    The first picture gets the seed, the others those that follow.
+    The first image gets the seed, the others those that follow.
     """
     if each < 1:
-        raise InputError(f"expected at least one picture of each class, not {each}")
+        raise InputError(f"expected at least one image of each class, not {each}")
     if classes:
         labels = [label for label in classes for _ in range(each)]
     else:
@@ -135,18 +135,18 @@ def order(model: Model, classes: Sequence[int], each: int, settings: SamplingSet
     return Work(tuple(labels), tuple(range(seed, seed + len(labels))), settings, watch=True)
 
 
-def show(model: Model, work: Work, pictures: Sequence[Image.Image], made: Provenance | None = None) -> str:
-    """The pictures so far, those to come as empty places; once it is known how they were made, they can be saved."""
-    shown = [*pictures, *(None,) * (len(work.labels) - len(pictures))]
+def show(model: Model, work: Work, images: Sequence[Image.Image], made: Provenance | None = None) -> str:
+    """The images so far, those to come as empty places; once it is known how they were made, they can be saved."""
+    shown = [*images, *(None,) * (len(work.labels) - len(images))]
     return figures.grid(
         [
             figures.Figure(
-                picture,
+                image,
                 model.label_name(label),
                 f"seed {seed}",
                 file=figures.file_name(model.label_name(label), seed) if made else "",
-                info=made.of_picture(i).to_png_info() if made else None,
+                info=made.of_image(i).to_png_info() if made else None,
             )
-            for i, (picture, label, seed) in enumerate(zip(shown, work.labels, work.seeds, strict=True))
+            for i, (image, label, seed) in enumerate(zip(shown, work.labels, work.seeds, strict=True))
         ]
     )

@@ -1,4 +1,4 @@
-"""Pictures that a user gives: uploaded, or drawn on the spot."""
+"""Images that a user gives: uploaded, or drawn on the spot."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from nextscale.web.tickets import Work
 from nextscale.web.uploads import decode
 
 
-class GivenPicture(NamedTuple):
-    """Controls to give a picture with."""
+class GivenImage(NamedTuple):
+    """Controls to give an image with."""
 
     upload: gr.UploadButton
     label: gr.Dropdown
     draw: gr.Button
 
 
-def given_picture(model: Model) -> GivenPicture:
+def given_image(model: Model) -> GivenImage:
     """Lay out the controls."""
-    upload = gr.UploadButton("Upload a picture", file_types=["image"], type="binary")
+    upload = gr.UploadButton("Upload an image", file_types=["image"], type="binary")
     with gr.Row(equal_height=True, elem_classes="ns-beside"):
         label = class_picker(model, "or draw one of class", several=False)
         draw = gr.Button("Draw it", min_width=80, scale=0)
-    return GivenPicture(upload, label, draw)
+    return GivenImage(upload, label, draw)
 
 
 def read_upload(content: bytes, model: Model) -> Image.Image:
-    """An uploaded picture in the model's size, from its file's bytes.
+    """An uploaded image in the model's size, from its file's bytes.
 
     Raises:
-        InputError: not a picture, or one that is too large or too narrow.
+        InputError: not an image, or one that is too large or too narrow.
     """
     return fit(as_rgb(decode(content, "the upload", model.engine.limits)), model.pipeline.tokenizer)
 
 
-def draw_one(model: Model, label: int) -> Image.Image:
-    """A new picture of a class."""
+def sample_one(model: Model, label: int) -> Image.Image:
+    """A new image of a class."""
     work = Work((label,), (pick_seed(None, locked=False),), LOOKS)
     ticket = model.engine.submit(work)
     try:
-        return ticket.result().pictures[0]
+        return ticket.result().pil_images[0]
     finally:
         ticket.cancel()

@@ -1,4 +1,4 @@
-"""The tab Inside: what a picture's tokens hold, scale by scale, and which codes they use."""
+"""The tab Inside: what an image's tokens hold, scale by scale, and which codes they use."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.acceleration.ready import INT8
-from nextscale.analysis.inspection import ScaleView, fit, heat_pictures, inspect, token_picture
+from nextscale.analysis.inspection import ScaleView, fit, heat_images, inspect, token_image
 from nextscale.runtime.device import precision
 from nextscale.tokenizer.usage import CodeUsage
 from nextscale.web.studio import figures
-from nextscale.web.studio.image_input import draw_one, given_picture, read_upload
+from nextscale.web.studio.image_input import given_image, read_upload, sample_one
 from nextscale.web.studio.progress import spoken
 from nextscale.web.studio.served_model import Model
 
@@ -24,7 +24,7 @@ MOST_USED = 12
 
 
 class InsideTab(NamedTuple):
-    """Where a picture's inside is shown, in the order of `look_inside`."""
+    """Where an image's inside is shown, in the order of `look_inside`."""
 
     original: gr.HTML
     pyramid: gr.HTML
@@ -35,10 +35,10 @@ def inside_tab(model: Model) -> InsideTab:
     """Lay out the tab."""
     with gr.Row(elem_classes="ns-tab"):
         with gr.Column(scale=4, min_width=280):
-            given = given_picture(model)
+            given = given_image(model)
             original = gr.HTML("")
         with gr.Column(scale=8, min_width=280):
-            pyramid = gr.HTML(figures.hint("Upload a picture, or draw one, to see its token maps."), elem_id="pyramid")
+            pyramid = gr.HTML(figures.hint("Upload an image, or draw one, to see its token maps."), elem_id="pyramid")
             codes = gr.HTML("", elem_id="codes")
     tab = InsideTab(original, pyramid, codes)
 
@@ -46,33 +46,33 @@ def inside_tab(model: Model) -> InsideTab:
         return look_inside(read_upload(content, model), model)
 
     def look_at_new(label: int) -> tuple[str, str, str]:
-        return look_inside(draw_one(model, label), model)
+        return look_inside(sample_one(model, label), model)
 
     given.upload.upload(spoken(look_at_upload), given.upload, [*tab], show_progress="minimal", api_visibility="private")
     given.draw.click(spoken(look_at_new), given.label, [*tab], show_progress="minimal", api_visibility="private")
     return tab
 
 
-def look_inside(picture: Image.Image, model: Model) -> tuple[str, str, str]:
-    """(the picture, its pyramid, its codes) as HTML.
+def look_inside(image: Image.Image, model: Model) -> tuple[str, str, str]:
+    """(the image, its pyramid, its codes) as HTML.
 
     Raises:
-        InputError: a picture that is too narrow.
+        InputError: an image that is too narrow.
     """
     tokenizer = model.pipeline.tokenizer
     with precision(model.pipeline.dtype.removeprefix(INT8), model.pipeline.device):
-        views = inspect(picture, tokenizer)
+        views = inspect(image, tokenizer)
     usage = CodeUsage(tokenizer.schedule, tokenizer.config.codebook_size)
     usage.add([view.tokens.flatten()[None] for view in views])
-    original = figures.Figure(fit(picture, tokenizer), "The picture", f"{views[-1].psnr:.1f} dB from all its tokens")
+    original = figures.Figure(fit(image, tokenizer), "The image", f"{views[-1].psnr:.1f} dB from all its tokens")
     return figures.grid([original]), pyramid(views, model.colours), codes(usage, model.colours)
 
 
 def pyramid(views: Sequence[ScaleView], colours: Tensor) -> str:
-    """A row for each scale: its token map, what it adds, the picture so far."""
-    heats = heat_pictures([view.gain for view in views])
+    """A row for each scale: its token map, what it adds, the image so far."""
+    heats = heat_images([view.gain for view in views])
     rows = [pyramid_row(view, heat, colours) for view, heat in zip(views, heats, strict=True)]
-    titles = ("token map", "what it adds", "picture so far")
+    titles = ("token map", "what it adds", "image so far")
     head = "<div></div>" + "".join(f"<div>{title}</div>" for title in titles)
     return f'<div class="ns-pyramid"><div class="ns-scale ns-scale-head">{head}</div>{"".join(rows)}</div>'
 
@@ -81,11 +81,11 @@ def pyramid_row(view: ScaleView, heat: Image.Image, colours: Tensor) -> str:
     h, w = view.size
     size, count = f"{h} × {w}", f"{h * w} token{'s' if h * w > 1 else ''}"
     shown = (
-        (token_picture(view.tokens, colours), f"token map of scale {size}"),
+        (token_image(view.tokens, colours), f"token map of scale {size}"),
         (heat, f"how much scale {size} adds, and where"),
-        (view.picture, f"picture after scale {size}"),
+        (view.image, f"image after scale {size}"),
     )
-    cells = "".join(f'<figure class="ns-figure">{figures.image(picture, alt)}</figure>' for picture, alt in shown)
+    cells = "".join(f'<figure class="ns-figure">{figures.image(image, alt)}</figure>' for image, alt in shown)
     return (
         f'<div class="ns-scale"><div><h3>{escape(size)}</h3><p>{count}</p><p>{view.psnr:.1f} dB</p></div>{cells}</div>'
     )
@@ -104,7 +104,7 @@ def codes(usage: CodeUsage, colours: Tensor) -> str:
         for count, code in zip(most.values.tolist(), most.indices.tolist(), strict=True)
     )
     return (
-        figures.table("Codes of this picture", ("scale", "tokens", "distinct codes", "perplexity"), rows)
+        figures.table("Codes of this image", ("scale", "tokens", "distinct codes", "perplexity"), rows)
         + f'<p class="ns-lead">{len(total) - usage.unused():,} of {len(total):,} codes in all. Used most:</p>'
         + f'<ul class="ns-codes">{items}</ul>'
     )

@@ -1,4 +1,4 @@
-// Painting over a picture: `element` is the component, whose canvas is replaced with every new picture.
+// Painting over an image: `element` is the component, whose canvas is replaced with every new image.
 let last = null;
 
 function place(canvas, event) {

@@ -1,4 +1,4 @@
-"""Painting over a picture, on a canvas in the page, which hands the paint over when it is asked for."""
+"""Painting over an image, on a canvas in the page, which hands the paint over when it is asked for."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ CANVAS = 512
 PREFIX = "data:image/png;base64,"
 LARGEST = 2**22
 """Letters of a mask: far more than a canvas can hold."""
-EMPTY = figures.hint("Upload a picture, or draw one, to paint over a part of it.")
+EMPTY = figures.hint("Upload an image, or draw one, to paint over a part of it.")
 
 
 def painting_block() -> gr.HTML:
-    """Lay it out, without a picture yet; `paint_over` fills it."""
+    """Lay it out, without an image yet; `paint_over` fills it."""
     return gr.HTML(EMPTY, js_on_load=beside("painting.js"), elem_id="painting")
 
 
-def paint_over(picture: Image.Image) -> str:
-    """A picture to paint over, nothing painted yet."""
-    scale = CANVAS / max(picture.size)
-    w, h = round(picture.width * scale), round(picture.height * scale)
+def paint_over(image: Image.Image) -> str:
+    """An image to paint over, nothing painted yet."""
+    scale = CANVAS / max(image.size)
+    w, h = round(image.width * scale), round(image.height * scale)
     return (
-        f'<div class="ns-painting">{figures.image(picture, "The picture, to paint over")}'
+        f'<div class="ns-painting">{figures.image(image, "The image, to paint over")}'
         f'<canvas width="{w}" height="{h}"></canvas></div>'
         '<div class="ns-tools"><label>Brush <input class="ns-brush" type="range" min="2" max="40" value="14"></label>'
         '<label><input class="ns-erase" type="checkbox"> Erase</label>'

@@ -21,21 +21,21 @@ NEW_SEEDS = 1_000_000
 """Seeds that are picked for the user are below, so that they can be read and typed."""
 
 Step = tuple[Scale | Done, list[Image.Image]]
-"""What happened, and the pictures so far."""
+"""What happened, and the images so far."""
 
 
 def watch(model: Model, work: Work) -> Generator[Step, None, None]:
-    """Have pictures drawn, and see them appear. Whoever stops looking has them stopped, too.
+    """Have images drawn, and see them appear. Whoever stops looking has them stopped, too.
 
     Raises:
         Refused: too much is waiting, or it takes too long.
-        InputError: more pictures than a request may have.
+        InputError: more images than a request may have.
     """
     ticket = model.engine.submit(work)
     shown: dict[int, Image.Image] = {}
     try:
         for event in ticket.events():
-            shown.update(enumerate(event.pictures, event.first if isinstance(event, Scale) else 0))
+            shown.update(enumerate(event.pil_images, event.first if isinstance(event, Scale) else 0))
             yield event, [shown[i] for i in sorted(shown)]
     finally:
         ticket.cancel()

@@ -51,7 +51,7 @@ def repeat_block(name: str, title: str = "Repeat this") -> RepeatBlock:
 
 
 def provenance(model: Model, work: Work, edit: EditProvenance | None = None) -> Provenance:
-    """How the pictures of a work are made."""
+    """How the images of a work are made."""
     return provenance_of(work, model.pipeline, model.name, model.scales, edit)
 
 

@@ -43,7 +43,7 @@ class Model:
 
     @property
     def no_class(self) -> int:
-        """The label of pictures without a class."""
+        """The label of images without a class."""
         return self.pipeline.model.config.num_classes
 
     @property

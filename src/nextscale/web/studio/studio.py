@@ -58,12 +58,12 @@ def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
                 compare_tab([model, *more])
         gr.HTML(footer())
 
-        def edit_it(pictures: Drawn, index: int | None, *corners: float) -> tuple[Any, ...]:
-            picture, label = one_of(pictures, index)
-            return gr.Tabs(selected="edit"), *take(picture, corners), label
+        def edit_it(images: Drawn, index: int | None, *corners: float) -> tuple[Any, ...]:
+            image, label = one_of(images, index)
+            return gr.Tabs(selected="edit"), *take(image, corners), label
 
-        def look_at_it(pictures: Drawn, index: int | None) -> tuple[Any, ...]:
-            return gr.Tabs(selected="inside"), *look_inside(one_of(pictures, index)[0], model)
+        def look_at_it(images: Drawn, index: int | None) -> tuple[Any, ...]:
+            return gr.Tabs(selected="inside"), *look_inside(one_of(images, index)[0], model)
 
         chosen = [drawn.drawn, drawn.chosen]
         drawn.edit.click(spoken(edit_it), [*chosen, *editing.corners], [tabs, *editing.taken], api_visibility="private")
@@ -74,17 +74,17 @@ def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
     return studio
 
 
-def one_of(pictures: Drawn, index: int | None) -> tuple[Image.Image, int]:
-    """(a picture that was drawn, its label).
+def one_of(images: Drawn, index: int | None) -> tuple[Image.Image, int]:
+    """(an image that was drawn, its label).
 
     Raises:
         InputError: there is no such one.
     """
     index = 0 if index is None else index
-    if not isinstance(index, int) or not 0 <= index < len(pictures):
-        raise InputError("there is no such picture: draw some first")
-    _, picture, label = pictures[index]
-    return picture, label
+    if not isinstance(index, int) or not 0 <= index < len(images):
+        raise InputError("there is no such image: draw some first")
+    _, image, label = images[index]
+    return image, label
 
 
 def mount_studio(app: FastAPI, studio: gr.Blocks, path: str) -> None:

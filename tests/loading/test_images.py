@@ -1,4 +1,4 @@
-"""Whatever the file holds, it becomes an upright RGB picture or one sentence."""
+"""Whatever the file holds, it becomes an upright RGB image or one sentence."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 from PIL import Image
 from tiny import refused
 
-from nextscale.imaging.images import centre_crop, cover, read_picture, save_picture, to_pictures, to_tensor
+from nextscale.imaging.images import centre_crop, cover, read_image, save_image, to_pil, to_tensor
 from nextscale.imaging.psnr_ssim import psnr
 
 ORANGE = (250, 130, 10)
 
 
 def pixel(path, at: tuple[int, int] = (0, 0)) -> tuple[int, ...]:
-    picture = read_picture(path)
-    assert picture.mode == "RGB"
-    value = picture.getpixel(at)
+    image = read_image(path)
+    assert image.mode == "RGB"
+    value = image.getpixel(at)
     assert isinstance(value, tuple)
     return tuple(map(int, value))
 
@@ -28,19 +28,19 @@ def test_rgb(tmp_path):
 
 
 def test_transparency_is_laid_over_white(tmp_path):
-    picture = Image.new("RGBA", (2, 1), (*ORANGE, 255))
-    picture.putpixel((1, 0), (0, 0, 0, 0))
-    picture.save(tmp_path / "a.png")
+    image = Image.new("RGBA", (2, 1), (*ORANGE, 255))
+    image.putpixel((1, 0), (0, 0, 0, 0))
+    image.save(tmp_path / "a.png")
     assert pixel(tmp_path / "a.png") == ORANGE
     assert pixel(tmp_path / "a.png", (1, 0)) == (255, 255, 255)
 
 
 def test_palette_with_and_without_transparency(tmp_path):
-    picture = Image.new("P", (2, 1))
-    picture.putpalette([*ORANGE, 0, 0, 0])
-    picture.putpixel((1, 0), 1)
-    picture.save(tmp_path / "a.png")
-    picture.save(tmp_path / "b.png", transparency=1)
+    image = Image.new("P", (2, 1))
+    image.putpalette([*ORANGE, 0, 0, 0])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.png")
+    image.save(tmp_path / "b.png", transparency=1)
     assert pixel(tmp_path / "a.png") == pixel(tmp_path / "b.png") == ORANGE
     assert pixel(tmp_path / "a.png", (1, 0)) == (0, 0, 0)
     assert pixel(tmp_path / "b.png", (1, 0)) == (255, 255, 255)
@@ -68,12 +68,12 @@ def test_16_bits(tmp_path, ending):
 
 
 def test_exif_rotation(tmp_path):
-    picture = Image.new("RGB", (4, 2), "blue")
-    picture.paste((255, 0, 0), (0, 0, 1, 2))  # red on the left, which is to be shown at the top
+    image = Image.new("RGB", (4, 2), "blue")
+    image.paste((255, 0, 0), (0, 0, 1, 2))  # red on the left, which is to be shown at the top
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture.save(tmp_path / "a.png", exif=exif)
-    shown = read_picture(tmp_path / "a.png")
+    image.save(tmp_path / "a.png", exif=exif)
+    shown = read_image(tmp_path / "a.png")
     assert shown.size == (2, 4)
     assert [shown.getpixel((x, 0)) for x in (0, 1)] == [(255, 0, 0)] * 2
     assert shown.getpixel((0, 3)) == (0, 0, 255)
@@ -86,24 +86,24 @@ def test_what_cannot_be_read(tmp_path):
         path = tmp_path / f"{name}.png"
         path.write_bytes(content)
         with refused(path):
-            read_picture(path)
+            read_image(path)
     for path in (tmp_path / "missing.png", tmp_path):
         with refused(path):
-            read_picture(path)
+            read_image(path)
 
 
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     with refused("a.png"):
-        read_picture(tmp_path / "a.png")
+        read_image(tmp_path / "a.png")
 
 
 def test_pixels_survive_the_way_to_tensors_and_back():
-    picture = Image.fromarray(np.arange(768, dtype=np.uint16).reshape(16, 16, 3).astype(np.uint8))
-    image = to_tensor(picture)
+    photo = Image.fromarray(np.arange(768, dtype=np.uint16).reshape(16, 16, 3).astype(np.uint8))
+    image = to_tensor(photo)
     assert image.shape == (3, 16, 16) and image.min() == -1 and image.max() == 1
-    assert to_pictures((image[None] + 1) / 2)[0].tobytes() == picture.tobytes()
+    assert to_pil((image[None] + 1) / 2)[0].tobytes() == photo.tobytes()
 
 
 @pytest.mark.parametrize(("w", "h"), [(30, 20), (20, 30), (7, 100), (5, 5), (36, 18)])
@@ -121,13 +121,13 @@ def test_cover_of_a_rectangle():
 
 
 def test_cover_is_lanczos():
-    picture = Image.effect_noise((30, 30), 80)
-    assert cover(picture, (18, 18)).tobytes() == picture.resize((18, 18), Image.Resampling.LANCZOS).tobytes()
+    image = Image.effect_noise((30, 30), 80)
+    assert cover(image, (18, 18)).tobytes() == image.resize((18, 18), Image.Resampling.LANCZOS).tobytes()
 
 
 def test_centre_crop():
-    picture = Image.fromarray(np.arange(36, dtype=np.uint8).reshape(6, 6))
-    assert np.asarray(centre_crop(picture, (2, 4))).tolist() == [[13, 14, 15, 16], [19, 20, 21, 22]]
+    image = Image.fromarray(np.arange(36, dtype=np.uint8).reshape(6, 6))
+    assert np.asarray(centre_crop(image, (2, 4))).tolist() == [[13, 14, 15, 16], [19, 20, 21, 22]]
 
 
 def test_psnr():
@@ -136,13 +136,13 @@ def test_psnr():
     assert psnr(black, black).item() > 100
 
 
-def test_save_picture(tmp_path):
-    picture = Image.new("RGB", (3, 2), ORANGE)
-    save_picture(picture, tmp_path / "new" / "a.png")
+def test_save_image(tmp_path):
+    image = Image.new("RGB", (3, 2), ORANGE)
+    save_image(image, tmp_path / "new" / "a.png")
     assert pixel(tmp_path / "new" / "a.png") == ORANGE
     with refused(".xyz", "ending"):
-        save_picture(picture, tmp_path / "a.xyz")
+        save_image(image, tmp_path / "a.xyz")
     (tmp_path / "file").touch()
     with refused("file"):
-        save_picture(picture, tmp_path / "file" / "a.png")
+        save_image(image, tmp_path / "file" / "a.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "new"]
