@@ -8,9 +8,9 @@ from itertools import product
 
 from nextscale.cli.evaluation import REPORT, EvaluationOptions, make_report
 from nextscale.curves.plot import empty_figure, save
+from nextscale.curves.sweep import draw, table, write_csv
 from nextscale.errors import InputError
 from nextscale.evaluation.report import Report
-from nextscale.evaluation.sweep import draw, table, write_csv
 from nextscale.io.files import check_folder
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import is_main, processes

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from nextscale.errors import InputError
 from nextscale.evaluation.features import ClassifierExtractor
+from nextscale.io.config import as_config, check_fields
 from nextscale.io.files import read_json, write_json
-from nextscale.io.module_folder import as_config, check_fields, load_module, save_module
+from nextscale.io.module_folder import load_module, save_module
 
 CARD = "classifier.json"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from nextscale.errors import InputError
 from nextscale.imaging.images import to_unit_range
+from nextscale.io.fingerprint import weights_fingerprint
 from nextscale.runtime.device import tf32
 
 INCEPTION = "inception-2015-12-05"
@@ -87,7 +87,7 @@ class ClassifierExtractor:
             raise InputError(f"the accuracy of {name} is a share, at least 0 and at most 1, not {accuracy}")
         self.name, self.size, self.class_names, self.accuracy = name, size, tuple(class_names), accuracy
         self.classifier = classifier.eval()
-        self.fingerprint = fingerprint(classifier)
+        self.fingerprint = weights_fingerprint(classifier)
 
     def to(self, device: torch.device | str) -> ClassifierExtractor:
         """Move the network to the device of the images to come, in place."""
@@ -127,12 +127,3 @@ def check_images(images: Tensor) -> None:
 def sides(size: tuple[int, ...] | None) -> str:
     """``256 x 256 pixels``, height first."""
     return f"{' x '.join(map(str, size or ()))} pixels"
-
-
-def fingerprint(module: nn.Module) -> str:
-    """16 hexadecimal digits of the SHA-256 of all weights with their names, on whatever device they are."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]

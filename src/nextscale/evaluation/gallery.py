@@ -15,7 +15,7 @@ from nextscale.errors import InputError
 from nextscale.evaluation.features import sides
 from nextscale.evaluation.npz import CLASS_NAMES, LABELS, ImageArray, read_array, read_headers
 from nextscale.imaging.images import read_image
-from nextscale.io.files import stamp
+from nextscale.io.fingerprint import stamp
 
 FILES = "files"
 PLACES = ("data", "images", "model")

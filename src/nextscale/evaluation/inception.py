@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.errors import InputError
-from nextscale.evaluation.features import INCEPTION, Features, check_images, fingerprint
+from nextscale.evaluation.features import INCEPTION, Features, check_images
 from nextscale.evaluation.inception_blocks import BLOCKS, THREE, Block, Conv, Layer, shrink
 from nextscale.io.files import read_tensors
+from nextscale.io.fingerprint import weights_fingerprint
 from nextscale.io.module_folder import fill
 from nextscale.io.pth import as_state, read_pth
 from nextscale.runtime.device import tf32
@@ -53,7 +54,7 @@ class Inception(nn.Module):
     @property
     def fingerprint(self) -> str:
         """Of the weights; computed once."""
-        self._fingerprint = self._fingerprint or fingerprint(self)
+        self._fingerprint = self._fingerprint or weights_fingerprint(self)
         return self._fingerprint
 
     @torch.no_grad()

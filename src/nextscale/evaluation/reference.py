@@ -21,8 +21,8 @@ from nextscale.errors import InputError
 from nextscale.evaluation.features import INCEPTION, FeatureExtractor, Features, sides
 from nextscale.evaluation.npz import IMAGES, Header, check_images_array, read_array, read_headers
 from nextscale.evaluation.statistics import Gaussian, check_features
+from nextscale.io.config import as_config
 from nextscale.io.files import atomic_file
-from nextscale.io.module_folder import as_config
 
 KEPT = 10_000
 """Images whose features are kept for precision and recall."""

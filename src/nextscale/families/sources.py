@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from nextscale.errors import InputError
 from nextscale.families.var import HUB_MODELS, HUB_REPOSITORY, HUB_TOKENIZER
+from nextscale.io.checkpoint_folder import newest_checkpoint
 from nextscale.io.files import read_json
 from nextscale.io.hub import fetch
-from nextscale.io.module_folder import is_module_folder, newest_checkpoint
+from nextscale.io.module_folder import is_module_folder
 from nextscale.io.pth import as_state, is_trainer_checkpoint, read_pth, trainer_schedule
 from nextscale.official.var import from_official, tokenizer_from_official
 from nextscale.scales.schedule import OFFICIAL_256, ScaleSchedule

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from nextscale.errors import InputError
-from nextscale.evaluation.features import fingerprint
 from nextscale.evaluation.gallery import ImageBatch
 from nextscale.imaging.images import to_pixels
+from nextscale.io.fingerprint import weights_fingerprint
 from nextscale.pipeline import Pipeline, last_step
 from nextscale.sampling.sampler import SamplingArguments, SamplingSettings
 
@@ -40,7 +40,7 @@ class SampledImages:
         self.labels = [i * len(self.class_names) // count for i in range(count)]
         self.made_from: dict[str, Any] = {
             "model": name,
-            "weights": f"{pipeline.tokenizer.fingerprint()} {fingerprint(pipeline.model)}",
+            "weights": f"{pipeline.tokenizer.fingerprint()} {weights_fingerprint(pipeline.model)}",
             "count": count,
             "seed": seed,
             "dtype": pipeline.dtype,

@@ -13,8 +13,10 @@ from nextscale.analysis.flops import block_parameters, training_work
 from nextscale.curves.compare import with_token_figures
 from nextscale.curves.log import LOG, read_run
 from nextscale.errors import InputError
+from nextscale.io.checkpoint_folder import newest_checkpoint
+from nextscale.io.config import as_config
 from nextscale.io.files import read_json
-from nextscale.io.module_folder import CONFIG, as_config, newest_checkpoint
+from nextscale.io.module_folder import CONFIG
 from nextscale.transformer.var import VARConfig
 
 RECIPE = "recipe.json"
