@@ -1,4 +1,4 @@
-"""Reports of one model at several settings of sampling: a table, a CSV file, and a plot."""
+"""Compare the reports of one model with several sampling settings: a table, a CSV file, and a plot."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 SETTINGS = ("cfg", "top_k", "top_p")
 PANELS = (("inception_score", "fid"), ("recall", "precision"))
-"""Measures on the two axes of a panel."""
+"""The metrics on the two axes of each panel."""
 
 
 def rows(reports: Sequence[Report]) -> tuple[list[str], list[list[float]]]:
-    """Names of columns, settings and then figures, and a row for each report."""
+    """Return the names of the columns (settings, then metrics) and a row for each report."""
     measures = [name for name in LABELS if all(name in report.figures() for report in reports)]
     lines = [
         [report.settings[name] for name in SETTINGS] + [report.figures()[name] for name in measures]
@@ -31,7 +31,7 @@ def rows(reports: Sequence[Report]) -> tuple[list[str], list[list[float]]]:
 
 
 def table(reports: Sequence[Report]) -> str:
-    """For reading, with the best of each figure marked by a star."""
+    """Return a table as text. A star marks the best value of each metric."""
     names, lines = rows(reports)
     best = {
         i: (min if LABELS[name][1].startswith("lower") else max)(line[i] for line in lines)
@@ -47,16 +47,16 @@ def table(reports: Sequence[Report]) -> str:
 
 
 def write_csv(path: Path, reports: Sequence[Report]) -> None:
-    """All digits, a row for each report."""
+    """Write a CSV file with a row for each report, with all digits."""
     names, lines = rows(reports)
     with atomic_file(path) as temporary, temporary.open("w", newline="") as file:
         csv.writer(file).writerows([names, *lines])
 
 
-def draw(reports: Sequence[Report]) -> Figure:
-    """FID against Inception Score and precision against recall, as far as they were measured.
+def plot(reports: Sequence[Report]) -> Figure:
+    """Plot FID over Inception Score and precision over recall, if they were computed.
 
-    A line joins the reports of one top-k and top-p in the order of cfg, which stands beside its points.
+    A line connects the reports with the same top-k and top-p in the order of cfg. The numbers at its points are cfg.
     """
     panels = [pair for pair in PANELS if all(name in report.figures() for name in pair for report in reports)]
     figure = empty_figure((max(1, len(panels)) * 1.4 * PANEL_SIZE[0], 1.4 * PANEL_SIZE[1] + 0.5))
@@ -74,12 +74,12 @@ def draw(reports: Sequence[Report]) -> Figure:
     if panels:
         handles, names = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    figure.suptitle(f"{reports[0].images:,} images at each setting; numbers are cfg", fontsize=10)
+    figure.suptitle(f"{reports[0].images:,} images per setting; the numbers are cfg", fontsize=10)
     return figure
 
 
 def plot_line(axis: Axes, reports: Sequence[Report], x: str, y: str, label: str) -> None:
-    """Points with their cfg, joined."""
+    """Plot the points of a line, with their cfg."""
     points = [(report.figures()[x], report.figures()[y]) for report in reports]
     axis.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1, label=label)
     for report, point in zip(reports, points, strict=True):

@@ -1,4 +1,4 @@
-"""Many images of a model, as a gallery: each by its own seed, so that it is the same however it comes to be drawn."""
+"""Images sampled from a model as a gallery. Each image has its own seed, so it does not depend on its batch."""
 
 from __future__ import annotations
 
@@ -16,17 +16,22 @@ from nextscale.pipeline import Pipeline, last_step
 from nextscale.sampling.sampler import SamplingArguments, SamplingSettings
 
 SEEDS = 2**63
+"""Seeds are below this."""
 
 
 class SampledImages:
-    """Image i of a model has the seed ``seed + i`` and the class ``i C // N``: classes come in order, evenly.
+    """Images of a model. Image i has the seed ``seed + i`` and the class ``i C // N``: classes come in order, evenly.
 
-    A batch that memory does not suffice for is halved.
+    A batch is halved if memory runs out.
 
     Args:
         name: of the model.
-        count: N.
-        settings: how tokens are drawn.
+        count: N, number of images.
+        settings: of sampling.
+        seed: of image 0.
+
+    Raises:
+        InputError: no images, or a seed out of range.
     """
 
     def __init__(self, pipeline: Pipeline, name: str, count: int, settings: SamplingSettings, seed: int = 0):
@@ -48,20 +53,21 @@ class SampledImages:
         }
 
     def at(self, settings: SamplingSettings) -> SampledImages:
-        """The same images at other settings."""
+        """Return the same images with other settings."""
         other = copy(self)
-        other.settings, other.made_from = settings, self.made_from | as_record(settings)
+        known = {name: value for name, value in self.made_from.items() if name not in as_record(self.settings)}
+        other.settings, other.made_from = settings, known | as_record(settings)
         return other
 
     def __len__(self) -> int:
         return self.count
 
     def read(self, indices: Sequence[int]) -> ImageBatch:
-        pixels = torch.cat(self._draw(list(indices)))
+        pixels = torch.cat(self._sample(list(indices)))
         return ImageBatch(pixels, torch.tensor(list(indices)), torch.tensor([self.labels[i] for i in indices]))
 
-    def _draw(self, indices: list[int]) -> list[torch.Tensor]:
-        """uint8 (B, 3, H, W), in as many parts as memory demands."""
+    def _sample(self, indices: list[int]) -> list[torch.Tensor]:
+        """Sample images, uint8 (B, 3, H, W), in as many parts as memory requires."""
         try:
             arguments: SamplingArguments = {
                 "cfg": self.settings.cfg,
@@ -77,11 +83,11 @@ class SampledImages:
                 raise
         torch.cuda.empty_cache()
         half = len(indices) // 2
-        return self._draw(indices[:half]) + self._draw(indices[half:])
+        return self._sample(indices[:half]) + self._sample(indices[half:])
 
 
 def as_record(settings: SamplingSettings) -> dict[str, Any]:
-    """In values that JSON has."""
+    """Return the settings in JSON values."""
     return {
         "cfg": float(settings.cfg),
         "top_k": int(settings.top_k),
