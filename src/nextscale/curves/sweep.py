@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nextscale.curves.plot import PANEL_SIZE, empty_figure
-from nextscale.evaluation.report import LABELS, Report, said
+from nextscale.evaluation.report import LABELS, Report, formatted
 from nextscale.io.files import atomic_file
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def table(reports: Sequence[Report]) -> str:
     }
     cells = [["cfg", "top-k", "top-p", *(LABELS[name][0] for name in names[len(SETTINGS) :])]]
     for line in lines:
-        figures = (f"{said(value)}{'*' if value == best[i] else ' '}" for i, value in enumerate(line) if i in best)
+        figures = (f"{formatted(value)}{'*' if value == best[i] else ' '}" for i, value in enumerate(line) if i in best)
         cells.append([f"{value:g}" for value in line[: len(SETTINGS)]] + list(figures))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join("  ".join(f"{c:>{w}}" for c, w in zip(row, widths, strict=True)) for row in cells)

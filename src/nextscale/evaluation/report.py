@@ -143,8 +143,8 @@ class Report:
             raise InputError(f"{published.metric!r} was not measured: expected one of {', '.join(figures) or 'none'}")
         value = figures[published.metric]
         label, good = LABELS[published.metric]
-        start = f"{label} {said(value)} of {self.images:,} images"
-        theirs = f"{said(published.value)} published for {published.name}"
+        start = f"{label} {formatted(value)} of {self.images:,} images"
+        theirs = f"{formatted(published.value)} published for {published.name}"
         if self.extractor != INCEPTION:
             return f"{start}, by {self.extractor}: not comparable with {theirs}, which is by Inception"
         if other := {
@@ -166,7 +166,7 @@ class Report:
         lines = [f"{self.images:,} images, by {self.extractor}, {against}{known}"]
         for name, value in self.figures().items():
             r = "r" if self.reconstruction and name in ("fid", "sfid") else ""
-            lines.append(f"  {r + LABELS[name][0]:<16} {said(value)}{self._remark(name)}")
+            lines.append(f"  {r + LABELS[name][0]:<16} {formatted(value)}{self._remark(name)}")
         lines += self.reconstruction.lines() if self.reconstruction else []
         lines += self.memorisation.sentences() if self.memorisation else []
         lines += [self.verdict_line] if self.verdict_line else []
@@ -178,13 +178,13 @@ class Report:
             if scores.splits == 1:
                 return f" of one part: {SPLIT_SIZE:,} images or fewer, so their order has no effect"
             return (
-                f" +- {said(scores.shuffled_std)} shuffled, {said(scores.ordered)} in the order they came, "
-                f"{said(scores.whole)} all at once"
+                f" +- {formatted(scores.shuffled_std)} shuffled, {formatted(scores.ordered)} in the order they came, "
+                f"{formatted(scores.whole)} all at once"
             )
         if name == "agreement" and (agreement := self.agreement):
             least = sorted(agreement.per_class.items(), key=lambda item: item[1])[:SHOWN]
-            real = f", {said(agreement.real)} of {agreement.real_images}" if agreement.real is not None else ""
-            return f"{real}; least: {', '.join(f'{name} {said(share)}' for name, share in least)}"
+            real = f", {formatted(agreement.real)} of {agreement.real_images}" if agreement.real is not None else ""
+            return f"{real}; least: {', '.join(f'{name} {formatted(share)}' for name, share in least)}"
         return ""
 
     def write(self, path: Path) -> None:
@@ -201,7 +201,7 @@ class Report:
             ) from error
 
 
-def said(value: float) -> str:
+def formatted(value: float) -> str:
     """Return a number with at least two decimals and three significant digits: ``3.55``, ``274.40``, ``0.842``."""
     return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
 
