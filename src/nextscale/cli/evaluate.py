@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,8 @@ from nextscale.io.files import check_folder
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import processes
 from nextscale.runtime.progress import say
-from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sampling.sampler import METRICS
+from nextscale.sampling.settings import SamplingSettings
 
 IMAGES = "images"
 
@@ -43,7 +44,7 @@ class Options(EvaluationOptions):
     images: Path | None = None
     """Measure these images instead of sampling: a folder of images of one size, with or without sub-folders for
     classes, or an .npz file."""
-    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    sampling: SamplingSettings = METRICS
     save: Literal["nothing", "png", "npz"] = "nothing"
     """Also save the sampled images: as OUT/images/CLASS/*.png, or as OUT/images.npz for the ADM evaluator."""
     training: str = ""

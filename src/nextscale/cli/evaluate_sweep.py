@@ -16,7 +16,11 @@ from nextscale.io.files import check_folder
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import is_main, processes
 from nextscale.runtime.progress import say
-from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sampling.sampler import METRICS
+from nextscale.sampling.settings import SamplingSettings
+
+
+SWEPT = ("cfg", "temperature", "top_k", "top_p")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,21 +33,26 @@ class Options(EvaluationOptions):
     --top-p 0 0.96 --out runs/sweep
     """
 
-    cfg: tuple[float, ...] = (1.5,)
-    """Strengths of classifier-free guidance; 0 is off."""
-    top_k: tuple[int, ...] = (900,)
-    """Sample from the k most probable tokens; 0 is all."""
-    top_p: tuple[float, ...] = (0.96,)
-    """Sample from the most probable tokens whose probabilities add up to p; 0 is all."""
+    cfg: tuple[float, ...] = (METRICS.cfg,)
+    """Values of classifier-free guidance at the last scale. 0 turns guidance off."""
+    temperature: tuple[float, ...] = (METRICS.temperature,)
+    """Values that logits are divided by before top-k and top-p. 1 leaves them unchanged."""
+    top_k: tuple[int, ...] = (METRICS.top_k,)
+    """Values of k, to sample only from the k most probable tokens. 0 turns this off."""
+    top_p: tuple[float, ...] = (METRICS.top_p,)
+    """Values of p, to sample only from the most probable tokens that together reach probability p. 0 turns this off."""
 
 
 def run(options: Options) -> None:
     options.check_numbers()
-    combinations = [SamplingSettings(*values) for values in product(options.cfg, options.top_k, options.top_p)]
+    combinations = [
+        SamplingSettings(**dict(zip(SWEPT, values, strict=True)))
+        for values in product(*(getattr(options, name) for name in SWEPT))
+    ]
     if not combinations:
-        raise InputError("expected at least one cfg, top-k and top-p each")
+        raise InputError("expected at least one cfg, temperature, top-k and top-p each")
     if len(set(combinations)) < len(combinations):
-        raise InputError("expected each cfg, top-k and top-p once, got one twice")
+        raise InputError("expected each cfg, temperature, top-k and top-p once, got one twice")
     check_folder(options.out)
     empty_figure((1, 1))  # raises InputError now if matplotlib is missing
     with processes(pick_device(options.device)) as device:
@@ -77,4 +86,5 @@ def run(options: Options) -> None:
 
 def folder_name(settings: SamplingSettings) -> str:
     """Return the folder of a combination, such as ``cfg-1.5-top-k-900-top-p-0.96``."""
-    return f"cfg-{float(settings.cfg)}-top-k-{settings.top_k}-top-p-{float(settings.top_p)}"
+    temperature = f"-temperature-{float(settings.temperature)}" if settings.temperature != 1 else ""
+    return f"cfg-{float(settings.cfg)}-top-k-{settings.top_k}-top-p-{float(settings.top_p)}{temperature}"

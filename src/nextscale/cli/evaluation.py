@@ -18,7 +18,7 @@ from nextscale.galleries.dataset import Crop, Split, open_crops
 from nextscale.galleries.sampled import SampledImages
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.progress import say
-from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sampling.settings import SamplingSettings
 
 REPORT = "report.json"
 PER_CLASS = 50

@@ -18,12 +18,13 @@ from nextscale.evaluation.session import Session
 from nextscale.evaluation.store import FeatureStore
 from nextscale.evaluation.summary import Summary
 from nextscale.evaluation.target import Target
-from nextscale.families.var import HUB_MODELS, HUB_REPOSITORY
+from nextscale.families.sources import find_published
 from nextscale.galleries.dataset import EVERY_WAY, Crop, CroppedImages, check_apart, open_crops
 from nextscale.galleries.reconstructed import ReconstructedImages, fold_notes
 from nextscale.galleries.sampled import SampledImages
 from nextscale.imaging.images import save_image
 from nextscale.runtime.distributed import is_main
+from nextscale.sampling.sampler import METRICS
 
 CLOSEST = "closest.png"
 CONTROLS = 500
@@ -141,8 +142,7 @@ def find_copies(session: Session, gallery: Gallery, summary: Summary, copies: Co
 
 def published(model: str) -> Published | None:
     """Return the FID that the authors of an official model state; None for other models."""
-    name = model.removeprefix(f"{HUB_REPOSITORY}:")
-    if name not in HUB_MODELS or Path(model).exists():
+    found = None if Path(model).exists() else find_published(model)
+    if found is None:
         return None
-    official = {"cfg": 1.5, "top_k": 900, "top_p": 0.96}
-    return Published(f"VAR-{name}", "fid", HUB_MODELS[name].fid, settings=official)
+    return Published(f"VAR-d{found.model.depth}", "fid", found.fid, settings=METRICS.record())

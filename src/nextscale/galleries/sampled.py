@@ -12,8 +12,9 @@ from nextscale.errors import InputError
 from nextscale.evaluation.gallery import ImageBatch
 from nextscale.imaging.images import to_pixels
 from nextscale.io.fingerprint import weights_fingerprint
-from nextscale.pipeline import Pipeline, last_step
-from nextscale.sampling.sampler import SamplingArguments, SamplingSettings
+from nextscale.pipeline import Pipeline
+from nextscale.runtime.out_of_memory import in_halves
+from nextscale.sampling.settings import SETTINGS, SamplingSettings
 
 SEEDS = 2**63
 """Seeds are below this."""
@@ -49,48 +50,32 @@ class SampledImages:
             "count": count,
             "seed": seed,
             "dtype": pipeline.dtype,
-            **as_record(settings),
+            **settings.record(),
         }
 
     def at(self, settings: SamplingSettings) -> SampledImages:
         """Return the same images with other settings."""
         other = copy(self)
-        known = {name: value for name, value in self.made_from.items() if name not in as_record(self.settings)}
-        other.settings, other.made_from = settings, known | as_record(settings)
+        others = {name: value for name, value in self.made_from.items() if name not in SETTINGS}
+        other.settings, other.made_from = settings, others | settings.record()
         return other
 
     def __len__(self) -> int:
         return self.count
 
     def read(self, indices: Sequence[int]) -> ImageBatch:
-        pixels = torch.cat(self._sample(list(indices)))
-        return ImageBatch(pixels, torch.tensor(list(indices)), torch.tensor([self.labels[i] for i in indices]))
+        chosen = list(indices)
+        pixels = torch.cat(in_halves(self._sample, chosen, len(chosen), halve))
+        return ImageBatch(pixels, torch.tensor(chosen), torch.tensor([self.labels[i] for i in chosen]))
 
-    def _sample(self, indices: list[int]) -> list[torch.Tensor]:
-        """Sample images, uint8 (B, 3, H, W), in as many parts as memory requires."""
-        try:
-            arguments: SamplingArguments = {
-                "cfg": self.settings.cfg,
-                "top_k": self.settings.top_k,
-                "top_p": self.settings.top_p,
-                "more_smooth": self.settings.more_smooth,
-                "seed": [self.seed + i for i in indices],
-            }
-            step, tokens = last_step(self.pipeline.scales([self.labels[i] for i in indices], **arguments))
-            return [to_pixels(self.pipeline.finished_images(step, tokens, arguments)).cpu()]
-        except torch.OutOfMemoryError:
-            if len(indices) == 1:
-                raise
-        torch.cuda.empty_cache()
-        half = len(indices) // 2
-        return self._sample(indices[:half]) + self._sample(indices[half:])
+    def _sample(self, indices: list[int]) -> torch.Tensor:
+        """Sample images, uint8 (B, 3, H, W)."""
+        seeds = [self.seed + i for i in indices]
+        run = self.pipeline.scales([self.labels[i] for i in indices], seed=seeds, settings=self.settings)
+        return to_pixels(run.result().images).cpu()
 
 
-def as_record(settings: SamplingSettings) -> dict[str, Any]:
-    """Return the settings in JSON values."""
-    return {
-        "cfg": float(settings.cfg),
-        "top_k": int(settings.top_k),
-        "top_p": float(settings.top_p),
-        "more_smooth": settings.more_smooth,
-    }
+def halve(indices: list[int]) -> tuple[list[int], list[int]]:
+    """Split a list in the middle."""
+    middle = len(indices) // 2
+    return indices[:middle], indices[middle:]
