@@ -348,6 +348,31 @@ def test_a_sweep(evaluate, call, model):
     assert "count 15, not 20" in call(*command, "--per-class", 4).err
 
 
+def test_a_sweep_over_temperatures(evaluate, call, model):
+    assert evaluate("--temperature", 2, out="one").code == 0
+    settings = "--temperature 1 2 --per-class 3 --out sweep --reference ref.npz --features classifier"
+    outcome = call("evaluate", "sweep", "--model", model, *settings.split())
+    assert outcome.code == 0 and "temperature" in outcome.out
+    with open("sweep/sweep.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["cfg"], row["temperature"]) for row in rows] == [("1.5", "1.0"), ("1.5", "2.0")]
+    assert float(rows[1]["fid"]) == report("one")["fid"] and report("one")["settings"]["temperature"] == 2
+    assert {path.name for path in Path("sweep").iterdir() if path.is_dir()} == {
+        "cfg-1.5-top-k-900-top-p-0.96",
+        "cfg-1.5-top-k-900-top-p-0.96-temperature-2.0",
+    }
+
+
+def test_features_of_an_older_version_are_used(evaluate):
+    """It kept them in RUN/drawn."""
+    assert evaluate().code == 0
+    before = figures()
+    Path("run/sampled").rename("run/drawn")
+    outcome = evaluate()
+    assert outcome.code == 0 and "sampled" not in outcome.err and figures() == before
+    assert not Path("run/sampled").exists()
+
+
 class White(torch.nn.Module):
     """Instead of an Inception: features of the right number, cheap ones."""
 

@@ -123,7 +123,7 @@ def test_bad_input():
     with refused("<lambda>", "(1, F)", "(1, 3, 8, 8)"):
         ns.evaluate(ours, None, lambda x: x.float())
     with refused("<lambda>", "a list"):
-        ns.evaluate(ours, None, lambda x: [0.0])
+        ns.evaluate(ours, None, lambda x: [0.0])  # type: ignore[arg-type, return-value]
     with refused("not finite"):
         ns.evaluate(ours, None, lambda x: x.float().flatten(1) / 0)
     with refused("batch_size", 0):

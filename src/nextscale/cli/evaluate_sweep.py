@@ -19,7 +19,6 @@ from nextscale.runtime.progress import say
 from nextscale.sampling.sampler import METRICS
 from nextscale.sampling.settings import SamplingSettings
 
-
 SWEPT = ("cfg", "temperature", "top_k", "top_p")
 
 
