@@ -22,9 +22,9 @@ class Peak:
     """Peak speed in GFLOP/s."""
 
     product: float
-    """Of the product of all tokens of an image, with guidance, and the first matrix of an MLP."""
+    """The product of all tokens of an image, with guidance, and the first matrix of an MLP."""
     convolution: float
-    """Of a 3x3 convolution at the decoder's full size and width."""
+    """A 3x3 convolution at the decoder's full size and width."""
 
 
 @torch.no_grad()

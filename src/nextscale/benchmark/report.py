@@ -21,7 +21,7 @@ class Report:
     dtype: str
     batch: int
     unit: str
-    """What a call makes ``batch`` of, such as images."""
+    """The kind of items in a batch, such as images."""
     seconds: list[float]
     theirs: list[float] = field(default_factory=list)
     """Seconds of the other command, measured in turn with ours."""

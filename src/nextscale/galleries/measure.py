@@ -35,11 +35,11 @@ class CopyCheck(NamedTuple):
     """The features that the check for copies of training images needs."""
 
     training: FeatureStore
-    """Of each training image in several views."""
+    """Features of each training image in several views."""
     held_out: FeatureStore
-    """Of images that the model was not trained on."""
+    """Features of images that the model was not trained on."""
     control: FeatureStore
-    """Of some training images in other views; encoded and decoded, if the measured images come from a model."""
+    """Features of some training images in other views, encoded and decoded if the measured images come from a model."""
 
 
 def open_copy_check(

@@ -113,7 +113,7 @@ def plot_law(axis: Axes, law: Law, unit: float, low: float, high: float) -> None
 
 
 def finish(axis: Axes, law: Law) -> None:
-    """Title, and ticks at round numbers though the axis is logarithmic and often short."""
+    """Set a panel's title, its logarithmic y axis, and ticks at round numbers."""
     from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
     measure = MEASURES[law.measure]
@@ -127,6 +127,7 @@ def finish(axis: Axes, law: Law) -> None:
 
 
 def finish_x(axis: Axes, label: str, whole_numbers: bool) -> None:
+    """Set the logarithmic x axis of a panel, its label and its ticks."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis.set_xscale("log")

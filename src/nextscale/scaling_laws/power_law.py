@@ -154,10 +154,10 @@ def studentised(value: np.ndarray, error: np.ndarray, values: np.ndarray, errors
 def check_points(
     x: np.ndarray, y: np.ndarray, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The points as float64.
+    """Check points, and return them as float64.
 
     Raises:
-        InputError: fewer than 3 different x, values that are not positive and finite, or a bad number of resamples or
+        InputError: fewer than 3 distinct x, values that are not positive and finite, or a bad number of resamples or
             level.
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
