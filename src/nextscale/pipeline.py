@@ -16,7 +16,8 @@ from torch import Tensor
 
 from nextscale.acceleration.ready import drawing_dtype, make_ready, name_dtype
 from nextscale.editing.masks import Mask
-from nextscale.editing.plan import Box, EditPlan, Mode, check_label, plan_continuation, plan_edit
+from nextscale.editing.plan import EditPlan, check_label, plan_edit
+from nextscale.editing.spec import Box, EditSpec, Mode
 from nextscale.errors import InputError
 from nextscale.families.sources import INDEX, TOKENIZER, TRANSFORMER, Source, load_source
 from nextscale.imaging.images import to_pil
@@ -190,7 +191,7 @@ class Pipeline:
 
         Args:
             image: an image or the path of one, of any size; it is brought to the model's, and cropped in the middle.
-            mask, box, mode, leak_free, softness: see `nextscale.editing.plan.plan_edit`. Mode "class" demands a class.
+            mask, box, mode, leak_free, softness: see `nextscale.editing.spec.EditSpec`. Mode "class" demands a class.
             labels: a class name or number for all variants, or one for each; None, "none" or "unconditional" is no
                 class.
             composite: lay what is drawn over the image, whose other pixels then stay as they are.
@@ -201,7 +202,8 @@ class Pipeline:
         """
         labels = self.variant_labels(labels, arguments.get("num_images"))
         check_label(mode, labels, self.model.config.num_classes)
-        plan = plan_edit(self.tokenizer, image, mask, box=box, mode=mode, leak_free=leak_free, softness=softness)
+        spec = EditSpec(mode=mode, box=box, leak_free=leak_free, softness=softness, composite=composite)
+        plan = plan_edit(spec, self.tokenizer, image, mask)
         return self.carry_out(plan, labels, composite=composite, **arguments)
 
     def continue_from(
@@ -219,7 +221,8 @@ class Pipeline:
                 (super-resolution).
             labels, arguments: as in `edit`.
         """
-        return self.carry_out(plan_continuation(self.tokenizer, image, scales), labels, **arguments)
+        spec = EditSpec(upscale=True) if scales is None else EditSpec(scales_kept=scales)
+        return self.carry_out(plan_edit(spec, self.tokenizer, image), labels, **arguments)
 
     def carry_out(
         self,

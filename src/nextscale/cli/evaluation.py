@@ -56,6 +56,8 @@ class EvaluationOptions(ModelOptions):
     """Images drawn of each class; 50, if --num-images says nothing either."""
     num_images: int | None = None
     """Images in all, evenly of all classes."""
+    seed: int = 0
+    """Image i is generated with seed SEED + i."""
     batch_size: int = 50
     """Images drawn and looked at at once; halved where a GPU's memory does not suffice."""
 
