@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import Literal, get_args
 
@@ -35,12 +35,12 @@ class EditSpec:
     leak_free: bool = True
     """Hide the masked region from the encoder. Without it, as in the official code, coarse tokens still depend on
     the region."""
-    softness: float = 0.0
+    softness: float = field(default=0.0, metadata={"least": 0.0})
     """Width in pixels of the blend between image and result, inside the generated region."""
     composite: bool = True
     """Paste the result into the image, so that all other pixels stay unchanged. Without it, all pixels are decoded
     from tokens."""
-    scales_kept: int | None = None
+    scales_kept: int | None = field(default=None, metadata={"least": 1})
     """Instead of a mask: keep the first K scales of the image, and generate the others."""
     upscale: bool = False
     """Instead of a mask: upscale an image that is smaller than the model's. The scales it can fill are kept."""
@@ -61,7 +61,7 @@ class EditSpec:
                 raise InputError(f"box must be four numbers, not {brief(self.box)}")
             object.__setattr__(self, "box", tuple(float(side) for side in self.box))
         if self.is_continuation:
-            defaults = {field.name: field.default for field in fields(EditSpec)}
+            defaults = {f.name: f.default for f in fields(EditSpec)}
             if changed := [name for name in REGION_FIELDS if getattr(self, name) != defaults[name]]:
                 raise InputError(f"{', '.join(changed)}: only for an edit with a mask or a box")
         object.__setattr__(self, "softness", float(self.softness) if self.composite else 0.0)  # a blend needs both
