@@ -21,9 +21,9 @@ class BenchOptions(ModelOptions):
     """What is timed, how often, and against what."""
 
     dtype: SamplingDtype = "auto"
-    """Precision of matrix products and convolutions. auto: bfloat16 for large models where the device computes it fast,
-    else float32. int8: 8-bit products on CPUs with AVX512-VNNI, faster but less exact; the rest runs as with auto, or in
-    float32 or bfloat16 if you add that, as in int8-bfloat16."""
+    """Precision of matrix products and convolutions. auto: bfloat16 for large models on devices that compute it fast,
+    else float32. int8: 8-bit products, faster but less exact, on CPUs with AVX512-VNNI; everything else runs as with
+    auto, or in the second precision of int8-float32 and int8-bfloat16."""
     random: str = ""
     """Instead of --model: a model of an official size, d16 ... d36, with random weights in a temporary folder."""
     batch: int = 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nextscale.benchmark.sampling import bench_sampling
 from nextscale.cli.bench import BenchOptions
@@ -16,7 +16,7 @@ class Options(BenchOptions):
     Example: nextscale bench sample --random d16 --batch 4 --json speed.json
     """
 
-    settings: SamplingSettings = SamplingSettings()
+    settings: SamplingSettings = field(default_factory=SamplingSettings)
 
 
 def run(options: Options) -> None:

@@ -59,7 +59,7 @@ def describe(tokenizer: TokenizerConfig, model: VARConfig, dtype: str) -> str:
             f"parameters       {work.tokenizer_parameters:.2f} M tokenizer, "
             f"{work.transformer_parameters:.2f} M transformer",
             f"weights          {megabytes:.1f} MB in {dtype}",
-            f"images           {height} x {width} pixels, one token of the last scale per {tokenizer.downsampling} x {tokenizer.downsampling} pixels",
+            f"images           {height} x {width} pixels, {tokenizer.downsampling} x {tokenizer.downsampling} per token of the last scale",
             f"scales           {schedule.num_scales}: {schedule}",
             f"tokens           {schedule.num_tokens}; codebook of {tokenizer.codebook_size} vectors "
             f"of dimension {tokenizer.code_dim}",

@@ -31,9 +31,9 @@ class SamplingOptions(ModelOptions):
     """How images are sampled, and what is written."""
 
     dtype: SamplingDtype = "auto"
-    """Precision of matrix products and convolutions. auto: bfloat16 for large models where the device computes it fast,
-    else float32. int8: 8-bit products on CPUs with AVX512-VNNI, faster but less exact; the rest runs as with auto, or in
-    float32 or bfloat16 if you add that, as in int8-bfloat16."""
+    """Precision of matrix products and convolutions. auto: bfloat16 for large models on devices that compute it fast,
+    else float32. int8: 8-bit products, faster but less exact, on CPUs with AVX512-VNNI; everything else runs as with
+    auto, or in the second precision of int8-float32 and int8-bfloat16."""
     settings: SamplingSettings = FOR_IMAGES
     seed: int = 0
     """One random generator for all images, as in the official code. Repeat an image with the same seed, settings and
@@ -84,7 +84,9 @@ def read_like(options: SamplingOptions, verb: str) -> Provenance | None:
     made = read_provenance(options.like)
     theirs = "edit" if made.edit else "sample"
     if theirs != verb:
-        raise InputError(f"{options.like} was made with nextscale {theirs}: use nextscale {theirs} --like {options.like}")
+        raise InputError(
+            f"{options.like} was made with nextscale {theirs}: use nextscale {theirs} --like {options.like}"
+        )
     if answered := [f"--{name.replace('_', '-')}" for name in changed_fields(options) if name not in FREE]:
         raise InputError(f"{', '.join(answered)} cannot be combined with --like, which takes them from {options.like}")
     return made

@@ -53,7 +53,9 @@ class EditSpec:
                 raise InputError(f"{name} must be true or false, not {brief(value)}")
         if not is_number(self.softness) or not 0 <= self.softness < math.inf:
             raise InputError(f"softness must be a number of pixels of at least 0, not {brief(self.softness)}")
-        if self.scales_kept is not None and not (is_number(self.scales_kept) and isinstance(self.scales_kept, Integral)):
+        if self.scales_kept is not None and not (
+            is_number(self.scales_kept) and isinstance(self.scales_kept, Integral)
+        ):
             raise InputError(f"scales_kept must be an integer, not {brief(self.scales_kept)}")
         if self.box is not None:
             numbers = isinstance(self.box, list | tuple) and len(self.box) == 4
@@ -86,6 +88,7 @@ class EditSpec:
 
 def is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
+
 
 def parse_box(text: str) -> Box:
     """Parse ``y0,x0,y1,x1``."""

@@ -66,9 +66,9 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
         """Generate a part of an image anew."""
         body.check(engine)
         check_once(await request.form())
-        label = label_of(body.prompt, pipeline)
+        label, mode = label_of(body.prompt, pipeline), body.spec().mode
         try:
-            check_label(body.spec().mode, [label], len(pipeline.class_names))
+            check_label(mode, [label], len(pipeline.class_names))
         except InputError as error:
             raise FieldError("prompt", error) from error
 

@@ -36,7 +36,9 @@ def read_edit(body: EditRequest, tokenizer: ImageTokenizer, limits: Limits) -> t
     mask = read_upload(body.mask, "mask", limits) if body.mask else None
     if mask is None and spec.box is None and not spec.is_continuation:
         if transparent_part(upload.image) is None:
-            raise FieldError("mask", "no region is selected: expected a mask, a box, or an image with transparent pixels")
+            raise FieldError(
+                "mask", "no region is selected: expected a mask, a box, or an image with transparent pixels"
+            )
         mask = upload
     plan = plan_edit(spec, tokenizer, upload.image, mask.image if mask else None)
     made = EditProvenance(

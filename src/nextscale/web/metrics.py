@@ -23,12 +23,17 @@ class Metrics:
             return Histogram(f"nextscale_{name}", what, registry=self.registry, buckets=buckets)
 
         self.requests = Counter(
-            "nextscale_requests", "HTTP requests by route, method and status", ("route", "method", "status"), registry=self.registry
+            "nextscale_requests",
+            "HTTP requests by route, method and status",
+            ("route", "method", "status"),
+            registry=self.registry,
         )
         self.queue = Gauge("nextscale_queue_images", "Images waiting in the queue", registry=self.registry)
         self.images = Counter("nextscale_images", "Images generated", registry=self.registry)
         self.batches = histogram("batch_images", "Images per batch", IMAGES)
-        self.waiting = histogram("queue_seconds", "Time from the arrival of a request to the start of its batch", SECONDS)
+        self.waiting = histogram(
+            "queue_seconds", "Time from the arrival of a request to the start of its batch", SECONDS
+        )
         self.sampling = histogram("sampling_seconds", "Time to sample and decode a batch", SECONDS)
 
     def watch(self, engine: Engine) -> None:

@@ -76,12 +76,12 @@ class Job:
 
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.seeds) or not self.labels:
-            raise InputError(
-                f"expected one label and one seed per image, not {len(self.labels)} and {len(self.seeds)}"
-            )
+            raise InputError(f"expected one label and one seed per image, not {len(self.labels)} and {len(self.seeds)}")
         for seed in self.seeds:
             if not 0 <= seed <= LARGEST_SEED:
-                raise InputError(f"a seed must be from 0 to {LARGEST_SEED} (2^53 - 1) for every image, not {str(seed)[:40]}")
+                raise InputError(
+                    f"a seed must be from 0 to {LARGEST_SEED} (2^53 - 1) for every image, not {str(seed)[:40]}"
+                )
 
 
 @dataclass(frozen=True)

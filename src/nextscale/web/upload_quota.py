@@ -24,7 +24,7 @@ KEPT_SECONDS = 600
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """Make a temporary folder for Gradio's files that no other user can read. It is deleted at the end of the context."""
+    """Make a temporary folder for Gradio's files that no other user can read, and delete it after the context."""
     before = os.environ.get(FOLDER)
     with tempfile.TemporaryDirectory(prefix="nextscale-", ignore_cleanup_errors=True) as folder:
         os.environ[FOLDER] = folder
