@@ -50,7 +50,7 @@ def run(options: Options) -> None:
 def describe(tokenizer: TokenizerConfig, model: VARConfig, dtype: str) -> str:
     """Describe a model from its configurations alone."""
     work = count_work(tokenizer, model)
-    schedule = tokenizer.schedule
+    schedule, side = tokenizer.schedule, tokenizer.downsampling
     height, width = tokenizer.image_size
     sampling = work.condition + work.transformer
     megabytes = (work.tokenizer_parameters + work.transformer_parameters) * DTYPES[dtype].itemsize
@@ -59,7 +59,7 @@ def describe(tokenizer: TokenizerConfig, model: VARConfig, dtype: str) -> str:
             f"parameters       {work.tokenizer_parameters:.2f} M tokenizer, "
             f"{work.transformer_parameters:.2f} M transformer",
             f"weights          {megabytes:.1f} MB in {dtype}",
-            f"images           {height} x {width} pixels, {tokenizer.downsampling} x {tokenizer.downsampling} per token of the last scale",
+            f"images           {height} x {width} pixels; a token of the last scale covers {side} x {side}",
             f"scales           {schedule.num_scales}: {schedule}",
             f"tokens           {schedule.num_tokens}; codebook of {tokenizer.codebook_size} vectors "
             f"of dimension {tokenizer.code_dim}",

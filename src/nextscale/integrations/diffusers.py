@@ -85,7 +85,7 @@ class NextScalePipeline(DiffusionPipeline):
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | Path, dtype: torch.dtype | None = None
     ) -> None:
-        """Write a folder that this class and `nextscale.Pipeline` can load. ``dtype`` stores weights in lower precision."""
+        """Write a folder that this class and `nextscale.Pipeline` load. ``dtype`` stores weights in lower precision."""
         self._pipeline().save_pretrained(save_directory, dtype)
 
     def to(
@@ -178,6 +178,8 @@ class NextScalePipeline(DiffusionPipeline):
             raise InputError(
                 f"callback tensors are {', '.join(self._callback_tensor_inputs)}, not {', '.join(sorted(unknown))}"
             )
+        if "cfg" in settings:
+            raise InputError("use guidance_scale = cfg + 1 instead of cfg")
         pipeline = self._pipeline()
         scales = pipeline.tokenizer.schedule.num_scales
         if num_inference_steps not in (None, scales):
@@ -216,7 +218,7 @@ class NextScalePipeline(DiffusionPipeline):
 
     def enable_model_cpu_offload(self, *args: object, **kwargs: object) -> NoReturn:
         """Not supported: some of our modules share weights, which the offloading hooks do not see."""
-        raise InputError("offloading is not supported: move the whole model with to(device)")
+        raise InputError("offloading is not supported: use to(device) to move the whole model")
 
     enable_sequential_cpu_offload = enable_group_offload = enable_model_cpu_offload
 
