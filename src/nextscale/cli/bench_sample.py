@@ -17,6 +17,7 @@ class Options(BenchOptions):
     """
 
     settings: SamplingSettings = field(default_factory=SamplingSettings)
+    """How tokens are sampled."""
 
 
 def run(options: Options) -> None:

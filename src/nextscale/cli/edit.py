@@ -6,7 +6,7 @@ import hashlib
 import io
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
@@ -31,12 +31,12 @@ from nextscale.pipeline import Pipeline
 from nextscale.provenance import EditProvenance, Provenance
 
 GREY = 0.5
-BOX_FLAG = PrimitiveConstructorSpec(
+BOX_FLAG: Any = PrimitiveConstructorSpec(
     nargs=1,
     metavar="Y0,X0,Y1,X1",
-    instance_from_str=lambda words: parse_box(words[0]),
-    is_instance=lambda box: isinstance(box, tuple),
-    str_from_instance=lambda box: [",".join(map(str, box))],
+    instance_from_str=lambda words: words[0],  # parsed by EditFlags, whose errors tyro passes on
+    is_instance=lambda box: True,
+    str_from_instance=lambda box: [str(box)],
 )
 
 
@@ -44,9 +44,11 @@ BOX_FLAG = PrimitiveConstructorSpec(
 class EditFlags(EditSpec):
     """What is generated, and what is kept of the image."""
 
-    box: Annotated[Box, BOX_FLAG] | None = None
+    box: Annotated[Box | None, BOX_FLAG] = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.box, str):
+            object.__setattr__(self, "box", parse_box(self.box))
         if self.softness and not self.composite:
             raise InputError("--softness blends the result into the image: it cannot be combined with --no-composite")
         super().__post_init__()
@@ -61,16 +63,17 @@ class Options(SamplingOptions):
     Example: nextscale edit dress.jpg --box 0.25,0.25,0.75,0.75 --label dress --variants 4 --out edited.png
     """
 
-    image: Annotated[Path | None, tyro.conf.Positional] = None
+    image: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")] = None
     """Image file."""
     mask: Path | None = None
     """Image file. The masked region is where it is transparent, or white if nothing is transparent. Any size, with the
     aspect ratio of the image or of the model's images."""
     edit: EditFlags = field(default_factory=EditFlags)
+    """What is generated, and what is kept of the image."""
     label: str = ""
-    """Class name or number of the generated part. Default: no class, also called "none" or "unconditional"."""
+    """Class name or number of the generated part. If not set, "none" or "unconditional": no class."""
     variants: int | None = None
-    """Number of results. Default: the number of seeds, else 1."""
+    """Number of results. If not set: the number of seeds, else 1."""
     show: bool = False
     """Also write OUT-show.png: the image, the kept part, and the variants."""
     out: Path = Path("edited.png")

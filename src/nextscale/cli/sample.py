@@ -27,7 +27,7 @@ class Options(SamplingOptions):
     """Class names or numbers, repeated until all images have one; "none" or "unconditional" means no class. Without
     this flag, classes are random."""
     num_images: int | None = None
-    """Number of images. Default: the number of seeds, else the number of labels, else 20."""
+    """Number of images. If not set: the number of seeds, else of labels, else 20."""
     out: Path = Path("samples.png")
     """File for the grid of images. A PNG contains its provenance, for --like."""
     show_scales: bool = False

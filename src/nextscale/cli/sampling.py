@@ -35,11 +35,12 @@ class SamplingOptions(ModelOptions):
     else float32. int8: 8-bit products, faster but less exact, on CPUs with AVX512-VNNI; everything else runs as with
     auto, or in the second precision of int8-float32 and int8-bfloat16."""
     settings: SamplingSettings = FOR_IMAGES
+    """How tokens are sampled."""
     seed: int = 0
-    """One random generator for all images, as in the official code. Repeat an image with the same seed, settings and
-    number of images."""
+    """Seed of one random generator for all images, as in the official code. An image then depends on the number of
+    images, too."""
     seeds: tuple[int, ...] = ()
-    """Instead of --seed: one seed per image. An image with its own seed does not depend on the number of images."""
+    """Instead of --seed: one seed per image. Every image then depends on its own seed only."""
     separate: bool = False
     """Also write each image to its own file, OUT-000.png ..."""
     like: Path | None = None

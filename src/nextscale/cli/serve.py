@@ -43,8 +43,9 @@ class Options(ModelOptions):
     cors_origin: tuple[str, ...] = ()
     """Other web sites whose pages may call the API from a browser, such as https://example.com; * allows all."""
     limits: Limits = field(default_factory=Limits)
+    """Limits of the server. It refuses requests beyond them."""
     seed: int | None = None
-    """Makes the seeds reproducible that requests without a seed get, in the order of their arrival. Default: random."""
+    """Make the random seeds of requests without a seed reproducible. If not set, they differ in every run."""
 
 
 def read_key() -> str | None:

@@ -1,16 +1,14 @@
-"""Request fields and help texts made from dataclasses, so that each setting is declared in one place."""
+"""Request fields made from dataclasses, so that each setting is declared in one place."""
 
 from __future__ import annotations
 
-import ast
-import functools
-import inspect
-import textwrap
 from collections.abc import Collection
 from dataclasses import fields
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import BeforeValidator, Field
+
+from nextscale.io.field_docs import field_docs
 
 LARGEST_INTEGER = 2**53 - 1
 """JavaScript has no larger integers."""
@@ -55,17 +53,3 @@ def dataclass_of(kind: type[DataclassT], source: Any, **others: Any) -> Dataclas
     """Make a dataclass from the attributes of ``source`` with the same names; ``others`` take precedence."""
     names = [field.name for field in fields(kind) if field.name not in others]  # type: ignore[arg-type]
     return kind(**{name: getattr(source, name) for name in names}, **others)
-
-
-@functools.cache
-def field_docs(kind: type) -> dict[str, str]:
-    """Return the docstrings below the fields of a dataclass, by name."""
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    assert isinstance(body, ast.ClassDef)
-    docs: dict[str, str] = {}
-    for statement, following in zip(body.body, body.body[1:], strict=False):
-        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
-            continue
-        if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
-            docs[statement.target.id] = " ".join(str(following.value.value).split())
-    return docs

@@ -9,8 +9,8 @@ import gradio as gr
 from gradio.components import Component
 
 from nextscale.errors import InputError
+from nextscale.io.field_docs import field_docs
 from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings
-from nextscale.web.dataclass_fields import field_docs
 from nextscale.web.studio.served_model import Model
 
 FIRST_CLASSES = 4

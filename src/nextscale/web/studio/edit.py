@@ -11,8 +11,8 @@ from PIL import Image
 
 from nextscale.editing.spec import EditSpec
 from nextscale.imaging.images import to_pil
+from nextscale.io.field_docs import field_docs
 from nextscale.provenance import Provenance
-from nextscale.web.dataclass_fields import field_docs
 from nextscale.web.studio import figures
 from nextscale.web.studio.controls import NUM_SETTINGS, class_picker, read_settings, sampling_controls, seed_controls
 from nextscale.web.studio.edit_inputs import CONTINUE, EditInputs
