@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nextscale.sampling.run import SamplingRun
 from PIL import Image
 
 import nextscale as ns
 from nextscale.pipeline import PipelineResult
+from nextscale.sampling.run import SamplingRun
 from nextscale.sampling.settings import FOR_IMAGES
 from nextscale.web.tickets import Job
 

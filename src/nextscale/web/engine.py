@@ -217,7 +217,6 @@ class Engine:
     def _sample(self, parts: Sequence[Part]) -> None:
         """Generate a batch. Stops between two scales when all its requests have been cancelled."""
         begun = time.monotonic()
-        count = self.pipeline.tokenizer.schedule.num_scales
         self._take_cores()
         run = self.pipeline.scales(
             [label for part in parts for label in part.labels],
@@ -229,7 +228,7 @@ class Engine:
             if not any(part.ticket.waits() for part in parts):
                 return
             self._take_cores()
-            if step.index == count - 1:
+            if step.is_last:
                 self._deliver(parts, step, run.result(), begun)
                 return
             for part, rows in with_rows(parts):
