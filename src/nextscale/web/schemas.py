@@ -98,7 +98,7 @@ class GenerationRequest(SamplingFields):
     """Name or number of a class. Empty, ``none`` or ``unconditional`` means no class."""
 
 
-class EditRequest(SpecFields, SamplingFields):
+class EditRequest(SamplingFields, SpecFields):
     """``POST /v1/images/edits``, a form with files."""
 
     model_config = ConfigDict(extra="forbid", strict=False, json_schema_extra=None)  # form fields are text
