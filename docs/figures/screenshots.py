@@ -72,7 +72,7 @@ def visit(page: Page, suffix: str) -> None:
     page.get_by_role("tab", name="Generate").click()
     page.get_by_role("button", name="Open in Inspect").click()
     expect(page.locator("#codes table")).to_be_visible()
-    shoot(page, f"studio-inspect{suffix}.png")
+    shoot(page, f"studio-inside{suffix}.png")
 
     page.get_by_role("tab", name="Compare").click()
     keep_seed(page, 11)
@@ -83,7 +83,7 @@ def visit(page: Page, suffix: str) -> None:
 
 def keep_seed(page: Page, seed: int) -> None:
     page.get_by_label("Seed", exact=True).locator("visible=true").fill(str(seed))
-    page.get_by_label("Keep seed").locator("visible=true").check()
+    page.get_by_label("Keep it").locator("visible=true").check()
 
 
 def shoot(page: Page, name: str) -> None:

@@ -114,7 +114,7 @@ def test_a_bad_value_is_one_line_in_the_log(ask, changes, caplog, capfd):
 
 @pytest.mark.parametrize("seed", [99999999999999999999, -1, 2**53, 2**53 - 1, 1e300])
 def test_seeds_that_are_out_of_range(ask, seed, caplog, capfd):
-    named = {"Seed": seed, "Keep seed": True, "Classes": [0, 1]}
+    named = {"Seed": seed, "Keep it": True, "Classes": [0, 1]}
     good, answer = ask("run_generate", **named)
     assert not good and "a seed is from 0 to 9007199254740991" in answer["error"]
     assert "Traceback" not in capfd.readouterr().err and not [r for r in caplog.records if r.levelname == "ERROR"]
@@ -134,7 +134,7 @@ def test_seeds_that_are_out_of_range(ask, seed, caplog, capfd):
     ],
 )
 def test_a_number_out_of_range_is_refused_and_not_changed(ask, changes, said):
-    good, answer = ask("run_generate", **{"Keep seed": True, "Classes": [0], **changes})
+    good, answer = ask("run_generate", **{"Keep it": True, "Classes": [0], **changes})
     assert not good and answer["error"] == said
 
 

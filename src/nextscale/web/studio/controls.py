@@ -84,7 +84,7 @@ def _control(model: Model, name: str, settings: SamplingSettings) -> Component:
 def seed_controls() -> SeedControls:
     with gr.Row(equal_height=True, elem_classes="ns-seed"):
         seed = gr.Number(0, label="Seed", precision=0, min_width=140, scale=2)
-        locked = gr.Checkbox(False, label="Keep seed", container=False, min_width=110, scale=1)
+        locked = gr.Checkbox(False, label="Keep it", container=False, min_width=90, scale=1)
     return SeedControls(seed, locked)
 
 

@@ -66,8 +66,8 @@ def generate_tab(model: Model) -> GenerateTab:
             images = gr.HTML(figures.hint("Images appear here, coarse to fine."), elem_id="generated")
             with gr.Row(visible=False, equal_height=True, elem_classes="ns-further") as further:
                 chosen = gr.Dropdown([], label="Image", type="index", scale=2, min_width=140)
-                to_edit = gr.Button("Open in Edit", scale=1, min_width=100)
-                to_inspect = gr.Button("Open in Inspect", scale=1, min_width=100)
+                to_edit = gr.Button("Open in Edit", scale=1, min_width=140)
+                to_inspect = gr.Button("Open in Inspect", scale=1, min_width=140)
             repeating = repeat_block("generate")
 
     def run_generate(classes: Any, each: Any, *values: Any) -> Iterator[tuple[Any, ...]]:
