@@ -1,4 +1,4 @@
-"""Draw docs/studio-*.png: every tab of the studio, at the width of a desk and of a phone.
+"""Take the screenshots docs/studio-*.png: every tab of the studio, at desktop and phone width.
 
     python docs/figures/screenshots.py
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def visit(page: Page, suffix: str) -> None:
-    """Use every tab once, and take its image."""
+    """Use every tab once and take a screenshot of it."""
     expect(page.locator("#draw-status")).to_have_text("4 images")
     keep_seed(page, 11)
     page.locator("#draw").click()
@@ -87,7 +87,7 @@ def keep_seed(page: Page, seed: int) -> None:
 
 
 def shoot(page: Page, name: str) -> None:
-    """The whole page, in few colours."""
+    """Save the whole page with a reduced palette."""
     page.wait_for_timeout(500)
     with Image.open(io.BytesIO(page.screenshot(full_page=True))) as image:
         few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
