@@ -16,7 +16,7 @@ NAMES = listed_names(PAGE.split("\n## Functions\n")[1])
 
 
 @pytest.mark.parametrize(("module", "name"), sorted(set(NAMES)))
-def test_names_are_there(module, name):
+def test_names_exist(module, name):
     assert exists(module, name)
 
 
@@ -27,7 +27,7 @@ def test_a_wrong_name_is_found():
 
 
 def flags() -> list[str]:
-    """The middle column of the table of flags."""
+    """Return the middle column of the table of flags."""
     table = PAGE.split("## Flags of train.py")[1].split("\n## ")[0]
     return [line.split("|")[2] for line in table.splitlines() if line.startswith("| `--")]
 
@@ -45,11 +45,11 @@ def test_flags_parse(monkeypatch):
         words = code.split()
         if len(words) == 1 and words[0] != "--compile":
             words.append(values.get(words[0], "x"))
-        main(["train", "var", "--data", "a", "--out", "b", *words])
+        main(["train", "transformer", "--data", "a", "--out", "b", *words])
     assert len(caught) == len(cells) > 20
 
 
-def test_fields_of_the_recipe_are_there():
+def test_fields_of_the_recipe_exist():
     known = {field.name for field in dataclasses.fields(VARRecipe)}
     named = set(re.findall(r"(\w+)=", " ".join(re.findall(r"`--set ([^`]*)`", " ".join(flags())))))
     assert len(named) > 10 and named <= known
