@@ -32,7 +32,7 @@ from nextscale.cli.main import VERBS, main
 QUICK = ("sample", "reconstruct", "edit", "info")
 """Verbs that run here if the model is the starter."""
 PHOTOS = ("photo.jpg", "other.jpg")
-"""Images that pages can use, in addition to small.png and mask.png, which is white in the middle."""
+"""Images that pages can use, in addition to small.png, mask.png (white in the middle) and a folder ``photos``."""
 
 
 @pytest.fixture
@@ -43,6 +43,10 @@ def place(tmp_path, monkeypatch) -> Path:
     mask = Image.new("L", (256, 256))
     mask.paste(255, (64, 64, 192, 192))
     mask.save(tmp_path / "mask.png")
+    for i in range(16):
+        photo = tmp_path / "photos" / ("dress", "hat")[i % 2] / f"{i}.png"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((72, 72), 50 + i).convert("RGB").save(photo)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
