@@ -5,12 +5,12 @@
 
 Models of the official sizes have random weights. For every batch size, these variants take turns: the reference under
 float16 autocast, with TF32 and cuDNN's search for the fastest kernel, as its own programs set them; ours in bfloat16;
-ours recorded as one CUDA graph; and ours compiled (`nextscale.acceleration.compiled`) and recorded. The script prints
-images sampled and decoded per second, or milliseconds for a single image: medians of rounds, after two warm-up calls.
-(The first of these records or compiles, which takes minutes.) It also prints the targets for one H200, peak memory, the
-share of the time that the counted FLOPs would take at the rates of a product and a convolution measured in the same
-run, and the share of tokens equal to those of ours without a graph and with the same seed, which is 100 % for the
-graph.
+ours recorded as one CUDA graph (`nextscale.sampling.recorded`); and ours compiled (`nextscale.acceleration.compiled`)
+and recorded. The script prints images sampled and decoded per second, or milliseconds for a single image: medians of
+rounds, after two warm-up calls. (The first of these records or compiles, which takes minutes.) It also prints the
+targets for one H200, peak memory, the share of the time that the counted FLOPs would take at the rates of a product and
+a convolution measured in the same run, and the share of tokens equal to those of ours without a graph and with the same
+seed, which is 100 % for the graph.
 
 Not run on a GPU yet. On a CPU (``--device cpu``) there are no graphs.
 """
@@ -33,14 +33,14 @@ from sampling_speed import LABEL, SETTINGS
 
 import nextscale as ns
 from nextscale.acceleration.compiled import compile_parts
-from nextscale.acceleration.cuda_graph import SamplingGraph
 from nextscale.analysis.flops import count_work
 from nextscale.benchmark.machine import Peak, measure_peak, peak_memory, wait
 from nextscale.benchmark.random_weights import write_random_model
 from nextscale.benchmark.sampling import least_seconds
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.device import tf32
-from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sampling.recorded import RecordedSampler
+from nextscale.sampling.settings import SamplingSettings
 
 TARGETS = {"d16": 350.0, "d30": 90.0}
 """Images per second on one H200 at a batch of 64 or more."""
@@ -55,8 +55,8 @@ def graphs(pipeline: Pipeline) -> Variant:
     """Return a variant that records a graph for each number of images."""
 
     @lru_cache(1)
-    def graph(batch: int) -> SamplingGraph:
-        return SamplingGraph(*pipeline.ready(), batch, SamplingSettings(**SETTINGS))
+    def graph(batch: int) -> RecordedSampler:
+        return RecordedSampler(*pipeline.ready(), batch, SamplingSettings(**SETTINGS))
 
     return lambda batch: torch.cat(graph(batch)([LABEL] * batch, 0).tokens, dim=1)
 
