@@ -37,7 +37,7 @@ from reference import CPU, Variants, held, load_reference, median, own_peak, qui
 from torch import Tensor, nn
 
 from nextscale.data.loader import Batch, Place
-from nextscale.runtime.allocator import WITHOUT_SPLINTERS, kept
+from nextscale.runtime.allocator import LESS_FRAGMENTATION, kept
 from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
 from nextscale.training.loop import training_step
 from nextscale.training.parallel import Execution
@@ -248,7 +248,7 @@ def compare_speed(options: argparse.Namespace) -> None:
     print(f"norm of the first gradient, without random drops: {first_norms(options)}", flush=True)
     gc.collect()
 
-    turns = take_turns(partial(make_variants, options), variant_names(options), options.rounds, WITHOUT_SPLINTERS)
+    turns = take_turns(partial(make_variants, options), variant_names(options), options.rounds, LESS_FRAGMENTATION)
     print(f"{'medians of ' + str(options.rounds):<26}{'clock':>9}{'cpu':>9}{'speed-up (clock, cpu)':>27}", end="")
     print("".join(f"{stage:>11}" for stage in STAGES) + " (cpu)")
     first = median(turns[REFERENCE], lambda t: t.clock), median(turns[REFERENCE], lambda t: t.cpu)
@@ -276,7 +276,7 @@ def compare_memory(options: argparse.Namespace) -> None:
     for name in variant_names(options):
         command = [sys.executable, __file__, "--reference", str(options.reference), "--size", options.size]
         command += ["--batch", str(options.batch), "--peak-of", name, *(["--autocast"] if options.autocast else [])]
-        environment = os.environ | (WITHOUT_SPLINTERS if name.startswith("ours") else {})
+        environment = os.environ | (LESS_FRAGMENTATION if name.startswith("ours") else {})
         output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
         peak, above = map(int, output.split()[-2:])
         first = first or above
