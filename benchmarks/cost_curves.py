@@ -111,10 +111,10 @@ def measure(point: Point) -> dict[str, Any]:
 def count(point: Point) -> dict[str, float]:
     """GFLOP of a batch, with guidance."""
     import nextscale as ns
-    from nextscale.analysis.flops import count_work
+    from nextscale.analysis.flops import count_flops
 
     schedule = ns.ScaleSchedule.named(point.pixels)
-    work = count_work(ns.TokenizerConfig(schedule=schedule), ns.VARConfig.of_depth(point.depth, schedule=schedule))
+    work = count_flops(ns.TokenizerConfig(schedule=schedule), ns.VARConfig.of_depth(point.depth, schedule=schedule))
     transformer = 2 * (work.condition + work.transformer)
     return {"transformer": point.batch * transformer, "decoder": point.batch * work.decoder}
 

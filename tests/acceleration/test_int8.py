@@ -7,7 +7,7 @@ import torch
 from tiny import SCHEDULES, make_tokenizer, make_var, same
 
 import nextscale as ns
-from nextscale.acceleration.int8 import Int8Linear, has_fast_int8
+from nextscale.acceleration.int8 import Int8Linear
 from nextscale.acceleration.ready import INT8_TOKENS, LateInt8Linear, ReadyLinear, drawing_dtype, ready_transformer
 from nextscale.errors import InputError
 from nextscale.runtime.device import DTYPES

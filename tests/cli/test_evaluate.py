@@ -20,7 +20,7 @@ from tiny_classifier import ACCURACY, TinyClassifier, load_classifier
 from tiny_runs import make_images
 
 import nextscale as ns
-from nextscale.acceleration.int8 import has_fast_int8
+from nextscale.runtime.device import has_fast_int8
 from nextscale.data.dataset import validation_crop
 from nextscale.evaluation import extractors, store
 from nextscale.evaluation.features import Features

@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from nextscale.acceleration.ready import INT8
 from nextscale.cli.evaluation import REPORT, EvaluationOptions, make_report
 from nextscale.errors import InputError
 from nextscale.evaluation.closest import closest_grid
@@ -193,7 +192,7 @@ class Remembered(NamedTuple):
         check_apart(training, held_out)
         control: Gallery = training.at_random(CONTROLS, options.seed)
         if isinstance(gallery, SampledImages):
-            dtype = gallery.pipeline.dtype.removeprefix(INT8)  # of decoding
+            dtype = gallery.pipeline.precision.without_int8.name  # of decoding
             control = ReconstructedImages(control, gallery.pipeline.tokenizer, dtype=dtype, noted=False)
         galleries = {"training": training, "held-out": held_out, "control": control}
         return cls(*(session.open(name, each, ("pool",)) for name, each in galleries.items()))

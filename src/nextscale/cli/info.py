@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from nextscale.analysis.flops import count_work
+from nextscale.analysis.flops import count_flops
 from nextscale.cli.models import ModelOptions
 from nextscale.errors import InputError
 from nextscale.families.var import HUB_MODELS, HUB_REPOSITORY
@@ -47,7 +47,7 @@ def run(options: Options) -> None:
 
 def describe(tokenizer: TokenizerConfig, model: VARConfig, dtype: str) -> str:
     """Everything that follows from the configurations alone."""
-    work = count_work(tokenizer, model)
+    work = count_flops(tokenizer, model)
     schedule = tokenizer.schedule
     height, width = tokenizer.image_size
     drawn = work.condition + work.transformer

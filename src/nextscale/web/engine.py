@@ -74,7 +74,7 @@ class BatchReport:
     """Drawing and decoding."""
 
 
-def count_workers(device: torch.device) -> int:
+def count_flopsers(device: torch.device) -> int:
     """How many batches are best drawn at once."""
     return min(torch.get_num_threads(), MOST_WORKERS) if device.type == "cpu" else 1
 
@@ -111,7 +111,7 @@ class Engine:
         pipeline.ready()  # before several threads ask for it
         self._workers = [
             threading.Thread(target=self._run, name=f"nextscale-engine-{i}", daemon=True)
-            for i in range(workers or count_workers(pipeline.device))
+            for i in range(workers or count_flopsers(pipeline.device))
         ]
         for worker in self._workers:
             worker.start()
