@@ -27,13 +27,13 @@ import torch
 from reference import CPU, Ways, load_reference, median, own_peak, take_turns
 
 import nextscale as ns
-from nextscale.runtime.device import has_fast_int8
 from nextscale.analysis.flops import count_flops
 from nextscale.benchmark.machine import measure_peak
 from nextscale.benchmark.random_weights import write_random_model
 from nextscale.imaging.psnr_ssim import psnr
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.allocator import kept
+from nextscale.runtime.device import has_fast_int8
 
 SETTINGS: dict[str, Any] = {"cfg": 1.5, "top_k": 900, "top_p": 0.96}
 LABEL = 207

@@ -15,8 +15,9 @@ from tiny_web import SETTINGS, alone, pixels, work
 
 import nextscale as ns
 from nextscale.editing.plan import plan_edit
-from nextscale.sampling.sampler import SamplingSettings, ScaleStep
-from nextscale.web.engine import count_flopsers
+from nextscale.sampling.sampler import ScaleStep
+from nextscale.sampling.settings import SamplingSettings
+from nextscale.web.engine import count_workers
 from nextscale.web.limits import Limits
 from nextscale.web.tickets import Busy, Cancelled, Closed, Done, Expired, Failed, Scale, Work
 
@@ -403,8 +404,8 @@ def test_workers_share_the_cores(start, pipeline, hold):
 def test_as_many_workers_as_cores_on_a_cpu(monkeypatch):
     for cores, expected in ((1, 1), (2, 2), (64, 4)):
         monkeypatch.setattr(torch, "get_num_threads", lambda cores=cores: cores)
-        assert count_flopsers(torch.device("cpu")) == expected
-    assert count_flopsers(torch.device("cuda")) == 1
+        assert count_workers(torch.device("cpu")) == expected
+    assert count_workers(torch.device("cuda")) == 1
 
 
 def test_close_ends_all_workers(start, pipeline, hold):

@@ -44,8 +44,8 @@ def count_flops(tokenizer: TokenizerConfig, model: VARConfig) -> ModelCost:
 
         def all_scales() -> None:
             for visit in model.schedule.visits:
-                look = tokens.pyramid.look(canvas, visit.index) if visit.index else None
-                transformer.logits(transformer.forward_scale(visit, look, condition, cache))
+                look = tokens.pyramid.look(canvas, visit) if visit.index else None
+                transformer.logits(transformer.forward_scale(visit, look, condition, cache), visit)
 
         return ModelCost(
             tokenizer_parameters=_millions(tokens),

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.acceleration.decoding import without_gradients
-from nextscale.acceleration.decoding import without_gradients
 from nextscale.data.loader import Batch, Place
 from nextscale.imaging.lpips import LPIPS
 from nextscale.imaging.psnr_ssim import psnr, ssim

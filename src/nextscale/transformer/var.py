@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nextscale.conditioning.classes import ClassConditioner
 from nextscale.errors import InputError
 from nextscale.io.module_folder import as_config, check_fields, load_module, save_module
 from nextscale.scales.schedule import OFFICIAL_256, ScaleSchedule, Visit
@@ -24,7 +25,7 @@ Reading = TypeVar("Reading")
 
 @dataclass(frozen=True)
 class VARConfig:
-    """Sizes of a VAR. The defaults are VAR-d16 for 256 pixels. Official models have width 64 * depth, ``depth`` heads."""
+    """Sizes of a VAR. The defaults are VAR-d16 for 256 pixels; official ones have width 64 * depth and ``depth`` heads."""
 
     schedule: ScaleSchedule = OFFICIAL_256
     depth: int = 16
@@ -56,7 +57,7 @@ class VARConfig:
 
 
 def embedding(count: int, width: int) -> nn.Embedding:
-    """Return an uninitialized embedding. PyTorch's constructor would import its compiler on the meta device: a second."""
+    """Return an uninitialized embedding. On the meta device PyTorch's own constructor would import its slow compiler."""
     return nn.Embedding.from_pretrained(torch.empty(count, width), freeze=False)
 
 
@@ -203,11 +204,10 @@ class VAR(nn.Module):
         Returns:
             (B, n_k, C) float32, the features from which `logits` computes.
         """
-        k = visit.index
         x = self._start(condition) if inputs is None else self.word_embedding(inputs)
-        x = x + self.level_embedding.weight[k] + self.position_embedding[:, self.schedule.slices[k]]
+        x = x + self.level_embedding.weight[visit.index] + self.position_embedding[:, self.schedule.slices[visit.index]]
         for i, block in enumerate(self.blocks):
-            x = block(x, condition.blocks[i], past=cache.layer(i, k))
+            x = block(x, condition.blocks[i], past=cache.layer(i, visit.index))
         return self.features(x, condition)
 
     def features(self, x: Tensor, condition: Condition) -> Tensor:
@@ -227,6 +227,11 @@ class VAR(nn.Module):
         """
         c, plans = self.config, plan_cache(schedule.visits, schedule.tokens_per_scale)
         return KVCache(plans, c.depth, batch, c.heads, c.width // c.heads, self.device, dtype or self.compute_dtype)
+
+    @property
+    def conditioner(self) -> ClassConditioner:
+        """How class labels become batches."""
+        return ClassConditioner(self.config.num_classes)
 
     @property
     def device(self) -> torch.device:
