@@ -22,7 +22,7 @@ from nextscale.tokenizer.pyramid import ResidualPyramid
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Sizes of a multi-scale residual VQ-VAE. The defaults are the official tokenizer for 256 pixels (109 M weights)."""
+    """Sizes of a multi-scale residual VQ-VAE. The defaults are the official one for 256 pixels (109 M weights)."""
 
     schedule: ScaleSchedule = OFFICIAL_256
     channels: int = 160

@@ -25,7 +25,7 @@ Reading = TypeVar("Reading")
 
 @dataclass(frozen=True)
 class VARConfig:
-    """Sizes of a VAR. The defaults are VAR-d16 for 256 pixels; official ones have width 64 * depth and ``depth`` heads."""
+    """Sizes of a VAR. The defaults are VAR-d16 for 256 pixels; official ones have width 64 * depth, ``depth`` heads."""
 
     schedule: ScaleSchedule = OFFICIAL_256
     depth: int = 16
@@ -57,7 +57,7 @@ class VARConfig:
 
 
 def embedding(count: int, width: int) -> nn.Embedding:
-    """Return an uninitialized embedding. On the meta device PyTorch's own constructor would import its slow compiler."""
+    """Return an uninitialized embedding. On the meta device PyTorch's own constructor would import its compiler."""
     return nn.Embedding.from_pretrained(torch.empty(count, width), freeze=False)
 
 
