@@ -36,7 +36,6 @@ def scale_by_scale(model: VAR, labels: torch.Tensor, inputs: torch.Tensor) -> to
     for visit, part in zip(model.schedule.visits, model.schedule.slices, strict=True):
         look = inputs[:, part.start - start : part.stop - start] if visit.index else None
         logits.append(model.logits(model.forward_scale(visit, look, condition, cache), visit))
-    assert cache.filled == model.schedule.num_tokens
     return torch.cat(logits, dim=1)
 
 
@@ -70,7 +69,7 @@ def test_the_cache_equals_the_mask_where_scales_see_only_some(monkeypatch, merge
         changed[:, schedule.slices[2].start - 1] += 1  # a token of scale 2
         difference = (model(LABELS, changed) - logits).abs().amax(dim=(0, 2))
     for k, part in enumerate(schedule.slices):
-        assert (difference[part].max() > 0) == (k in (2, 3, 4, 5)), k  # by way of scale 3, too
+        assert (difference[part].max() > 0) == (k in (2, 3, 4)), k  # two layers: scale 4 by way of 3
 
 
 def test_a_scale_sees_itself_and_the_earlier_ones_only(model):

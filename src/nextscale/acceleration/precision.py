@@ -39,11 +39,10 @@ class Precision:
         Raises:
             InputError: an unknown name, or a type that the device cannot compute in, or only slowly.
         """
-        fast = "bfloat16" if has_fast_bfloat16(device) else "float32"
-        if name == "auto":
-            name = fast if width >= MIN_BFLOAT16_WIDTH else "float32"
-        elif name == INT8:
-            name = f"{INT8}-{fast}"
+        if name in ("auto", INT8):
+            fast = has_fast_bfloat16(device) and (name == INT8 or width >= MIN_BFLOAT16_WIDTH)
+            plain = "bfloat16" if fast else "float32"
+            name = plain if name == "auto" else f"{INT8}-{plain}"
         in_int8, plain = name.startswith(f"{INT8}-"), name.removeprefix(f"{INT8}-")
         autocast_to(plain, device)
         if in_int8 and not has_fast_int8(device):

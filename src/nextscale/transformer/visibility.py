@@ -63,8 +63,11 @@ def _make_span(group: list[int], visits: Sequence[Visit], slices: Sequence[slice
     keys = range(first, last + 1)
     mask = None
     if any(len(seen[k]) < len(keys) for k in group):
-        sizes = torch.tensor([where.stop - where.start for where in slices])
-        rows = torch.tensor([[j in seen[k] for j in keys] for k in group])
-        mask = rows.repeat_interleave(sizes[group], 0).repeat_interleave(sizes[first : last + 1], 1).to(device)
+        sees = torch.tensor([[j in seen[k] for j in keys] for k in group], device=device)
+        rows, columns = (
+            torch.tensor([i for i, k in enumerate(ks) for _ in range(slices[k].start, slices[k].stop)], device=device)
+            for ks in (group, keys)
+        )
+        mask = sees[rows][:, columns]
     queries = slice(slices[group[0]].start, slices[group[-1]].stop)
     return Span(queries, slice(slices[first].start, slices[last].stop), mask)
