@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from nextscale.editing.plan import Box, Mode
 from nextscale.errors import InputError, brief
-from nextscale.io.module_folder import as_config, check_fields
+from nextscale.io.config import as_config, check_fields
 from nextscale.io.renamed import with_current_names
 from nextscale.sampling.settings import SamplingSettings
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
+import io
 import os
 import sys
 from types import ModuleType
+from typing import Any
 
 from nextscale.errors import InputError, is_out_of_memory
-from nextscale.runtime.allocator import start_again_without_splinters
+from nextscale.runtime.allocator import restart_with_less_fragmentation
 
 # verb: (module, what it does)
 VERBS = {
@@ -56,7 +59,7 @@ def usage() -> str:
 def command() -> None:
     """A process of its own: ``nextscale``, or ``python -m nextscale``."""
     if " ".join(sys.argv[1:3]) in TRAINING:
-        start_again_without_splinters()
+        restart_with_less_fragmentation()
     main()
 
 
@@ -87,9 +90,8 @@ def run(verb: str, arguments: list[str]) -> None:
     """Parse the verb's flags and call it; a user's mistake becomes one sentence."""
     atexit.register(gc.freeze)  # what is left then goes with the process: to look for garbage in it takes half a second
     tyro, module = (import_all(name) for name in ("tyro", VERBS[verb][0]))
-    config = (tyro.conf.OmitArgPrefixes,)
     try:
-        module.run(tyro.cli(module.Options, prog=f"nextscale {verb}", args=arguments, config=config))
+        module.run(parse(tyro, module.Options, verb, arguments))
     except InputError as error:
         fail(str(error))
     except KeyboardInterrupt:
@@ -103,6 +105,23 @@ def run(verb: str, arguments: list[str]) -> None:
         sys.exit(0)
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror or error}")
+
+
+def parse(tyro: ModuleType, options: type, verb: str, arguments: list[str]) -> Any:
+    """Return a verb's options. An InputError that a nested dataclass raises stays one: tyro would print it in a box."""
+    written = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(written):
+            config = (tyro.conf.OmitArgPrefixes,)
+            return tyro.cli(options, prog=f"nextscale {verb}", args=arguments, config=config)
+    except SystemExit as stop:
+        error = stop.__context__
+        while error is not None and not isinstance(error, InputError):
+            error = error.__context__
+        if error is not None:
+            raise error from None
+        print(written.getvalue(), end="", file=sys.stderr)
+        raise
 
 
 def import_all(name: str) -> ModuleType:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextscale.errors import InputError
+from nextscale.errors import InputError, brief
 
 UNCONDITIONAL = "unconditional"
 NO_CLASS = ("none", UNCONDITIONAL)
@@ -59,7 +59,8 @@ class ClassConditioner:
                 raise InputError(f"without labels, num_images must be an integer of at least 1, not {num_images!r}")
             return num_images
         if not hasattr(labels, "__len__") or getattr(labels, "ndim", 1) != 1:
-            raise InputError(f"labels are a list with a class for each image, not {labels!r}")
+            found = f"an array of shape {tuple(labels.shape)}" if hasattr(labels, "shape") else brief(labels)  # type: ignore[union-attr]
+            raise InputError(f"labels are a list with a class for each image, not {found}")
         if len(labels) == 0:
             raise InputError("expected at least one label, got none")
         if num_images not in (None, len(labels)):

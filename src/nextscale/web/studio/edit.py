@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from PIL import Image
 from nextscale.editing.plan import Box, EditPlan, Mode, check_label, plan_continuation, plan_edit
 from nextscale.errors import InputError
 from nextscale.imaging.images import to_pil
+from nextscale.io.fingerprint import content_fingerprint
 from nextscale.provenance import EditProvenance, Provenance
 from nextscale.sampling.settings import SamplingSettings
 from nextscale.web.studio import figures
@@ -312,7 +312,7 @@ def files_shown(files: Sequence[figures.Figure]) -> str:
 
 def sha256(image: Image.Image) -> str:
     """Of the PNG that the page offers."""
-    return hashlib.sha256(figures.png(image)).hexdigest()
+    return content_fingerprint(figures.png(image))
 
 
 def enlarge(image: Image.Image) -> Image.Image:
