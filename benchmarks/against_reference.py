@@ -1,11 +1,11 @@
-"""Train the reference's transformer and ours side by side: same tokens in the same order, same settings, same budget.
+"""Train the reference's transformer and ours with the same tokens in the same order, the same settings and budget.
 
     git clone https://github.com/FoundationVision/VAR reference
     nextscale tokenize --data cifar10 --tokenizer runs/tokenizer --crops 1 --out cache
     python benchmarks/against_reference.py --reference reference --cache cache --seeds 0 1 2
 
-Three ways: the reference's model, parameter groups and schedule; ours with these settings, the official recipe at
-another size; ours as a preset has it. Each prints its loss on held-out tokens, without label drop.
+Three variants: the reference's model, parameter groups and schedule; ours with these settings, the official recipe at
+another size; ours with a preset. Each prints its loss on held-out tokens, without label drop.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Logits = Callable[[Tensor, Tensor], Tensor]
 
 
 def train_ours(data: TokenDataset, tokenizer: ImageTokenizer, recipe: VARRecipe) -> Logits:
-    """By the steps of the training loop; returns the EMA model, which is the model itself at decay 0."""
+    """Train with the steps of the training loop. Return the EMA model, which is the model itself at decay 0."""
     model = fresh_model(tokenizer, recipe, len(data.source.class_names))
     state = make_state(VARTask(model, tokenizer, recipe), recipe, Execution(), CPU)
     for step, parts in enumerate(islice(TrainingBatches(data, recipe.batch_size, 0), recipe.steps)):
@@ -54,8 +54,8 @@ def train_ours(data: TokenDataset, tokenizer: ImageTokenizer, recipe: VARRecipe)
 
 
 def train_reference(data: TokenDataset, tokenizer: ImageTokenizer, recipe: VARRecipe) -> Logits:
-    """By the reference's model, initialisation, parameter groups and schedule, in a loop of its form."""
-    import dist  # of the reference, as are the next two
+    """Train with the reference's model, initialisation, parameter groups and schedule, in a loop like its own."""
+    import dist  # part of the reference, as are the next two imports
 
     dist.get_device, dist.barrier = lambda: CPU, lambda: None
     from models.var import VAR
@@ -63,7 +63,7 @@ def train_reference(data: TokenDataset, tokenizer: ImageTokenizer, recipe: VARRe
 
     c = tokenizer.config
     sides = tuple(h for h, _ in c.schedule.sizes)
-    # all that its model wants of a tokenizer
+    # the parts of a tokenizer that its model uses
     vae = SimpleNamespace(Cvae=c.code_dim, vocab_size=c.codebook_size, quantize=SimpleNamespace())
     torch.manual_seed(recipe.seed)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -110,7 +110,7 @@ def train_reference(data: TokenDataset, tokenizer: ImageTokenizer, recipe: VARRe
 
 
 def quietly(run: Callable[[], tuple]) -> tuple:
-    """Without what the reference prints, in its own way."""
+    """Run without printing: the reference replaces ``print`` by a function with other arguments."""
     import builtins
 
     loud, builtins.print = builtins.print, lambda *_, **__: None
@@ -127,7 +127,7 @@ def inputs_of(tokenizer: ImageTokenizer, tokens: Tensor) -> Tensor:
 
 @torch.no_grad()
 def validate(logits_of: Logits, data: TokenDataset, tokenizer: ImageTokenizer) -> float:
-    """Mean cross-entropy of all tokens, in nats."""
+    """Return the mean cross-entropy of all tokens, in nats."""
     total = 0.0
     for batch in validation_batches(data, 100):
         logits = logits_of(batch.labels, inputs_of(tokenizer, batch.images))
@@ -135,8 +135,8 @@ def validate(logits_of: Logits, data: TokenDataset, tokenizer: ImageTokenizer) -
     return total / len(data)
 
 
-def ways(options: argparse.Namespace, seed: int) -> Iterator[tuple[str, Callable[..., Logits], VARRecipe]]:
-    """(name, how to train, recipe)."""
+def variants(options: argparse.Namespace, seed: int) -> Iterator[tuple[str, Callable[..., Logits], VARRecipe]]:
+    """Yield (name, training function, recipe)."""
     size = {"depth": options.depth, "width": options.width, "heads": options.heads}
     common = {"steps": options.steps, "batch_size": options.batch_size, "precision": "float32", "seed": seed}
     like_d16 = official(16, epochs=1, base_rate=1e-4, init_gamma=1e-3, final_ratio=0.1)
@@ -149,14 +149,16 @@ def ways(options: argparse.Namespace, seed: int) -> Iterator[tuple[str, Callable
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the reference's transformer and ours side by side.")
-    parser.add_argument("--reference", type=Path, required=True, help="its code")
+    parser = argparse.ArgumentParser(
+        description="Train the reference's transformer and ours with the same tokens and settings."
+    )
+    parser.add_argument("--reference", type=Path, required=True, help="folder of the reference's code")
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--preset", default="cifar10", choices=list(TRANSFORMERS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of the first two ways")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="learning rate of the first two variants")
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--heads", type=int, default=4)
@@ -167,8 +169,8 @@ def main() -> None:
     for seed in options.seeds:
         data, val_data = open_cache(options.cache, seed)
         if val_data is None:
-            sys.exit(f"{options.cache} has no tokens to validate on")
-        for name, train, recipe in ways(options, seed):
+            sys.exit(f"{options.cache} has no validation tokens")
+        for name, train, recipe in variants(options, seed):
             loss = validate(train(data, tokenizer, recipe), val_data, tokenizer)
             losses.setdefault(name, []).append(loss)
             print(f"seed {seed}  {name:<16} {loss:.4f}", flush=True)

@@ -1,15 +1,15 @@
-"""How the time and the memory of drawing grow with the batch, the size of images and the depth of the transformer.
+"""Measure how time and memory of sampling grow with batch, image size and depth of the transformer.
 
     python benchmarks/cost_curves.py --json curves.json --plot docs/cost-curves.png
 
-Every point is a process of its own: a model of the official proportions, in the precision that is the default here,
-draws and decodes one batch with guidance. A second time is taken if the first took less than 20 seconds. Weights are
-random numbers from one small buffer, which all matrices share until they are packed, so that no gigabytes need be
-written first; a packed model is as large and as fast as a trained one. Beside the time stands the model of work: the
-counted GFLOP, and how long they would take at the rates of a matrix product and of a convolution that the same process
-reaches right afterwards. Memory is the most that the process held, PyTorch's 0.3 GiB included.
+Every point runs in its own process: a model of the official proportions samples and decodes one batch with guidance, in
+the default precision of this machine. If the first time was below 20 seconds, it is measured again. The weights are
+random numbers from one small buffer that all matrices share until they are packed; a packed model is as large and as
+fast as a trained one. The prediction next to the time is the counted GFLOP at the rates of a matrix product and a
+convolution that the same process reaches right afterwards. Memory is the peak of the process, including 0.3 GiB for
+PyTorch.
 
-The schedules of scales are the named ones for 256, 512 and 1024 pixels.
+The schedules are the named ones for 256, 512 and 1024 pixels.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from typing import Any, NamedTuple
 
 SETTINGS: dict[str, Any] = {"cfg": 1.5, "top_k": 900, "top_p": 0.96, "seed": 0}
 AGAIN = 20
-"""Seconds below which a point is timed a second time."""
+"""Points faster than this many seconds are measured again."""
 STD = 0.02
-"""Of the random numbers; norms make up for what is too small or too large."""
-AXES = {"batch": "images at once", "pixels": "pixels a side", "depth": "depth"}
+"""Standard deviation of the random weights; the norms in the models compensate for its size."""
+AXES = {"batch": "images per batch", "pixels": "pixels per side", "depth": "depth"}
 
 
 class Point(NamedTuple):
-    """What is drawn."""
+    """One measurement."""
 
     batch: int = 1
     pixels: int = 256
@@ -44,7 +44,7 @@ class Point(NamedTuple):
 
 
 def make_parts(point: Point) -> tuple[Any, Any, str]:
-    """(tokenizer, transformer, precision), ready to draw."""
+    """Return (tokenizer, transformer, precision), ready for sampling."""
     import torch
 
     import nextscale as ns
@@ -68,7 +68,7 @@ def make_parts(point: Point) -> tuple[Any, Any, str]:
 
 
 def share(name: str, tensor: Any, numbers: Any) -> Any:
-    """A matrix or kernel out of the numbers; the weights of norms 1, biases 0."""
+    """Return a view of the numbers for matrices and kernels, 1 for the weights of norms, 0 for biases."""
     from nextscale.benchmark.random_weights import random_like
 
     if tensor.ndim == 1 or name.endswith("log_scale"):
@@ -77,7 +77,7 @@ def share(name: str, tensor: Any, numbers: Any) -> Any:
 
 
 def measure(point: Point) -> dict[str, Any]:
-    """A point's figures, in this process."""
+    """Measure a point in this process."""
     import torch
 
     import nextscale as ns
@@ -109,7 +109,7 @@ def measure(point: Point) -> dict[str, Any]:
 
 
 def count(point: Point) -> dict[str, float]:
-    """GFLOP of a batch, with guidance."""
+    """Return the GFLOP of a batch, with guidance."""
     import nextscale as ns
     from nextscale.analysis.flops import count_flops
 
@@ -120,7 +120,7 @@ def count(point: Point) -> dict[str, float]:
 
 
 def run(point: Point, limit: float) -> dict[str, Any] | None:
-    """A point's figures, from a process of its own; None if it took too long."""
+    """Measure a point in a separate process. Return None if it took too long."""
     command = [sys.executable, __file__, "--point", *map(str, point)]
     try:
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=4 * limit + 60)
@@ -130,17 +130,17 @@ def run(point: Point, limit: float) -> dict[str, Any] | None:
 
 
 def curves(points: dict[str, list[Point]], limit: float) -> list[dict[str, Any]]:
-    """All points; what would take longer than the limit, at the speed of the point before, is left out."""
+    """Measure all points, except those that would exceed the limit at the speed of the point before."""
     found: dict[Point, dict[str, Any]] = {}
     for axis, row in points.items():
-        pace = 0.0  # seconds for a GFLOP
+        pace = 0.0  # seconds per GFLOP
         for point in row:
             if point not in found:
                 if (expected := pace * sum(count(point).values())) > limit:
-                    print(f"{point}: left out, it would take about {expected:.0f} seconds", flush=True)
+                    print(f"{point}: skipped, it would take about {expected:.0f} seconds", flush=True)
                     continue
                 if (figures := run(point, limit)) is None:
-                    print(f"{point}: left out, it took too long", flush=True)
+                    print(f"{point}: skipped, it took too long", flush=True)
                     continue
                 found[point] = {**point._asdict(), "axes": [], **figures}
                 print(line(found[point]), flush=True)
@@ -151,18 +151,18 @@ def curves(points: dict[str, list[Point]], limit: float) -> list[dict[str, Any]]
 
 
 def line(record: dict[str, Any]) -> str:
-    """A row of the table."""
+    """Return a row of the table."""
     cells = [f"d{record['depth']}", record["pixels"], record["batch"], f"{sum(record['gflop'].values()):,.0f}"]
     cells += [f"{record[name]:.2f}" for name in ("predicted", "seconds")]
     cells += [f"{record['predicted'] / record['seconds']:.0%}", f"{record['seconds'] / record['batch']:.2f}"]
     return "| " + " | ".join(map(str, [*cells, f"{record['memory_gib']:.2f}"])) + " |"
 
 
-HEADER = "| model | pixels | batch | GFLOP | seconds at the peak | seconds | share | seconds an image | memory, GiB |"
+HEADER = "| model | pixels | batch | GFLOP | seconds at the peak | seconds | share | seconds per image | memory, GiB |"
 
 
-def draw(records: list[dict[str, Any]], path: Path) -> None:
-    """Seconds above, memory below, a column for each thing that grows."""
+def plot(records: list[dict[str, Any]], path: Path) -> None:
+    """Plot seconds above memory, one column per axis."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -174,7 +174,7 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
         x = [r[axis] for r in row]
         above, below = axes[0][column], axes[1][column]
         above.plot(x, [r["seconds"] for r in row], "o-", color="#1f5fa8", label="measured")
-        above.plot(x, [r["predicted"] for r in row], "--", color="#777777", label="counted work at the measured peak")
+        above.plot(x, [r["predicted"] for r in row], "--", color="#777777", label="counted FLOPs at the measured peak")
         below.plot(x, [r["memory_gib"] for r in row], "o-", color="#b3541e")
         above.set(xscale="log", yscale="log", xticks=x, title=", ".join(fixed(axis)))
         below.set(xlabel=name, ylim=(0, None))
@@ -191,20 +191,20 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
 
 
 def fixed(axis: str) -> Iterable[str]:
-    """What stays the same while one thing grows."""
+    """Return the values of the axes that stay fixed."""
     base = Point()
     words = {"depth": f"d{base.depth}", "pixels": f"{base.pixels} pixels", "batch": f"batch {base.batch}"}
     return (word for name, word in words.items() if name != axis)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw over batches, sizes and depths.")
+    parser = argparse.ArgumentParser(description="Measure the cost of sampling over batches, sizes and depths.")
     parser.add_argument("--batches", type=int, nargs="*", default=[1, 2, 4, 8])
     parser.add_argument("--pixels", type=int, nargs="*", default=[256, 512, 1024], choices=[256, 512, 1024])
     parser.add_argument("--depths", type=int, nargs="*", default=[16, 20, 24, 30, 36])
-    parser.add_argument("--limit", type=float, default=180, help="seconds that one batch may take")
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--plot", type=Path, help="image of the curves; needs matplotlib")
+    parser.add_argument("--limit", type=float, default=180, help="longest time of one batch in seconds")
+    parser.add_argument("--json", type=Path, help="write the measurements to this file")
+    parser.add_argument("--plot", type=Path, help="write the plot to this file; needs matplotlib")
     parser.add_argument("--point", type=int, nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.point:
@@ -221,9 +221,9 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(records, indent=2) + "\n")
     if options.plot:
-        draw(records, options.plot)
+        plot(records, options.plot)
     first = records[0] if records else {}
-    print(f"{first.get('dtype')}, {first.get('threads')} threads, {time.monotonic() - start:.0f} seconds in all")
+    print(f"{first.get('dtype')}, {first.get('threads')} threads, {time.monotonic() - start:.0f} seconds in total")
 
 
 if __name__ == "__main__":

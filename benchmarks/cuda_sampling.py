@@ -1,17 +1,18 @@
-"""Speed of drawing on one GPU, beside the reference: same weights, in turn on the same machine.
+"""Compare the speed of sampling on one GPU with the reference: same weights, alternating runs on the same machine.
 
     git clone https://github.com/FoundationVision/VAR reference
     python benchmarks/cuda_sampling.py --reference reference --sizes d16 d30 --batches 64 128 --json gpu.json
 
-Random weights of the official sizes. At every batch take turns: the reference under float16 autocast, with TF32 and
-cuDNN's search for the fastest kernel, as its own programs set them; ours in bfloat16; ours recorded as one CUDA graph
-(`nextscale.sampling.recorded`); and ours compiled (`nextscale.acceleration.compiled`) and recorded. Images drawn
-and decoded in a second, and milliseconds for one image alone. Medians of rounds, after two calls of each to warm up;
-the first of them records, or compiles, which takes minutes. Beside them stand the targets for one H200, the peak of
-memory, the share of the time that the counted work would need at the rates of a product and a convolution, measured in
-the same run, and how many of the tokens are those that ours draws eagerly with the same seed: all, for the graph.
+Models of the official sizes have random weights. For every batch size, these variants take turns: the reference under
+float16 autocast, with TF32 and cuDNN's search for the fastest kernel, as its own programs set them; ours in bfloat16;
+ours recorded as one CUDA graph (`nextscale.sampling.recorded`); and ours compiled (`nextscale.acceleration.compiled`)
+and recorded. The script prints images sampled and decoded per second, or milliseconds for a single image: medians of
+rounds, after two warm-up calls. (The first of these records or compiles, which takes minutes.) It also prints the
+targets for one H200, peak memory, the share of the time that the counted FLOPs would take at the rates of a product and
+a convolution measured in the same run, and the share of tokens equal to those of ours without a graph and with the same
+seed, which is 100 % for the graph.
 
-Not yet run on a GPU by us. On a CPU (``--device cpu``) there are no graphs.
+Not run on a GPU yet. On a CPU (``--device cpu``) there are no graphs.
 """
 
 from __future__ import annotations
@@ -42,16 +43,16 @@ from nextscale.sampling.recorded import RecordedSampler
 from nextscale.sampling.settings import SamplingSettings
 
 TARGETS = {"d16": 350.0, "d30": 90.0}
-"""Images a second on one H200 at a batch of 64 or more."""
+"""Images per second on one H200 at a batch of 64 or more."""
 LATENCY_TARGETS = {"d16": 12.0}
-"""Milliseconds for one image."""
+"""Milliseconds for a single image."""
 OURS, REFERENCE = "ours", "reference"
-Way = Callable[[int], torch.Tensor]
-"""Draws and decodes so many images. Ours returns the tokens, (B, L)."""
+Variant = Callable[[int], torch.Tensor]
+"""Sample and decode a number of images. Ours returns the tokens, (B, L)."""
 
 
-def graphs(pipeline: Pipeline) -> Way:
-    """Recorded anew for another number of images."""
+def graphs(pipeline: Pipeline) -> Variant:
+    """Return a variant that records a graph for each number of images."""
 
     @lru_cache(1)
     def graph(batch: int) -> RecordedSampler:
@@ -60,43 +61,43 @@ def graphs(pipeline: Pipeline) -> Way:
     return lambda batch: torch.cat(graph(batch)([LABEL] * batch, 0).tokens, dim=1)
 
 
-def eagerly(pipeline: Pipeline) -> Way:
+def eagerly(pipeline: Pipeline) -> Variant:
     return lambda batch: torch.cat(ns.sample(*pipeline.ready(), [LABEL] * batch, seed=0, **SETTINGS).tokens, dim=1)
 
 
-def reference(path: Path, pipeline: Pipeline) -> Way:
+def reference(path: Path, pipeline: Pipeline) -> Variant:
     _, var = load_reference(path, pipeline.tokenizer, pipeline.model)
     kind = torch.bfloat16 if pipeline.device.type == "cpu" else torch.float16
 
-    def draw(batch: int) -> torch.Tensor:
+    def run(batch: int) -> torch.Tensor:
         labels = torch.full((batch,), LABEL, device=pipeline.device)
         fastest = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True)
         with fastest, tf32(True), torch.no_grad(), torch.autocast(pipeline.device.type, kind):
             return var.autoregressive_infer_cfg(batch, labels, g_seed=0, **SETTINGS)
 
-    return draw
+    return run
 
 
-def make_ways(options: argparse.Namespace, folder: str) -> tuple[Pipeline, dict[str, Way]]:
+def make_variants(options: argparse.Namespace, folder: str) -> tuple[Pipeline, dict[str, Variant]]:
     eager = Pipeline.from_pretrained(folder, options.device, "bfloat16")
-    ways = {OURS: eagerly(eager)}
+    variants = {OURS: eagerly(eager)}
     on_gpu = eager.device.type == "cuda"
     if on_gpu:
-        ways["ours, a graph"] = graphs(eager)
+        variants["ours, a graph"] = graphs(eager)
     if options.mode:
         compiled = Pipeline(eager.tokenizer, eager.model, eager.class_names, options.device, "bfloat16")
         compile_parts(*compiled.ready(), mode=options.mode)
-        ways["ours, compiled" + ", a graph" * on_gpu] = (graphs if on_gpu else eagerly)(compiled)
+        variants["ours, compiled" + ", a graph" * on_gpu] = (graphs if on_gpu else eagerly)(compiled)
     if options.reference:
-        ways[REFERENCE] = reference(options.reference, eager)
-    return eager, ways
+        variants[REFERENCE] = reference(options.reference, eager)
+    return eager, variants
 
 
-def in_turn(ways: dict[str, Way], batch: int, rounds: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of a batch."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+def in_turn(variants: dict[str, Variant], batch: int, rounds: int, device: torch.device) -> dict[str, float]:
+    """Return the median seconds per batch of each variant."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     for i in range(-2, rounds):
-        for name, run in ways.items():
+        for name, run in variants.items():
             wait(device)
             start = time.perf_counter()
             run(batch)
@@ -114,50 +115,50 @@ def gpu_peak(pipeline: Pipeline) -> Peak:
 
 
 def measure(size: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The figures of a size, printed as they come."""
+    """Measure a size, and print each result."""
     with tempfile.TemporaryDirectory() as folder:
         write_random_model(Path(folder), size)
-        pipeline, ways = make_ways(options, folder)
+        pipeline, variants = make_variants(options, folder)
         peak = gpu_peak(pipeline)
         work = count_flops(pipeline.tokenizer.config, pipeline.model.config)
         print(f"{size}: a product reaches {peak.product:,.0f} GFLOP/s, a convolution {peak.convolution:,.0f}")
         records = []
         for batch in sorted({1, *options.batches}):
-            found = in_turn(ways, batch, options.rounds, pipeline.device)
-            for name in ways.keys() - {OURS, REFERENCE}:
-                same = (ways[name](batch) == ways[OURS](batch)).float().mean()
-                print(f"{size}, batch {batch:>3}, {name:<23} {same:.2%} of the tokens are those drawn eagerly")
+            found = in_turn(variants, batch, options.rounds, pipeline.device)
+            for name in variants.keys() - {OURS, REFERENCE}:
+                same = (variants[name](batch) == variants[OURS](batch)).float().mean()
+                print(f"{size}, batch {batch:>3}, {name:<23} {same:.2%} of the tokens equal those without a graph")
             transformer = 2 * (work.condition + work.transformer)
             least = least_seconds({"transformer": batch * transformer, "decoder": batch * work.decoder}, peak)
             for name, seconds in found.items():
-                record = {"size": size, "batch": batch, "way": name, "seconds": seconds, "share": least / seconds}
+                record = {"size": size, "batch": batch, "variant": name, "seconds": seconds, "share": least / seconds}
                 records.append(record | {"images_per_second": batch / seconds})
                 print(line(records[-1], found.get(REFERENCE)), flush=True)
-        print(f"{size}: at most {peak_memory(pipeline.device) / 2**30:.1f} GiB, all ways together")
+        print(f"{size}: at most {peak_memory(pipeline.device) / 2**30:.1f} GiB, all variants together")
         return records
 
 
 def line(record: dict[str, Any], reference: float | None) -> str:
     size, batch, seconds = record["size"], record["batch"], record["seconds"]
     if batch == 1:
-        what, target = f"{1000 * seconds:.1f} ms an image", LATENCY_TARGETS.get(size)
+        what, target = f"{1000 * seconds:.1f} ms per image", LATENCY_TARGETS.get(size)
         goal = f", target at most {target:g}" if target else ""
     else:
         what, target = f"{batch / seconds:.1f} images a second", TARGETS.get(size) if batch >= 64 else None
         goal = f", target at least {target:g}" if target else ""
-    beside = f", {reference / seconds:.2f} times the reference's speed" if reference else ""
-    return f"{size}, batch {batch:>3}, {record['way']:<23} {what}{goal}, {record['share']:.0%} of the peak{beside}"
+    ratio = f", {reference / seconds:.2f} times the reference's speed" if reference else ""
+    return f"{size}, batch {batch:>3}, {record['variant']:<23} {what}{goal}, {record['share']:.0%} of the peak{ratio}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw on a GPU, beside the reference.")
-    parser.add_argument("--reference", type=Path, help="its code; left out, ours alone")
+    parser = argparse.ArgumentParser(description="Compare sampling on a GPU with the reference.")
+    parser.add_argument("--reference", type=Path, help="folder of the reference's code; default: only ours")
     parser.add_argument("--sizes", nargs="+", default=["d16", "d30"], choices=["d16", "d20", "d24", "d30"])
     parser.add_argument("--batches", type=int, nargs="*", default=[64, 128])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--mode", default="default", help="of torch.compile; empty: not compiled")
+    parser.add_argument("--mode", default="default", help="mode of torch.compile; empty: do not compile")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--json", type=Path, help="write the measurements to this file")
     options = parser.parse_args()
     device = torch.device(options.device)
     if device.type == "cuda":

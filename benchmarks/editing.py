@@ -1,11 +1,12 @@
-"""How editing looks best: what the tokens are of where the image is hidden, and whether the first scale is kept.
+"""Compare methods of editing: how the hidden part is encoded, and whether the first scale is kept.
 
     nextscale evaluate classifier --data clothes --size 64 --out runs/classifier
     python benchmarks/editing.py --data clothes --classifier runs/classifier
 
-Draws a box of held-out images anew, with their true class, and prints for each way: how often the classifier agrees
-with the class; how much the colours jump where the box ends, next to their jump in the original; and the PSNR of the
-box, which tells how much of what was hidden the result knows. With --figure, draws some images instead.
+The script generates a box of held-out images with their true class. For each method it prints the agreement of the
+classifier with the class, the colour difference across the border of the box relative to that of the original, and the
+PSNR of the box, which is high if the result depends on the hidden part. With --figure, it writes example images
+instead.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 import nextscale as ns
 from nextscale.data.splits import find_sources
 from nextscale.editing.plan import EditPlan, encode, plan_edit
+from nextscale.editing.spec import EditSpec
 from nextscale.evaluation.classifier import load_classifier
 from nextscale.imaging.images import caption, grid, save_image, to_pil, to_tensor
 from nextscale.imaging.psnr_ssim import psnr
@@ -33,17 +35,17 @@ Plan = Callable[[ns.Pipeline, Image.Image, tuple[float, float, float, float]], E
 
 
 def official(pipe: ns.Pipeline, image: Image.Image, box: tuple[float, float, float, float]) -> EditPlan:
-    """Tokens are the whole image's."""
-    return plan_edit(pipe.tokenizer, image, box=box, leak_free=False)
+    """Encode the whole image."""
+    return plan_edit(EditSpec(box=box, leak_free=False), pipe.tokenizer, image)
 
 
 def membrane(pipe: ns.Pipeline, image: Image.Image, box: tuple[float, float, float, float]) -> EditPlan:
-    """The hidden part is filled smoothly."""
-    return plan_edit(pipe.tokenizer, image, box=box, leak_free=True)
+    """Fill the hidden part smoothly."""
+    return plan_edit(EditSpec(box=box), pipe.tokenizer, image)
 
 
 def mean(pipe: ns.Pipeline, image: Image.Image, box: tuple[float, float, float, float]) -> EditPlan:
-    """The hidden part is filled with the mean colour of the rest."""
+    """Fill the hidden part with the mean colour of the rest."""
     plan = official(pipe, image, box)
     pixels = to_tensor(plan.image)
     colour = pixels[:, ~plan.hidden].mean(1)[:, None, None]
@@ -52,7 +54,7 @@ def mean(pipe: ns.Pipeline, image: Image.Image, box: tuple[float, float, float, 
 
 
 def always_kept(plan: Plan, tokens: int) -> Plan:
-    """With scales of at most so many tokens kept whole."""
+    """Keep scales of at most ``tokens`` tokens completely."""
 
     def changed(*arguments) -> EditPlan:
         made = plan(*arguments)
@@ -61,29 +63,29 @@ def always_kept(plan: Plan, tokens: int) -> Plan:
     return changed
 
 
-WAYS: Mapping[str, Plan] = {
+METHODS: Mapping[str, Plan] = {
     "whole image": official,
-    "whole image, 1x1 drawn": always_kept(official, 0),
+    "whole image, 1x1 generated": always_kept(official, 0),
     "mean": mean,
     "membrane": membrane,
-    "membrane, 1x1 drawn": always_kept(membrane, 0),
+    "membrane, 1x1 generated": always_kept(membrane, 0),
     "membrane, 2x2 kept": always_kept(membrane, ALWAYS_KEPT + 1),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="images in classes, with a part to validate on")
+    parser.add_argument("--data", required=True, help="labelled images with a validation split")
     parser.add_argument("--classifier", required=True, type=Path)
     parser.add_argument("--model", default="starter")
-    parser.add_argument("--images", type=int, default=50, help="evenly spread over the data")
-    parser.add_argument("--seeds", type=int, default=2, help="variants of each")
+    parser.add_argument("--images", type=int, default=50, help="number of images, evenly spaced in the data")
+    parser.add_argument("--seeds", type=int, default=2, help="variants per image")
     parser.add_argument("--figure", type=Path, help="write this image instead of the table")
     options = parser.parse_args()
-    pipe, judge = ns.Pipeline.from_pretrained(options.model, "cpu"), load_classifier(options.classifier)
+    pipe, classifier = ns.Pipeline.from_pretrained(options.model, "cpu"), load_classifier(options.classifier)
     source = find_sources(options.data)[1]
     if source is None:
-        parser.error(f"{options.data} has no part to validate on")
+        parser.error(f"{options.data} has no validation split")
     chosen = [i * len(source) // options.images for i in range(options.images)]
     images = [source.read(i) for i in chosen]
     labels = [source.class_names[source.labels[i]] for i in chosen]
@@ -92,23 +94,23 @@ def main() -> None:
         save_image(grid(rows, columns=len(rows) // len(images)), options.figure)
         return
     for where, box in BOXES.items():
-        print(f"{where}, {len(images)} images x {options.seeds} seeds: agreement, jump at the seam, PSNR of the box")
+        print(f"{where}, {len(images)} images x {options.seeds} seeds: agreement, jump at the border, PSNR of the box")
         plans = [membrane(pipe, image, box) for image in images]
         truth = torch.stack([to_tensor(plan.image) for plan in plans])
-        show("untouched", truth, truth, plans[0].hidden, [pipe.class_id(label) for label in labels], judge)
-        for name, way in WAYS.items():
-            drawn, truths, classes = [], [], []
+        show("untouched", truth, truth, plans[0].hidden, [pipe.class_id(label) for label in labels], classifier)
+        for name, method in METHODS.items():
+            generated, truths, classes = [], [], []
             for i, (image, label) in enumerate(zip(images, labels, strict=True)):
                 seeds = [i * options.seeds + s for s in range(options.seeds)]
-                result = pipe.carry_out(way(pipe, image, box), label, num_images=len(seeds), seed=seeds)
-                drawn += [to_tensor(image) for image in result.images]
+                result = pipe.carry_out(method(pipe, image, box), label, num_images=len(seeds), seed=seeds)
+                generated += [to_tensor(image) for image in result.images]
                 truths += [truth[i]] * len(seeds)
                 classes += result.labels
-            show(name, torch.stack(drawn), torch.stack(truths), plans[0].hidden, classes, judge)
+            show(name, torch.stack(generated), torch.stack(truths), plans[0].hidden, classes, classifier)
 
 
 def row(pipe: ns.Pipeline, image: Image.Image, label: str) -> list[Image.Image]:
-    """What may be done to an image, with captions: an ellipse in the middle is drawn anew, or the finer scales are."""
+    """Return edits of an image, with captions: of an ellipse in the middle, or of the finer scales."""
     mask = Image.new("L", (256, 256))
     ImageDraw.Draw(mask).ellipse((56, 56, 200, 200), fill=255)
     other = pipe.class_names[pipe.class_id(label) - 3]
@@ -127,15 +129,17 @@ def row(pipe: ns.Pipeline, image: Image.Image, label: str) -> list[Image.Image]:
     return [caption(images[0].resize((size[1], size[0]), Image.Resampling.BICUBIC), t) for t, images in shown.items()]
 
 
-def show(name: str, drawn: Tensor, truth: Tensor, hidden: Tensor, classes: list[int], judge) -> None:
-    guesses = judge(drawn.add(1).mul(127.5).round().byte()).probabilities.argmax(1)
+def show(name: str, generated: Tensor, truth: Tensor, hidden: Tensor, classes: list[int], classifier) -> None:
+    guesses = classifier(generated.add(1).mul(127.5).round().byte()).probabilities.argmax(1)
     agreement = (guesses == torch.tensor(classes)).float().mean()
-    box = psnr(drawn[..., hidden], truth[..., hidden]).mean()
-    print(f"  {name:<26} {agreement:6.1%} {jump(drawn, hidden) / jump(truth, hidden):6.2f} {box:6.2f} dB", flush=True)
+    box = psnr(generated[..., hidden], truth[..., hidden]).mean()
+    print(
+        f"  {name:<26} {agreement:6.1%} {jump(generated, hidden) / jump(truth, hidden):6.2f} {box:6.2f} dB", flush=True
+    )
 
 
 def jump(images: Tensor, hidden: Tensor) -> float:
-    """The mean absolute difference of neighbours of which one is hidden."""
+    """Return the mean absolute difference of neighbouring pixels of which one is hidden."""
     across, down = hidden[:, 1:] != hidden[:, :-1], hidden[1:] != hidden[:-1]
     steps = (images.diff(dim=3)[..., across].abs().flatten(), images.diff(dim=2)[..., down].abs().flatten())
     return torch.cat(steps).mean().item()

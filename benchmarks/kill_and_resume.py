@@ -1,10 +1,10 @@
-"""Kill a training run again and again, start it again with the same command, and compare with a run left alone.
+"""Kill and resume a training run repeatedly, and compare it with an uninterrupted run.
 
     python benchmarks/kill_and_resume.py --kills 20 --out check -- train tokenizer --data photos/ --save-every 5
-    python benchmarks/kill_and_resume.py --kills 20 --processes 2 --out check -- train var --tokenizer starter ...
+    python benchmarks/kill_and_resume.py --kills 20 --processes 2 --out check -- train transformer ...
 
-A life ends a random number of steps after it began, every second one as soon as a checkpoint is being written then. It
-ends by SIGKILL, to all processes of the run at once. The tensors of the final checkpoints must agree bit for bit.
+Each time, the run is killed after a random number of steps; every second time, while a checkpoint is being written.
+SIGKILL goes to all processes of the run at once. The tensors of the final checkpoints must agree bit for bit.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from torch import Tensor
 
 
 def command(verb: list[str], out: Path, processes: int) -> list[str]:
-    """The training command, under torchrun if there are several processes."""
+    """Return the training command, with torchrun for several processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     program = [sys.executable, *(launcher if processes > 1 else []), "-m", "nextscale"]
     return [*program, *verb, "--log-every", "1", "--out", str(out)]
 
 
 def last_step(run: Path) -> int:
-    """The last step in a run's log."""
+    """Return the last step in the log of a run."""
     try:
         return json.loads((run / "log.jsonl").read_text().splitlines()[-1])["step"]
     except (OSError, IndexError, ValueError):
@@ -44,14 +44,14 @@ def is_saving(run: Path) -> bool:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that a process started, and those that they did. Linux only, as torchrun's are no process group."""
+    """Return all child processes, recursively. Linux only; the processes of torchrun form no process group."""
     lists = Path(f"/proc/{pid}/task").glob("*/children")
     children = [int(child) for children in lists for child in children.read_text().split()]
     return children + [process for child in children for process in descendants(child)]
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process can still do something."""
+    """Whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:
@@ -59,7 +59,7 @@ def is_alive(pid: int) -> bool:
 
 
 def live_and_die(verb: list[str], run: Path, processes: int, while_saving: bool, steps: int) -> str:
-    """Start the run, kill it after ``steps`` new steps; says when. Empty if it was finished before."""
+    """Start the run and kill it after ``steps`` new steps. Return when it was killed, or "" if it finished before."""
     end = last_step(run) + steps
     life = subprocess.Popen(command(verb, run, processes), stderr=subprocess.DEVNULL)
     while life.poll() is None and last_step(run) < end:
@@ -79,7 +79,7 @@ def live_and_die(verb: list[str], run: Path, processes: int, while_saving: bool,
 
 
 def final_tensors(run: Path) -> dict[str, dict[str, Tensor]]:
-    """Every tensor in every file of the last checkpoint. (In what order they lie in a file may differ.)"""
+    """Return all tensors of all files of the last checkpoint. (Their order in a file may differ.)"""
     folder = max((run / "checkpoints").glob("step-*"))
     return {str(p.relative_to(folder)): load_file(p) for p in sorted(folder.rglob("*.safetensors"))}
 
@@ -92,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Kill and resume a training run.")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--life", type=int, default=60, help="most steps between two kills")
+    parser.add_argument("--life", type=int, default=60, help="largest number of steps between two kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("verb", nargs="+", help="-- train tokenizer ..., without --out; --log-every 1 is added")
@@ -103,7 +103,7 @@ def main() -> None:
     for kill in range(options.kills):
         what = live_and_die(options.verb, disturbed, options.processes, kill % 2 == 1, random.randint(1, options.life))
         if not what:
-            sys.exit(f"the run was finished after {kill} kills: give it more steps")
+            sys.exit(f"the run finished after {kill} kills: give it more steps")
         print(f"{kill + 1:3}  {what}", flush=True)
     subprocess.run(command(options.verb, disturbed, options.processes), check=True, stderr=subprocess.DEVNULL)
     ours, theirs = final_tensors(undisturbed), final_tensors(disturbed)

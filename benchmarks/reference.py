@@ -1,4 +1,4 @@
-"""The reference implementation beside ours: loading it with our weights, taking turns with it, and peaks of memory."""
+"""Helpers to compare with the reference implementation: loading it with our weights, alternating runs, peak memory."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.var import VAR
 
 CPU = torch.device("cpu")
-Ways = dict[str, Callable[[], Any]]
+Variants = dict[str, Callable[[], Any]]
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Within, nothing is printed: the reference calls ``print`` with arguments of its own."""
+    """Suppress all printing: the reference replaces ``print`` by a function with other arguments."""
     loud, builtins.print = builtins.print, lambda *_, **__: None
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -41,9 +41,9 @@ def quiet() -> Iterator[None]:
 
 
 def load_reference(path: Path, tokenizer: ImageTokenizer, model: VAR) -> tuple[Any, Any]:
-    """The reference's tokenizer and transformer, with our weights, where ours are."""
+    """Return the reference's tokenizer and transformer with our weights, on the device of ours."""
     sys.path.insert(0, str(path))
-    import dist  # pyright: ignore[reportMissingImports]  # of the reference, as is the next
+    import dist  # pyright: ignore[reportMissingImports]  # part of the reference, as is the next import
 
     dist.get_device = lambda: model.device
     from models import build_vae_var  # pyright: ignore[reportMissingImports]
@@ -65,7 +65,7 @@ def load_reference(path: Path, tokenizer: ImageTokenizer, model: VAR) -> tuple[A
 
 @dataclass(frozen=True)
 class Took:
-    """Seconds that a turn took, and the figures that it returned, if any."""
+    """Seconds of one turn, and the values that it returned, if any."""
 
     clock: float
     cpu: float
@@ -73,16 +73,16 @@ class Took:
 
 
 def take_turns(
-    make: Callable[[str], Ways], names: Sequence[str], rounds: int, ours: Mapping[str, str] = MappingProxyType({})
+    make: Callable[[str], Variants], names: Sequence[str], rounds: int, ours: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, list[Took]]:
-    """Of each way its turns, round by round; one before the first is to warm up.
+    """Run all variants in turn, round by round, after one warm-up round.
 
-    The reference has a process of its own, and so have we, as our commands also decide what becomes of free memory.
+    The reference and nextscale run in separate processes, because our commands also change the memory allocator.
 
     Args:
-        make: makes the ways of "reference", or of "ours", in their process.
-        names: of ways; the first word is whose it is.
-        ours: environment that our command starts with.
+        make: creates the variants of "reference" or "ours" in their process.
+        names: of the variants; the first word is "reference" or "ours".
+        ours: environment variables of our process.
     """
     spawn, pipes = multiprocessing.get_context("spawn"), {}
     for who in dict.fromkeys(name.split()[0] for name in names):
@@ -102,13 +102,13 @@ def take_turns(
     return {name: found[1:] for name, found in turns.items()}
 
 
-def answer(make: Callable[[str], Ways], who: str, pipe: Connection) -> None:
-    """Take a turn whenever a way is named, until none is."""
-    ways = make(who)
+def answer(make: Callable[[str], Variants], who: str, pipe: Connection) -> None:
+    """Run a variant for each name received, until an empty name."""
+    variants = make(who)
     with kept(CPU) if who == "ours" else contextlib.nullcontext():
         while name := pipe.recv():
             clock, cpu = time.perf_counter(), time.process_time()
-            result = ways[name]()
+            result = variants[name]()
             clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
             pipe.send(Took(clock, cpu, result if isinstance(result, dict) else {}))
 
@@ -118,13 +118,13 @@ def median(turns: Sequence[Took], of: Callable[[Took], float]) -> float:
 
 
 def own_peak(run: Callable[[], object]) -> int:
-    """MiB that this process held at most while it ran."""
+    """Return the peak memory of this process during ``run`` in MiB."""
     Path("/proc/self/clear_refs").write_text("5")  # forget earlier peaks
     run()
     return held("VmHWM")
 
 
 def held(what: str = "VmRSS") -> int:
-    """MiB that this process holds, or with ``VmHWM`` has held at most."""
+    """Return the memory of this process in MiB, or its peak with ``VmHWM``."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what))
     return int(line.split()[1]) // 1024

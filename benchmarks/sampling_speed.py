@@ -1,15 +1,16 @@
-"""Speed and memory of drawing, beside the reference: same weights, same seed, in turn on the same machine.
+"""Compare speed and memory of sampling with the reference: same weights, same seed, alternating runs on the same
+machine.
 
     git clone https://github.com/FoundationVision/VAR reference
     OMP_NUM_THREADS=1 python benchmarks/sampling_speed.py --reference reference --rounds 3
 
-Random weights of an official size. In every round the reference and ours draw an image each in float32; in bfloat16,
-the reference under autocast; ours in int8, where the machine has that; and they decode one. The reference is in a
-process of its own, and so are we, as ``nextscale sample`` also decides what becomes of free memory. Medians of seconds
-on the clock and of seconds of the processor, which others on a shared machine disturb less, with the ratio; and that of
-both defaults: the reference's is float32. Then what each draws: the tokens of both in float32, and how far logits and
-images in less precision are from those in float32. Then memory: the peak while drawing a batch of 8, each in a
-process of its own. ``--only`` picks one of the three.
+The model has an official size and random weights. In every round, the reference and ours sample one image in float32
+and in bfloat16 (the reference under autocast), ours also in int8 where the machine supports it, and both decode one
+image. The reference and ours run in separate processes, because ``nextscale sample`` also changes the memory allocator.
+The script prints medians of wall-clock seconds and of processor seconds, which other programs on a shared machine
+disturb less, with the ratio, and the ratio of both defaults (the reference's is float32). It then compares results: the
+tokens of both in float32, and the errors of logits and images in lower precision. Finally it measures the peak memory
+while sampling a batch of 8, each in a separate process. ``--only`` runs one of the three parts.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from reference import CPU, Ways, load_reference, median, own_peak, take_turns
+from reference import CPU, Variants, load_reference, median, own_peak, take_turns
 
 import nextscale as ns
 from nextscale.analysis.flops import count_flops
@@ -39,18 +40,18 @@ SETTINGS: dict[str, Any] = {"cfg": 1.5, "top_k": 900, "top_p": 0.96}
 LABEL = 207
 
 
-def reference_draws(var: Any, autocast: bool, batch: int = 1, seed: int = 0) -> torch.Tensor:
+def sample_reference(var: Any, autocast: bool, batch: int = 1, seed: int = 0) -> torch.Tensor:
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         return var.autoregressive_infer_cfg(batch, torch.full((batch,), LABEL), g_seed=seed, **SETTINGS)
 
 
-def we_draw(pipeline: Pipeline, batch: int = 1, seed: int = 0) -> torch.Tensor:
+def sample_ours(pipeline: Pipeline, batch: int = 1, seed: int = 0) -> torch.Tensor:
     *_, step = pipeline.scales([LABEL] * batch, seed=seed, **SETTINGS)
     return step.image()
 
 
 def our_logits(pipeline: Pipeline, tokens: list[torch.Tensor]) -> torch.Tensor:
-    """Of all scales, without guidance, where these tokens were drawn before."""
+    """Return the logits of all scales, without guidance, given these tokens."""
     edit = ns.TokenEdit(tokens, torch.ones(pipeline.tokenizer.schedule.final_size))
     steps = ns.sample_scales(*pipeline.ready(), [LABEL], seed=0, edit=edit, **{**SETTINGS, "cfg": 0.0})
     return torch.cat([step.logits for step in steps], dim=1)
@@ -67,30 +68,30 @@ def rms(difference: torch.Tensor) -> float:
 
 
 def compare_results(ours: dict[str, Pipeline], var: Any) -> None:
-    """What speed costs."""
-    image = reference_draws(var, autocast=False)
+    """Print the differences between the implementations and precisions."""
+    image = sample_reference(var, autocast=False)
     steps = list(ours["float32"].scales([LABEL], seed=0, **SETTINGS))
     difference = (steps[-1].image() - image).abs().max().item()
     print(f"float32: images of one seed differ by at most {difference:.1e}, on a scale of 0 to 1")
     tokens = [step.tokens for step in steps]
     exact = our_logits(ours["float32"], tokens)
     inputs = ours["float32"].tokenizer.pyramid.next_inputs(tokens)
-    print(f"logits without guidance, of deviation {exact.std():.3f}, beside ours in float32:")
+    print(f"logits without guidance, standard deviation {exact.std():.3f}, compared with ours in float32:")
     for name, logits in (
         ("reference float32", reference_logits(var, inputs, autocast=False)),
         ("reference bfloat16", reference_logits(var, inputs, autocast=True)),
         *((f"ours {dtype}", our_logits(ours[dtype], tokens)) for dtype in ours if dtype != "float32"),
     ):
         same = (logits.argmax(-1) == exact.argmax(-1)).float().mean()
-        print(f"{name:<22} off by {rms(logits - exact):.1e} (root of mean square), {same:.1%} of the largest the same")
+        print(f"{name:<22} RMS error {rms(logits - exact):.1e}, {same:.1%} of the most probable tokens equal")
     decoded = ours["float32"].ready()[0].decode(tokens)
     for dtype, pipeline in ours.items():
         if dtype != "float32":
-            drawn = [step.tokens for step in pipeline.scales([LABEL], seed=0, **SETTINGS)]
-            agree = [f"{(a == b).float().mean():.0%}" for a, b in zip(drawn, tokens, strict=True)]
-            print(f"{dtype}: tokens of one seed that are those of float32, scale by scale: {', '.join(agree)}")
+            sampled = [step.tokens for step in pipeline.scales([LABEL], seed=0, **SETTINGS)]
+            agree = [f"{(a == b).float().mean():.0%}" for a, b in zip(sampled, tokens, strict=True)]
+            print(f"{dtype}: tokens equal to those of float32 with one seed, scale by scale: {', '.join(agree)}")
             distance = psnr(decoded, pipeline.ready()[0].decode(tokens)).item()
-            print(f"{dtype}: the same tokens, decoded, are {distance:.1f} dB from float32")
+            print(f"{dtype}: decoded from the same tokens, {distance:.1f} dB from float32")
 
 
 def measure_memory(options: argparse.Namespace, folder: str) -> None:
@@ -102,16 +103,16 @@ def measure_memory(options: argparse.Namespace, folder: str) -> None:
             peaks[who] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
         share = peaks["ours"] / peaks["reference"]
         both = f"reference {peaks['reference']} MiB, ours {peaks['ours']} MiB"
-        print(f"memory, {precision}, batch 8: {both}, {share:.2f} of it")
+        print(f"memory, {precision}, batch 8: {both}, ratio {share:.2f}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw beside the reference.")
-    parser.add_argument("--reference", type=Path, required=True, help="its code")
+    parser = argparse.ArgumentParser(description="Compare sampling with the reference.")
+    parser.add_argument("--reference", type=Path, required=True, help="folder of the reference's code")
     parser.add_argument("--size", default="d16", choices=["d16", "d20", "d24", "d30"])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=["speed", "results", "memory"], help="left out: all three")
-    parser.add_argument("--folder", default="", help="where the model with random weights is, or will be")
+    parser.add_argument("--only", choices=["speed", "results", "memory"], help="default: all three")
+    parser.add_argument("--folder", default="", help="folder for the model with random weights")
     parser.add_argument("--peak-of", choices=["reference", "ours"], help=argparse.SUPPRESS)
     parser.add_argument("--precision", default="float32", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -124,11 +125,11 @@ def main() -> None:
             if options.peak_of == "ours":
                 pipeline.ready()
                 with kept(CPU):
-                    print(own_peak(lambda: we_draw(pipeline, 8)))
+                    print(own_peak(lambda: sample_ours(pipeline, 8)))
             else:
                 _, var = load_reference(options.reference, pipeline.tokenizer, pipeline.model)
                 del pipeline
-                print(own_peak(lambda: reference_draws(var, options.precision == "bfloat16", 8)))
+                print(own_peak(lambda: sample_reference(var, options.precision == "bfloat16", 8)))
             return
         if options.only != "memory":
             compare(options, folder)
@@ -149,23 +150,23 @@ def precisions() -> list[str]:
     return ["float32", "bfloat16", *(["int8"] if has_fast_int8(CPU) else [])]
 
 
-def make_ways(options: argparse.Namespace, folder: str, who: str) -> Ways:
-    """Of the reference or of ours: to draw an image in each precision, and to decode one."""
+def make_variants(options: argparse.Namespace, folder: str, who: str) -> Variants:
+    """Return the variants of the reference or of ours: sample an image in each precision, and decode one."""
     pipelines = {dtype: Pipeline.from_pretrained(folder, CPU, dtype) for dtype in precisions()}
     tokenizer, model = pipelines["float32"].tokenizer, pipelines["float32"].model
     canvas = torch.randn(1, tokenizer.config.code_dim, *tokenizer.schedule.final_size)
     if who == "reference":
         vae, var = load_reference(options.reference, tokenizer, model)
         return {
-            "reference float32": lambda: reference_draws(var, autocast=False),
-            "reference bfloat16": lambda: reference_draws(var, autocast=True),
+            "reference float32": lambda: sample_reference(var, autocast=False),
+            "reference bfloat16": lambda: sample_reference(var, autocast=True),
             "reference decoder float32": torch.no_grad()(lambda: vae.fhat_to_img(canvas)),
         }
-    ways: Ways = {}
+    variants: Variants = {}
     for dtype, pipeline in pipelines.items():
-        ways[f"ours {dtype}"] = partial(we_draw, pipeline)
-        ways[f"ours decoder {dtype}"] = partial(torch.no_grad()(pipeline.ready()[0].decode_canvas), canvas)
-    return ways
+        variants[f"ours {dtype}"] = partial(sample_ours, pipeline)
+        variants[f"ours decoder {dtype}"] = partial(torch.no_grad()(pipeline.ready()[0].decode_canvas), canvas)
+    return variants
 
 
 def compare_speed(options: argparse.Namespace, folder: str) -> None:
@@ -173,16 +174,16 @@ def compare_speed(options: argparse.Namespace, folder: str) -> None:
     images = ["reference float32", "ours float32", "reference bfloat16", *(f"ours {d}" for d in precisions()[1:])]
     decoders = ["reference decoder float32", "ours decoder float32", "ours decoder bfloat16"]
     for names in (images, decoders):
-        turns = take_turns(partial(make_ways, options, folder), names, options.rounds)
+        turns = take_turns(partial(make_variants, options, folder), names, options.rounds)
         found = {name: (median(t, lambda t: t.clock), median(t, lambda t: t.cpu)) for name, t in turns.items()}
-        print(f"{'seconds':<26}{'clock':>9}{'cpu':>9}{'to the reference, same precision (clock, cpu)':>48}")
+        print(f"{'seconds':<26}{'clock':>9}{'cpu':>9}{'speed-up, same precision (clock, cpu)':>48}")
         for name, (clock, cpu) in found.items():
             theirs = found.get(name.replace("ours", "reference"), found[names[0]])
             print(f"{name:<26}{clock:>7.2f} s{cpu:>7.2f} s{theirs[0] / clock:>39.2f}x{theirs[1] / cpu:>7.2f}x")
         if names is images:
             default = Pipeline.from_pretrained(folder, CPU).dtype
             ratio = found["reference float32"][0] / found[f"ours {default}"][0]
-            print(f"both by default, the reference in float32 and ours in {default}: {ratio:.2f}x on the clock")
+            print(f"defaults, the reference in float32 and ours in {default}: {ratio:.2f}x on the clock")
     pipeline = Pipeline.from_pretrained(folder, CPU)
     config, tokenizer = pipeline.model.config, pipeline.tokenizer.config
     work = count_flops(tokenizer, config)
@@ -191,8 +192,8 @@ def compare_speed(options: argparse.Namespace, folder: str) -> None:
         peak = measure_peak(*shape, kind, CPU, clock=time.process_time)
         least = 2 * (work.condition + work.transformer) / peak.product + work.decoder / peak.convolution
         print(
-            f"{name}: an image needs {least:.2f} seconds of the processor at least, at "
-            f"{peak.product:.0f} GFLOP/s of a product and {peak.convolution:.0f} of a convolution"
+            f"{name}: the FLOPs of an image take at least {least:.2f} processor seconds, at "
+            f"{peak.product:.0f} GFLOP/s for a product and {peak.convolution:.0f} for a convolution"
         )
 
 

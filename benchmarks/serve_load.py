@@ -1,11 +1,11 @@
-"""Many clients of one server: is any image lost or wrong, what does drawing together gain, does memory stay flat?
+"""Load test of the server: lost or wrong images, the gain of batching, and memory over time.
 
     python benchmarks/serve_load.py                      # 64 clients with 5 requests each, then the same one by one
-    python benchmarks/serve_load.py --soak 30            # minutes of good and bad requests, with the memory in use
+    python benchmarks/serve_load.py --soak 30            # 30 minutes of valid and invalid requests, with memory use
 
-Starts ``nextscale serve`` itself. Every image of the crowd must be, pixel by pixel, the one that is drawn when its
-request comes alone, and some are compared with the pipeline's own. A second server, with a short queue, must refuse
-what is too much with 429 and Retry-After, and draw the rest.
+The script starts ``nextscale serve`` itself. Every image of the concurrent requests must equal, pixel by pixel, the
+image of the same request sent alone. Some are also compared with the pipeline. A second server with a short queue must
+answer excess requests with 429 and Retry-After, and serve the others.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ import nextscale as ns
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 CHECKED = 8
-"""Images that are drawn by the pipeline, too."""
+"""Number of images compared with the pipeline."""
 SOAK_CLIENTS = 6
 FULL_BATCH = 16
-"""Images, the server's default."""
+"""Images per batch, the default of the server."""
 WARM_MINUTES = 5
 MEMORY_GROWTH = 1.1
-"""How much more than after the first minutes may be in use at the end."""
+"""Largest allowed ratio of memory at the end to memory after `WARM_MINUTES`."""
 
 
 class Client:
-    """Of a server at an address."""
+    """A client of a server."""
 
     def __init__(self, address: str):
         self.address = address
@@ -52,7 +52,7 @@ class Client:
     def send(
         self, path: str, data: bytes | None = None, kind: str = "application/json", read: int = -1
     ) -> tuple[int, bytes, Mapping[str, str]]:
-        """(status, body, headers); ``read`` bytes of the body, after which the connection is closed."""
+        """Return (status, body, headers). Read ``read`` bytes of the body, then close the connection."""
         request = urllib.request.Request(self.address + path, data, {"Content-Type": kind})
         try:
             with urllib.request.urlopen(request, timeout=600) as response:
@@ -73,7 +73,7 @@ class Client:
 
 @contextmanager
 def server(model: str, *arguments: object) -> Iterator[tuple[Client, subprocess.Popen[str]]]:
-    """A server, which must end with exit code 0 after SIGTERM."""
+    """Run a server. It must exit with code 0 after SIGTERM."""
     command = [sys.executable, "-m", "nextscale", "serve", "--no-studio", "--port", "0", "--model", model]
     process = subprocess.Popen([*command, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -81,14 +81,14 @@ def server(model: str, *arguments: object) -> Iterator[tuple[Client, subprocess.
         yield Client(process.stdout.readline().split()[-1]), process
         process.send_signal(signal.SIGTERM)
         if code := process.wait(120):
-            sys.exit(f"the server left with exit code {code}")
+            sys.exit(f"the server exited with code {code}")
     finally:
         process.kill()
         process.wait()
 
 
 def at_once(count: int, client: Callable[[int], object]) -> float:
-    """Seconds that some clients take together."""
+    """Run clients in threads and return the seconds until all have finished."""
     threads = [threading.Thread(target=client, args=(i,)) for i in range(count)]
     begun = time.monotonic()
     for thread in threads:
@@ -103,22 +103,22 @@ def image_in(body: bytes) -> Image.Image:
 
 
 def load(model: str, clients: int, requests: int) -> None:
-    """A crowd, and then the same requests one after the other."""
+    """Send requests from many clients at once, then the same requests one after the other."""
     pipeline = ns.Pipeline.from_pretrained(model)
     names, total = pipeline.class_names, clients * requests
     with server(model, "--queue-images", max(clients, 1)) as (client, _):
 
-        def draw(i: int) -> tuple[int, bytes]:
+        def request(i: int) -> tuple[int, bytes]:
             status, body, _ = client.generate(prompt=names[i % len(names)], seed=i)
             return status, image_in(body).tobytes() if status == 200 else body
 
-        draw(total)  # the first is slower
+        request(total)  # warm-up
         crowd: dict[int, tuple[int, bytes]] = {}
         together = at_once(
-            clients, lambda c: crowd.update((i, draw(i)) for i in range(c * requests, (c + 1) * requests))
+            clients, lambda c: crowd.update((i, request(i)) for i in range(c * requests, (c + 1) * requests))
         )
         begun = time.monotonic()
-        alone = {i: draw(i) for i in range(total)}
+        alone = {i: request(i) for i in range(total)}
         apart = time.monotonic() - begun
     lost = [i for i in range(total) if crowd.get(i, (0, b""))[0] != 200]
     wrong = [i for i in range(total) if i not in lost and crowd[i] != alone[i]]
@@ -126,14 +126,14 @@ def load(model: str, clients: int, requests: int) -> None:
         if pipeline([names[i % len(names)]], seed=[i]).images[0].tobytes() != alone[i][1]:
             wrong.append(i)
     print(f"{clients} clients x {requests} requests: {len(lost)} lost, {len(wrong)} wrong of {total}")
-    print(f"{total / together:.2f} images a second at once, {total / apart:.2f} one after the other: ", end="")
-    print(f"{apart / together:.2f} times as many")
+    print(f"{total / together:.2f} images per second at once, {total / apart:.2f} one after the other: ", end="")
+    print(f"{apart / together:.2f} times faster")
     if lost or wrong:
         sys.exit(f"lost: {lost}, wrong: {wrong}")
 
 
 def overload(model: str, clients: int, room: int) -> None:
-    """More clients than the queue has room for."""
+    """Send more requests at once than the queue holds."""
     with server(model, "--queue-images", room, "--batch-images", 2) as (client, _):
         outcomes: Counter[int] = Counter()
         without_advice: list[int] = []
@@ -145,21 +145,21 @@ def overload(model: str, clients: int, room: int) -> None:
                 without_advice.append(i)
 
         at_once(clients, ask)
-    print(f"{clients} clients, {room} places: {outcomes[200]} drawn, {outcomes[429]} refused with 429 and Retry-After")
+    print(f"{clients} clients, queue of {room}: {outcomes[200]} images, {outcomes[429]} times 429 with Retry-After")
     if set(outcomes) != {200, 429} or without_advice:
-        sys.exit(f"expected nothing but images and 429, got {dict(outcomes)}; without Retry-After: {without_advice}")
+        sys.exit(f"expected only images and 429, got {dict(outcomes)}; without Retry-After: {without_advice}")
 
 
 def resident(process: subprocess.Popen[str]) -> float:
-    """MiB of memory that a process has. Linux only."""
+    """Return the resident memory of a process in MiB. Linux only."""
     line = next(x for x in Path(f"/proc/{process.pid}/status").read_text().splitlines() if x.startswith("VmRSS"))
     return int(line.split()[1]) / 1024
 
 
 def soak(model: str, minutes: float) -> None:
-    """Good and bad requests, mixed, and the memory in use every minute.
+    """Send random valid and invalid requests, and print memory use every minute.
 
-    It begins with full batches: what a heap has once needed it keeps, and chance alone would bring them only by and by.
+    It starts with full batches, so that heaps reach their largest size at the beginning and not at a random time.
     """
     file = io.BytesIO()
     Image.effect_noise((300, 200), 80).convert("RGB").save(file, "PNG")
@@ -187,45 +187,45 @@ def soak(model: str, minutes: float) -> None:
             "metrics": (lambda r: client.send("/metrics"), (200,)),
         }
 
-        def visitor(number: int) -> None:
+        def client_loop(number: int) -> None:
             choice = random.Random(number)
             while time.monotonic() < end:
                 what = choice.choice(list(kinds))
                 ask, expected = kinds[what]
                 try:
                     status = ask(choice)[0]
-                except OSError:  # the server closed the connection before the flood had gone out
+                except OSError:  # the server closed the connection before the whole body was sent
                     status = 413 if what == "a flood" else 0
                 outcomes[f"{what}: {status}{'' if status in expected else ', UNEXPECTED'}"] += 1
 
-        visitors = [threading.Thread(target=visitor, args=(i,)) for i in range(SOAK_CLIENTS)]
-        at_once(SOAK_CLIENTS, lambda i: client.generate(prompt="", n=FULL_BATCH))  # the most memory a batch takes
+        client_loops = [threading.Thread(target=client_loop, args=(i,)) for i in range(SOAK_CLIENTS)]
+        at_once(SOAK_CLIENTS, lambda i: client.generate(prompt="", n=FULL_BATCH))  # the largest batch
         used = [resident(process)]
         print(f"{used[0]:6.0f} MiB at the start, after {SOAK_CLIENTS} full batches", flush=True)
-        for thread in visitors:
+        for thread in client_loops:
             thread.start()
         while (rest := end - time.monotonic()) > 0:
             time.sleep(min(60, rest))
             used.append(resident(process))
             print(f"{used[-1]:6.0f} MiB after {len(used) - 1} min, {outcomes.total():,} requests", flush=True)
-        for thread in visitors:
+        for thread in client_loops:
             thread.join()
     for outcome, count in sorted(outcomes.items()):
         print(f"{count:7,} x {outcome}")
     if any("UNEXPECTED" in outcome for outcome in outcomes):
-        sys.exit("some answers were not those expected")
+        sys.exit("there were unexpected answers")
     warm = used[min(WARM_MINUTES, len(used) - 1)]
     if used[-1] > MEMORY_GROWTH * warm:
         sys.exit(f"memory grew from {warm:.0f} MiB after {WARM_MINUTES} min to {used[-1]:.0f} MiB")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Many clients of one server at once.")
+    parser = argparse.ArgumentParser(description="Load test of the server.")
     parser.add_argument("--model", default="starter")
     parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--requests", type=int, default=5, help="of each client, one after the other")
-    parser.add_argument("--room", type=int, default=8, help="places of the queue that is overrun")
-    parser.add_argument("--soak", type=float, metavar="MINUTES", help="only this, for so long")
+    parser.add_argument("--requests", type=int, default=5, help="requests per client, one after the other")
+    parser.add_argument("--room", type=int, default=8, help="length of the queue in the overload test")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="run only the soak test, for this many minutes")
     options = parser.parse_args()
     if options.soak:
         soak(options.model, options.soak)

@@ -1,19 +1,20 @@
-"""How long ``nextscale sample`` takes from the command to the first image, and where that goes.
+"""Measure the time from the command ``nextscale sample`` to the first image, and its parts.
 
     python benchmarks/start_up.py --rounds 5
 
-Random weights of an official size, in a folder whose files the system has in memory. In every round a process runs the
-command; another takes the same steps one by one, each timed, and draws again when all is warm. Of the latter come
+The model has an official size and random weights; its files are in the system's cache. In every round, one process runs
+the command. Another takes the same steps one by one, measures each, and samples a second image when everything is warm.
+From the latter:
 
-- load time: from PyTorch and ours imported to a pipeline ready to draw: files mapped, models built, matrices converted
+- load time: from the imports to a pipeline that is ready for sampling: files mapped, models built, matrices converted
   and packed;
-- sampling time: an image drawn and decoded when all is warm.
+- sampling time: sampling and decoding an image when everything is warm.
 
-The ratio is that of the command to the sum of both; on the clock also up to the moment when the image is in its file,
-before the process has ended. What lies between is the interpreter and the imports, what only a
-first image costs, what tells weights apart, and the file that is written. Medians of seconds on the clock, and of
-seconds of the processor, which others on a shared machine disturb less; with one thread (``OMP_NUM_THREADS=1``) the
-latter are what the former would be alone.
+The script prints the ratio of the command to the sum of both, also until the moment when the image is in its file,
+before the process has ended. The difference consists of the interpreter, the imports, the extra cost of a first image,
+the fingerprint of the weights, and writing the file. All values are medians of wall-clock seconds and of processor
+seconds, which other programs on a shared machine disturb less. With one thread (``OMP_NUM_THREADS=1``), the latter
+equal the former on a quiet machine.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ from itertools import pairwise
 from pathlib import Path
 
 Seconds = tuple[float, float]
-"""On the clock, of the processor."""
+"""Wall-clock and processor seconds."""
 ARGUMENTS = ["--labels", "207", "--num-images", "1", "--seed", "0"]
 USUAL = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-"""Modules are compiled once, not at every start."""
+"""The environment, in which Python caches compiled modules as usual."""
 LOADING = ("read and build", "convert and pack")
-STAGES = ("interpreter", "imports", *LOADING, "tell weights apart", "first image", "write the file", "warm image")
+STAGES = ("interpreter", "imports", *LOADING, "fingerprint", "first image", "write the file", "warm image")
 
 
 def now() -> Seconds:
@@ -45,7 +46,7 @@ def now() -> Seconds:
 
 
 def take_steps(folder: str, launched: float) -> dict[str, Seconds]:
-    """The steps of the command, in this process, which was launched at a moment of the monotonic clock."""
+    """Take the steps of the command in this process, which was launched at ``launched`` on the monotonic clock."""
     moments = [(launched, 0.0), now()]
     from nextscale.cli.main import import_all
 
@@ -63,24 +64,24 @@ def take_steps(folder: str, launched: float) -> dict[str, Seconds]:
     moments.append(now())
     made = Options(model=folder).provenance(pipeline, ("207",), 1)
     moments.append(now())
-    with kept(pipeline.device):  # as the command has it
+    with kept(pipeline.device):  # as in the command
         images = pipeline([207], seed=0).images
     moments.append(now())
     out = Path(folder) / "image.png"
     write_images(images, made, Options(model=folder), out)
     moments.append(now())
     with kept(pipeline.device):
-        pipeline([207], seed=0)  # memory is there from here on
+        pipeline([207], seed=0)  # warm-up: allocates the memory
         moments.append(now())
         pipeline([207], seed=0)
     moments.append(now())
     steps = list(pairwise(moments))
-    del steps[-2]  # that one
+    del steps[-2]  # the warm-up
     return dict(zip(STAGES, ((b[0] - a[0], b[1] - a[1]) for a, b in steps), strict=True))
 
 
 def run(command: Sequence[str]) -> tuple[Seconds, str]:
-    """How long a command took, and the last line that it printed."""
+    """Run a command. Return its duration and the last line of its output."""
     start, before = time.monotonic(), os.times()
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=USUAL)
     after = os.times()
@@ -89,7 +90,7 @@ def run(command: Sequence[str]) -> tuple[Seconds, str]:
 
 
 def seconds_to(path: Path, command: Sequence[str]) -> float:
-    """On the clock, how long it takes until a command has written a file."""
+    """Return the wall-clock seconds until a command has written a file."""
     path.unlink(missing_ok=True)
     start = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=USUAL) as process:
@@ -111,17 +112,17 @@ def measure(folder: str, rounds: int) -> None:
     commands: list[Seconds] = []
     images: list[float] = []
     steps: dict[str, list[Seconds]] = {stage: [] for stage in STAGES}
-    out = Path(folder) / "drawn.png"
-    draw = [sys.executable, "-m", "nextscale", "sample", "--model", folder, *ARGUMENTS, "--out", str(out)]
-    run(draw)  # the files are in memory from here on
+    out = Path(folder) / "sample.png"
+    command = [sys.executable, "-m", "nextscale", "sample", "--model", folder, *ARGUMENTS, "--out", str(out)]
+    run(command)  # reads the files into the cache
     for i in range(rounds):
-        commands.append(run(draw)[0])
-        images.append(seconds_to(out, draw))
+        commands.append(run(command)[0])
+        images.append(seconds_to(out, command))
         timed = run([sys.executable, __file__, "--steps", folder, "--launched", str(time.monotonic())])
         for stage, seconds in json.loads(timed[1]).items():
             steps[stage].append(tuple(seconds))
         print(
-            f"round {i + 1}: {commands[-1][0]:.2f} s on the clock, {commands[-1][1]:.2f} of the processor", flush=True
+            f"round {i + 1}: {commands[-1][0]:.2f} s on the clock, {commands[-1][1]:.2f} processor seconds", flush=True
         )
     found = {stage: median(seconds) for stage, seconds in steps.items()}
     load, sampling, whole = add(*(found[stage] for stage in LOADING)), found["warm image"], median(commands)
@@ -131,17 +132,19 @@ def measure(folder: str, rounds: int) -> None:
         print(f"{name:<22}{clock:>9.2f}{processor:>11.2f}")
     begun = add(found["interpreter"], found["imports"])
     there = statistics.median(images)
-    print(f"{'until it is there':<22}{there:>9.2f}")
+    print(f"{'image in its file':<22}{there:>9.2f}")
     for name, sums in (("load and sampling", add(load, sampling)), ("with imports", add(begun, load, sampling))):
-        print(f"the command / {name}: {whole[0] / sums[0]:.2f} on the clock, {whole[1] / sums[1]:.2f} of the processor")
-        print(f"until it is there / {name}: {there / sums[0]:.2f} on the clock")
+        print(
+            f"the command / {name}: {whole[0] / sums[0]:.2f} on the clock, {whole[1] / sums[1]:.2f} processor seconds"
+        )
+        print(f"image in its file / {name}: {there / sums[0]:.2f} on the clock")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time the command up to the first image.")
+    parser = argparse.ArgumentParser(description="Measure the time from the command to the first image.")
     parser.add_argument("--size", default="d16", choices=["d16", "d20", "d24", "d30"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", default="", help="where the model with random weights is, or will be")
+    parser.add_argument("--folder", default="", help="folder for the model with random weights")
     parser.add_argument("--steps", default="", help=argparse.SUPPRESS)
     parser.add_argument("--launched", type=float, default=0.0, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,15 +1,16 @@
-"""Training steps beside the reference: same weights, images and labels, in turn on the same machine.
+"""Compare training steps with the reference: same weights, images and labels, alternating runs on the same machine.
 
     git clone https://github.com/FoundationVision/VAR reference
     OMP_NUM_THREADS=2 python benchmarks/training_against_reference.py --reference reference --rounds 5
 
-A transformer of an official size with fresh weights, the official schedule and tokenizer, on random images. In every
-round each way takes one step by the official recipe: the reference's own trainer, in float32 as is its default; ours in
-float32 and as it is by default here, with tokens made on the fly or as a cache has them. The reference is in a process
-of its own, and so are we, as ``nextscale train`` also decides what becomes of free memory. Medians of seconds on the
-clock and of seconds of the processor, which others on a shared machine disturb less, with the ratio to the reference
-and by stage. First, with nothing dropped at random, the gradient's norm of both. With --only memory, what a step holds
-at most above parameters, gradients, optimizer state and tokenizer, each way in a process of its own.
+The transformer has an official size, new weights, and the official schedule and tokenizer; images are random. In every
+round, each variant takes one step with the official recipe: the reference's own trainer in float32, its default; ours
+in float32 and in our default precision, with tokens computed on the fly or from a cache. The reference and ours run in
+separate processes, because ``nextscale train`` also changes the memory allocator. The script prints medians of
+wall-clock seconds and of processor seconds, which other programs on a shared machine disturb less, with the ratio to
+the reference and by stage. Before that it prints the norm of the first gradient of both, without random drops. With
+--only memory, it prints the peak memory of a step above parameters, gradients, optimizer state and tokenizer, each
+variant in a separate process.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from reference import CPU, Ways, held, load_reference, median, own_peak, quiet, take_turns
+from reference import CPU, Variants, held, load_reference, median, own_peak, quiet, take_turns
 from torch import Tensor, nn
 
 from nextscale.data.loader import Batch, Place
@@ -53,7 +54,7 @@ DEFAULT, DEFAULT_CACHED, AUTOCAST = "ours by default", "ours by default, cached"
 
 @dataclass
 class Stopwatch:
-    """Seconds of the processor that each stage of a step took, one of each step."""
+    """Processor seconds of each stage, one value per step."""
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
     since: float = 0.0
@@ -67,7 +68,7 @@ class Stopwatch:
         self.since = now
 
     def around(self, owner: Any, name: str, before: str = "", after: str = "") -> None:
-        """From now on a stage ends before a method of ``owner`` runs, or after it."""
+        """End a stage before or after each call of a method of ``owner``."""
         method = getattr(owner, name)
 
         def call(*arguments: Any, **named: Any) -> Any:
@@ -83,7 +84,7 @@ class Stopwatch:
 
 @dataclass
 class Trainer:
-    """One implementation: its network and optimizer, and a step of it, which gives the gradient's norm."""
+    """One implementation: network, optimizer, and a function for one step, which returns the norm of the gradient."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
@@ -128,14 +129,16 @@ def our_trainer(
 
 
 def their_trainer(path: Path, tokenizer: ImageTokenizer, model: VAR, recipe: VARRecipe, drop: bool) -> Trainer:
-    """The reference's trainer with its optimizer and groups, where the models are; a step takes a batch, and whether to
-    autocast, on a GPU to float16 with scaled losses, as is its default there."""
+    """Return the reference's trainer with its optimizer and parameter groups, on the device of the models.
+
+    A step takes a batch and whether to use autocast; on a GPU to float16 with loss scaling, its default.
+    """
     vae, var = load_reference(path, tokenizer, model)
     on_gpu = model.device.type == "cuda"
-    loggers: Any = ModuleType("utils.misc")  # the reference's own needs packages that training does not
+    loggers: Any = ModuleType("utils.misc")  # the reference's module needs packages that training does not need
     loggers.MetricLogger = loggers.TensorboardLogger = object
     sys.modules["utils.misc"] = loggers
-    from trainer import VARTrainer  # of the reference, as are the next two
+    from trainer import VARTrainer  # part of the reference, as are the next two imports
     from utils.amp_sc import AmpOptimizer
     from utils.lr_control import filter_params
 
@@ -169,7 +172,7 @@ def their_trainer(path: Path, tokenizer: ImageTokenizer, model: VAR, recipe: VAR
 
 
 def make_batches(tokenizer: ImageTokenizer, count: int, classes: int) -> tuple[Batch, Batch]:
-    """The same images as such, and as their tokens."""
+    """Return a batch of images, and a batch of their tokens."""
     generator = torch.Generator().manual_seed(0)
     small = torch.randn(count, 3, 32, 32, generator=generator)
     images = F.interpolate(small, size=tokenizer.config.image_size, mode="bicubic").clamp(-1, 1)
@@ -181,13 +184,13 @@ def make_batches(tokenizer: ImageTokenizer, count: int, classes: int) -> tuple[B
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train beside the reference.")
-    parser.add_argument("--reference", type=Path, required=True, help="its code")
+    parser = argparse.ArgumentParser(description="Compare training with the reference.")
+    parser.add_argument("--reference", type=Path, required=True, help="folder of the reference's code")
     parser.add_argument("--size", default="d16", choices=["d16", "d20", "d24", "d30"])
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", choices=["speed", "memory"], help="left out: both")
-    parser.add_argument("--autocast", action="store_true", help="the reference under bfloat16 autocast, too")
+    parser.add_argument("--only", choices=["speed", "memory"], help="default: both")
+    parser.add_argument("--autocast", action="store_true", help="also run the reference under bfloat16 autocast")
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak_of:
@@ -199,54 +202,54 @@ def main() -> None:
         compare_memory(options)
 
 
-def way_names(options: argparse.Namespace) -> list[str]:
+def variant_names(options: argparse.Namespace) -> list[str]:
     return [REFERENCE, *([AUTOCAST] if options.autocast else []), OURS, OURS_CACHED, DEFAULT, DEFAULT_CACHED]
 
 
-def ways_of(options: argparse.Namespace, drop: bool, only: str = "") -> dict[str, tuple[Trainer, tuple[Any, ...]]]:
-    """For each way its trainer, and what a step of it takes."""
+def variants_of(options: argparse.Namespace, drop: bool, only: str = "") -> dict[str, tuple[Trainer, tuple[Any, ...]]]:
+    """Return the trainer of each variant, and the arguments of its step."""
     recipe = replace(TRANSFORMERS[options.size], batch_size=options.batch).on(CPU)
     tokenizer, model = fresh_models(options.size)
     images, tokens = make_batches(tokenizer, options.batch, model.config.num_classes)
-    ways: dict[str, tuple[Trainer, tuple[Any, ...]]] = {}
+    variants: dict[str, tuple[Trainer, tuple[Any, ...]]] = {}
     if not only.startswith("ours"):
         theirs = their_trainer(options.reference, tokenizer, model, recipe, drop)
-        ways[REFERENCE] = theirs, (images, False)
+        variants[REFERENCE] = theirs, (images, False)
         if options.autocast:
-            ways[AUTOCAST] = theirs, (images, True)
+            variants[AUTOCAST] = theirs, (images, True)
     if not only.startswith("reference"):
         ours = our_trainer(tokenizer, model, recipe, drop)
-        ways[OURS] = ours, (images, "float32")
-        ways[OURS_CACHED] = ours, (tokens, "float32")
-        ways[DEFAULT] = ours, (images, recipe.precision)
-        ways[DEFAULT_CACHED] = ours, (tokens, recipe.precision)
-    return ways
+        variants[OURS] = ours, (images, "float32")
+        variants[OURS_CACHED] = ours, (tokens, "float32")
+        variants[DEFAULT] = ours, (images, recipe.precision)
+        variants[DEFAULT_CACHED] = ours, (tokens, recipe.precision)
+    return variants
 
 
 def first_norms(options: argparse.Namespace) -> str:
-    """Of the first gradient, where nothing is dropped: do both compute the same?"""
-    ways = ways_of(options, drop=False)
-    norms = {name: trainer.step(*given) for name, (trainer, given) in ways.items() if name in (REFERENCE, OURS)}
+    """Return the norms of the first gradient of both, without random drops."""
+    variants = variants_of(options, drop=False)
+    norms = {name: trainer.step(*given) for name, (trainer, given) in variants.items() if name in (REFERENCE, OURS)}
     return ", ".join(f"{name} {norm:.6f}" for name, norm in norms.items())
 
 
-def make_ways(options: argparse.Namespace, who: str) -> Ways:
-    """Steps of one of the two, which return the seconds of the processor of each stage."""
+def make_variants(options: argparse.Namespace, who: str) -> Variants:
+    """Return functions for a step of each variant, which return the processor seconds of each stage."""
 
     def step(trainer: Trainer, given: tuple[Any, ...]) -> dict[str, float]:
         trainer.step(*given)
         return {stage: seconds[-1] for stage, seconds in trainer.watch.seconds.items()}
 
-    return {name: partial(step, *way) for name, way in ways_of(options, drop=True, only=who).items()}
+    return {name: partial(step, *variant) for name, variant in variants_of(options, drop=True, only=who).items()}
 
 
 def compare_speed(options: argparse.Namespace) -> None:
     print(f"{options.size}, batch {options.batch}, {torch.get_num_threads()} threads")
-    print(f"norm of the first gradient, nothing dropped: {first_norms(options)}", flush=True)
+    print(f"norm of the first gradient, without random drops: {first_norms(options)}", flush=True)
     gc.collect()
 
-    turns = take_turns(partial(make_ways, options), way_names(options), options.rounds, LESS_FRAGMENTATION)
-    print(f"{'medians of ' + str(options.rounds):<26}{'clock':>9}{'cpu':>9}{'to the first (clock, cpu)':>27}", end="")
+    turns = take_turns(partial(make_variants, options), variant_names(options), options.rounds, LESS_FRAGMENTATION)
+    print(f"{'medians of ' + str(options.rounds):<26}{'clock':>9}{'cpu':>9}{'speed-up (clock, cpu)':>27}", end="")
     print("".join(f"{stage:>11}" for stage in STAGES) + " (cpu)")
     first = median(turns[REFERENCE], lambda t: t.clock), median(turns[REFERENCE], lambda t: t.cpu)
     for name, found in turns.items():
@@ -256,12 +259,12 @@ def compare_speed(options: argparse.Namespace) -> None:
 
 
 def peak_above(options: argparse.Namespace) -> tuple[int, int]:
-    """MiB: what this process holds at most during a step, in all, and above what it held before and the gradients."""
-    trainer, given = ways_of(options, drop=True, only=options.peak_of)[options.peak_of]
+    """Return the peak memory of a step in MiB: in total, and above the memory before it and the gradients."""
+    trainer, given = variants_of(options, drop=True, only=options.peak_of)[options.peak_of]
     with kept(CPU) if options.peak_of.startswith("ours") else nullcontext():
         trainer.step(*given)
         gc.collect()
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # gives back what is free
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # returns free memory to the system
         before = held()
         peak = own_peak(lambda: trainer.step(*given))
     gradients = sum(p.numel() * p.itemsize for p in trainer.network.parameters()) // 2**20
@@ -270,16 +273,16 @@ def peak_above(options: argparse.Namespace) -> tuple[int, int]:
 
 def compare_memory(options: argparse.Namespace) -> None:
     first = None
-    for name in way_names(options):
+    for name in variant_names(options):
         command = [sys.executable, __file__, "--reference", str(options.reference), "--size", options.size]
         command += ["--batch", str(options.batch), "--peak-of", name, *(["--autocast"] if options.autocast else [])]
         environment = os.environ | (LESS_FRAGMENTATION if name.startswith("ours") else {})
-        said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-        peak, above = map(int, said.split()[-2:])
+        output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+        peak, above = map(int, output.split()[-2:])
         first = first or above
         print(
             f"memory, batch {options.batch}, {name:<26} peak {peak} MiB; above parameters, gradients, optimizer state "
-            f"and tokenizer {above} MiB, {above / first:.2f} of the first",
+            f"and tokenizer {above} MiB, {above / first:.2f} of the reference",
             flush=True,
         )
 

@@ -1,11 +1,11 @@
-"""Steps per second of `train var`, its tokens made on the fly or read from a cache, as it is or compiled.
+"""Measure the steps per second of `train transformer`, with tokens computed on the fly or cached, plain or compiled.
 
     nextscale tokenize --data cifar10 --tokenizer runs/tokenizer --crops 1 --out cache
     python benchmarks/training_speed.py --data cifar10 --cache cache --preset cifar10
 
-The ways take turns, a few steps each, and so does a matrix product: all tokens of a batch times the first matrix of
-an MLP, of which most of a transformer's work is made. A step's work is counted on the step itself; its share of the
-peak is that work, at the product's rate in the same round, over the time that the step took. Medians over rounds.
+The variants take turns, a few steps each, with a matrix product: all tokens of a batch times the first matrix of an
+MLP, the most frequent operation of a transformer. The FLOPs of a step are counted while it runs; its share of the peak
+is their rate relative to that of the product in the same round. All values are medians over rounds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from nextscale.training.transformer_task import VARTask
 def steps_of(
     data: Examples, tokenizer: ImageTokenizer, recipe: VARRecipe, device: torch.device, compiled: bool
 ) -> Iterator[None]:
-    """A training run, a step at a time: loading, tokens, forward, backward, optimizer, EMA."""
+    """Train, one step at a time: loading, tokens, forward, backward, optimizer, EMA."""
     model = fresh_model(tokenizer, recipe, len(data.source.class_names)).to(device)
     task = VARTask(model, tokenizer, recipe)
     state = make_state(task, recipe, Execution(compile=compiled), device)
@@ -49,7 +49,7 @@ def steps_of(
 
 
 def product(rows: int, recipe: VARRecipe, device: torch.device) -> tuple[Callable[[], object], float]:
-    """(rows, width) x (width, 4 width) in the recipe's precision, and its FLOP."""
+    """Return a product (rows, width) x (width, 4 width) in the recipe's precision, and its FLOPs."""
     a, b = (torch.randn(size, device=device) for size in ((rows, recipe.width), (recipe.width, 4 * recipe.width)))
     kind = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(recipe.precision, torch.float32)
     a, b = a.to(kind), b.to(kind)
@@ -57,7 +57,7 @@ def product(rows: int, recipe: VARRecipe, device: torch.device) -> tuple[Callabl
 
 
 def seconds(run: Callable[[], object], times: int, device: torch.device) -> float:
-    """How long one of several runs takes."""
+    """Return the mean seconds of a run."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     wait()
     start = time.perf_counter()
@@ -68,7 +68,7 @@ def seconds(run: Callable[[], object], times: int, device: torch.device) -> floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time training steps beside a matrix product.")
+    parser = argparse.ArgumentParser(description="Measure training steps relative to a matrix product.")
     parser.add_argument("--data", required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--preset", default="cifar10", choices=list(TRANSFORMERS))
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=4, help="steps in a round")
+    parser.add_argument("--steps", type=int, default=4, help="steps per round")
     options = parser.parse_args()
 
     device = pick_device(options.device)
@@ -87,31 +87,31 @@ def main() -> None:
     tokenizer = load_tokenizer(options.cache / TOKENIZER).to(device)
     images, _ = open_splits(options.data, tokenizer.config.image_size, recipe.seed)
     tokens, _ = open_cache(options.cache, recipe.seed)
-    ways: dict[str, Iterator[None]] = {}
+    variants: dict[str, Iterator[None]] = {}
     work: dict[str, float] = {}
     for source, data in (("images", images), ("cache", tokens)):
-        for how in ("as it is", "compiled"):
-            way = steps_of(data, tokenizer, recipe, device, compiled=how == "compiled")
-            with FlopCounterMode(display=False) if how == "as it is" else nullcontext() as counter:
-                next(way)
-            ways[f"{source}, {how}"] = way
-            work[f"{source}, {how}"] = counter.get_total_flops() if counter else work[f"{source}, as it is"]
-            next(way)
+        for how in ("plain", "compiled"):
+            variant = steps_of(data, tokenizer, recipe, device, compiled=how == "compiled")
+            with FlopCounterMode(display=False) if how == "plain" else nullcontext() as counter:
+                next(variant)
+            variants[f"{source}, {how}"] = variant
+            work[f"{source}, {how}"] = counter.get_total_flops() if counter else work[f"{source}, plain"]
+            next(variant)
 
     multiply, flop = product(recipe.batch_size * tokenizer.schedule.num_tokens, recipe, device)
     repeats = max(1, round(0.3 / seconds(multiply, 3, device)))
-    times: dict[str, list[float]] = {name: [] for name in (*ways, "product")}
+    times: dict[str, list[float]] = {name: [] for name in (*variants, "product")}
     for _ in range(options.rounds):
-        for name, way in ways.items():
-            times[name].append(seconds(lambda way=way: next(way), options.steps, device))
+        for name, variant in variants.items():
+            times[name].append(seconds(lambda variant=variant: next(variant), options.steps, device))
         times["product"].append(seconds(multiply, repeats, device))
 
     rate = flop / statistics.median(times["product"])
     print(f"{options.preset}, batches of {recipe.batch_size}, {recipe.precision} on {device}")
     print(f"the product reaches {rate / 1e9:.0f} GFLOP/s")
-    print(f"{'':<22}{'steps/s':>9}{'GFLOP':>9}{'share of peak':>15}{'to the first':>14}")
-    first = statistics.median(times["images, as it is"])
-    for name in ways:
+    print(f"{'':<22}{'steps/s':>9}{'GFLOP':>9}{'share of peak':>15}{'speed-up':>14}")
+    first = statistics.median(times["images, plain"])
+    for name in variants:
         shares = [work[name] * p / flop / t for t, p in zip(times[name], times["product"], strict=True)]
         t = statistics.median(times[name])
         print(f"{name:<22}{1 / t:>9.2f}{work[name] / 1e9:>9.1f}{statistics.median(shares):>15.0%}{first / t:>13.2f}x")

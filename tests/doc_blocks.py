@@ -1,4 +1,4 @@
-"""Code blocks of Markdown pages, the commands in them, and what is wrong with these."""
+"""Code blocks of Markdown pages, the commands in them, and mistakes in these commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHELL = ("sh", "bash", "shell")
 
 
 class Marker(NamedTuple):
-    """What a comment above a block says: ``<!-- test: skip, REASON -->`` or ``<!-- test: output of COMMAND -->``."""
+    """The comment above a block: ``<!-- test: skip, REASON -->`` or ``<!-- test: output of COMMAND -->``."""
 
     what: str
     rest: str
@@ -27,7 +27,7 @@ class Marker(NamedTuple):
 class Block:
     page: str
     line: int
-    """Of the page, on which the block's first line stands, from 1."""
+    """Line number of the block's first line in the page, from 1."""
     language: str
     text: str
     marker: Marker | None
@@ -42,7 +42,7 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """README and the pages of the documentation."""
+    """Return README and the pages of the documentation."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -51,7 +51,7 @@ def read_blocks(page: Path) -> list[Block]:
 
 
 def find_blocks(markdown: str, page: str) -> Iterator[Block]:
-    """The fenced blocks of a page, each with the marker above it."""
+    """Yield the fenced blocks of a page, each with the marker above it."""
     lines = markdown.splitlines()
     marker = None
     i = 0
@@ -76,7 +76,7 @@ def find_blocks(markdown: str, page: str) -> Iterator[Block]:
 
 
 def commands(block: Block) -> Iterator[list[str]]:
-    """The commands of a shell block as lists of words, without comments and assignments before them."""
+    """Yield the commands of a shell block as lists of words, without comments and leading assignments."""
     pending = ""
     for line in block.text.splitlines():
         pending += line + "\n"
@@ -91,7 +91,7 @@ def commands(block: Block) -> Iterator[list[str]]:
 
 
 def split(line: str) -> list[str] | None:
-    """Words, with ``;``, ``|``, ``&&`` and ``>`` apart; None if a quote is not closed."""
+    """Split a line into words and operators (``;``, ``|``, ``&&``, ``>``). Return None if a quote is not closed."""
     lexer = shlex.shlex(line.replace("\\\n", " "), posix=True, punctuation_chars=";|&>")
     lexer.whitespace_split = True
     try:
@@ -101,7 +101,7 @@ def split(line: str) -> list[str] | None:
 
 
 def simple_commands(words: list[str]) -> Iterator[list[str]]:
-    """One command after the other of a line such as ``a && b | c``; what follows ``>`` is dropped."""
+    """Yield the commands of a line such as ``a && b | c``, without redirections."""
     command: list[str] = []
     for word in [*words, ";"]:
         if set(word) <= set(";|&"):
@@ -116,7 +116,7 @@ def simple_commands(words: list[str]) -> Iterator[list[str]]:
 
 
 def nextscale_arguments(command: list[str]) -> list[str] | None:
-    """The arguments of ``nextscale ...``, ``python -m nextscale ...`` and ``torchrun ... -m nextscale ...``."""
+    """Return the arguments of ``nextscale ...``, ``python -m nextscale ...`` or ``torchrun ... -m nextscale ...``."""
     if Path(command[0]).name == "nextscale":
         return command[1:]
     for i in range(len(command) - 1):
@@ -126,16 +126,16 @@ def nextscale_arguments(command: list[str]) -> list[str] | None:
 
 
 def complaint(command: list[str]) -> str | None:
-    """What is wrong with a command of ours that is not ``nextscale``; None if nothing is."""
+    """Return what is wrong with a command other than ``nextscale``, or None."""
     program, *rest = command
     if program == "make":
         targets = [word for word in rest if "=" not in word]
         unknown = [t for t in targets if f"\n{t}:" not in (ROOT / "Makefile").read_text()]
-        return f"no such target of make: {unknown}" if unknown else None
+        return f"make has no target {unknown}" if unknown else None
     if program == "pip":
         extras = re.findall(r"[\w-]+", "".join(re.findall(r"\[(.*?)\]", " ".join(rest))))
         unknown = [extra for extra in extras if f"\n{extra} = [" not in (ROOT / "pyproject.toml").read_text()]
-        return f"no such extra: {unknown}" if unknown else None
+        return f"the package has no extra {unknown}" if unknown else None
     if program == "python" and rest[:1] == ["-c"]:
         compile(rest[1], "python -c", "exec")
         return None
@@ -143,4 +143,4 @@ def complaint(command: list[str]) -> str | None:
         text = (ROOT / rest[0]).read_text()
         unknown = [word for word in rest[1:] if word.startswith("--") and f'"{word.split("=")[0]}"' not in text]
         return f"{rest[0]} has no flag {unknown}" if unknown else None
-    return f"{program} is no command that this test knows: mark the block <!-- test: skip, REASON -->"
+    return f"{program} is not a command that this test knows: mark the block <!-- test: skip, REASON -->"

@@ -1,4 +1,4 @@
-"""Draw the figures of ``docs/concepts.md`` with the starter: ``python docs/figures/concepts.py [FOLDER]``."""
+"""Plot the figures of ``docs/concepts.md`` with the starter: ``python docs/figures/concepts.py [FOLDER]``."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from nextscale.sampling.guidance import guidance_weight
 
 
 class Concepts:
-    """The starter, an image that it has drawn, and that image's tokens."""
+    """The starter, an image sampled from it, and the tokens of that image."""
 
     def __init__(self) -> None:
         self.pipe = ns.Pipeline.from_pretrained("starter", device="cpu")
         self.tokenizer, self.schedule = self.pipe.tokenizer, self.pipe.tokenizer.schedule
         self.pyramid = self.tokenizer.pyramid
-        drawn = self.pipe(labels=["longsleeve"], cfg=5.0, top_p=0.85, seed=[0])
-        self.image, self.tokens = drawn.images[0], drawn.tokens
+        result = self.pipe(labels=["longsleeve"], cfg=5.0, top_p=0.85, seed=[0])
+        self.image, self.tokens = result.images[0], result.tokens
         with torch.no_grad():
             self.palette = Palette.of(self.pyramid.codebook.weight)
             self.steps = list(self.pyramid.accumulate(self.tokens))
@@ -75,7 +75,7 @@ class Concepts:
             arrow(axes, (start, y), (end, y))
             write(axes, (2.5, y + 0.13), words)
         codes = f"{self.tokenizer.config.codebook_size:,}"
-        write(axes, (0.18, 2.05), f"six token maps:\neach token one of {codes} codes", 9, GREY, ha="left")
+        write(axes, (0.18, 2.05), f"six token maps:\neach token is one of {codes} codes", 9, GREY, ha="left")
         cell, gap, x = 0.135, 0.235, 0.18
         start, width = 0.18, (WIDTH - 0.36) / self.schedule.num_tokens
         for k, size in enumerate(self.schedule.sizes):
@@ -95,7 +95,7 @@ class Concepts:
         return figure
 
     def draw_canvas(self) -> Figure:
-        """For each scale: its codes, what they add, the canvas, and the canvas decoded."""
+        """Codes, gain, canvas and decoded canvas of each scale."""
         figure, axes = sheet(3.72)
         side, step, left = 0.58, 0.685, 0.87
         rows = {"codes": 2.76, "gain": 1.96, "canvas": 1.16, "decoded": 0.36}
@@ -125,7 +125,7 @@ class Concepts:
         return figure
 
     def draw_walk(self, k: int = 4) -> Figure:
-        """One turn of the walk, and who answers its question."""
+        """One step of the walk, and how each task chooses the codes."""
         figure, axes = sheet(3.1)
         side, step, left, y = 0.58, 1.08, 0.05, 2.12
         with torch.no_grad():
@@ -133,7 +133,7 @@ class Concepts:
         size = self.schedule.sizes[k]
         maps = {
             "canvas f̂₄": self.grid_colours(self.steps[k - 1].canvas),
-            f"seen at {name_of(size)}": self.palette(look[0]).reshape(*size, 3),
+            f"look at {name_of(size)}": self.palette(look[0]).reshape(*size, 3),
             f"codes {name_of(size)}": self.code_colours(k),
             "gain h₅": self.grid_colours(self.steps[k].gain),
             "canvas f̂₅": self.grid_colours(self.steps[k].canvas),
@@ -152,26 +152,26 @@ class Concepts:
         arrow(axes, (middles[0], y - 0.22), (middles[0], y - 0.02))
         write(axes, (WIDTH / 2, y - 0.34), "the next scale", 9, GREY)
         box(axes, (0.05, 0.05), (WIDTH - 0.1, 1.42), "#fff3e0", HIGHLIGHT)
-        write(axes, (0.2, 1.28), "Which codes does a scale get?", 10, HIGHLIGHT, ha="left", weight="bold")
+        write(axes, (0.2, 1.28), "How are the codes of a scale chosen?", 10, HIGHLIGHT, ha="left", weight="bold")
         answers = {
-            "encoding": "the nearest to what is still missing",
-            "decoding, training": "those of the given tokens",
-            "sampling": "those that the transformer draws",
-            "editing": "the same, but kept tokens stay",
+            "encoding": "the nearest codes to the residual",
+            "decoding, training": "codes of the given tokens",
+            "sampling": "sampled from the transformer's logits",
+            "editing": "sampled, except for kept tokens",
         }
-        for i, (who, answer) in enumerate(answers.items()):
-            write(axes, (0.2, 1.0 - 0.25 * i), who, 9.5, ha="left")
+        for i, (task, answer) in enumerate(answers.items()):
+            write(axes, (0.2, 1.0 - 0.25 * i), task, 9.5, ha="left")
             write(axes, (1.72, 1.0 - 0.25 * i), answer, 9.5, ha="left")
         return figure
 
     def draw_training(self) -> Figure:
-        """What a token of each scale sees, all at once in training and pass by pass in sampling."""
+        """The scales that each scale attends to, in one training pass and in the passes of sampling."""
         figure, axes = sheet(2.75)
         side, bottom, lefts = 1.72, 0.5, (0.88, 2.88)
         units = [h + 1 for h, _ in self.schedule.sizes]
         edges = np.cumsum([0, *units]) * side / sum(units)
         for left, title, apart in zip(
-            lefts, ("training\none pass for all", "sampling\na pass a scale"), (0.0, 0.025), strict=True
+            lefts, ("training\none pass for all scales", "sampling\none pass per scale"), (0.0, 0.025), strict=True
         ):
             write(axes, (left + side / 2, bottom + side + 0.25), title)
             for row in range(len(units)):
@@ -190,15 +190,15 @@ class Concepts:
         write(axes, (lefts[0] - 0.07, bottom + side + 0.17), "input", 9, GREY, ha="right")
         write(axes, (WIDTH - 0.24, bottom + side + 0.17), "tokens", 9, GREY)
         for x, colour, words in (
-            (0.88, ACCENT, "its own scale"),
-            (2.1, ACCENT_LIGHT, "coarser scales: mask, or cache"),
+            (0.88, ACCENT, "same scale"),
+            (2.1, ACCENT_LIGHT, "coarser scales (mask or cache)"),
         ):
             axes.add_patch(Rectangle((x, 0.17), 0.14, 0.14, facecolor=colour))
             write(axes, (x + 0.2, 0.235), words, 9, ha="left")
         return figure
 
     def draw_guidance(self) -> Figure:
-        """Weights over the scales, and what they do to the same seeds."""
+        """Guidance weights over the scales, and their effect on images of the same seeds."""
         strengths = (0.0, 1.5, 4.0, 8.0)
         figure, axes = sheet(4.5)
         plot = figure.add_axes((0.15, 0.73, 0.67, 0.235))
@@ -225,13 +225,13 @@ class Concepts:
         for row, cfg in enumerate(strengths):
             y = 2.13 - row * step
             write(axes, (0.4, y + side / 2), f"cfg {cfg:g}")
-            drawn = self.pipe(labels=labels, cfg=cfg, top_p=0.95, seed=list(range(1, 7))).images
-            for column, image in enumerate(drawn):
+            images = self.pipe(labels=labels, cfg=cfg, top_p=0.95, seed=list(range(1, 7))).images
+            for column, image in enumerate(images):
                 put_image(axes, image, (left + column * step, y), side, "white")
         return figure
 
     def draw_editing(self) -> Figure:
-        """An image, what is kept of it at each scale, and three ways to draw the rest."""
+        """An image, its kept tokens at each scale, and three samples of the rest."""
         figure, axes = sheet(2.8)
         given = self.pipe(labels=["pants"], cfg=5.0, top_p=0.85, seed=[1]).images[0]
         result = self.pipe.edit(given, box=(0.5, 0, 1, 1), labels="pants", num_images=3, seed=[1, 3, 4], top_p=0.8)
@@ -240,7 +240,7 @@ class Concepts:
         xs = [0.05 + i * 1.0 for i in range(5)]
         for x, image in zip(xs, (given, white, *result.images), strict=True):
             put_image(axes, image, (x, y), side)
-        for x, words in zip((xs[0], xs[1], xs[3]), ("given", "mask", "white drawn anew, three seeds"), strict=True):
+        for x, words in zip((xs[0], xs[1], xs[3]), ("given", "mask", "three samples of the white part"), strict=True):
             write(axes, (x + side / 2, y + side + 0.13), words, 9.5)
         small, step, left = 0.58, 0.685, 0.87
         write(axes, (0.42, 0.42 + small / 2), "kept\ntokens", 10)
@@ -251,7 +251,7 @@ class Concepts:
             colours = np.where(kept, colours, 1.0)
             put_map(axes, colours, (left + k * step, 0.42), small, line=LINE)
             write(axes, (left + k * step + small / 2, 0.42 + small + 0.13), name_of(size), 9.5)
-        write(axes, (WIDTH / 2, 0.17), "the first scale is kept whole", 9.5, GREY)
+        write(axes, (WIDTH / 2, 0.17), "the first scale is kept completely", 9.5, GREY)
         return figure
 
 

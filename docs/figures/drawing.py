@@ -1,6 +1,6 @@
-"""What the figures of ``concepts.py`` have in common: sizes in inches, colours, images, token maps, arrows.
+"""Shared parts of the figures of ``concepts.py``: sizes in inches, colours, images, token maps, arrows.
 
-Figures are 5 inches wide with letters of 9 points and more, so that they can be read on a phone.
+Figures are 5 inches wide with text of at least 9 points, readable on a phone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ matplotlib.rcParams.update({"svg.hashsalt": "nextscale", "font.family": "DejaVu 
 
 @dataclass(frozen=True)
 class Palette:
-    """Vectors of the canvas's space as colours: their three main directions are red, green and blue."""
+    """Maps code vectors to colours: their first three principal directions become red, green and blue."""
 
     mean: Tensor
     directions: Tensor
@@ -39,7 +39,7 @@ class Palette:
 
     @classmethod
     def of(cls, codes: Tensor) -> Palette:
-        """From the codebook, (V, D)."""
+        """Fit the palette to a codebook, (V, D)."""
         mean = codes.mean(dim=0)
         directions = torch.linalg.svd(codes - mean, full_matrices=False).Vh[:3]
         signs = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True)).sign()
@@ -47,14 +47,14 @@ class Palette:
         return cls(mean, directions, ((codes - mean) @ directions.T).std(dim=0))
 
     def __call__(self, vectors: Tensor) -> np.ndarray:
-        """(..., D) -> (..., 3) in [0, 1]."""
+        """Return the colours of vectors, (..., D) -> (..., 3) in [0, 1]."""
         along = (vectors - self.mean) @ self.directions.T / self.spread
         colours = 0.6 + 0.3 * (along / 2).tanh()
         return (0.75 * colours + 0.25 * colours.mean(dim=-1, keepdim=True)).numpy()
 
 
 def sheet(height: float) -> tuple[Figure, Axes]:
-    """An empty white figure whose coordinates are inches, from the lower left corner."""
+    """Return an empty white figure with coordinates in inches from the lower left corner."""
     figure = Figure((WIDTH, height), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, WIDTH), ylim=(0, height))
@@ -63,7 +63,7 @@ def sheet(height: float) -> tuple[Figure, Axes]:
 
 
 def write(axes: Axes, at: Point, words: str, size: float = LETTERS, colour: str = INK, **style: object) -> None:
-    """Words with their middle there; ``style`` is matplotlib's. Words side by side have one base line."""
+    """Write text centred at a point, on a common baseline; ``style`` is passed to matplotlib."""
     x, y = at
     lines = words.count("\n")
     leading = 1.25 * size / 72
@@ -73,7 +73,7 @@ def write(axes: Axes, at: Point, words: str, size: float = LETTERS, colour: str 
 
 
 def put_image(axes: Axes, image: Image.Image, corner: Point, side: float, frame: str = LINE) -> None:
-    """An image with its lower left corner there; whoever shows the figure enlarges it, smoothly."""
+    """Place an image by its lower left corner; the viewer of the SVG scales it smoothly."""
     x, y = corner
     limits = axes.get_xlim(), axes.get_ylim()
     axes.imshow(np.asarray(image), extent=(x, x + side, y, y + side), interpolation="none", zorder=1)
@@ -82,7 +82,7 @@ def put_image(axes: Axes, image: Image.Image, corner: Point, side: float, frame:
 
 
 def put_map(axes: Axes, colours: np.ndarray, corner: Point, side: float, frame: str = INK, line: str = "white") -> None:
-    """A square map of (h, w, 3) colours, a cell for each."""
+    """Place a square map of (h, w, 3) colours, one cell per colour."""
     h, w = colours.shape[:2]
     x, y = corner
     for i in range(h):
@@ -108,7 +108,7 @@ def name_of(size: Sequence[int]) -> str:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write an SVG that is the same each time, and whose images are smooth at any size."""
+    """Write a reproducible SVG whose images are interpolated smoothly."""
     written = io.StringIO()
     figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
     path.write_text(written.getvalue().replace(PIXELATED, ""))

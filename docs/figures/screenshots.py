@@ -1,4 +1,4 @@
-"""Draw docs/studio-*.png: every tab of the studio, at the width of a desk and of a phone.
+"""Take the screenshots docs/studio-*.png: every tab of the studio, at desktop and phone width.
 
     python docs/figures/screenshots.py
 
@@ -44,15 +44,15 @@ def main() -> None:
 
 
 def visit(page: Page, suffix: str) -> None:
-    """Use every tab once, and take its image."""
-    expect(page.locator("#draw-status")).to_have_text("4 images")
+    """Use every tab once and take a screenshot of it."""
+    expect(page.locator("#generate-status")).to_have_text("4 images")
     keep_seed(page, 11)
-    page.locator("#draw").click()
-    expect(page.locator("#drawn")).to_contain_text("seed 11")
-    expect(page.locator("#draw-status")).to_have_text("4 images")
+    page.locator("#generate-button").click()
+    expect(page.locator("#generated")).to_contain_text("seed 11")
+    expect(page.locator("#generate-status")).to_have_text("4 images")
     shoot(page, f"studio-generate{suffix}.png")
 
-    page.get_by_role("button", name="Edit it").click()
+    page.get_by_role("button", name="Open in Edit").click()
     canvas = page.locator("#painting canvas")
     canvas.scroll_into_view_if_needed()
     place = canvas.bounding_box()
@@ -64,15 +64,15 @@ def visit(page: Page, suffix: str) -> None:
         page.mouse.move(x + across * w, y + down * h, steps=6)
     page.mouse.up()
     keep_seed(page, 3)
-    page.locator("#edit").click()
+    page.locator("#edit-button").click()
     expect(page.locator("#edit-status")).to_have_text("4 variants")
     page.wait_for_timeout(1000)
     shoot(page, f"studio-edit{suffix}.png")
 
     page.get_by_role("tab", name="Generate").click()
-    page.get_by_role("button", name="Look inside").click()
+    page.get_by_role("button", name="Open in Inspect").click()
     expect(page.locator("#codes table")).to_be_visible()
-    shoot(page, f"studio-inside{suffix}.png")
+    shoot(page, f"studio-inspect{suffix}.png")
 
     page.get_by_role("tab", name="Compare").click()
     keep_seed(page, 11)
@@ -83,11 +83,11 @@ def visit(page: Page, suffix: str) -> None:
 
 def keep_seed(page: Page, seed: int) -> None:
     page.get_by_label("Seed", exact=True).locator("visible=true").fill(str(seed))
-    page.get_by_label("Keep it").locator("visible=true").check()
+    page.get_by_label("Keep seed").locator("visible=true").check()
 
 
 def shoot(page: Page, name: str) -> None:
-    """The whole page, in few colours."""
+    """Save the whole page with a reduced palette."""
     page.wait_for_timeout(500)
     with Image.open(io.BytesIO(page.screenshot(full_page=True))) as image:
         few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)

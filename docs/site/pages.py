@@ -1,8 +1,8 @@
-"""A hook of mkdocs: pages of the site that are not written in ``docs/``.
+"""A mkdocs hook that adds the pages outside ``docs/``.
 
-README, CONTRIBUTING and CHANGELOG become pages, and so does every source file that a page links to. Their links stay
-plain links between files, which work on a code host, and are turned into links between pages here. The reference of
-the command line is what ``--help`` says.
+README, CONTRIBUTING, CHANGELOG and every source file that a page links to become pages. In the files, links are plain
+links between files, which work on a code host; this hook turns them into links between pages. The command-line
+reference is the output of ``--help``.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
 ROOT_PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-"""File in the repository: its page. All others are ``docs/PAGE``."""
+"""Page of each file outside ``docs/``. All other pages are ``docs/PAGE``."""
 COMMAND_LINE = "command-line.md"
 LINK = re.compile(r"\]\((?!\w+:|#)(?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 COLUMNS = "80"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are not files of ``docs/``."""
+    """Add the pages outside ``docs/``."""
     written = {name: (ROOT / name).read_text() for name in ROOT_PAGES}
     for name, text in written.items():
         files.append(File.generated(config, ROOT_PAGES[name], content=text))
@@ -56,18 +56,18 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def linked_sources(name: str, text: str) -> set[str]:
-    """Source files that a page links to, by their path in the repository."""
+    """Return the repository paths of the source files that a page links to."""
     paths = {target_of(name, link["target"]) for link in LINK.finditer(text)}
     return {path for path in paths if page_of(path).startswith("source/") and (ROOT / path).is_file()}
 
 
 def target_of(name: str, target: str) -> str:
-    """What a link in the file ``name`` points to, by its path in the repository."""
+    """Return the repository path of the target of a link in the file ``name``."""
     return posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
 
 
 def page_of(path: str) -> str:
-    """The page, or image, of a file in the repository."""
+    """Return the page or image of a repository file."""
     if path in ROOT_PAGES:
         return ROOT_PAGES[path]
     in_docs = path.startswith("docs/") and not path.endswith(".py")
@@ -75,7 +75,7 @@ def page_of(path: str) -> str:
 
 
 def file_of(page: str) -> str:
-    """The file in the repository of a page."""
+    """Return the repository file of a page."""
     for name, root_page in ROOT_PAGES.items():
         if page == root_page:
             return name
@@ -83,7 +83,7 @@ def file_of(page: str) -> str:
 
 
 def source_page(path: str) -> str:
-    """A source file, or a notebook, as a page."""
+    """Return a source file or notebook as Markdown."""
     if path.endswith(".ipynb"):
         cells = json.loads((ROOT / path).read_text())["cells"]
         return "\n\n".join(notebook_cell(cell["cell_type"], "".join(cell["source"])) for cell in cells)
@@ -96,7 +96,7 @@ def notebook_cell(kind: str, source: str) -> str:
 
 
 def command_line() -> str:
-    """What every verb says of itself."""
+    """Return the command-line reference as Markdown."""
     from nextscale.cli.main import VERBS, usage
 
     parts = ["# Command line", f"```text\n{usage()}\n```"]
@@ -105,15 +105,15 @@ def command_line() -> str:
 
 
 def help_of(verb: str) -> str:
-    """``nextscale VERB --help``."""
+    """Return the output of ``nextscale VERB --help``."""
     main = importlib.import_module("nextscale.cli.main").main
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = COLUMNS
     try:
-        with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+        with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.suppress(SystemExit):
             main([*verb.split(), "--help"])
     finally:
         os.environ.pop("COLUMNS")
         if before is not None:
             os.environ["COLUMNS"] = before
-    return said.getvalue().strip()
+    return output.getvalue().strip()

@@ -1,7 +1,7 @@
-"""What the documentation shows, works: Python blocks and quick commands run, all other commands parse.
+"""Code in the documentation works: Python blocks and quick commands run, all other commands parse.
 
-A block that cannot run here says why in a comment above it: ``<!-- test: skip, needs the official weights -->``. Its
-``nextscale`` commands are parsed all the same.
+A block that cannot run here needs a reason in a comment above it: ``<!-- test: skip, needs the official weights -->``.
+Its ``nextscale`` commands are still parsed.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ import nextscale as ns
 from nextscale.cli.main import VERBS, main
 
 QUICK = ("sample", "reconstruct", "edit", "info")
-"""Verbs that run here, if the model is the starter."""
+"""Verbs that run here if the model is the starter."""
 PHOTOS = ("photo.jpg", "other.jpg")
-"""Images that pages may take for granted, beside mask.png of the same size, white in the middle, and small.png."""
+"""Images that pages can use, in addition to small.png, mask.png (white in the middle) and a folder ``photos``."""
 
 
 @pytest.fixture
@@ -43,6 +43,10 @@ def place(tmp_path, monkeypatch) -> Path:
     mask = Image.new("L", (256, 256))
     mask.paste(255, (64, 64, 192, 192))
     mask.save(tmp_path / "mask.png")
+    for i in range(16):
+        photo = tmp_path / "photos" / ("dress", "hat")[i % 2] / f"{i}.png"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((72, 72), 50 + i).convert("RGB").save(photo)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -55,9 +59,9 @@ def test_a_page_works(page, place, monkeypatch, capsys):
 
 
 def check_block(block: Block, namespace: dict[str, Any], monkeypatch, capsys) -> None:
-    """Run or parse a block; one that is neither, and not skipped with a reason, is a failure."""
+    """Run or parse a block. Fail if it can do neither and is not skipped with a reason."""
     if block.skipped:
-        assert block.marker and block.marker.rest, f"{block.place}: is skipped without a reason"
+        assert block.marker and block.marker.rest, f"{block.place}: skipped without a reason"
     if block.language in SHELL:
         for command in commands(block):
             check_command(command, block, monkeypatch)
@@ -72,8 +76,8 @@ def check_block(block: Block, namespace: dict[str, Any], monkeypatch, capsys) ->
         json.loads(block.text)
     else:
         pytest.fail(
-            f"{block.place}: a block of the language {block.language!r} is neither run nor parsed: mark it "
-            "<!-- test: skip, REASON -->, or as text"
+            f"{block.place}: cannot run or parse a block of language {block.language!r}: mark it "
+            "<!-- test: skip, REASON -->, or use the language text"
         )
 
 
@@ -90,7 +94,7 @@ def check_command(command: list[str], block: Block, monkeypatch) -> None:
 
 
 def parse(arguments: list[str], place: str, monkeypatch) -> tuple[str, Any]:
-    """(verb, options), by the parser that the command line uses. Nothing is run."""
+    """Return (verb, options) with the parser of the command line, without running anything."""
     verb = next((v for v in (" ".join(arguments[:2]), arguments[0]) if v in VERBS), None)
     assert verb, f"{place}: no verb {arguments[0]!r}"
     caught: list[Any] = []
@@ -104,7 +108,7 @@ def parse(arguments: list[str], place: str, monkeypatch) -> tuple[str, Any]:
 
 
 def with_few_images(options: Any) -> Any:
-    """As many images as there are labels will do, unless there is a seed for each image."""
+    """Reduce the number of images to that of the labels, unless there is a seed for each image."""
     asked = getattr(options, "num_images", None)
     if asked is None or getattr(options, "seeds", None):
         return options
@@ -117,12 +121,12 @@ def runs_the_starter(options: Any) -> bool:
 
 
 def check_output(block: Block, monkeypatch, capsys) -> None:
-    """The block is what a quick command prints."""
+    """Check that the block is the output of a quick command."""
     assert block.marker
     (command,) = commands(replace(block, text=block.marker.rest))
     capsys.readouterr()
     check_command(command, replace(block, marker=None), monkeypatch)
-    assert capsys.readouterr().out.strip() == block.text.strip(), f"{block.place}: is not what is printed"
+    assert capsys.readouterr().out.strip() == block.text.strip(), f"{block.place}: differs from the output"
 
 
 # ---- the test itself ---------------------------------------------------------------------------------------------
@@ -135,7 +139,7 @@ WRONG = {
     "an unknown class": "```sh\nnextscale sample --labels unicorn\n```",
     "Python that raises": "```python\nimport nextscale\nnextscale.missing\n```",
     "no language": "```\nsomething\n```",
-    "a language that nobody runs": "```yaml\na: 1\n```",
+    "an unknown language": "```yaml\na: 1\n```",
     "a foreign program": "```sh\nfrobnicate --all\n```",
     "no reason": "<!-- test: skip -->\n```yaml\na: 1\n```",
     "a marker for another block": "<!-- test: skip, slow -->\nWords.\n\n```yaml\na: 1\n```",
@@ -149,7 +153,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("markdown", WRONG.values(), ids=WRONG)
-def test_what_is_wrong_is_found(markdown, place, monkeypatch, capsys):
+def test_mistakes_are_found(markdown, place, monkeypatch, capsys):
     (block,) = find_blocks(markdown, "page.md")
     with pytest.raises((AssertionError, pytest.fail.Exception, AttributeError, ns.InputError, json.JSONDecodeError)):
         check_block(block, {}, monkeypatch, capsys)

@@ -1,4 +1,4 @@
-"""Links between files lead somewhere, on a code host and on the site."""
+"""Links between files have a target, on a code host and on the website."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def missing(markdown: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files(page):
+def test_links_have_targets(page):
     assert not missing(page.read_text(), page.parent)
 
 

@@ -1,56 +1,33 @@
-"""What the migration page says that things are called here, they are called here."""
+"""The names on the migration page exist."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import re
 
 import pytest
 from doc_blocks import ROOT
+from source_names import exists, listed_names
 
 from nextscale.training.recipes import VARRecipe
 
 PAGE = (ROOT / "docs" / "migration.md").read_text()
-FUNCTIONS = PAGE.split("\n## Functions\n")[1]
-CELL = re.compile(r"\[`[\w/]+\.py`\]\(\.\./src/(?P<path>[\w/]+)\.py\)(?P<names>[^\[|]*)")
-NAME = re.compile(r"`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)`")
+NAMES = listed_names(PAGE.split("\n## Functions\n")[1])
 
 
-def rows() -> list[tuple[str, str]]:
-    """(dotted module, name) for each name that follows a link to a source file."""
-    return [
-        (cell["path"].replace("/", "."), name)
-        for cell in CELL.finditer(FUNCTIONS)
-        for name in NAME.findall(cell["names"])
-    ]
-
-
-def is_there(module: str, name: str) -> bool:
-    """Whether a module has a name, with its methods and fields."""
-    owner = importlib.import_module(module)
-    for part in name.split("."):
-        if dataclasses.is_dataclass(owner) and part in {field.name for field in dataclasses.fields(owner)}:
-            return True
-        if not hasattr(owner, part):
-            return False
-        owner = getattr(owner, part)
-    return True
-
-
-@pytest.mark.parametrize(("module", "name"), sorted(set(rows())))
-def test_names_are_there(module, name):
-    assert is_there(module, name)
+@pytest.mark.parametrize(("module", "name"), sorted(set(NAMES)))
+def test_names_exist(module, name):
+    assert exists(module, name)
 
 
 def test_a_wrong_name_is_found():
-    assert len(rows()) > 60
-    assert is_there("nextscale.transformer.var", "VARConfig.l2_norm")
-    assert not is_there("nextscale.transformer.var", "VAR.autoregressive_infer_cfg")
+    assert len(NAMES) > 60
+    assert exists("nextscale.transformer.var", "VARConfig.l2_norm")
+    assert not exists("nextscale.transformer.var", "VAR.autoregressive_infer_cfg")
 
 
 def flags() -> list[str]:
-    """The middle column of the table of flags."""
+    """Return the middle column of the table of flags."""
     table = PAGE.split("## Flags of train.py")[1].split("\n## ")[0]
     return [line.split("|")[2] for line in table.splitlines() if line.startswith("| `--")]
 
@@ -68,11 +45,11 @@ def test_flags_parse(monkeypatch):
         words = code.split()
         if len(words) == 1 and words[0] != "--compile":
             words.append(values.get(words[0], "x"))
-        main(["train", "var", "--data", "a", "--out", "b", *words])
+        main(["train", "transformer", "--data", "a", "--out", "b", *words])
     assert len(caught) == len(cells) > 20
 
 
-def test_fields_of_the_recipe_are_there():
+def test_fields_of_the_recipe_exist():
     known = {field.name for field in dataclasses.fields(VARRecipe)}
     named = set(re.findall(r"(\w+)=", " ".join(re.findall(r"`--set ([^`]*)`", " ".join(flags())))))
     assert len(named) > 10 and named <= known

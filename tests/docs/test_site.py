@@ -1,4 +1,4 @@
-"""The site builds, strictly and without the network, and says all that it promises."""
+"""The website builds, strictly and without the network, and is complete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from doc_blocks import ROOT
 import nextscale as ns
 from nextscale.cli.main import VERBS
 
-FROM_ELSEWHERE = re.compile(r'<(?:script|img|iframe)[^>]* src="?(?:https?:)?//|<link[^>]* href="?(?:https?:)?//')
+OTHER_HOST = re.compile(r'<(?:script|img|iframe)[^>]* src="?(?:https?:)?//|<link[^>]* href="?(?:https?:)?//')
 pytestmark = pytest.mark.slow
 
 
@@ -29,10 +29,10 @@ def site(tmp_path_factory) -> Path:
     return folder
 
 
-def test_nothing_is_loaded_from_elsewhere(site):
-    loading = [path for path in site.rglob("*.html") if FROM_ELSEWHERE.search(path.read_text())]
+def test_nothing_is_loaded_from_other_hosts(site):
+    loading = [path for path in site.rglob("*.html") if OTHER_HOST.search(path.read_text())]
     assert not loading
-    assert FROM_ELSEWHERE.search('<link rel="stylesheet" href="https://fonts.googleapis.com/css">')
+    assert OTHER_HOST.search('<link rel="stylesheet" href="https://fonts.googleapis.com/css">')
 
 
 def test_the_reference_has_every_public_name(site):
@@ -57,10 +57,10 @@ def test_readme_is_the_first_page_and_links_to_pages(site):
     assert (site / "source" / "src" / "nextscale" / "curves" / "reference.py" / "index.html").exists()
 
 
-def test_figures_of_the_concepts_are_those_that_are_drawn(tmp_path):
+def test_the_script_writes_all_figures_of_the_concepts(tmp_path):
     script = ROOT / "docs" / "figures" / "concepts.py"
     subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, capture_output=True)
     shown = set(re.findall(r"\]\((concepts-\w+\.svg)\)", (ROOT / "docs" / "concepts.md").read_text()))
-    drawn = {path.name for path in tmp_path.iterdir()}
-    assert drawn == shown == {path.name for path in (ROOT / "docs").glob("concepts-*.svg")}
-    assert all(ElementTree.parse(tmp_path / name).getroot().tag.endswith("svg") for name in drawn)
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == shown == {path.name for path in (ROOT / "docs").glob("concepts-*.svg")}
+    assert all(ElementTree.parse(tmp_path / name).getroot().tag.endswith("svg") for name in written)

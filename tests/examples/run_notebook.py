@@ -1,6 +1,6 @@
-"""Run the code cells of a notebook as Jupyter would, without Jupyter, and keep the images that it shows.
+"""Run the code cells of a notebook without Jupyter, and save the images that it shows.
 
-As a script: run_notebook.py NOTEBOOK FOLDER writes FOLDER/03.png for what cell 3 shows, 03-1.png for its first figure.
+Usage: ``run_notebook.py NOTEBOOK FOLDER`` writes the result of cell 3 to FOLDER/03.png, its first figure to 03-1.png.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import Image
 
 
 def read_cells(notebook: Path) -> list[dict[str, Any]]:
-    """The cells, each with its source as one string."""
+    """Return the cells, each with its source as one string."""
     cells = json.loads(notebook.read_text())["cells"]
     return [cell | {"source": "".join(cell["source"])} for cell in cells]
 
@@ -30,7 +30,7 @@ def run(notebook: Path, shown: Path) -> None:
 
 
 def run_cell(source: str, name: str, names: dict[str, Any]) -> object:
-    """Run a cell; the value of its last line, if that is an expression."""
+    """Run a cell. Return the value of its last line if that is an expression."""
     tree = ast.parse(source, name)
     last = tree.body[-1]
     if not isinstance(last, ast.Expr):
@@ -41,7 +41,7 @@ def run_cell(source: str, name: str, names: dict[str, Any]) -> object:
 
 
 def show(value: object, path: Path) -> None:
-    """Write the image that a cell ended with, and the figures that it left open; print anything else."""
+    """Save the result of a cell if it is an image, print it otherwise, and save all open figures."""
     if isinstance(value, Image.Image):
         value.save(path.with_name(f"{path.name}.png"))
     elif value is not None:

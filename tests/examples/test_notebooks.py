@@ -1,4 +1,4 @@
-"""The notebooks run, and are stored without what they showed."""
+"""The notebooks run, and are stored without outputs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from PIL import Image
 HERE = Path(__file__).parent
 NOTEBOOKS = sorted((HERE.parents[1] / "examples").glob("*.ipynb"))
 IMAGES = 4
-"""That each notebook shows, at least."""
+"""Smallest number of images in each notebook."""
 
 
-def test_they_are_all_here():
+def test_all_notebooks_exist():
     assert [notebook.stem for notebook in NOTEBOOKS] == ["edit", "inside", "sample", "train"]
 
 
@@ -37,7 +37,7 @@ def test_it_is_stored_without_outputs(notebook):
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_explains_before_it_does(notebook):
+def test_text_precedes_code(notebook):
     kinds = [cell["cell_type"] for cell in json.loads(notebook.read_text())["cells"]]
     assert kinds[0] == "markdown"
     assert all("markdown" in pair for pair in pairwise(kinds))
