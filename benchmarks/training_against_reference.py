@@ -36,7 +36,7 @@ from reference import CPU, Ways, held, load_reference, median, own_peak, quiet, 
 from torch import Tensor, nn
 
 from nextscale.data.loader import Batch, Place
-from nextscale.runtime.allocator import WITHOUT_SPLINTERS, kept
+from nextscale.runtime.allocator import LESS_FRAGMENTATION, kept
 from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
 from nextscale.training.loop import training_step
 from nextscale.training.parallel import Execution
@@ -245,7 +245,7 @@ def compare_speed(options: argparse.Namespace) -> None:
     print(f"norm of the first gradient, nothing dropped: {first_norms(options)}", flush=True)
     gc.collect()
 
-    turns = take_turns(partial(make_ways, options), way_names(options), options.rounds, WITHOUT_SPLINTERS)
+    turns = take_turns(partial(make_ways, options), way_names(options), options.rounds, LESS_FRAGMENTATION)
     print(f"{'medians of ' + str(options.rounds):<26}{'clock':>9}{'cpu':>9}{'to the first (clock, cpu)':>27}", end="")
     print("".join(f"{stage:>11}" for stage in STAGES) + " (cpu)")
     first = median(turns[REFERENCE], lambda t: t.clock), median(turns[REFERENCE], lambda t: t.cpu)
@@ -273,7 +273,7 @@ def compare_memory(options: argparse.Namespace) -> None:
     for name in way_names(options):
         command = [sys.executable, __file__, "--reference", str(options.reference), "--size", options.size]
         command += ["--batch", str(options.batch), "--peak-of", name, *(["--autocast"] if options.autocast else [])]
-        environment = os.environ | (WITHOUT_SPLINTERS if name.startswith("ours") else {})
+        environment = os.environ | (LESS_FRAGMENTATION if name.startswith("ours") else {})
         said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
         peak, above = map(int, said.split()[-2:])
         first = first or above

@@ -103,6 +103,61 @@ def test_changed_weights_are_made_ready_anew():
     assert same(pipeline([1, 2], seed=3, cfg=1.5, top_p=0.96).tokens, expected.tokens)
 
 
+def test_a_recorded_pipeline_samples_the_same(pipeline, monkeypatch):
+    """Without a GPU a recording is replayed by running it again; which calls are recorded is seen all the same."""
+    recorded = []
+
+    def capture(run, generators):
+        recorded.append(len(generators))
+        return run
+
+    monkeypatch.setattr("nextscale.sampling.recorded.capture", capture)
+    expected = [
+        pipeline([1, 2], seed=3),
+        pipeline([1, 2], seed=[3, 4]),
+        pipeline(num_images=2, seed=5, temperature=0.7),
+    ]
+    pipeline._cuda_graph = True
+    for _ in range(2):
+        found = [
+            pipeline([1, 2], seed=3),
+            pipeline([1, 2], seed=[3, 4]),
+            pipeline(num_images=2, seed=5, temperature=0.7),
+        ]
+        for ours, theirs in zip(found, expected, strict=True):
+            assert same(ours.tokens, theirs.tokens) and ours.labels == theirs.labels
+    assert recorded == [1, 2, 1]
+    processed = pipeline([1, 2], seed=3, logits_processor=lambda logits, visit: -logits)
+    assert not same(processed.tokens, expected[0].tokens) and len(recorded) == 3
+
+
+def test_a_cuda_graph_needs_a_gpu():
+    with refused("CUDA", "cpu"):
+        ns.Pipeline(make_tokenizer(SQUARE), make_var(SQUARE), device="cpu", cuda_graph=True)
+
+
+def test_a_compiled_pipeline_compiles_the_ready_models(pipeline, monkeypatch):
+    compiled = []
+    monkeypatch.setattr("nextscale.pipeline.compile_parts", lambda *parts: compiled.append(parts))
+    compiling = ns.Pipeline(pipeline.tokenizer, pipeline.model, device="cpu", compile=True)
+    assert same(compiling([1], seed=3).tokens, pipeline([1], seed=3).tokens)
+    assert compiled == [compiling.ready()]
+
+
+def test_hooks_reach_the_sampler(pipeline):
+    plain = pipeline([1, 2], seed=3)
+    assert same(pipeline([1, 2], seed=3, logits_processor=lambda logits, visit: logits).tokens, plain.tokens)
+    assert same(
+        pipeline([1, 2], seed=3, guidance=lambda visit: 4.0 * SQUARE.position(visit.index)).tokens, plain.tokens
+    )
+    assert not same(pipeline([1, 2], seed=3, guidance=lambda visit: 0.0).tokens, plain.tokens)
+
+
+def test_unknown_arguments_name_a_near_miss(pipeline):
+    with refused("'tempratur'", "temperature"):
+        pipeline([1], tempratur=2)
+
+
 def test_editing(pipeline):
     given = random_tokens(SQUARE)
     result = pipeline([0, 1], edit=ns.TokenEdit(given, torch.ones(SQUARE.final_size)))

@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from nextscale.errors import InputError
+    from nextscale.evaluation.evaluate import evaluate
     from nextscale.official.var import from_official, to_official
     from nextscale.pipeline import Pipeline
     from nextscale.sampling.sampler import sample, sample_scales
@@ -33,6 +34,7 @@ _HOME = {
     "to_official": "nextscale.official.var",
     "Pipeline": "nextscale.pipeline",
     "InputError": "nextscale.errors",
+    "evaluate": "nextscale.evaluation.evaluate",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "TokenizerConfig",
     "VARConfig",
     "__version__",
+    "evaluate",
     "from_official",
     "sample",
     "sample_scales",

@@ -1,20 +1,20 @@
-"""What goes wrong: the one exception for what a user can mend, and how messages say it."""
+"""The exception for bad input, and helpers for its messages."""
 
 
 class InputError(ValueError):
-    """Bad input, said in one sentence that names what came and what was expected.
+    """Bad input. The message is one sentence that names the value and what was expected.
 
-    The command line prints it and leaves with exit code 2; library callers may catch it as a ``ValueError``.
+    The command line prints it and exits with code 2. It is a ``ValueError``.
     """
 
 
 def brief(value: object, most: int = 100) -> str:
-    """A value as a message shows it, a text in quotes, cut after ``most`` characters: files of strangers say a lot."""
+    """Return the repr of a value for a message, cut after ``most`` characters."""
     text = repr(value)
     return text if len(text) <= most else f"{text[:most]}..."
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether Python or PyTorch could not allocate, on a GPU or on the CPU."""
+    """Return whether Python or PyTorch ran out of memory, on a GPU or on the CPU."""
     kinds = ("MemoryError", "OutOfMemoryError")
     return type(error).__name__ in kinds or "can't allocate memory" in str(error)

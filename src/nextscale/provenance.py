@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from nextscale.editing.spec import EditSpec
 from nextscale.errors import InputError, brief
-from nextscale.io.module_folder import as_config
+from nextscale.io.config import as_config
 from nextscale.io.renamed import with_current_names
 from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings, take_settings
 

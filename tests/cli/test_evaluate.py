@@ -92,7 +92,7 @@ def test_a_model_against_a_reference(evaluate, model):
         and "of one part" in outcome.out
         and "run/report.json" in outcome.out
     )
-    assert "drawn 15 of 15" in outcome.err
+    assert "sampled 15 of 15" in outcome.err
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 50])
@@ -117,7 +117,7 @@ def test_killed_halfway_and_run_again(evaluate, monkeypatch):
     assert evaluate(out="b").code == 130 and not Path("b/report.json").exists()
     monkeypatch.setattr(store, "write_tensors", write)
     again = evaluate(out="b")
-    assert again.code == 0 and "drawn 5 of 5" in again.err
+    assert again.code == 0 and "sampled 5 of 5" in again.err
     assert figures("a") == figures("b")
 
 
@@ -125,9 +125,9 @@ def test_finished_and_run_again(evaluate):
     assert evaluate("--save", "png").code == 0
     before = figures()
     Path("run/images/hat/000006.png").unlink()
-    assert "drawn" in evaluate("--save", "png").err and figures() == before
+    assert "sampled" in evaluate("--save", "png").err and figures() == before
     assert Path("run/images/hat/000006.png").is_file()
-    assert "drawn" not in evaluate("--save", "png").err
+    assert "sampled" not in evaluate("--save", "png").err
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_saved_images_give_the_same_figures(evaluate, call, kind):
 def test_a_folder_of_real_images_as_reference(evaluate, call):
     assert evaluate(out="a").code == 0
     outcome = evaluate("--reference", "real", out="b")
-    assert outcome.code == 0 and "looked at real 12 of 12" in outcome.err and "real is no .npz" in outcome.err
+    assert outcome.code == 0 and "read real: 12 of 12" in outcome.err and "real is not an .npz file" in outcome.err
     assert figures("a") == figures("b")
     assert "has both train and val" in evaluate("--reference", "data", out="c").err
     assert evaluate("--reference", "data", "--split", "val", out="c").code == 0
@@ -199,10 +199,10 @@ def test_a_killed_reference_goes_on(call, place, monkeypatch):
 def test_memorisation(evaluate):
     outcome = evaluate("--training", "data")
     assert outcome.code == 0 and "are closer to a training image" in outcome.out
-    assert "if all were remembered, it would be" in outcome.out and "of 10 training images" in outcome.out
+    assert "if all sampled images were copies, it would be" in outcome.out and "of 10 training images" in outcome.out
     found = report()["memorisation"]
     assert len(found["pairs"]) == 15 and found["pairs"] == sorted(found["pairs"], key=lambda pair: pair[2])
-    assert "given back by the tokenizer" in outcome.out
+    assert "reconstructed by the tokenizer" in outcome.out
     assert all(0 <= number < 10 for _, number, _ in found["pairs"])
     assert report()["settings"]["control"]["tokenizer"] and report()["settings"]["held_out"]["crop"] == "centre"
     assert report()["settings"]["training"]["split"] == "train" and report()["settings"]["held_out"]["split"] == "val"
@@ -303,7 +303,7 @@ def test_changed_files_are_noticed(evaluate, call, place, what):
     else:
         images = make_images(place / "stale", 9, size=(8, 8)) if what == "folder" else place / "stale.npz"
         np.savez("stale.npz", np.zeros((9, 8, 8, 3), dtype=np.uint8))
-        command, folder = (call, ("evaluate", "--images", images, *LOOK, "--out", "run")), "run/drawn"
+        command, folder = (call, ("evaluate", "--images", images, *LOOK, "--out", "run")), "run/sampled"
         changed = images / "0.png" if what == "folder" else images
     again, arguments = command
     assert again(*arguments).code == 0
@@ -311,7 +311,7 @@ def test_changed_files_are_noticed(evaluate, call, place, what):
     assert again(*arguments).code == 0
     os.utime(changed, ns=(0, 1))
     outcome = again(*arguments)
-    assert outcome.code == 2 and "written since" in outcome.err and f"delete {folder}" in outcome.err
+    assert outcome.code == 2 and "have changed since" in outcome.err and f"delete {folder}" in outcome.err
     assert {**report(), "finished": ""} == {**report(), "finished": ""} and report()["settings"] == before["settings"]
     shutil.rmtree(folder)
     assert again(*arguments).code == (2 if what == "training" else 0)  # control images are training images, too
@@ -322,9 +322,9 @@ def test_changed_files_are_noticed(evaluate, call, place, what):
 def test_a_copied_folder_goes_on(evaluate):
     assert evaluate("--training", "data").code == 0
     shutil.copytree("run", "elsewhere/run")
-    Path("elsewhere/run/drawn/features-00001.safetensors").unlink()
+    Path("elsewhere/run/sampled/features-00001.safetensors").unlink()
     outcome = evaluate("--training", "data", out="elsewhere/run")
-    assert outcome.code == 0 and "drawn 5 of 5" in outcome.err and figures("elsewhere/run") == figures()
+    assert outcome.code == 0 and "sampled 5 of 5" in outcome.err and figures("elsewhere/run") == figures()
 
 
 def test_a_sweep(evaluate, call, model):
@@ -344,8 +344,33 @@ def test_a_sweep(evaluate, call, model):
     assert float(rows[3]["fid"]) == report("one")["fid"] == report("sweep/cfg-2.0-top-k-10-top-p-0.96")["fid"]
     with Image.open("sweep/sweep.png") as image:
         assert image.width > 600
-    assert "drawn" not in call(*command).err
+    assert "sampled" not in call(*command).err
     assert "count 15, not 20" in call(*command, "--per-class", 4).err
+
+
+def test_a_sweep_over_temperatures(evaluate, call, model):
+    assert evaluate("--temperature", 2, out="one").code == 0
+    settings = "--temperature 1 2 --per-class 3 --out sweep --reference ref.npz --features classifier"
+    outcome = call("evaluate", "sweep", "--model", model, *settings.split())
+    assert outcome.code == 0 and "temperature" in outcome.out
+    with open("sweep/sweep.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["cfg"], row["temperature"]) for row in rows] == [("1.5", "1.0"), ("1.5", "2.0")]
+    assert float(rows[1]["fid"]) == report("one")["fid"] and report("one")["settings"]["temperature"] == 2
+    assert {path.name for path in Path("sweep").iterdir() if path.is_dir()} == {
+        "cfg-1.5-top-k-900-top-p-0.96",
+        "cfg-1.5-top-k-900-top-p-0.96-temperature-2.0",
+    }
+
+
+def test_features_of_an_older_version_are_used(evaluate):
+    """It kept them in RUN/drawn."""
+    assert evaluate().code == 0
+    before = figures()
+    Path("run/sampled").rename("run/drawn")
+    outcome = evaluate()
+    assert outcome.code == 0 and "sampled" not in outcome.err and figures() == before
+    assert not Path("run/sampled").exists()
 
 
 class White(torch.nn.Module):
@@ -371,7 +396,7 @@ def test_a_published_figure_stands_beside_ours(evaluate, monkeypatch, model, pla
     assert line in outcome.out and "3.55 published for VAR-d16" in line and "50,000" in line
     assert "too few for features of 2048" in outcome.out
     assert evaluate(*more, "--cfg", 4, out="b").code == 0
-    assert "drawn with cfg 4.0" in report("b")["verdict_line"] and "cfg 1.5" in report("b")["verdict_line"]
+    assert "sampled with cfg 4.0" in report("b")["verdict_line"] and "cfg 1.5" in report("b")["verdict_line"]
 
 
 @pytest.mark.slow
@@ -436,13 +461,13 @@ BAD_INPUT = {
     "--data data": "--reconstruction",
     "--reconstruction --data nowhere": "nowhere",
     "--reconstruction --data data --images real": "both",
-    "--reconstruction --data data --save png": "nothing is drawn",
-    "--reconstruction --data data --dtype int8": "int8 is for drawing",
+    "--reconstruction --data data --save png": "nothing is sampled",
+    "--reconstruction --data data --dtype int8": "int8 is for sampling",
     "--reconstruction --data data --training data": "both",
     "--reconstruction --data data --lpips-weights a.pth": "--vgg-weights",
     "--reconstruction --data data --vgg-weights none.pth": "none.pth",
     "--vgg-weights a.pth": "--reconstruction",
-    "--images real --save npz": "nothing is drawn",
+    "--images real --save npz": "nothing is sampled",
     "--model nowhere": "nowhere",
 }
 BAD_REFERENCES = {

@@ -15,7 +15,7 @@ from nextscale.data.splits import open_splits
 from nextscale.evaluation.classifier import load_classifier, save_classifier
 from nextscale.evaluation.features import ClassifierExtractor
 from nextscale.imaging.psnr_ssim import to_levels
-from nextscale.io.module_folder import newest_checkpoint
+from nextscale.io.checkpoint_folder import newest_checkpoint
 from nextscale.training.classifier_task import ClassifierTask
 
 COMMAND = ("evaluate", "classifier", "--data", "data", "--out", "c", "--steps", 3, "--batch-size", 4, "--size", 16)

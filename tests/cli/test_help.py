@@ -96,7 +96,7 @@ def test_the_module_exits_with_2_on_bad_input(tmp_path):
 @pytest.mark.parametrize(("verb", "starts_again"), [("train var", True), ("bench train", True), ("sample", False)])
 def test_training_has_a_process_that_is_started_for_it(monkeypatch, capsys, verb, starts_again):
     started: list[None] = []
-    monkeypatch.setattr("nextscale.cli.main.start_again_without_splinters", lambda: started.append(None))
+    monkeypatch.setattr("nextscale.cli.main.restart_with_less_fragmentation", lambda: started.append(None))
     monkeypatch.setattr("sys.argv", ["nextscale", *verb.split(), "--help"])
     with pytest.raises(SystemExit) as exit:
         command()

@@ -65,7 +65,7 @@ def test_a_verdict_for_each_run(call, runs):
         "tokenizer --compare d16": "official d16",
         "norecipe --compare d16": "recipe.json",
         "var --out a.xyz": ".png, .svg, .pdf",
-        "var --out a": "expected an ending",
+        "var --out a": "expected a name that ends",
         "var --out folder.png": "folder",
         "var --out file/a.png": "file",
         "var --smooth 0": "smooth",
@@ -85,4 +85,4 @@ def test_no_run(call, runs):
 
 def test_a_run_that_has_logged_nothing_yet_is_no_error(runs):
     draw = curves_beside(Path("empty"), "d16", Path("curves.png"))
-    assert "nothing to draw beside d16 yet" in draw() and not Path("curves.png").exists()
+    assert "nothing to compare with d16 yet" in draw() and not Path("curves.png").exists()

@@ -18,8 +18,8 @@ from tiny_ladder import config_of, validation_lines, write_ladder, write_run
 from tiny_runs import TRANSFORMER
 
 from nextscale.cli.scaling_run import Options, as_arguments, training
-from nextscale.io.module_folder import checkpoint_step, newest_checkpoint
-from nextscale.runtime.process_pool import locked
+from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
+from nextscale.io.lock import locked
 from nextscale.scaling_laws.ladder import Rung
 
 RUN = ("scaling", "run", "--data", "cache", "--out", "ladder", "--preset", "tiny.json", "--device", "cpu")
@@ -101,7 +101,7 @@ def test_a_recipe_that_is_none_starts_nothing(call, cache):
 def test_two_commands_at_once(call, cache):
     with locked(Path("ladder")):
         code, _, err = call(*RUN, *SMALL)
-    assert code == 2 and "another command is at work on ladder" in err
+    assert code == 2 and "another command is writing to ladder" in err
 
 
 def test_flags_become_those_of_train_var():

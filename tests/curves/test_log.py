@@ -52,13 +52,13 @@ def test_a_run_without_recipe_and_checkpoint_has_curves_all_the_same(tmp_path):
 
 def test_a_tokenizer_guesses_no_tokens(tmp_path):
     run = read_run(write_run(tmp_path / "run", tokenizer_lines()))
-    assert not run.guesses_tokens and run.chance is None and len(run.sizes) == len(SIDES)
+    assert not run.predicts_tokens and run.chance is None and len(run.sizes) == len(SIDES)
 
 
 def test_what_is_no_log(tmp_path):
     with refused(tmp_path / "nowhere" / "log.jsonl", "expected the folder"):
         read_run(tmp_path / "nowhere")
-    with refused("no figures yet"):
+    with refused("no metrics yet"):
         read_run(write_run(tmp_path / "empty", []))
     with refused("line 2", "log.jsonl"):
         read_run(write_run(tmp_path / "damaged", [{"step": 1, "loss": 1}, {"loss": 2}]))

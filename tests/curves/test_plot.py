@@ -14,7 +14,7 @@ from tiny_logs import tokenizer_lines, transformer_lines, write_run
 
 from nextscale.curves.compare import comparable
 from nextscale.curves.log import read_run
-from nextscale.curves.plot import draw, save
+from nextscale.curves.plot import plot, save
 from nextscale.curves.reference import D16
 
 
@@ -37,49 +37,49 @@ def legend(figure) -> list[str]:
 
 
 def test_a_panel_for_each_figure_with_its_unit(run, tokenizer):
-    assert titles(draw([run])) == [
+    assert titles(plot([run])) == [
         "loss (nats)",
         "loss of each scale (nats)",
         "accuracy of each scale (%)",
         "learning rate",
         "gradient norm",
     ]
-    assert "PSNR (dB)" in titles(draw([tokenizer])) and "loss" in titles(draw([tokenizer]))
+    assert "PSNR (dB)" in titles(plot([tokenizer])) and "loss" in titles(plot([tokenizer]))
 
 
 def test_figures_never_heard_of_get_a_panel(tmp_path):
     lines = [{"step": i, "wholly_new": i, "val_other $x": [i, -i], "large": [i] * 40} for i in range(1, 30)]
-    figure = draw([read_run(write_run(tmp_path / "a", lines))])
+    figure = plot([read_run(write_run(tmp_path / "a", lines))])
     assert titles(figure)[0] == "wholly new" and len(figure.axes) == 3
     save(figure, tmp_path / "a.png")
 
 
 def test_runs_laid_over_each_other_are_both_named(run, tokenizer):
-    figure = draw([run, tokenizer, replace(run, name="_third $x$")])
+    figure = plot([run, tokenizer, replace(run, name="_third $x$")])
     assert legend(figure)[:3] == ["run", "tokenizer", r"_third \$x\$"]
     assert len({line.get_color() for line in figure.axes[0].lines if line.get_linestyle() == "-"}) == 3
 
 
 def test_scales_are_named_by_size_where_one_run_is_drawn(run):
-    assert legend(draw([run]))[-3:] == ["scale 1x1", "scale 2x2", "scale 3x3"]
-    assert "coarse is light" in draw([replace(run, sizes=())]).get_suptitle()
+    assert legend(plot([run]))[-3:] == ["scale 1x1", "scale 2x2", "scale 3x3"]
+    assert "coarse is light" in plot([replace(run, sizes=())]).get_suptitle()
 
 
 def test_a_comparison_is_over_the_images_seen(run):
     runs, reference = comparable([run], D16)
-    figure = draw(runs, reference)
+    figure = plot(runs, reference)
     first = figure.axes[0]
     assert first.get_xscale() == "log" and figure.axes[-1].get_xlabel() == "images seen"
     drawn = [np.asarray(line.get_xdata()).tolist() for line in first.lines]
     assert (8 * run.series["loss"].steps).tolist() in drawn
     assert "official d16" in legend(figure)
-    assert "V = 64" in figure.get_suptitle() and "shares of ln V" in figure.get_suptitle()
+    assert "V = 64" in figure.get_suptitle() and "divided by ln V" in figure.get_suptitle()
 
 
 @pytest.mark.parametrize("ending", ["png", "PNG", "svg", "pdf"])
 def test_the_file_is_of_its_ending(run, tmp_path, ending):
     path = tmp_path / "new" / f"curves.{ending}"
-    save(draw([run]), path)
+    save(plot([run]), path)
     starts = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
     assert path.read_bytes().startswith(starts[ending.lower()])
     if ending == "png":
@@ -92,18 +92,18 @@ def test_without_matplotlib(run, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with refused("pip install 'nextscale[plot]'"):
-        draw([run])
+        plot([run])
 
 
 def test_curves_need_no_torch_and_draw_without_a_screen(run, tmp_path):
     script = f"""
 import sys
 from pathlib import Path
-from nextscale.curves.compare import judge
-from nextscale.curves.plot import draw, save
+from nextscale.curves.compare import verdict_line
+from nextscale.curves.plot import plot, save
 from nextscale.curves.log import read_run
 assert "matplotlib" not in sys.modules
-save(draw([read_run(Path({str(tmp_path / "run")!r}))]), Path({str(tmp_path / "a.png")!r}))
+save(plot([read_run(Path({str(tmp_path / "run")!r}))]), Path({str(tmp_path / "a.png")!r}))
 assert not sys.modules.keys() & {{"torch", "matplotlib.pyplot"}}
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True)

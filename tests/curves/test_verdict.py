@@ -11,7 +11,7 @@ import pytest
 from tiny import refused
 from tiny_logs import transformer_lines, write_run
 
-from nextscale.curves.compare import judge
+from nextscale.curves.compare import verdict_line
 from nextscale.curves.log import read_run
 from nextscale.curves.reference import D16, IMAGES_PER_EPOCH, TABLE
 from nextscale.curves.verdict import count, verdict
@@ -63,10 +63,10 @@ def test_other_codebooks_are_compared_by_shares_of_guessing():
 
 def test_a_run_is_as_good_as_itself(tmp_path):
     run = read_run(write_run(tmp_path / "run", transformer_lines(200)))
-    assert judge(run, run, smooth=10).endswith("(0 % apart)")
+    assert verdict_line(run, run, smooth=10).endswith("(0 % apart)")
     worse = read_run(write_run(tmp_path / "worse", transformer_lines(200, scale=1.5)))
-    assert judge(worse, run, smooth=10).endswith("(50.0 % above)")
-    assert judge(run, worse, smooth=10).endswith("(33.3 % below)")
+    assert verdict_line(worse, run, smooth=10).endswith("(50.0 % above)")
+    assert verdict_line(run, worse, smooth=10).endswith("(33.3 % below)")
 
 
 def test_a_reference_needs_a_loss_over_images():

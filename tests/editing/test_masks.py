@@ -29,6 +29,12 @@ def test_masks_of_every_kind(mode):
     assert (read_mask(image.convert(mode) if mode != "I;16" else image) == white).all()
 
 
+@pytest.mark.parametrize("grey", [0, 127, 128, 255])
+def test_half_of_white_is_white(grey):
+    """128 of 255 is meant, 127 is not."""
+    assert read_mask(Image.new("L", (1, 1), grey)).tolist() == [[grey >= 128]]
+
+
 @pytest.mark.parametrize("alphas, meant", [((0, 255), [True, False]), ((127, 128), [True, False]), ((128, 255), None)])
 def test_what_is_transparent_goes_before_what_is_white(tmp_path, alphas, meant):
     image = Image.new("RGBA", (2, 1))

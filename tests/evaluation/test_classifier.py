@@ -128,7 +128,7 @@ BROKEN = {
     "one side": (lambda f: rewrite(f / "config.json", size=[8]), "height and width"),
     "sides that are too short": (lambda f: rewrite(f / "config.json", size=[3, 8]), "at least 4 pixels"),
     "no sides": (lambda f: rewrite(f / "config.json", size=[0, 8]), "size"),
-    "cut short": (lambda f: (f / "model.safetensors").write_bytes(b"1234"), "whole"),
+    "cut short": (lambda f: (f / "model.safetensors").write_bytes(b"1234"), "complete"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors"),
     "a weight too few": (lambda f: drop(f / "model.safetensors", "stem.weight"), "stem.weight"),
 }

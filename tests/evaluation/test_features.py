@@ -7,7 +7,8 @@ import torch
 from tiny import refused
 from torch import Tensor, nn
 
-from nextscale.evaluation.features import ClassifierExtractor, FeatureExtractor, fingerprint
+from nextscale.evaluation.features import ClassifierExtractor, FeatureExtractor
+from nextscale.io.fingerprint import weights_fingerprint
 
 SIZE = (6, 8)
 
@@ -49,9 +50,9 @@ def test_the_same_every_time():
 
 
 def test_a_fingerprint_tells_weights_apart():
-    assert fingerprint(Flat(0)) == fingerprint(Flat(0)) != fingerprint(Flat(1))
-    assert ClassifierExtractor("flat", Flat(1)).fingerprint == fingerprint(Flat(1))
-    assert fingerprint(Flat().bfloat16()) != fingerprint(Flat())
+    assert weights_fingerprint(Flat(0)) == weights_fingerprint(Flat(0)) != weights_fingerprint(Flat(1))
+    assert ClassifierExtractor("flat", Flat(1)).fingerprint == weights_fingerprint(Flat(1))
+    assert weights_fingerprint(Flat().bfloat16()) != weights_fingerprint(Flat())
 
 
 def test_images_of_another_size():

@@ -50,6 +50,18 @@ def test_nothing_to_itself(n, rank):
     assert frechet_distance(gaussian(x), gaussian(x)) < 1e-6
 
 
+def test_a_negative_rounding_error_counts_as_nothing():
+    """The distance is at least 0, and a rounding error below 0 does not become one above."""
+    rounded = []
+    for seed in range(24):
+        a = gaussian(vectors(50, 16, seed=seed))
+        half = factor(a.covariance)
+        trace, root = a.covariance.trace(), torch.linalg.svdvals(half.T @ half).sum()
+        rounded.append(((trace + trace - 2 * root).item(), frechet_distance(a, a)))
+    assert min(error for error, _ in rounded) < 0 < max(error for error, _ in rounded)
+    assert all(distance == (error if error > 0 else 0) for error, distance in rounded)
+
+
 def test_symmetric():
     x, y = gaussian(vectors(seed=1)), gaussian(vectors(seed=2, rank=8))
     assert frechet_distance(x, y) == pytest.approx(frechet_distance(y, x), rel=1e-10)

@@ -107,7 +107,7 @@ def test_images_that_do_not_exist(indices):
 )
 def test_not_each_image_once(came, missing, repeated):
     score = InceptionScore(4).add(torch.tensor(came, dtype=torch.long), probabilities(len(came)))
-    with refused("of 4 images", f"{missing} are missing", f"{repeated} came more than once"):
+    with refused("of 4 images", f"{missing} are missing", f"{repeated} were added more than once"):
         score.scores()
     with refused("4 are missing"):
         InceptionScore(4).scores()

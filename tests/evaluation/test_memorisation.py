@@ -48,7 +48,7 @@ def test_as_in_numpy(percentile):
     threshold = np.percentile(others, percentile)
     assert result.threshold == pytest.approx(threshold, rel=1e-10)
     assert result.share == pytest.approx((ours < threshold).mean(), rel=1e-10)
-    assert result.drawn == pytest.approx(ours.mean(), rel=1e-10)
+    assert result.sampled == pytest.approx(ours.mean(), rel=1e-10)
     assert not result.by_class and not result.per_class
 
 
@@ -71,8 +71,8 @@ def test_the_interval_is_that_of_other_images():
 def test_a_model_that_plays_back():
     order = torch.randperm(400, generator=torch.Generator().manual_seed(0))
     result = check(TRAINING[order])
-    assert result.share == 1 and result.drawn == 0
-    assert all(pair.training == order[pair.drawn] and pair.distance == 0 for pair in result.pairs)
+    assert result.share == 1 and result.sampled == 0
+    assert all(pair.training == order[pair.sampled] and pair.distance == 0 for pair in result.pairs)
 
 
 @pytest.mark.parametrize(("noise", "share"), [(1e-3, 1.0), (100.0, 0.0)])
@@ -103,9 +103,9 @@ def test_each_class_has_its_own_measure():
     assert own.by_class and not one.by_class
     assert own.per_class["wide"][0] >= 0.2 and one.share < 0.05 < 0.1 <= own.share
     assert own.per_class["narrow"][0] < 0.05 and max(share for _, share in own.per_class.values()) < 0.05
-    assert {drawn.labels[pair.drawn].item() for pair in own.pairs} == {WIDE}
+    assert {drawn.labels[pair.sampled].item() for pair in own.pairs} == {WIDE}
     assert own.control == pytest.approx(0.01)
-    assert "by the measure of their class; most of wide: 2" in own.sentences()[0]
+    assert "relative to their class; most in wide: 2" in own.sentences()[0]
 
 
 def test_classes_of_few_images_have_no_measure():
@@ -137,7 +137,7 @@ def test_what_is_no_percentile(percentile):
 
 
 def test_nothing_to_compare():
-    with refused("no drawn images"):
+    with refused("no sampled images"):
         check(HELD_OUT[:0])
     with refused("no held-out images"):
         check(HELD_OUT, held_out=HELD_OUT[:0])

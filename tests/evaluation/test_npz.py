@@ -146,6 +146,6 @@ def test_numpy_reads_what_is_written_in_parts(tmp_path):
 
 @pytest.mark.parametrize("parts", [[], [torch.zeros(4, 3, 2, 2).byte()]])
 def test_images_that_do_not_all_come(tmp_path, parts):
-    with refused("of 10 images came", tmp_path / "p.npz"):
+    with refused("of 10 images", tmp_path / "p.npz"):
         write_images(tmp_path / "p.npz", parts, (10, 2, 2))
     assert not list(tmp_path.iterdir())

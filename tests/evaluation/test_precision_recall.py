@@ -129,7 +129,7 @@ def test_the_first_of_two_as_near():
 
 @pytest.mark.parametrize(("real", "drawn"), [(5, 100), (100, 5), (0, 100), (100, 0)])
 def test_too_few_images(real, drawn):
-    with refused(f"{real} real and {drawn} drawn", "k = 3 and 5"):
+    with refused(f"{real} real and {drawn} sampled", "k = 3 and 5"):
         precision_recall(vectors(real, 1), vectors(drawn, 2))
 
 

@@ -169,7 +169,7 @@ def test_features_of_another_dimension(features, words):
         ({"sigma": -np.eye(D)}, ("sigma", "negative variance, -1")),
         ({"arr_0": PIXELS[..., :1]}, ("(3, 8, 12, 1)", "uint8 (N, H, W, 3)")),
         ({"pool": np.zeros((3, D + 1))}, ((3, D + 1),)),
-        ({"meta": np.array("no JSON")}, ("meta", "what a reference file says")),
+        ({"meta": np.array("no JSON")}, ("meta", "not the origin of a reference file")),
         ({"meta": np.array('{"crop": "centre"}')}, ("meta", "Origin")),
         ({"mu": np.array(["a", None], dtype=object)}, ("mu", "Python objects")),
     ],

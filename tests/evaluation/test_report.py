@@ -28,7 +28,7 @@ MEMORISED = Memorisation(
     control_images=500,
     percentile=1.0,
     threshold=0.5,
-    drawn=1.1,
+    sampled=1.1,
     by_class=True,
     per_class={"hat": (0.05, 0.02), "dress": (0.0, 0.0)},
     pairs=(Pair(4, 7, 3.0),),
@@ -121,7 +121,7 @@ def test_settings_that_json_lacks(tmp_path):
 def test_figures_of_other_settings_are_not_compared():
     published = Published("VAR-d16", "fid", 3.55, settings={"cfg": 1.5, "top_k": 900, "top_p": 0.96})
     line = report(settings={"cfg": 4.0, "top_k": 900, "top_p": 0.96}).verdict(published)
-    assert "drawn with cfg 4.0: not comparable" in line and "drawn with cfg 1.5" in line and "top_k" not in line
+    assert "sampled with cfg 4.0: not comparable" in line and "sampled with cfg 1.5" in line and "top_k" not in line
     assert "1.7 % above" in report(settings=published.settings).verdict(published)
 
 
@@ -135,8 +135,8 @@ def test_the_table_says_all_that_was_measured():
         *(LABELS[name][0] for name in report().figures()),
         "a verdict",
         "note: a sentence",
-        "1.0 % of the drawn",
-        "if all were remembered, it would be 90.0 %",
+        "1.0 % of the sampled",
+        "if all sampled images were copies, it would be 90.0 %",
     ):
         assert words in table
 

@@ -27,7 +27,7 @@ def table(n: int = N, seed: int = 0, shift: float = 0.0, spatial: bool = True) -
 
 def summary(folder: Path, extractor: Table, keep: int = 50_000, **of_gallery) -> tuple[Session, Summary]:
     session = Session(folder, extractor, CPU, batch_size=100)
-    store = session.fill(session.open("drawn", Numbered(len(extractor.tensors.pool), **of_gallery)), "looked at")
+    store = session.fill(session.open("sampled", Numbered(len(extractor.tensors.pool), **of_gallery)), "looked at")
     return session, session.summarise(store, keep)
 
 
@@ -148,7 +148,8 @@ def test_too_few_images_are_said(tmp_path):
 
 def test_without_a_reference(tmp_path):
     session, drawn = summary(tmp_path, table())
-    assert session.measure(drawn, None).keys() == {"inception_score", "agreement"}
+    fields = session.measure(drawn, None)
+    assert fields.keys() == {"inception_score", "agreement", "warnings"} and fields["warnings"] == ()
 
 
 def test_a_reference_without_single_features(tmp_path):
@@ -212,7 +213,7 @@ def test_memorised_images_are_named_by_their_numbers(tmp_path):
     held_out = session.fill(session.open("held-out", Numbered(60, broken=range(40))), "")
     control = session.fill(session.open("control", Numbered(30)), "")
     found = session.memorised(ours, ("a", "b"), training, held_out, control)
-    assert (found.pairs[0].drawn, found.pairs[0].training) == (9, 17)
+    assert (found.pairs[0].sampled, found.pairs[0].training) == (9, 17)
     assert found.share == pytest.approx(0.1) and not found.by_class
     assert found.control == pytest.approx(28 / 30) and found.control_images == 30
 

@@ -119,7 +119,7 @@ def test_begun_with_other_files(tmp_path):
 
     fill(FeatureStore(tmp_path / "s", gallery("0a", "there"), table()))
     FeatureStore(tmp_path / "s", gallery("0a", "elsewhere"), table())
-    with refused("numbered", "written since", f"delete {tmp_path / 's'}"):
+    with refused("numbered", "have changed since", f"delete {tmp_path / 's'}"):
         FeatureStore(tmp_path / "s", gallery("0b", "there"), table())
 
 

@@ -155,7 +155,7 @@ def test_a_folder_without_one_of_its_models(folder, part):
 def test_damaged_weights(folder, part):
     path = folder / part / "model.safetensors"
     os.truncate(path, path.stat().st_size // 2)
-    with refused(path, "not a whole safetensors file"):
+    with refused(path, "not a complete safetensors file"):
         load_source(folder)
 
 

@@ -72,6 +72,21 @@ def test_what_images_depend_on(pipeline):
     assert drawn(weights).made_from["weights"] != one.made_from["weights"]
 
 
+def test_records_of_older_stores_still_match(pipeline):
+    """Stores written before there was a temperature have none in their record."""
+    keys = ["model", "weights", "count", "seed", "dtype", "cfg", "top_k", "top_p", "more_smooth"]
+    assert [*drawn(pipeline).made_from] == keys
+    warm = drawn(pipeline).at(SETTINGS.changed(temperature=0.5))
+    assert warm.made_from == drawn(pipeline).made_from | {"temperature": 0.5}
+    assert warm.at(SETTINGS).made_from == drawn(pipeline).made_from
+
+
+def test_the_temperature_is_that_of_the_sampler(pipeline):
+    warm = drawn(pipeline).at(SETTINGS.changed(temperature=3.0))
+    (expected,) = pipeline([0], cfg=2.0, top_k=10, top_p=0.9, temperature=3.0, seed=[1]).images
+    assert np.array_equal(warm.read([1]).pixels[0].permute(1, 2, 0), np.asarray(expected))
+
+
 def test_numbers_out_of_range(pipeline):
     with refused("at least 1", 0):
         drawn(pipeline, 0)

@@ -160,7 +160,7 @@ def test_a_missing_file(files, name):
         load_lpips(files / "vgg16.pth", files / name)
 
 
-@pytest.mark.parametrize(("kind", "words"), [("pth", "truncated"), ("safetensors", "whole")])
+@pytest.mark.parametrize(("kind", "words"), [("pth", "truncated"), ("safetensors", "complete")])
 def test_a_truncated_file(files, tmp_path, kind, words):
     path = tmp_path / f"half.{kind}"
     path.write_bytes((files / f"linear.{kind}").read_bytes()[:-100])

@@ -12,8 +12,8 @@ from tiny import SCHEDULES, refused
 
 import nextscale.io.checkpoint
 from nextscale.io.checkpoint import CheckpointWriter, load_state, load_weights
+from nextscale.io.checkpoint_folder import newest_checkpoint
 from nextscale.io.files import atomic_file, read_tensors, write_tensors
-from nextscale.io.module_folder import newest_checkpoint
 
 CONFIG = SCHEDULES["square"]
 

@@ -86,7 +86,7 @@ def test_truncated_tensors(tmp_path, share):
     write_tensors(path, {"a": torch.zeros(100)})
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with refused(path, "not a whole safetensors file"):
+    with refused(path, "not a complete safetensors file"):
         read_tensors(path)
 
 

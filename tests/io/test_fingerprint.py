@@ -1,12 +1,23 @@
-"""Fingerprints of pieces."""
+"""Fingerprints of weights and files."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 import torch
 from torch import nn
 
-from nextscale.io.fingerprint import PIECE, PIECES, pieces, quick_fingerprint
+from nextscale.io.fingerprint import (
+    PIECE,
+    PIECES,
+    content_fingerprint,
+    pieces,
+    quick_fingerprint,
+    stamp,
+    tensors_fingerprint,
+    weights_fingerprint,
+)
 
 
 def model(seed: int, width: int = 8) -> nn.Linear:
@@ -29,6 +40,30 @@ def test_a_single_number_of_a_small_tensor_counts():
     changed = model(0)
     changed.weight.data[3, 3] += 1
     assert quick_fingerprint(changed) != quick_fingerprint(model(0))
+
+
+def counting() -> nn.Linear:
+    module = nn.Linear(200, 100)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.arange(parameter.numel()).view_as(parameter))
+    return module
+
+
+def test_values_never_change():
+    """Caches, runs, reports and images hold them."""
+    assert tensors_fingerprint(counting().state_dict().values()) == "a75057a9fbf65897"
+    assert weights_fingerprint(counting()) == "b0b03311015f07a3"
+    assert quick_fingerprint(counting()) == "f887aa2675914166"
+    assert content_fingerprint(b"nextscale") == "7436ba70b05ed0f15c38218b7561e6c6ea4ef882f63641afe45e25eaf825a764"
+
+
+def test_the_value_of_a_stamp_never_changes(tmp_path):
+    for name in ("a/b.png", "c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+        os.utime(tmp_path / name, ns=(0, 1234567890123456789))
+    assert stamp([tmp_path / "a" / "b.png", tmp_path / "c.png", tmp_path / "none"]) == "9ae4d769566a2b7f"
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECES * PIECE, PIECES * PIECE + 1, 10**6 + 3])

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from tiny import SCHEDULES, list_files, make_var, refused
 
 import nextscale as ns
-from nextscale.io.module_folder import as_config, load_module, save_module
+from nextscale.io.config import as_config
+from nextscale.io.module_folder import load_module, save_module
 
 SQUARE = SCHEDULES["square"]
 
@@ -82,7 +83,7 @@ def test_missing_weights(folder):
 def test_truncated_weights(folder):
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
-    with refused(folder / "model.safetensors", "not a whole safetensors file"):
+    with refused(folder / "model.safetensors", "not a complete safetensors file"):
         ns.VAR.from_pretrained(folder)
 
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from nextscale.io.files import read_tensors
-from nextscale.runtime.allocator import WITHOUT_SPLINTERS, kept, page_out, trim, unwritten_mappings
+from nextscale.runtime.allocator import LESS_FRAGMENTATION, kept, page_out, trim, unwritten_mappings
 
 SIZE = 4 * 2**20
 """Numbers of a tensor; its bytes are four times as many."""
@@ -101,9 +101,9 @@ def test_what_is_kept_is_there_the_next_time():
 
 SMALL_TENSORS_LEAVE_ROOM = """
 import torch
-from nextscale.runtime.allocator import kept, start_again_without_splinters
+from nextscale.runtime.allocator import kept, restart_with_less_fragmentation
 
-start_again_without_splinters()
+restart_with_less_fragmentation()
 pages = lambda: int(open("/proc/self/statm").read().split()[1])
 with kept(torch.device("cpu")):
     small = [torch.ones(2**21 - i) for i in range(8)]
@@ -116,7 +116,7 @@ print((pages() - before) * 4 // 1024)
 
 def start(script: str, **variables: str) -> str:
     """What a process of its own prints that has these variables, and those of ours."""
-    usual = {name: value for name, value in os.environ.items() if name not in WITHOUT_SPLINTERS}
+    usual = {name: value for name, value in os.environ.items() if name not in LESS_FRAGMENTATION}
     command = [sys.executable, "-c", script]
     return subprocess.run(command, capture_output=True, text=True, check=True, env=usual | variables).stdout.strip()
 
@@ -130,11 +130,11 @@ def test_one_large_tensor_takes_the_place_of_many_small_ones():
 def test_a_process_starts_again_once_unless_the_user_has_set_the_variable():
     script = """
 import os
-from nextscale.runtime.allocator import start_again_without_splinters
+from nextscale.runtime.allocator import restart_with_less_fragmentation
 
 print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), flush=True)
-start_again_without_splinters()
+restart_with_less_fragmentation()
 """
     first, second = (line.split() for line in start(script).splitlines())
-    assert first[0] == second[0] and first[1] == "None" and second[1:] == list(WITHOUT_SPLINTERS.values())
+    assert first[0] == second[0] and first[1] == "None" and second[1:] == list(LESS_FRAGMENTATION.values())
     assert len(start(script, GLIBC_TUNABLES="").splitlines()) == 1

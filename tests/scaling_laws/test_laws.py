@@ -80,7 +80,7 @@ def test_the_table_says_it_all(runs):
 
 def test_unequal_budgets_are_said(runs):
     runs[1].images[-1] *= 2
-    assert "laws over N expect runs on equally many images" in describe(runs, fit_laws(runs, resamples=50)[0], 0.95)
+    assert "laws over N assume equal numbers of images" in describe(runs, fit_laws(runs, resamples=50)[0], 0.95)
 
 
 def test_files_hold_every_point_and_every_law(runs, tmp_path):

@@ -80,7 +80,7 @@ def test_runs_that_give_no_points(tmp_path):
         read_points(write_run(tmp_path / "diverged", 2, lines), "")
     folder = write_run(tmp_path / "cut", 2)
     (folder / "checkpoints" / "step-00000030" / "files.json").unlink()
-    with refused("no whole checkpoint"):
+    with refused("no complete checkpoint"):
         read_points(folder, "")
     folder = write_run(tmp_path / "norecipe", 2)
     (folder / "recipe.json").write_text("[]")

@@ -122,6 +122,19 @@ def test_the_gradient_goes_straight_through(schedule, features):
     assert torch.equal(gradient, torch.full_like(gradient, 3))
 
 
+def test_with_scale_dropout_the_canvas_holds_the_first_scales_of_each_image(schedule, features):
+    """Image i gets depths[i] scales, no more and no fewer. The loss sees all scales."""
+    pyramid = make_tokenizer(schedule).pyramid
+    canvases = [step.canvas for step in pyramid.accumulate(pyramid.encode(features))]
+    whole = pyramid.quantize(features)
+    for first in range(1, schedule.num_scales + 1):
+        depths = torch.tensor([first, schedule.num_scales])
+        result = pyramid.quantize(features, depths=depths)
+        expected = torch.stack([canvases[first - 1][0], canvases[-1][1]])
+        torch.testing.assert_close(result.canvas, expected, atol=1e-5, rtol=0)
+        assert torch.equal(result.loss, whole.loss)
+
+
 def test_the_loss_weighs_commitment_by_beta(schedule, features):
     pyramid = make_tokenizer(schedule).pyramid
     tokens = pyramid.encode(features)

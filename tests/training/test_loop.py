@@ -20,7 +20,7 @@ from nextscale.data.dataset import ImageDataset
 from nextscale.data.folder import scan_folder
 from nextscale.data.loader import TrainingBatches
 from nextscale.data.splits import open_splits
-from nextscale.io.module_folder import checkpoint_step, newest_checkpoint
+from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
 from nextscale.training.loop import Intervals, train, training_step
 from nextscale.training.optimizer import LossScaler, set_step
 from nextscale.training.parallel import Execution

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import nextscale as ns
 from nextscale.cli.main import main
-from nextscale.io.module_folder import newest_checkpoint
+from nextscale.io.checkpoint_folder import newest_checkpoint
 from nextscale.training.ema import make_ema
 from nextscale.training.lora import add_lora, has_changes, merged_state
 

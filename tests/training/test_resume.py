@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from tiny_runs import TOKENIZER, train_command
 
 from nextscale.cli.main import main
-from nextscale.io.module_folder import newest_checkpoint
+from nextscale.io.checkpoint_folder import newest_checkpoint
 
 LAST = f"checkpoints/step-{TOKENIZER.steps:08d}"
 

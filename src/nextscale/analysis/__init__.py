@@ -1,1 +1,1 @@
-"""What a model costs, and what is inside an image's pyramid."""
+"""Floating-point operations of a model, and the contents of an image's token pyramid."""

@@ -1,4 +1,4 @@
-"""What an image's tokens hold, scale by scale: each scale's map, what it adds, and the image so far."""
+"""Show the tokens of an image scale by scale: token map, contribution to the canvas, and decoded image."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class ScaleView:
     tokens: Tensor
     """Its token map, (h_k, w_k)."""
     gain: Tensor
-    """How much it adds to the canvas: the length of what each place gains, (h_K, w_K)."""
+    """The norm of what the scale adds to the canvas at each position, (h_K, w_K)."""
     image: Image.Image
-    """The canvas so far, decoded."""
+    """The decoded canvas after this scale."""
     psnr: float
-    """Of that image, in dB."""
+    """PSNR of that image, in dB."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -36,10 +36,10 @@ class ScaleView:
 
 
 def fit(image: Image.Image, tokenizer: ImageTokenizer) -> Image.Image:
-    """The middle of an image in the tokenizer's size.
+    """Resize and crop an image to the tokenizer's size.
 
     Raises:
-        InputError: an image that is too narrow.
+        InputError: the image is too narrow.
     """
     size = tokenizer.config.image_size
     return centre_crop(cover(image, size), size)
@@ -67,13 +67,13 @@ def inspect(image: Image.Image, tokenizer: ImageTokenizer) -> list[ScaleView]:
 
 @torch.no_grad()
 def code_colours(tokenizer: ImageTokenizer) -> Tensor:
-    """A colour for each code, (V, 3) uint8: codes that are alike have colours alike.
+    """Return a colour for each code, (V, 3) uint8. Similar codes have similar colours.
 
-    Red, green and blue are a code's ranks along the three principal axes of the codebook.
+    Red, green and blue are the ranks of a code along the three principal axes of the codebook.
     """
     codes = tokenizer.pyramid.codebook.weight.detach().double().cpu()
     axes = torch.linalg.svd(codes - codes.mean(dim=0), full_matrices=False).Vh[:3]
-    axes = axes * axes.sum(dim=1, keepdim=True).sign()  # an axis has no direction of its own
+    axes = axes * axes.sum(dim=1, keepdim=True).sign()  # the sign of an axis is arbitrary
     ranks = (codes @ axes.T).argsort(dim=0).argsort(dim=0).double() / max(1, len(codes) - 1)
     colours = torch.full((len(codes), 3), 0.5, dtype=torch.double)
     colours[:, : ranks.shape[1]] = ranks
@@ -81,12 +81,12 @@ def code_colours(tokenizer: ImageTokenizer) -> Tensor:
 
 
 def token_image(tokens: Tensor, colours: Tensor) -> Image.Image:
-    """A token map (h, w) as an image of h x w pixels, in the codes' colours (V, 3) uint8."""
+    """Return a token map (h, w) as an image of h x w pixels, in the codes' colours (V, 3) uint8."""
     return Image.fromarray(colours[tokens].numpy())
 
 
 def heat_images(maps: Sequence[Tensor]) -> list[Image.Image]:
-    """Maps (h, w) of numbers >= 0 as images, from white at 0 to dark at the largest number of all."""
+    """Return maps (h, w) of numbers >= 0 as images, from white at 0 to dark at the largest number of all maps."""
     dark = torch.tensor((12.0, 74.0, 70.0))
     largest = max(float(values.max()) for values in maps) or 1.0
     shares = [(values / largest).unsqueeze(-1) for values in maps]

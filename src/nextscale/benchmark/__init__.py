@@ -1,1 +1,1 @@
-"""How fast models draw, decode, train and load, beside what the machine can do."""
+"""Measure the speed of sampling, decoding, training and loading, and compare it with the machine's peak."""

@@ -1,4 +1,4 @@
-"""What the machine reaches at best, in the precision and at the sizes of a model."""
+"""The peak speed of the machine, in the precision and at the sizes of a model."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Peak:
-    """GFLOP/s."""
+    """Peak speed in GFLOP/s."""
 
     product: float
-    """All tokens of an image with guidance times the first matrix of an MLP."""
+    """The product of all tokens of an image, with guidance, and the first matrix of an MLP."""
     convolution: float
-    """3x3, at the decoder's full size and width."""
+    """A 3x3 convolution at the decoder's full size and width."""
 
 
 @torch.no_grad()
@@ -37,12 +37,12 @@ def measure_peak(
     device: torch.device,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Peak:
-    """(rows, width) x (width, 4 width), and ``channels`` to ``channels`` over (H, W)."""
+    """Time the product (rows, width) x (width, 4 width) and a 3x3 convolution of ``channels`` over (H, W)."""
     x, weight = (torch.randn(n, width, device=device, dtype=dtype) for n in (rows, 4 * width))
     grid = torch.randn(1, channels, *size, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
     kernel = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
     kernel = kernel.contiguous(memory_format=torch.channels_last)
-    with kept(device):  # what is measured beside it has it, too
+    with kept(device):  # as in the measurements that it is compared with
         product = median_seconds(lambda: F.linear(x, weight), device, clock)
         convolution = median_seconds(lambda: F.conv2d(grid, kernel, padding=1), device, clock)
     return Peak(
@@ -54,7 +54,7 @@ def measure_peak(
 def median_seconds(
     run: Callable[[], object], device: torch.device, clock: Callable[[], float] = time.perf_counter
 ) -> float:
-    """Of one run, after one to warm up; on a GPU of ten at once."""
+    """Return the median seconds of a run, after one to warm up. On a GPU ten runs are timed at once."""
     times = 10 if device.type == "cuda" else 1
     run()
     rounds = []
@@ -69,13 +69,13 @@ def median_seconds(
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done all that was asked of it."""
+    """Wait until the device is idle."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that this process has held so far, on the GPU, or in memory."""
+    """Return the peak memory of this process so far, in bytes, on the GPU or in main memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

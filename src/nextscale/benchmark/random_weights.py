@@ -1,4 +1,4 @@
-"""Folders of models of the official sizes with random weights: as fast as trained ones, and nothing to download."""
+"""Models of the official sizes with random weights: as fast as trained ones, without a download."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nextscale.transformer.var import VAR
 
 
 def write_random_model(folder: Path, name: str, seed: int = 0) -> None:
-    """A folder that `Pipeline.from_pretrained` reads.
+    """Write a model folder for `Pipeline.from_pretrained`.
 
     Args:
         name: d16 ... d36.
@@ -40,7 +40,7 @@ def write_random_model(folder: Path, name: str, seed: int = 0) -> None:
 
 
 def random_like(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """Matrices and kernels of a size that keeps the size of what they multiply; norms 1, biases 0."""
+    """Return random weights that keep the variance of activations; norms are 1, biases 0."""
     if tensor.ndim == 1:
         return torch.ones(tensor.shape) if "norm" in name and name.endswith("weight") else torch.zeros(tensor.shape)
     if name.endswith("log_scale"):

@@ -1,4 +1,4 @@
-"""What a benchmark found, as a table and as JSON."""
+"""The result of a benchmark, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 @dataclass
 class Report:
-    """Seconds are those of a call; shares are of the time that counted work would need at the measured peak."""
+    """The result of a benchmark. All times are in seconds per call."""
 
     what: str
     model: str
@@ -21,41 +21,46 @@ class Report:
     dtype: str
     batch: int
     unit: str
-    """Of which a call makes ``batch``, such as images."""
+    """The kind of items in a batch, such as images."""
     seconds: list[float]
     theirs: list[float] = field(default_factory=list)
-    """Seconds of the other command, in turn with ours."""
+    """Seconds of the other command, measured in turn with ours."""
     peak_memory: int = 0
-    """Bytes."""
+    """In bytes."""
     stages: dict[str, float] = field(default_factory=dict)
-    """Seconds of each."""
+    """Seconds of each stage."""
     gflop: dict[str, float] = field(default_factory=dict)
-    """Work of a call."""
+    """Floating-point operations of a call, in GFLOP."""
     peak: dict[str, float] = field(default_factory=dict)
-    """GFLOP/s of a product and of a convolution."""
+    """Peak speed of the machine for a product and for a convolution, in GFLOP/s."""
     share_of_peak: float | None = None
+    """The time that the operations would need at peak speed, divided by the median."""
     threads: int = field(default_factory=torch.get_num_threads)
     torch_version: str = torch.__version__
     machine: str = field(default_factory=platform.machine)
 
     @property
     def median(self) -> float:
+        """Median of the seconds."""
         return statistics.median(self.seconds)
 
     @property
     def p95(self) -> float:
+        """95th percentile of the seconds."""
         return sorted(self.seconds)[-(-95 * len(self.seconds) // 100) - 1]
 
     @property
     def ratio(self) -> float | None:
-        """How many times faster than the other command, in medians."""
+        """Median of the other command divided by ours."""
         return statistics.median(self.theirs) / self.median if self.theirs else None
 
     def record(self) -> dict[str, Any]:
+        """Return all values as a JSON object."""
         more = {"median": self.median, "p95": self.p95, "per_second": self.batch / self.median, "ratio": self.ratio}
         return dataclasses.asdict(self) | more
 
     def table(self) -> str:
+        """Return the result as text."""
         lines = [
             f"{self.what}: {self.model}, batch {self.batch}, {self.dtype} on {self.device}, {self.threads} threads",
             f"{self.unit} per second   {self.batch / self.median:.4g}",
@@ -63,8 +68,8 @@ class Report:
             f"peak memory          {self.peak_memory / 2**20:,.0f} MiB",
         ]
         for stage, seconds in self.stages.items():
-            work = f", {self.gflop[stage]:,.1f} GFLOP" if stage in self.gflop else ""
-            lines.append(f"  {stage:<19}{seconds:.4g} s{work}")
+            flops = f", {self.gflop[stage]:,.1f} GFLOP" if stage in self.gflop else ""
+            lines.append(f"  {stage:<19}{seconds:.4g} s{flops}")
         if self.peak:
             rates = ", ".join(f"{name} {rate:,.0f} GFLOP/s" for name, rate in self.peak.items())
             lines.append(f"the machine          {rates}")

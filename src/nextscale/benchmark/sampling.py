@@ -1,4 +1,4 @@
-"""Speed of drawing, of decoding and of loading."""
+"""Measure the speed of sampling, decoding and loading."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def bench_sampling(
     seed: int,
     against: str = "",
 ) -> Report:
-    """Images drawn and decoded, one seed for all."""
+    """Time sampling and decoding images, with one seed for all."""
     tokenizer, transformer = pipeline.ready()
     labels = [i % len(pipeline.class_names) for i in range(check_batch(batch))]
 
-    def draw() -> None:
+    def generate() -> None:
         *_, step = pipeline.scales(labels, settings=settings, seed=seed)
         step.image()
 
-    with kept(pipeline.device):  # as the verbs that draw have it
-        turns = take_turns(draw, repeats, pipeline.device, against)
+    with kept(pipeline.device):  # as in nextscale sample
+        turns = take_turns(generate, repeats, pipeline.device, against)
         memory = peak_memory(pipeline.device)
         with timed_stages(tokenizer, transformer, pipeline.device) as stages:
             start = time.perf_counter()
-            draw()
+            generate()
             whole = time.perf_counter() - start
     stages["sampling"] = whole - sum(stages.values())
     work = count_work(tokenizer.config, transformer.config)
@@ -52,7 +52,7 @@ def bench_sampling(
 
 
 def bench_decoding(pipeline: Pipeline, model: str, batch: int, repeats: int, seed: int, against: str = "") -> Report:
-    """Images decoded from random tokens."""
+    """Time decoding images from random tokens."""
     tokenizer, _ = pipeline.ready()
     generator = torch.Generator().manual_seed(seed)
     sizes = [(check_batch(batch), n) for n in tokenizer.schedule.tokens_per_scale]
@@ -66,7 +66,7 @@ def bench_decoding(pipeline: Pipeline, model: str, batch: int, repeats: int, see
 
 
 def bench_loading(load: Callable[[], Pipeline], model: str, repeats: int, against: str = "") -> Report:
-    """Models loaded, and an image drawn: the time to the first image, without that to import PyTorch."""
+    """Time loading a model up to the first image, without the import of PyTorch."""
     stages: dict[str, float] = {}
 
     def first_image() -> Pipeline:
@@ -93,7 +93,7 @@ def bench_loading(load: Callable[[], Pipeline], model: str, repeats: int, agains
 
 
 def report(pipeline: Pipeline, what: str, model: str, batch: int, turns: Turns, **fields: Any) -> Report:
-    """With the peak of the machine, measured now."""
+    """Make a report, and measure the peak speed of the machine for it."""
     config, tokenizer = pipeline.model.config, pipeline.tokenizer.config
     dtype, _ = drawing_dtype(pipeline.dtype, pipeline.device)
     rows = 2 * config.schedule.num_tokens
@@ -106,11 +106,12 @@ def report(pipeline: Pipeline, what: str, model: str, batch: int, turns: Turns, 
 
 
 def least_seconds(gflop: dict[str, float], peak: Peak) -> float:
-    """How long the work would take at the machine's peak: the decoder by convolutions, the rest by products."""
+    """Return the time that operations need at peak speed: convolutions for the decoder, products for the rest."""
     return sum(work / (peak.convolution if name == "decoder" else peak.product) for name, work in gflop.items())
 
 
 def check_batch(batch: int) -> int:
+    """Return the batch size; raise InputError unless it is at least 1."""
     if batch < 1:
         raise InputError(f"batch must be at least 1, not {batch}")
     return batch

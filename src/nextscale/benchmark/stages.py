@@ -1,4 +1,4 @@
-"""Where the time of drawing goes."""
+"""Measure how much of the sampling time each stage takes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.var import VAR
 
 STAGES: tuple[str, ...] = ("transformer", "canvas", "decoder")
-"""The rest of an image's time is sampling: guidance, filters and draws."""
+"""The rest of the time is guidance, filters and choosing tokens."""
 
 
 @contextmanager
 def timed_stages(tokenizer: ImageTokenizer, model: VAR, device: torch.device) -> Iterator[dict[str, float]]:
-    """Sums up the seconds that each stage takes inside. Waiting for a GPU after each stage slows it down a little."""
+    """Yield the seconds of each stage in the block. Waiting for a GPU after each stage slows it down a little."""
     seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
     places: list[tuple[Any, str, str]] = [
         (model, "condition", "transformer"),
@@ -47,4 +47,4 @@ def timed_stages(tokenizer: ImageTokenizer, model: VAR, device: torch.device) ->
         yield seconds
     finally:
         for module, name, _ in places:
-            delattr(module, name)  # the class's own shows again
+            delattr(module, name)  # uncovers the method of the class

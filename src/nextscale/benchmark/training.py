@@ -1,4 +1,4 @@
-"""Speed of training a transformer."""
+"""Measure the speed of training a transformer."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from nextscale.training.transformer_task import VARTask
 def bench_training(
     pipeline: Pipeline, model: str, batch: int, repeats: int, precision: Precision, seed: int, against: str = ""
 ) -> Report:
-    """Steps on random tokens, as a cache has them: forward, backward, optimizer and EMA, by the official recipe.
+    """Time training steps on random tokens: forward, backward, optimizer and EMA, with the official recipe.
 
-    The pipeline's transformer is spoilt by it.
+    It changes the weights of the pipeline's transformer.
     """
     config, device = pipeline.model.config, pipeline.device
     recipe = official(config.depth, epochs=1, base_rate=1e-4, init_gamma=1e-3, final_ratio=0.1)
@@ -40,7 +40,7 @@ def bench_training(
     labels = torch.randint(config.num_classes, (batch,), generator=generator)
     parts = [Batch(images, labels, (), Place(0, batch, batch)).to(device)]
     steps = count()
-    with kept(device):  # as a run has it
+    with kept(device):  # as in a training run
         turns = take_turns(lambda: training_step(state, parts, recipe, next(steps)), repeats, device, against)
         memory = peak_memory(device)
     dtype, size = DTYPES[recipe.precision], pipeline.tokenizer.config.image_size

@@ -1,4 +1,4 @@
-"""Timing in turn: ours, theirs, ours, theirs, so that a busy machine slows both."""
+"""Time two programs in turn: ours, theirs, ours, theirs, so that a busy machine slows down both."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from nextscale.errors import InputError
 
 @dataclass
 class Turns:
-    """Seconds of each repeat."""
+    """Seconds of each repetition."""
 
     ours: list[float] = field(default_factory=list)
     theirs: list[float] = field(default_factory=list)
 
 
 def take_turns(run: Callable[[], object], repeats: int, device: torch.device, against: str = "") -> Turns:
-    """Time ``run``, after one call to warm up, and the command ``against``, if there is one, after every repeat."""
+    """Time ``run`` after one call to warm up, and after each repetition the command ``against``, if it is given."""
     if repeats < 1:
         raise InputError(f"repeats must be at least 1, not {repeats}")
     turns = Turns()
@@ -40,17 +40,17 @@ def take_turns(run: Callable[[], object], repeats: int, device: torch.device, ag
 
 
 def seconds_of(command: str) -> float:
-    """Run a command, without a shell; it says on its last line how many seconds one of its calls takes.
+    """Run a command without a shell, and return the seconds that it prints on its last line.
 
     Raises:
-        InputError: it cannot be run, fails, or says something else.
+        InputError: the command cannot be run, fails, or prints no number of seconds.
     """
     try:
         done = subprocess.run(shlex.split(command), capture_output=True, text=True)
     except (OSError, ValueError, IndexError) as error:
         raise InputError(f"cannot run {command!r}: {error}") from error
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no word why"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise InputError(f"{command!r} failed with exit code {done.returncode}: {last}")
     last = (done.stdout.strip().splitlines() or [""])[-1]
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from nextscale.imaging.images import (
     to_rgb,
     to_tensor,
 )
+from nextscale.io.fingerprint import content_fingerprint
 from nextscale.pipeline import Pipeline
 from nextscale.provenance import EditProvenance, Provenance
 
@@ -177,7 +177,7 @@ def read_input(
     if content is None:
         flag = "IMAGE" if what == "image" else "--mask MASK"
         raise InputError(f"{options.like} was made from {shown}, which is not there: add {flag} with its new path")
-    sha256 = hashlib.sha256(content).hexdigest()
+    sha256 = content_fingerprint(content)
     if made and sha256 != (made.image_sha256 if what == "image" else made.mask_sha256):
         raise InputError(f"{shown} is not the {what} that {options.like} was made from, or has changed since")
     return read_as_stored(io.BytesIO(content), path), sha256

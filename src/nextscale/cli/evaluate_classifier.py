@@ -16,7 +16,7 @@ from nextscale.data.splits import absolute_name, open_splits
 from nextscale.errors import InputError
 from nextscale.evaluation.accuracy import Confusion
 from nextscale.evaluation.classifier import ClassifierConfig, ResidualClassifier, write_card
-from nextscale.io.module_folder import checkpoint_step, newest_checkpoint
+from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
 from nextscale.runtime.device import pick_device, precision
 from nextscale.training.classifier_task import ClassifierRecipe, ClassifierTask, measure
 from nextscale.training.loop import Intervals, train

@@ -23,33 +23,34 @@ from nextscale.runtime.progress import say
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Look at real images, and keep in a file what drawn ones are measured against.
+    """Write a reference file: the statistics of real images that "evaluate" compares sampled images with.
 
-    The file says who looked, the size and the crop of the images, and how many there were; "evaluate" refuses one
-    that does not fit. It also has the features of 10,000 images, chosen by chance, for precision and recall.
+    The file records the network, the size, crop and number of the images, and "evaluate" refuses a file that does not
+    fit. It also holds the features of 10,000 randomly chosen images, for precision and recall.
 
-    The default crop, centre, is what published references of ImageNet are made with: halved by means of 2 x 2 pixels
-    while it covers twice the size, resized by bicubic interpolation to cover it, the middle cut out.
+    The default crop, centre, is that of published references of ImageNet: the image is halved by averaging 2 x 2 pixels
+    while it is at least twice the size, then resized with bicubic interpolation, and cropped around its centre.
 
     Example: nextscale evaluate reference imagenet/ --split val --size 256 --features inception.pth --out val256.npz
     """
 
     data: Annotated[str, tyro.conf.Positional]
-    """Images, as training takes them: a folder, with or without folders of classes; a table; shards; hf:NAME."""
+    """Real images: a folder, with or without sub-folders for classes; a table; shards; or hf:NAME."""
     out: Path
-    """File to write, .npz."""
+    """The .npz file to write."""
     size: tuple[int, ...]
-    """Side of the images that will be measured, or height and width."""
+    """Size of the images that will be measured: one side in pixels, or height and width."""
     split: Split | None = None
-    """Which part, where there are train/ and val/."""
+    """The part to use, if the data has train/ and val/."""
     crop: Crop = "centre"
-    """centre, see above; or training: the middle part that validation in training sees, 1.125 times smaller."""
+    """centre, see above; or training: the centred part that training uses for validation, 1.125 times smaller."""
     features: str = ""
-    """Who looks: a file with the Inception of FID, or a folder of "evaluate classifier". See "evaluate"."""
+    """The network for the features: a file with Inception's weights, OWNER/NAME:FILE on the Hugging Face hub, or a
+    folder of "evaluate classifier". By default an Inception that torch-fidelity or pytorch-fid has downloaded."""
     batch_size: int = 50
-    """Images looked at at once."""
+    """Images per batch."""
     seed: int = 0
-    """Of the choice of images whose features are kept."""
+    """Seed of the choice of images whose features the file holds."""
     device: str = "auto"
     """auto, cpu, or cuda."""
 

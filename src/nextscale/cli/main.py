@@ -10,7 +10,7 @@ import sys
 from types import ModuleType
 
 from nextscale.errors import InputError, is_out_of_memory
-from nextscale.runtime.allocator import start_again_without_splinters
+from nextscale.runtime.allocator import restart_with_less_fragmentation
 
 # verb: (module, what it does)
 VERBS = {
@@ -56,7 +56,7 @@ def usage() -> str:
 def command() -> None:
     """A process of its own: ``nextscale``, or ``python -m nextscale``."""
     if " ".join(sys.argv[1:3]) in TRAINING:
-        start_again_without_splinters()
+        restart_with_less_fragmentation()
     main()
 
 

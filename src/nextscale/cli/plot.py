@@ -9,9 +9,9 @@ from typing import Annotated
 
 import tyro
 
-from nextscale.curves.compare import comparable, judge
+from nextscale.curves.compare import comparable, verdict_line
 from nextscale.curves.log import RunLog, read_run
-from nextscale.curves.plot import check_out, draw, save
+from nextscale.curves.plot import check_out, plot, save
 from nextscale.curves.reference import D16
 from nextscale.errors import InputError
 
@@ -20,7 +20,7 @@ SMOOTH = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Draw the curves of training runs, finished or not: a panel for each figure, the runs laid over each other.
+    """Plot the logs of training runs, finished or not: a panel for each metric, with all runs in it.
 
     Example: nextscale plot runs/var --compare d16 --out curves.png
     """
@@ -28,11 +28,12 @@ class Options:
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of training runs."""
     out: Path = Path("curves.png")
-    """Image to write: .png, .svg or .pdf."""
+    """File to write: .png, .svg or .pdf."""
     compare: str | None = None
-    """d16, the official training, or the folder of another run: what they have in common, and a verdict on the loss."""
+    """Compare with d16, the official training, or with another run (its folder): plots the metrics that all runs
+    have, and prints a verdict on the loss."""
     smooth: int = SMOOTH
-    """Lines of the log that a point of a training curve is the mean of, but no more than one in 20 so far."""
+    """Number of log lines that a point of a training curve averages, at most one in 20 of the lines so far."""
 
 
 def run(options: Options) -> None:
@@ -45,44 +46,44 @@ def run(options: Options) -> None:
     reference = find_reference(options.compare)
     if reference:
         runs, reference = comparable(runs, reference)
-    save(draw(runs, reference, options.smooth), options.out)
+    save(plot(runs, reference, options.smooth), options.out)
     if reference:
-        print("\n".join(judge(run, reference, options.smooth) for run in runs))
+        print("\n".join(verdict_line(run, reference, options.smooth) for run in runs))
     print(options.out)
 
 
 def curves_beside(folder: Path, compare: str, out: Path) -> Callable[[], str]:
-    """A function that draws a run beside ``compare`` as it is when called, and returns the verdict.
+    """Return a function that plots the current state of a run together with ``compare``, and returns the verdict.
 
     Raises:
-        InputError: nothing of that name to compare with, or no matplotlib.
+        InputError: nothing of that name to compare with, or matplotlib is not installed.
     """
     reference = find_reference(compare)
     assert reference
     check_out(out)
 
-    def draw_now() -> str:
+    def plot_now() -> str:
         try:
             (run,), other = comparable([read_run(folder)], reference)
-        except InputError as error:  # too early in the run, which is no reason to end it
-            return f"nothing to draw beside {compare} yet: {error}"
-        save(draw([run], other), out)
-        return judge(run, other, SMOOTH)
+        except InputError as error:  # too early in the run: it must go on
+            return f"nothing to compare with {compare} yet: {error}"
+        save(plot([run], other), out)
+        return verdict_line(run, other, SMOOTH)
 
-    return draw_now
+    return plot_now
 
 
 def find_reference(name: str | None) -> RunLog | None:
-    """``d16``, or another run."""
+    """Return the run to compare with: ``d16``, or that of a folder."""
     if name is None or name == "d16":
         return D16 if name else None
     if not Path(name).is_dir():
-        raise InputError(f"nothing to compare with under the name {name}: expected d16 or the folder of a run")
+        raise InputError(f"nothing to compare with named {name}: expected d16 or the folder of a run")
     return read_run(Path(name))
 
 
 def distinct_names(folders: Sequence[Path]) -> list[str]:
-    """The folders' own names, or as much of their paths as tells them apart."""
+    """Return the folders' names, with as many parent folders as are needed to make them distinct."""
     parts = [folder.resolve().parts for folder in folders]
     depth = next((n for n in range(1, max(map(len, parts))) if len({p[-n:] for p in parts}) == len(set(parts))), 1)
     return ["/".join(p[-depth:]) for p in parts]

@@ -20,26 +20,27 @@ from nextscale.scaling_laws.report import describe, write_fits, write_points
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Fit L = (beta X)^alpha to finished runs of "train var" of at least 3 sizes, over parameters and over compute.
+    """Fit scaling laws L = (beta X)^alpha to finished transformer runs of at least 3 sizes.
 
-    Prints the laws, with confidence intervals, and how far each run lies from them; writes OUT, the panels over
-    parameters, and beside it those over compute, all points as .csv, and the laws as .json.
+    X is the number of parameters or the training compute. Prints the laws with confidence intervals and the distance of
+    each run from them. Writes a plot over parameters to OUT, and beside it a plot over compute, all points (.csv) and
+    the laws (.json).
 
     Example: nextscale scaling fit ladder --out scaling.png
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Folders of runs, or of several, such as that of "scaling run"."""
+    """Folders of runs, or folders that contain runs, such as that of "scaling run"."""
     out: Path = Path("scaling.png")
-    """Image to write: .png, .svg or .pdf."""
+    """File to write: .png, .svg or .pdf."""
     compute_from: float = 0
-    """PFLOP below which points are left out of the laws over compute: training begins steeper than any law."""
+    """Skip points below this compute (PFLOP) in the laws over compute: losses fall faster at the start of training."""
     resamples: int = RESAMPLES
-    """How often points or runs are drawn again, for the intervals."""
+    """Number of bootstrap resamples for the intervals."""
     level: float = LEVEL
-    """Probability of the intervals."""
+    """Confidence level of the intervals."""
     seed: int = 0
-    """Of the draws."""
+    """Seed of the resamples."""
 
 
 def run(options: Options) -> None:
@@ -64,5 +65,5 @@ def run(options: Options) -> None:
 
 
 def beside(path: Path, ending: str) -> Path:
-    """``a-compute.png`` or ``a.csv`` of ``a.png``."""
+    """Return the path beside ``a.png`` with another ending: ``a-compute.png`` or ``a.csv``."""
     return path.with_name(f"{path.stem}{ending}")

@@ -17,10 +17,11 @@ from nextscale.curves.verdict import count
 from nextscale.data.cache import is_cache
 from nextscale.data.splits import absolute_name
 from nextscale.errors import InputError
+from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
 from nextscale.io.files import check_folder, read_json
-from nextscale.io.module_folder import checkpoint_step, newest_checkpoint
+from nextscale.io.lock import locked
 from nextscale.runtime.device import pick_device
-from nextscale.runtime.process_pool import Job, locked, run_all
+from nextscale.runtime.process_pool import Job, run_all
 from nextscale.scaling_laws.ladder import Rung, make_ladder
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.recipes import TRANSFORMERS, Precision, VARRecipe

@@ -1,1 +1,1 @@
-"""Logs -> images: how a training run went, and whether that is normal."""
+"""Plots of training logs, and a verdict on whether a run is on track."""

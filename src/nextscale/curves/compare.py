@@ -1,4 +1,4 @@
-"""What two runs can be compared by: the figures that both have, over the images seen."""
+"""Prepare runs for comparison: reduce them to the metrics that all of them have."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from nextscale.errors import InputError
 
 
 def comparable(runs: Sequence[RunLog], reference: RunLog) -> tuple[list[RunLog], RunLog]:
-    """The runs and the reference with no figures but those in common.
+    """Return the runs and the reference with only the metrics that all of them have.
 
-    Transformers get figures over all tokens and of the last scale, and, if their codebooks are not of one size, the
-    losses as shares of ln V.
+    Transformers get metrics over all tokens and of the last scale, and, if the codebook sizes differ, losses divided
+    by ln V.
 
     Raises:
-        InputError: a run and the reference train different things, or a batch or codebook size is not known.
+        InputError: a run and the reference train different models, or a batch or codebook size is not known.
     """
     for run in (*runs, reference):
         learning_curve(run)
-        if run.guesses_tokens != reference.guesses_tokens:
-            kinds = ["transformer" if of.guesses_tokens else "tokenizer" for of in (run, reference)]
+        if run.predicts_tokens != reference.predicts_tokens:
+            kinds = ["transformer" if of.predicts_tokens else "tokenizer" for of in (run, reference)]
             raise InputError(f"{run.name} trains a {kinds[0]} and {reference.name} a {kinds[1]}: expected the same")
-        if run.guesses_tokens and run.codebook_size is None:
+        if run.predicts_tokens and run.codebook_size is None:
             raise InputError(f"the codebook size of {run.name} is not known: expected a checkpoint in its folder")
-    shares = len({run.codebook_size for run in (*runs, reference)}) > 1 and reference.guesses_tokens
-    full = [with_token_figures(run, shares) if run.guesses_tokens else run for run in (*runs, reference)]
+    shares = len({run.codebook_size for run in (*runs, reference)}) > 1 and reference.predicts_tokens
+    full = [with_token_figures(run, shares) if run.predicts_tokens else run for run in (*runs, reference)]
     common = {name for run in full[:-1] for name in run.series} & full[-1].series.keys()
     kept = common | {f"val_{name}" for name in common}
     *runs, reference = (
@@ -39,7 +39,7 @@ def comparable(runs: Sequence[RunLog], reference: RunLog) -> tuple[list[RunLog],
 
 
 def with_token_figures(run: RunLog, shares: bool) -> RunLog:
-    """With ``accuracy`` over all tokens, figures of the last scale alone, and perhaps losses as shares of ln V."""
+    """Add ``accuracy`` over all tokens, the metrics of the last scale, and, if asked, losses divided by ln V."""
     series = dict(run.series)
     tokens = np.array([h * w for h, w in run.sizes], dtype=float)
     for of in ("", "val_"):
@@ -55,8 +55,8 @@ def with_token_figures(run: RunLog, shares: bool) -> RunLog:
     return replace(run, series=series)
 
 
-def judge(run: RunLog, reference: RunLog, smooth: int) -> str:
-    """The verdict on a run so far, both losses smoothed."""
+def verdict_line(run: RunLog, reference: RunLog, smooth: int) -> str:
+    """Return the verdict on a run so far. Both losses are smoothed."""
     loss = run.series["loss"].smoothed(smooth)
     other = replace(reference, series={"loss": reference.series["loss"].smoothed(smooth)})
     seen, losses = learning_curve(replace(run, series={"loss": loss}))

@@ -1,4 +1,4 @@
-"""The log of a training run: named figures, each over the steps at which it was logged."""
+"""Read the log of a training run: metrics, each over the steps at which it was logged."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ from nextscale.io.renamed import with_current_names
 
 LOG = "log.jsonl"
 FEW = 20
+"""Smoothing averages at most one in this many of the values so far."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """A figure over the steps, ascending, at which it was logged.
+    """A metric over the ascending steps at which it was logged.
 
     Args:
         steps: (n,)
-        values: (n,), or (n, K) with one value for each scale; NaN where there is none.
+        values: (n,), or (n, K) with one value for each scale; NaN for a missing value.
     """
 
     steps: np.ndarray
     values: np.ndarray
 
     def smoothed(self, count: int) -> Series:
-        """Each value becomes the mean of the last ``count`` up to it, but of no more than one in `FEW` so far.
+        """Return running means: of the last ``count`` values, but at most one in `FEW` of the values so far.
 
-        Thus the steep beginning stays as it is, and so does a series of few values.
+        So the steep beginning is not smoothed, and neither is a series of few values.
         """
         ends = np.arange(1, len(self.steps) + 1)
         starts = ends - np.minimum(count, 1 + (ends - 1) // FEW)
         known = np.isfinite(self.values)
-        middle = np.where(known, self.values, 0).mean(axis=0)  # sums around it lose less to rounding
+        middle = np.where(known, self.values, 0).mean(axis=0)  # subtracted to reduce rounding errors of the sums
         sums, counts = (
             np.concatenate([part[:1] * 0, part.cumsum(axis=0)])
             for part in (np.where(known, self.values - middle, 0), known.astype(float))
@@ -50,12 +51,14 @@ class Series:
 
 @dataclass(frozen=True)
 class RunLog:
-    """What a run has logged, and what is needed to compare it with others.
+    """The metrics of a run, and what is needed to compare it with others.
 
     Args:
-        batch_size: images in a step, if known.
-        codebook_size: V of the tokens that a transformer guesses, if known; a tokenizer's run has none here.
-        sizes: (h, w) of each scale, if known.
+        name: of the run, in plots and messages.
+        series: the metrics by their names.
+        batch_size: images per step; None if it is not known.
+        codebook_size: V of the tokens that a transformer predicts; None if it is not known, or for a tokenizer.
+        sizes: (h, w) of each scale; empty if they are not known.
     """
 
     name: str
@@ -65,21 +68,21 @@ class RunLog:
     sizes: tuple[tuple[int, int], ...] = ()
 
     @property
-    def guesses_tokens(self) -> bool:
-        """Whether the loss is the cross-entropy of tokens: a transformer's run, not a tokenizer's."""
+    def predicts_tokens(self) -> bool:
+        """Whether the loss is the cross-entropy of tokens, as of a transformer."""
         return "scale_loss" in self.series or "last_scale_loss" in self.series
 
     @property
     def chance(self) -> float | None:
-        """ln V, the loss of guessing all codes with equal probability."""
+        """ln V, the loss of uniform guessing."""
         return math.log(self.codebook_size) if self.codebook_size else None
 
 
 def read_run(folder: Path, name: str | None = None) -> RunLog:
-    """The log of a run, finished or still at work.
+    """Read the log of a run, which may still be running.
 
     Raises:
-        InputError: no such run, or its log is empty or damaged.
+        InputError: no such run, or an empty or damaged log.
     """
     found: dict[str, list[tuple[float, Any]]] = {}
     for line in read_lines(folder / LOG):
@@ -89,7 +92,7 @@ def read_run(folder: Path, name: str | None = None) -> RunLog:
     series = {figure: make_series(rows) for figure, rows in found.items()}
     series = {figure: logged for figure, logged in series.items() if np.isfinite(logged.values).any()}
     if not series:
-        raise InputError(f"{folder / LOG} has no figures yet: expected at least one whole line")
+        raise InputError(f"{folder / LOG} has no metrics yet: expected at least one complete line")
     recipe = as_object(as_object(read_json_if_there(folder / "recipe.json")).get("recipe"))
     config = model_config(folder)
     return RunLog(
@@ -102,7 +105,7 @@ def read_run(folder: Path, name: str | None = None) -> RunLog:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log. The last may be cut short, as the run may be writing it: then it is left out."""
+    """Read the lines of a log. An incomplete last line, which the run may be writing, is skipped."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     except OSError as error:
@@ -116,13 +119,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError) as error:
             if number == len(lines) and not text.endswith("\n"):
                 break
-            raise InputError(f'{path}, line {number}, is no line of a log: expected {{"step": 1, ...}}') from error
+            raise InputError(f'{path}, line {number}, is not a line of a log: expected {{"step": 1, ...}}') from error
         read.append(with_current_names(line))
     return read
 
 
 def numbers(value: Any) -> list[float]:
-    """A figure as one number for each scale, or as one number alone; nothing where it is a text or the like."""
+    """Return a metric as a list of one number, or of one for each scale; empty for a text and other values."""
     parts = value if isinstance(value, list) else [value]
     if not all(part is None or isinstance(part, int | float) for part in parts):
         return []
@@ -130,7 +133,7 @@ def numbers(value: Any) -> list[float]:
 
 
 def make_series(rows: list[tuple[float, Any]]) -> Series:
-    """(step, one number or a list) of each line -> Series."""
+    """Make a series from (step, one number or a list) of each line."""
     steps = np.array([step for step, _ in rows], dtype=float)
     found = [numbers(value) for _, value in rows]
     values = np.full((len(rows), max(map(len, found))), np.nan)
@@ -143,7 +146,7 @@ def make_series(rows: list[tuple[float, Any]]) -> Series:
 
 
 def model_config(folder: Path) -> dict[str, Any]:
-    """config.json of the newest checkpoint, else of the tokenizer that a transformer is trained with, else nothing."""
+    """Read config.json of the newest checkpoint, else of the transformer's tokenizer; {} if there is neither."""
     checkpoints = sorted(folder.glob("checkpoints/step-*/config.json"), reverse=True)
     for path in (*checkpoints, folder / "tokenizer" / "config.json"):
         if config := as_object(read_json_if_there(path)):
@@ -152,10 +155,11 @@ def model_config(folder: Path) -> dict[str, Any]:
 
 
 def read_json_if_there(path: Path) -> Any:
-    """None where there is no such file, or not any more: a run at work removes its old checkpoints."""
+    """Read a JSON file; None if it is missing. A run that is still training deletes its old checkpoints."""
     with contextlib.suppress(InputError):
         return read_json(path)
 
 
 def as_object(content: Any) -> dict[str, Any]:
+    """Return the content of a JSON object; {} for anything else."""
     return content if isinstance(content, dict) else {}

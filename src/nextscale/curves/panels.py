@@ -1,4 +1,4 @@
-"""Which panels an image of curves has, in which order, with what titles and units."""
+"""The panels of a plot of training logs: their order, titles and units."""
 
 from __future__ import annotations
 
@@ -38,20 +38,24 @@ LAST_TITLES = {
     "data_wait": "time spent waiting for data",
 }
 UNITS = {"psnr": "dB", "accuracy": "%", "usage": "%", "wait": "%"}
-"""By the last word of a figure's name."""
+"""The unit, by the last word of a metric's name."""
 TOKEN_LOSSES = ("loss", "last_scale_loss", "scale_loss")
 EXACT = ("learning_rate",)
-"""Needs no smoothing, and no logarithmic axis."""
+"""Metrics without noise: they are not smoothed, and their axis is linear."""
 WIDE = 10
-"""Range from which on values are drawn over a logarithmic axis, as a ratio."""
+"""If the largest value is this many times the smallest, the axis is logarithmic."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure of one or more runs, in training, validation, or both.
+    """A metric of one or more runs, in training, validation, or both.
 
     Args:
-        factor: from what the log says to the unit.
+        figure: name of the metric in the log.
+        title: of the panel, with the unit.
+        factor: converts the logged value to the unit.
+        logarithmic: whether the y axis is.
+        exact: whether the metric has no noise, so that it is not smoothed.
     """
 
     figure: str
@@ -62,7 +66,7 @@ class Panel:
 
 
 def make_panels(runs: Sequence[RunLog]) -> list[Panel]:
-    """One for each figure that any run has: the known first, then others as logged, learning rate and speed last."""
+    """Make a panel for each metric of any run: known ones first, then others, learning rate and speed last."""
     logged = [name.removeprefix(VALIDATION) for run in runs for name in run.series]
     figures = [name for name in TITLES if name in logged]
     figures += [name for name in dict.fromkeys(logged) if name not in TITLES | LAST_TITLES]
@@ -71,10 +75,11 @@ def make_panels(runs: Sequence[RunLog]) -> list[Panel]:
 
 
 def make_panel(figure: str, runs: Sequence[RunLog]) -> Panel:
+    """Make the panel of a metric."""
     having = [run for run in runs if any(is_of(name, figure) for name in run.series)]
     title = (TITLES | LAST_TITLES).get(figure, figure.replace("_", " "))
     unit = UNITS.get(figure.split("_")[-1], "")
-    if figure in TOKEN_LOSSES and all(run.guesses_tokens for run in having):
+    if figure in TOKEN_LOSSES and all(run.predicts_tokens for run in having):
         unit = "nats"
     exact = figure in EXACT
     values = [run.series[name].values.ravel() for run in having for name in run.series if is_of(name, figure)]
@@ -88,11 +93,11 @@ def make_panel(figure: str, runs: Sequence[RunLog]) -> Panel:
 
 
 def is_of(name: str, figure: str) -> bool:
-    """Whether a name in the log is the figure, in training or validation."""
+    """Return whether a name in the log is this metric, in training or validation."""
     return name.removeprefix(VALIDATION) == figure
 
 
 def is_wide(values: np.ndarray) -> bool:
-    """Whether values are positive and so far apart that a linear axis would hide the small ones."""
+    """Return whether values are positive and range so widely that a linear axis would hide the small ones."""
     values = values[np.isfinite(values)]
     return bool(values.size and values.min() > 0 and values.max() > WIDE * values.min())

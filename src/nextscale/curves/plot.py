@@ -1,4 +1,4 @@
-"""Logs -> an image of curves, by matplotlib, which is loaded on first use."""
+"""Plot training logs with matplotlib, which is imported on first use."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".svg", ".pdf")
 PANEL_SIZE = (3.6, 2.5)
-"""Inches, at 100 dots each."""
+"""Width and height in inches, at 100 dots per inch."""
 LETTERS_PER_INCH = 14
-"""Of the legend."""
+"""Letters that fit into an inch of the legend."""
 WIDE_IMAGES = 300
-"""Range, as a ratio, from which on a logarithmic axis of images names powers of ten alone."""
+"""If the largest value is this many times the smallest, the logarithmic x axis has ticks at powers of ten only."""
 HUES = (("Blues", "C0"), ("Oranges", "C1"), ("Greens", "C2"), ("Reds", "C3"), ("Purples", "C4"))
 ALONE = ("plasma_r", "C0")
 REFERENCE = ("Greys", "black")
@@ -35,24 +35,25 @@ REFERENCE = ("Greys", "black")
 
 @dataclass(frozen=True)
 class Pen:
-    """What the lines of a run look like: of several scales, coarse is light and fine is dark."""
+    """The style of a run's lines. Among several scales, coarse ones are light and fine ones dark."""
 
     shades: str
     colour: str
     dashes: str = "-"
 
     def colours(self, count: int) -> list[Any]:
+        """Return the colours of ``count`` scales, light to dark."""
         from matplotlib import colormaps
 
         return [colormaps[self.shades](0.25 + 0.7 * k / max(1, count - 1)) for k in range(count)]
 
 
-def draw(runs: Sequence[RunLog], reference: RunLog | None = None, smooth: int = 10) -> Figure:
-    """A panel for each figure, the runs laid over each other.
+def plot(runs: Sequence[RunLog], reference: RunLog | None = None, smooth: int = 10) -> Figure:
+    """Plot runs over each other, with a panel for each metric.
 
     Args:
-        reference: drawn along, dashed; then all is over the images seen rather than over steps.
-        smooth: lines of the log that a point of a training curve is the mean of; validation is drawn as it is.
+        reference: another run, plotted dashed. The x axis is then the number of images seen, not the step.
+        smooth: number of log lines that a point of a training curve averages. Validation is not smoothed.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -74,7 +75,7 @@ def draw(runs: Sequence[RunLog], reference: RunLog | None = None, smooth: int = 
 
 
 def make_figure(panels: Sequence[Panel], over_images: bool) -> Figure:
-    """Empty panels with titles, units and axes."""
+    """Make empty panels with titles, units and axes."""
     columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = empty_figure((columns * PANEL_SIZE[0], rows * PANEL_SIZE[1] + 1))
@@ -98,12 +99,12 @@ def make_figure(panels: Sequence[Panel], over_images: bool) -> Figure:
 
 
 def empty_figure(inches: tuple[float, float]) -> Figure:
-    """A figure without panels.
+    """Make a figure without panels.
 
     Raises:
         InputError: matplotlib is not installed.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # else it tells of its font cache
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # hides messages about its font cache
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -112,7 +113,7 @@ def empty_figure(inches: tuple[float, float]) -> Figure:
 
 
 def label_x(axis: Axes, over_images: bool) -> None:
-    """``10 k`` and the like, no more than fit; the panels share it."""
+    """Label the x axis, which all panels share, with numbers such as ``10 k``."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     if over_images:
@@ -125,9 +126,9 @@ def label_x(axis: Axes, over_images: bool) -> None:
 
 
 def plot_run(axis: Axes, panel: Panel, run: RunLog, pen: Pen, rate: float, smooth: int, details: bool) -> None:
-    """A run's lines in a panel: training smoothed, validation with points.
+    """Plot a run in a panel: training smoothed, validation with markers.
 
-    Where both have a line for every scale, training shows with ``details`` only.
+    If both have a line for every scale, training is plotted only with ``details``.
     """
     training, validation = run.series.get(panel.figure), run.series.get(VALIDATION + panel.figure)
     if training and validation and training.values.ndim == 2 and len(validation.steps) > 1 and not details:
@@ -148,7 +149,7 @@ def plot_run(axis: Axes, panel: Panel, run: RunLog, pen: Pen, rate: float, smoot
 
 
 def plot_lines(axis: Axes, series: Series, pen: Pen, rate: float, factor: float, **style: Any) -> None:
-    """One line, or one for each scale."""
+    """Plot one line, or one for each scale."""
     columns = series.values.reshape(len(series.steps), -1).T * factor
     colours = pen.colours(len(columns)) if series.values.ndim == 2 else [pen.colour]
     for values, colour in zip(columns, colours, strict=True):
@@ -156,7 +157,7 @@ def plot_lines(axis: Axes, series: Series, pen: Pen, rate: float, factor: float,
 
 
 def add_legend(figure: Figure, runs: Sequence[RunLog], pens: Sequence[Pen]) -> None:
-    """Below the panels: who is who, and what is training and what validation."""
+    """Add a legend below the panels: runs, training and validation, scales."""
     from matplotlib.lines import Line2D
 
     def line(**style: Any) -> Line2D:
@@ -172,7 +173,7 @@ def add_legend(figure: Figure, runs: Sequence[RunLog], pens: Sequence[Pen]) -> N
     if any(name.startswith(VALIDATION) for name in names):
         entries += [(line(color="grey"), "training"), (line(color="grey", marker="o", markersize=3), "validation")]
     if any(run.chance for run in runs):
-        entries.append((line(color="grey", linestyle=":"), "guessing (ln V)"))
+        entries.append((line(color="grey", linestyle=":"), "uniform guessing (ln V)"))
     if len(runs) == 1 and has_scales(runs):
         sizes = runs[0].sizes
         entries += [
@@ -189,30 +190,31 @@ def add_legend(figure: Figure, runs: Sequence[RunLog], pens: Sequence[Pen]) -> N
 
 
 def caption(runs: Sequence[RunLog], reference: RunLog | None) -> str:
-    """What is drawn, above the panels."""
+    """Return the title above the panels."""
     everyone = [*runs, reference] if reference else list(runs)
     differ = reference is not None and len({run.codebook_size for run in everyone}) > 1
     names = [f"{run.name} (V = {run.codebook_size})" if differ else run.name for run in everyone]
-    title = f"{', '.join(names[:-1])} beside {names[-1]}, over the images seen" if reference else ", ".join(names)
+    title = f"{', '.join(names[:-1])} compared with {names[-1]}, over images seen" if reference else ", ".join(names)
     lines = [text(title)]
     if differ:
-        lines.append("codebooks differ: compare the losses as shares of ln V, where 1 is guessing")
+        lines.append("codebook sizes differ: compare losses divided by ln V (1 is uniform guessing)")
     if has_scales(everyone) and (len(everyone) > 1 or not everyone[0].sizes):
-        lines.append("of several scales, coarse is light and fine is dark")
+        lines.append("lines of several scales: coarse is light, fine is dark")
     return "\n".join(lines)
 
 
 def has_scales(runs: Sequence[RunLog]) -> bool:
+    """Return whether a metric has a value for each scale."""
     return any(series.values.ndim == 2 for run in runs for series in run.series.values())
 
 
 def text(words: str) -> str:
-    """For matplotlib, to which $ begins a formula."""
+    """Escape $, which starts a formula in matplotlib."""
     return words.replace("$", r"\$")
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the image, whole or not at all.
+    """Write the plot to a file.
 
     Raises:
         InputError: the file cannot be written.
@@ -221,16 +223,16 @@ def save(figure: Figure, path: Path) -> None:
     kind = path.suffix[1:].lower()
     with atomic_file(path) as temporary:
         figure.savefig(temporary, format=kind)
-        if kind == "png":  # 256 colours look the same, in a third of the bytes
+        if kind == "png":  # 256 colours look the same and take a third of the space
             with Image.open(temporary) as image:
                 few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
             few.save(temporary, format="PNG", optimize=True)
 
 
 def check_out(path: Path) -> None:
-    """Raises InputError now if `save` could not write there later."""
+    """Raise the InputError that a later `save` would raise."""
     if path.suffix.lower() not in FORMATS:
-        raise InputError(f"cannot draw curves as {path}: expected an ending of {', '.join(FORMATS)}")
+        raise InputError(f"cannot write a plot to {path}: expected a name that ends with {', '.join(FORMATS)}")
     if path.is_dir():
         raise InputError(f"{path} is a folder: expected the name of an image file")
     check_folder(path.parent)

@@ -1,6 +1,6 @@
-"""The official training of VAR-d16, as data: what a normal curve looks like (`docs/reference-curves.md`).
+"""The official training of VAR-d16 as data, to compare other runs with (`docs/reference-curves.md`).
 
-ImageNet at 256 x 256 pixels, V = 4096, batches of 768 images, float16. Each figure is a mean over training batches.
+ImageNet at 256 x 256 pixels, V = 4096, batches of 768 images, float16. Each value is a mean over training batches.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ IMAGES_PER_EPOCH = 1_281_167
 BATCH_SIZE = 768
 SIDES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 
-# epochs done, loss of all tokens and of the last scale in nats, accuracy of all tokens and of the last scale in %
+# finished epochs, loss of all tokens and of the last scale in nats, accuracy of all tokens and of the last scale in %
 TABLE = (
     (0, 8.318, 8.318, np.nan, np.nan),
     (1, 8.031, 8.020, 0.24, 0.12),
@@ -27,7 +27,7 @@ TABLE = (
 
 
 def official_d16() -> RunLog:
-    """The table as the log of a run."""
+    """Return the table as the log of a run."""
     epochs, loss, last_loss, accuracy, last_accuracy = np.array(TABLE).T
     figures = {
         "loss": loss,

@@ -1,4 +1,4 @@
-"""Is the loss normal? One sentence, from a reference at the same number of images seen."""
+"""Compare a training loss with a reference at the same number of images seen, in one sentence."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from nextscale.errors import InputError
 
 
 def verdict(images: float, loss: float, codebook_size: int | None, reference: RunLog = D16) -> str:
-    """Where a training loss stands beside the reference's.
+    """Return a sentence that compares a training loss with that of a reference.
 
-    The reference is read between its points along the logarithm of the images seen, and never beyond them. Losses
-    of codebooks of different sizes are compared as shares of ln V, the loss of guessing.
+    The reference is interpolated over the logarithm of the images seen, never extrapolated. If the codebook sizes
+    differ, losses are divided by ln V, the loss of uniform guessing.
 
     Args:
-        images: seen in training so far.
+        images: number of images seen in training so far.
         loss: mean over all tokens of recent training batches.
-        codebook_size: V; None, or the reference's own, compares the losses as they are.
+        codebook_size: V; None to compare the losses without this division.
+        reference: the run to compare with.
 
     Raises:
         InputError: the reference has no loss, or its batch size is not known.
     """
     seen, losses = learning_curve(reference)
     differ = bool(codebook_size and reference.codebook_size and codebook_size != reference.codebook_size)
-    first, last = (said(value, reference.codebook_size if differ else None) for value in (losses[0], losses[-1]))
-    start = f"after {count(images)} images: loss {said(loss, codebook_size if differ else None)}, {reference.name}"
+    first, last = (formatted(value, reference.codebook_size if differ else None) for value in (losses[0], losses[-1]))
+    start = f"after {count(images)} images: loss {formatted(loss, codebook_size if differ else None)}, {reference.name}"
     if images < seen[0]:
         return f"{start} has no earlier point than {count(seen[0])} images, {first} there"
     if images > seen[-1]:
@@ -37,12 +38,12 @@ def verdict(images: float, loss: float, codebook_size: int | None, reference: Ru
     ratio = loss / other
     if codebook_size and reference.codebook_size:
         ratio *= math.log(reference.codebook_size) / math.log(codebook_size)
-    there = said(other, reference.codebook_size if differ else None)
+    there = formatted(other, reference.codebook_size if differ else None)
     return f"{start} {there} at the same point ({difference(ratio)})"
 
 
 def learning_curve(run: RunLog) -> tuple[np.ndarray, np.ndarray]:
-    """(images seen, training loss), without what was logged before the first image."""
+    """Return (images seen, training loss), without the values at step 0."""
     series = run.series.get("loss")
     if series is None or run.batch_size is None:
         raise InputError(f"{run.name} has no training loss over the images seen: expected a log and a recipe.json")
@@ -52,13 +53,13 @@ def learning_curve(run: RunLog) -> tuple[np.ndarray, np.ndarray]:
     return series.steps[use] * run.batch_size, series.values[use]
 
 
-def said(loss: float, codebook_size: int | None) -> str:
-    """``6.54``, or with a codebook size ``6.54 (0.786 of ln 4096)``."""
+def formatted(loss: float, codebook_size: int | None) -> str:
+    """Return a loss as text: ``6.54``, or with a codebook size ``6.54 (0.786 of ln 4096)``."""
     return f"{loss:.2f}" + (f" ({loss / math.log(codebook_size):.3f} of ln {codebook_size})" if codebook_size else "")
 
 
 def count(images: float) -> str:
-    """``640``, ``144 k``, ``38.4 M``."""
+    """Return a number as text: ``640``, ``144 k``, ``38.4 M``."""
     for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if images >= unit:
             return f"{images / unit:.3g}{name}"
@@ -66,6 +67,6 @@ def count(images: float) -> str:
 
 
 def difference(ratio: float) -> str:
-    """``1.1 % above``."""
+    """Return a ratio as text: ``1.1 % above``."""
     percent = round(100 * (ratio - 1), 1)
     return f"{abs(percent)} % {'above' if percent > 0 else 'below'}" if percent else "0 % apart"

@@ -14,7 +14,7 @@ from nextscale.data.names import list_names, number_labels, pick_splits, sort_cl
 from nextscale.data.source import Splits
 from nextscale.errors import InputError
 from nextscale.imaging.images import read_image
-from nextscale.io.files import stamp
+from nextscale.io.fingerprint import stamp
 
 PREFIX = "hf:"
 IMAGE, LABEL = ("image", "img"), ("label", "labels", "fine_label")

@@ -20,7 +20,7 @@ from nextscale.data.samples import Member, index_shard
 from nextscale.data.source import Splits
 from nextscale.errors import InputError
 from nextscale.imaging.images import read_image
-from nextscale.io.files import stamp
+from nextscale.io.fingerprint import stamp
 
 SHARDS = re.compile(r"\.(tar(\.\w+)?|tgz)$", re.IGNORECASE)
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")

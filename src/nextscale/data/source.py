@@ -10,7 +10,7 @@ from typing import Protocol
 from PIL import Image
 
 from nextscale.imaging.images import read_image
-from nextscale.io.files import stamp
+from nextscale.io.fingerprint import stamp
 
 
 class ClassSource(Protocol):
@@ -40,7 +40,7 @@ class ImageSource(ClassSource, Protocol):
         ...
 
     def stamp(self) -> str:
-        """Other digits as soon as the files are others; see `nextscale.io.files.stamp`."""
+        """Other digits as soon as the files are others; see `nextscale.io.fingerprint.stamp`."""
         ...
 
     def read(self, index: int) -> Image.Image:

@@ -1,1 +1,1 @@
-"""Images -> figures: how good drawn images are, and whether they were learnt by heart."""
+"""Metrics of images: how close they are to real images, and how many are copies of training images."""

@@ -1,4 +1,4 @@
-"""How often a classifier gives images their own label."""
+"""The accuracy of a classifier."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from nextscale.evaluation.features import ClassifierExtractor
 
 
 class Confusion:
-    """What images of each class are taken for.
+    """The confusion matrix of a classifier.
 
     Attributes:
-        counts: (C, C) int64 on the CPU: rows are labels, columns answers.
+        counts: (C, C) int64 on the CPU: rows are labels, columns predictions.
     """
 
     def __init__(self, classes: int):
         self.counts = torch.zeros(classes, classes, dtype=torch.int64)
 
     def add(self, labels: Tensor, probabilities: Tensor) -> None:
-        """Take in images with labels (B,) and probabilities (B, C), of which the largest is the answer.
+        """Count images with labels (B,) and probabilities (B, C). The largest probability is the prediction.
 
         Raises:
-            InputError: other shapes, or a label that is no class.
+            InputError: other shapes, or a label outside 0 .. C - 1.
         """
         classes = len(self.counts)
         if labels.ndim != 1 or probabilities.shape != (len(labels), classes):
@@ -41,11 +41,12 @@ class Confusion:
 
     @property
     def images(self) -> int:
+        """Number of counted images."""
         return int(self.counts.sum())
 
     @property
     def accuracy(self) -> float:
-        """Share of all images that are given their own label.
+        """Share of the images whose prediction is their label.
 
         Raises:
             InputError: there are no images.
@@ -56,13 +57,13 @@ class Confusion:
 
     @property
     def per_class(self) -> list[float | None]:
-        """The same for the images of each class; None where there are none."""
+        """Accuracy of the images of each class; None for a class without images."""
         rows = zip(self.counts.diag().tolist(), self.counts.sum(1).tolist(), strict=True)
         return [right / total if total else None for right, total in rows]
 
 
 def confusion(extractor: ClassifierExtractor, batches: Iterable[tuple[Tensor, Tensor]], classes: int) -> Confusion:
-    """Of uint8 images (B, 3, H, W) with their labels (B,), in batches; the classifier knows so many classes."""
+    """Return the confusion matrix of batches of uint8 images (B, 3, H, W) with labels (B,), for C ``classes``."""
     counted = Confusion(classes)
     for images, labels in batches:
         probabilities = extractor(images).probabilities

@@ -1,4 +1,4 @@
-"""Does a classifier see in an image the class that it was drawn as?"""
+"""Label agreement: how often a classifier assigns an image to the class that it was sampled for."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ class Agreement:
     """Shares in [0, 1].
 
     Attributes:
-        overall: of the images that have a class.
-        per_class: of each class that has images.
-        real: the same for real images; None if that is not known. Drawn ones above it are typical rather than good.
-        real_images: which ones.
+        overall: of all images with a class.
+        per_class: of the images of each class that has images.
+        real: of real images; None if it is not known. Sampled images with a higher share are more typical than real
+            ones, which is not the same as better.
+        real_images: which real images these are.
     """
 
     overall: float
@@ -30,22 +31,22 @@ class Agreement:
 
 
 class AgreementCounts:
-    """How often the most probable class is the image's own.
+    """Count how often the most probable class is the label.
 
     Args:
         class_names: of the images.
-        known: the classes of the probabilities, in their order.
+        known: names of the classifier's classes, in the order of its probabilities.
     """
 
     def __init__(self, class_names: Sequence[str], known: Sequence[str]):
         self.class_names = class_names
         self.place = torch.tensor([known.index(name) for name in class_names])
-        """(C,) of each class of the images among those of the probabilities."""
+        """(C,), the index among the probabilities of each class of the images."""
         self.counted = Confusion(len(known))
 
     @classmethod
     def of(cls, class_names: Sequence[str], extractor: FeatureExtractor) -> AgreementCounts | None:
-        """None unless the extractor knows all these classes by their names."""
+        """Return counts for an extractor, or None unless it knows all these classes by their names."""
         known = list(getattr(extractor, "class_names", ()))
         if not class_names or not set(class_names) <= set(known):
             return None
@@ -57,7 +58,7 @@ class AgreementCounts:
         self.counted.add(self.place[labels[has]], probabilities[has])
 
     def result(self) -> Agreement | None:
-        """None if no image had a class."""
+        """Return the agreement, or None if no image had a class."""
         if not self.counted.images:
             return None
         shares = [self.counted.per_class[place] for place in self.place.tolist()]

@@ -1,4 +1,4 @@
-"""A small classifier, trained on the images that a model learns from, to judge those that it draws."""
+"""A small classifier, trained on the data set of a model, whose features measure the model's images."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from torch import Tensor, nn
 
 from nextscale.errors import InputError
 from nextscale.evaluation.features import ClassifierExtractor
+from nextscale.io.config import as_config, check_fields
 from nextscale.io.files import read_json, write_json
-from nextscale.io.module_folder import as_config, check_fields, load_module, save_module
+from nextscale.io.module_folder import load_module, save_module
 
 CARD = "classifier.json"
 
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """
+    """The architecture of a `ResidualClassifier`.
+
     Attributes:
-        classes: at least 2.
-        size: (H, W) of the images, each at least 2 to the number of widths: a pixel is left for the last.
-        widths: channels at 1/2, 1/4, 1/8 ... of the side; the last are the dimensions of the features.
+        classes: number of classes, at least 2.
+        size: (H, W) of the images. Both must be at least 2 ** len(widths), so that the last stage has a pixel.
+        widths: channels at 1/2, 1/4, 1/8 ... of the image's side. The last width is the features' dimension.
     """
 
     classes: int = field(metadata={"least": 2})
@@ -43,7 +45,7 @@ class ClassifierConfig:
         smallest = 2 ** len(self.widths)
         if min(self.size) < smallest:
             raise InputError(
-                f"a classifier of {len(self.widths)} widths takes images of at least {smallest} pixels a side, not "
+                f"a classifier of {len(self.widths)} widths needs images with sides of at least {smallest} pixels, not "
                 f"{min(self.size)}"
             )
 
@@ -69,9 +71,9 @@ class Block(nn.Module):
 
 
 class ResidualClassifier(nn.Module):
-    """A residual network that works at half of the side from the first layer on. A `Classifier`.
+    """A residual network whose first layer halves the image's side. A `Classifier`.
 
-    Its features are what is left after the last activation, the mean over positions; its logits are linear in them.
+    The features are the mean over positions of the last activation; the logits are linear in the features.
     """
 
     def __init__(self, config: ClassifierConfig):
@@ -85,7 +87,8 @@ class ResidualClassifier(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> ResidualClassifier:
-        """Convolutions normal with variance 2 / inputs (arXiv 1502.01852), the head with 1 / inputs; no bias."""
+        """Draw the weights: normal, with variance 2 / inputs for convolutions (arXiv 1502.01852) and 1 / inputs for the
+        head. The bias is 0."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
@@ -111,7 +114,7 @@ class ResidualClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class Card:
-    """What ``classifier.json`` says of a classifier; written last, so that a folder with it is whole."""
+    """The content of ``classifier.json``. It is written last, so a folder that has it is complete."""
 
     class_names: tuple[str, ...]
     accuracy: float | None
@@ -126,10 +129,10 @@ class Card:
 
 
 def load_classifier(folder: Path) -> ClassifierExtractor:
-    """The classifier of a folder that ``nextscale evaluate classifier`` or `save_classifier` wrote.
+    """Load a classifier from a folder of ``nextscale evaluate classifier`` or `save_classifier`.
 
     Raises:
-        InputError: no such folder, something else in it, training that has not come to its end, or damaged files.
+        InputError: no such folder, no classifier in it, unfinished training, or damaged files.
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}")
@@ -138,14 +141,16 @@ def load_classifier(folder: Path) -> ClassifierExtractor:
     card = as_config(Card, read_json(folder / CARD))
     network = load_module(folder, ClassifierConfig, ResidualClassifier)
     if len(card.class_names) != network.config.classes:
-        raise InputError(f"{folder} names {len(card.class_names)} classes, but tells {network.config.classes} apart")
+        raise InputError(
+            f"{folder} names {len(card.class_names)} classes, but its classifier has {network.config.classes}"
+        )
     return as_extractor(network, card.class_names, card.accuracy)
 
 
 def as_extractor(
     network: ResidualClassifier, class_names: Sequence[str], accuracy: float | None = None
 ) -> ClassifierExtractor:
-    """The network as reports and reference files know it."""
+    """Make a feature extractor of a classifier."""
     height, width = network.config.size
     name = f"a classifier of {network.config.classes} classes"
     return ClassifierExtractor(name, network, (height, width), class_names, accuracy)
@@ -154,10 +159,10 @@ def as_extractor(
 def save_classifier(
     folder: Path, network: ResidualClassifier, class_names: Sequence[str], accuracy: float | None = None
 ) -> None:
-    """Write ``config.json``, ``model.safetensors`` and ``classifier.json``: what a finished run comes down to.
+    """Write ``config.json``, ``model.safetensors`` and ``classifier.json``.
 
     Raises:
-        InputError: the folder is not writable, or is a training run's.
+        InputError: the folder is not writable, or holds a training run.
     """
     (folder / CARD).unlink(missing_ok=True)
     save_module(folder, network.config, network)
@@ -165,5 +170,5 @@ def save_classifier(
 
 
 def write_card(folder: Path, class_names: Sequence[str], accuracy: float | None) -> None:
-    """Write ``classifier.json``, with which the network beside it counts as whole."""
+    """Write ``classifier.json``, which marks the classifier in the folder as complete."""
     write_json(folder / CARD, dataclasses.asdict(Card(tuple(class_names), accuracy)))

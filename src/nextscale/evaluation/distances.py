@@ -1,4 +1,4 @@
-"""Distances between feature vectors, tile by tile, so that memory stays bounded."""
+"""Distances between feature vectors, computed in tiles to bound memory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nextscale.errors import InputError
 from nextscale.evaluation.statistics import check_features
 
 TILE = 2**23
-"""Distances held at a time: 64 MiB."""
+"""Number of distances in memory at a time: 64 MiB."""
 ROUNDING = 1e-12
-"""Squared distances below so much of the squared norms are 0: float64 cannot tell such vectors apart."""
+"""Squared distances below this share of the squared norms count as 0: they are within float64's rounding error."""
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """|a|^2 - 2 a b + |b|^2 in float64: (N, D), (M, D) -> (N, M), exactly 0 where vectors are equal."""
+    """Return |a|^2 - 2 a b + |b|^2 in float64: (N, D), (M, D) -> (N, M). Equal vectors have distance 0 exactly."""
     a, b = a.double(), b.double()
     norms = a.square().sum(1, keepdim=True) + b.square().sum(1)
     distances = torch.addmm(norms, a, b.T, alpha=-2)
@@ -26,13 +26,13 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 def blocks(count: int, tile: int = TILE) -> Iterator[slice]:
-    """0 .. count in blocks, so that a block times a block has at most ``tile`` entries."""
+    """Split 0 .. count into blocks of at most sqrt(``tile``) items."""
     step = max(1, math.isqrt(tile))
     return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
 def neighbour_distances(features: Tensor, neighbours: Sequence[int], tile: int = TILE) -> Tensor:
-    """Squared distances of vectors (N, D) to their k-th nearest other ones, (N, K) for K values of k.
+    """Return the squared distance of each vector (N, D) to its k-th nearest other one: (N, K) for K values of k.
 
     Raises:
         InputError: k below 1, or fewer than k + 1 vectors.
@@ -54,17 +54,17 @@ def neighbour_distances(features: Tensor, neighbours: Sequence[int], tile: int =
 
 
 def nearest(queries: Tensor, pool: Tensor | Iterable[Tensor], tile: int = TILE) -> tuple[Tensor, Tensor]:
-    """The nearest vector of the pool to each query.
+    """Find the nearest vector of a pool for each query.
 
     Args:
         queries: (N, D).
-        pool: (M, D), or parts of it one after the other: a large one need not be in memory as a whole.
+        pool: (M, D), or an iterable of parts of it, so that a large pool need not be in memory at once.
 
     Returns:
-        distances (N,), not squared, in float64, and indices (N,) into the pool, the lower one on ties.
+        distances (N,), not squared, in float64, and indices (N,) into the pool; the lower index on ties.
 
     Raises:
-        InputError: an empty pool, vectors of two dimensions, or not finite ones.
+        InputError: an empty pool, vectors of different dimensions, or vectors that are not finite.
     """
     check_features(queries)
     best = torch.full((len(queries),), torch.inf, dtype=torch.float64, device=queries.device)

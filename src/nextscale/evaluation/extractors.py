@@ -1,43 +1,92 @@
-"""A name -> the network that looks at images."""
+"""Find a feature extractor by its name, or make one of a function."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor, nn
 
 from nextscale.errors import InputError
 from nextscale.evaluation.classifier import load_classifier
 from nextscale.evaluation.features import FeatureExtractor, Features
 from nextscale.evaluation.inception import WHERE, load_inception
+from nextscale.io.fingerprint import weights_fingerprint
 from nextscale.io.hub import fetch
 
 CACHED = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
-"""Files of the Inception that other tools leave in PyTorch's cache."""
+"""File names of the Inception weights that other tools download into PyTorch's cache."""
 
 
 def load_extractor(name: str, device: torch.device) -> FeatureExtractor:
-    """The Inception of a file, a classifier of a folder, or what PyTorch's cache has.
+    """Load an Inception from a file, or a classifier from a folder.
 
     Args:
-        name: an Inception's file; ``OWNER/NAME:FILE`` for one on the Hugging Face hub; a folder of ``evaluate
-            classifier``; empty for the Inception that another tool has left in PyTorch's cache.
+        name: a file with Inception's weights; ``OWNER/NAME:FILE`` for one on the Hugging Face hub; a folder written by
+            ``nextscale evaluate classifier``; empty for an Inception in PyTorch's cache, where torch-fidelity and
+            pytorch-fid download it.
 
     Raises:
-        InputError: nothing there (the sentence says where to get weights), or other weights.
+        InputError: no such file (the message names a place to download it from), or other weights in it.
     """
     if name and Path(name).is_dir():
         return load_classifier(Path(name)).to(device)
     return load_inception(find_inception(name)).to(device)
 
 
+class CallableExtractor:
+    """A feature extractor made from any function of images.
+
+    Args:
+        function: uint8 images (B, 3, H, W) -> features (B, F), a tensor or a NumPy array; or `Features`.
+        name: for messages and reports; by default that of the function.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor | np.ndarray | Features], name: str = ""):
+        self.function = function
+        self.name = name or getattr(function, "__qualname__", type(function).__name__)
+        self.fingerprint = weights_fingerprint(function) if isinstance(function, nn.Module) else ""
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Features:
+        """uint8 (B, 3, H, W) -> features in float32.
+
+        Raises:
+            InputError: the function returns something else than features (B, F).
+        """
+        found = self.function(images)
+        if isinstance(found, Features):
+            return found
+        if isinstance(found, np.ndarray):
+            found = torch.from_numpy(found)
+        if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(images):
+            got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            raise InputError(f"{self.name} returned {got}: expected features of shape ({len(images)}, F)")
+        return Features(found.float())
+
+
+def make_extractor(
+    extractor: str | Path | FeatureExtractor | Callable[[Tensor], Tensor | np.ndarray | Features], device: torch.device
+) -> FeatureExtractor:
+    """Return a `FeatureExtractor`: loaded if ``extractor`` is a name, unchanged if it is one, else made from it."""
+    if isinstance(extractor, str | Path):
+        return load_extractor(str(extractor), device)
+    if not callable(extractor):
+        raise InputError(f"the extractor is a {type(extractor).__name__}: expected a name or a function of images")
+    if all(isinstance(getattr(extractor, field, None), str) for field in ("name", "fingerprint")):
+        return extractor  # type: ignore[return-value]
+    return CallableExtractor(extractor)
+
+
 def find_inception(name: str) -> Path:
-    """The file that a name stands for; it need not be there if it was named."""
+    """Return the file with Inception's weights that a name stands for. A named file may not exist."""
     if not name:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         found = [folder / file for file in CACHED if (folder / file).is_file()]
         if not found:
-            raise InputError(f"no --features were named, and PyTorch's cache has no Inception: {WHERE}")
+            raise InputError(f"no --features given, and PyTorch's cache has no Inception: {WHERE}")
         return found[0]
     repository, colon, file = name.partition(":")
     if colon and repository.count("/") == 1 and not Path(name).exists():
@@ -51,9 +100,9 @@ def find_inception(name: str) -> Path:
 
 
 def probe(extractor: FeatureExtractor, size: tuple[int, int], device: torch.device) -> Features:
-    """Features of one black image (H, W): which ones there are, and of how many dimensions.
+    """Return the features of one black image (H, W), to learn which ones there are and their dimensions.
 
     Raises:
-        InputError: the extractor takes no images of this size.
+        InputError: the extractor does not accept images of this size.
     """
     return extractor(torch.zeros(1, 3, *size, dtype=torch.uint8, device=device))

@@ -1,8 +1,7 @@
-"""What an image looks like to a network: the vectors that every measure is taken from."""
+"""Feature extractors: networks that turn images into the vectors that metrics are computed from."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -11,14 +10,15 @@ from torch import Tensor, nn
 
 from nextscale.errors import InputError
 from nextscale.imaging.images import to_unit_range
+from nextscale.io.fingerprint import weights_fingerprint
 from nextscale.runtime.device import tf32
 
 INCEPTION = "inception-2015-12-05"
-"""Name of the network that published figures are by."""
+"""Name of the network that published figures use."""
 
 
 class Features(NamedTuple):
-    """Of B images, in float32.
+    """Features of B images, in float32.
 
     Attributes:
         pool: (B, D), for the Frechet distance, precision and recall.
@@ -34,7 +34,7 @@ class Features(NamedTuple):
 class FeatureExtractor(Protocol):
     """uint8 images (B, 3, H, W) -> features.
 
-    ``name`` and ``fingerprint`` say which network with which weights: figures of two networks cannot be compared.
+    ``name`` and ``fingerprint`` identify the network and its weights: figures of two networks cannot be compared.
     """
 
     @property
@@ -47,10 +47,10 @@ class FeatureExtractor(Protocol):
 
 
 class Classifier(Protocol):
-    """A network that `ClassifierExtractor` looks through."""
+    """A network for `ClassifierExtractor`."""
 
     def features(self, images: Tensor, /) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> (B, D), what the last layer sees."""
+        """(B, 3, H, W) in [-1, 1] -> (B, D), the input of the last layer."""
         ...
 
     def logits(self, features: Tensor, /) -> Tensor:
@@ -59,14 +59,14 @@ class Classifier(Protocol):
 
 
 class ClassifierExtractor:
-    """Features of a classifier of one's own, for images that Inception knows nothing of.
+    """A feature extractor made from a classifier, for images unlike those that Inception was trained on.
 
     Args:
-        name: under which reports and reference files know the classifier.
-        classifier: an `nn.Module` that is a `Classifier`; put into evaluation mode.
-        size: (H, W) that it takes; None for any.
-        class_names: in the order of its logits; none if they are not known.
-        accuracy: share of held-out real images that it is right on; None if that is not known.
+        name: of the classifier, in reports and reference files.
+        classifier: an `nn.Module` that is a `Classifier`. It is put into eval mode.
+        size: (H, W) of its input images; None for any size.
+        class_names: in the order of its logits; empty if they are not known.
+        accuracy: of the classifier on held-out real images, 0 to 1; None if it is not known.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class ClassifierExtractor:
             raise InputError(f"the accuracy of {name} is a share, at least 0 and at most 1, not {accuracy}")
         self.name, self.size, self.class_names, self.accuracy = name, size, tuple(class_names), accuracy
         self.classifier = classifier.eval()
-        self.fingerprint = fingerprint(classifier)
+        self.fingerprint = weights_fingerprint(classifier)
 
     def to(self, device: torch.device | str) -> ClassifierExtractor:
-        """Move the network to the device of the images to come, in place."""
+        """Move the network to a device, in place."""
         self.classifier.to(device)
         return self
 
@@ -99,8 +99,8 @@ class ClassifierExtractor:
         """uint8 (B, 3, H, W) -> pool (B, D) and probabilities (B, C).
 
         Raises:
-            InputError: anything but uint8 images in colour, or of another size; or another number of logits than of
-                class names.
+            InputError: images that are not uint8 (B, 3, H, W) or have another size, or a number of logits that is not
+                the number of class names.
         """
         check_images(images)
         if self.size not in (None, tuple(images.shape[2:])):
@@ -118,21 +118,12 @@ class ClassifierExtractor:
 
 
 def check_images(images: Tensor) -> None:
-    """Raises InputError for anything but one or more uint8 images (B, 3, H, W)."""
+    """Raise InputError for anything but one or more uint8 images (B, 3, H, W)."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or not images.numel():
         kind = str(images.dtype).removeprefix("torch.")
         raise InputError(f"expected uint8 images of shape (B, 3, H, W), not {kind} of shape {tuple(images.shape)}")
 
 
 def sides(size: tuple[int, ...] | None) -> str:
-    """``256 x 256 pixels``, height first."""
+    """Return a size as text, ``256 x 256 pixels``, height first."""
     return f"{' x '.join(map(str, size or ()))} pixels"
-
-
-def fingerprint(module: nn.Module) -> str:
-    """16 hexadecimal digits of the SHA-256 of all weights with their names, on whatever device they are."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]

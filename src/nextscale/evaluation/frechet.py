@@ -1,4 +1,4 @@
-"""The Frechet distance between two Gaussians: FID on Inception's pool features, sFID on its spatial ones."""
+"""The Frechet distance between two Gaussians: FID of Inception's pool features, sFID of its spatial features."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) (Dowson and Landau 1982; FID: arXiv 1706.08500, eq. 6).
 
     The trace of the root is the sum of the singular values of A^T B, with S_a = A A^T and S_b = B B^T: their squares
-    are the eigenvalues of S_a^(1/2) S_b S_a^(1/2), and so of S_a S_b. Taking singular values and leaving out the
-    null spaces keeps rounding at about 1e-16 of the variance; a root of the product keeps it at 1e-8. In float64.
+    are the eigenvalues of S_a^(1/2) S_b S_a^(1/2), and so of S_a S_b. With singular values and without the null
+    spaces, the rounding error is about 1e-16 of the variance; with a root of the product it is 1e-8. In float64.
 
     Returns:
-        a number of at least 0.
+        a number of at least 0. A negative result of rounding becomes 0.
 
     Raises:
-        InputError: Gaussians of two dimensions.
+        InputError: Gaussians of different dimensions.
     """
     if a.dimensions != b.dimensions:
         raise InputError(
@@ -36,9 +36,9 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
 
 
 def factor(covariance: Tensor) -> Tensor:
-    """A with A A^T the covariance: (D, D) of rank r -> (D, r), in float64.
+    """Return A with A A^T = covariance: (D, D) of rank r -> (D, r), in float64.
 
-    Eigenvalues below D eps times the largest are taken for what rounding made of 0.
+    Eigenvalues below D eps times the largest one count as 0.
     """
     values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
     least = len(values) * torch.finfo(values.dtype).eps * values.abs().max()

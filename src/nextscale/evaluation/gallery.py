@@ -1,4 +1,4 @@
-"""Images of one size, by number: drawn ones, files, an array. Whatever is measured comes as a `Gallery`."""
+"""Galleries: images of one size, read by number, from a folder, an .npz file or a tensor."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.evaluation.features import sides
+from nextscale.evaluation.features import check_images, sides
 from nextscale.evaluation.npz import CLASS_NAMES, LABELS, ImageArray, read_array, read_headers
 from nextscale.imaging.images import read_image
-from nextscale.io.files import stamp
+from nextscale.io.fingerprint import stamp, tensors_fingerprint
 
 FILES = "files"
 PLACES = ("data", "images", "model")
-"""In ``made_from``: may change, for what lies there is known by its stamp or its weights."""
+"""Names in ``made_from`` that may change: the files there are identified by their stamp, models by their weights."""
 ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp"))
 
 
@@ -28,9 +28,9 @@ class ImageBatch(NamedTuple):
 
     Attributes:
         pixels: uint8 (B, 3, H, W).
-        indices: (B,) int64, their numbers.
-        labels: (B,) int64, places in the gallery's class names; -1 for no class.
-        notes: numbers about each image, (B, ...), that are stored with its features.
+        indices: (B,) int64, their numbers in the gallery.
+        labels: (B,) int64, indices into the gallery's class names; -1 for no class.
+        notes: other measurements of each image, (B, ...), which are stored with its features.
     """
 
     pixels: Tensor
@@ -40,16 +40,16 @@ class ImageBatch(NamedTuple):
 
 
 class Gallery(Protocol):
-    """Images of one size, by number.
+    """Images of one size, read by number.
 
-    ``made_from`` is all that the images depend on, in values that JSON has: work that was begun on one gallery is
-    finished on the same one only. Files are in it by their `stamp`, as `FILES`; `PLACES`, where they lie, are there to
-    be read.
+    ``made_from`` records everything that the images depend on, in JSON values, so that features of one gallery are
+    never completed with those of another. Files are recorded by their `stamp` under `FILES`; their locations under
+    `PLACES` are for information.
     """
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Name in messages."""
         ...
 
     @property
@@ -59,7 +59,7 @@ class Gallery(Protocol):
 
     @property
     def class_names(self) -> Sequence[str]:
-        """Empty if classes are not known."""
+        """Names of the classes; empty if they are not known."""
         ...
 
     @property
@@ -68,15 +68,15 @@ class Gallery(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, indices: Sequence[int]) -> ImageBatch:
-        """The images of these numbers, without those that cannot be read."""
+        """Read the images with these numbers. Images that cannot be read are skipped."""
         ...
 
 
 class ImageFolder:
-    """All image files below a folder. Where all lie in sub-folders, these are the classes.
+    """All image files below a folder. If all of them lie in sub-folders, these are the classes.
 
     Raises:
-        InputError: no folder, no images, images of two sizes, or one that cannot be read.
+        InputError: no folder, no images, images of different sizes, or one that cannot be read.
     """
 
     def __init__(self, folder: Path):
@@ -120,7 +120,7 @@ class ImageFolder:
 
 
 class ImageFile:
-    """The images of an .npz file in ``arr_0``, and their classes in ``arr_1`` if there are any, by ``class_names``.
+    """The images of an .npz file in ``arr_0``, their labels in ``arr_1`` if it has any, named by ``class_names``.
 
     Raises:
         InputError: no such file, a damaged one, or one without images.
@@ -155,15 +155,43 @@ class ImageFile:
         return ImageBatch(pixels, index, torch.from_numpy(self._labels)[index])
 
 
+class ImageTensor:
+    """Images in memory.
+
+    Args:
+        pixels: uint8 (N, 3, H, W), a tensor or a NumPy array.
+        name: for messages.
+
+    Raises:
+        InputError: images of another type or shape.
+    """
+
+    class_names = ()
+
+    def __init__(self, pixels: Tensor | np.ndarray, name: str = "the images"):
+        self.pixels = torch.as_tensor(pixels)
+        check_images(self.pixels)
+        self.name = name
+        self.size = (self.pixels.shape[2], self.pixels.shape[3])
+        self.made_from = {"content": tensors_fingerprint([self.pixels]), "count": len(self.pixels)}
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, indices: Sequence[int]) -> ImageBatch:
+        index = torch.tensor(list(indices))
+        return ImageBatch(self.pixels[index.to(self.pixels.device)], index, torch.full((len(index),), -1))
+
+
 def open_images(place: Path) -> Gallery:
-    """A folder of images, or an .npz file with some."""
+    """Open a folder of images, or an .npz file with images."""
     return ImageFile(place) if place.suffix.lower() == ".npz" else ImageFolder(place)
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(H, W) of an image file, which is not decoded for it."""
+    """Return (H, W) of an image file without decoding it."""
     try:
         with Image.open(path) as image:
             return image.height, image.width
-    except Exception as error:  # Pillow's plugins raise whatever they like on broken files
+    except Exception as error:  # Pillow raises errors of many types for broken files
         raise InputError(f"cannot read {path} as an image ({error or type(error).__name__})") from error

@@ -1,4 +1,4 @@
-"""The Inception-v3 of 2015-12-05 that FID is defined with, on uint8 images."""
+"""The Inception-v3 of 2015-12-05, which FID is defined with, for uint8 images."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.errors import InputError
-from nextscale.evaluation.features import INCEPTION, Features, check_images, fingerprint
+from nextscale.evaluation.features import INCEPTION, Features, check_images
 from nextscale.evaluation.inception_blocks import BLOCKS, THREE, Block, Conv, Layer, shrink
 from nextscale.io.files import read_tensors
+from nextscale.io.fingerprint import weights_fingerprint
 from nextscale.io.module_folder import fill
 from nextscale.io.pth import as_state, read_pth
 from nextscale.runtime.device import tf32
@@ -18,19 +19,19 @@ from nextscale.runtime.device import tf32
 SIDE = 299
 POOL, CLASSES = 2048, 1008
 SPATIAL_BLOCK, SPATIAL_CHANNELS = "Mixed_6d", 7
-"""sFID sees the first 7 channels of ``mixed_6/conv``, with which the output of this block begins."""
+"""sFID uses the first 7 channels of ``mixed_6/conv``, which are the first channels of this block's output."""
 SPATIAL = SPATIAL_CHANNELS * 17 * 17
-TOLD_BY = "Mixed_5b.branch1x1.conv.weight"
-"""A tensor by which a file is known to be an Inception."""
+MARKER = "Mixed_5b.branch1x1.conv.weight"
+"""A tensor that every file with Inception's weights has."""
 WHERE = (
     "fetch weights-inception-2015-12-05-6726825d.pth from "
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/ or pt_inception-2015-12-05-6726825d.pth from "
-    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/ and name that file"
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/ and pass the path of that file"
 )
 
 
 class Inception(nn.Module):
-    """A `FeatureExtractor`. It has no gradient, and computes the same in training and evaluation mode."""
+    """The network as a `FeatureExtractor`. It has no gradient; training and eval mode give the same result."""
 
     name = INCEPTION
 
@@ -52,20 +53,20 @@ class Inception(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """Of the weights; computed once."""
-        self._fingerprint = self._fingerprint or fingerprint(self)
+        """Fingerprint of the weights, computed once."""
+        self._fingerprint = self._fingerprint or weights_fingerprint(self)
         return self._fingerprint
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Features:
         """uint8 (B, 3, H, W) -> pool (B, 2048), spatial (B, 2023) and probabilities (B, 1008), in float32.
 
-        ``pool`` is TensorFlow's ``pool_3``; ``spatial`` the first 7 channels of ``mixed_6/conv``, flattened in the
-        order height, width, channel; ``probabilities`` the softmax of logits without their bias. Images are resized
-        to 299 x 299 as TensorFlow 1 does it, and scaled to (x - 128) / 128.
+        ``pool`` is TensorFlow's ``pool_3``; ``spatial`` is the first 7 channels of ``mixed_6/conv``, flattened in the
+        order height, width, channel; ``probabilities`` is the softmax of the logits without their bias. Images are
+        resized to 299 x 299 as by TensorFlow 1, and scaled to (x - 128) / 128.
 
         Raises:
-            InputError: anything but uint8 images in colour.
+            InputError: images that are not uint8 (B, 3, H, W).
         """
         check_images(images)
         with torch.autocast(images.device.type, enabled=False), tf32(False):
@@ -86,9 +87,9 @@ class Inception(nn.Module):
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear as TensorFlow 1 does it by default: pixel i of n looks at i * (old n / n), corners not aligned.
+    """Resize as TensorFlow 1 does by default: bilinear, pixel i of n reads from i * (old n / n), corners not aligned.
 
-    There is no smoothing before an image is made smaller. (B, C, h, w) -> (B, C, H, W), floating point.
+    There is no anti-aliasing. (B, C, h, w) -> (B, C, H, W), floating point.
     """
     for dim, new in ((3, size[1]), (2, size[0])):
         old = images.shape[dim]
@@ -101,17 +102,17 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def load_inception(path: Path) -> Inception:
-    """The network with weights from a local file, ``.pth`` or ``.safetensors``, named as in `BLOCKS`.
+    """Load the network from a ``.pth`` or ``.safetensors`` file with the names of `BLOCKS`.
 
     Raises:
-        InputError: a missing file (the sentence says where to get one), a damaged one, or one with other tensors.
+        InputError: a missing file (the message says where to download one), a damaged one, or other tensors in it.
     """
     if not path.is_file():
         raise InputError(f"no file {path} with the weights of Inception: {WHERE}")
     state = as_state(read_tensors(path) if path.suffix == ".safetensors" else read_pth(path), path)
     state = {name: tensor for name, tensor in state.items() if not name.endswith(".num_batches_tracked")}
-    if TOLD_BY not in state:
-        raise InputError(f"{path} holds {min(state, default='nothing')}, but no {TOLD_BY}: {WHERE}")
+    if MARKER not in state:
+        raise InputError(f"{path} holds {min(state, default='nothing')}, but no {MARKER}: {WHERE}")
     if "fc.weight" in state and len(state["fc.weight"]) != CLASSES:
         raise InputError(
             f"{path} is another Inception, of {len(state['fc.weight'])} classes and not {CLASSES}, with which no FID "

@@ -1,7 +1,7 @@
-"""The blocks of the Inception-v3 of 2015-12-05, as data, and what builds them.
+"""The blocks of the Inception-v3 of 2015-12-05: their description as data, and modules built from it.
 
-The network is that of arXiv 1512.00567 as TensorFlow's ``classify_image_graph_def.pb`` holds it. It differs from later
-ones: means at the border are over what lies inside, and the last block takes a maximum in place of a mean.
+The network is that of arXiv 1512.00567, as in TensorFlow's ``classify_image_graph_def.pb``. It differs from later
+versions: average pooling excludes the padding, and the last block uses max pooling instead of average pooling.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPS = 1e-3
-"""Of batch normalisation."""
+"""Epsilon of batch normalisation."""
 
 
 class Conv(NamedTuple):
-    """A layer of a branch. With a stride of 1 it keeps the size, with 2 it goes without padding."""
+    """A convolution of a branch. Stride 1 keeps the size; stride 2 has no padding."""
 
     channels: int
     kernel: tuple[int, int] = (1, 1)
@@ -26,30 +26,30 @@ class Conv(NamedTuple):
 
 
 def mean(x: Tensor) -> Tensor:
-    """Over 3 x 3 pixels, at the border over those inside."""
+    """Average over 3 x 3 pixels, without the padding."""
     return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
 
 def maximum(x: Tensor) -> Tensor:
-    """Over 3 x 3 pixels."""
+    """Maximum over 3 x 3 pixels."""
     return F.max_pool2d(x, 3, stride=1, padding=1)
 
 
 def shrink(x: Tensor) -> Tensor:
-    """The maximum over every other 3 x 3 pixels."""
+    """Maximum over 3 x 3 pixels, with stride 2."""
     return F.max_pool2d(x, 3, stride=2)
 
 
 Pool = Callable[[Tensor], Tensor]
 Step = Conv | tuple[Conv, Conv] | Pool
-"""A layer, two side by side, or a pooling."""
+"""A convolution, two parallel ones, or a pooling."""
 Branches = Mapping[str, tuple[Step, ...]]
 THREE, ROW, COLUMN = (3, 3), (1, 7), (7, 1)
 PAIR = (Conv(384, (1, 3)), Conv(384, (3, 1)))
 
 
 def fine(pooled: int) -> Branches:
-    """Of the blocks at 35 x 35."""
+    """Return the branches of a block at 35 x 35."""
     return {
         "branch1x1": (Conv(64),),
         "branch5x5": (Conv(48), Conv(64, (5, 5))),
@@ -59,7 +59,7 @@ def fine(pooled: int) -> Branches:
 
 
 def middle(narrow: int) -> Branches:
-    """Of the blocks at 17 x 17."""
+    """Return the branches of a block at 17 x 17."""
     return {
         "branch1x1": (Conv(192),),
         "branch7x7": (Conv(narrow), Conv(narrow, ROW), Conv(192, COLUMN)),
@@ -69,7 +69,7 @@ def middle(narrow: int) -> Branches:
 
 
 def coarse(pool: Pool) -> Branches:
-    """Of the blocks at 8 x 8."""
+    """Return the branches of a block at 8 x 8."""
     return {
         "branch1x1": (Conv(320),),
         "branch3x3": (Conv(384), PAIR),
@@ -99,11 +99,11 @@ BLOCKS: Mapping[str, Branches] = {
     "Mixed_7b": coarse(mean),
     "Mixed_7c": coarse(maximum),
 }
-"""Under the names that torch-fidelity, pytorch-fid and torchvision give them in files of weights."""
+"""The blocks by their names in the weight files of torch-fidelity, pytorch-fid and torchvision."""
 
 
 class Norm(nn.Module):
-    """Batch normalisation by stored statistics, never by those of a batch."""
+    """Batch normalisation with stored statistics only."""
 
     weight: Tensor
     bias: Tensor
@@ -136,9 +136,9 @@ class Layer(nn.Module):
 
 
 class Block(nn.Module):
-    """Branches side by side, one after the other in the channels.
+    """Parallel branches, concatenated along the channels.
 
-    The i-th layer of a branch of several is called ``branch_i``, two side by side ``branch_ia`` and ``branch_ib``.
+    In a branch of several layers, the i-th is named ``branch_i``; two parallel ones ``branch_ia`` and ``branch_ib``.
     """
 
     def __init__(self, before: int, branches: Branches):
@@ -166,7 +166,7 @@ class Block(nn.Module):
         return torch.cat([self.follow(plan, x) for plan in self.plans], 1)
 
     def follow(self, plan: list[list[str] | Pool], x: Tensor) -> Tensor:
-        """One branch."""
+        """Apply one branch."""
         for step in plan:
             x = torch.cat([self.get_submodule(name)(x) for name in step], 1) if isinstance(step, list) else step(x)
         return x

@@ -1,4 +1,4 @@
-"""The Inception Score: are images clearly of one class each, and of many classes together?"""
+"""The Inception Score: high if each image clearly has one class, and all images together many classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from nextscale.errors import InputError
 
 SPLIT_SIZE = 5000
-"""Of the ADM evaluator."""
+"""Images per split of the ADM evaluator."""
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,13 @@ class Scores:
     """All between 1 and the number of classes.
 
     Attributes:
-        shuffled: mean over splits of shuffled images: the one to compare with published figures.
-        shuffled_std: standard deviation over these splits (over their number, as np.std).
-        ordered: mean over splits of the images in the order they came in, the ADM evaluator's figure. Far too low
-            if they came class by class, for then a split has few classes.
+        shuffled: mean over splits of shuffled images. Compare this one with published figures.
+        shuffled_std: standard deviation over these splits (of a population, as np.std).
+        ordered: mean over splits of the images in their given order, as in the ADM evaluator. Far too low if the
+            images are sorted by class, because a split then has few classes.
         ordered_std: standard deviation over these splits.
-        whole: of all images as one split.
-        splits: how many there are.
+        whole: score of all images as one split.
+        splits: number of splits.
         seed: of the shuffling.
     """
 
@@ -40,12 +40,12 @@ class Scores:
 class InceptionScore:
     """IS = exp(mean over x of KL(p(y|x), p(y))), p(y) the mean of p(y|x) in a split (arXiv 1606.03498).
 
-    With H the entropy, mean KL = H(mean p) - mean H(p): two sums per split say it all, so that memory grows with the
-    splits and not with the images. The split of an image follows from its index, shuffled by the seed. In float64.
+    With H the entropy, mean KL = H(mean p) - mean H(p). So two sums per split are enough, and memory grows with the
+    number of splits, not of images. The index of an image and the seed determine its split. In float64.
 
     Args:
-        images: how many there will be.
-        split_size: images of a split; the last one may be smaller, as in the ADM evaluator.
+        images: number of images.
+        split_size: images per split; the last split may be smaller, as in the ADM evaluator.
         seed: of the shuffling.
     """
 
@@ -60,21 +60,21 @@ class InceptionScore:
         self.split_of = torch.stack([shuffled, order]) // split_size
         """(2, N): the split of each image, shuffled and in order."""
         self.seen = torch.zeros(images, dtype=torch.int32)
-        """(N,): how often each image came."""
+        """(N,): how often each image was added."""
         self.entropy = torch.zeros(2, -(-images // split_size), dtype=torch.float64)
         self.sums: Tensor | None = None
-        """(2, splits, C), made when C is known."""
+        """(2, splits, C), created when C is known."""
 
     @torch.no_grad()
     def add(self, indices: Tensor, probabilities: Tensor) -> InceptionScore:
-        """Take in some images, in place.
+        """Add images, in place.
 
         Args:
-            indices: (B,) numbers of the images, 0 to N - 1, each once in all.
+            indices: (B,) numbers of the images, 0 to N - 1. Each must be added exactly once.
             probabilities: (B, C), softmax over classes.
 
         Raises:
-            InputError: shapes that do not fit, an index outside, or rows that are no probabilities.
+            InputError: other shapes, an index outside 0 .. N - 1, or rows that are not probabilities.
         """
         self._check(indices, probabilities)
         if self.sums is None:
@@ -103,18 +103,19 @@ class InceptionScore:
             )
         fine = ((p.float().sum(1) - 1).abs() < 1e-2) & (p >= 0).all(1)
         if bad := int((~fine).sum()):
-            raise InputError(f"{bad} of {len(p)} rows are no probabilities: expected numbers >= 0 with a sum of 1")
+            raise InputError(f"{bad} of {len(p)} rows are not probabilities: expected numbers >= 0 with a sum of 1")
 
     def scores(self) -> Scores:
-        """The result.
+        """Return the scores.
 
         Raises:
-            InputError: not every image came once.
+            InputError: an image was not added, or more than once.
         """
         missing, repeated = int((self.seen == 0).sum()), int((self.seen > 1).sum())
         if self.sums is None or missing or repeated:
             raise InputError(
-                f"of {self.images} images, {missing} are missing and {repeated} came more than once: expected each once"
+                f"of {self.images} images, {missing} are missing and {repeated} were added more than once: expected "
+                "each once"
             )
         counts = torch.stack([split.bincount() for split in self.split_of]).double()
         (shuffled, shuffled_std), (ordered, ordered_std) = (
@@ -125,6 +126,6 @@ class InceptionScore:
 
 
 def score(count: Tensor, entropy: Tensor, total: Tensor) -> Tensor:
-    """exp(H(mean p) - mean H(p)) from the number of images (...), the sum of H(p) (...) and of p (..., C)."""
+    """Return exp(H(mean p) - mean H(p)) from the number of images (...), the sum of H(p) (...) and of p (..., C)."""
     marginal = torch.special.entr(total / count.unsqueeze(-1)).sum(-1)
     return torch.exp(marginal - entropy / count)

@@ -1,4 +1,4 @@
-"""Arrays in .npz files, read without pickles; large ones in parts, never as a whole."""
+"""Read and write arrays in .npz files, without pickles; arrays of images in parts."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from nextscale.errors import InputError
 from nextscale.io.files import atomic_file
 
 IMAGES = "arr_0"
-"""The array in which the ADM evaluator expects images."""
+"""The array from which the ADM evaluator reads images."""
 LABELS = "arr_1"
-"""The array in which the ADM sampler leaves their classes."""
+"""The array in which the ADM sampler stores their labels."""
 CLASS_NAMES = "class_names"
-"""The array in which we name these."""
+"""The array in which nextscale stores the names of the classes."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What an array is, known before it is read."""
+    """The shape and type of an array, read before its content."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -36,10 +36,10 @@ class Header:
 
 
 def read_headers(path: Path) -> dict[str, Header]:
-    """The arrays of a file by their names.
+    """Return the headers of a file's arrays by their names.
 
     Raises:
-        InputError: no such file, one that is no .npz, or one with anything but plain arrays.
+        InputError: no such file, not an .npz file, or one with anything but plain arrays.
     """
     with open_archive(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
@@ -51,7 +51,7 @@ def read_headers(path: Path) -> dict[str, Header]:
 
 
 def read_array(path: Path, name: str) -> np.ndarray:
-    """An array as a whole.
+    """Read a whole array.
 
     Raises:
         InputError: no such file or array, or a damaged one.
@@ -62,9 +62,9 @@ def read_array(path: Path, name: str) -> np.ndarray:
 
 
 class ImageArray:
-    """The images of a file, uint8 (N, H, W, 3) in ``arr_0``, decompressed as they are asked for.
+    """The images of a file, uint8 (N, H, W, 3) in ``arr_0``, decompressed on demand.
 
-    50,000 images take no more memory than those asked for at once. Forward is fast, backward starts again.
+    Only the requested images are in memory. Reading forward is fast; reading backward decompresses from the start.
 
     Raises:
         InputError: the file has no images.
@@ -77,15 +77,15 @@ class ImageArray:
         self._start = 0
 
     def read(self, start: int, count: int) -> Tensor:
-        """Images ``start`` and on, uint8 (count, 3, H, W).
+        """Read ``count`` images from number ``start`` on, uint8 (count, 3, H, W).
 
         Raises:
-            InputError: the file breaks off, or is damaged.
+            InputError: the file is truncated or damaged.
         """
         _, h, w, channels = self.shape
         with explained(self.path):
             if self._file is None:
-                with zipfile.ZipFile(self.path) as archive:  # stays open for as long as the array in it
+                with zipfile.ZipFile(self.path) as archive:  # its file stays open while the array is
                     self._file = archive.open(f"{IMAGES}.npy")
                 read_header(self._file, archive.getinfo(f"{IMAGES}.npy").file_size, f"{IMAGES} in {self.path}")
                 self._start = self._file.tell()
@@ -108,13 +108,16 @@ def write_images(
     labels: Tensor | None = None,
     class_names: Sequence[str] = (),
 ) -> None:
-    """Write images as the ADM evaluator reads them, whole or not at all, a part at a time.
+    """Write images for the ADM evaluator, one part at a time.
 
     Args:
         parts: uint8 (B, 3, H, W) each.
-        shape: (N, H, W) of all together.
+        shape: (N, H, W) of all images.
         labels: (N,), for ``arr_1``.
         class_names: for ``class_names``, if there are labels.
+
+    Raises:
+        InputError: fewer or more than N images, or the file cannot be written.
     """
     left = shape[0]
     with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
@@ -125,7 +128,7 @@ def write_images(
                 file.write(part.permute(0, 2, 3, 1).contiguous().cpu().numpy().tobytes())
                 left -= len(part)
         if left:
-            raise InputError(f"cannot write {path}: {shape[0] - left} of {shape[0]} images came")
+            raise InputError(f"cannot write {path}: got {shape[0] - left} of {shape[0]} images")
         if labels is not None:
             for name, array in ((LABELS, labels.cpu().numpy()), (CLASS_NAMES, np.array(class_names, dtype=np.str_))):
                 with archive.open(f"{name}.npy", "w") as file:
@@ -133,7 +136,7 @@ def write_images(
 
 
 def check_images_array(header: Header, path: Path) -> Header:
-    """Raises InputError for anything but uint8 (N, H, W, 3), N at least 1."""
+    """Raise InputError unless an array is uint8 (N, H, W, 3) with N at least 1; return its header."""
     shape = header.shape
     if header.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or not math.prod(shape) or header.fortran:
         order = " in Fortran order" if header.fortran else ""
@@ -144,7 +147,7 @@ def check_images_array(header: Header, path: Path) -> Header:
 
 
 def read_named_header(path: Path, name: str) -> Header:
-    """Of one array; raises InputError if there is none of this name."""
+    """Return the header of one array; raise InputError if there is none of this name."""
     headers = read_headers(path)
     if name not in headers:
         raise InputError(f"{path} has no {name}: it holds {', '.join(headers) or 'no arrays'}")
@@ -152,12 +155,12 @@ def read_named_header(path: Path, name: str) -> Header:
 
 
 def read_header(file: IO[bytes], size: int, name: str) -> Header:
-    """Read the start of an array in the .npy format; then its numbers follow.
+    """Read the header of an array in the .npy format. The file is then at the array's first number.
 
     Args:
         file: at its beginning.
-        size: in bytes.
-        name: what messages call it.
+        size: of the file, in bytes.
+        name: of the array, for messages.
     """
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
@@ -176,14 +179,14 @@ def read_header(file: IO[bytes], size: int, name: str) -> Header:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """An open .npz file; whatever goes wrong with it is said in one sentence."""
+    """Open an .npz file; raise InputError for every error in the block."""
     with explained(path), zipfile.ZipFile(path) as archive:
         yield archive
 
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Whatever goes wrong with an .npz file inside is said in one sentence."""
+    """Raise InputError for every error that a damaged .npz file causes in the block."""
     try:
         yield
     except InputError:

@@ -1,4 +1,4 @@
-"""How much of what is drawn looks real, and how much of what is real can be drawn."""
+"""Precision and recall, density and coverage of sampled images, by their nearest neighbours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nextscale.evaluation.statistics import check_features
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Shares in [0, 1], but for density, which is about 1 for images of the same distribution and may be more.
+    """Shares in [0, 1], except density, which is about 1 for images of the same distribution and may be higher.
 
     Attributes:
         neighbours: k of precision and recall.
@@ -31,45 +31,47 @@ class PrecisionRecall:
 
 @torch.no_grad()
 def precision_recall(
-    real: Tensor, drawn: Tensor, neighbours: int = 3, cover_neighbours: int = 5, tile: int = TILE
+    real: Tensor, sampled: Tensor, neighbours: int = 3, cover_neighbours: int = 5, tile: int = TILE
 ) -> PrecisionRecall:
     """Improved precision and recall (arXiv 1904.06991), density and coverage (arXiv 2002.09797).
 
-    Around each image lies a ball that reaches to its k-th nearest other image of the same set.
+    Each image has a ball whose radius is the distance to its k-th nearest other image of the same set.
 
-    - precision: share of drawn images inside the ball of some real one
-    - recall: share of real images inside the ball of some drawn one
-    - density: mean number of balls of real images that a drawn one is inside, over k
-    - coverage: share of real images that have a drawn one inside their ball
+    - precision: share of sampled images inside the ball of at least one real image
+    - recall: share of real images inside the ball of at least one sampled image
+    - density: mean number of real images' balls that contain a sampled image, divided by k
+    - coverage: share of real images whose ball contains at least one sampled image
 
-    As in the code of the papers, and in the ADM evaluator, which has the first two with k = 3: for precision and
-    recall a ball includes its surface, for density and coverage it does not. Distances are Euclidean, in float64;
-    the ADM evaluator takes them in float16 unless that overflows, so its last digits differ.
+    As in the papers' code and the ADM evaluator (which has the first two, with k = 3), a ball includes its surface for
+    precision and recall, but not for density and coverage. Distances are Euclidean, in float64. The ADM evaluator
+    computes them in float16 unless that overflows, so its last digits differ.
 
     Args:
         real: (N, D) features.
-        drawn: (M, D) features.
-        tile: distances held at a time; the result does not depend on it.
+        sampled: (M, D) features.
+        neighbours: k of precision and recall.
+        cover_neighbours: k of density and coverage.
+        tile: number of distances in memory at a time; the result does not depend on it.
 
     Raises:
-        InputError: features of two dimensions, not finite, or too few for k.
+        InputError: features of different dimensions, not finite, or too few for k.
     """
     check_features(real)
-    check_features(drawn, real.shape[1])
-    if min(neighbours, cover_neighbours) < 1 or min(len(real), len(drawn)) <= max(neighbours, cover_neighbours):
+    check_features(sampled, real.shape[1])
+    if min(neighbours, cover_neighbours) < 1 or min(len(real), len(sampled)) <= max(neighbours, cover_neighbours):
         raise InputError(
-            f"{len(real)} real and {len(drawn)} drawn images are too few for k = {neighbours} and "
+            f"{len(real)} real and {len(sampled)} sampled images are too few for k = {neighbours} and "
             f"{cover_neighbours}: expected more images than k, and k >= 1"
         )
-    drawn = drawn.to(real.device)
+    sampled = sampled.to(real.device)
     ball, cover_ball = neighbour_distances(real, (neighbours, cover_neighbours), tile).unbind(1)
-    (drawn_ball,) = neighbour_distances(drawn, (neighbours,), tile).unbind(1)
-    looks_real = torch.zeros(len(drawn), dtype=torch.bool, device=real.device)
+    (drawn_ball,) = neighbour_distances(sampled, (neighbours,), tile).unbind(1)
+    looks_real = torch.zeros(len(sampled), dtype=torch.bool, device=real.device)
     recalled, covered = (torch.zeros(len(real), dtype=torch.bool, device=real.device) for _ in range(2))
     memberships = 0
     for rows in blocks(len(real), tile):
-        for columns in blocks(len(drawn), tile):
-            distances = squared_distances(real[rows], drawn[columns])
+        for columns in blocks(len(sampled), tile):
+            distances = squared_distances(real[rows], sampled[columns])
             looks_real[columns] |= (distances <= ball[rows, None]).any(0)
             recalled[rows] |= (distances <= drawn_ball[columns]).any(1)
             inside = distances < cover_ball[rows, None]
@@ -78,7 +80,7 @@ def precision_recall(
     return PrecisionRecall(
         precision=share(looks_real),
         recall=share(recalled),
-        density=memberships / (cover_neighbours * len(drawn)),
+        density=memberships / (cover_neighbours * len(sampled)),
         coverage=share(covered),
         neighbours=neighbours,
         cover_neighbours=cover_neighbours,
@@ -86,5 +88,5 @@ def precision_recall(
 
 
 def share(of: Tensor) -> float:
-    """How much of a bool tensor is true."""
+    """Return the share of true values in a bool tensor."""
     return int(of.sum()) / len(of)

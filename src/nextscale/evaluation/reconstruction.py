@@ -1,4 +1,4 @@
-"""What a tokenizer keeps of images, in figures."""
+"""Metrics of a tokenizer's reconstructions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 
 class ScaleFigures(NamedTuple):
-    """Of a scale.
+    """Metrics of one scale.
 
     Attributes:
         size: (h, w) of its token map.
-        psnr: mean, in dB, of images decoded after this scale.
-        usage: share of the codes that occur at it.
+        psnr: mean over the images, in dB, decoded after this scale.
+        usage: share of the codes that occur at this scale.
         perplexity: exp(entropy) of the codes' frequencies.
     """
 
@@ -24,15 +24,16 @@ class ScaleFigures(NamedTuple):
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """
+    """Metrics of all reconstructed images.
+
     Attributes:
         psnr: mean over the images, in dB.
         ssim: mean over the images.
-        lpips: likewise; None without weights for it.
+        lpips: mean over the images; None without LPIPS weights.
         codes: V, the size of the codebook.
-        unused: how many of its codes occur at no scale.
-        bits_per_pixel: L log2 V / (H W), the size of the tokens as they are.
-        scales: each by itself.
+        unused: number of codes that occur at no scale.
+        bits_per_pixel: L log2 V / (H W), the size of the uncompressed tokens.
+        scales: metrics of each scale.
     """
 
     psnr: float
@@ -44,7 +45,7 @@ class Reconstruction:
     scales: tuple[ScaleFigures, ...]
 
     def lines(self) -> list[str]:
-        """For a table."""
+        """Return the lines of a table."""
         rows = [
             f"  {'x'.join(map(str, scale.size)):>8} {scale.psnr:>8.2f} {scale.usage:>8.3f} {scale.perplexity:>11.1f}"
             for scale in self.scales

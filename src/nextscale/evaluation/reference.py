@@ -1,8 +1,8 @@
-"""Reference files: what real images look like to a network, to measure drawn ones against.
+"""Reference files: statistics of the features of real images.
 
-A file is an .npz as the ADM evaluator has it: ``mu`` and ``sigma`` of the pool features, ``mu_s`` and ``sigma_s`` of
-the spatial ones, and the images themselves in ``arr_0``. Ours add ``pool``, the features of some images for
-precision and recall, and ``meta``, a JSON text that says what the file was made from.
+A file is an .npz as the ADM evaluator reads it: ``mu`` and ``sigma`` of the pool features, ``mu_s`` and ``sigma_s`` of
+the spatial features, and the images in ``arr_0``. nextscale adds ``pool``, the features of some images for precision
+and recall, and ``meta``, a JSON text with the origin of the file.
 """
 
 from __future__ import annotations
@@ -21,28 +21,31 @@ from nextscale.errors import InputError
 from nextscale.evaluation.features import INCEPTION, FeatureExtractor, Features, sides
 from nextscale.evaluation.npz import IMAGES, Header, check_images_array, read_array, read_headers
 from nextscale.evaluation.statistics import Gaussian, check_features
+from nextscale.io.config import as_config
 from nextscale.io.files import atomic_file
-from nextscale.io.module_folder import as_config
 
 KEPT = 10_000
-"""Images whose features are kept for precision and recall."""
+"""Number of images whose features a reference file stores, for precision and recall."""
 ROUNDING = 1e-4
-"""Of the largest variance in a file: what float32 may have made of a variance of 0, on the safe side."""
+"""A variance may be negative by this share of the largest one: rounding in float32 turns 0 into such values."""
+UNKNOWN = "unknown"
+"""The crop of images whose files do not record it."""
 POOL, META = "pool", "meta"
 STATISTICS = {"gaussian": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a reference was made from.
+    """The origin of a reference.
 
     Attributes:
         extractor: name of the network.
         fingerprint: of its weights.
         size: (H, W) of the images.
-        crop: how they were cut out of the files, such as "centre".
-        images: how many there were.
-        agreement: share of them in which the network sees their own class; None if it does not know their classes.
+        crop: how they were cropped, such as "centre".
+        images: number of images.
+        agreement: share of the images that the network assigns to their own class; None if it does not know the
+            classes.
     """
 
     extractor: str
@@ -68,10 +71,11 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """
+    """Statistics of real images, which other images are compared with.
+
     Attributes:
-        name: what messages call it.
-        gaussian: of the pool features; None in a file of images only.
+        name: for messages.
+        gaussian: of the pool features; None in a file that only has images.
         spatial: of the spatial features, for sFID.
         features: (N, D) pool features of some of the images, for precision and recall.
         origin: None in a file of the ADM evaluator.
@@ -86,15 +90,17 @@ class Reference:
     stored: tuple[int, int, int] | None = None
 
     def check(self, extractor: FeatureExtractor, size: tuple[int, int], crop: str | None = None) -> None:
-        """Raises InputError if images of this size, looked at by this extractor, cannot be measured against it.
+        """Raise InputError if images of this size cannot be compared with the reference by this extractor.
 
-        A file without ``meta`` counts as one of Inception, and says neither its crop nor, without images in it,
-        its size. With a crop, that of the reference has to be the same: rFID needs it, FID does not.
+        A file without ``meta`` is taken for one of Inception. Its crop is unknown, and so is its size unless it has
+        images. ``crop``, if given, must be the crop of the reference: rFID needs that, FID does not.
         """
         origin = self.origin
         if origin is None:
             if self.gaussian is not None and extractor.name != INCEPTION:
-                raise InputError(f"{self.name} says no extractor, so it is one of {INCEPTION}, not of {extractor.name}")
+                raise InputError(
+                    f"{self.name} records no extractor, so it is one of {INCEPTION}, not of {extractor.name}"
+                )
             ours = self.stored and self.stored[1:]
         else:
             ours = origin.size
@@ -110,12 +116,12 @@ class Reference:
             raise InputError(f"{self.name} was made from images of {sides(ours)}, not {sides(size)}")
 
     def check_crop(self, crop: str | None) -> None:
-        """Raises InputError if it was made from images in another crop, as far as its file says."""
+        """Raise InputError if the images of the reference have another crop. An unknown crop is accepted."""
         if self.origin and crop not in (None, self.origin.crop):
             raise InputError(f"{self.name} was made from images cropped {self.origin.crop!r}, not {crop!r}")
 
     def warning(self) -> str | None:
-        """One sentence if it was made from too few images for a covariance of full rank."""
+        """Return a sentence if the reference has too few images for a covariance of full rank, else None."""
         if self.origin is None or self.gaussian is None or self.origin.images > self.gaussian.dimensions:
             return None
         return (
@@ -124,7 +130,7 @@ class Reference:
         )
 
     def check_features(self, features: Features) -> None:
-        """Raises InputError if features have other dimensions than the reference."""
+        """Raise InputError if features have other dimensions than the reference."""
         for theirs, ours, name in (
             (features.pool, self.gaussian, "pool"),
             (features.spatial, self.spatial, "spatial"),
@@ -136,16 +142,16 @@ class Reference:
 
 
 def kept_images(images: int, seed: int = 0, most: int = KEPT) -> Tensor:
-    """Whose features to keep: at most so many, by chance, for the images that come first may be of a few classes."""
+    """Return the numbers of at most ``most`` images, chosen at random because the first ones may be of few classes."""
     order = torch.randperm(images, generator=torch.Generator().manual_seed(seed))
     return order[:most].sort().values
 
 
 def read_reference(path: Path) -> Reference:
-    """The statistics and kept features of a reference file; its images are left to `ImageArray`.
+    """Read the statistics and stored features of a reference file. `ImageArray` reads its images.
 
     Raises:
-        InputError: a missing or damaged file, one with neither statistics nor images, or arrays that do not fit.
+        InputError: a missing or damaged file, one with neither statistics nor images, or arrays of wrong shapes.
     """
     headers = read_headers(path)
     statistics = {field: read_gaussian(path, headers, *names) for field, names in STATISTICS.items()}
@@ -163,7 +169,7 @@ def read_reference(path: Path) -> Reference:
 
 
 def read_gaussian(path: Path, headers: Mapping[str, Header], mean: str, covariance: str) -> Gaussian | None:
-    """Mean and covariance under these names; None if both are missing."""
+    """Read a mean and a covariance by their names; None if the file has neither."""
     if mean not in headers and covariance not in headers:
         return None
     mu, sigma = (read_numbers(path, headers, name).double() for name in (mean, covariance))
@@ -172,15 +178,15 @@ def read_gaussian(path: Path, headers: Mapping[str, Header], mean: str, covarian
     except InputError as error:
         raise InputError(f"{path}: {mean} and {covariance} do not fit ({error})") from error
     if not torch.allclose(gaussian.covariance, gaussian.covariance.T, rtol=1e-4, atol=1e-6):
-        raise InputError(f"{path}: {covariance} is not symmetric, so it is no covariance")
+        raise InputError(f"{path}: {covariance} is not symmetric, so it is not a covariance")
     variances = torch.linalg.eigvalsh(gaussian.covariance)
     if variances[0] < -ROUNDING * variances.abs().max():
-        raise InputError(f"{path}: {covariance} has a negative variance, {variances[0]:.3g}, so it is no covariance")
+        raise InputError(f"{path}: {covariance} has a negative variance, {variances[0]:.3g}, so it is not a covariance")
     return gaussian
 
 
 def read_numbers(path: Path, headers: Mapping[str, Header], name: str) -> Tensor:
-    """A floating-point array."""
+    """Read an array of floating-point numbers."""
     if name in headers and headers[name].dtype.kind != "f":
         raise InputError(f"{name} in {path} is {headers[name].dtype}: expected floating-point numbers")
     array = read_array(path, name)
@@ -188,16 +194,16 @@ def read_numbers(path: Path, headers: Mapping[str, Header], name: str) -> Tensor
 
 
 def read_origin(path: Path) -> Origin:
-    """What the file says it was made from."""
+    """Read the origin of a file."""
     text = read_array(path, META)
     try:
         return as_config(Origin, json.loads(str(text)))
     except ValueError as error:
-        raise InputError(f"{META} in {path} is not what a reference file says of itself ({error})") from error
+        raise InputError(f"{META} in {path} is not the origin of a reference file ({error})") from error
 
 
 def write_reference(path: Path, reference: Reference) -> None:
-    """Write an .npz, whole or not at all; features are kept in float16 if they are given so, else in float32.
+    """Write a reference file. Features in float16 stay in float16; others become float32.
 
     Raises:
         InputError: no statistics, more than `KEPT` features, or a folder that is not writable.
@@ -213,7 +219,7 @@ def write_reference(path: Path, reference: Reference) -> None:
         features = reference.features
         check_features(features, reference.gaussian.dimensions)
         if len(features) > KEPT:
-            raise InputError(f"a reference keeps the features of at most {KEPT} images, not {len(features)}")
+            raise InputError(f"a reference stores the features of at most {KEPT} images, not {len(features)}")
         arrays[POOL] = (features if features.dtype == torch.float16 else features.float()).cpu().numpy()
     if reference.origin is not None:
         arrays[META] = np.array(json.dumps(dataclasses.asdict(reference.origin)))

@@ -1,4 +1,4 @@
-"""What was measured, with all that a figure depends on, and how it stands beside a published one."""
+"""The report of an evaluation: all metrics, what they depend on, and a comparison with a published figure."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from nextscale.evaluation.reconstruction import Reconstruction
 from nextscale.io.files import write_json
 
 PACKAGES = ("nextscale", "torch", "numpy", "Pillow")
-"""Whose versions move pixels or figures."""
+"""Packages whose versions affect pixels or metrics."""
 SHOWN = 3
-"""Classes in the table; the report has all."""
+"""Number of classes in the table; report.json has all of them."""
 LABELS = {
     "fid": ("FID", "lower is better"),
     "sfid": ("sFID", "lower is better"),
@@ -38,7 +38,7 @@ LABELS = {
     "ssim": ("SSIM", "higher is better"),
     "lpips": ("LPIPS", "lower is better"),
 }
-"""What measures are called, and which way is good."""
+"""The name of each metric, and which direction is better."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,10 @@ class Published:
 
     Attributes:
         name: of the model.
-        metric: one of `LABELS`.
-        images: how many were drawn for it.
-        settings: how they were drawn.
+        metric: a key of `LABELS`.
+        value: of the metric.
+        images: number of sampled images.
+        settings: of sampling.
     """
 
     name: str
@@ -60,33 +61,34 @@ class Published:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the installed packages that move pixels or figures."""
+    """Return the versions of Python and of the installed packages that affect pixels or metrics."""
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
 def now() -> str:
-    """The time, UTC, to the second."""
+    """Return the time in UTC, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)
 class Report:
-    """
+    """All metrics of an evaluation. A metric that was not computed is None.
+
     Attributes:
-        images: how many drawn images were measured.
+        images: number of measured images.
         size: their (H, W).
-        extractor: name of the network that looked at them.
+        extractor: name of the network that computed the features.
         fingerprint: of its weights.
-        reference: what they were measured against.
-        reference_images: how many that was made from; None if its file does not say.
-        reference_crop: how they were cut out of their files; likewise.
-        seed: of drawing, and of shuffling for the Inception Score.
-        settings: how they were drawn, such as cfg and top_k: values that JSON has.
-        seconds_of_last_call: how long the command took that finished it, not counting earlier ones that were stopped.
-        agreement: of a classifier with the classes that images were drawn as.
-        reconstruction: of a tokenizer; the other figures are then those of its reconstructions.
-        verdict_line: how a figure stands beside the published one.
-        warnings: sentences to be read with the figures.
+        reference: name of the reference.
+        reference_images: number of its images; None if its file does not record it.
+        reference_crop: how its images were cropped; None if its file does not record it.
+        seed: of sampling, and of the shuffling for the Inception Score.
+        settings: of sampling, such as cfg and top_k, and everything else that the images depend on, in JSON values.
+        seconds_of_last_call: duration of the command that finished the evaluation, without earlier, interrupted ones.
+        agreement: how often a classifier assigns images to the class that they were sampled for.
+        reconstruction: of a tokenizer; the other metrics are then those of its reconstructions.
+        verdict_line: comparison with a published figure.
+        warnings: sentences to read with the metrics, and the metrics that were skipped.
     """
 
     images: int
@@ -117,7 +119,7 @@ class Report:
                 raise InputError(f"{LABELS[name][0]} is {value}: expected a finite number")
 
     def figures(self) -> dict[str, float]:
-        """What was measured of `LABELS`, one number each; of the Inception Score the shuffled one."""
+        """Return the computed metrics, one number for each key of `LABELS`; the Inception Score is the shuffled one."""
         figures: dict[str, float | None] = {"fid": self.fid, "sfid": self.sfid}
         if self.inception_score is not None:
             figures["inception_score"] = self.inception_score.shuffled
@@ -131,80 +133,80 @@ class Report:
         return {name: value for name, value in figures.items() if value is not None}
 
     def verdict(self, published: Published) -> str:
-        """One line: the figure beside the published one, or why the two cannot be compared.
+        """Return one line that compares a metric with a published figure, or explains why this is not possible.
 
         Raises:
-            InputError: a measure that is none of `LABELS`, or was not taken.
+            InputError: the metric was not computed, or is no key of `LABELS`.
         """
         figures = self.figures()
         if published.metric not in figures:
             raise InputError(f"{published.metric!r} was not measured: expected one of {', '.join(figures) or 'none'}")
         value = figures[published.metric]
         label, good = LABELS[published.metric]
-        start = f"{label} {said(value)} of {self.images:,} images"
-        theirs = f"{said(published.value)} published for {published.name}"
+        start = f"{label} {formatted(value)} of {self.images:,} images"
+        theirs = f"{formatted(published.value)} published for {published.name}"
         if self.extractor != INCEPTION:
             return f"{start}, by {self.extractor}: not comparable with {theirs}, which is by Inception"
         if other := {
             name: ours for name in published.settings if (ours := self.settings.get(name)) != published.settings[name]
         }:
-            drawn, theirs_drawn = (
+            sampled, theirs_sampled = (
                 ", ".join(f"{name} {settings[name]}" for name in other) for settings in (other, published.settings)
             )
-            return f"{start}, drawn with {drawn}: not comparable with {theirs}, drawn with {theirs_drawn}"
+            return f"{start}, sampled with {sampled}: not comparable with {theirs}, sampled with {theirs_sampled}"
         if self.images != published.images:
             return f"{start}: not comparable with {theirs}, which is of {published.images:,}"
         return f"{start}, {difference(value, published.value)} {theirs} ({good})"
 
     def table(self) -> str:
-        """The figures in lines, and what has to be read with them."""
+        """Return the metrics as a table, with warnings and explanations below it."""
         against = f"against {self.reference}" if self.reference else "without a reference"
         known = f", {self.reference_images:,} images" if self.reference_images else ""
         known += f", {self.reference_crop} crop" if self.reference_crop else ""
         lines = [f"{self.images:,} images, by {self.extractor}, {against}{known}"]
         for name, value in self.figures().items():
             r = "r" if self.reconstruction and name in ("fid", "sfid") else ""
-            lines.append(f"  {r + LABELS[name][0]:<16} {said(value)}{self._remark(name)}")
+            lines.append(f"  {r + LABELS[name][0]:<16} {formatted(value)}{self._remark(name)}")
         lines += self.reconstruction.lines() if self.reconstruction else []
         lines += self.memorisation.sentences() if self.memorisation else []
         lines += [self.verdict_line] if self.verdict_line else []
         return "\n".join([*lines, *(f"note: {warning}" for warning in self.warnings)])
 
     def _remark(self, name: str) -> str:
-        """What stands behind a figure in the table."""
+        """Return the remark behind a metric in the table."""
         if name == "inception_score" and (scores := self.inception_score):
             if scores.splits == 1:
                 return f" of one part: {SPLIT_SIZE:,} images or fewer, so their order has no effect"
             return (
-                f" +- {said(scores.shuffled_std)} shuffled, {said(scores.ordered)} in the order they came, "
-                f"{said(scores.whole)} all at once"
+                f" +- {formatted(scores.shuffled_std)} shuffled, {formatted(scores.ordered)} in the order they came, "
+                f"{formatted(scores.whole)} all at once"
             )
         if name == "agreement" and (agreement := self.agreement):
             least = sorted(agreement.per_class.items(), key=lambda item: item[1])[:SHOWN]
-            real = f", {said(agreement.real)} of {agreement.real_images}" if agreement.real is not None else ""
-            return f"{real}; least: {', '.join(f'{name} {said(share)}' for name, share in least)}"
+            real = f", {formatted(agreement.real)} of {agreement.real_images}" if agreement.real is not None else ""
+            return f"{real}; least: {', '.join(f'{name} {formatted(share)}' for name, share in least)}"
         return ""
 
     def write(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all.
+        """Write the report as JSON.
 
         Raises:
-            InputError: the folder is not writable, or a setting is nothing that JSON has.
+            InputError: the folder is not writable, or a setting is no JSON value.
         """
         try:
             write_json(path, dataclasses.asdict(self))
         except TypeError as error:
             raise InputError(
-                f"cannot write {path}: a setting is no number, text, list or the like ({error})"
+                f"cannot write {path}: a setting is not a number, text, list or the like ({error})"
             ) from error
 
 
-def said(value: float) -> str:
-    """Three significant digits at least, two decimals at least: ``3.55``, ``274.40``, ``0.842``."""
+def formatted(value: float) -> str:
+    """Return a number with at least two decimals and three significant digits: ``3.55``, ``274.40``, ``0.842``."""
     return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
 
 
 def difference(value: float, other: float) -> str:
-    """``1.7 % above``, to be followed by the other number."""
+    """Return the relative difference, such as ``1.7 % above``. The other number is to follow."""
     percent = round(100 * (value / other - 1), 1) if other else math.inf
     return f"{abs(percent)} % {'above' if percent > 0 else 'below'}" if percent else "the same as"

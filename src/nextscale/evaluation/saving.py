@@ -1,4 +1,4 @@
-"""Keep images that were drawn: as files, or in one array as the ADM evaluator takes it."""
+"""Save sampled images as PNG files, or as one array for the ADM evaluator."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from nextscale.io.files import read_tensors, write_tensors
 
 
 class Saver(Protocol):
-    """Takes the images of one file of a `FeatureStore` after the other, in any order, each perhaps twice."""
+    """Saves images shard by shard, in any order. A shard may come twice."""
 
     def has(self, indices: Sequence[int]) -> bool:
-        """Whether these are kept already."""
+        """Return whether these images are already saved."""
         ...
 
     def save(self, indices: Sequence[int], pixels: Tensor) -> None:
-        """Keep uint8 images (n, 3, H, W)."""
+        """Save uint8 images (n, 3, H, W)."""
         ...
 
     def finish(self) -> None:
-        """All images came."""
+        """Called when all images are saved."""
         ...
 
 
 class PngSaver:
-    """``FOLDER/CLASS/000123.png``; without classes ``FOLDER/000123.png``.
+    """Save images as ``FOLDER/CLASS/000123.png``, or ``FOLDER/000123.png`` without classes.
 
     Args:
-        labels: the class of every image.
+        labels: the class of each image.
     """
 
     def __init__(self, folder: Path, labels: Sequence[int], class_names: Sequence[str]):
@@ -42,6 +42,7 @@ class PngSaver:
         self.names = [name.replace("/", "_") for name in class_names]
 
     def path(self, index: int) -> Path:
+        """Return the file of an image."""
         return self.folder.joinpath(*self.names[slice((k := self.labels[index]), k + 1)], f"{index:06d}.png")
 
     def has(self, indices: Sequence[int]) -> bool:
@@ -52,17 +53,17 @@ class PngSaver:
             save_image(image, self.path(i))
 
     def finish(self) -> None:
-        """Nothing is left to do: every image is a file."""
+        """Do nothing: every image already has its file."""
 
 
 class NpzSaver:
-    """``PATH`` with images in ``arr_0``, their classes in ``arr_1`` and the names of these in ``class_names``.
+    """Save images to an .npz: images in ``arr_0``, labels in ``arr_1``, names of the classes in ``class_names``.
 
-    Until all have come they lie in a folder beside it, for the array is written from its first image to its last.
+    The images are kept in a folder beside the file until all of them are there.
 
     Args:
         shape: (N, H, W).
-        labels: the class of every image.
+        labels: the class of each image.
     """
 
     def __init__(self, path: Path, shape: tuple[int, int, int], labels: Sequence[int], class_names: Sequence[str] = ()):
@@ -79,7 +80,7 @@ class NpzSaver:
         write_tensors(self._part(indices[0]), {"pixels": pixels})
 
     def finish(self) -> None:
-        """Write the array, and delete what lies beside it."""
+        """Write the array, and delete the folder beside it."""
         if self.path.is_file():
             return
         parts = sorted(self.parts.glob("images-*.safetensors"))

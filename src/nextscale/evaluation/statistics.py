@@ -1,4 +1,4 @@
-"""Mean and covariance of features that come in batches, in float64."""
+"""Mean and covariance of features, accumulated batch by batch in float64."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nextscale.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
-    """What a Frechet distance compares.
+    """Mean and covariance, which the Frechet distance compares.
 
     Attributes:
         mean: (D,) float64.
@@ -35,14 +35,15 @@ class Gaussian:
 
     @property
     def dimensions(self) -> int:
+        """D."""
         return len(self.mean)
 
 
 class Moments:
-    """Count, mean and scatter of vectors, S = sum of (x - mean)(x - mean)^T.
+    """Count, mean and scatter matrix of vectors, S = sum of (x - mean)(x - mean)^T.
 
-    Two sets are merged as by Chan, Golub and LeVeque (1983), whose formula never takes the difference of two large
-    sums: with d = mean_b - mean_a, mean = mean_a + d n_b / n and S = S_a + S_b + d d^T n_a n_b / n.
+    Two sets are merged by the formula of Chan, Golub and LeVeque (1983), which never subtracts two large sums:
+    with d = mean_b - mean_a, mean = mean_a + d n_b / n and S = S_a + S_b + d d^T n_a n_b / n.
     """
 
     count: int
@@ -60,14 +61,15 @@ class Moments:
 
     @property
     def dimensions(self) -> int:
+        """D."""
         return len(self.mean)
 
     @torch.no_grad()
     def add(self, batch: Tensor) -> Moments:
-        """Take in vectors (B, D), in place; B may be 0.
+        """Add vectors (B, D), in place. B may be 0.
 
         Raises:
-            InputError: of another shape, or with numbers that are not finite.
+            InputError: vectors of another shape, or with numbers that are not finite.
         """
         check_features(batch, self.dimensions)
         if not len(batch):
@@ -80,7 +82,7 @@ class Moments:
         return self
 
     def merge(self, other: Moments) -> Moments:
-        """Take in another set, in place.
+        """Add another set, in place.
 
         Raises:
             InputError: vectors of another dimension.
@@ -93,7 +95,7 @@ class Moments:
         return self
 
     def _shift(self, count: int, mean: Tensor) -> None:
-        """The mean and the scatter between two sets, of which the second has this count and mean."""
+        """Add the scatter between this set and one of the given count and mean, and update the mean and the count."""
         total = self.count + count
         delta = mean - self.mean
         self.scatter.addr_(delta, delta, alpha=self.count * count / total)
@@ -102,7 +104,7 @@ class Moments:
 
     @property
     def covariance(self) -> Tensor:
-        """S / (n - 1), (D, D): the unbiased estimate, as np.cov makes it.
+        """S / (n - 1), (D, D): the unbiased estimate, as of np.cov.
 
         Raises:
             InputError: fewer than 2 vectors.
@@ -112,7 +114,7 @@ class Moments:
         return self.scatter / (self.count - 1)
 
     def gaussian(self) -> Gaussian:
-        """Mean and covariance, as they are now.
+        """Return the current mean and covariance.
 
         Raises:
             InputError: fewer than 2 vectors.
@@ -120,7 +122,7 @@ class Moments:
         return Gaussian(self.mean.clone(), self.covariance)
 
     def warning(self) -> str | None:
-        """One sentence if there are too few images for a covariance of full rank."""
+        """Return a sentence if there are too few images for a covariance of full rank, else None."""
         if self.count > self.dimensions:
             return None
         return (
@@ -130,7 +132,7 @@ class Moments:
 
 
 def check_features(features: Tensor, dimensions: int | None = None) -> None:
-    """Raises InputError unless features have shape (B, D), with D as given, and are finite."""
+    """Raise InputError unless features have shape (B, D), with D as given, and are finite."""
     if features.ndim != 2 or not features.shape[1] or dimensions not in (None, features.shape[1]):
         raise InputError(
             f"expected features of shape (B, {'D' if dimensions is None else dimensions}), not {tuple(features.shape)}"

@@ -1,8 +1,8 @@
-"""Features on disk, some images to a file, so that looking at many images can stop, go on, and be shared out.
+"""Features on disk, in shards, so that computing them can be interrupted, resumed, and shared among processes.
 
-``STORE/made_from.json`` says what they depend on. ``STORE/features-00000.safetensors`` and so on hold, of
-`IMAGES_IN_SHARD` images each, ``pool``, ``spatial`` and ``probabilities`` as `Features` has them, ``index`` and
-``label`` (n,), and the notes of the gallery. A file is written whole, and does not depend on who makes it or when.
+``STORE/made_from.json`` records what the features depend on. ``STORE/features-00000.safetensors`` and so on hold
+`IMAGES_IN_SHARD` images each: ``pool``, ``spatial`` and ``probabilities`` as in `Features`, ``index`` and ``label``
+(n,), and the notes of the gallery. A shard does not depend on which process writes it, or when.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ INDEX, LABEL = "index", "label"
 ALL_FEATURES = Features._fields
 
 Watch = Callable[[int], Progress]
-"""How many images this process will look at -> who is told of each."""
+"""Makes the progress display from the number of images of this process."""
 
 
 class FeatureStore:
-    """The features of a gallery in a folder.
+    """The features of a gallery, stored in a folder.
 
     Args:
-        kinds: which of `ALL_FEATURES` to keep.
+        kinds: which of `ALL_FEATURES` to store.
 
     Raises:
-        InputError: the folder was begun with another gallery or extractor, or with other files.
+        InputError: the folder holds features of another gallery, of another extractor, or of other files.
     """
 
     def __init__(
@@ -57,35 +57,36 @@ class FeatureStore:
         check_begun_with(path, self.made_from, "features", passing=(*PLACES, FILES))
         if path.is_file() and read_json(path).get(FILES) != self.made_from.get(FILES):
             raise InputError(
-                f"the files of {gallery.name} are not those that {folder} was made from, or were written since: delete "
-                f"{folder} to have them looked at again, or choose another folder"
+                f"the files of {gallery.name} have changed since the features in {folder} were computed: delete "
+                f"{folder} to compute them again, or choose another folder"
             )
 
     def shards(self) -> list[range]:
-        """Which images each file holds."""
+        """Return the numbers of the images in each shard."""
         count, step = len(self.gallery), IMAGES_IN_SHARD
         return [range(i, min(i + step, count)) for i in range(0, count, step)]
 
     def path(self, shard: int) -> Path:
+        """Return the file of a shard."""
         return self.folder / f"features-{shard:05d}.safetensors"
 
     def fill(self, batch_size: int, device: torch.device, watch: Watch, saver: Saver | None = None) -> FeatureStore:
-        """Make the files that are missing, this process its share; every process has to call this.
+        """Compute the missing shards. All processes must call this; each computes its share.
 
         Args:
-            batch_size: images looked at at once.
+            batch_size: images per call of the extractor.
             device: of the extractor.
-            saver: keeps the images, too; a file counts as missing if its images are.
+            saver: also saves the images. A shard whose images are not saved counts as missing.
 
         Raises:
-            InputError: features that are not finite, or no image that can be read.
+            InputError: features that are not finite.
         """
         barrier()
         if is_main():
             write_json(make_folder(self.folder) / MADE_FROM, self.made_from)
         shards = self.shards()
         missing = [i for i in range(len(shards)) if not self._is_done(i, saver)]
-        barrier()  # all have looked before the first one writes
+        barrier()  # all processes must list the missing shards before the first one writes
         ours = missing[rank() :: world_size()]
         progress = watch(sum(len(shards[i]) for i in ours))
         for i in ours:
@@ -94,7 +95,7 @@ class FeatureStore:
                 indices = shards[i][start : start + batch_size]
                 images = self.gallery.read(indices)
                 if len(images.pixels):
-                    parts.append(self._look(images, device))
+                    parts.append(self._extract(images, device))
                     if saver:
                         pixels.append(images.pixels.cpu())
                 progress.add(len(indices))
@@ -108,7 +109,7 @@ class FeatureStore:
     def _is_done(self, shard: int, saver: Saver | None) -> bool:
         return self.path(shard).is_file() and (saver is None or saver.has(self.shards()[shard]))
 
-    def _look(self, images: ImageBatch, device: torch.device) -> dict[str, Tensor]:
+    def _extract(self, images: ImageBatch, device: torch.device) -> dict[str, Tensor]:
         features = self.extractor(images.pixels.to(device))
         found = {name: tensor for name, tensor in features._asdict().items() if name in self.kinds}
         tensors = {name: tensor.cpu() for name, tensor in found.items() if tensor is not None}
@@ -120,14 +121,14 @@ class FeatureStore:
         return tensors | {INDEX: images.indices, LABEL: images.labels, **images.notes}
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        """What each file holds, in order; those without an image are left out."""
+        """Yield the tensors of each shard in order. Shards in which no image could be read are skipped."""
         for i in range(len(self.shards())):
             shard = read_tensors(self.path(i))
             if INDEX in shard:
                 yield shard
 
     def delete(self) -> None:
-        """Delete its files, and its folder and the one around it if nothing else is in them."""
+        """Delete the files of the store, then its folder and the parent folder if they are empty."""
         for path in (*(self.path(i) for i in range(len(self.shards()))), self.folder / MADE_FROM):
             path.unlink(missing_ok=True)
         for folder in (self.folder, self.folder.parent):
@@ -135,19 +136,19 @@ class FeatureStore:
                 folder.rmdir()
 
     def numbers(self) -> Tensor:
-        """(N,), the number in the gallery of each image that could be read, in order."""
+        """Return the numbers (N,) in the gallery of the images that could be read, in order."""
         paths = [self.path(i) for i in range(len(self.shards()))]
         return torch.cat([read_numbers(path) for path in paths])
 
     def pool(self) -> Iterator[Tensor]:
-        """The pool features (n, D), file by file."""
+        """Yield the pool features (n, D) of each shard."""
         return (shard["pool"] for shard in self)
 
     def count(self) -> int:
-        """How many images could be read.
+        """Return how many images could be read.
 
         Raises:
-            InputError: none.
+            InputError: no image could be read.
         """
         total = len(self.numbers())
         if not total:
@@ -156,9 +157,9 @@ class FeatureStore:
 
 
 def read_numbers(path: Path) -> Tensor:
-    """The numbers of the images that a file of a store holds; nothing else is read."""
+    """Return the numbers of the images in a shard, without reading the features."""
     try:
         with safe_open(path, "pt") as file:
             return file.get_tensor(INDEX) if INDEX in file.keys() else torch.zeros(0, dtype=torch.long)  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged ({error}): delete it to have it made again") from error
+        raise InputError(f"{path} is damaged ({error}): delete it to compute it again") from error

@@ -1,4 +1,4 @@
-"""All features of a store -> what is measured by, in one pass over its files."""
+"""The statistics that metrics are computed from, collected in one pass over a store."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from nextscale.evaluation.store import INDEX, LABEL, FeatureStore
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """What is left of a store. Its size does not grow with the images, but for the kept features.
+    """Statistics of a store. Only ``kept`` grows with the number of images, up to a limit.
 
     Attributes:
+        count: number of images.
         moments: of the pool features.
-        spatial: of the spatial ones, if the extractor has any.
-        scores: the Inception Score, if it has probabilities.
-        agreement: between the labels and the most probable classes, if both are known by the same names.
-        kept: (n, D) float32, pool features of images drawn by chance.
-        kept_indices: (n,), their numbers in the gallery.
+        spatial: moments of the spatial features; None if the extractor returns none.
+        scores: the Inception Score; None if the extractor returns no probabilities.
+        agreement: of the classifier with the labels; None unless it knows all classes by their names.
+        kept: (n, D) float32, pool features of randomly chosen images.
+        kept_indices: (n,), the numbers of these images in the gallery.
         kept_labels: (n,), their classes.
     """
 
@@ -39,18 +40,18 @@ class Summary:
     kept_labels: Tensor
 
     def as_reference(self, name: str, origin: Origin) -> Reference:
-        """To measure others against."""
+        """Return these statistics as a reference for other images."""
         spatial = self.spatial.gaussian() if self.spatial else None
         return Reference(name, self.moments.gaussian(), spatial, self.kept, origin)
 
 
 class Kept:
-    """Features of images chosen by chance.
+    """Collect the features of randomly chosen images.
 
     Args:
-        count: how many images there will be.
+        count: number of images in the store.
         seed: of the choice.
-        most: how many are kept at most.
+        most: largest number of images to choose.
     """
 
     def __init__(self, count: int, seed: int = 0, most: int = KEPT):
@@ -60,7 +61,7 @@ class Kept:
         self.labels: list[Tensor] = []
 
     def add(self, shard: Mapping[str, Tensor]) -> Kept:
-        """Take from the next file of a store what was chosen."""
+        """Take the chosen images from the next shard of a store."""
         pool = shard["pool"]
         rows = self.chosen[(self.chosen >= self.seen) & (self.chosen < self.seen + len(pool))] - self.seen
         self.vectors.append(pool[rows])
@@ -70,18 +71,18 @@ class Kept:
         return self
 
     def result(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Features (n, D), the numbers (n,) of their images in the gallery, and their classes (n,)."""
+        """Return features (n, D), the numbers (n,) of their images in the gallery, and their classes (n,)."""
         return torch.cat(self.vectors), torch.cat(self.numbers), torch.cat(self.labels)
 
 
 @torch.no_grad()
 def summarise(store: FeatureStore, device: torch.device, seed: int = 0, keep: int = KEPT) -> Summary:
-    """Fold over a store that is whole. What comes out depends on its files alone.
+    """Collect the statistics of a complete store.
 
     Args:
-        device: for the sums, which are in float64.
-        seed: of the shuffling for the Inception Score, and of which features are kept.
-        keep: how many features are kept, at most.
+        device: where sums are computed, in float64.
+        seed: of the shuffling for the Inception Score, and of the choice of kept features.
+        keep: largest number of kept features.
     """
     count = store.count()
     kept = Kept(count, seed, keep)

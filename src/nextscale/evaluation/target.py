@@ -1,4 +1,4 @@
-"""What drawn images are measured against: a reference that is there, or one that its images have to give first."""
+"""The reference of an evaluation: read from a file, or computed from images first."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from nextscale.errors import InputError
 from nextscale.evaluation.extractors import probe
 from nextscale.evaluation.features import sides
 from nextscale.evaluation.gallery import Gallery, ImageFile
-from nextscale.evaluation.reference import KEPT, Origin, Reference
+from nextscale.evaluation.reference import KEPT, UNKNOWN, Origin, Reference
 from nextscale.evaluation.session import Session
 from nextscale.evaluation.store import ALL_FEATURES, FeatureStore
-
-UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class Target:
-    """
+    """A reference that may have to be computed.
+
     Attributes:
-        reference: None if all of it comes from the store.
-        store: features that are still to be made; None if nothing is missing.
+        reference: read from a file; None if everything is computed from images.
+        store: features of the images to compute it from; None if the file has everything.
         crop: of the images in the store.
     """
 
@@ -32,7 +31,7 @@ class Target:
 
     @classmethod
     def of_file(cls, session: Session, reference: Reference) -> Target:
-        """A reference file. What it lacks, statistics or features, comes from its images if it has some."""
+        """Make a target from a reference file. If it lacks statistics or features but has images, they are computed."""
         store = None
         if reference.stored is not None and (reference.gaussian is None or reference.features is None):
             kinds = ALL_FEATURES if reference.gaussian is None else ("pool",)
@@ -41,15 +40,16 @@ class Target:
 
     @classmethod
     def of_images(cls, session: Session, gallery: Gallery, crop: str) -> Target:
-        """Images that were cut out of their files in some way."""
+        """Make a target from images, which were cropped as ``crop`` says."""
         return cls(session, None, session.open("reference", gallery), crop)
 
     @property
     def name(self) -> str:
+        """The name of the reference in messages."""
         return self.reference.name if self.reference else self.store.gallery.name if self.store else ""
 
     def check(self, gallery: Gallery, crop: str | None = None) -> None:
-        """Raises InputError now if a gallery could not be measured against it later; see `Reference.check`."""
+        """Raise InputError if a gallery cannot be measured against this reference; see `Reference.check`."""
         extractor = self.session.extractor
         if self.reference:
             self.reference.check(extractor, gallery.size, crop)
@@ -61,17 +61,17 @@ class Target:
             )
 
     def fill(self) -> None:
-        """Look at its images; every process has to call this."""
+        """Compute the missing features. All processes must call this."""
         if self.store:
-            self.session.fill(self.store, f"looked at {self.name}")
+            self.session.fill(self.store, f"read {self.name}:")
 
     def delete(self) -> None:
-        """Forget the features that were made."""
+        """Delete the computed features."""
         if self.store:
             self.store.delete()
 
     def finish(self) -> Reference:
-        """The whole of it, once it is filled."""
+        """Return the complete reference. Call `fill` first."""
         if self.store is None:
             assert self.reference
             return self.reference

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from nextscale.errors import InputError
 from nextscale.families import var
 from nextscale.families.family import Family, PublishedModel
+from nextscale.io.checkpoint_folder import newest_checkpoint
 from nextscale.io.files import read_json
 from nextscale.io.hub import fetch
-from nextscale.io.module_folder import is_module_folder, newest_checkpoint
+from nextscale.io.module_folder import is_module_folder
 from nextscale.io.pth import as_state, is_trainer_checkpoint, read_pth, trainer_schedule
 from nextscale.official.var import tokenizer_from_official
 from nextscale.protocols import Transformer

@@ -1,1 +1,1 @@
-"""Sources of images for evaluation: sampled, from a data set, reconstructed."""
+"""Galleries for evaluation: images sampled from a model, of a data set, and reconstructed by a tokenizer."""

@@ -1,4 +1,4 @@
-"""A data set's images in one crop, or each in several, as a gallery."""
+"""The images of a data set as a gallery, each in one crop or in several."""
 
 from __future__ import annotations
 
@@ -25,25 +25,26 @@ Split = Literal["train", "val"]
 EVERY_WAY = "centre and training, each also mirrored"
 AS_LEARNT = "at random as in training, mirrored"
 Cut = Callable[[Image.Image, tuple[int, int], int], Image.Image]
-"""An image, (H, W) and the image's number -> the part (H, W) of it."""
+"""Crops an image to (H, W), given the image, (H, W), and the image's number."""
 
 
 def centre(image: Image.Image, size: tuple[int, int], number: int) -> Image.Image:
-    """The largest middle part, as the ADM evaluator's references of ImageNet are cut."""
+    """Crop the largest centred part, as for the ADM evaluator's references of ImageNet."""
     return adm_crop(image, size)
 
 
 def training(image: Image.Image, size: tuple[int, int], number: int) -> Image.Image:
-    """The middle part that validation in training sees, which is 1.125 times smaller."""
+    """Crop the centred part that training uses for validation: 1.125 times smaller than the largest one."""
     return validation_crop(image, size)
 
 
 def at_random(image: Image.Image, size: tuple[int, int], number: int) -> Image.Image:
-    """A part that training may see, always the same one of an image."""
+    """Crop a random part as training does. The image's number is the seed, so it is always the same part."""
     return Image.fromarray(random_crop(np.array(cover_with_margin(image, size)), size, np.random.default_rng(number)))
 
 
 def mirrored(cut: Cut) -> Cut:
+    """Return a crop that also mirrors the image."""
     return lambda image, size, number: ImageOps.mirror(cut(image, size, number))
 
 
@@ -56,14 +57,15 @@ CUTS: Mapping[str, tuple[Cut, ...]] = {
 
 
 class CroppedImages:
-    """The images of a data set, brought to (H, W): as many of each, one after the other, as its crop has `CUTS`.
+    """The images of a data set, resized and cropped to (H, W). Each appears once for every function of its crop.
 
     Args:
-        data: its name.
+        data: name of the data set.
         source: one of its splits.
-        crop: a name among `CUTS`.
-        report: told of each image that cannot be read, and is left out.
-        chosen: the numbers in the source of those that are taken; None for all.
+        crop: a key of `CUTS`.
+        report: called with a message for each image that cannot be read; the image is skipped.
+        split: name of the split.
+        chosen: numbers of the images to take; None for all.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class CroppedImages:
         return len(self.chosen) * len(CUTS[self.crop])
 
     def at_random(self, most: int, seed: int) -> CroppedImages:
-        """Some of the images, chosen by chance, each as training may see it."""
+        """Return at most ``most`` randomly chosen images, each cropped at random as in training."""
         other = copy(self)
         other.crop, other.name = AS_LEARNT, f"{self.name}, {AS_LEARNT},"
         other.chosen = [self.chosen[i] for i in kept_images(len(self.chosen), seed, most).tolist()]
@@ -101,7 +103,7 @@ class CroppedImages:
         return other
 
     def number(self, index: int) -> int:
-        """The number in the source of an image of the gallery."""
+        """Return the number in the source of an image of the gallery."""
         return self.chosen[index // len(CUTS[self.crop])]
 
     def read(self, indices: Sequence[int]) -> ImageBatch:
@@ -114,7 +116,7 @@ class CroppedImages:
                 pixels += [to_row(cuts[i % len(cuts)](image, self.size, number)) for i in here]
             except InputError as error:
                 name, reason = self.source.name(number), str(error)
-                self.report(f"left out: {reason if name in reason else f'{name}: {reason}'}")
+                self.report(f"skipped: {reason if name in reason else f'{name}: {reason}'}")
                 continue
             read += here
         labels = torch.tensor([self.source.labels[self.number(i)] for i in read], dtype=torch.long)
@@ -122,14 +124,16 @@ class CroppedImages:
 
 
 def to_row(image: Image.Image) -> Tensor:
-    """uint8 (1, 3, H, W)."""
+    """Return an image as uint8 (1, 3, H, W)."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).unsqueeze(0)
 
 
 def check_apart(training: CroppedImages, held_out: CroppedImages) -> None:
-    """Raises InputError if images held out are the training images."""
+    """Raise InputError if the held-out images are the training images."""
     if training.made_from[FILES] == held_out.made_from[FILES]:
-        raise InputError(f"{held_out.name} is both training and held out: expected images that were not trained on")
+        raise InputError(
+            f"{held_out.name} is both training and held out: expected images that the model was not trained on"
+        )
 
 
 def open_crops(
@@ -140,22 +144,24 @@ def open_crops(
     report: Callable[[str], None],
     prefer: Split | None = None,
 ) -> CroppedImages:
-    """A split of a data set.
+    """Open a split of a data set as a gallery.
 
     Args:
-        data: what `find_sources` takes.
-        split: None for data that are not parted, or for the preferred part of those that are.
-        crop: a name among `CUTS`.
-        prefer: None for none.
+        data: a name or path that `find_sources` accepts.
+        split: train or val; None for data without splits, or for the preferred split.
+        size: (H, W) of the images.
+        crop: a key of `CUTS`.
+        report: called with a message for each image that cannot be read.
+        prefer: the split to take if ``split`` is None and the data has splits.
 
     Raises:
-        InputError: no such data or split, or parts of which none was chosen.
+        InputError: no such data or split, or the data has splits and none was chosen.
     """
     train, val = find_sources(data)
     split = split or (prefer if val is not None else None)
     if split is None and val is not None:
         raise InputError(f"{data} has both train and val: expected --split {' or --split '.join(get_args(Split))}")
     if split == "val" and val is None:
-        raise InputError(f"{data} has no val, only {len(train)} images to train on")
+        raise InputError(f"{data} has no val, only {len(train)} training images")
     source = val if split == "val" and val is not None else train
     return CroppedImages(data, source, size, crop, report, split or "")

@@ -1,4 +1,4 @@
-"""Images as a tokenizer gives them back: a gallery, with notes on each, and what the notes come to."""
+"""A tokenizer's reconstructions as a gallery, with measurements of each image, and the means of these."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PSNR_NOTE, SSIM_NOTE, LPIPS_NOTE, TOKENS_NOTE = "psnr", "ssim", "lpips", "tokens
 
 
 class ReconstructedImages:
-    """The images of a gallery, encoded and decoded again.
+    """The images of a gallery, encoded and decoded by a tokenizer.
 
-    Noted of each are its PSNR after each scale (K,), SSIM, LPIPS if there is one, and tokens (L,); or nothing.
+    The notes of each image are its PSNR after each scale (K,), SSIM, LPIPS if it is given, and tokens (L,).
 
     Args:
-        originals: of the tokenizer's size.
-        dtype: precision of decoding; tokens are always found in float32.
-        noted: whether anything is; if not, only the last scale is decoded.
+        originals: images of the tokenizer's size.
+        dtype: precision of decoding. Encoding always uses float32.
+        noted: whether to make notes; if not, only the last scale is decoded.
     """
 
     def __init__(
@@ -61,15 +61,15 @@ class ReconstructedImages:
             return originals
         images = to_unit_range(originals.pixels.to(self.device))
         tokens = self.tokenizer.encode(images)
-        quality, decoded, notes = [], images, {}
+        psnrs, decoded, notes = [], images, {}
         for step in self.tokenizer.pyramid.accumulate(tokens):
             if self.noted or step.index == len(tokens) - 1:
                 with precision(self.dtype, self.device):
                     decoded = self.tokenizer.decode_canvas(step.canvas)
-                quality.append(psnr(decoded, images))
+                psnrs.append(psnr(decoded, images))
         if self.noted:
             notes = {
-                PSNR_NOTE: torch.stack(quality, dim=1),
+                PSNR_NOTE: torch.stack(psnrs, dim=1),
                 SSIM_NOTE: ssim(decoded, images),
                 TOKENS_NOTE: torch.cat(tokens, dim=1).int(),
             }
@@ -84,7 +84,7 @@ class ReconstructedImages:
 
 
 def fold_notes(shards: Iterable[Mapping[str, Tensor]], tokenizer: ImageTokenizer) -> Reconstruction:
-    """What the notes of all images come to, the means in float64."""
+    """Average the notes of all images, in float64."""
     schedule, codes = tokenizer.schedule, tokenizer.config.codebook_size
     usage, count = CodeUsage(schedule, codes), 0
     sums: dict[str, Tensor] = {}

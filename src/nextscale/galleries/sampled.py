@@ -1,4 +1,4 @@
-"""Many images of a model, as a gallery: each by its own seed, so that it is the same however it comes to be drawn."""
+"""Images sampled from a model as a gallery. Each image has its own seed, so it does not depend on its batch."""
 
 from __future__ import annotations
 
@@ -9,25 +9,30 @@ from typing import Any
 import torch
 
 from nextscale.errors import InputError
-from nextscale.evaluation.features import fingerprint
 from nextscale.evaluation.gallery import ImageBatch
 from nextscale.imaging.images import to_pixels
+from nextscale.io.fingerprint import weights_fingerprint
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.out_of_memory import in_halves
-from nextscale.sampling.settings import SamplingSettings
+from nextscale.sampling.settings import SETTINGS, SamplingSettings
 
 SEEDS = 2**63
+"""Seeds are below this."""
 
 
 class SampledImages:
-    """Image i of a model has the seed ``seed + i`` and the class ``i C // N``: classes come in order, evenly.
+    """Images of a model. Image i has the seed ``seed + i`` and the class ``i C // N``: classes come in order, evenly.
 
-    A batch that memory does not suffice for is halved.
+    A batch is halved if memory runs out.
 
     Args:
         name: of the model.
-        count: N.
-        settings: how tokens are drawn.
+        count: N, number of images.
+        settings: of sampling.
+        seed: of image 0.
+
+    Raises:
+        InputError: no images, or a seed out of range.
     """
 
     def __init__(self, pipeline: Pipeline, name: str, count: int, settings: SamplingSettings, seed: int = 0):
@@ -41,7 +46,7 @@ class SampledImages:
         self.labels = [i * len(self.class_names) // count for i in range(count)]
         self.made_from: dict[str, Any] = {
             "model": name,
-            "weights": f"{pipeline.tokenizer.fingerprint()} {fingerprint(pipeline.model)}",
+            "weights": f"{pipeline.tokenizer.fingerprint()} {weights_fingerprint(pipeline.model)}",
             "count": count,
             "seed": seed,
             "dtype": pipeline.dtype,
@@ -49,9 +54,10 @@ class SampledImages:
         }
 
     def at(self, settings: SamplingSettings) -> SampledImages:
-        """The same images at other settings."""
+        """Return the same images with other settings."""
         other = copy(self)
-        other.settings, other.made_from = settings, self.made_from | settings.record()
+        others = {name: value for name, value in self.made_from.items() if name not in SETTINGS}
+        other.settings, other.made_from = settings, others | settings.record()
         return other
 
     def __len__(self) -> int:
@@ -63,12 +69,13 @@ class SampledImages:
         return ImageBatch(pixels, torch.tensor(chosen), torch.tensor([self.labels[i] for i in chosen]))
 
     def _sample(self, indices: list[int]) -> torch.Tensor:
-        """uint8 (B, 3, H, W)."""
+        """Sample images, uint8 (B, 3, H, W)."""
         seeds = [self.seed + i for i in indices]
         run = self.pipeline.scales([self.labels[i] for i in indices], seed=seeds, settings=self.settings)
         return to_pixels(run.result().images).cpu()
 
 
 def halve(indices: list[int]) -> tuple[list[int], list[int]]:
+    """Split a list in the middle."""
     middle = len(indices) // 2
     return indices[:middle], indices[middle:]

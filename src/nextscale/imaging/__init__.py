@@ -1,1 +1,1 @@
-"""Images as tensors and files, and how far two images are apart."""
+"""Images as tensors and files, and distances between images."""

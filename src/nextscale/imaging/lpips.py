@@ -1,4 +1,4 @@
-"""LPIPS: how different two images look, by the features of a VGG16 (arXiv 1801.03924, version 0.1)."""
+"""LPIPS: the perceptual distance of two images, from features of a VGG16 (arXiv 1801.03924, version 0.1)."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from nextscale.io.state_files import expect, read_state
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """Channels and convolutions of VGG16 at each resolution (arXiv 1409.1556, configuration D)."""
 SMALLEST = 2 ** (len(STAGES) - 1)
-"""Side of the smallest images, in pixels: 1 is left of it in the last stage."""
+"""Smallest side of an image in pixels: the last stage is then 1 pixel wide."""
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 """ImageNet's mean and standard deviation of red, green and blue, for images in [-1, 1]."""
 LINEAR = {f"lin{i}.model.1.weight": f"linear.{i}" for i in range(len(STAGES))}
-"""The linear layers: their names in the file of LPIPS, and ours."""
+"""Names of the linear layers: in the official file -> in `LPIPS`."""
 
 
 class LPIPS(nn.Module):
     """d(x, y) = sum over l of mean over positions of w_l . (f_l(x) / |f_l(x)| - f_l(y) / |f_l(y)|)^2.
 
     f_l are the features after the last ReLU of each stage l of VGG16 (relu1_2, relu2_2, relu3_3, relu4_3, relu5_3),
-    brought to length 1 at each position, and w_l >= 0 says how much each channel counts. Weights have no gradient,
-    images do.
+    normalised to length 1 at each position, and w_l >= 0 are the weights of the channels. The weights have no
+    gradient; the images do.
     """
 
     shift: Tensor
@@ -46,7 +46,7 @@ class LPIPS(nn.Module):
         """(B, 3, H, W) in [-1, 1] twice -> (B,), at least 0.
 
         Raises:
-            InputError: images of two shapes, not in colour, or smaller than 16 pixels.
+            InputError: images of different shapes, without 3 channels, or with a side below 16 pixels.
         """
         if x.shape != y.shape or x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < SMALLEST:
             raise InputError(
@@ -57,7 +57,7 @@ class LPIPS(nn.Module):
         return torch.stack([(w * (f - g).square()).sum(1).mean((1, 2)) for w, f, g in maps]).sum(0)
 
     def unit_features(self, images: Tensor) -> list[Tensor]:
-        """f_l / |f_l|: five maps (B, C_l, H / 2^l, W / 2^l), in float32."""
+        """Return f_l / |f_l|: five maps (B, C_l, H / 2^l, W / 2^l), in float32."""
         x, maps = (images - self.shift) / self.scale, []
         for layer in self.features:
             if isinstance(layer, nn.MaxPool2d):
@@ -67,7 +67,7 @@ class LPIPS(nn.Module):
 
 
 def vgg16() -> nn.Sequential:
-    """The convolutions of VGG16 up to relu5_3, each with its ReLU, numbered as torchvision numbers them."""
+    """Build the convolutions of VGG16 up to relu5_3, each with its ReLU, numbered as in torchvision."""
     layers: list[nn.Module] = []
     before = 3
     for channels, convolutions in STAGES:
@@ -80,12 +80,12 @@ def vgg16() -> nn.Sequential:
 
 
 def load_lpips(vgg: Path, linear: Path | None = None) -> LPIPS:
-    """LPIPS with weights from local files, ``.pth`` or ``.safetensors``.
+    """Load LPIPS from ``.pth`` or ``.safetensors`` files.
 
     Args:
-        vgg: VGG16 as torchvision names it, ``features.0.weight`` and so on; its classifier is passed over.
-        linear: the linear layers as LPIPS names them, ``lin0.model.1.weight`` and so on (its ``vgg.pth``); None if
-            they are in the same file.
+        vgg: VGG16 with torchvision's names, ``features.0.weight`` and so on; its classifier is skipped.
+        linear: the linear layers with the official names, ``lin0.model.1.weight`` and so on (LPIPS's ``vgg.pth``);
+            None if they are in the same file.
 
     Raises:
         InputError: a missing or damaged file, or one with other tensors.

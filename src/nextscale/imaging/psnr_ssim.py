@@ -1,4 +1,4 @@
-"""How alike two images are."""
+"""PSNR and SSIM of pairs of images."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 WINDOW, SIGMA = 11, 1.5
-"""Of SSIM's Gaussian window, in pixels."""
+"""Side and standard deviation of SSIM's Gaussian window, in pixels."""
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB, 10 log10(255^2 / mse), of images rounded to 8 bits.
+    """Return the peak signal-to-noise ratio in dB, 10 log10(255^2 / mse), of images rounded to 8 bits.
 
     (B, 3, H, W) in [-1, 1] twice -> (B,).
     """
@@ -20,11 +20,11 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004), the mean over pixels and colours, of images rounded to 8 bits.
+    """Return the structural similarity (Wang et al. 2004), averaged over pixels and channels, of 8-bit images.
 
-    (2 m_a m_b + c1) (2 s_ab + c2) / ((m_a^2 + m_b^2 + c1) (s_a^2 + s_b^2 + c2)), m means, s (co)variances under a
-    Gaussian window of 11 pixels and sigma 1.5, wherever it lies inside; c1 = (0.01 255)^2, c2 = (0.03 255)^2.
-    An image with a side below 11 pixels gets a window of that side.
+    (2 m_a m_b + c1) (2 s_ab + c2) / ((m_a^2 + m_b^2 + c1) (s_a^2 + s_b^2 + c2)), with means m and (co)variances s under
+    a Gaussian window of 11 pixels and sigma 1.5, at every position where the window lies inside the image;
+    c1 = (0.01 255)^2, c2 = (0.03 255)^2. For a side below 11 pixels the window has that side.
 
     (B, 3, H, W) in [-1, 1] twice -> (B,), at most 1.
     """
@@ -38,7 +38,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def blur(x: Tensor) -> Tensor:
-    """Means under SSIM's window. (B, 3, H, W) -> (B, 3, H', W'), smaller by the window less 1."""
+    """Average with SSIM's window, without padding. (B, 3, H, W) -> (B, 3, H - window + 1, W - window + 1)."""
     channels = x.shape[1]
     for dim, side in ((2, x.shape[2]), (3, x.shape[3])):
         size = min(WINDOW, side)
@@ -51,5 +51,5 @@ def blur(x: Tensor) -> Tensor:
 
 
 def to_levels(images: Tensor) -> Tensor:
-    """[-1, 1] -> 0, 1, ... 255."""
+    """Round values in [-1, 1] to the levels 0, 1, ... 255."""
     return images.add(1).mul(127.5).round()

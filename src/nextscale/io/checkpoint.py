@@ -1,8 +1,8 @@
-"""Checkpoints of a training run: a folder each, written beside training, whole or not at all.
+"""Checkpoints of a training run, written in the background.
 
 ``RUN/checkpoints/step-00001000/`` holds ``config.json`` and ``model.safetensors`` (the EMA weights, loadable like any
-model), ``state/`` (all that resuming needs, by torch.distributed.checkpoint, each process its part) and ``files.json``
-(the size of every file: what was cut short is told by it). No pickles.
+model), ``state/`` (everything that resuming needs, written by torch.distributed.checkpoint, one part per process) and
+``files.json`` (the size of every file, by which an incomplete checkpoint is recognised). No pickles.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from nextscale.errors import InputError
+from nextscale.io.checkpoint_folder import CHECKPOINTS, FILES, STATE, checkpoint_step
 from nextscale.io.files import make_folder, read_tensors, write_json, write_tensors
-from nextscale.io.module_folder import CHECKPOINTS, CONFIG, FILES, STATE, WEIGHTS, checkpoint_step
+from nextscale.io.module_folder import CONFIG, WEIGHTS
 from nextscale.runtime.distributed import barrier, is_main, side_group, world_size
 
 KEPT = 2
 TEMPORARY = ".{}.tmp"
-"""What a checkpoint's folder is called until it is whole."""
+"""Name of a checkpoint's folder until it is complete."""
 ALONE = "state.safetensors"
-"""The one file of a state that one process wrote."""
+"""The only file in ``state/`` when one process trains."""
 
 
 class CheckpointWriter:
-    """Writes checkpoints of a run, one at a time, while training goes on; keeps the newest two.
+    """Write the checkpoints of a run in the background, one at a time; keep the newest two.
 
-    At the end of a ``with`` block, however it is left, what was saved is on the disk.
+    When a ``with`` block ends, also by an exception, every saved checkpoint is on the disk.
     """
 
     def __init__(self, run: Path):
@@ -55,16 +56,17 @@ class CheckpointWriter:
         self.wait()
 
     def save(self, step: int, config: Any, weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-        """Copy everything, and begin to write it. All processes must call this.
+        """Copy all tensors and start to write them. All processes must call this.
 
-        The folder gets its name when it is complete, so a process killed on the way leaves the earlier ones untouched.
+        The folder gets its final name when it is complete. If the process is killed before that, earlier checkpoints
+        are untouched.
 
         Args:
-            weights: in full, of the model to sample with; the main process writes them.
-            state: tensors that may be sharded.
+            weights: the EMA weights, unsharded. The main process writes them.
+            state: tensors for resuming, sharded or not.
 
         Raises:
-            InputError: the checkpoint before this one could not be written, or this one's folder cannot be made.
+            InputError: the previous checkpoint could not be written, or this one's folder cannot be created.
         """
         self.wait()
         folder = self.run / CHECKPOINTS / f"step-{step:08d}"
@@ -89,17 +91,17 @@ class CheckpointWriter:
         self._writing = written
 
     def wait(self) -> None:
-        """Until what was saved is on the disk.
+        """Wait until the saved checkpoint is on the disk.
 
         Raises:
-            InputError: it is not, as the disk is full or not writable; earlier checkpoints are kept.
+            InputError: the disk is full or not writable. Earlier checkpoints are kept.
         """
         writing, self._writing = self._writing, None
         if writing is None:
             return
         try:
             writing.result()
-        except (Exception, CheckpointException) as error:  # the latter, no Exception, wraps what the disk says
+        except (Exception, CheckpointException) as error:  # CheckpointException is no Exception
             if is_main():
                 self._tidy()
             if isinstance(error, InputError):
@@ -107,13 +109,13 @@ class CheckpointWriter:
             raise InputError(f"cannot write a checkpoint in {self.run / CHECKPOINTS}: {last_line(error)}") from error
 
     def _tidy(self) -> None:
-        """Delete what saves that were cut short have left: it takes as much disk as a checkpoint."""
+        """Delete the temporary folders of interrupted saves: each takes as much space as a checkpoint."""
         for folder in (self.run / CHECKPOINTS).glob(TEMPORARY.format("*")):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def finish(written: Future, temporary: Path, folder: Path, config: Any, weights: Mapping[str, Tensor]) -> None:
-    """Once all processes have written their part: write the rest, and give the folder its name."""
+    """Wait for the state of all processes, write the other files, and give the folder its final name."""
     written.result()
     write_json(temporary / CONFIG, dataclasses.asdict(config))
     write_tensors(temporary / WEIGHTS, weights)
@@ -129,27 +131,27 @@ def finish(written: Future, temporary: Path, folder: Path, config: Any, weights:
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
-    """The EMA weights of a checkpoint."""
+    """Return the EMA weights of a checkpoint."""
     return read_tensors(folder / WEIGHTS)
 
 
 def load_state(folder: Path, state: Mapping[str, Tensor]) -> None:
-    """Fill tensors, sharded or not, from a checkpoint, in whatever number of processes it was written.
+    """Load a checkpoint into tensors in place, sharded or not. Any number of processes may have written it.
 
     Raises:
-        InputError: it is damaged, or of other tensors.
+        InputError: the checkpoint is damaged, or has other tensors.
     """
     reader = HuggingFaceStorageReader(str(folder / STATE))
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process needs none
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process needs no process group
             load(dict(state), storage_reader=reader, no_dist=world_size() == 1)
     except (Exception, CheckpointException) as error:
         raise InputError(f"cannot resume from {folder}: {last_line(error)}") from error
 
 
 def flush(path: Path) -> None:
-    """Make sure that a file, or a folder's list of names, is on the disk."""
+    """Force a file, or a folder's list of names, from the system's cache onto the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -158,5 +160,6 @@ def flush(path: Path) -> None:
 
 
 def last_line(error: BaseException) -> str:
+    """Return the last line of an error's message, or the error's type if it has none."""
     lines = str(error).strip().splitlines()
     return lines[-1] if lines else type(error).__name__

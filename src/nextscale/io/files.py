@@ -1,11 +1,10 @@
-"""Files, read with a clear word when they are missing or damaged, and written whole or not at all."""
+"""Read and write JSON and safetensors files: atomic writes, and one clear sentence for a missing or damaged file."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+    """Return the content of a JSON file.
 
     Raises:
-        InputError: no such file, or it is not JSON.
+        InputError: the file is missing or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -34,19 +33,22 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that the file is either the old one or the new one, never half."""
+    """Write JSON. If writing fails, the old file stays as it was."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def check_begun_with(path: Path, record: Mapping[str, Any], what: str, passing: Collection[str] = ()) -> None:
-    """Raises InputError if a JSON file says that the work beside it was begun with something else.
+    """Check that unfinished work in a folder was started with the same settings.
 
     Args:
-        path: of the file; if it is not there, nothing was begun.
-        record: what the work depends on.
-        what: lies in the folder, such as ``a cache``.
-        passing: names in the record that may change.
+        path: the JSON file beside the work, with its settings. If it does not exist, nothing was started.
+        record: the settings that the work depends on.
+        what: kind of work in the folder, for the message, such as ``a cache``.
+        passing: names in the record that may differ.
+
+    Raises:
+        InputError: another value in the file than in the record.
     """
     if not path.is_file():
         return
@@ -60,35 +62,17 @@ def check_begun_with(path: Path, record: Mapping[str, Any], what: str, passing: 
             )
 
 
-def stamp(paths: Iterable[str | Path]) -> str:
-    """16 hexadecimal digits that are others as soon as one of the files is written, renamed, added or taken away.
-
-    By names, sizes and times: no file is opened. Where the folder lies that holds them all makes no difference.
-    """
-    names = [os.path.abspath(path) for path in paths]
-    root = os.path.commonpath([os.path.dirname(name) for name in names]) if names else ""
-    digest = hashlib.sha256()
-    for name in names:
-        try:
-            status = os.stat(name)
-            is_now = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError:
-            is_now = "missing"
-        digest.update(f"{os.path.relpath(name, root)}\0{is_now}\n".encode())
-    return digest.hexdigest()[:16]
-
-
 def temporary_name(path: Path) -> str:
-    """Of the file that `atomic_file` writes to begin with."""
+    """Return the name of the file that `atomic_file` writes first."""
     return f".{path.name}.{os.getpid()}.tmp"
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """``with atomic_file(path) as temporary:`` write ``temporary``; it takes the place of ``path`` on success.
+    """Yield a temporary file to write, which replaces ``path`` when the block ends without an error.
 
     Raises:
-        InputError: the disk is full, or the folder cannot be made or written to.
+        InputError: the disk is full, or the folder cannot be created or written to.
     """
     temporary = make_folder(path.parent) / temporary_name(path)
     try:
@@ -101,31 +85,31 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def make_folder(folder: Path) -> Path:
-    """The folder, made if need be.
+    """Return the folder, created if it is missing.
 
     Raises:
-        InputError: it cannot be made or written to.
+        InputError: the folder cannot be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot make folder {folder}: {error.strerror}") from error
+        raise InputError(f"cannot create folder {folder}: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
         raise InputError(f"folder {folder} is not writable")
     return folder
 
 
 def check_folder(folder: Path) -> None:
-    """Raises InputError now if `make_folder` could not make the folder later."""
+    """Raise the InputError that a later `make_folder` would raise. Creates nothing."""
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not nearest.is_dir():
-        raise InputError(f"cannot make folder {folder}: {nearest} is a file")
+        raise InputError(f"cannot create folder {folder}: {nearest} is a file")
     if not os.access(nearest, os.W_OK):
         raise InputError(f"folder {nearest} is not writable")
 
 
 def check_creatable(path: Path) -> None:
-    """Raises InputError now if `atomic_file` could not make the file later. Makes one, and takes it away again."""
+    """Raise the InputError that a later `atomic_file` would raise. Creates a file, and deletes it again."""
     try:
         check_folder(path.parent)
         nearest = next(folder for folder in path.absolute().parents if folder.exists())
@@ -137,10 +121,10 @@ def check_creatable(path: Path) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU.
+    """Return the tensors of a safetensors file, on the CPU.
 
     Raises:
-        InputError: no such file, or a file that is truncated or not safetensors.
+        InputError: the file is missing, truncated, or not a safetensors file.
     """
     from safetensors.torch import load_file
 
@@ -149,11 +133,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is not a whole safetensors file ({error})") from error
+        raise InputError(f"{path} is not a complete safetensors file ({error})") from error
 
 
 def is_tensor_file(path: Path) -> bool:
-    """Whether `read_tensors` would read a file: it is there, and not cut short. Its tensors are not looked at."""
+    """Return whether the file exists and is a complete safetensors file. Reads only its header."""
     from safetensors import safe_open
 
     try:
@@ -164,12 +148,12 @@ def is_tensor_file(path: Path) -> bool:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file, whole or not at all."""
+    """Write a safetensors file. If writing fails, the old file stays as it was."""
     from safetensors.torch import save_file
 
     with atomic_file(path) as temporary:
         temporary.touch()
-        mode = temporary.stat().st_mode  # safetensors writes files that only their owner may read
+        mode = temporary.stat().st_mode  # safetensors writes files that only the owner may read
         try:
             save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary)
         except SafetensorError as error:

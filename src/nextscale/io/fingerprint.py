@@ -1,30 +1,81 @@
-"""What tells weights from others at a glance."""
+"""Fingerprints of weights and files. Their values must not change: caches, runs, reports and images store them."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+DIGITS = 16
+"""Hexadecimal digits of a fingerprint: the first of a SHA-256."""
 PIECES, PIECE = 16, 1024
-"""Of a tensor of more numbers than this makes, so many pieces of so many numbers are looked at, evenly spread."""
+"""`quick_fingerprint` reads this many evenly spaced pieces, of this many numbers each, of a larger tensor."""
+
+
+def content_fingerprint(content: bytes) -> str:
+    """Return the whole SHA-256 of a file's content, 64 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def stamp(paths: Iterable[str | Path]) -> str:
+    """Return 16 hexadecimal digits that change when one of the files is written, renamed, added or removed.
+
+    Names, sizes and modification times are hashed: no file is opened. Names are relative to the folder that holds all
+    files, so that moving this folder does not change the result.
+    """
+    names = [os.path.abspath(path) for path in paths]
+    root = os.path.commonpath([os.path.dirname(name) for name in names]) if names else ""
+    digest = hashlib.sha256()
+    for name in names:
+        try:
+            status = os.stat(name)
+            current = f"{status.st_size} {status.st_mtime_ns}"
+        except OSError:
+            current = "missing"
+        digest.update(f"{os.path.relpath(name, root)}\0{current}\n".encode())
+    return digest.hexdigest()[:DIGITS]
+
+
+def tensors_fingerprint(tensors: Iterable[Tensor]) -> str:
+    """Return 16 hexadecimal digits of the SHA-256 of the tensors' bytes, in the given order."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()[:DIGITS]
+
+
+def weights_fingerprint(module: nn.Module) -> str:
+    """Return 16 hexadecimal digits of the SHA-256 of all weights with their names, dtypes and shapes, on any device."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(header(name, tensor))
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:DIGITS]
 
 
 def quick_fingerprint(module: nn.Module) -> str:
-    """16 hexadecimal digits of the SHA-256 of all small tensors and of pieces of the large ones, with their names.
+    """Return 16 hexadecimal digits of the SHA-256 of all small tensors and of pieces of large ones, with their names.
 
-    Training changes all of a matrix, so pieces suffice, and a model of gigabytes takes a moment.
+    Training changes every part of a matrix, so pieces are enough, and several gigabytes take a fraction of a second.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(header(name, tensor))
         digest.update(pieces(tensor.detach()).cpu().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:DIGITS]
+
+
+def header(name: str, tensor: Tensor) -> bytes:
+    """Return the line that is hashed before a tensor's bytes: its name, dtype and shape."""
+    return f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
 
 
 def pieces(tensor: Tensor) -> Tensor:
-    """The numbers of a small tensor, or pieces of a large one, in one row."""
+    """Return all numbers of a small tensor, or evenly spaced pieces of a large one, as one row (n,)."""
     row = tensor.reshape(-1)
     last = len(row) - PIECE
     if len(row) <= PIECES * PIECE:

@@ -1,4 +1,4 @@
-"""Official ``.pth`` files, read without trusting them."""
+"""Read official ``.pth`` files without running code in them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from nextscale.errors import InputError
 from nextscale.scales.schedule import ScaleSchedule
 
 WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
-"""What DistributedDataParallel and torch.compile put before the names of parameters."""
+"""Prefixes that DistributedDataParallel and torch.compile add to the names of parameters."""
 
 
 def read_pth(path: str | Path) -> dict[str, Any]:
-    """The content of a file of `torch.save`. Only tensors and plain values are read: no code in it is ever run.
+    """Return the content of a file written by `torch.save`. Only tensors and plain values are read.
 
     Raises:
-        InputError: no such file; an HTML page, a truncated file or anything else that is no checkpoint; a pickle that
-            wants to run code.
+        InputError: the file is missing, is not a checkpoint (an HTML page, a truncated file), or is a pickle that
+            would run code.
     """
     path = Path(path)
     try:
@@ -42,7 +42,7 @@ def read_pth(path: str | Path) -> dict[str, Any]:
         if "GLOBAL" in str(error):
             raise InputError(f"{path} holds more than tensors (a pickle that runs code): refused") from error
         raise InputError(f"{path} is truncated or not a PyTorch checkpoint") from error
-    except Exception as error:  # a damaged archive surfaces as whatever its decoder stumbles over
+    except Exception as error:  # damaged archives raise errors of many types
         raise InputError(f"{path} is truncated or not a PyTorch checkpoint ({type(error).__name__})") from error
     if not isinstance(content, Mapping) or not content:
         raise InputError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors")
@@ -50,10 +50,10 @@ def read_pth(path: str | Path) -> dict[str, Any]:
 
 
 def as_state(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """Named tensors, in float32, under the names that they had before wrappers put a prefix on them.
+    """Return named tensors in float32 (integer tensors unchanged), without the prefixes of wrappers in their names.
 
     Raises:
-        InputError: anything but named tensors.
+        InputError: the content has anything but named tensors.
     """
     state = {}
     for name, value in content.items():
@@ -64,14 +64,14 @@ def as_state(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
 
 
 def is_trainer_checkpoint(content: Mapping[str, Any]) -> bool:
-    """Whether this is what the official trainer saves: {epoch, iter, args, trainer: {config, var_wo_ddp, ...}}."""
+    """Return whether the official trainer wrote this: {epoch, iter, args, trainer: {config, var_wo_ddp, ...}}."""
     trainer = content.get("trainer")
     parts = ("var_wo_ddp", "vae_local")
     return isinstance(trainer, Mapping) and all(isinstance(trainer.get(part), Mapping) for part in parts)
 
 
 def trainer_schedule(content: Mapping[str, Any]) -> ScaleSchedule | None:
-    """The schedule that a trainer checkpoint was trained with, if it says."""
+    """Return the schedule that is stored in a trainer checkpoint, or None if there is none."""
     config = content["trainer"].get("config")
     sides = config.get("patch_nums") if isinstance(config, Mapping) else None
     return ScaleSchedule.square(sides) if isinstance(sides, tuple | list) else None

@@ -1,4 +1,4 @@
-"""Names in files of older versions, and what they are called today."""
+"""Old names in files, and their current names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RENAMED = {
 
 
 def with_current_names(value: Any) -> Any:
-    """Content of a JSON file with every old key replaced by the current one, at any depth."""
+    """Return the content of a JSON file with every old key replaced by the current one, at any depth."""
     if isinstance(value, dict):
         return {RENAMED.get(key, key): with_current_names(item) for key, item in value.items()}
     return [with_current_names(item) for item in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Memory of a process: given back where it is not needed soon, kept while a command works, and not in splinters."""
+"""Control how the C library's allocator returns memory, keeps it, and avoids fragmentation."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ MADV_DONTNEED, MADV_PAGEOUT = 4, 21
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 NEVER = -1
 USUAL = ((M_MMAP_MAX, 65536), (M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, 2**26))
-"""What glibc arrives at by itself in a process with large tensors."""
-WITHOUT_SPLINTERS = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
-"""The environment of a process in which a hole in memory becomes one with its neighbours again."""
+"""The settings at which glibc arrives by itself in a process with large tensors."""
+LESS_FRAGMENTATION = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+"""Environment variables of a process in which glibc merges every freed block with its free neighbours."""
 HEADER = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S{4} [0-9a-f]+ \S+ (\d+)")
-"""Of a mapping in /proc/self/smaps: from, to, permissions, offset, device, number of the file (0 is none)."""
+"""The first line of a mapping in /proc/self/smaps: start, end, permissions, offset, device, inode (0: no file)."""
 
 
 def page_out(tensors: Iterable[Tensor]) -> None:
-    """Give memory back to the system: that of tensors which will not be needed soon, and what is free anyway.
+    """Return the memory of some tensors, and all free memory, to the system. Linux only.
 
-    Tensors of a mapped file are read again when they are needed, and the system may keep the file in memory for whoever
-    reads it next; others lose nothing. Only on Linux.
+    The tensors stay valid. Those of a memory-mapped file are read from the file again on the next access; others may
+    move to swap.
     """
     if sys.platform != "linux":
         return
@@ -50,18 +50,18 @@ def page_out(tensors: Iterable[Tensor]) -> None:
 
 
 def trim() -> None:
-    """Give back what is free: each thread has a heap, which else keeps the most that it ever needed. Only glibc."""
+    """Return free memory to the system. Otherwise each thread's heap keeps its largest size so far. glibc only."""
     if library := glibc():
         library.malloc_trim(0)
 
 
 @contextmanager
 def kept(device: torch.device) -> Iterator[None]:
-    """Within, what becomes free stays with this process, if it computes on the CPU. Only glibc.
+    """Keep freed memory in this process while the block runs, if the device is the CPU. glibc only.
 
-    A step of training needs again what the step before gave back, such as all gradients, and a layer of a decoder the
-    sizes of the last. Fresh pages would come one by one, filled with zeros. This is for processes of our own: it
-    changes how all of a process gets memory.
+    A training step allocates the sizes that the previous step freed, such as all gradients, and a decoder's layer those
+    of the previous layer. Without this, the system would have to provide new pages, each filled with zeros. The setting
+    is for the whole process, so use it in commands, not in libraries.
     """
     library = glibc()
     if library is None or device.type != "cpu":
@@ -77,26 +77,26 @@ def kept(device: torch.device) -> Iterator[None]:
         trim()
 
 
-def start_again_without_splinters() -> None:
-    """Start this process again from its beginning, in an environment `WITHOUT_SPLINTERS` of memory. Only glibc.
+def restart_with_less_fragmentation() -> None:
+    """Restart this process with the variables of `LESS_FRAGMENTATION`. glibc only.
 
-    A tensor is aligned, so that its place is cut from a hole a little larger. glibc puts the splinters beside it in a
-    cache for small objects, and a splinter that is in this cache, or used, keeps a hole apart from its neighbours. In a
-    training step gradients then do not fit where activations were, and d16 holds 0.3 GB more. glibc listens at the
-    start of a process only. Whoever sets the variable themselves, even to nothing, keeps what they set.
+    Tensors are aligned, so glibc cuts each from a slightly larger free block and puts the small remainders into a cache
+    for small objects (tcache). A remainder in this cache separates the free blocks beside it. In a training step,
+    gradients then do not fit where activations were, and d16 takes 0.3 GB more. glibc reads the variable only when a
+    process starts. If the variable is already set, even to an empty text, nothing is done.
     """
-    if glibc() is not None and not WITHOUT_SPLINTERS.keys() & os.environ.keys():
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | WITHOUT_SPLINTERS)
+    if glibc() is not None and not LESS_FRAGMENTATION.keys() & os.environ.keys():
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | LESS_FRAGMENTATION)
 
 
 def glibc() -> ctypes.CDLL | None:
-    """The C library, if it is this one."""
+    """Return the C library if it is glibc, else None."""
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     return library if hasattr(library, "malloc_trim") and hasattr(library, "mallopt") else None
 
 
 def unwritten_mappings() -> list[tuple[int, int]]:
-    """(start, end) of this process's mappings of files in which it has written nothing, not even in a copy."""
+    """Return (start, end) of each file mapping of this process that has no written pages, not even private copies."""
     found: list[tuple[int, int]] = []
     try:
         lines = Path("/proc/self/smaps").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""The processes of a run, as torchrun starts them. With one process everything here does nothing."""
+"""Communication between the processes that torchrun starts. With one process, these functions do nothing."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from nextscale.errors import InputError
 
 
 def rank() -> int:
-    """Number of this process, 0 the one that writes."""
+    """Return the number of this process. Process 0 writes the files."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main() -> bool:
+    """Return whether this is process 0."""
     return rank() == 0
 
 
@@ -34,19 +35,19 @@ def barrier() -> None:
 
 
 def all_sum(tensor: Tensor) -> Tensor:
-    """The sum over all processes, in place."""
+    """Sum a tensor over all processes, in place, and return it."""
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
 
 
 def all_mean(tensor: Tensor) -> Tensor:
-    """The mean over all processes, in place."""
+    """Average a tensor over all processes, in place, and return it."""
     return all_sum(tensor).div_(world_size()) if world_size() > 1 else tensor
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """The tensors (n, ...) of all processes one after the other, (W n, ...)."""
+    """Concatenate the tensors (n, ...) of all W processes: (W n, ...)."""
     if world_size() == 1:
         return tensor
     parts = [torch.empty_like(tensor) for _ in range(world_size())]
@@ -55,7 +56,7 @@ def gather(tensor: Tensor) -> Tensor:
 
 
 def gather_texts(texts: Sequence[str]) -> list[str]:
-    """The texts of all processes, one after the other."""
+    """Concatenate the texts of all processes."""
     parts: list[Sequence[str]] = [texts] * world_size()
     if world_size() > 1:
         dist.all_gather_object(parts, list(texts))
@@ -63,22 +64,22 @@ def gather_texts(texts: Sequence[str]) -> list[str]:
 
 
 def side_group() -> dist.ProcessGroup | None:
-    """All processes once more, for what one thread exchanges beside another; None for one process."""
+    """Return a second group of all processes, for a background thread; None with one process."""
     group = dist.new_group(backend="gloo") if world_size() > 1 else None
     return group if isinstance(group, dist.ProcessGroup) else None
 
 
 def any_process(condition: bool, device: torch.device) -> bool:
-    """Whether the condition holds in any process."""
+    """Return whether the condition holds in any process."""
     return bool(all_sum(torch.tensor(float(condition), device=device))) if world_size() > 1 else condition
 
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[torch.device]:
-    """Join the processes of torchrun, if it started this one; yields the device of this process.
+    """Join the process group if torchrun started this process; yield the device of this process.
 
     Raises:
-        InputError: more processes on this machine than GPUs.
+        InputError: there are more processes on this machine than GPUs.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield device

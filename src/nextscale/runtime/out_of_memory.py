@@ -1,4 +1,4 @@
-"""Smaller batches where memory runs out."""
+"""Halve a batch when memory runs out."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ Result = TypeVar("Result")
 def in_halves(
     attempt: Callable[[Batch], Result], batch: Batch, size: int, halve: Callable[[Batch], tuple[Batch, Batch]]
 ) -> list[Result]:
-    """Results of a batch, or of its halves, quarters, ... where memory does not suffice for more.
+    """Process a batch at once, or in halves, quarters, ... when memory runs out; return the results in order.
 
     Args:
         attempt: processes a batch.
-        size: number of items in the batch; one item is not divided.
+        size: number of items in the batch. A single item is not divided.
         halve: divides a batch into its first ``size // 2`` items and the rest.
 
     Raises:
-        Exception: whatever ``attempt`` raises that is not an out-of-memory error, or one for a single item.
+        Exception: an error of ``attempt``, unless memory ran out and the batch has more than one item.
     """
     try:
         return [attempt(batch)]
     except Exception as error:
         if not is_out_of_memory(error) or size <= 1:
             raise
-    # Outside of the handler, whose traceback would keep the tensors of the failed attempt alive.
+    # After the handler: its traceback would keep the tensors of the failed attempt alive.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     first, second = halve(batch)

@@ -1,4 +1,4 @@
-"""How far long work is, on standard error."""
+"""Progress of long work, on standard error."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from collections.abc import Callable
 
 
 class Progress:
-    """Says every few seconds how much is done, how fast, and how long the rest will take.
+    """Print the count, the rate and the remaining time every few seconds.
 
     Args:
-        what: is being done, such as ``drawn``.
-        total: how much there is to do, this process's share.
-        every: seconds between lines; the last one always comes.
-        clock: seconds since some moment.
+        what: start of the line, such as ``sampled``.
+        total: the amount of work of this process.
+        every: seconds between lines. The last line is always printed.
+        clock: returns a time in seconds.
     """
 
     def __init__(self, what: str, total: int, every: float = 10.0, clock: Callable[[], float] = time.monotonic):
         self.what, self.total, self.every, self.clock = what, total, every, clock
         self.done = 0
-        self.start = self.said = clock()
+        self.start = self.printed = clock()
 
     def add(self, count: int) -> None:
-        """So much more is done."""
+        """Count finished work, and print a line if it is time for one."""
         self.done += count
         now = self.clock()
-        if now - self.said >= self.every or self.done >= self.total:
-            self.said = now
+        if now - self.printed >= self.every or self.done >= self.total:
+            self.printed = now
             say(self.line(now))
 
     def line(self, now: float) -> str:
-        """``drawn 250 of 1,000, 3.1 a second, 4 min left``."""
+        """Return a line such as ``sampled 250 of 1,000, 3.1 a second, 4 min left``."""
         rate = self.done / max(now - self.start, 1e-9)
         left = (self.total - self.done) / rate if rate else 0
         rest = f", {duration(left)} left" if self.done < self.total else ""
@@ -39,12 +39,12 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """``40 s``, ``12 min``, ``3.5 h``."""
+    """Return a duration as text: ``40 s``, ``12 min``, ``3.5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def say(text: str) -> None:
-    """A line for whoever watches."""
+    """Print a line to standard error."""
     print(text, file=sys.stderr, flush=True)

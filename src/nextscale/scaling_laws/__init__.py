@@ -1,1 +1,1 @@
-"""Logs of runs of several sizes -> scaling laws (VAR, section 4.2): how loss and error fall with size and compute."""
+"""Scaling laws fitted to the logs of runs of several sizes (VAR, section 4.2): loss and error over size and compute."""

@@ -1,4 +1,4 @@
-"""The least loss that any compute gives: the Pareto frontier of many training runs (VAR, figure 6)."""
+"""The Pareto frontier of many training runs: the lowest loss for each amount of compute (VAR, figure 6)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Curve = tuple[np.ndarray, np.ndarray]
 
 
 def find_frontier(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Which points no other equals in y at no larger x: their indices, by rising x and falling y."""
+    """Return the indices of the points with a lower y than every point of smaller or equal x, by ascending x."""
     order = np.lexsort((y, x))
     least = np.fmin.accumulate(np.concatenate([[np.inf], y[order][:-1]]))
     return order[y[order] < least]
@@ -31,16 +31,22 @@ def find_frontier(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def fit_frontier(
     curves: Sequence[Curve], start: float = 0, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
 ) -> tuple[np.ndarray, PowerLaw]:
-    """The frontier's points, as indices into all curves laid end to end, and the law through them.
+    """Fit a law to the frontier of some curves.
 
-    What varies by chance is a run, not a point: neighbours on the frontier often belong to the same one. So whole runs
-    are resampled, a frontier is drawn and fitted each time, and the intervals are quantiles of these fits (cluster
-    bootstrap, percentiles). A resample has fewer different runs to choose the best from, so that with few runs the
-    interval is rough, and the fit may lie near one of its ends.
+    Neighbouring points of the frontier often belong to the same run, so they are not independent. Therefore whole runs
+    are resampled, the frontier of each resample is fitted, and the intervals are percentiles of these fits (cluster
+    bootstrap). A resample has fewer different runs, so with few runs the interval is rough, and the fit may lie near
+    one of its ends.
 
     Args:
-        start: X below which points are left out: the steep beginning of the smallest run is on the frontier only
-            because no smaller one was trained.
+        start: points with a smaller X are skipped. The steep beginning of the smallest run is on the frontier only
+            because no smaller model was trained.
+        resamples: number of resamples.
+        level: confidence level of the intervals.
+        seed: of the resamples.
+
+    Returns:
+        the indices of the frontier's points in the concatenated curves, and the law.
 
     Raises:
         InputError: the frontier has fewer than 3 points, or `check_points` refuses them.
@@ -64,7 +70,7 @@ def fit_frontier(
 
 
 def _resample(curves: Sequence[Curve], start: float, rng: np.random.Generator) -> tuple[float, float] | None:
-    """alpha and log beta of as many runs, drawn with replacement; None where their frontier is too short for a law."""
+    """Fit alpha and log beta to a resample of the runs; None if its frontier has too few points for a law."""
     chosen = [curves[i] for i in np.unique(rng.integers(len(curves), size=len(curves)))]
     x, y = (np.concatenate(parts) for parts in zip(*chosen, strict=True))
     best = find_frontier(x, y)

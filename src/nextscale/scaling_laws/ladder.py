@@ -1,4 +1,4 @@
-"""A ladder of sizes: transformers of the same proportions, from small to large (VAR, section 4.2)."""
+"""A ladder of model sizes with the same proportions (VAR, section 4.2)."""
 
 from __future__ import annotations
 
@@ -8,35 +8,36 @@ from dataclasses import dataclass
 from nextscale.errors import InputError
 
 OFFICIAL_WIDTH = 64
-"""Width for each block, and of each head, of the official models."""
+"""Width per block of the official models, which is also the width of each head."""
 
 
 @dataclass(frozen=True)
 class Rung:
-    """One size. As many heads as blocks, so that all rungs have heads of one dimension."""
+    """One size. The number of heads is the depth, so all sizes have the same head dimension."""
 
     depth: int
     width: int
 
     @property
     def heads(self) -> int:
+        """Number of attention heads."""
         return self.depth
 
     @property
     def name(self) -> str:
-        """``d03``."""
+        """Name, such as ``d03``."""
         return f"d{self.depth:02d}"
 
     def learning_rate(self, base: float, base_width: int, power: float) -> float:
-        """base * (base_width / width)^power: 0.5 lets wide models learn more slowly, 0 all alike."""
+        """Return base * (base_width / width)^power: with 0.5 wide models learn more slowly, with 0 all alike."""
         return base * (base_width / self.width) ** power
 
 
 def make_ladder(depths: Sequence[int], width_per_depth: int = OFFICIAL_WIDTH) -> tuple[Rung, ...]:
-    """depth d, width ``width_per_depth`` d, d heads, from small to large. The official ladder has 64.
+    """Return sizes with depth d, width ``width_per_depth`` d and d heads, ascending. The official ladder has 64.
 
     Raises:
-        InputError: no depth, one below 1, or one twice; or a width below 1.
+        InputError: no depth, a depth below 1 or given twice, or a width below 1.
     """
     if not depths or min(depths) < 1:
         raise InputError(f"depths must be one or more integers of at least 1, not {list(depths)}")

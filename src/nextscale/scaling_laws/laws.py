@@ -1,4 +1,4 @@
-"""Runs of a ladder -> the eight laws of the paper: two losses and two errors, over parameters and over compute."""
+"""Fit the eight laws of the paper to runs: two losses and two errors, over parameters and over compute."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ OVER = ("parameters", "compute")
 
 @dataclass(frozen=True)
 class Law:
-    """A measure over parameters or compute: the points, and the law through them.
+    """A metric over parameters or compute: the points, and the fitted law.
 
     Args:
-        measure: one of `MEASURES`.
+        measure: a key of `MEASURES`.
         over: ``parameters``, in billions, or ``compute``, in PFLOP.
-        runs: to which each of the n points belongs.
-        x, y: (n,), by rising x.
+        runs: name of the run of each of the n points.
+        x, y: (n,), by ascending x.
+        fit: the law.
     """
 
     measure: str
@@ -35,13 +36,13 @@ class Law:
 
     @property
     def residuals(self) -> np.ndarray:
-        """(n,), in logarithms: 0.01 is 1 % above the law."""
+        """Distances from the law, (n,), in logarithms: 0.01 is 1 % above it."""
         return self.fit.residuals(self.x, self.y)
 
     @property
     def halves(self) -> tuple[float, float]:
-        """alpha of the smaller and of the larger half of the different x, the middle one belonging to both: where the
-        points bend, they differ."""
+        """alpha of the smaller and of the larger half of the distinct x (a middle one belongs to both). They differ if
+        the points do not lie on a straight line in logarithms."""
         sizes = np.unique(self.x)
         parts = (self.x <= sizes[(len(sizes) - 1) // 2], self.x >= sizes[len(sizes) // 2])
         smaller, larger = (float(fit_line(np.log(self.x[part]), np.log(self.y[part])).slope) for part in parts)
@@ -55,15 +56,20 @@ def fit_laws(
     seed: int = 0,
     compute_from: float = 0,
 ) -> tuple[list[Law], list[str]]:
-    """For each of `MEASURES` the law over parameters, of the ends of the runs, then for each that over compute, of the
-    frontier of all their validations; and for each of these that the points do not give, a sentence why.
+    """Fit a law of each of `MEASURES` over parameters (final values of runs) and over compute (frontier of all values).
 
     Args:
-        compute_from: PFLOP below which points of the frontier are left out.
+        resamples: number of bootstrap resamples.
+        level: confidence level of the intervals.
+        seed: of the resamples.
+        compute_from: points of the frontier below this compute, in PFLOP, are skipped.
+
+    Returns:
+        the laws, and a sentence for each law that could not be fitted.
 
     Raises:
-        InputError: fewer than 3 sizes, runs that cannot be compared, or no law over parameters, or none over compute
-            from ``compute_from`` on.
+        InputError: fewer than 3 sizes, runs that cannot be compared, no law over parameters, or, if ``compute_from``
+            is given, no law over compute.
     """
     check_alike(runs)
     sizes = sorted({run.parameters for run in runs})

@@ -1,4 +1,4 @@
-"""Laws -> the paper's panels (VAR, figures 5 and 6), by matplotlib, which is loaded on first use."""
+"""Plot laws as in the paper (VAR, figures 5 and 6), with matplotlib, which is imported on first use."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANEL_SIZE = (4.4, 3.3)
-"""Inches, at 100 dots each."""
+"""Width and height in inches, at 100 dots per inch."""
 ROOM = 1.25
-"""How far beyond the points a law is drawn, as a ratio."""
+"""A law is plotted beyond its points by this factor."""
 NAMES_IN_ROW = 6
 SHADES = "viridis_r"
 LAW = "crimson"
 
 
 def plot_parameters(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
-    """Each measure over N: the ends of the runs, the law, and below each point its distance from the law.
+    """Plot each metric over N: the final values of the runs, the law, and the distances of the points from it.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -52,7 +52,7 @@ def plot_parameters(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
         rest.vlines(x, 0, percent, colors=shades, linewidth=1.5)
         rest.scatter(x, percent, c=shades, s=16, edgecolors="black", linewidths=0.4, zorder=3)
         rest.set_ylim(-(bound := 1.35 * max(abs(percent).max(), 0.01)), bound)
-        rest.set_ylabel("% off", fontsize=8)
+        rest.set_ylabel("% from the law", fontsize=8)
         axis.tick_params(labelbottom=False)
         finish(axis, law)
         finish_x(rest, "N, parameters of the blocks" if row else "", whole_numbers=True)
@@ -61,7 +61,7 @@ def plot_parameters(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
 
 
 def plot_compute(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
-    """Each measure over C: all runs in training, their frontier, and the law through that.
+    """Plot each metric over C: all runs during training, their frontier, and the law fitted to the frontier.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -83,12 +83,13 @@ def plot_compute(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
 
 
 def placed(laws: Sequence[Law], over: str) -> list[tuple[int, Law]]:
-    """Each law with its panel, 0 to 3, from left to right and top to bottom."""
+    """Return each law with the number of its panel, 0 to 3, row by row."""
     return [(list(MEASURES).index(law.measure), law) for law in laws if law.over == over]
 
 
 def make_figure() -> Figure:
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # else it tells of its font cache
+    """Make a figure for four panels."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # hides messages about its font cache
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -97,7 +98,7 @@ def make_figure() -> Figure:
 
 
 def colours_of(runs: Sequence[ScalingRun]) -> dict[str, Any]:
-    """Small is light, large is dark; by rank, as sizes may lie close together."""
+    """Return a colour for each run: light for small, dark for large models. Equal steps by rank, not by size."""
     from matplotlib import colormaps
 
     sizes = sorted({run.parameters for run in runs})
@@ -106,12 +107,13 @@ def colours_of(runs: Sequence[ScalingRun]) -> dict[str, Any]:
 
 
 def plot_law(axis: Axes, law: Law, unit: float, low: float, high: float) -> None:
+    """Plot a law as a dashed line from ``low`` to ``high``, in numbers that are ``unit`` times those of the law."""
     x = np.geomspace(low / ROOM, high * ROOM, 50)
     axis.plot(x, law.fit.predict(x / unit) * MEASURES[law.measure].factor, color=LAW, linewidth=1.2, linestyle="--")
 
 
 def finish(axis: Axes, law: Law) -> None:
-    """Title, and ticks at round numbers though the axis is logarithmic and often short."""
+    """Set a panel's title, its logarithmic y axis, and ticks at round numbers."""
     from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
     measure = MEASURES[law.measure]
@@ -125,6 +127,7 @@ def finish(axis: Axes, law: Law) -> None:
 
 
 def finish_x(axis: Axes, label: str, whole_numbers: bool) -> None:
+    """Set the logarithmic x axis of a panel, its label and its ticks."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis.set_xscale("log")
@@ -140,7 +143,7 @@ def finish_x(axis: Axes, label: str, whole_numbers: bool) -> None:
 
 
 def formula(law: Law) -> str:
-    r"""``L = (2.0 N)^-0.23, Pearson -0.998`` as matplotlib sets it, N in billions and C in PFLOP."""
+    r"""Return a formula for matplotlib, ``L = (2.0 N)^-0.23, Pearson -0.998``, N in billions and C in PFLOP."""
     beta = scientific(law.fit.log_beta / math.log(10))
     unit = SYMBOLS[law.over] + (r" / 10^9" if law.over == "parameters" else "")
     left = "L" if MEASURES[law.measure].unit == "nats" else r"\mathrm{Err}"
@@ -150,7 +153,7 @@ def formula(law: Law) -> str:
 
 
 def scientific(power: float) -> str:
-    """10^power as matplotlib sets it within a formula, in two digits."""
+    """Return 10^power with two digits, for a formula of matplotlib."""
     exponent = math.floor(power)
     mantissa = f"{10 ** (power - exponent):.1f}"
     if mantissa == "10.0":
@@ -161,14 +164,14 @@ def scientific(power: float) -> str:
 
 
 def number(x: float) -> str:
-    """A tick: ``0.03``, or a power of ten where that would be long."""
+    """Return the label of a tick: ``0.03``, or a power of ten if that is shorter."""
     return (
         f"{x:g}" if 1e-3 <= x < 1e4 else f"${scientific(math.log10(x))}$".replace(r"1.0 \cdot ", "").replace(".0 ", " ")
     )
 
 
 def add_legend(figure: Figure, runs: Sequence[ScalingRun], colours: dict[str, Any], frontier: bool = False) -> None:
-    """Below the panels: which colour is which run."""
+    """Add a legend below the panels: the colour of each run."""
     from matplotlib.lines import Line2D
 
     def line(**style: Any) -> Line2D:

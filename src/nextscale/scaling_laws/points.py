@@ -1,4 +1,4 @@
-"""Folders of training runs -> points of scaling laws: size, compute, and what validation found."""
+"""Read the points of scaling laws from training runs: size, compute, and validation metrics."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from nextscale.analysis.flops import block_parameters, training_work
 from nextscale.curves.compare import with_token_figures
 from nextscale.curves.log import LOG, read_run
 from nextscale.errors import InputError
+from nextscale.io.checkpoint_folder import newest_checkpoint
+from nextscale.io.config import as_config
 from nextscale.io.files import read_json
-from nextscale.io.module_folder import CONFIG, as_config, newest_checkpoint
+from nextscale.io.module_folder import CONFIG
 from nextscale.transformer.var import VARConfig
 
 RECIPE = "recipe.json"
@@ -22,11 +24,12 @@ RECIPE = "recipe.json"
 
 @dataclass(frozen=True)
 class Measure:
-    """What falls with size and compute, as figures call it.
+    """A metric that falls with size and compute.
 
     Args:
-        unit: of the figures.
-        factor: from what logs say to the unit.
+        title: in plots and tables.
+        unit: in plots and tables.
+        factor: converts the logged value to the unit.
     """
 
     title: str
@@ -40,19 +43,21 @@ MEASURES = {
     "last_scale_error": Measure("token error of the last scale", "%", 100),
     "error": Measure("token error of all scales", "%", 100),
 }
-"""In the order of the paper's panels."""
+"""The metrics, in the order of the paper's panels."""
 
 
 @dataclass(frozen=True)
 class ScalingRun:
-    """A finished run, at each of its n validations.
+    """A finished run and its n validations.
 
     Args:
-        parameters: N, as `block_parameters` counts them.
-        steps, images: (n,), so far.
-        compute: (n,) PFLOP of training so far.
-        measures: each of `MEASURES`: (n,).
-        origin: what runs must have in common to be compared.
+        name: in plots and tables.
+        config: of the model.
+        parameters: N, as counted by `block_parameters`.
+        steps, images: (n,), trained at each validation.
+        compute: (n,) PFLOP of training at each validation.
+        measures: (n,) for each of `MEASURES`.
+        origin: properties that runs must share to be comparable.
     """
 
     name: str
@@ -66,30 +71,31 @@ class ScalingRun:
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
-    """Each folder of a run, and those of runs in each other folder.
+    """Return the given folders that are runs, and the runs inside the others.
 
     Raises:
-        InputError: no folder, or neither a run nor a folder of runs.
+        InputError: a folder does not exist, or neither is a run nor contains one.
     """
     found: list[Path] = []
     for folder in folders:
         if not folder.is_dir():
-            raise InputError(f"no folder {folder}: expected that of a training run, or of several")
+            raise InputError(f"no folder {folder}: expected a training run, or a folder of several")
         runs = [folder] if (folder / LOG).is_file() else sorted(path.parent for path in folder.glob(f"*/{LOG}"))
         if not runs:
-            raise InputError(f"{folder} has no {LOG}, and no folders with one: expected training runs")
+            raise InputError(f"{folder} has no {LOG}, and no folder with one: expected training runs")
         found += runs
     return list(dict.fromkeys(found))
 
 
 def read_points(folder: Path, name: str) -> ScalingRun:
-    """What a finished run of ``train var`` logged of its validations.
+    """Read the validations of a finished transformer run.
 
     Raises:
-        InputError: it trains no transformer, never validated, has not ended, diverged, lacks its recipe or checkpoint.
+        InputError: the run trains no transformer, has no validation, is not finished, has diverged, or lacks its recipe
+            or checkpoint.
     """
     log = read_run(folder, name)
-    if not log.guesses_tokens:
+    if not log.predicts_tokens:
         raise InputError(f"{folder} trains no transformer: expected runs of train var")
     if "val_loss" not in log.series:
         raise InputError(f"{folder} logged no validation: expected a run on data with val/")
@@ -139,15 +145,15 @@ def read_points(folder: Path, name: str) -> ScalingRun:
 
 
 def read_config(folder: Path) -> VARConfig:
-    """Of a run's newest checkpoint."""
+    """Read the config of a run's newest checkpoint."""
     checkpoint = newest_checkpoint(folder)
     if not checkpoint:
-        raise InputError(f"{folder} has no whole checkpoint: expected one, for the sizes of the model")
+        raise InputError(f"{folder} has no complete checkpoint: expected one, for the size of the model")
     return as_config(VARConfig, read_json(checkpoint / CONFIG))
 
 
 def check_alike(runs: Sequence[ScalingRun]) -> None:
-    """Raises InputError where losses cannot be compared: of other tokens or other images."""
+    """Raise InputError if the runs' losses cannot be compared because their tokens or images differ."""
     for run in runs[1:]:
         for what, value in runs[0].origin.items():
             if run.origin[what] != value:

@@ -10,11 +10,11 @@ import numpy as np
 from nextscale.errors import InputError
 
 LEAST = 3
-"""Different X that a law needs."""
+"""Smallest number of distinct X of a law."""
 RESAMPLES = 2000
 LEVEL = 0.95
 TINY = 1e-9
-"""Standard error of a resample, as a share of the fit's, below which it counts as this."""
+"""Smallest standard error of a resample, as a share of the fit's: smaller ones are replaced by it."""
 
 Pair = tuple[float, float]
 
@@ -24,8 +24,8 @@ class PowerLaw:
     """A fitted law, with confidence intervals.
 
     Args:
-        log_beta: natural logarithm of beta, which for a small alpha may be too large or small for a float. Where the
-            interval of alpha holds 0, any beta will do, and its interval has no ends.
+        log_beta: natural logarithm of beta. For a small alpha, beta may be out of a float's range. If the interval of
+            alpha contains 0, every beta is possible, and its interval is infinite.
         pearson: correlation coefficient of log X and log L, in [-1, 1].
     """
 
@@ -37,26 +37,27 @@ class PowerLaw:
 
     @property
     def beta(self) -> float:
-        """May be 0 or infinite: see `log_beta`."""
+        """beta, which may be 0 or infinite: see `log_beta`."""
         return _exp(self.log_beta)
 
     @property
     def beta_interval(self) -> Pair:
+        """Confidence interval of beta."""
         low, high = self.log_beta_interval
         return _exp(low), _exp(high)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """L at X, both (n,)."""
+        """Return L at X, both (n,)."""
         return np.exp(self.alpha * (np.log(x) + self.log_beta))
 
     def residuals(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """log L minus what the law says: 0.01 is a point 1 % above it. (n,)."""
+        """Return log L minus its prediction, (n,): 0.01 for a point 1 % above the law."""
         return np.log(y) - np.log(self.predict(x))
 
 
 @dataclass(frozen=True)
 class Line:
-    """Least squares y = slope (x - mean_x) + mean_y of one or more sets of points, with its own standard errors."""
+    """A least-squares line y = slope (x - mean_x) + mean_y through one or more sets of points."""
 
     slope: np.ndarray
     mean_x: float
@@ -64,11 +65,12 @@ class Line:
     spread: float
     """Sum of (x - mean_x)^2."""
     variance: np.ndarray
-    """Of a point around the line, from n - 2 degrees of freedom."""
+    """Variance of the points around the line, with n - 2 degrees of freedom."""
     count: int
 
     @property
     def slope_error(self) -> np.ndarray:
+        """Standard error of the slope."""
         return np.sqrt(self.variance / self.spread)
 
     @property
@@ -78,7 +80,7 @@ class Line:
 
     @property
     def shift_error(self) -> np.ndarray:
-        """By the delta method: mean_y and slope are not correlated."""
+        """Standard error of the shift, by the delta method: mean_y and slope are uncorrelated."""
         of_mean, of_slope = 1 / self.count, (self.mean_y / self.slope) ** 2 / self.spread
         return np.sqrt(self.variance * (of_mean + of_slope)) / abs(self.slope)
 
@@ -86,18 +88,19 @@ class Line:
 def fit_power_law(
     x: np.ndarray, y: np.ndarray, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
 ) -> PowerLaw:
-    """The law through points, by least squares in logarithms.
+    """Fit a law to points, by least squares in logarithms.
 
-    The intervals are bootstrapped. The X of a ladder are chosen, not drawn, so what is resampled are the residuals,
-    each divided by sqrt(1 - leverage), as least squares leaves those of the outer points too small (Davison and
-    Hinkley, Bootstrap Methods and their Application, 1997, algorithm 6.1). As points are few, the quantiles are those
-    of the studentised estimates (ibid., section 5.2.1): 7 points then get the wide interval that they deserve. It
-    covers chance alone: where the points bend away from any power law, it says nothing of what lies beyond them.
+    The intervals are bootstrapped. The X of a ladder are chosen, not random, so the residuals are resampled. Each is
+    divided by sqrt(1 - leverage), because least squares makes those of the outer points too small (Davison and Hinkley,
+    Bootstrap Methods and their Application, 1997, algorithm 6.1). Points are few, so the quantiles are those of
+    studentised estimates (ibid., section 5.2.1), which gives few points a suitably wide interval. The intervals cover
+    random errors only: if the points do not follow a power law, they say nothing about larger models.
 
     Args:
-        x, y: (n,), of at least 3 different x.
-        resamples: how often the points are drawn again.
-        level: probability of an interval.
+        x, y: (n,), with at least 3 distinct x.
+        resamples: number of resamples.
+        level: confidence level of the intervals.
+        seed: of the resamples.
 
     Raises:
         InputError: see `check_points`; or all y are equal.
@@ -110,15 +113,15 @@ def fit_power_law(
     fitted = line.mean_y + line.slope * (log_x - line.mean_x)
     leverage = 1 / line.count + (log_x - line.mean_x) ** 2 / line.spread
     residuals = (log_y - fitted) / np.sqrt(1 - leverage)
-    drawn = np.random.default_rng(seed).choice(residuals - residuals.mean(), (resamples, len(x)))
-    again = fit_line(log_x, fitted + drawn)
+    resampled = np.random.default_rng(seed).choice(residuals - residuals.mean(), (resamples, len(x)))
+    again = fit_line(log_x, fitted + resampled)
     alphas = studentised(line.slope, line.slope_error, again.slope, again.slope_error, level)
     shifts = studentised(line.shift, line.shift_error, again.shift, again.shift_error, level)
     return make_law(log_x, log_y, alphas, shifts)
 
 
 def make_law(log_x: np.ndarray, log_y: np.ndarray, alpha_interval: Pair, log_beta_interval: Pair) -> PowerLaw:
-    """The law through points (n,) with intervals made elsewhere."""
+    """Fit a law to points (n,), and give it these intervals."""
     line = fit_line(log_x, log_y)
     if alpha_interval[0] <= 0 <= alpha_interval[1]:
         log_beta_interval = (-math.inf, math.inf)
@@ -126,7 +129,7 @@ def make_law(log_x: np.ndarray, log_y: np.ndarray, alpha_interval: Pair, log_bet
 
 
 def fit_line(x: np.ndarray, y: np.ndarray) -> Line:
-    """(n,) and (..., n)."""
+    """Fit a line to x (n,) and y (..., n)."""
     mean_x, mean_y, count = x.mean(), y.mean(axis=-1), len(x)
     spread = ((x - mean_x) ** 2).sum()
     slope = y @ (x - mean_x) / spread
@@ -135,13 +138,14 @@ def fit_line(x: np.ndarray, y: np.ndarray) -> Line:
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
-    """Correlation coefficient, in [-1, 1]."""
+    """Return the correlation coefficient, in [-1, 1]."""
     x, y = x - x.mean(), y - y.mean()
     return float(np.clip(x @ y / np.sqrt((x @ x) * (y @ y)), -1, 1))
 
 
 def studentised(value: np.ndarray, error: np.ndarray, values: np.ndarray, errors: np.ndarray, level: float) -> Pair:
-    """The interval whose ends lie as many standard errors away as resampled values lie from ``value``."""
+    """Return the interval of a studentised bootstrap: its ends are quantiles of the distances of resampled values from
+    ``value``, in standard errors."""
     distances = (values - value) / np.maximum(errors, TINY * error + np.finfo(float).tiny)
     low, high = np.quantile(distances, [(1 + level) / 2, (1 - level) / 2])
     return float(value - low * error), float(value - high * error)
@@ -150,10 +154,10 @@ def studentised(value: np.ndarray, error: np.ndarray, values: np.ndarray, errors
 def check_points(
     x: np.ndarray, y: np.ndarray, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The points as float64.
+    """Check points, and return them as float64.
 
     Raises:
-        InputError: fewer than 3 different x, values that are not positive and finite, or a bad number of resamples or
+        InputError: fewer than 3 distinct x, values that are not positive and finite, or a bad number of resamples or
             level.
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
@@ -162,9 +166,9 @@ def check_points(
     for name, values in (("x", x), ("y", y)):
         if not (np.isfinite(values) & (values > 0)).all():
             wrong = values[~(np.isfinite(values) & (values > 0))][0]
-            raise InputError(f"a power law is of positive, finite numbers: {name} has {wrong:g}")
+            raise InputError(f"a power law needs positive, finite numbers: {name} has {wrong:g}")
     if len(np.unique(x)) < LEAST:
-        raise InputError(f"a power law needs at least {LEAST} different x, got {len(np.unique(x))} in {len(x)} points")
+        raise InputError(f"a power law needs at least {LEAST} distinct x, got {len(np.unique(x))} in {len(x)} points")
     if resamples < 1:
         raise InputError(f"resamples must be at least 1, not {resamples}")
     if not 0 < level < 1:

@@ -1,4 +1,4 @@
-"""Laws and points in words, as a table to read, as CSV, and as JSON."""
+"""Write laws and points as text, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ POINT_COLUMNS = ("run", "depth", "width", "heads", "parameters", "step", "images
 
 
 def describe(runs: Sequence[ScalingRun], laws: Sequence[Law], level: float) -> str:
-    """What there is, a line for each law, and for each run how far it lies from the laws over parameters."""
+    """Return a text: a summary of the runs, a line for each law, and the distance of each run from the laws over N."""
     sizes = sorted(run.parameters for run in runs)
     seen = sorted({run.images[-1] for run in runs})
     images = f"{count(seen[0])} images each" if len(seen) == 1 else f"{count(seen[0])} to {count(seen[-1])} images"
     compute = sorted(run.compute[-1] for run in runs)
-    note = ["laws over N expect runs on equally many images: these do not compare sizes alone", ""]
+    note = ["laws over N assume equal numbers of images: in these runs they differ, not only the sizes", ""]
     lines = [
         f"{len(runs)} runs, {count(sizes[0])} to {count(sizes[-1])} parameters ({sizes[-1] / sizes[0]:.3g} times), "
         f"{images}, {compute[0]:.3g} to {compute[-1]:.3g} PFLOP",
@@ -53,7 +53,7 @@ def describe(runs: Sequence[ScalingRun], laws: Sequence[Law], level: float) -> s
 
 
 def law_row(law: Law) -> tuple[str, ...]:
-    """Of the table of laws."""
+    """Return the row of a law in the table."""
     published = PUBLISHED.get((law.measure, law.over))
     return (
         MEASURES[law.measure].title,
@@ -69,7 +69,7 @@ def law_row(law: Law) -> tuple[str, ...]:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines with a table's columns below each other, names to the left and numbers to the right."""
+    """Align the columns of a table: the first to the left, others to the right."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -81,7 +81,7 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def power_of_ten(log: float) -> str:
-    """A number by its natural logarithm, which may be too large or small for a float: ``2.2e-05``, ``3.1e-410``."""
+    """Format exp(log), which may be out of a float's range: ``2.2e-05``, ``3.1e-410``."""
     if math.isinf(log):
         return "0" if log < 0 else "inf"
     if abs(log) < math.log(1e3):
@@ -92,7 +92,7 @@ def power_of_ten(log: float) -> str:
 
 
 def write_points(path: Path, runs: Sequence[ScalingRun]) -> None:
-    """All validations of all runs as CSV."""
+    """Write all validations of all runs as CSV."""
     with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(POINT_COLUMNS)
@@ -105,12 +105,13 @@ def write_points(path: Path, runs: Sequence[ScalingRun]) -> None:
 
 
 def write_fits(path: Path, laws: Sequence[Law], resamples: int, level: float, seed: int) -> None:
-    """All laws as JSON, each with its points and their distances from it."""
+    """Write all laws as JSON, each with its points and their distances from the law."""
     settings = {"form": "L = (beta X)^alpha", "level": level, "resamples": resamples, "seed": seed}
     write_json(path, settings | {"intervals": INTERVALS, "laws": [law_fields(law) for law in laws]})
 
 
 def law_fields(law: Law) -> dict[str, Any]:
+    """Return a law as a JSON object."""
     fit = law.fit
     smaller, larger = law.halves
     rows = zip(law.runs, law.x.tolist(), law.y.tolist(), law.residuals.tolist(), strict=True)
@@ -133,9 +134,10 @@ def law_fields(law: Law) -> dict[str, Any]:
 
 
 def finite(value: float) -> float | None:
-    """JSON has no infinity."""
+    """Return a number, or None if it is infinite: JSON has no infinity."""
     return value if np.isfinite(value) else None
 
 
 def finite_pair(pair: Pair) -> tuple[float | None, float | None]:
+    """Apply `finite` to both numbers."""
     return finite(pair[0]), finite(pair[1])

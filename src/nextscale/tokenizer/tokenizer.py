@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.errors import InputError
-from nextscale.io.module_folder import as_config, check_fields, load_module, save_module
+from nextscale.io.config import as_config, check_fields
+from nextscale.io.fingerprint import tensors_fingerprint
+from nextscale.io.module_folder import load_module, save_module
 from nextscale.runtime.device import tf32
 from nextscale.scales.schedule import OFFICIAL_256, ScaleSchedule
 from nextscale.tokenizer.autoencoder import NORM_GROUPS, Decoder, Encoder
@@ -187,10 +188,7 @@ class ImageTokenizer(nn.Module):
 
     def fingerprint(self) -> str:
         """A hash that tells tokenizers apart: a transformer fits the one that it was trained on, and no other."""
-        digest = hashlib.sha256()
-        for tensor in self.state_dict().values():
-            digest.update(tensor.cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return tensors_fingerprint(self.state_dict().values())
 
     def check_tokens(self, tokens: Sequence[Tensor]) -> Sequence[Tensor]:
         """The tokens themselves, if they fit the schedule and the codebook.

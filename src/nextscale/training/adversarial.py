@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.io.module_folder import check_fields
+from nextscale.io.config import check_fields
 from nextscale.runtime.distributed import all_mean
 
 EPS = 1e-6

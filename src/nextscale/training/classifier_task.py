@@ -16,7 +16,7 @@ from nextscale.errors import InputError
 from nextscale.evaluation.accuracy import Confusion, confusion
 from nextscale.evaluation.classifier import ClassifierConfig, ResidualClassifier, as_extractor
 from nextscale.imaging.psnr_ssim import to_levels
-from nextscale.io.module_folder import as_config
+from nextscale.io.config import as_config
 from nextscale.training.critics.augment import cut, recolour
 from nextscale.training.recipes import Recipe
 from nextscale.training.task import MODEL, Losses, Metrics

@@ -16,7 +16,7 @@ from nextscale.data.dataset import Examples
 from nextscale.data.loader import Batch, TrainingBatches, check_data, validation_batches
 from nextscale.errors import InputError
 from nextscale.io.checkpoint import CheckpointWriter
-from nextscale.io.module_folder import torn_checkpoints
+from nextscale.io.checkpoint_folder import incomplete_checkpoints
 from nextscale.runtime.allocator import kept
 from nextscale.runtime.device import precision, tf32
 from nextscale.runtime.distributed import any_process, is_main
@@ -78,7 +78,7 @@ def train(
     recipe = recipe.on(device)
     check_data(data, val_data, recipe.batch_size)
     state = make_state(task, recipe, execution, device)
-    for torn in torn_checkpoints(run.folder):
+    for torn in incomplete_checkpoints(run.folder):
         run.say(f"{torn} is not whole, and is passed over")
     first = state.resume(run.folder)
     if first:

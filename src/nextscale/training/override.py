@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nextscale.errors import InputError
+from nextscale.io.config import as_config
 from nextscale.io.files import read_json
-from nextscale.io.module_folder import as_config
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.training.adversarial import AdversarialRecipe
 from nextscale.training.recipes import RecipeT

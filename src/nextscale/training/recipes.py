@@ -9,7 +9,7 @@ from typing import Literal, TypeVar, get_args
 import torch
 
 from nextscale.errors import InputError
-from nextscale.io.module_folder import as_config, check_fields
+from nextscale.io.config import as_config, check_fields
 from nextscale.runtime.device import has_fast_bfloat16
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import TokenizerConfig

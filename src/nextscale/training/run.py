@@ -14,8 +14,8 @@ from PIL import Image
 
 from nextscale.errors import InputError
 from nextscale.imaging.images import save_image
+from nextscale.io.checkpoint_folder import incomplete_checkpoints, newest_checkpoint
 from nextscale.io.files import atomic_file, make_folder, read_json, write_json
-from nextscale.io.module_folder import newest_checkpoint, torn_checkpoints
 from nextscale.io.renamed import with_current_names
 from nextscale.runtime.distributed import all_mean, all_sum, barrier, gather_texts, is_main, world_size
 from nextscale.training.recipes import Recipe, RecipeT
@@ -98,7 +98,7 @@ class Run:
 
 def is_begun(folder: Path) -> bool:
     """Whether a run has a checkpoint there, whole or not."""
-    return bool(newest_checkpoint(folder) or torn_checkpoints(folder))
+    return bool(newest_checkpoint(folder) or incomplete_checkpoints(folder))
 
 
 def begun_precision(folder: Path) -> Any:

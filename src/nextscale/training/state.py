@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.io.checkpoint import CheckpointWriter, load_state, load_weights
-from nextscale.io.module_folder import checkpoint_step, newest_checkpoint
+from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
 from nextscale.runtime.distributed import world_size
 from nextscale.training.ema import make_ema
 from nextscale.training.lora import has_changes, merged_state

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from nextscale.acceleration.recompute import Later, Linear, later
 from nextscale.conditioning.classes import ClassConditioner
 from nextscale.errors import InputError
-from nextscale.io.module_folder import as_config, check_fields, load_module, save_module
+from nextscale.io.config import as_config, check_fields
+from nextscale.io.module_folder import load_module, save_module
 from nextscale.scales.schedule import OFFICIAL_256, ScaleSchedule, Visit
 from nextscale.transformer.adaln_block import Block, modulate
 from nextscale.transformer.cache import KVCache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -11,6 +10,7 @@ from fastapi import UploadFile
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nextscale.errors import InputError
+from nextscale.io.fingerprint import content_fingerprint
 from nextscale.web.errors import FieldError
 from nextscale.web.limits import Limits
 from nextscale.web.schemas import LONGEST_NAME
@@ -42,7 +42,7 @@ def read_upload(file: UploadFile, field: str, limits: Limits) -> Upload:
     data = file.file.read(limits.upload_bytes)
     image = decode(data, field, limits)
     name = "".join(letter for letter in PurePath(file.filename or "").name if letter.isprintable())[-LONGEST_NAME:]
-    return Upload(image, name or f"{field}.png", hashlib.sha256(data).hexdigest())
+    return Upload(image, name or f"{field}.png", content_fingerprint(data))
 
 
 def decode(data: bytes, field: str, limits: Limits) -> Image.Image:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextscale.errors import InputError
-from nextscale.io.module_folder import check_fields
+from nextscale.io.config import check_fields
 
 NORM_EPS = 1e-6
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from PIL import Image
 from nextscale.editing.plan import EditPlan, check_label, plan_edit
 from nextscale.editing.spec import EditSpec
 from nextscale.errors import InputError
+from nextscale.io.fingerprint import content_fingerprint
 from nextscale.provenance import EditProvenance
 from nextscale.sampling.settings import SamplingSettings
 from nextscale.web.studio import figures
@@ -75,4 +75,4 @@ class EditInputs:
 
 def sha256(image: Image.Image) -> str:
     """Return the hash of the PNG file that the page offers."""
-    return hashlib.sha256(figures.png(image)).hexdigest()
+    return content_fingerprint(figures.png(image))

@@ -17,7 +17,7 @@ from nextscale.cli.main import main
 from nextscale.data.dataset import Example
 from nextscale.data.loader import TrainingBatches
 from nextscale.io.checkpoint import CheckpointWriter
-from nextscale.io.module_folder import checkpoint_step, newest_checkpoint
+from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
 from nextscale.runtime.stop import stop_on_sigterm
 from nextscale.training.run import Run
 

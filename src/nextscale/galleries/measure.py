@@ -1,0 +1,148 @@
+"""Measure a gallery: compute features, then all metrics, as ``nextscale evaluate`` does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nextscale.acceleration.ready import INT8
+from nextscale.evaluation.closest import closest_grid
+from nextscale.evaluation.gallery import Gallery
+from nextscale.evaluation.memorisation import Memorisation
+from nextscale.evaluation.report import Published, Report
+from nextscale.evaluation.saving import Saver
+from nextscale.evaluation.session import Session
+from nextscale.evaluation.store import FeatureStore
+from nextscale.evaluation.summary import Summary
+from nextscale.evaluation.target import Target
+from nextscale.families.sources import find_published
+from nextscale.galleries.dataset import EVERY_WAY, Crop, CroppedImages, check_apart, open_crops
+from nextscale.galleries.reconstructed import ReconstructedImages, fold_notes
+from nextscale.galleries.sampled import SampledImages
+from nextscale.imaging.images import save_image
+from nextscale.runtime.distributed import is_main
+from nextscale.sampling.sampler import METRICS
+
+CLOSEST = "closest.png"
+CONTROLS = 500
+"""Number of training images that serve as known copies."""
+
+
+class CopyCheck(NamedTuple):
+    """The features that the check for copies of training images needs."""
+
+    training: FeatureStore
+    """Features of each training image in several views."""
+    held_out: FeatureStore
+    """Features of images that the model was not trained on."""
+    control: FeatureStore
+    """Features of some training images in other views, encoded and decoded if the measured images come from a model."""
+
+
+def open_copy_check(
+    session: Session,
+    gallery: Gallery,
+    training: str,
+    held_out: str = "",
+    crop: Crop = "centre",
+    report: Callable[[str], None] = print,
+) -> CopyCheck:
+    """Open the data sets for the check for copies.
+
+    Args:
+        gallery: the images to check.
+        training: the data set that the model was trained on (its train/, if it has train/ and val/).
+        held_out: a data set that it was not trained on; by default val/ of ``training``.
+        crop: of the held-out images.
+        report: called with a message for each image that cannot be read.
+
+    Raises:
+        InputError: no such data, or the held-out images are the training images.
+    """
+    seen = open_crops(training, None, gallery.size, EVERY_WAY, report, "train")
+    unseen = open_crops(held_out or training, None, gallery.size, crop, report, "val")
+    check_apart(seen, unseen)
+    control: Gallery = seen.at_random(CONTROLS, session.seed)
+    if isinstance(gallery, SampledImages):
+        dtype = gallery.pipeline.dtype.removeprefix(INT8)  # of decoding
+        control = ReconstructedImages(control, gallery.pipeline.tokenizer, dtype=dtype, noted=False)
+    galleries = {"training": seen, "held-out": unseen, "control": control}
+    return CopyCheck(*(session.open(name, each, ("pool",)) for name, each in galleries.items()))
+
+
+def measure(
+    session: Session,
+    gallery: Gallery,
+    target: Target | None = None,
+    copies: CopyCheck | None = None,
+    saver: Saver | None = None,
+    crop: str | None = None,
+) -> Report | None:
+    """Measure the images of a gallery. All processes must call this.
+
+    Args:
+        session: its folder keeps the features, so that the same call can resume an interrupted one.
+        target: the reference.
+        copies: for the check for copies of training images, which also writes ``closest.png`` to the session's folder.
+        saver: saves the images.
+        crop: that the reference must have; None for any.
+
+    Returns:
+        the report in the main process, None in others.
+
+    Raises:
+        InputError: the gallery does not fit the reference or earlier features in the folder, or cannot be read.
+    """
+    start = time.monotonic()
+    if target:
+        target.check(gallery, crop)
+    store = session.open_measured(gallery)
+    if target:
+        target.fill()
+    for each in copies or ():
+        session.fill(each, f"read {each.gallery.name}:")
+    session.fill(store, progress_text(gallery), saver)
+    if not is_main():
+        return None
+    if saver:
+        saver.finish()
+    summary = session.summarise(store)
+    reference = target.finish() if target else None
+    settings: dict[str, Any] = {}
+    memorised = None
+    if copies:
+        memorised = find_copies(session, gallery, summary, copies)
+        settings = {name: each.gallery.made_from for name, each in copies._asdict().items()}
+    reconstruction = fold_notes(store, gallery.tokenizer) if isinstance(gallery, ReconstructedImages) else None
+    seconds = time.monotonic() - start
+    report = session.report(gallery, summary, reference, seconds, settings, memorised, reconstruction)
+    theirs = published(gallery.name) if isinstance(gallery, SampledImages) and report.fid is not None else None
+    return replace(report, verdict_line=report.verdict(theirs)) if theirs else report
+
+
+def progress_text(gallery: Gallery) -> str:
+    """Return the start of the progress lines for a gallery."""
+    if isinstance(gallery, SampledImages):
+        return "sampled"
+    return "reconstructed" if isinstance(gallery, ReconstructedImages) else f"read {gallery.name}:"
+
+
+def find_copies(session: Session, gallery: Gallery, summary: Summary, copies: CopyCheck) -> Memorisation:
+    """Compare the sampled images with the training images, and write a contact sheet of the closest pairs."""
+    found = session.memorised(summary, gallery.class_names, *copies)
+    training = copies.training.gallery
+    assert isinstance(training, CroppedImages)
+    save_image(closest_grid(found.pairs, gallery, training), session.folder / CLOSEST)
+    pairs = tuple(pair._replace(training=training.number(pair.training)) for pair in found.pairs)
+    return replace(found, pairs=pairs, tokenized=isinstance(copies.control.gallery, ReconstructedImages))
+
+
+def published(model: str) -> Published | None:
+    """Return the FID that the authors of an official model state; None for other models."""
+    found = None if Path(model).exists() else find_published(model)
+    if found is None:
+        return None
+    return Published(f"VAR-d{found.model.depth}", "fid", found.fid, settings=METRICS.record())

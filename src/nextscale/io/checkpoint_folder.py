@@ -1,0 +1,39 @@
+"""Find the checkpoints of a training run: ``RUN/checkpoints/step-00001000/``, written by `nextscale.io.checkpoint`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+CHECKPOINTS = "checkpoints"
+STATE = "state"
+FILES = "files.json"
+"""The file with the size of every other file: an incomplete checkpoint is recognised by it."""
+
+
+def newest_checkpoint(run: Path) -> Path | None:
+    """Return the newest complete checkpoint folder of a training run, or None if there is none."""
+    folders = sorted((run / CHECKPOINTS).glob("step-*"), key=checkpoint_step, reverse=True)
+    return next((folder for folder in folders if is_complete(folder)), None)
+
+
+def incomplete_checkpoints(run: Path) -> list[Path]:
+    """Return the checkpoint folders that are newer than the newest complete one: writing them was interrupted."""
+    complete = newest_checkpoint(run)
+    newest = checkpoint_step(complete) if complete else -1
+    return sorted(folder for folder in (run / CHECKPOINTS).glob("step-*") if checkpoint_step(folder) > newest)
+
+
+def checkpoint_step(folder: Path) -> int:
+    """Return the step in a checkpoint folder's name, 1000 for ``step-00001000``; -1 for another name."""
+    digits = folder.name.removeprefix("step-")
+    return int(digits) if digits.isdecimal() else -1
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Return whether a checkpoint has all files that it lists, each with the listed size."""
+    try:
+        sizes = json.loads((checkpoint / FILES).read_text())
+        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -1,0 +1,84 @@
+"""Config dataclasses: made from JSON, with their fields checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from nextscale.errors import InputError, brief
+
+ConfigT = TypeVar("ConfigT")
+
+
+def as_config(kind: type[ConfigT], value: ConfigT | Mapping[str, Any]) -> ConfigT:
+    """Return a config dataclass from an instance of it, or from the object that JSON has in its place.
+
+    Raises:
+        InputError: ``value`` is no object, or has unknown, missing or bad fields.
+    """
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, Mapping):
+        raise InputError(f"{kind.__name__} is written as an object with named fields, not {brief(value)}")
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if unknown := set(value) - names:
+        raise InputError(
+            f"{kind.__name__} has no field {', '.join(sorted(unknown))[:100]}; it has {', '.join(sorted(names))}"
+        )
+    if missing := [name for name in required_fields(kind) if name not in value]:
+        raise InputError(f"{kind.__name__} lacks {', '.join(missing)}")
+    try:
+        return kind(**value)
+    except TypeError as error:
+        raise InputError(f"{kind.__name__} cannot be made from {brief(dict(value))}: {error}") from error
+
+
+def required_fields(kind: type) -> list[str]:
+    """Return the names of a dataclass's fields without a default."""
+    nothing = dataclasses.MISSING
+    return [f.name for f in dataclasses.fields(kind) if f.default is nothing and f.default_factory is nothing]
+
+
+def check_fields(config: Any) -> None:
+    """Check the type and range of each field of a config dataclass.
+
+    An int must be at least 1, a float finite, a tuple of ints non-empty with items of at least 1, a pair of floats in
+    [0, 1). ``least`` and ``most`` in a field's metadata set other bounds of a number.
+
+    Raises:
+        InputError: a field has another type, or lies outside its bounds.
+    """
+    kinds = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value, kind = getattr(config, field.name), kinds[field.name]
+        if kind is int and not _is_count(value, least := field.metadata.get("least", 1)):
+            raise InputError(f"{field.name} must be an integer of at least {least}, not {brief(value)}")
+        if kind is str and not isinstance(value, str):
+            raise InputError(f"{field.name} must be a text, not {brief(value)}")
+        if kind is bool and not isinstance(value, bool):
+            raise InputError(f"{field.name} must be true or false, not {brief(value)}")
+        if kind is float:
+            low, high = field.metadata.get("least", -math.inf), field.metadata.get("most", math.inf)
+            if not (_is_number(value) and low <= value <= high):
+                least = "" if math.isinf(low) else f" of at least {low:g}"
+                expected = f" from {low:g} to {high:g}" if math.isfinite(high) else least
+                raise InputError(f"{field.name} must be a finite number{expected}, not {brief(value)}")
+        if kind == tuple[int, ...] and not (
+            isinstance(value, tuple) and value and all(_is_count(item, 1) for item in value)
+        ):
+            raise InputError(f"{field.name} must be one or more integers of at least 1, not {brief(value)}")
+        if kind == tuple[float, float] and not (
+            isinstance(value, tuple) and len(value) == 2 and all(_is_number(item) and 0 <= item < 1 for item in value)
+        ):
+            raise InputError(f"{field.name} must be two numbers of at least 0 and below 1, not {brief(value)}")
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
