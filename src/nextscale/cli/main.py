@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import gc
 import importlib
-import io
 import os
 import sys
 from types import ModuleType
-from typing import Any
 
 from nextscale.errors import InputError, is_out_of_memory
 from nextscale.runtime.allocator import restart_with_less_fragmentation
@@ -105,23 +102,6 @@ def run(verb: str, arguments: list[str]) -> None:
         sys.exit(0)
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror or error}")
-
-
-def parse(tyro: ModuleType, options: type, verb: str, arguments: list[str]) -> Any:
-    """Return a verb's options. An InputError that a nested dataclass raises stays one: tyro would print it in a box."""
-    written = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(written):
-            config = (tyro.conf.OmitArgPrefixes,)
-            return tyro.cli(options, prog=f"nextscale {verb}", args=arguments, config=config)
-    except SystemExit as stop:
-        error = stop.__context__
-        while error is not None and not isinstance(error, InputError):
-            error = error.__context__
-        if error is not None:
-            raise error from None
-        print(written.getvalue(), end="", file=sys.stderr)
-        raise
 
 
 def import_all(name: str) -> ModuleType:

@@ -166,7 +166,7 @@ class NextScalePipeline(DiffusionPipeline):
             callback_on_step_end: called after each scale with the pipeline, k, (h_k, w_k) and the tensors below.
             callback_on_step_end_tensor_inputs: any of "tokens" (B, n_k), "logits" (B, n_k, V), "canvas"
                 (B, D, h_K, w_K) and "images" (B, 3, H, W). The images are decoded after every scale.
-            settings: any of `nextscale.SamplingSettings` but cfg: ``temperature``, ``top_k``, ``top_p``,
+            settings: any of `SamplingSettings` but cfg: ``temperature``, ``top_k``, ``top_p``,
                 ``more_smooth``.
 
         Raises:

@@ -35,7 +35,9 @@ def test_the_same_classes_and_seeds_on_both_sides(model):
     assert pixels(images_of(last[1])) == pixels(expected)
     said = [words_of(step[0]) for step in steps]
     assert "A: scale 2 of 4 (2 × 2)" in said and "B: scale 4 of 4 (4 × 4)" in said
-    assert "A tiny, cfg 4, top-k 900" in words_of(last[1]) and "B tiny, cfg 0, top-k 900" in words_of(last[1])
+    assert "A tiny, cfg 4, temperature 1, top-k 900" in words_of(
+        last[1]
+    ) and "B tiny, cfg 0, temperature 1" in words_of(last[1])
 
 
 def test_both_sides_can_be_repeated(model):

@@ -124,5 +124,5 @@ def test_seeds_are_kept_or_new():
     assert pick_seed(7, locked=True) == 7
     seeds = {pick_seed(7, locked=False) for _ in range(20)}
     assert len(seeds) > 10 and all(0 <= seed < NEW_SEEDS for seed in seeds)
-    with refused("no seed to keep"):
+    with refused("the seed to keep is empty"):
         pick_seed(None, locked=True)

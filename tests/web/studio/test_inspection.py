@@ -32,7 +32,7 @@ def test_codes_are_counted_at_each_scale(model):
     usage = CodeUsage(schedule, 24)
     usage.add([torch.full((1, n), k) for k, n in enumerate(schedule.tokens_per_scale)])
     words = words_of(codes(usage, model.colours))
-    assert "3 × 3 9 1 1.0" in words and "4 of 24 codes in all" in words
+    assert "3 × 3 9 1 1.0" in words and "4 of 24 codes are used" in words
     assert words.index("3 · 16×") < words.index("2 · 9×") < words.index("0 · 1×") and "4 · " not in words
 
 
