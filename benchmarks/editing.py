@@ -23,6 +23,7 @@ from torch import Tensor
 import nextscale as ns
 from nextscale.data.splits import find_sources
 from nextscale.editing.plan import EditPlan, encode, plan_edit
+from nextscale.editing.spec import EditSpec
 from nextscale.evaluation.classifier import load_classifier
 from nextscale.imaging.images import caption, grid, save_image, to_pil, to_tensor
 from nextscale.imaging.psnr_ssim import psnr
@@ -35,12 +36,12 @@ Plan = Callable[[ns.Pipeline, Image.Image, tuple[float, float, float, float]], E
 
 def official(pipe: ns.Pipeline, image: Image.Image, box: tuple[float, float, float, float]) -> EditPlan:
     """Encode the whole image."""
-    return plan_edit(pipe.tokenizer, image, box=box, leak_free=False)
+    return plan_edit(EditSpec(box=box, leak_free=False), pipe.tokenizer, image)
 
 
 def membrane(pipe: ns.Pipeline, image: Image.Image, box: tuple[float, float, float, float]) -> EditPlan:
     """Fill the hidden part smoothly."""
-    return plan_edit(pipe.tokenizer, image, box=box, leak_free=True)
+    return plan_edit(EditSpec(box=box), pipe.tokenizer, image)
 
 
 def mean(pipe: ns.Pipeline, image: Image.Image, box: tuple[float, float, float, float]) -> EditPlan:

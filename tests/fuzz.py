@@ -68,7 +68,14 @@ def with_sense(case: Any) -> Any:
         case.body |= {"prompt": "", "size": "auto", "n": 1, "response_format": "b64_json"}
         case.body.pop("model", None)
         if "image" in case.body:
-            case.body |= {"image": IMAGE, "mask": MASK, "box": "", "mode": "inpaint"}
+            case.body |= {
+                "image": IMAGE,
+                "mask": MASK,
+                "box": "",
+                "mode": "inpaint",
+                "scales_kept": None,
+                "upscale": False,
+            }
     return case
 
 

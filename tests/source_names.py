@@ -11,7 +11,7 @@ NAME = re.compile(r"`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)`")
 
 
 def listed_names(markdown: str) -> list[tuple[str, str]]:
-    """Return (module, name) for each name that follows a link to a source file, up to ``:``, ``|`` or the line's end."""
+    """Return (module, name) for each name that follows a link to a source file, up to ``:``, ``|`` or the line end."""
     return [
         (cell["path"].replace("/", "."), name)
         for cell in CELL.finditer(markdown)

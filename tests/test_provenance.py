@@ -6,6 +6,7 @@ import json
 import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -13,18 +14,21 @@ from PIL.PngImagePlugin import PngInfo
 from tiny import refused
 
 import nextscale as ns
+from nextscale.editing.spec import EditSpec
 from nextscale.imaging.images import save_image
 from nextscale.provenance import KEY, LARGEST, MOST, EditProvenance, Provenance, read_provenance
+from nextscale.sampling.settings import SamplingSettings
 
 MADE = Provenance(model="runs/my var", weights="ab cd", labels=("dress", "hat"), num_images=4, seed=(7, 8, 9, 10))
-EDIT = EditProvenance(image="a b.png", image_sha256="ef", box=(0.25, 0, 1, 0.5), softness=2.0)
+EDIT = EditProvenance(spec=EditSpec(box=(0.25, 0, 1, 0.5), softness=2.0), image="a b.png", image_sha256="ef")
+MASKED = EditSpec(mode="outpaint", leak_free=False)
 ALL = [
     MADE,
-    replace(MADE, seed=3, index=2, more_smooth=True, scales="1,2,3,4"),
+    replace(MADE, seed=3, index=2, settings=SamplingSettings(temperature=0.5, more_smooth=True), scales="1,2,3,4"),
     replace(MADE, labels=(), edit=EDIT),
-    replace(MADE, edit=replace(EDIT, box=None, mask="m.png", mask_sha256="01", mode="outpaint", leak_free=False)),
-    replace(MADE, edit=EditProvenance(image="a.png", image_sha256="ef", scales_kept=3)),
-    replace(MADE, edit=EditProvenance(image="a.png", image_sha256="ef", upscale=True)),
+    replace(MADE, edit=replace(EDIT, spec=MASKED, mask="m.png", mask_sha256="01")),
+    replace(MADE, edit=EditProvenance(spec=EditSpec(scales_kept=3), image="a.png", image_sha256="ef")),
+    replace(MADE, edit=EditProvenance(spec=EditSpec(upscale=True), image="a.png", image_sha256="ef")),
 ]
 
 
@@ -52,7 +56,7 @@ def test_other_formats_are_written_without(tmp_path, name):
 def test_one_image_of_a_call():
     assert MADE.of_image(2) == replace(MADE, labels=("dress",), num_images=1, seed=(9,))
     assert replace(MADE, labels=()).of_image(3) == replace(MADE, labels=(), num_images=1, seed=(10,))
-    for shared in (replace(MADE, seed=5), replace(MADE, more_smooth=True)):
+    for shared in (replace(MADE, seed=5), replace(MADE, settings=SamplingSettings(more_smooth=True))):
         assert shared.of_image(2) == replace(shared, index=2)
 
 
@@ -63,7 +67,7 @@ def test_the_command_quotes_what_a_shell_would_part():
 
 
 def test_softness_counts_only_where_the_result_is_laid_over_the_image():
-    assert replace(EDIT, composite=False).softness == 0 and EDIT.softness == 2
+    assert replace(EDIT.spec, composite=False).softness == 0 and EDIT.spec.softness == 2
 
 
 def test_python_saves_all_images():
@@ -85,42 +89,119 @@ WRONG = {
     "labels": ["dress", [1], ["a"] * 9, [["a"]], {}],
     "num_images": [0, -1, "4", 4.0, True, MOST + 1],
     "seed": [[1, 2], [1, 2, 3, "4"], "7", None, 1.5, [True] * 4],
+    "settings": [3, [], {"cfg": 4, "unknown": 1}],
+    "index": [4, -1, "0", True],
+    "dtype": [None],
+    "edit": [3, [], {}, {"image": "a"}, {"image": "a", "image_sha256": "b"}, {"spec": {}}],
+    "unknown": [1],
+}
+WRONG_SETTINGS = {
     "cfg": ["4", None, 1e9, [4]],
+    "temperature": [0, "1", None, [1]],
     "top_k": [-1, 2.5, None, True],
     "top_p": [2, "x"],
     "more_smooth": [1, "yes"],
-    "index": [4, -1, "0", True],
-    "dtype": [None],
-    "edit": [3, [], {}, {"image": "a"}, {"image": "a", "image_sha256": "b"}],
-    "unknown": [1],
 }
 
 
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
 def test_wrong_fields(tmp_path, field, value):
-    with refused("a.png", "says wrongly how"):
+    with refused("a.png", "invalid provenance"):
         read_provenance(png(tmp_path / "a.png", asdict(MADE) | {field: value}))
 
 
+@pytest.mark.parametrize("layout", ["nested", "flat"])
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, values in WRONG_SETTINGS.items() for value in values]
+)
+def test_wrong_settings(tmp_path, field, value, layout):
+    with refused("a.png", "invalid provenance"):
+        read_provenance(png(tmp_path / "a.png", changed(MADE, layout, {field: value}, {})))
+
+
+def changed(made: Provenance, layout: str, settings: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+    """Metadata with other settings and another edit; "flat" is the layout of older versions."""
+    stored = asdict(made)
+    edit, settings = stored["edit"], stored["settings"] | settings
+    spec = edit["spec"] | spec if edit else {}
+    if layout == "nested":
+        return stored | {"settings": settings, "edit": edit and edit | {"spec": spec}}
+    del stored["settings"]
+    if edit:
+        del edit["spec"]
+        stored["edit"] = edit | spec
+    return stored | settings
+
+
+@pytest.mark.parametrize("layout", ["nested", "flat"])
 @pytest.mark.parametrize(
     ("field", "value"),
     [("box", [1, 2, 3]), ("box", "0,0,1,1"), ("mode", "paint"), ("softness", "2"), ("leak_free", 1), ("upscale", True)],
 )
-def test_wrong_fields_of_an_edit(tmp_path, field, value):
-    made = asdict(replace(MADE, edit=EDIT))
-    with refused("a.png", "says wrongly how"):
-        read_provenance(png(tmp_path / "a.png", made | {"edit": made["edit"] | {field: value}}))
+def test_wrong_fields_of_an_edit(tmp_path, field, value, layout):
+    with refused("a.png", "invalid provenance"):
+        read_provenance(png(tmp_path / "a.png", changed(replace(MADE, edit=EDIT), layout, {}, {field: value})))
+
+
+OLD = {
+    "sample": '{"model": "starter", "weights": "a b", "scales": "", "device": "cpu", "dtype": "float32", '
+    '"labels": ["dress", "hat"], "num_images": 2, "seed": [7, 8], "cfg": 4.0, "top_k": 800, '
+    '"top_p": 0.95, "more_smooth": false, "index": null, "edit": null}',
+    "mask": '{"model": "starter", "weights": "a b", "scales": "", "device": "cpu", "dtype": "float32", '
+    '"labels": ["hat"], "num_images": 2, "seed": [5, 6], "cfg": 3.0, "top_k": 900, "top_p": 0.95, '
+    '"more_smooth": false, "index": null, "edit": {"picture": "dress.png", "picture_sha256": "34", '
+    '"mask": "mask.png", "mask_sha256": "12", "box": null, "mode": "class", "leak_free": true, '
+    '"softness": 2.0, "composite": true, "scales_kept": null, "upscale": false}}',
+    "box": '{"model": "starter", "weights": "a b", "scales": "", "device": "cpu", "dtype": "float32", '
+    '"labels": [], "num_images": 2, "seed": 0, "cfg": 4.0, "top_k": 900, "top_p": 0.95, '
+    '"more_smooth": false, "index": null, "edit": {"picture": "dress.png", "picture_sha256": "34", '
+    '"mask": "", "mask_sha256": "", "box": [0.25, 0.25, 0.75, 0.75], "mode": "inpaint", '
+    '"leak_free": false, "softness": 0.0, "composite": false, "scales_kept": null, '
+    '"upscale": false}}',
+    "scales": '{"model": "starter", "weights": "a b", "scales": "", "device": "cpu", "dtype": "float32", '
+    '"labels": ["dress"], "num_images": 1, "seed": 0, "cfg": 4.0, "top_k": 900, "top_p": 0.95, '
+    '"more_smooth": false, "index": null, "edit": {"picture": "dress.png", "picture_sha256": "34", '
+    '"mask": "", "mask_sha256": "", "box": null, "mode": "inpaint", "leak_free": true, '
+    '"softness": 0.0, "composite": true, "scales_kept": 3, "upscale": false}}',
+    "upscale": '{"model": "starter", "weights": "a b", "scales": "", "device": "cpu", "dtype": "float32", '
+    '"labels": [], "num_images": 1, "seed": 0, "cfg": 4.0, "top_k": 900, "top_p": 0.95, '
+    '"more_smooth": true, "index": null, "edit": {"picture": "small.png", "picture_sha256": "f5", '
+    '"mask": "", "mask_sha256": "", "box": null, "mode": "inpaint", "leak_free": true, '
+    '"softness": 0.0, "composite": true, "scales_kept": null, "upscale": true}}',
+}
+"""Metadata as versions before 30 November 2026 wrote it."""
+
+
+def test_metadata_of_older_versions(tmp_path):
+    images = {name: read_provenance(png(tmp_path / "a.png", text)) for name, text in OLD.items()}
+    both = SamplingSettings(cfg=4.0, top_k=800, top_p=0.95)
+    assert images["sample"] == Provenance(
+        model="starter", weights="a b", labels=("dress", "hat"), num_images=2, seed=(7, 8), settings=both
+    )
+    masked = images["mask"].edit
+    assert masked == EditProvenance(
+        spec=EditSpec(mode="class", softness=2.0),
+        image="dress.png",
+        image_sha256="34",
+        mask="mask.png",
+        mask_sha256="12",
+    )
+    assert images["mask"].settings == SamplingSettings(cfg=3.0, top_p=0.95)
+    specs = {name: made.edit.spec for name, made in images.items() if made.edit}
+    assert specs["box"] == EditSpec(box=(0.25, 0.25, 0.75, 0.75), leak_free=False, composite=False)
+    assert specs["scales"] == EditSpec(scales_kept=3) and specs["upscale"] == EditSpec(upscale=True)
+    assert images["upscale"].settings.more_smooth
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "[" * 100_000, '{"cfg": NaN}', "{}"])
 def test_wrong_texts(tmp_path, text):
-    with refused("a.png", "says wrongly how"):
+    with refused("a.png", "invalid provenance"):
         read_provenance(png(tmp_path / "a.png", text))
 
 
 def test_cfg_that_is_no_number(tmp_path):
     with refused("a.png", "cfg"):
-        read_provenance(png(tmp_path / "a.png", json.dumps(asdict(MADE) | {"cfg": float("nan")})))
+        read_provenance(png(tmp_path / "a.png", json.dumps(changed(MADE, "nested", {"cfg": float("nan")}, {}))))
 
 
 def test_too_much_text(tmp_path):
@@ -136,7 +217,7 @@ def test_too_much_text(tmp_path):
 def test_half_a_png(tmp_path):
     whole = png(tmp_path / "a.png", asdict(MADE)).read_bytes()
     (tmp_path / "b.png").write_bytes(whole[:20])
-    with refused("b.png", "not a whole PNG"):
+    with refused("b.png", "incomplete or damaged"):
         read_provenance(tmp_path / "b.png")
 
 
@@ -175,7 +256,7 @@ def test_files_that_do_not_say(tmp_path):
     (tmp_path / "text.png").write_text("text")
     with refused("text.png", "expected a PNG"):
         read_provenance(tmp_path / "text.png")
-    with refused("plain.png", "does not say"):
+    with refused("plain.png", "has no provenance"):
         read_provenance(png(tmp_path / "plain.png", "Somebody", key="Author"))
 
 

@@ -1,4 +1,4 @@
-"""A tiny model for the server, whose drawing can be held up and made to fail."""
+"""A tiny model for the server, whose sampling can be paused and made to fail."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from PIL import Image
 import nextscale as ns
 from nextscale.pipeline import PipelineResult
 from nextscale.sampling.run import SamplingRun
-from nextscale.sampling.settings import SamplingSettings
-from nextscale.web.tickets import Work
+from nextscale.sampling.settings import FOR_IMAGES
+from nextscale.web.tickets import Job
 
 CLASSES = ("Ankle boot", "dress", "hat", "shirt", "shoes")
-SETTINGS = SamplingSettings(cfg=4.0, top_k=900, top_p=0.95)
+SETTINGS = FOR_IMAGES
 
 
 class HeldPipeline(ns.Pipeline):
-    """A pipeline that notes its batches, and draws a scale only while it is let go."""
+    """A pipeline that records its batches, and samples a scale only while ``go`` is set."""
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
@@ -29,7 +29,7 @@ class HeldPipeline(ns.Pipeline):
         self.go.set()
         self.begun = threading.Event()
         self.batches: list[list[int]] = []
-        self.scales_drawn = 0
+        self.scales_sampled = 0
         self.trouble: Callable[[list[int]], Exception | None] = lambda seeds: None
 
     def scales(self, labels: Any = None, **arguments: Any) -> SamplingRun:
@@ -46,17 +46,17 @@ class HeldPipeline(ns.Pipeline):
     def _held(self, steps: Iterator[Any]) -> Iterator[Any]:
         for step in steps:
             assert self.go.wait(20)
-            self.scales_drawn += 1
+            self.scales_sampled += 1
             yield step
 
 
-def work(*seeds: int, label: int = 2, **changes: Any) -> Work:
+def job(*seeds: int, label: int = 2, **changes: Any) -> Job:
     """An image of one class for each seed."""
-    return replace(Work((label,) * len(seeds), seeds, SETTINGS), **changes)
+    return replace(Job((label,) * len(seeds), seeds, SETTINGS), **changes)
 
 
 def alone(pipeline: ns.Pipeline, label: int, seed: int, **changes: Any) -> PipelineResult:
-    """What a pipeline draws without an engine."""
+    """What a pipeline generates without an engine."""
     plain = ns.Pipeline(pipeline.tokenizer, pipeline.model, pipeline.class_names)
     return plain([label], seed=[seed], **{**vars(SETTINGS), **changes})
 

@@ -16,7 +16,8 @@ from nextscale.acceleration.compiled import compile_parts
 from nextscale.acceleration.ready import drawing_dtype, make_ready, name_dtype
 from nextscale.conditioning.classes import UNCONDITIONAL, ClassNames, NamedLabels
 from nextscale.editing.masks import Mask
-from nextscale.editing.plan import Box, EditPlan, Mode, check_label, plan_continuation, plan_edit
+from nextscale.editing.plan import EditPlan, check_label, plan_edit
+from nextscale.editing.spec import Box, EditSpec, Mode
 from nextscale.errors import InputError
 from nextscale.families.sources import INDEX, TOKENIZER, TRANSFORMER, Source, family_of, load_source
 from nextscale.imaging.images import to_pil
@@ -232,7 +233,7 @@ class Pipeline:
 
         Args:
             image: An image or its path, of any size. It is resized to the model's size and cropped at the centre.
-            mask, box, mode, leak_free, softness: See `nextscale.editing.plan.plan_edit`. Mode "class" needs a class.
+            mask, box, mode, leak_free, softness: See `nextscale.editing.spec.EditSpec`. Mode "class" needs a class.
             labels: A class name or number for all variants, or one per variant. None, "none" and "unconditional" mean
                 no class.
             composite: Paste the generated part into the image, whose other pixels stay unchanged.
@@ -243,7 +244,8 @@ class Pipeline:
         """
         ids = self.classes.per_variant(labels, arguments.get("num_images"))
         check_label(mode, ids, len(self.classes))
-        plan = plan_edit(self.tokenizer, image, mask, box=box, mode=mode, leak_free=leak_free, softness=softness)
+        spec = EditSpec(mode=mode, box=box, leak_free=leak_free, softness=softness, composite=composite)
+        plan = plan_edit(spec, self.tokenizer, image, mask)
         return self.carry_out(plan, ids, composite=composite, **arguments)
 
     def continue_from(
@@ -261,7 +263,8 @@ class Pipeline:
                 contains (super-resolution).
             labels, arguments: As in `edit`.
         """
-        return self.carry_out(plan_continuation(self.tokenizer, image, scales), labels, **arguments)
+        spec = EditSpec(upscale=True) if scales is None else EditSpec(scales_kept=scales)
+        return self.carry_out(plan_edit(spec, self.tokenizer, image), labels, **arguments)
 
     def carry_out(
         self, plan: EditPlan, labels: NamedLabels | int = None, *, composite: bool = True, **arguments: Any

@@ -1,118 +1,98 @@
-"""How images were made: as a shell line and as Python that make them again, and as metadata of a PNG."""
+"""Provenance: how images were generated, as PNG metadata, as a shell command and as Python code."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import warnings
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from nextscale.editing.plan import Box, Mode
+from nextscale.editing.spec import EditSpec
 from nextscale.errors import InputError, brief
-from nextscale.io.config import as_config, check_fields
+from nextscale.io.config import as_config
 from nextscale.io.renamed import with_current_names
-from nextscale.sampling.settings import SamplingSettings
+from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings, take_settings
 
 KEY = "nextscale"
-"""The PNG's text chunk."""
+"""Name of the PNG text chunk."""
 LARGEST = 2**20
-"""Characters of metadata."""
+"""Most characters of metadata."""
 MOST = 10_000
-"""Images of one call."""
+"""Most images of one call."""
 LONGEST_WORD, LONGEST_PATH = 200, 4096
-"""Characters of a label, a hash and the like; of where a model or an image is."""
+"""Most characters of a label, a hash and the like; most characters of a path."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EditProvenance:
-    """What was edited, and how; see `nextscale.pipeline.Pipeline.edit` and ``continue_from``."""
+    """How an image was edited: the edit, and the files that went into it."""
 
+    spec: EditSpec
     image: str
-    """Its file, as it was named."""
+    """Path of the image file, as it was given."""
     image_sha256: str
     mask: str = ""
+    """Path of the mask file, as it was given; empty without a mask."""
     mask_sha256: str = ""
-    box: Box | None = None
-    mode: Mode = "inpaint"
-    leak_free: bool = True
-    softness: float = 0.0
-    """Becomes 0 without ``composite``, where it has no effect."""
-    composite: bool = True
-    scales_kept: int | None = None
-    """For a continuation."""
-    upscale: bool = False
-    """A continuation that keeps as many scales as the image has."""
 
     def __post_init__(self) -> None:
-        check_fields(self)
-        if not self.composite:
-            object.__setattr__(self, "softness", 0.0)
-        if self.box is not None:
-            numbers = isinstance(self.box, list | tuple) and len(self.box) == 4
-            if not numbers or not all(type(side) in (int, float) for side in self.box):
-                raise InputError(f"box must be four numbers, not {brief(self.box)}")
-            object.__setattr__(self, "box", tuple(float(side) for side in self.box))
-        if self.mode not in get_args(Mode):
-            raise InputError(f"mode must be one of {', '.join(get_args(Mode))}, not {brief(self.mode)}")
-        if self.scales_kept is not None and type(self.scales_kept) is not int:
-            raise InputError(f"scales_kept must be an integer, not {brief(self.scales_kept)}")
-        ways = (bool(self.mask), self.box is not None, self.scales_kept is not None, self.upscale)
-        if sum(ways) != 1:
-            raise InputError("an edit has one of a mask, a box, scales_kept and upscale")
+        object.__setattr__(self, "spec", as_config(EditSpec, self.spec))
         check_texts(self.image, self.mask, most=LONGEST_PATH)
         check_texts(self.image_sha256, self.mask_sha256)
+        self.spec.check_region(bool(self.mask))
 
     def flags(self) -> list[str]:
-        """Of ``nextscale edit``, the image first."""
-        if self.upscale:
+        """Return the arguments of ``nextscale edit``, the image first."""
+        spec = self.spec
+        if spec.upscale:
             return [self.image, "--upscale"]
-        if self.scales_kept is not None:
-            return [self.image, "--scales-kept", str(self.scales_kept)]
-        where = ["--box", ",".join(map(str, self.box))] if self.box else ["--mask", self.mask]
-        leaks = [] if self.leak_free else ["--no-leak-free"]
-        composite = ["--softness", str(self.softness)] if self.composite else ["--no-composite"]
-        return [self.image, *where, "--mode", self.mode, *leaks, *composite]
+        if spec.scales_kept is not None:
+            return [self.image, "--scales-kept", str(spec.scales_kept)]
+        region = ["--box", ",".join(map(str, spec.box))] if spec.box else ["--mask", self.mask]
+        leaks = [] if spec.leak_free else ["--no-leak-free"]
+        composite = ["--softness", str(spec.softness)] if spec.composite else ["--no-composite"]
+        return [self.image, *region, "--mode", spec.mode, *leaks, *composite]
 
     def call(self) -> str:
-        """The Python call, open for further arguments."""
-        if self.upscale or self.scales_kept is not None:
-            return f"pipe.continue_from(image, scales={self.scales_kept}, "
-        where = f"box={self.box}" if self.box else "mask"
-        how = f"leak_free={self.leak_free}, softness={self.softness}, composite={self.composite}"
-        return f"pipe.edit(image, {where}, mode={self.mode!r}, {how}, "
+        """Return the Python call, without its sampling arguments and closing parenthesis."""
+        spec = self.spec
+        if spec.is_continuation:
+            return f"pipe.continue_from(image, scales={spec.scales_kept}, "
+        region = f"box={spec.box}" if spec.box else "mask"
+        how = f"leak_free={spec.leak_free}, softness={spec.softness}, composite={spec.composite}"
+        return f"pipe.edit(image, {region}, mode={spec.mode!r}, {how}, "
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """One call of ``nextscale sample`` or ``edit``, or one image of it.
+    """How one call of ``nextscale sample`` or ``nextscale edit``, or one image of it, was made.
 
     Raises:
-        InputError: a field that is not of its kind, or out of range.
+        InputError: a field of the wrong type or out of range.
     """
 
     model: str
     weights: str
     """`Pipeline.fingerprint`."""
     scales: str = ""
-    """The schedule of a model that does not know its own, 1,2,3,4."""
+    """Value of ``--scales``, such as 1,2,3,4; empty if the model's files contain the schedule."""
     device: str = "cpu"
     dtype: str = "float32"
     labels: tuple[str, ...] = ()
-    """Names or numbers of classes, taking turns; none of them: random when drawing, no class when editing."""
+    """Names or numbers of classes, repeated over the images. Empty: random classes for ``sample``, no class for
+    ``edit``."""
     num_images: int = 1
     seed: int | tuple[int, ...] = 0
-    """One for the call, or one for each image."""
-    cfg: float = 4.0
-    top_k: int = 900
-    top_p: float = 0.95
-    more_smooth: bool = False
+    """One for the whole call, or one per image."""
+    settings: SamplingSettings = FOR_IMAGES
     index: int | None = None
-    """Which image of the call; None is all of them."""
+    """Which image of the call; None means all."""
     edit: EditProvenance | None = None
 
     def __post_init__(self) -> None:
@@ -121,16 +101,12 @@ class Provenance:
                 object.__setattr__(self, name, tuple(value))
         if self.edit is not None:
             object.__setattr__(self, "edit", as_config(EditProvenance, self.edit))
-        SamplingSettings(cfg=self.cfg, top_k=self.top_k, top_p=self.top_p, more_smooth=self.more_smooth)
-        if isinstance(self.top_k, bool):
-            raise InputError(f"top_k must be an integer, not {self.top_k}")
-        if not isinstance(self.more_smooth, bool):
-            raise InputError(f"more_smooth must be true or false, not {brief(self.more_smooth)}")
+        object.__setattr__(self, "settings", as_config(SamplingSettings, self.settings))
         if type(self.num_images) is not int or not 1 <= self.num_images <= MOST:
             raise InputError(f"num_images must be an integer from 1 to {MOST}, not {brief(self.num_images)}")
         if not isinstance(self.labels, tuple) or len(self.labels) > self.num_images:
             raise InputError(
-                f"labels must be at most one for each of {self.num_images} images, not {brief(self.labels)}"
+                f"labels must be at most one per image, {self.num_images} in all, not {brief(self.labels)}"
             )
         seeds = self.seed if isinstance(self.seed, tuple) else (self.seed,) * self.num_images
         if len(seeds) != self.num_images:
@@ -143,21 +119,21 @@ class Provenance:
         check_texts(self.weights, self.scales, self.device, self.dtype, *self.labels)
 
     def of_image(self, index: int) -> Provenance:
-        """How one image of the call was made.
+        """Return how one image of the call was made.
 
-        An image with a seed of its own is drawn alone. One that shares a generator with others is drawn with them, and
-        so is one of ``more_smooth``, whose pixels depend on the batch by a rounding.
+        An image with its own seed can be repeated alone. An image that shares a seed with others is repeated together
+        with them. So is one of ``more_smooth``, because its rounding depends on the batch.
         """
-        if not isinstance(self.seed, tuple) or self.more_smooth:
+        if not isinstance(self.seed, tuple) or self.settings.more_smooth:
             return replace(self, index=index)
         labels = self.labels and (self.labels[index % len(self.labels)],)
         return replace(self, labels=labels, num_images=1, seed=(self.seed[index],))
 
     def command(self, out: str = "") -> str:
-        """The shell line that makes the images again; one of several is then among those of ``--separate``.
+        """Return the shell command that repeats the images. With ``index``, it writes all images of the call.
 
         Args:
-            out: the file that it writes; of itself image.png, or edited.png.
+            out: the file to write; image.png or edited.png by default.
         """
         words = ["nextscale", *(["edit", *self.edit.flags()] if self.edit else ["sample"])]
         words += ["--model", self.model]
@@ -165,19 +141,18 @@ class Provenance:
         if self.labels:
             words += ["--label" if self.edit else "--labels", *self.labels]
         words += ["--variants" if self.edit else "--num-images", str(self.num_images)]
-        words += ["--cfg", str(self.cfg), "--top-k", str(self.top_k), "--top-p", str(self.top_p)]
-        words += ["--more-smooth"] if self.more_smooth else []
+        for name, value in self._shown_settings().items():
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
         words += ["--seeds", *map(str, self.seed)] if isinstance(self.seed, tuple) else ["--seed", str(self.seed)]
         words += ["--device", self.device, "--dtype", self.dtype]
         words += ["--separate"] if self.index is not None else []
         return shlex.join([*words, "--out", out or f"{self._stem()}.png"])
 
     def python(self, stem: str = "") -> str:
-        """The Python that makes the images again.
+        """Return the Python code that repeats the images.
 
         Args:
-            stem: a plain name, of the file STEM.png that it writes, or of STEM-000.png ... for several; of itself
-                image, or edited.
+            stem: the code writes STEM.png, or STEM-000.png ... for several images; "image" or "edited" by default.
         """
         one, stem = self.index if self.num_images > 1 else 0, stem or self._stem()
         schedule = f", schedule=ns.ScaleSchedule.parse({self.scales!r})" if self.scales else ""
@@ -198,15 +173,23 @@ class Provenance:
         return "\n".join(lines) + "\n"
 
     def _stem(self) -> str:
-        """What the files that are written are called, so that they take the place of none that is read."""
+        """Return a name for the files to write that overwrites no file to read."""
         read = [Path(path).name for path in (self.edit.image, self.edit.mask)] if self.edit else []
         stem = "edited" if self.edit else "image"
         while any(name.startswith(stem) for name in read):
             stem = f"new-{stem}"
         return stem
 
+    def _shown_settings(self) -> dict[str, Any]:
+        """Return the settings to write out: all, but temperature and ``more_smooth`` only if they have an effect."""
+        shown = asdict(self.settings)
+        for name in ("temperature", "more_smooth"):
+            if shown[name] == getattr(FOR_IMAGES, name):
+                del shown[name]
+        return shown
+
     def _arguments(self) -> str:
-        """The arguments of a call that draws."""
+        """Return the sampling arguments of the Python call."""
         turns, rest = divmod(self.num_images, len(self.labels) or 1)
         if not self.labels:
             labels = f"num_images={self.num_images}"
@@ -215,21 +198,21 @@ class Provenance:
         else:
             labels = f"labels={list(self.labels)}" + (f" * {turns}" if turns > 1 else "")
         seed = list(self.seed) if isinstance(self.seed, tuple) else self.seed
-        smooth = ", more_smooth=True" if self.more_smooth else ""
-        return f"{labels}, cfg={self.cfg}, top_k={self.top_k}, top_p={self.top_p}{smooth}, seed={seed}"
+        settings = "".join(f"{name}={value!r}, " for name, value in self._shown_settings().items())
+        return f"{labels}, {settings}seed={seed}"
 
     def to_png_info(self) -> PngInfo:
-        """For Pillow's ``image.save(..., pnginfo=...)``."""
+        """Return the metadata for Pillow's ``image.save(..., pnginfo=...)``."""
         info = PngInfo()
         info.add_text(KEY, json.dumps(asdict(self)))
         return info
 
 
 def read_provenance(path: str | Path) -> Provenance:
-    """How the images of a PNG were made.
+    """Read how the images of a PNG were made, from the metadata of this and of older versions.
 
     Raises:
-        InputError: no such file, a file that does not say, or one that says something else.
+        InputError: no such file, a file without our metadata, or invalid metadata.
     """
     try:
         with warnings.catch_warnings():
@@ -237,34 +220,47 @@ def read_provenance(path: str | Path) -> Provenance:
             with Image.open(path, formats=("PNG",)) as image:
                 text = image.info.get(KEY)
     except Exception as error:  # Pillow raises whatever it likes on broken files
-        raise InputError(f"cannot read how {path} was made: {what_is_wrong(error)}") from error
+        raise InputError(f"cannot read the provenance of {path}: {problem_of(error)}") from error
     if not isinstance(text, str):
-        raise InputError(f"{path} does not say how it was made: expected a PNG of nextscale sample or edit")
+        raise InputError(f"{path} has no provenance: expected a PNG written by nextscale sample or edit")
     try:
         if len(text) > LARGEST:
             raise InputError(f"too much metadata, {len(text):,} characters")
-        return as_config(Provenance, with_current_names(json.loads(text)))
+        return as_config(Provenance, upgrade(json.loads(text)))
     except RecursionError as error:
-        raise InputError(f"{path} says wrongly how it was made: nested too deeply") from error
+        raise InputError(f"{path} has invalid provenance: nested too deeply") from error
     except (ValueError, TypeError) as error:
-        raise InputError(f"{path} says wrongly how it was made: {str(error)[:300] or type(error).__name__}") from error
+        raise InputError(f"{path} has invalid provenance: {str(error)[:300] or type(error).__name__}") from error
 
 
-def what_is_wrong(error: Exception) -> str:
-    """With a file that Pillow did not open as a PNG."""
+def upgrade(record: Any) -> Any:
+    """Convert metadata of older versions, whose settings and edit were flat, to the fields of `Provenance`."""
+    record = with_current_names(record)
+    if isinstance(record, Mapping) and "settings" not in record:
+        settings, record = take_settings(record)
+        record["settings"] = asdict(FOR_IMAGES) | settings
+        if isinstance(edit := record.get("edit"), Mapping) and "spec" not in edit:
+            names = {field.name for field in fields(EditSpec)}
+            spec = {name: value for name, value in edit.items() if name in names}
+            record["edit"] = {"spec": spec, **{name: value for name, value in edit.items() if name not in names}}
+    return record
+
+
+def problem_of(error: Exception) -> str:
+    """Explain in a few words why Pillow could not open a file as a PNG."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, UnidentifiedImageError):
         return "expected a PNG"
     if isinstance(error, ValueError) and "text" in str(error).casefold():  # more than PngImagePlugin.MAX_TEXT_...
         return "too much metadata"
-    return "not a whole PNG"
+    return "the PNG is incomplete or damaged"
 
 
 def check_texts(*values: Any, most: int = LONGEST_WORD) -> None:
-    """Raises InputError unless all are texts that a terminal shows as they are, of at most so many characters."""
+    """Raise InputError unless all values are printable texts of at most ``most`` characters."""
     for value in values:
         if not isinstance(value, str) or not value.isprintable():
-            raise InputError(f"expected a line of text, not {brief(value)}")
+            raise InputError(f"expected printable text on one line, not {brief(value)}")
         if len(value) > most:
             raise InputError(f"expected a text of at most {most:,} characters, not {len(value):,}: {brief(value)}")

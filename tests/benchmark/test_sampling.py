@@ -13,10 +13,11 @@ from nextscale.analysis.flops import count_work
 from nextscale.benchmark.machine import Peak, measure_peak, peak_memory
 from nextscale.benchmark.sampling import bench_decoding, bench_loading, bench_sampling, least_seconds
 from nextscale.benchmark.stages import timed_stages
+from nextscale.sampling.settings import SamplingSettings
 
 SQUARE = SCHEDULES["square"]
 CPU = torch.device("cpu")
-SETTINGS = {"top_k": 10, "top_p": 0.9, "seed": 0}
+SETTINGS = SamplingSettings(top_k=10, top_p=0.9)
 
 
 def make_pipeline() -> ns.Pipeline:
@@ -26,7 +27,7 @@ def make_pipeline() -> ns.Pipeline:
 @pytest.mark.parametrize("cfg", [0.0, 1.5])
 def test_sampling(cfg):
     pipeline = make_pipeline()
-    report = bench_sampling(pipeline, "tiny", batch=3, repeats=2, cfg=cfg, **SETTINGS)
+    report = bench_sampling(pipeline, "tiny", batch=3, repeats=2, settings=SETTINGS.changed(cfg=cfg), seed=0)
     work = count_work(pipeline.tokenizer.config, pipeline.model.config)
     sequences = 6 if cfg else 3
     assert report.gflop["transformer"] == pytest.approx(sequences * (work.transformer + work.condition))

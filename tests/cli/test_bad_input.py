@@ -52,7 +52,7 @@ BAD_INPUT = {
     SAMPLE + "--out file/a.png": "file",
     SAMPLE + "--out folder.png": "folder",
     SAMPLE + "--out a.xyz": ".xyz",
-    SAMPLE + "--out a": "ending",
+    SAMPLE + "--out a": "extension",
     RECONSTRUCT + "photos/0.png --out file/a.png": "file",
     RECONSTRUCT + "photos/0.png --out folder.png": "folder",
     "convert --model {model} --out file": "file",
@@ -214,6 +214,6 @@ def test_an_interrupt_leaves_without_a_traceback(call, place, model, monkeypatch
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nextscale.cli.sample.take_turns", interrupt)
+    monkeypatch.setattr("nextscale.cli.sample.labels_and_count", interrupt)
     code, out, err = call("sample", "--model", model)
     assert code == 130 and not out and not err

@@ -9,6 +9,7 @@ import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import nextscale as ns
+from nextscale.editing.spec import EditSpec
 from nextscale.imaging.images import read_image, save_image
 from nextscale.provenance import KEY, EditProvenance, Provenance, read_provenance
 
@@ -70,6 +72,7 @@ def test_the_files_of_variants(call, model, place):
 
 
 CALLS = {
+    "temperature": ("sample", "--seeds", 7, 8, 9, "--temperature", 0.7),
     "sample": ("sample", "--num-images", 3, "--cfg", 1.5, "--top-k", 9, "--top-p", 0.5, "--seed", 4),
     "labels": ("sample", "--labels", "Ankle boot", "none", "--num-images", 3),
     "seeds": ("sample", "--seeds", 7, 8, 9, "--labels", "hat", "dress"),
@@ -84,7 +87,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_what_a_image_says_makes_it_again(call, model, pair, place, name):
+def test_what_an_image_says_makes_it_again(call, model, pair, place, name):
     save_image(read_image("photos/1.png").resize((6, 5)), "mask-small.png")
     arguments = (*CALLS[name], "--model", model)
     assert call(*arguments, "--separate", "--out", "a.png").code == 0
@@ -141,7 +144,7 @@ def test_softness_without_effect_is_neither_written_nor_in_the_way(call, model, 
     made = read_provenance("a.png")
     assert made.edit is not None
     stored = asdict(made)
-    stored["edit"]["softness"] = 4.0  # as files of old have it
+    stored["edit"]["spec"]["softness"] = 4.0  # as old files have it
     info = PngInfo()
     info.add_text(KEY, json.dumps(stored))
     save_image(read_image("a.png"), "old.png", info)
@@ -180,12 +183,12 @@ def test_inputs_that_changed_or_left(call, model, pair, place):
 def test_no_model_is_loaded_because_a_file_names_it(call, place, monkeypatch, named):
     opened: list[object] = []
     monkeypatch.setattr("nextscale.pipeline.load_source", lambda source, *_: opened.append(source))
-    edit = EditProvenance(image="/etc/passwd", image_sha256="0", box=(0, 0, 1, 1))
+    edit = EditProvenance(spec=EditSpec(box=(0, 0, 1, 1)), image="/etc/passwd", image_sha256="0")
     for verb, made in (("sample", None), ("edit", edit)):
         made = Provenance(model=named, weights="0", edit=made)
         save_image(Image.new("RGB", (8, 8)), "theirs.png", made.to_png_info())
         outcome = call(verb, "--like", "theirs.png")
-        assert_refused(outcome, f"theirs.png was made with model '{named[:90]}", "say --model", "if you trust it")
+        assert_refused(outcome, f"theirs.png was made with model '{named[:90]}", "add --model", "if you trust it")
         assert not opened and len(outcome.err) < 500
 
 
@@ -198,7 +201,7 @@ def test_a_starter_of_a_file_is_the_starter(call, place):
 
 
 @pytest.mark.parametrize("which", ["image", "mask"])
-def test_a_file_that_a_image_names_is_decoded_only_if_it_is_the_same(call, model, pair, monkeypatch, which):
+def test_a_file_that_an_image_names_is_decoded_only_if_it_is_the_same(call, model, pair, monkeypatch, which):
     image, mask = pair
     hashes = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in pair]
     files = {"image": image, "image_sha256": hashes[0], "mask": mask, "mask_sha256": hashes[1]}
@@ -208,18 +211,18 @@ def test_a_file_that_a_image_names_is_decoded_only_if_it_is_the_same(call, model
         "nextscale.cli.edit.read_as_stored", lambda file, name: decoded.append(str(name)) or Image.new("RGB", (28, 22))
     )
     for name, said in (("secret.txt", f"not the {which} that theirs.png was made from"), ("/dev/zero", "not there")):
-        made = Provenance(model="x", weights="0", edit=EditProvenance(**{**files, which: name}))
+        made = Provenance(model="x", weights="0", edit=EditProvenance(spec=EditSpec(), **{**files, which: name}))
         save_image(Image.new("RGB", (8, 8)), "theirs.png", made.to_png_info())
         assert_refused(call("edit", "--like", "theirs.png", "--model", model), name, said)
         assert name not in decoded
-    made = Provenance(model="x", weights="0", edit=EditProvenance(**{**files, which: "a" * 4000}))
+    made = Provenance(model="x", weights="0", edit=EditProvenance(spec=EditSpec(), **{**files, which: "a" * 4000}))
     save_image(Image.new("RGB", (8, 8)), "theirs.png", made.to_png_info())
     outcome = call("edit", "--like", "theirs.png", "--model", model)
     assert_refused(outcome, "cannot read aaa", "too long")
     assert len(outcome.err) < 300
 
 
-def test_a_transparent_mask_is_drawn_anew_where_it_is(call, model, pair):
+def test_a_transparent_mask_marks_its_transparent_pixels(call, model, pair):
     image, mask = pair
     white = Image.open(mask).convert("L")
     seen = Image.new("RGBA", white.size, (255, 255, 255, 255))
@@ -228,6 +231,31 @@ def test_a_transparent_mask_is_drawn_anew_where_it_is(call, model, pair):
     for name in (mask, "seen.png"):
         assert call("edit", image, "--mask", name, "--model", model, "--seed", 3, "--out", f"by-{name}").code == 0
     assert pixels("by-mask.png") == pixels("by-seen.png")
+
+
+def flattened(made: Provenance) -> dict[str, Any]:
+    """Metadata with the layout of older versions, in which settings and edit were flat."""
+    stored = asdict(made)
+    settings, edit = stored.pop("settings"), stored["edit"]
+    del settings["temperature"]
+    if edit:
+        spec, files = edit.pop("spec"), edit
+        names = {"image": "picture", "image_sha256": "picture_sha256"}
+        stored["edit"] = {names.get(name, name): value for name, value in files.items()} | spec
+    return stored | settings
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "temperature"])
+def test_metadata_of_older_versions_is_repeated(call, model, pair, place, name):
+    save_image(read_image("photos/1.png").resize((6, 5)), "mask-small.png")
+    assert call(*CALLS[name], "--model", model, "--separate", "--out", "a.png").code == 0
+    for file in ("a.png", "a-002.png"):
+        info = PngInfo()
+        info.add_text(KEY, json.dumps(flattened(read_provenance(file))))
+        save_image(read_image(file), "old.png", info)
+        assert read_provenance("old.png") == read_provenance(file)
+        assert call(CALLS[name][0], "--like", "old.png", "--model", model, "--out", "b.png").code == 0
+        assert Path("b.png").read_bytes() == Path(file).read_bytes()
 
 
 def test_other_weights_are_noticed(call, model, place):
@@ -242,38 +270,41 @@ def test_like_takes_no_other_settings(call, model, place):
     assert call("sample", "--model", model, "--num-images", 1).code == 0
     assert_refused(call("sample", "--like", "samples.png", "--cfg", 2, "--top-k", 5), "--cfg, --top-k")
     assert_refused(call("edit", "--like", "samples.png"), "nextscale sample --like")
-    assert_refused(call("sample", "--like", "photos/0.png"), "does not say")
+    assert_refused(call("sample", "--like", "photos/0.png"), "has no provenance")
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ((), "--mask, --box, --scales-kept and --upscale"),
-        ((*BOX, "--upscale"), "got 2"),
+        ((), "one of mask, box, scales_kept and upscale, got none"),
+        ((*BOX, "--upscale"), "got box, upscale"),
         (("--box", "0,0,1"), "y0,x0,y1,x1"),
         (("--box", "0.5,0,0.5,1"), "y0 < y1"),
-        (("--mask", "photos/0.png", "--box", "0,0,1,1"), "got 2"),
+        (("--mask", "photos/0.png", "--box", "0,0,1,1"), "got mask, box"),
         (("--mask", "nowhere.png"), "nowhere.png"),
-        (("--mask", "black.png"), "or transparent is drawn anew, and only the middle of the image is seen"),
-        (("--mask", "white.png", "--mode", "outpaint"), "or transparent stays, and only"),
+        (
+            ("--mask", "black.png"),
+            "transparent or white pixels are generated, and only the middle of the image is used",
+        ),
+        (("--mask", "white.png", "--mode", "outpaint"), "transparent or white pixels are kept, and only"),
         (("--mask", "wide.png"), "does not fit"),
-        ((*BOX, "--mode", "class"), "expected its name or number, got none"),
-        ((*BOX, "--mode", "class", "--label", "none"), "expected its name or number, got none"),
-        ((*BOX, "--mode", "class", "--label", "unconditional"), "expected its name or number, got none"),
+        ((*BOX, "--mode", "class"), "expected a class name or number, got none"),
+        ((*BOX, "--mode", "class", "--label", "none"), "expected a class name or number, got none"),
+        ((*BOX, "--mode", "class", "--label", "unconditional"), "expected a class name or number, got none"),
         ((*BOX, "--label", "zebra"), "zebra"),
         ((*BOX, "--variants", 0), "variants"),
         ((*BOX, "--variants", 2, "--seeds", 1), "one seed for each of the 2"),
         ((*BOX, "--seed", 1, "--seeds", 1), "both"),
         ((*BOX, "--softness", -1), "softness"),
         ((*BOX, "--softness", 1, "--no-composite"), "--softness"),
-        (("--upscale",), "how many scales"),
+        (("--upscale",), "give scales_kept instead"),
         (("--scales-kept", 4), "1 to 3"),
-        (("--scales-kept", 2, "--mode", "outpaint"), "--mode"),
+        (("--scales-kept", 2, "--mode", "outpaint"), "mode: only for an edit with a mask or a box"),
         ((*BOX, "--out", "a.xyz"), ".xyz"),
         ((*BOX, "--out", "photos/0.png"), "photos/0.png is the image, which would be overwritten"),
         ((*BOX, "--out", "photos/../photos/0.png"), "the image"),
         ((*BOX, "--out", "link.png"), "the image"),
-        ((*BOX, "--mask", "black.png", "--out", "black.png"), "got 2"),
+        ((*BOX, "--mask", "black.png", "--out", "black.png"), "got mask, box"),
         (("--mask", "white.png", "--out", "white.png"), "white.png is the mask"),
         (("--mask", "a-001.png", "--variants", 2, "--separate", "--out", "a.png"), "a-001.png is the mask"),
         (("--mask", "a-show.png", "--show", "--out", "a.png"), "a-show.png is the mask"),

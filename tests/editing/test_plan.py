@@ -14,7 +14,8 @@ from tiny import SCHEDULES, make_tokenizer, make_var, refused, same
 
 import nextscale as ns
 from nextscale.editing.masks import fit
-from nextscale.editing.plan import parse_box, plan_continuation, plan_edit
+from nextscale.editing.plan import plan_edit
+from nextscale.editing.spec import EditSpec, parse_box
 from nextscale.imaging.images import to_tensor
 from nextscale.sampling.token_edit import ALWAYS_KEPT, box_mask
 
@@ -105,7 +106,7 @@ def test_what_is_hidden_leaks_nowhere(name, seed, softness, composite, zoom):
 def test_officially_what_is_hidden_leaks(square):
     mask = box_mask(MIDDLE, square.tokenizer.schedule).repeat_interleave(2, 0).repeat_interleave(2, 1).numpy() > 0
     photo = noise((8, 8))
-    plans = [plan_edit(square.tokenizer, p, mask, leak_free=False) for p in (photo, changed(photo, mask, 5))]
+    plans = [plan_edit(EditSpec(leak_free=False), square.tokenizer, p, mask) for p in (photo, changed(photo, mask, 5))]
     assert not same(*(list(plan.edit.tokens) for plan in plans))
 
 
@@ -126,14 +127,16 @@ def test_the_official_edit_is_one_setting(square):
 def test_a_token_with_a_hidden_pixel_is_drawn(square, pixel):
     mask = np.zeros((8, 8), dtype=bool)
     mask[pixel] = True
-    plan = plan_edit(square.tokenizer, noise((8, 8)), mask)
+    plan = plan_edit(EditSpec(), square.tokenizer, noise((8, 8)), mask)
     assert (plan.edit.keep == 0).nonzero().tolist() == [[pixel[0] // 2, pixel[1] // 2]]
     assert (plan.hidden.numpy() == mask).all()
 
 
 def test_out_is_all_but_in(square):
     photo, mask = noise((8, 8)), random_mask((8, 8), 3)
-    inside, outside = (plan_edit(square.tokenizer, photo, mask, mode=mode).hidden for mode in ("inpaint", "outpaint"))
+    inside, outside = (
+        plan_edit(EditSpec(mode=mode), square.tokenizer, photo, mask).hidden for mode in ("inpaint", "outpaint")
+    )
     assert torch.equal(inside, ~outside)
 
 
@@ -206,30 +209,32 @@ def test_continuing_keeps_the_first_scales(square, scales):
     ("size", "scales"), [((7, 7), 3), ((6, 6), 3), ((5, 9), 2), ((4, 4), 2), ((2, 3), 1), ((1, 1), 1)]
 )
 def test_a_small_image_has_few_scales(square, size, scales):
-    assert plan_continuation(square.tokenizer, noise(size)).edit.scales_kept == scales
+    assert plan_edit(EditSpec(upscale=True), square.tokenizer, noise(size)).edit.scales_kept == scales
 
 
 def test_what_cannot_be_edited(square):
     photo, tokenizer = noise((8, 8)), square.tokenizer
-    with refused("a mask or a box", "neither"):
-        plan_edit(tokenizer, photo)
-    with refused("both"):
-        plan_edit(tokenizer, photo, np.ones((8, 8)), box=MIDDLE)
-    with refused("nothing to draw", "mask"):
-        plan_edit(tokenizer, photo, np.zeros((8, 8)))
-    with refused("nothing to draw", "box"):
-        plan_edit(tokenizer, photo, box=(0.0, 0.0, 0.1, 0.1))
-    with refused("nothing to draw", "outpaint"):
-        plan_edit(tokenizer, photo, np.ones((8, 8)), mode="outpaint")
+    with refused("one of mask, box, scales_kept and upscale", "none"):
+        plan_edit(EditSpec(), tokenizer, photo)
+    with refused("mask, box"):
+        plan_edit(EditSpec(box=MIDDLE), tokenizer, photo, np.ones((8, 8)))
+    with refused("mask, upscale"):
+        plan_edit(EditSpec(upscale=True), tokenizer, photo, np.ones((8, 8)))
+    with refused("no pixel to generate", "mask"):
+        plan_edit(EditSpec(), tokenizer, photo, np.zeros((8, 8)))
+    with refused("no token to generate", "box"):
+        plan_edit(EditSpec(box=(0.0, 0.0, 0.1, 0.1)), tokenizer, photo)
+    with refused("no pixel to generate", "outpaint"):
+        plan_edit(EditSpec(mode="outpaint"), tokenizer, photo, np.ones((8, 8)))
     with refused("16 x 8", "8 x 8"):
-        plan_edit(tokenizer, photo, np.ones((8, 16)))
+        plan_edit(EditSpec(), tokenizer, photo, np.ones((8, 16)))
     with refused("paint", "inpaint, outpaint, class"):
-        plan_edit(tokenizer, photo, np.ones((8, 8)), mode="paint")  # type: ignore[arg-type]
+        EditSpec(mode="paint")  # type: ignore[arg-type]
     for softness in (-1, float("nan"), float("inf")):
         with refused("softness", softness):
-            plan_edit(tokenizer, photo, box=MIDDLE, softness=softness)
+            EditSpec(box=MIDDLE, softness=softness)
     for labels in (None, "none", "unconditional", 5, [1, 5], ["1", "none"], torch.tensor([5]), np.array([5])):
-        with refused("mode class", "its name or number", "none"):
+        with refused("mode class", "a class name or number", "none"):
             square.edit(photo, box=MIDDLE, mode="class", labels=labels)
     with refused("2 labels", "3"):
         square.edit(photo, box=MIDDLE, labels=[0, 1], num_images=3)
@@ -238,7 +243,7 @@ def test_what_cannot_be_edited(square):
     for scales in (0, 4, -1):
         with refused("1 to 3", scales):
             square.continue_from(photo, scales)
-    with refused("8 x 8", "how many scales"):
+    with refused("8 x 8", "scales_kept"):
         square.continue_from(photo)
     for text in ("", "1,2,3", "a,b,c,d"):
         with refused("y0,x0,y1,x1"):

@@ -39,7 +39,7 @@ def opened(entry: dict[str, Any]) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(entry["b64_json"])))
 
 
-def drawn(response: Any) -> list[bytes]:
+def generated(response: Any) -> list[bytes]:
     assert response.status_code == 200, response.text
     return pixels([opened(entry) for entry in response.json()["data"]])
 
@@ -68,16 +68,16 @@ def events(text: str) -> list[dict[str, Any]]:
 
 def test_images_are_those_of_the_pipeline(client, pipeline):
     response = ask(client, n=3, seed=5)
-    assert drawn(response) == [alone(pipeline, 2, 5 + i).images[0].tobytes() for i in range(3)]
+    assert generated(response) == [alone(pipeline, 2, 5 + i).images[0].tobytes() for i in range(3)]
     body = response.json()
     assert [(entry["seed"], entry["label"]) for entry in body["data"]] == [(5, "hat"), (6, "hat"), (7, "hat")]
     assert body["model"] == "tiny" and body["size"] == "8x8" and abs(body["created"] - time.time()) < 60
 
 
 def test_settings_are_heeded(client, pipeline):
-    ours = drawn(ask(client, seed=1, cfg=0, top_k=2, top_p=0.5, more_smooth=True))
-    assert ours == pixels(alone(pipeline, 2, 1, cfg=0, top_k=2, top_p=0.5, more_smooth=True).images)
-    assert ours != drawn(ask(client, seed=1))
+    ours = generated(ask(client, seed=1, cfg=0, temperature=1.5, top_k=2, top_p=0.5, more_smooth=True))
+    assert ours == pixels(alone(pipeline, 2, 1, cfg=0, temperature=1.5, top_k=2, top_p=0.5, more_smooth=True).images)
+    assert ours != generated(ask(client, seed=1))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_settings_are_heeded(client, pipeline):
 )
 def test_a_prompt_is_a_class(client, pipeline, prompt, label):
     response = ask(client, prompt=prompt, seed=1)
-    assert drawn(response) == pixels(alone(pipeline, label, 1).images)
+    assert generated(response) == pixels(alone(pipeline, label, 1).images)
     assert response.json()["data"][0]["label"] == [*pipeline.class_names, "none"][label]
 
 
@@ -98,7 +98,7 @@ def test_without_a_seed_images_differ_and_say_theirs(client):
 
 def test_fields_of_openai_clients_are_taken(client):
     everything = {"model": "tiny", "size": "8x8", "response_format": "b64_json", "user": "someone", "quality": "auto"}
-    assert len(drawn(ask(client, **everything, background="opaque", output_format="png", n=2))) == 2
+    assert len(generated(ask(client, **everything, background="opaque", output_format="png", n=2))) == 2
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_fields_of_openai_clients_are_taken(client):
         ({"n": 10**30}, "at most 16 images"),
         ({"n": "2"}, "n: input should be a valid integer"),
         ({"n": True}, "n:"),
-        ({"size": "512x512"}, "have 8x8 pixels, not 512x512"),
+        ({"size": "512x512"}, "of 8x8 pixels, not 512x512"),
         ({"size": "8"}, "size: string should match"),
         ({"model": "dall-e-3"}, "no model 'dall-e-3' is served here: expected 'tiny'"),
         ({"response_format": "url"}, "expected 'b64_json'"),
@@ -126,6 +126,8 @@ def test_fields_of_openai_clients_are_taken(client):
         ({"seed": 1.5}, "seed:"),
         ({"cfg": 1001}, "cfg:"),
         ({"cfg": "4"}, "cfg:"),
+        ({"temperature": 0}, "temperature:"),
+        ({"temperature": 1001}, "temperature:"),
         ({"top_k": -1}, "top_k:"),
         ({"top_p": 1.1}, "top_p:"),
         ({"more_smooth": "yes"}, "more_smooth:"),
@@ -199,12 +201,24 @@ def test_refusals_of_edits_name_the_field(client):
     assert refusal(edit(client, box="0,0,1,1", mode="class"), 400)["param"] == "prompt"
 
 
-OPTIONAL = ("model", "n", "size", "response_format", "seed", "cfg", "top_k", "top_p", "more_smooth", "stream")
+OPTIONAL = (
+    "model",
+    "n",
+    "size",
+    "response_format",
+    "seed",
+    "cfg",
+    "temperature",
+    "top_k",
+    "top_p",
+    "more_smooth",
+    "stream",
+)
 
 
 def test_null_is_left_out(client):
     nothing = dict.fromkeys((*OPTIONAL, "partial_images", "user", "quality", "background", "output_format"))
-    assert drawn(ask(client, **nothing | {"seed": 5})) == drawn(ask(client, seed=5))
+    assert generated(ask(client, **nothing | {"seed": 5})) == generated(ask(client, seed=5))
     assert refusal(ask(client, negative_prompt=None), 400)["message"] == "negative_prompt: no such field"
     assert refusal(ask(client, prompt=None), 400)["param"] == "prompt"
 
@@ -213,7 +227,7 @@ def test_null_is_left_out(client):
 def test_an_integer_may_be_written_with_a_point(client, same):
     json_type = {"Content-Type": "application/json"}
     response = client.post(GENERATE, content=f'{{"prompt": "hat", {same}}}'.encode(), headers=json_type)
-    assert drawn(response) == drawn(ask(client, n=2, seed=5, top_k=1000))
+    assert generated(response) == generated(ask(client, n=2, seed=5, top_k=1000))
     assert refusal(ask(client, n=2.5), 400)["param"] == "n"
 
 
@@ -276,7 +290,7 @@ def test_a_stream_shows_every_scale_and_then_the_images(client, pipeline):
     assert [e["scale"] for e in partial[::2]] == ["1x1", "2x2", "3x3"]
     assert {e["type"] for e in partial} == {"image_generation.partial_image"}
     assert first["type"] == second["type"] == "image_generation.completed"
-    assert pixels([opened(first), opened(second)]) == drawn(ask(client, n=2, seed=5))
+    assert pixels([opened(first), opened(second)]) == generated(ask(client, n=2, seed=5))
     assert (second["seed"], second["label"], second["size"]) == (6, "hat", "8x8")
     assert all(len({e["b64_json"] for e in partial if e["index"] == i}) == 3 for i in range(2))
 
@@ -316,9 +330,20 @@ def test_an_edit_is_that_of_the_pipeline(client, pipeline):
         seed=[3, 4],
         **vars(SETTINGS),
     )
-    assert drawn(response) == pixels(expected.images)
+    assert generated(response) == pixels(expected.images)
     assert [entry["label"] for entry in response.json()["data"]] == ["dress"] * 2
-    assert drawn(edit(client, prompt="dress", n=2, seed=3, composite="false", **fields)) != pixels(expected.images)
+    assert generated(edit(client, prompt="dress", n=2, seed=3, composite="false", **fields)) != pixels(expected.images)
+
+
+def test_kept_scales_and_small_images(client, pipeline):
+    plain = ns.Pipeline(pipeline.tokenizer, pipeline.model, pipeline.class_names)
+    expected = plain.continue_from(Image.open(io.BytesIO(RED)), 2, labels="hat", seed=[3])
+    assert generated(edit(client, scales_kept=2, prompt="hat", seed=3)) == pixels(expected.images)
+    small = Image.new("RGB", (5, 5), (200, 30, 30))
+    expected = plain.continue_from(small, labels="hat", seed=[3])
+    assert generated(edit(client, {"image": png(small)}, upscale="true", prompt="hat", seed=3)) == pixels(
+        expected.images
+    )
 
 
 def test_a_kept_pixel_stays(client):
@@ -334,34 +359,42 @@ def half(mode: str, upper: Any, lower: Any) -> bytes:
 
 
 def test_a_mask_is_transparent_or_white_where_it_is_drawn_anew(client):
-    by_box = drawn(edit(client, box="0,0,0.5,1", seed=3))
+    by_box = generated(edit(client, box="0,0,0.5,1", seed=3))
     for mask in (half("L", 255, 0), half("RGBA", (0, 0, 0, 0), (255, 255, 255, 255)), half("1", 1, 0)):
-        assert drawn(edit(client, {"image": RED, "mask": mask}, seed=3)) == by_box
+        assert generated(edit(client, {"image": RED, "mask": mask}, seed=3)) == by_box
     own = half("RGBA", (200, 30, 30, 0), (200, 30, 30, 255))  # as OpenAI has it
-    assert drawn(edit(client, {"image": own}, seed=3)) == by_box
+    assert generated(edit(client, {"image": own}, seed=3)) == by_box
 
 
 def test_an_edit_streams_too(client):
     *partial, last = events(edit(client, box="0,0,0.5,1", seed=3, stream="true", partial_images=2).text)
     assert [e["type"] for e in partial] == ["image_edit.partial_image"] * 2 and last["type"] == "image_edit.completed"
-    assert [opened(last).tobytes()] == drawn(edit(client, box="0,0,0.5,1", seed=3))
+    assert [opened(last).tobytes()] == generated(edit(client, box="0,0,0.5,1", seed=3))
     assert {opened(e).getpixel((4, 7)) for e in partial} == {(200, 30, 30)}  # laid over the image as well
 
 
 @pytest.mark.parametrize(
     "fields, words",
     [
-        ({}, "expected a mask, a box, or an image with transparent parts"),
+        ({}, "expected a mask, a box, or an image with transparent pixels"),
         ({"box": "1,2"}, "a box is y0,x0,y1,x1"),
         ({"box": "a,b,c,d"}, "a box is y0,x0,y1,x1"),
         ({"box": "0,0,nan,1"}, "a box is y0,x0,y1,x1"),
         ({"box": "0.5,0,0.5,1"}, "a box is y0,x0,y1,x1"),
-        ({"box": "0,0,1,1", "mode": "outpaint"}, "leaves nothing to draw"),
+        ({"box": "0,0,1,1", "mode": "outpaint"}, "leaves no token to generate"),
         ({"box": "0,0,1,1", "mode": "sideways"}, "mode: input should be"),
-        ({"box": "0,0,1,1", "mode": "class"}, "mode class draws another class: expected its name or number, got none"),
-        ({"box": "0,0,1,1", "mode": "class", "prompt": "none"}, "expected its name or number, got none"),
+        (
+            {"box": "0,0,1,1", "mode": "class"},
+            "mode class needs a class label: expected a class name or number, got none",
+        ),
+        ({"box": "0,0,1,1", "mode": "class", "prompt": "none"}, "expected a class name or number, got none"),
         ({"box": "0,0,1,1", "softness": "inf"}, "softness:"),
         ({"box": "0,0,1,1", "softness": "-1"}, "softness:"),
+        ({"box": "0,0,1,1", "scales_kept": "2"}, "got box, scales_kept"),
+        ({"scales_kept": "0"}, "scales_kept:"),
+        ({"scales_kept": "4"}, "scales_kept must be from 1 to 3"),
+        ({"scales_kept": "2", "mode": "outpaint"}, "mode: only for"),
+        ({"upscale": "true"}, "an image of 20 x 20 pixels is not smaller than the model's 8 x 8"),
         ({"box": "0,0,1,1", "n": "many"}, "n: input should be a valid integer"),
         ({"box": "0,0,1,1", "n": "17"}, "at most 16 images"),
         ({"box": "0,0,1,1", "composite": "perhaps"}, "composite:"),
@@ -375,11 +408,11 @@ def test_bad_edits_get_one_sentence(client, fields, words):
 
 
 def test_masks_that_do_not_fit(client):
-    assert "both" in refusal(edit(client, {"image": RED, "mask": RED}, box="0,0,1,1"), 400)["message"]
+    assert "got mask, box" in refusal(edit(client, {"image": RED, "mask": RED}, box="0,0,1,1"), 400)["message"]
     wide = png(Image.new("L", (30, 20), 255))
     assert "does not fit" in refusal(edit(client, {"image": RED, "mask": wide}), 400)["message"]
     black = png(Image.new("L", (20, 20), 0))
-    assert "nothing to draw" in refusal(edit(client, {"image": RED, "mask": black}), 400)["message"]
+    assert "no pixel to generate" in refusal(edit(client, {"image": RED, "mask": black}), 400)["message"]
 
 
 def test_an_edit_needs_an_image(client):
@@ -399,7 +432,7 @@ def saved(entry: dict[str, Any], path) -> Any:
 def test_images_say_how_they_were_made(client, pipeline, tmp_path):
     entries = ask(client, n=2, seed=5, cfg=2.5).json()["data"]
     made = saved(entries[1], tmp_path / "a.png")
-    assert (made.model, made.labels, made.seed, made.num_images, made.cfg) == ("tiny", ("hat",), (6,), 1, 2.5)
+    assert (made.model, made.labels, made.seed, made.num_images, made.settings.cfg) == ("tiny", ("hat",), (6,), 1, 2.5)
     assert made.weights == pipeline.fingerprint
     assert "--labels hat" in made.command() and "--seeds 6" in made.command()
     assert saved(ask(client, prompt="").json()["data"][0], tmp_path / "b.png").labels == ("none",)
@@ -407,7 +440,7 @@ def test_images_say_how_they_were_made(client, pipeline, tmp_path):
 
 def test_edited_images_say_how(client, tmp_path):
     made = saved(edit(client, box="0,0,0.5,1", seed=3).json()["data"][0], tmp_path / "a.png")
-    assert made.edit.image == "image.png" and made.edit.box == (0, 0, 0.5, 1)
+    assert made.edit.image == "image.png" and made.edit.spec.box == (0, 0, 0.5, 1)
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -469,8 +502,8 @@ def test_metrics(client):
         "nextscale_images_total 3.0",
         'nextscale_batch_images_bucket{le="2.0"} 0.0',
         'nextscale_batch_images_bucket{le="4.0"} 1.0',
-        "nextscale_waiting_seconds_count 1.0",
-        "nextscale_drawing_seconds_count 1.0",
+        "nextscale_queue_seconds_count 1.0",
+        "nextscale_sampling_seconds_count 1.0",
         "nextscale_queue_images 0.0",
     ):
         assert line in text, line

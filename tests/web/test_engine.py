@@ -11,20 +11,21 @@ import pytest
 import torch
 from PIL import Image
 from tiny import refused, same
-from tiny_web import SETTINGS, alone, pixels, work
+from tiny_web import SETTINGS, alone, job, pixels
 
 import nextscale as ns
 from nextscale.editing.plan import plan_edit
+from nextscale.editing.spec import EditSpec
 from nextscale.sampling.sampler import ScaleStep
 from nextscale.sampling.settings import SamplingSettings
 from nextscale.web.engine import count_workers
 from nextscale.web.limits import Limits
-from nextscale.web.tickets import Busy, Cancelled, Closed, Done, Expired, Failed, Scale, Work
+from nextscale.web.tickets import Busy, Cancelled, Closed, Done, Expired, Failed, Job, Scale
 
 
 def occupy(engine, pipeline):
     """A request that is being drawn, so that others wait."""
-    ticket = engine.submit(work(99, label=0))
+    ticket = engine.submit(job(99, label=0))
     assert pipeline.begun.wait(10)
     return ticket
 
@@ -33,7 +34,7 @@ def test_every_image_is_the_one_drawn_alone_with_its_seed(start, pipeline, hold)
     engine = start(batch_images=8)
     with hold():
         occupy(engine, pipeline)
-        tickets = [engine.submit(work(*range(i, i + 1 + i % 3), label=i % 6)) for i in range(9)]
+        tickets = [engine.submit(job(*range(i, i + 1 + i % 3), label=i % 6)) for i in range(9)]
     for i, ticket in enumerate(tickets):
         done = ticket.result()
         assert done.labels == (i % 6,) * (1 + i % 3)
@@ -49,7 +50,7 @@ def test_only_equal_settings_share_a_batch(start, pipeline, hold):
     other = SamplingSettings(cfg=2.0, top_k=900, top_p=0.95)
     with hold():
         occupy(engine, pipeline)
-        tickets = [engine.submit(work(i, settings=other if i % 2 else SETTINGS)) for i in range(6)]
+        tickets = [engine.submit(job(i, settings=other if i % 2 else SETTINGS)) for i in range(6)]
     for ticket in tickets:
         ticket.result()
     assert pipeline.batches == [[99], [0, 2, 4], [1, 3, 5]]
@@ -58,7 +59,7 @@ def test_only_equal_settings_share_a_batch(start, pipeline, hold):
 
 def test_a_large_request_is_drawn_in_several_batches(start, pipeline):
     engine = start(batch_images=4)
-    ticket = engine.submit(work(*range(10), watch=True))
+    ticket = engine.submit(job(*range(10), watch=True))
     events = list(ticket.events())
     assert [len(batch) for batch in pipeline.batches] == [4, 4, 2]
     scales = [(event.first, event.index) for event in events if isinstance(event, Scale)]
@@ -68,7 +69,7 @@ def test_a_large_request_is_drawn_in_several_batches(start, pipeline):
     assert isinstance(done, Done) and len(done.pil_images) == 10
     assert done.pil_images[9].tobytes() == alone(pipeline, 2, 9).images[0].tobytes()
     with refused("at most 16", "17"):
-        engine.submit(work(*range(17)))
+        engine.submit(job(*range(17)))
 
 
 def test_who_watches_sees_every_scale_and_only_their_own_images(start, pipeline, hold, monkeypatch):
@@ -78,7 +79,7 @@ def test_who_watches_sees_every_scale_and_only_their_own_images(start, pipeline,
     monkeypatch.setattr(ScaleStep, "image", lambda step: decoded.append(len(step.canvas)) or decode(step))
     with hold():
         occupy(engine, pipeline)
-        others, watched = engine.submit(work(1, 2, 3)), engine.submit(work(4, 5, watch=True))
+        others, watched = engine.submit(job(1, 2, 3)), engine.submit(job(4, 5, watch=True))
     *scales, done = watched.events()
     assert [scale.size for scale in scales] == [(1, 1), (2, 2), (3, 3), (4, 4)]
     assert all(isinstance(scale, Scale) and len(scale.pil_images) == 2 for scale in scales)
@@ -95,11 +96,11 @@ def test_edits_of_different_images_share_a_batch_and_stay_exact(start, pipeline,
     plain = ns.Pipeline(pipeline.tokenizer, pipeline.model, pipeline.class_names)
     given = [Image.new("RGB", (8, 8), colour) for colour in ((200, 40, 40), (40, 40, 200))]
     boxes = [(0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)]
-    plans = [plan_edit(pipeline.tokenizer, p, box=box) for p, box in zip(given, boxes, strict=True)]
+    plans = [plan_edit(EditSpec(box=box), pipeline.tokenizer, p) for p, box in zip(given, boxes, strict=True)]
     with hold():
         occupy(engine, pipeline)
-        tickets = [engine.submit(work(7, 8, edit=plan.edit)) for plan in plans]
-        not_an_edit = engine.submit(work(7))
+        tickets = [engine.submit(job(7, 8, edit=plan.edit)) for plan in plans]
+        not_an_edit = engine.submit(job(7))
     assert pixels(not_an_edit.result().pil_images) == pixels(alone(pipeline, 2, 7).images)
     for plan, ticket in zip(plans, tickets, strict=True):
         for j, image in enumerate(pixels(ticket.result().pil_images)):
@@ -110,20 +111,20 @@ def test_edits_of_different_images_share_a_batch_and_stay_exact(start, pipeline,
 
 def test_an_edit_that_does_not_fit_is_refused_at_once(start, pipeline):
     engine = start()
-    edit = plan_edit(pipeline.tokenizer, Image.new("RGB", (8, 8)), box=(0, 0, 1, 0.5)).edit
+    edit = plan_edit(EditSpec(box=(0, 0, 1, 0.5)), pipeline.tokenizer, Image.new("RGB", (8, 8))).edit
     with refused("keep mask"):
-        engine.submit(work(1, edit=replace(edit, keep=torch.ones(3, 3))))
+        engine.submit(job(1, edit=replace(edit, keep=torch.ones(3, 3))))
     with refused("scales"):
-        engine.submit(work(1, edit=replace(edit, tokens=edit.tokens[:2])))
+        engine.submit(job(1, edit=replace(edit, tokens=edit.tokens[:2])))
     with refused("label", "seed"):
-        Work((1, 2), (3,), SETTINGS)
+        Job((1, 2), (3,), SETTINGS)
 
 
 def test_a_smooth_image_is_the_same_up_to_rounding(start, pipeline, hold):
     engine, smooth = start(), replace(SETTINGS, more_smooth=True)
     with hold():
         occupy(engine, pipeline)
-        tickets = [engine.submit(work(i, settings=smooth)) for i in range(4)]
+        tickets = [engine.submit(job(i, settings=smooth)) for i in range(4)]
     for i, ticket in enumerate(tickets):
         difference = ticket.result().images * 255 - torch.tensor(
             list(alone(pipeline, 2, i, more_smooth=True).images[0].tobytes())
@@ -135,14 +136,14 @@ def test_the_queue_has_a_limit_in_images(start, pipeline, hold):
     engine = start(queue_images=5)
     with hold():
         first = occupy(engine, pipeline)
-        waiting = [engine.submit(work(1, 2, 3)), engine.submit(work(4, 5))]
+        waiting = [engine.submit(job(1, 2, 3)), engine.submit(job(4, 5))]
         assert engine.waiting == 5
         with pytest.raises(Busy, match="queue is full: 5 of at most 5") as caught:
-            engine.submit(work(6))
+            engine.submit(job(6))
         assert caught.value.retry_after >= 1
         waiting[0].cancel()
         assert engine.waiting == 2  # who has gone does not count
-        late = engine.submit(work(6, 7, 8))
+        late = engine.submit(job(6, 7, 8))
     for ticket in (first, waiting[1], late):
         assert ticket.result().pil_images
     assert engine.waiting == 0
@@ -157,16 +158,16 @@ def test_new_seeds_are_chance_unless_the_engine_has_one(start):
 
 def test_what_the_queue_can_never_hold_is_refused_for_good(start):
     with refused("at most 2 images, not 3"):
-        start(queue_images=2).submit(work(1, 2, 3))
+        start(queue_images=2).submit(job(1, 2, 3))
 
 
 def test_memory_is_given_back_now_and_then(start, monkeypatch):
     trimmed: list[int] = []
     monkeypatch.setattr("nextscale.web.engine.trim", lambda: trimmed.append(1))
     for seconds, expected in ((10.0, 0), (0.0, 1)):
-        monkeypatch.setattr("nextscale.web.engine.TIDY_SECONDS", seconds)
+        monkeypatch.setattr("nextscale.web.engine.TRIM_SECONDS", seconds)
         engine = start()
-        engine.submit(work(1)).result()
+        engine.submit(job(1)).result()
         engine.close()
         assert len(trimmed) == expected
 
@@ -175,7 +176,7 @@ def test_a_cancelled_request_is_never_drawn(start, pipeline, hold):
     engine = start()
     with hold():
         occupy(engine, pipeline)
-        gone, stays = engine.submit(work(1)), engine.submit(work(2))
+        gone, stays = engine.submit(job(1)), engine.submit(job(2))
         gone.cancel()
     stays.result()
     assert pipeline.batches == [[99], [2]]
@@ -189,22 +190,22 @@ def test_drawing_stops_between_two_scales_when_nobody_is_left(start, pipeline):
     ticket = occupy(engine, pipeline)
     ticket.cancel()
     pipeline.go.set()
-    engine.submit(work(5)).result()
-    assert pipeline.scales_drawn == 1 + 4  # one of the first request, all of the second
+    engine.submit(job(5)).result()
+    assert pipeline.scales_sampled == 1 + 4  # one of the first request, all of the second
 
 
 def test_the_time_limit_counts_waiting(start, pipeline, hold):
     engine = start(seconds=1)
     with hold():
         drawing = occupy(engine, pipeline)
-        waiting = engine.submit(work(1))
+        waiting = engine.submit(job(1))
         begun = time.monotonic()
         for ticket in (waiting, drawing):
             with pytest.raises(Expired, match="time limit of 1 s"):
                 ticket.result()
         assert 0.5 < time.monotonic() - begun < 5
         assert engine.waiting == 0
-    assert engine.submit(work(2)).result().pil_images
+    assert engine.submit(job(2)).result().pil_images
     assert pipeline.batches == [[99], [2]]
 
 
@@ -214,7 +215,7 @@ def test_a_failed_batch_fails_its_requests_alone(start, pipeline, hold, caplog):
     pipeline.trouble = lambda seeds: RuntimeError("a loose cable") if 3 in seeds else None
     with hold():
         occupy(engine, pipeline)
-        tickets = [engine.submit(work(i)) for i in range(6)]
+        tickets = [engine.submit(job(i)) for i in range(6)]
     for i, ticket in enumerate(tickets):
         if i in (2, 3):
             with pytest.raises(Failed, match="RuntimeError") as caught:
@@ -228,7 +229,7 @@ def test_a_failed_batch_fails_its_requests_alone(start, pipeline, hold, caplog):
 
 def test_bad_input_found_while_drawing_is_said_as_such(start, pipeline):
     with refused("label 77"):
-        start().submit(work(1, label=77)).result()
+        start().submit(job(1, label=77)).result()
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), MemoryError()])
@@ -237,9 +238,9 @@ def test_a_batch_that_memory_does_not_suffice_for_is_halved(start, pipeline, hol
     pipeline.trouble = lambda seeds: error if len(seeds) > 2 else None
     with hold():
         occupy(engine, pipeline)
-        tickets = [engine.submit(work(0, 1, 2, watch=True)), engine.submit(work(3, 4))]
+        tickets = [engine.submit(job(0, 1, 2, watch=True)), engine.submit(job(3, 4))]
     for ticket in tickets:
-        for seed, image in zip(ticket.work.seeds, pixels(ticket.result().pil_images), strict=True):
+        for seed, image in zip(ticket.job.seeds, pixels(ticket.result().pil_images), strict=True):
             assert image == alone(pipeline, 2, seed).images[0].tobytes()
     assert pipeline.batches == [[99], [0, 1, 2, 3, 4], [0, 1], [2, 3, 4], [2], [3, 4]]
 
@@ -248,20 +249,20 @@ def test_memory_that_does_not_suffice_for_one_image_fails_it(start, pipeline, ca
     engine = start()
     pipeline.trouble = lambda seeds: MemoryError() if seeds != [5] else None
     with pytest.raises(Failed, match="MemoryError"):
-        engine.submit(work(1, 2)).result()
-    assert engine.submit(work(5)).result().pil_images
+        engine.submit(job(1, 2)).result()
+    assert engine.submit(job(5)).result().pil_images
 
 
 def test_close_finishes_what_waits(start, pipeline, hold):
     engine = start()
     with hold():
-        tickets = [occupy(engine, pipeline), engine.submit(work(1)), engine.submit(work(2, label=5))]
+        tickets = [occupy(engine, pipeline), engine.submit(job(1)), engine.submit(job(2, label=5))]
         closing = threading.Thread(target=engine.close)
         closing.start()
         while engine.is_ready:
             time.sleep(0.01)
         with pytest.raises(Closed, match="shutting down"):
-            engine.submit(work(3))
+            engine.submit(job(3))
     closing.join(10)
     assert not closing.is_alive()
     for ticket in tickets:
@@ -271,7 +272,7 @@ def test_close_finishes_what_waits(start, pipeline, hold):
 def test_close_refuses_what_the_drain_time_does_not_suffice_for(start, pipeline, hold):
     engine = start()
     with hold():
-        tickets = [occupy(engine, pipeline), engine.submit(work(1))]
+        tickets = [occupy(engine, pipeline), engine.submit(job(1))]
         closing = threading.Thread(target=engine.close, args=(0.1,))
         closing.start()
         for ticket in tickets:
@@ -285,19 +286,19 @@ def test_coroutines_see_the_same(start, pipeline):
     engine = start()
 
     async def look() -> list[Scale | Done]:
-        return [event async for event in engine.submit(work(3, watch=True)).aevents()]
+        return [event async for event in engine.submit(job(3, watch=True)).aevents()]
 
     *scales, done = asyncio.run(look())
     assert [scale.index for scale in scales if isinstance(scale, Scale)] == [0, 1, 2, 3]
     assert isinstance(done, Done) and pixels(done.pil_images) == pixels(alone(pipeline, 2, 3).images)
-    assert asyncio.run(engine.submit(work(3)).aresult()).tokens[0].shape == (1, 1)
+    assert asyncio.run(engine.submit(job(3)).aresult()).tokens[0].shape == (1, 1)
 
 
 def test_a_coroutine_that_leaves_cancels_its_work(start, pipeline, hold):
     engine = start()
 
     async def leave() -> None:
-        task = asyncio.ensure_future(engine.submit(work(1)).aresult())
+        task = asyncio.ensure_future(engine.submit(job(1)).aresult())
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -307,21 +308,21 @@ def test_a_coroutine_that_leaves_cancels_its_work(start, pipeline, hold):
         occupy(engine, pipeline)
         asyncio.run(leave())
         assert engine.waiting == 0
-    engine.submit(work(2)).result()
+    engine.submit(job(2)).result()
     assert pipeline.batches == [[99], [2]]
 
 
 def test_a_coroutine_waits_no_longer_than_the_time_limit(start, pipeline, hold):
     engine = start(seconds=0.2)
     with hold(), pytest.raises(Expired):
-        asyncio.run(engine.submit(work(1)).aresult())
+        asyncio.run(engine.submit(job(1)).aresult())
 
 
 def test_many_threads_at_once(start, pipeline):
     engine, results = start(), {}
 
     def ask(seed: int) -> None:
-        results[seed] = engine.submit(work(seed)).result()
+        results[seed] = engine.submit(job(seed)).result()
 
     threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(40)]
     for thread in threads:
@@ -338,12 +339,12 @@ def test_reports_say_what_was_drawn_at_once_and_how_long_it_took(start, pipeline
     engine.on_batch = reports.append
     with hold():
         occupy(engine, pipeline)
-        tickets = [engine.submit(work(1, 2)), engine.submit(work(3))]
+        tickets = [engine.submit(job(1, 2)), engine.submit(job(3))]
         time.sleep(0.1)
     for ticket in tickets:
         ticket.result()
     engine.close()
-    assert [report.pil_images for report in reports] == [1, 3]
+    assert [report.images for report in reports] == [1, 3]
     assert len(reports[1].waited) == 2 and min(reports[1].waited) > 0.09
     assert all(report.seconds > 0 for report in reports)
 
@@ -361,7 +362,7 @@ def test_several_workers_draw_at_once(start, pipeline, hold):
     with hold():
         tickets = [occupy(engine, pipeline)]
         pipeline.begun.clear()
-        tickets += [engine.submit(work(1, label=0)), engine.submit(work(2, label=0))]
+        tickets += [engine.submit(job(1, label=0)), engine.submit(job(2, label=0))]
         assert pipeline.begun.wait(10)
         assert len(pipeline.batches) == 2 and engine.waiting <= 1
     for ticket, seed in zip(tickets, (99, 1, 2), strict=True):
@@ -371,12 +372,12 @@ def test_several_workers_draw_at_once(start, pipeline, hold):
 def test_workers_share_evenly(start, pipeline):
     engine = start(workers=2)
     with engine._changed:  # no worker takes any before all are there
-        tickets = [engine.submit(work(i)) for i in range(6)]
+        tickets = [engine.submit(job(i)) for i in range(6)]
     for i, ticket in enumerate(tickets):
         assert pixels(ticket.result().pil_images) == pixels(alone(pipeline, 2, i).images)
     assert sorted(pipeline.batches) == [[0, 1, 2], [3, 4, 5]]
     with engine._changed:
-        one, several = engine.submit(work(6)), engine.submit(work(7, 8, 9, 10, 11))
+        one, several = engine.submit(job(6)), engine.submit(job(7, 8, 9, 10, 11))
     assert one.result().pil_images and several.result().pil_images
     assert sorted(pipeline.batches)[2:] == [[6], [7, 8, 9, 10, 11]]  # a request stays in one piece
 
@@ -392,12 +393,12 @@ def test_workers_share_the_cores(start, pipeline, hold):
     with hold():
         first = occupy(engine, pipeline)
         pipeline.begun.clear()
-        second = engine.submit(work(1))
+        second = engine.submit(job(1))
         assert pipeline.begun.wait(10)
     assert first.result().pil_images and second.result().pil_images
     assert cores == {99: 4, 1: 2}
     engine.close()
-    assert start(workers=2).submit(work(2)).result().pil_images
+    assert start(workers=2).submit(job(2)).result().pil_images
     assert cores[2] == 4
 
 
@@ -413,7 +414,7 @@ def test_close_ends_all_workers(start, pipeline, hold):
     with hold():
         tickets = [occupy(engine, pipeline)]
         pipeline.begun.clear()
-        tickets.append(engine.submit(work(1)))
+        tickets.append(engine.submit(job(1)))
         assert pipeline.begun.wait(10)
         closing = threading.Thread(target=engine.close, args=(0.1,))
         closing.start()

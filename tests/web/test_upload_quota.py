@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
 from nextscale.web.limits import Limits
-from nextscale.web.upload_quota import FOLDER, KEPT_SECONDS, Space, make_room, private_folder
+from nextscale.web.upload_quota import FOLDER, KEPT_SECONDS, UploadQuota, make_room, private_folder
 
 
 @pytest.mark.parametrize("before", [None, "elsewhere"])
@@ -55,7 +55,7 @@ def client(tmp_path) -> TestClient:
         put(tmp_path / "kept" / str(time.monotonic_ns()), len(body), 0)
         return len(body)
 
-    return TestClient(Space(app, tmp_path, Limits(folder_bytes=1000, upload_bytes=600)))
+    return TestClient(UploadQuota(app, tmp_path, Limits(folder_bytes=1000, upload_bytes=600)))
 
 
 def test_uploads_beyond_the_limit_are_refused(client, tmp_path):
@@ -63,7 +63,7 @@ def test_uploads_beyond_the_limit_are_refused(client, tmp_path):
     assert client.post("/upload", content=bytes(600), headers=form).status_code == 200
     assert client.post("/upload", content=bytes(400), headers=form).status_code == 200
     refused = client.post("/upload", content=bytes(1), headers=form)
-    assert refused.status_code == 507 and refused.json()["error"]["code"] == "no_room"
+    assert refused.status_code == 507 and refused.json()["error"]["code"] == "insufficient_storage"
     assert "1,000 bytes" in refused.json()["error"]["message"] and int(refused.headers["retry-after"]) > 0
     assert client.post("/v1/images/edits", content=b"1", headers=form).status_code == 200  # which keeps nothing
     for path in tmp_path.rglob("*"):

@@ -17,6 +17,7 @@ from nextscale.benchmark.turns import Turns, take_turns
 from nextscale.errors import InputError
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.allocator import kept
+from nextscale.sampling.settings import SamplingSettings
 
 
 def bench_sampling(
@@ -24,9 +25,7 @@ def bench_sampling(
     model: str,
     batch: int,
     repeats: int,
-    cfg: float,
-    top_k: int,
-    top_p: float,
+    settings: SamplingSettings,
     seed: int,
     against: str = "",
 ) -> Report:
@@ -35,7 +34,7 @@ def bench_sampling(
     labels = [i % len(pipeline.class_names) for i in range(check_batch(batch))]
 
     def generate() -> None:
-        *_, step = pipeline.scales(labels, cfg=cfg, top_k=top_k, top_p=top_p, seed=seed)
+        *_, step = pipeline.scales(labels, settings=settings, seed=seed)
         step.image()
 
     with kept(pipeline.device):  # as in nextscale sample
@@ -47,7 +46,7 @@ def bench_sampling(
             whole = time.perf_counter() - start
     stages["sampling"] = whole - sum(stages.values())
     work = count_work(tokenizer.config, transformer.config)
-    sequences = batch * (2 if cfg else 1)
+    sequences = batch * (2 if settings.cfg else 1)
     gflop = {"transformer": sequences * (work.condition + work.transformer), "decoder": batch * work.decoder}
     return report(pipeline, "sample", model, batch, turns, stages=stages, gflop=gflop, peak_memory=memory)
 

@@ -18,26 +18,29 @@ from nextscale.pipeline import Pipeline
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions(ModelOptions):
-    """What is timed, how often, and beside what."""
+    """What is timed, how often, and against what."""
 
-    dtype: SamplingDtype = "auto"  # type: ignore[override]
-    """Precision of matrix products and convolutions; auto is bfloat16 for large models where that is fast; int8 is
-    faster and less exact, on some CPUs, with what is fast beside it, or what its name says."""
+    dtype: SamplingDtype = "auto"
+    """Precision of matrix products and convolutions. auto: bfloat16 for large models on devices that compute it fast,
+    else float32. int8: 8-bit products, faster but less exact, on CPUs with AVX512-VNNI; everything else runs as with
+    auto, or in the second precision of int8-float32 and int8-bfloat16."""
     random: str = ""
-    """d16 ... d36: a model of this official size with random weights, in a temporary folder, instead of --model."""
+    """Instead of --model: a model of an official size, d16 ... d36, with random weights in a temporary folder."""
     batch: int = 1
-    """Images at once."""
+    """Images per batch."""
     repeats: int = 5
-    """Timed calls, after one to warm up."""
+    """Number of timed calls, after one call to warm up."""
+    seed: int = 0
+    """Seed of random weights, tokens and samples."""
     json: Path | None = None
-    """Also write what was found to this file."""
+    """Also write the results to this JSON file."""
     against: str = ""
-    """Command to run after every repeat, without a shell, which prints how many seconds a call of its own takes as its
-    last line. The ratio of the medians is reported."""
+    """Command to compare with. It runs after every repeat, without a shell, and prints the seconds of one call of its
+    own on its last line. The ratio of the medians is reported."""
 
     @contextmanager
     def source(self) -> Iterator[str]:
-        """What to load, while it is there."""
+        """Yield the model to load. A random one exists only inside the context."""
         if not self.random:
             yield self.model
             return

@@ -10,7 +10,7 @@ from nextscale.cli.bench import BenchOptions
 
 @dataclass(frozen=True, kw_only=True)
 class Options(BenchOptions):
-    """Time decoding random tokens.
+    """Measure the time to decode random tokens.
 
     Example: nextscale bench decode --random d16 --dtype float32
     """

@@ -11,7 +11,7 @@ from nextscale.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Options(BenchOptions):
-    """Time loading a model, making it ready and drawing its first image.
+    """Measure the time to load a model, prepare it and generate the first image.
 
     Example: nextscale bench load --random d16
     """
@@ -19,6 +19,6 @@ class Options(BenchOptions):
 
 def run(options: Options) -> None:
     if options.batch != 1:
-        raise InputError(f"loading draws one image: batch must be 1, not {options.batch}")
+        raise InputError(f"bench load generates one image: batch must be 1, not {options.batch}")
     with options.source() as source:
         options.tell(bench_loading(lambda: options.open(source), options.name, options.repeats, options.against))

@@ -12,13 +12,13 @@ from nextscale.training.recipes import Precision
 
 @dataclass(frozen=True, kw_only=True)
 class Options(BenchOptions):
-    """Time training steps of a transformer on random tokens, as a cache has them.
+    """Measure the time of training steps of a transformer on random tokens.
 
     Example: nextscale bench train --random d16 --batch 2 --repeats 3
     """
 
     dtype: Precision = "auto"  # type: ignore[override]
-    """Precision of matrix products; auto is what `nextscale train var --preset d16` takes here."""
+    """Precision of matrix products. auto: the precision that `nextscale train transformer --preset d16` uses here."""
 
 
 def run(options: Options) -> None:

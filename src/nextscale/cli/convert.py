@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from nextscale.cli.models import ModelOptions
+from nextscale.cli.models import Dtype, ModelOptions
 from nextscale.families.var import FAMILY
 from nextscale.io.files import atomic_file, check_folder
 from nextscale.official.var import to_official
@@ -19,15 +19,17 @@ OFFICIAL_TRANSFORMER = "var.pth"
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ModelOptions):
-    """Write a model as a folder of ours, or as the two files that the official code loads.
+    """Convert a model to a nextscale folder, or to the two files that the official code loads.
 
     Example: nextscale convert --model vae_ch160v4096z32.pth,var_d16.pth --out d16
     """
 
     out: Path
     """Folder to write."""
+    dtype: Dtype = "float32"
+    """Precision of the stored weights."""
     to: Literal["nextscale", "official"] = "nextscale"
-    """nextscale: safetensors and JSON. official: vae_ch160v4096z32.pth and var.pth."""
+    """Format to write. nextscale: safetensors and JSON. official: vae_ch160v4096z32.pth and var.pth."""
 
 
 def run(options: Options) -> None:

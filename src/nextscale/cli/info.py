@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from nextscale.analysis.flops import count_work
-from nextscale.cli.models import ModelOptions
+from nextscale.cli.models import Dtype, ModelOptions
 from nextscale.errors import InputError
 from nextscale.families.sources import find_published
 from nextscale.runtime.device import DTYPES
@@ -19,15 +19,17 @@ from nextscale.transformer.var import VARConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ModelOptions):
-    """Print a model's sizes, schedule, parameters and work per image.
+    """Print a model's sizes, schedule, parameters and FLOPs per image.
 
-    Of the official models (d16 ... d36) this needs no weights.
+    For the official models (d16 ... d36), no weights are downloaded.
 
     Example: nextscale info starter
     """
 
     name: Annotated[str, tyro.conf.Positional] = ""
-    """The model; the same as --model."""
+    """The model, as for --model."""
+    dtype: Dtype = "float32"
+    """Precision of the stored weights, for their size in MB."""
 
 
 def run(options: Options) -> None:
@@ -46,24 +48,24 @@ def run(options: Options) -> None:
 
 
 def describe(tokenizer: TokenizerConfig, model: VARConfig, dtype: str) -> str:
-    """Everything that follows from the configurations alone."""
+    """Describe a model from its configurations alone."""
     work = count_work(tokenizer, model)
-    schedule = tokenizer.schedule
+    schedule, side = tokenizer.schedule, tokenizer.downsampling
     height, width = tokenizer.image_size
-    drawn = work.condition + work.transformer
+    sampling = work.condition + work.transformer
     megabytes = (work.tokenizer_parameters + work.transformer_parameters) * DTYPES[dtype].itemsize
     return "\n".join(
         [
             f"parameters       {work.tokenizer_parameters:.2f} M tokenizer, "
             f"{work.transformer_parameters:.2f} M transformer",
             f"weights          {megabytes:.1f} MB in {dtype}",
-            f"images         {height} x {width} pixels, {tokenizer.downsampling} pixels a side for a token",
+            f"images           {height} x {width} pixels; a token of the last scale covers {side} x {side}",
             f"scales           {schedule.num_scales}: {schedule}",
-            f"tokens           {schedule.num_tokens}, each one of {tokenizer.codebook_size} codes "
+            f"tokens           {schedule.num_tokens}; codebook of {tokenizer.codebook_size} vectors "
             f"of dimension {tokenizer.code_dim}",
             f"transformer      depth {model.depth}, width {model.width}, {model.heads} heads, "
             f"{'shared ' if model.shared_adaln else ''}AdaLN, {'cosine' if model.l2_norm else 'plain'} attention",
-            f"work per image {drawn:.1f} GFLOP transformer ({2 * drawn:.1f} with guidance), "
+            f"FLOPs per image  {sampling:.1f} GFLOP transformer ({2 * sampling:.1f} with guidance), "
             f"{work.decoder:.1f} decoder, {work.encoder:.1f} encoder",
         ]
     )

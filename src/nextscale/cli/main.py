@@ -89,9 +89,9 @@ def main(arguments: list[str] | None = None) -> None:
 def run(verb: str, arguments: list[str]) -> None:
     """Parse the verb's flags and call it; a user's mistake becomes one sentence."""
     atexit.register(gc.freeze)  # what is left then goes with the process: to look for garbage in it takes half a second
-    tyro, module = (import_all(name) for name in ("tyro", VERBS[verb][0]))
+    parsing, module = (import_all(name) for name in ("nextscale.cli.parsing", VERBS[verb][0]))
     try:
-        module.run(parse(tyro, module.Options, verb, arguments))
+        module.run(parsing.parse(module.Options, verb, arguments))
     except InputError as error:
         fail(str(error))
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Flags that say which model, and where it runs."""
+"""Flags that name a model and the device it runs on."""
 
 from __future__ import annotations
 
@@ -15,21 +15,18 @@ SamplingDtype = Literal["auto", Dtype, Int8Dtype]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """Which model, and where it runs. Every verb that takes a model takes these."""
+    """The model and its device. Every verb that loads a model has these flags."""
 
     model: str = "starter"
-    """starter; a folder; FoundationVision/var:d16 ... d36; vae.pth,var.pth; or a .pth file of the official trainer."""
+    """starter (comes with the package); a model folder; FoundationVision/var:d16 ... d36 from the Hugging Face Hub, or
+    d16 ... d36 for short; vae.pth,var.pth; or one .pth file of the official trainer."""
     scales: str | None = None
-    """Sides of the scales, such as 1,2,3,4 or 1x1,2x3: only for .pth files of an unofficial schedule."""
+    """Side lengths of the scales, such as 1,2,3,4 or 1x1,2x3. Only for .pth files with an unofficial schedule."""
     device: str = "auto"
-    """auto, cpu, or cuda."""
-    dtype: Dtype = "float32"
-    """Precision of matrix products and convolutions; of the stored weights for convert and info."""
-    seed: int = 0
-    """The same seed and settings give the same images; where nothing is drawn, it is taken and has no part."""
+    """auto, cpu or cuda."""
 
     def schedule(self) -> ScaleSchedule | None:
         return ScaleSchedule.parse(self.scales) if self.scales else None
 
-    def load(self) -> Pipeline:
-        return Pipeline.from_pretrained(self.model, device=self.device, schedule=self.schedule())
+    def load(self, dtype: str = "auto") -> Pipeline:
+        return Pipeline.from_pretrained(self.model, self.device, dtype, self.schedule())

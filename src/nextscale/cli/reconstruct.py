@@ -10,7 +10,7 @@ import tyro
 from PIL import Image
 
 from nextscale.analysis.inspection import fit, inspect
-from nextscale.cli.models import ModelOptions
+from nextscale.cli.models import Dtype, ModelOptions
 from nextscale.errors import InputError
 from nextscale.families.sources import load_tokenizer
 from nextscale.imaging.images import caption, check_writable_image, grid, read_image, save_image
@@ -19,7 +19,7 @@ from nextscale.runtime.device import pick_device, precision
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ModelOptions):
-    """Encode images, decode them again: the original beside the reconstruction after each scale, with its PSNR.
+    """Encode and decode images. Show each image beside its reconstructions after every scale, with their PSNR in dB.
 
     Images are resized to the model's size and cropped in the middle.
 
@@ -28,8 +28,10 @@ class Options(ModelOptions):
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Image files."""
+    dtype: Dtype = "float32"
+    """Precision of matrix products and convolutions."""
     out: Path = Path("reconstruction.png")
-    """A row for each image."""
+    """Image file to write, with one row per image."""
 
 
 def run(options: Options) -> None:

@@ -7,30 +7,31 @@ from pathlib import Path
 
 from PIL import Image
 
-from nextscale.cli.sampling import SamplingOptions, as_made, beside, draw, load, read_like, write, write_images
+from nextscale.cli.sampling import SamplingOptions, as_made, beside, finish, load, read_like, write, write_images
 from nextscale.errors import InputError
-from nextscale.imaging.images import caption, check_writable_image, grid
+from nextscale.imaging.images import caption, check_writable_image, grid, to_pil
 from nextscale.pipeline import Pipeline
 from nextscale.sampling.sampler import ScaleStep
 
-SHOWN_IN_STRIP = 8
+SHOWN_ROWS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(SamplingOptions):
-    """Draw images.
+    """Generate images.
 
     Example: nextscale sample --labels dress hat --num-images 20 --cfg 4 --out samples.png
     """
 
     labels: tuple[str, ...] = ()
-    """Class names, else numbers, taking turns; "none" or "unconditional" is no class. Left out: classes at random."""
+    """Class names or numbers, repeated until all images have one; "none" or "unconditional" means no class. Without
+    this flag, classes are random."""
     num_images: int | None = None
-    """Images in all. Left out: one for each of the seeds, else of the labels, else 20."""
+    """Number of images. If not set: the number of seeds, else of labels, else 20."""
     out: Path = Path("samples.png")
-    """The grid of images. A PNG keeps how it was made, for --like."""
+    """File for the grid of images. A PNG contains its provenance, for --like."""
     show_scales: bool = False
-    """Also write the images coarse to fine, OUT-scales.png: a row for each of the first 8."""
+    """Also write OUT-scales.png: the images after each scale, one row for each of the first 8 images."""
 
 
 def run(options: Options) -> None:
@@ -40,16 +41,17 @@ def run(options: Options) -> None:
     if like:
         options = replace(as_made(options, like), labels=like.labels, num_images=like.num_images)
     pipeline = load(options, like)
-    labels, count = take_turns(options, pipeline)
+    labels, count = labels_and_count(options, pipeline)
     made = options.provenance(pipeline, options.labels, count)
     columns: list[list[Image.Image]] = []
 
     def keep(step: ScaleStep) -> None:
-        h, w = step.size
-        columns.append([caption(image, f"{h}x{w}") for image in pipeline.images(step)[:SHOWN_IN_STRIP]])
+        if options.show_scales:
+            h, w = step.size
+            columns.append([caption(image, f"{h}x{w}") for image in pipeline.images(step)[:SHOWN_ROWS]])
 
-    see = keep if options.show_scales else None
-    images = draw(pipeline, labels, {**options.sampling(), "num_images": count}, see=see)
+    sampling = pipeline.scales(labels, num_images=count, seed=options.seed_or_seeds(), settings=options.settings)
+    images = to_pil(finish(sampling, pipeline, keep))
     if like and like.index is not None:
         images, made = [images[like.index]], like
     written = write_images(images, made, options, options.out)
@@ -59,14 +61,14 @@ def run(options: Options) -> None:
     print("\n".join(map(str, written)))
 
 
-def take_turns(options: Options, pipeline: Pipeline) -> tuple[list[int] | None, int]:
-    """(class of each image or None for random ones, how many images)."""
+def labels_and_count(options: Options, pipeline: Pipeline) -> tuple[list[int] | None, int]:
+    """Return the class label of each image, or None for random ones, and the number of images."""
     count = len(options.seeds) or len(options.labels) or 20 if options.num_images is None else options.num_images
     if count < 1:
         raise InputError(f"num-images must be at least 1, not {count}")
     if not options.labels:
         return None, count
-    ids = [pipeline.class_id(label) for label in options.labels]
+    ids = [pipeline.classes.id_of(label) for label in options.labels]
     if count < len(ids):
         raise InputError(f"{len(ids)} labels were given for {count} images")
     return [ids[i % len(ids)] for i in range(count)], count

@@ -1,70 +1,62 @@
-"""Flags and steps that all verbs share that draw images."""
+"""Flags and steps that the verbs ``sample`` and ``edit`` share."""
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from PIL import Image
+from torch import Tensor
 
 from nextscale.cli.models import ModelOptions, SamplingDtype
-from nextscale.conditioning.classes import NamedLabels
-from nextscale.editing.plan import EditPlan
 from nextscale.errors import InputError, brief
-from nextscale.imaging.images import grid, save_image, to_pil
+from nextscale.imaging.images import grid, save_image
 from nextscale.pipeline import Pipeline
 from nextscale.provenance import EditProvenance, Provenance, read_provenance
 from nextscale.runtime.allocator import kept
 from nextscale.runtime.progress import say
+from nextscale.sampling.run import SamplingRun
 from nextscale.sampling.sampler import ScaleStep
+from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings
 
 FREE = ("like", "out", "separate", "show", "show_scales", "model", "device", "image", "mask")
-"""What may be said beside ``--like``: where things are, and what is written."""
+"""Flags that may stand beside ``--like``: where the inputs are, and what to write."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions(ModelOptions):
-    """How tokens are drawn, and what is written."""
+    """How images are sampled, and what is written."""
 
-    dtype: SamplingDtype = "auto"  # type: ignore[override]
-    """Precision of matrix products and convolutions; auto is bfloat16 for large models where that is fast; int8 is
-    faster and less exact, on some CPUs, with what is fast beside it, or what its name says."""
-    cfg: float = 4.0
-    """Guidance: 0 is none, 1.5 is for metrics, 4 for looks."""
-    top_k: int = 900
-    """Draw among the k most probable tokens; 0 is all."""
-    top_p: float = 0.95
-    """Draw among the most probable tokens that together reach p; 0 is all."""
-    more_smooth: bool = False
-    """Mix codes by Gumbel-softmax: smoother images, not for metrics."""
+    dtype: SamplingDtype = "auto"
+    """Precision of matrix products and convolutions. auto: bfloat16 for large models on devices that compute it fast,
+    else float32. int8: 8-bit products, faster but less exact, on CPUs with AVX512-VNNI; everything else runs as with
+    auto, or in the second precision of int8-float32 and int8-bfloat16."""
+    settings: SamplingSettings = FOR_IMAGES
+    """How tokens are sampled."""
+    seed: int = 0
+    """Seed of one random generator for all images, as in the official code. An image then depends on the number of
+    images, too."""
     seeds: tuple[int, ...] = ()
-    """A seed for each image, which is then the same in any number; --seed is one for all, as in the official code."""
+    """Instead of --seed: one seed per image. Every image then depends on its own seed only."""
     separate: bool = False
-    """Also write every image alone, OUT-000.png ..."""
+    """Also write each image to its own file, OUT-000.png ..."""
     like: Path | None = None
-    """PNG that sample or edit has written: do again what made it. Of the other flags, those stay free that say where
-    the model, the image or the mask is, on which device, and what to write."""
+    """PNG written by sample or edit: repeat how it was made. Only flags for the model, the device, the input files and
+    the output may be added."""
 
-    def sampling(self) -> dict[str, Any]:
-        """Keyword arguments for the pipeline."""
+    def seed_or_seeds(self) -> int | tuple[int, ...]:
+        """Return the seed of the call, or one per image."""
         if self.seeds and self.seed:
             raise InputError(f"expected seed or seeds, got both: {self.seed} and {' '.join(map(str, self.seeds))}")
-        return {
-            "cfg": self.cfg,
-            "top_k": self.top_k,
-            "top_p": self.top_p,
-            "more_smooth": self.more_smooth,
-            "seed": self.seeds or self.seed,
-        }
+        return self.seeds or self.seed
 
     def provenance(
         self, pipeline: Pipeline, labels: tuple[str, ...], count: int, edit: EditProvenance | None = None
     ) -> Provenance:
-        """How the images will have been made."""
+        """Return how the images of this call are made."""
         return Provenance(
             model=self.model,
             weights=pipeline.fingerprint,
@@ -73,11 +65,8 @@ class SamplingOptions(ModelOptions):
             dtype=pipeline.dtype,
             labels=labels,
             num_images=count,
-            seed=self.seeds or self.seed,
-            cfg=self.cfg,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            more_smooth=self.more_smooth,
+            seed=self.seed_or_seeds(),
+            settings=self.settings,
             edit=edit,
         )
 
@@ -86,87 +75,85 @@ OptionsT = TypeVar("OptionsT", bound=SamplingOptions)
 
 
 def read_like(options: SamplingOptions, verb: str) -> Provenance | None:
-    """What the file of ``--like`` says, if there is one.
+    """Read the provenance of the ``--like`` file, if the flag is given.
 
     Raises:
-        InputError: it says nothing, is another verb's, or there are flags that it already answers.
+        InputError: a file without provenance or of another verb, or flags that the file already answers.
     """
     if options.like is None:
         return None
     made = read_provenance(options.like)
     theirs = "edit" if made.edit else "sample"
     if theirs != verb:
-        raise InputError(f"{options.like} was made by another verb: expected nextscale {theirs} --like {options.like}")
-    given = [field.name for field in dataclasses.fields(options) if getattr(options, field.name) != field.default]
-    if answered := [f"--{name.replace('_', '-')}" for name in given if name not in FREE]:
-        raise InputError(f"--like takes {', '.join(answered)} from {options.like}: leave out one or the other")
+        raise InputError(
+            f"{options.like} was made with nextscale {theirs}: use nextscale {theirs} --like {options.like}"
+        )
+    if answered := [f"--{name.replace('_', '-')}" for name in changed_fields(options) if name not in FREE]:
+        raise InputError(f"{', '.join(answered)} cannot be combined with --like, which takes them from {options.like}")
     return made
 
 
+def changed_fields(options: Any, defaults: Any = None) -> list[str]:
+    """Return the names of the fields that differ from their defaults, those of nested dataclasses included."""
+    changed: list[str] = []
+    for field in fields(options):
+        value, default = getattr(options, field.name), getattr(defaults, field.name, field.default)
+        if is_dataclass(value):
+            changed += changed_fields(value, None if default is MISSING else default)
+        elif value != default:
+            changed.append(field.name)
+    return changed
+
+
 def as_made(options: OptionsT, made: Provenance) -> OptionsT:
-    """The flags that an image was made with; where the model is, and on which device, may be said anew.
+    """Return the flags that an image was made with. The model's location and the device may differ.
 
     Raises:
-        InputError: it was made with another model than the starter, and no ``--model`` says so: a file of a stranger
-            has nothing loaded.
+        InputError: the image was made with a model other than the starter, and ``--model`` is not given. A file from
+            somebody else must not decide what is loaded.
     """
     if "starter" == options.model != made.model:
         model = brief(made.model)
-        raise InputError(f"{options.like} was made with model {model}: say --model {model} if you trust it")
+        raise InputError(f"{options.like} was made with model {model}: add --model {model} if you trust it")
     one = not isinstance(made.seed, tuple)
     return replace(
         options,
         scales=made.scales or None,
         device=made.device if options.device == "auto" else options.device,
         dtype=made.dtype,  # type: ignore[arg-type]
-        cfg=made.cfg,
-        top_k=made.top_k,
-        top_p=made.top_p,
-        more_smooth=made.more_smooth,
+        settings=made.settings,
         seed=made.seed if one else 0,
         seeds=() if one else made.seed,
     )
 
 
 def load(options: SamplingOptions, made: Provenance | None) -> Pipeline:
-    """The model, with the weights that an image to repeat was made with."""
-    pipeline = Pipeline.from_pretrained(options.model, options.device, options.dtype, options.schedule())
+    """Load the model. With ``--like``, check that its weights are those that the image was made with."""
+    pipeline = options.load(options.dtype)
     if made and made.weights != pipeline.fingerprint:
         raise InputError(f"{options.like} was made with other weights than those of {options.model}")
     return pipeline
 
 
-def draw(
-    pipeline: Pipeline,
-    labels: NamedLabels,
-    sampling: dict[str, Any],
-    plan: EditPlan | None = None,
-    see: Callable[[ScaleStep], None] | None = None,
-) -> list[Image.Image]:
-    """The images, while standard error says in what precision, and counts the scales.
-
-    What becomes free meanwhile stays with this process: the same sizes come again at every layer.
+def finish(run: SamplingRun, pipeline: Pipeline, on_scale: Callable[[ScaleStep], None] = lambda step: None) -> Tensor:
+    """Run the sampler to the end and return its images, (B, 3, H, W) in [0, 1]. Progress goes to standard error.
 
     Args:
-        plan: whose image the drawn ones are laid over.
-        see: is shown every step.
+        on_scale: called after each scale.
     """
     count = pipeline.tokenizer.schedule.num_scales
-    run = pipeline.scales(labels, **sampling)
-    say(f"drawing in {pipeline.dtype} on {pipeline.device}")
-    with kept(pipeline.device):
+    say(f"sampling in {pipeline.dtype} on {pipeline.device}")
+    with kept(pipeline.device):  # every layer allocates the same sizes again
         for step in run:
             h, w = step.size
-            print(f"\rscale {step.index + 1}/{count} ({h}x{w})", end="", file=sys.stderr, flush=True)
-            if see:
-                see(step)
-        print(file=sys.stderr)
-        images = run.result().images
-    return to_pil(plan.composite(images) if plan else images)
+            end = "\n" if step.index == count - 1 else ""
+            print(f"\rscale {step.index + 1}/{count} ({h}x{w})", end=end, file=sys.stderr, flush=True)
+            on_scale(step)
+        return run.result().images
 
 
 def write_images(images: Sequence[Image.Image], made: Provenance, options: SamplingOptions, out: Path) -> list[Path]:
-    """Write the grid, and each image alone if wanted; PNGs say how they were made."""
+    """Write the grid and, with ``--separate``, each image. PNGs contain their provenance."""
     written = [write(grid(images), out, made)]
     if options.separate:
         for i, image in enumerate(images):

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
-from nextscale.cli.models import ModelOptions
+from nextscale.cli.models import Dtype, ModelOptions
 from nextscale.errors import InputError
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.progress import say
@@ -20,54 +20,58 @@ NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ModelOptions):
-    """The studio in a browser, and an HTTP API in the OpenAI form.
+    """Serve a model: a web page (the studio) and an HTTP API compatible with OpenAI's image API.
 
-    The environment variable NEXTSCALE_API_KEY, if set, is the key that both ask for.
+    If the environment variable NEXTSCALE_API_KEY is set, both require it as the API key or password.
 
     Example: nextscale serve --model starter --port 8000
     """
 
+    dtype: Dtype = "float32"
+    """Precision of matrix products and convolutions."""
     host: str = "127.0.0.1"
-    """Address to serve at. The default is reached from this machine alone; 0.0.0.0 from everywhere."""
+    """Address to listen on. The default accepts connections from this machine only, 0.0.0.0 from everywhere."""
     port: int = 8000
-    """0 picks a free one."""
+    """Port to listen on. 0 chooses a free one."""
     studio: bool = True
-    """The studio; the API is there with or without."""
+    """Serve the studio beside the API."""
     compare: tuple[str, ...] = ()
-    """More models, to compare with in the studio."""
+    """Further models for the studio's Compare tab."""
     hosts: tuple[str, ...] = ()
-    """More names that the server goes by, such as example.com behind a proxy. At a public address, any is taken."""
+    """Further host names to accept in requests, such as example.com behind a proxy. If --host is a public address, all
+    host names are accepted."""
     cors_origin: tuple[str, ...] = ()
-    """Web pages elsewhere that may use the API from a browser, such as https://example.com; * is all."""
+    """Other web sites whose pages may call the API from a browser, such as https://example.com; * allows all."""
     limits: Limits = field(default_factory=Limits)
-    seed: int | None = None  # type: ignore[assignment]
-    """Of the seeds that requests without one get, in the order in which they come; left out, chance."""
+    """Limits of the server. It refuses requests beyond them."""
+    seed: int | None = None
+    """Make the random seeds of requests without a seed reproducible. If not set, they differ in every run."""
 
 
 def read_key() -> str | None:
-    """The key to ask for, from the environment.
+    """Read the API key from the environment.
 
     Raises:
-        InputError: one that no client can send, as headers lose the spaces around a value.
+        InputError: the key begins or ends with a space. HTTP headers drop such spaces.
     """
     key = os.environ.get(KEY)
     if key and key != key.strip():
-        raise InputError(f"{KEY} begins or ends with a space, which no client can send")
+        raise InputError(f"{KEY} must not begin or end with a space: HTTP headers drop it")
     return key or None
 
 
 def check(options: Options) -> None:
-    """Raises InputError for flags that would silently do nothing."""
+    """Raise InputError for flags without effect, origins with a path, and host names with a port."""
     if options.compare and not options.studio:
-        raise InputError("--compare is for the studio: it does not go with --no-studio")
+        raise InputError("--compare needs the studio: it cannot be combined with --no-studio")
     for origin in options.cors_origin:
         if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@]+", origin):
             raise InputError(
-                f"a web page's origin is * or like https://example.com:8443, without a path, not {origin!r}"
+                f"an origin is * or a URL without a path, such as https://example.com:8443, not {origin!r}"
             )
     for host in options.hosts:
         if not re.fullmatch(r"[^/\s:]+|[0-9a-fA-F:]+", host):
-            raise InputError(f"a server's name is like example.com, without scheme, port and path, not {host!r}")
+            raise InputError(f"a host name has no scheme, port or path, such as example.com, not {host!r}")
 
 
 def run(options: Options) -> None:
@@ -96,6 +100,6 @@ def run(options: Options) -> None:
 
             mount_studio(app, build_studio(engine, others, scales), "/")
         if key is None and not own:
-            say(f"warning: {options.host} may be reached by others, and no key is set: set {KEY} to ask for one")
+            say(f"warning: {options.host} is a public address and there is no API key: set {KEY} to require one")
         line = f"serving {options.model} at {address_of(listener)}"
         serve(app, [engine, *others], listener, on_ready=lambda: print(line, flush=True))

@@ -125,7 +125,7 @@ class ClassNames:
         """
         if name in self.names:
             return self.names.index(name)
-        if name in NO_CLASS:
+        if name.casefold() in NO_CLASS:
             return len(self.names)
         if name.removeprefix("-").isdecimal():
             if not 0 <= int(name) < len(self.names):

@@ -1,1 +1,1 @@
-"""An edit of an image: its description, its masks and its plan."""
+"""Image editing: the description of an edit, its mask, and its plan."""

@@ -1,4 +1,4 @@
-"""Masks: which pixels of an image are hidden, what stands in for them, and how softly they end."""
+"""Masks: read them, fit them to an image, fill the hidden pixels, and blend at their edges."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from nextscale.errors import InputError
 from nextscale.imaging.images import BLACK, as_image, centre_crop, cover, to_rgb
 
 Mask = Image.Image | np.ndarray | Tensor | str | Path
-"""An image or the path of one, or an array (H, W): what is transparent, else white, or more than 0.5, is meant."""
+"""An image, the path of one, or an array (H, W). The masked region is where an image is transparent; where it is
+white, if no pixel is transparent; where an array is more than 0.5."""
 
 HALF = 128
-"""The darkest grey that counts as white, and the least alpha that counts as opaque."""
+"""Grey levels from here on count as white, and alpha levels as opaque."""
 STEPS = 20
-"""Steps of diffusion at each size; from size to size they carry twice as far."""
+"""Smoothing steps at each resolution of the fill."""
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The middle of an image as (H, W), by means of pixels when it shrinks, and bilinear when it grows.
+    """Resize an image to cover (H, W) and crop the middle. Box filter when shrinking, bilinear when enlarging.
 
-    Either way no pixel takes anything from beyond its neighbours: what a mask hides stays behind the mask.
+    Both filters reach no further than the neighbouring pixels, so that hidden pixels do not leak out of a mask.
     """
     shrinks = image.height > size[0] and image.width > size[1]
     filter = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
@@ -33,10 +34,10 @@ def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def read_mask(mask: Mask) -> np.ndarray:
-    """True where a mask is transparent; if it is nowhere, or an array, where it is white. -> bool (h, w).
+    """Read a mask as bool (h, w): True where it is transparent, or white if no pixel is transparent.
 
     Raises:
-        InputError: an array of another shape.
+        InputError: an array that is not (H, W).
     """
     if isinstance(mask, Image.Image | str | Path):
         image = as_image(mask)
@@ -44,12 +45,12 @@ def read_mask(mask: Mask) -> np.ndarray:
         return np.asarray(to_rgb(image, BLACK).convert("L")) >= HALF if transparent is None else transparent
     array = mask.detach().cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
     if array.ndim != 2 or not array.size or array.dtype.kind not in "buif":
-        raise InputError(f"a mask is an image or an array (H, W), not {array.dtype} of shape {array.shape}")
+        raise InputError(f"a mask must be an image or an array (H, W), not {array.dtype} of shape {array.shape}")
     return array > 0.5
 
 
 def transparent_part(image: Image.Image) -> np.ndarray | None:
-    """Bool (h, w), True where an image is more transparent than not; None if it is nowhere."""
+    """Return bool (h, w), True where alpha is below one half; None if no pixel is transparent."""
     if not image.has_transparency_data or image.mode.startswith("I;16"):
         return None
     transparent = np.asarray(image.convert("RGBA").getchannel("A")) < HALF
@@ -57,10 +58,10 @@ def transparent_part(image: Image.Image) -> np.ndarray | None:
 
 
 def hidden_pixels(hidden: np.ndarray, shape: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """The pixels of ``fit(image, size)`` that show anything of what is hidden.
+    """Return the pixels of ``fit(image, size)`` that depend on a hidden pixel.
 
     Args:
-        hidden: bool (h, w), of the shape of the image, or of the middle part of it that is seen.
+        hidden: bool (h, w), with the aspect ratio of the image or of ``size``.
         shape: (height, width) of the image.
         size: (H, W).
 
@@ -68,7 +69,7 @@ def hidden_pixels(hidden: np.ndarray, shape: tuple[int, int], size: tuple[int, i
         bool (H, W).
 
     Raises:
-        InputError: a mask of another shape.
+        InputError: a mask with another aspect ratio.
     """
     image = Image.fromarray(hidden.astype(np.float32))
     (height, width), (h, w) = shape, hidden.shape
@@ -78,22 +79,22 @@ def hidden_pixels(hidden: np.ndarray, shape: tuple[int, int], size: tuple[int, i
         image = image.resize((size[1], size[0]), Image.Resampling.BOX)
     else:
         raise InputError(
-            f"a mask of {w} x {h} pixels does not fit: expected the shape of the image, {width} x {height}, "
-            f"or of the model's images, {size[1]} x {size[0]}, at any size"
+            f"a mask of {w} x {h} pixels does not fit: expected the aspect ratio of the image, {width} x {height}, "
+            f"or of the model's images, {size[1]} x {size[0]}"
         )
     return torch.from_numpy(np.asarray(image) > 0)
 
 
 def is_same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    """Whether two sizes have the same ratio of sides, to a pixel of the first."""
+    """Whether two sizes have the same aspect ratio, up to one pixel of the first."""
     return abs(a[0] * b[1] - a[1] * b[0]) <= max(b)
 
 
 def fill_hidden(pixels: Tensor, hidden: Tensor) -> Tensor:
-    """Hidden pixels as a membrane over the others: each tends to the mean of its four neighbours.
+    """Fill hidden pixels smoothly from the others: each approaches the mean of its four neighbours.
 
     Args:
-        pixels: (3, H, W), of any values; hidden ones have no part in the result.
+        pixels: (3, H, W). The values of hidden pixels are not used.
         hidden: bool (H, W). If all are hidden, the result is 0.
 
     Returns:
@@ -103,7 +104,12 @@ def fill_hidden(pixels: Tensor, hidden: Tensor) -> Tensor:
 
 
 def _membrane(pixels: Tensor, known: Tensor) -> Tensor:
-    """Pixels (1, 3, h, w), where known (1, 1, h, w) or else 0: a first guess from half the size, then some steps."""
+    """Fill unknown pixels: start from the fill at half the resolution, then smooth.
+
+    Args:
+        pixels: (1, 3, h, w), 0 where unknown.
+        known: bool (1, 1, h, w).
+    """
     h, w = known.shape[2:]
     if max(h, w) == 1:
         return pixels
@@ -118,13 +124,13 @@ def _membrane(pixels: Tensor, known: Tensor) -> Tensor:
 
 
 def feather(hidden: Tensor, softness: float) -> Tensor:
-    """How much of a drawn image shows: 0 where nothing is hidden, rising to 1 over ``softness`` pixels of the hidden.
+    """Return the weight of the generated image: 0 at kept pixels, rising to 1 over ``softness`` hidden pixels.
 
-    At a distance d from the nearest pixel that is not hidden (1 for its neighbours), d / (softness + 1), at most 1.
+    At a distance d from the nearest kept pixel (1 for its neighbours), the weight is min(1, d / (softness + 1)).
 
     Args:
         hidden: bool (H, W).
-        softness: at least 0, which is a sharp edge.
+        softness: pixels, at least 0; 0 is a sharp edge.
 
     Returns:
         (H, W) in [0, 1].

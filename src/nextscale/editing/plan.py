@@ -1,15 +1,13 @@
-"""Edits of an image: which tokens are kept and which are drawn, and how the drawn image joins the given one.
+"""The plan of an edit: which tokens are kept, and how the generated image joins the given one.
 
-Everything here needs the tokenizer alone; `nextscale.pipeline.Pipeline.edit` draws.
+Planning needs the tokenizer alone. `nextscale.pipeline.Pipeline.edit` plans and generates.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -19,14 +17,11 @@ from torch import Tensor
 
 from nextscale.conditioning.classes import Labels
 from nextscale.editing.masks import Mask, feather, fill_hidden, fit, hidden_pixels, read_mask
+from nextscale.editing.spec import EditSpec, Mode
 from nextscale.errors import InputError
 from nextscale.imaging.images import as_rgb, centre_crop, cover, to_pil, to_tensor
 from nextscale.sampling.token_edit import ALWAYS_KEPT, TokenEdit, box_mask
 from nextscale.tokenizer.tokenizer import ImageTokenizer
-
-Mode = Literal["inpaint", "outpaint", "class"]
-Box = tuple[float, float, float, float]
-"""(y0, x0, y1, x1) as fractions of the sides."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +29,22 @@ class EditPlan:
     """What an edit keeps of an image."""
 
     edit: TokenEdit
-    """For everything that samples."""
+    """The tokens to keep, for the sampler."""
     image: Image.Image
     """The given image at the model's size."""
     base: Image.Image
-    """What the tokens are of, and what drawn images are laid over: the image, its hidden part filled if nothing
-    of it may leak."""
+    """The image that was encoded, and that results are pasted into. With ``leak_free``, its hidden part is filled from
+    the rest."""
     weight: Tensor
-    """(H, W) in [0, 1]: how much of a drawn image shows; 0 where the given one is kept."""
+    """(H, W) in [0, 1]: the weight of the generated image at each pixel; 0 keeps the given pixel."""
 
     @property
     def hidden(self) -> Tensor:
-        """Bool (H, W): the pixels that are not kept."""
+        """Bool (H, W): the pixels that are generated."""
         return self.weight > 0
 
     def composite(self, images: Tensor) -> Tensor:
-        """Drawn images laid over the given one, whose kept pixels stay as they are, to the bit.
+        """Paste generated images into the given one. Kept pixels stay the same to the bit.
 
         (B, 3, H, W) in [0, 1] -> the same.
         """
@@ -58,133 +53,101 @@ class EditPlan:
 
 
 def plan_edit(
-    tokenizer: ImageTokenizer,
-    image: Image.Image | str | Path,
-    mask: Mask | None = None,
-    *,
-    box: Box | None = None,
-    mode: Mode = "inpaint",
-    leak_free: bool = True,
-    softness: float = 0,
+    spec: EditSpec, tokenizer: ImageTokenizer, image: Image.Image | str | Path, mask: Mask | None = None
 ) -> EditPlan:
-    """Keep what a mask or a box leaves of an image, and draw the rest.
+    """Plan an edit. The image is resized to the model's size and cropped in the middle.
 
-    The image is brought to the model's size, and cropped in the middle. A token is drawn if anything that its part of
-    the image shows is hidden; on smaller scales, as `TokenEdit` says.
+    With a mask or a box, a token is generated if any pixel that it covers is hidden; on smaller scales, see
+    `TokenEdit`. A box is rounded to tokens of the last scale, as in the official code.
 
     Args:
         image: an image, or the path of one.
-        mask: what is transparent is drawn anew; if nothing of it is, what is white. Of any size, but of the image's
-            shape or of the model's.
-        box: instead of a mask, (y0, x0, y1, x1) as fractions of the model's image, rounded to tokens of the last
-            scale as the official code does.
-        mode: "inpaint" and "class" draw the mask or box anew, "outpaint" all but it.
-        leak_free: encode the image with its hidden part filled from the rest, so that the result does not depend on
-            what is hidden. Without, tokens are the whole image's, as the official code has it.
-        softness: pixels, inside of what is drawn, over which it fades in where it is laid over the image.
+        mask: an image, the path of one, or an array (H, W). The region is where it is transparent; if it has no
+            transparent pixel, where it is white. Any size, with the aspect ratio of the image or of the model's images.
 
     Raises:
-        InputError: no mask or box, both, a mask of another shape, or one that hides nothing.
+        InputError: not exactly one of mask, box, scales_kept and upscale; a mask of another aspect ratio; a region
+            without pixels; or a number of scales that the model cannot keep.
     """
-    if mode not in get_args(Mode):
-        raise InputError(f"unknown mode {mode!r}: expected one of {', '.join(get_args(Mode))}")
-    if (mask is None) == (box is None):
-        raise InputError(f"expected a mask or a box, got {'both' if mask is not None else 'neither'}")
-    if not 0 <= softness < math.inf:
-        raise InputError(f"softness must be a number of pixels of at least 0, not {softness}")
-    side = tokenizer.config.downsampling
-    image = as_rgb(image)
-    size = tokenizer.config.image_size
-    if box is not None:
-        drawn = box_mask(box, tokenizer.schedule) > 0
-        drawn = ~drawn if mode == "outpaint" else drawn
-        hidden = drawn.repeat_interleave(side, 0).repeat_interleave(side, 1)
+    spec.check_region(mask is not None)
+    if spec.is_continuation:
+        return _plan_continuation(spec, tokenizer, as_rgb(image))
+    return _plan_region(spec, tokenizer, as_rgb(image), mask)
+
+
+def _plan_region(spec: EditSpec, tokenizer: ImageTokenizer, image: Image.Image, mask: Mask | None) -> EditPlan:
+    """Keep the pixels outside of the mask or box; for mode "outpaint" those inside."""
+    side, size = tokenizer.config.downsampling, tokenizer.config.image_size
+    if spec.box is not None:
+        generated = box_mask(spec.box, tokenizer.schedule) > 0
+        generated = ~generated if spec.mode == "outpaint" else generated
+        hidden = generated.repeat_interleave(side, 0).repeat_interleave(side, 1)
     else:
         assert mask is not None
-        white = read_mask(mask)
-        hidden = hidden_pixels(~white if mode == "outpaint" else white, (image.height, image.width), size)
-        drawn = F.max_pool2d(hidden.float()[None], side)[0] > 0
+        masked = read_mask(mask)
+        hidden = hidden_pixels(~masked if spec.mode == "outpaint" else masked, (image.height, image.width), size)
+        generated = F.max_pool2d(hidden.float()[None], side)[0] > 0
     if not hidden.any():
-        if mask is None:
-            raise InputError(f"the box leaves nothing to draw in mode {mode}")
-        drawn_anew = "stays" if mode == "outpaint" else "is drawn anew"
+        if spec.box is not None:
+            raise InputError(f"the box leaves no token to generate in mode {spec.mode}")
+        fate = "kept" if spec.mode == "outpaint" else "generated"
         raise InputError(
-            f"the mask leaves nothing to draw in mode {mode}: white (from middle grey on) or transparent {drawn_anew}, "
-            "and only the middle of the image is seen"
+            f"the mask leaves no pixel to generate in mode {spec.mode}: transparent or white pixels are {fate}, "
+            "and only the middle of the image is used"
         )
     image = fit(image, size)
-    base = fill(image, hidden) if leak_free else image
-    always_kept = 0 if leak_free and hidden.all() else ALWAYS_KEPT
-    edit = TokenEdit(encode(tokenizer, base), (~drawn).float(), always_kept)
-    return EditPlan(edit, image, base, feather(hidden, min(softness, max(size))))
+    base = fill(image, hidden) if spec.leak_free else image
+    always_kept = 0 if spec.leak_free and hidden.all() else ALWAYS_KEPT
+    edit = TokenEdit(encode(tokenizer, base), (~generated).float(), always_kept)
+    return EditPlan(edit, image, base, feather(hidden, min(spec.softness, max(size))))
 
 
-def check_label(mode: Mode, labels: Labels, no_class: int) -> None:
-    """Raises InputError if class editing is to go without a class, be it for one of the variants.
-
-    Args:
-        no_class: the label of images without one.
-    """
-    labels = labels.tolist() if isinstance(labels, Tensor | np.ndarray) else labels
-    without = labels is None or isinstance(labels, str) or (isinstance(labels, Sequence) and no_class in labels)
-    if mode == "class" and without:
-        raise InputError("mode class draws another class: expected its name or number, got none")
-
-
-def parse_box(text: str) -> Box:
-    """``y0,x0,y1,x1``."""
-    try:
-        y0, x0, y1, x1 = (float(side) for side in text.split(","))
-    except ValueError as error:
-        raise InputError(f"a box is y0,x0,y1,x1, such as 0.25,0.25,0.75,0.75, not {text!r}") from error
-    return y0, x0, y1, x1
-
-
-def plan_continuation(
-    tokenizer: ImageTokenizer, image: Image.Image | str | Path, scales: int | None = None
-) -> EditPlan:
-    """Keep the first token maps of an image whole, and draw the others: variations of it, or details of a small one.
-
-    Args:
-        scales: how many to keep. None, for an image smaller than the model's: those that an image of its size has.
-
-    Raises:
-        InputError: no scale to keep, or none to draw.
-    """
+def _plan_continuation(spec: EditSpec, tokenizer: ImageTokenizer, image: Image.Image) -> EditPlan:
+    """Keep the first token maps of an image, for variations of it or for super-resolution."""
     size, count = tokenizer.config.image_size, tokenizer.schedule.num_scales
     if count == 1:
-        raise InputError("the model has a single scale: there is no other to draw")
-    image = as_rgb(image)
-    if scales is None:
-        scales = scales_of(tokenizer, image)
-    elif not 1 <= scales < count:
-        raise InputError(f"scales to keep of the model's {count} are 1 to {count - 1}, not {scales}")
+        raise InputError("the model has a single scale: no other is left to generate")
+    scales = scales_of(tokenizer, image) if spec.scales_kept is None else spec.scales_kept
+    if not 1 <= scales < count:
+        raise InputError(f"scales_kept must be from 1 to {count - 1} of the model's {count} scales, not {scales}")
     image = centre_crop(cover(image, size), size)
     keep = torch.zeros(tokenizer.schedule.final_size)
     edit = TokenEdit(encode(tokenizer, image), keep, always_kept=0, scales_kept=scales)
     return EditPlan(edit, image, image, torch.ones(size))
 
 
+def check_label(mode: Mode, labels: Labels, no_class: int) -> None:
+    """Raise InputError if mode "class" lacks a class label for any variant.
+
+    Args:
+        no_class: the label that means "no class".
+    """
+    labels = labels.tolist() if isinstance(labels, Tensor | np.ndarray) else labels
+    without = labels is None or isinstance(labels, str) or (isinstance(labels, Sequence) and no_class in labels)
+    if mode == "class" and without:
+        raise InputError("mode class needs a class label: expected a class name or number, got none")
+
+
 def scales_of(tokenizer: ImageTokenizer, image: Image.Image) -> int:
-    """How many token maps a small image fills: those with no more tokens a side than it has to give."""
+    """Return how many scales a small image can fill: those with at most one token per ``downsampling`` pixels."""
     side = tokenizer.config.downsampling
     height, width = tokenizer.config.image_size
     enlarged = max(height / image.height, width / image.width)
     if enlarged <= 1:
         raise InputError(
-            f"an image of {image.width} x {image.height} pixels is no smaller than the model's {width} x "
-            f"{height}: say how many scales to keep"
+            f"an image of {image.width} x {image.height} pixels is not smaller than the model's {width} x {height}: "
+            "give scales_kept instead"
         )
     fits = [h * side * enlarged <= height and w * side * enlarged <= width for h, w in tokenizer.schedule.sizes]
     return max(1, fits.index(False))
 
 
 def fill(image: Image.Image, hidden: Tensor) -> Image.Image:
-    """The image with its hidden pixels filled from the others; grey if there are none."""
+    """Fill the hidden pixels of an image from the others; with grey if all are hidden."""
     filled = fill_hidden(to_tensor(image), hidden).add(1).mul(0.5)
     return to_pil(filled[None])[0]
 
 
 def encode(tokenizer: ImageTokenizer, image: Image.Image) -> list[Tensor]:
-    """The tokens of an image of the model's size, K LongTensors (1, n_k)."""
+    """Encode an image of the model's size. Returns K LongTensors (1, n_k)."""
     return tokenizer.encode(to_tensor(image)[None].to(tokenizer.quant_conv.weight.device))

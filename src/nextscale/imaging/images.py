@@ -1,4 +1,4 @@
-"""Tensors <-> images, grids of images, strips with captions."""
+"""Read, write and convert images; grids of images; captions."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 def read_image(
     file: str | Path | BinaryIO, name: str | Path | None = None, background: tuple[int, int, int] = WHITE
 ) -> Image.Image:
-    """An image file as RGB, turned as its EXIF says.
+    """Read an image file as RGB, rotated as its EXIF data says.
 
     Args:
         file: a path, or an open file.
-        name: what messages call it; a path needs none.
-        background: what transparency is laid over.
+        name: name for error messages; the path by default.
+        background: colour behind transparent pixels.
 
     Raises:
-        InputError: the file is missing or not a whole image.
+        InputError: the file is missing or not a complete image.
     """
     return _read(file, name, lambda opened: to_rgb(opened, background))
 
 
 def read_as_stored(file: str | Path | BinaryIO, name: str | Path | None = None) -> Image.Image:
-    """An image file in the mode that it has, turned as its EXIF says; otherwise as `read_image`."""
+    """Read an image file in its own mode, rotated as its EXIF data says. See `read_image`."""
     return _read(file, name, ImageOps.exif_transpose)
 
 
@@ -53,34 +53,34 @@ def _read(
             with Image.open(file) as opened:
                 return convert(opened)
     except UnidentifiedImageError as error:
-        raise InputError(f"cannot read {name}: not an image, or of an unknown format") from error
-    except Exception as error:  # Pillow's plugins raise whatever they like on broken files
+        raise InputError(f"cannot read {name}: not an image, or an unknown format") from error
+    except Exception as error:  # Pillow's plugins raise all kinds of errors on damaged files
         raise InputError(f"cannot read {name} as an image ({error or type(error).__name__})") from error
 
 
 def as_rgb(image: Image.Image | str | Path, background: tuple[int, int, int] = WHITE) -> Image.Image:
-    """What a caller hands over as an image, as `to_rgb` has it; see `as_image`."""
+    """Return an image, or read the path of one, as RGB. See `as_image` and `to_rgb`."""
     return to_rgb(as_image(image), background)
 
 
 def as_image(image: Image.Image | str | Path) -> Image.Image:
-    """What a caller hands over as an image, an image or the path of one: upright, in the mode that it has.
+    """Return an image, or read the path of one, in its own mode, rotated as its EXIF data says.
 
     Raises:
-        InputError: something else, or a file that is missing or not a whole image.
+        InputError: neither an image nor a path, or a file that is missing or not a complete image.
     """
     if isinstance(image, str | Path):
         return read_as_stored(image)
     if not isinstance(image, Image.Image):
-        raise InputError(f"an image is a PIL image or the path of a file, not {type(image).__name__}")
+        raise InputError(f"an image must be a PIL image or a path, not {type(image).__name__}")
     try:
         return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow reads a file not before it must
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow reads files lazily
         raise InputError(f"the image cannot be read ({error})") from error
 
 
 def to_rgb(image: Image.Image, background: tuple[int, int, int] = WHITE) -> Image.Image:
-    """An image of any kind as RGB, turned as its EXIF says; transparency is laid over the background."""
+    """Convert an image to RGB, rotated as its EXIF data says. Transparent pixels show the background."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8
         image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
@@ -91,13 +91,13 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int] = WHITE) -> Imag
 
 
 def save_image(image: Image.Image, path: str | Path, text: PngInfo | None = None) -> None:
-    """Write a PNG (or what the file's ending says), whole or not at all.
+    """Write an image in the format of the file's extension. An existing file is replaced only by a complete one.
 
     Args:
-        text: goes into a PNG beside the image; other formats are written without.
+        text: metadata for a PNG. Other formats are written without it.
 
     Raises:
-        InputError: an unknown ending, or a folder that is not writable.
+        InputError: an unknown extension, or a folder that is not writable.
     """
     path = Path(path)
     kind = image_format(path)
@@ -106,7 +106,7 @@ def save_image(image: Image.Image, path: str | Path, text: PngInfo | None = None
 
 
 def check_writable_image(path: Path) -> None:
-    """Raises InputError now if `save_image` could not write there later."""
+    """Raise InputError if `save_image` cannot write to the path."""
     image_format(path)
     check_creatable(path)
     if path.is_dir():
@@ -114,29 +114,29 @@ def check_writable_image(path: Path) -> None:
 
 
 def image_format(path: Path) -> str:
-    """Pillow's name for the format of a file's ending."""
+    """Return Pillow's name of the format of a file extension."""
     if path.suffix.lower() not in FORMATS:
-        raise InputError(f"cannot tell the image format of {path}: expected an ending of {', '.join(FORMATS)}")
+        raise InputError(f"unknown image format of {path}: expected one of the extensions {', '.join(FORMATS)}")
     return FORMATS[path.suffix.lower()]
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """RGB image -> (3, H, W) in [-1, 1]."""
+    """Convert an RGB image to (3, H, W) in [-1, 1]."""
     return to_unit_range(torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1))
 
 
 def to_unit_range(pixels: Tensor) -> Tensor:
-    """uint8 0..255 -> float32 in [-1, 1]."""
+    """Convert uint8 0..255 to float32 in [-1, 1]."""
     return pixels.float().div_(127.5).sub_(1)
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """[0, 1] -> uint8 0..255, rounded to the nearest."""
+    """Convert [0, 1] to uint8 0..255, rounded to nearest."""
     return images.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:
-    """(B, 3, H, W), uint8 or floating point in [0, 1] -> B images."""
+    """Convert (B, 3, H, W), uint8 or floating point in [0, 1], to B images."""
     pixels = images if images.dtype == torch.uint8 else to_pixels(images)
     return [Image.fromarray(array) for array in pixels.permute(0, 2, 3, 1).cpu().numpy()]
 
@@ -144,10 +144,10 @@ def to_pil(images: Tensor) -> list[Image.Image]:
 def cover(
     image: Image.Image, size: tuple[int, int], filter: Image.Resampling = Image.Resampling.LANCZOS
 ) -> Image.Image:
-    """The smallest image of the same shape that covers (H, W).
+    """Resize an image to the smallest size that covers (H, W), keeping its aspect ratio.
 
     Raises:
-        InputError: an image so narrow that this would take more than `LARGEST_ASPECT` times the area of (H, W).
+        InputError: the result would have more than `LARGEST_ASPECT` times the area of (H, W).
     """
     w, h = image.size
     scale = max(size[0] / h, size[1] / w)
@@ -160,15 +160,15 @@ def cover(
 
 
 def centre_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The middle (H, W) of an image at least that large."""
+    """Crop the middle (H, W) of an image that is at least as large."""
     left, top = round((image.width - size[1]) / 2), round((image.height - size[0]) / 2)
     return image.crop((left, top, left + size[1], top + size[0]))
 
 
 def adm_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The largest middle part of an image as (H, W), as the ADM's code cuts ImageNet.
+    """Crop and resize the largest middle part of an image to (H, W), as the ADM code preprocesses ImageNet.
 
-    Halved by means of 2 x 2 pixels while it covers twice the size, then resized by bicubic interpolation.
+    The image is halved by averaging 2 x 2 pixels while it covers twice the size, then resized bicubically.
     """
     while image.height >= 2 * size[0] and image.width >= 2 * size[1]:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
@@ -178,7 +178,7 @@ def adm_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def grid(images: Sequence[Image.Image], columns: int | None = None, gap: int = 2) -> Image.Image:
-    """Images of one size in rows, nearly square unless ``columns`` is given."""
+    """Arrange images of equal size in a grid, nearly square unless ``columns`` is given."""
     columns = min(columns or int(np.ceil(np.sqrt(len(images)))), len(images))
     rows = -(-len(images) // columns)
     w, h = images[0].size
@@ -189,7 +189,7 @@ def grid(images: Sequence[Image.Image], columns: int | None = None, gap: int = 2
 
 
 def caption(image: Image.Image, text: str) -> Image.Image:
-    """The image with a line of text below it."""
+    """Return the image with a line of text below it."""
     sheet = Image.new("RGB", (image.width, image.height + CAPTION_HEIGHT), WHITE)
     sheet.paste(image, (0, 0))
     draw = ImageDraw.Draw(sheet)

@@ -1,1 +1,1 @@
-"""nextscale behind the interfaces of other libraries."""
+"""Adapters to other libraries."""

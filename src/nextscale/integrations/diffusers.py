@@ -1,6 +1,6 @@
-"""NextScalePipeline: our models behind the interface of a diffusers pipeline (the extra ``diffusers``).
+"""NextScalePipeline: nextscale models as a diffusers pipeline (the extra ``diffusers``).
 
-Importing this module imports diffusers, which takes seconds; nothing else of nextscale does.
+Only this module imports diffusers, which takes seconds.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from nextscale.imaging.images import to_pil
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.device import pick_device, precision
 from nextscale.sampling.sampler import ScaleStep
+from nextscale.sampling.settings import FOR_IMAGES
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.var import VAR
@@ -30,24 +31,24 @@ except ImportError as error:
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 Callback = Callable[["NextScalePipeline", int, tuple[int, int], dict[str, Tensor]], object]
-"""(pipeline, k, (h_k, w_k), tensors); what it returns is not used: a scale that is drawn stays."""
+"""(pipeline, k, (h_k, w_k), tensors). The return value is ignored: sampled scales cannot be changed."""
 
 OUTPUT_TYPES = ("pil", "np", "pt")
 
 
 class NextScalePipeline(DiffusionPipeline):
-    """Class-conditional images, with the arguments of diffusers' ``DiTPipeline``.
+    """Class-conditional image generation, with the arguments of diffusers' ``DiTPipeline``.
 
-    The components are ``tokenizer`` and ``transformer``; ``config``, ``components``, ``from_pipe`` and the progress bar
-    are the base class's. Weights are read and written in nextscale's own formats, are float32 and stay so: the type
-    of ``to`` and ``torch_dtype`` is that of matrix products and convolutions. Offloading and ``push_to_hub`` are
-    refused, for they rest on diffusers' own kinds of modules and files.
+    The components are ``tokenizer`` and ``transformer``. ``config``, ``components``, ``from_pipe`` and the progress bar
+    are those of the base class. Weights are read and written in nextscale's formats and stay float32: the dtype of
+    ``to`` and ``torch_dtype`` applies to matrix products and convolutions. Offloading and ``push_to_hub`` are not
+    supported, as they require diffusers' own modules and files.
 
     Args:
-        class_names: one for each class; without them, classes go by number.
+        class_names: one per class. Without names, classes are numbers.
 
     Raises:
-        InputError: parts that do not fit together.
+        InputError: components that do not fit together.
     """
 
     _callback_tensor_inputs = ("tokens", "logits", "canvas", "images")
@@ -68,23 +69,23 @@ class NextScalePipeline(DiffusionPipeline):
         torch_dtype: torch.dtype = torch.float32,
         schedule: ScaleSchedule | None = None,
     ) -> NextScalePipeline:
-        """Load a model onto the CPU, from where ``to`` takes it to a GPU.
+        """Load a model onto the CPU. Use ``to`` to move it to a GPU.
 
         Args:
-            pretrained_model_name_or_path: what `nextscale.Pipeline.from_pretrained` takes: "starter", a folder,
+            pretrained_model_name_or_path: see `nextscale.Pipeline.from_pretrained`: "starter", a folder,
                 "FoundationVision/var:d16", a pair of .pth files.
-            torch_dtype: float32, bfloat16, or on a GPU, by ``to``, float16.
-            schedule: for .pth files of a schedule other than the official ones.
+            torch_dtype: float32 or bfloat16. For float16, move the pipeline to a GPU first.
+            schedule: for .pth files with an unofficial schedule.
 
         Raises:
-            InputError: no such model, or a type that the CPU has not.
+            InputError: no such model, or a dtype that the CPU does not support.
         """
         return cls(*load_source(pretrained_model_name_or_path, schedule)).to(torch_dtype)
 
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | Path, dtype: torch.dtype | None = None
     ) -> None:
-        """Write a folder that this class and `nextscale.Pipeline` read; ``dtype`` stores in less precision."""
+        """Write a folder that this class and `nextscale.Pipeline` load. ``dtype`` stores weights in lower precision."""
         self._pipeline().save_pretrained(save_directory, dtype)
 
     def to(
@@ -92,10 +93,10 @@ class NextScalePipeline(DiffusionPipeline):
         device: str | torch.device | torch.dtype | None = None,
         dtype: torch.dtype | None = None,
     ) -> NextScalePipeline:
-        """Move the model, or set the type of matrix products and convolutions, or both. Returns this pipeline.
+        """Move the model, set the dtype of matrix products and convolutions, or both. Returns this pipeline.
 
         Raises:
-            InputError: not a device or a type, or one that this machine lacks.
+            InputError: not a device or dtype, or one that this machine does not support.
         """
         if isinstance(device, torch.dtype):
             device, dtype = None, device
@@ -109,21 +110,21 @@ class NextScalePipeline(DiffusionPipeline):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return self.transformer.head.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of matrix products and convolutions."""
+        """Dtype of matrix products and convolutions."""
         return self._autocast
 
     @property
     def labels(self) -> dict[str, int]:
-        """The class names and their numbers."""
+        """Class names and their numbers."""
         return {name: i for i, name in enumerate(self._pipeline().class_names)}
 
     def get_label_ids(self, label: str | Sequence[str]) -> list[int]:
-        """The numbers of some classes, or of one, by name.
+        """Return the numbers of classes, given one name or several.
 
         Raises:
             InputError: an unknown name.
@@ -132,7 +133,7 @@ class NextScalePipeline(DiffusionPipeline):
 
     @property
     def interrupt(self) -> bool:
-        """Whether a callback has set ``_interrupt``, which ends drawing with the images as they are."""
+        """Whether a callback has set ``_interrupt``. Sampling then stops with the images so far."""
         return self._interrupt
 
     def __call__(
@@ -146,27 +147,27 @@ class NextScalePipeline(DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end: Callback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("canvas",),
-        top_k: int = 900,
-        top_p: float = 0.95,
+        **settings: Any,
     ) -> Any:
-        """Draw images. Returns an ``ImagePipelineOutput``, whose ``images`` are a list of images or an array.
+        """Generate images. Returns an ``ImagePipelineOutput``, whose ``images`` are a list of images or an array.
 
         Args:
-            class_labels: names or numbers of classes, or one alone; the number of classes itself means "no class".
-            guidance_scale: g of unconditional + g (conditional - unconditional). It is reached at the last scale, to
-                which guidance grows from none at the first: ours is (1 + cfg) conditional - cfg unconditional, so
-                g = cfg + 1. 1 or less is no guidance.
-            num_inference_steps: for code that passes it. The steps are the model's scales; another number is warned of
-                and has no effect.
-            num_images_per_prompt: images of each label, which come one after another.
-            generator: one from which a seed is drawn for every image, or a list with one for each image; None is
-                PyTorch's global one. See `seeds_from`.
+            class_labels: names or numbers of classes, or a single one. The number of classes means "no class".
+            guidance_scale: g in unconditional + g (conditional - unconditional), reached at the last scale. Guidance
+                grows linearly from none at the first scale. In nextscale's terms, g = cfg + 1. 1 or less turns guidance
+                off.
+            num_inference_steps: accepted for compatibility. The steps are the model's scales; other numbers only cause
+                a warning.
+            num_images_per_prompt: number of images per label, in consecutive rows.
+            generator: one generator, which yields a seed for every image, or a list with one per image. None uses
+                PyTorch's global generator. See `seeds_from`.
             output_type: "pil", images; "np", (B, H, W, 3) in [0, 1]; "pt", (B, 3, H, W) in [0, 1].
-            return_dict: False returns a tuple with the images alone.
+            return_dict: False returns a tuple that contains only the images.
             callback_on_step_end: called after each scale with the pipeline, k, (h_k, w_k) and the tensors below.
-            callback_on_step_end_tensor_inputs: of "tokens" (B, n_k), "logits" (B, n_k, V), "canvas" (B, D, h_K, w_K)
-                and "images" (B, 3, H, W), the images so far, which cost a decoding for each scale.
-            top_k, top_p: as `nextscale.Pipeline` has them.
+            callback_on_step_end_tensor_inputs: any of "tokens" (B, n_k), "logits" (B, n_k, V), "canvas"
+                (B, D, h_K, w_K) and "images" (B, 3, H, W). The images are decoded after every scale.
+            settings: any of `nextscale.SamplingSettings` but cfg: ``temperature``, ``top_k``, ``top_p``,
+                ``more_smooth``.
 
         Raises:
             InputError: an unknown class, or an argument out of range.
@@ -175,8 +176,10 @@ class NextScalePipeline(DiffusionPipeline):
             raise InputError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
         if unknown := set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
             raise InputError(
-                f"a callback gets some of {', '.join(self._callback_tensor_inputs)}, not {', '.join(sorted(unknown))}"
+                f"callback tensors are {', '.join(self._callback_tensor_inputs)}, not {', '.join(sorted(unknown))}"
             )
+        if "cfg" in settings:
+            raise InputError("use guidance_scale = cfg + 1 instead of cfg")
         pipeline = self._pipeline()
         scales = pipeline.tokenizer.schedule.num_scales
         if num_inference_steps not in (None, scales):
@@ -185,8 +188,8 @@ class NextScalePipeline(DiffusionPipeline):
                 stacklevel=2,
             )
         labels = repeat_labels(class_labels, num_images_per_prompt)
-        seeds = seeds_from(generator, len(labels))
-        run = pipeline.scales(labels, seed=seeds, cfg=guidance_to_cfg(guidance_scale), top_k=top_k, top_p=top_p)
+        chosen = FOR_IMAGES.changed(cfg=guidance_to_cfg(guidance_scale)).changed(**settings)
+        run = pipeline.scales(labels, seed=seeds_from(generator, len(labels)), settings=chosen)
         step = None
         self._interrupt = False
         with self.progress_bar(total=scales) as bar:  # type: ignore[call-arg]
@@ -208,17 +211,19 @@ class NextScalePipeline(DiffusionPipeline):
         return ImagePipelineOutput(images) if return_dict else (images,)  # type: ignore[arg-type]
 
     def push_to_hub(self, *args: object, **kwargs: object) -> NoReturn:  # type: ignore[override]
-        """Refused: diffusers would make a repository before it finds that our files are not its own."""
-        raise InputError("push_to_hub is for diffusers' files: use save_pretrained and huggingface_hub.upload_folder")
+        """Not supported: diffusers would create a repository before it notices that our files are not its own."""
+        raise InputError(
+            "push_to_hub supports only diffusers' files: use save_pretrained and huggingface_hub.upload_folder"
+        )
 
     def enable_model_cpu_offload(self, *args: object, **kwargs: object) -> NoReturn:
-        """Refused: our modules hand over weights and not only outputs, which the hooks do not see."""
-        raise InputError("a nextscale model is moved as a whole: use to(device) instead of offloading")
+        """Not supported: some of our modules share weights, which the offloading hooks do not see."""
+        raise InputError("offloading is not supported: use to(device) to move the whole model")
 
     enable_sequential_cpu_offload = enable_group_offload = enable_model_cpu_offload
 
     def _pipeline(self) -> Pipeline:
-        """The components as they are now."""
+        """Return a nextscale pipeline of the current components."""
         names, dtype = self.config["class_names"], dtype_name(self._autocast)
         return Pipeline(self.tokenizer, self.transformer, names, device=str(self.device), dtype=dtype)
 
@@ -230,7 +235,7 @@ class NextScalePipeline(DiffusionPipeline):
 
 
 def guidance_to_cfg(guidance_scale: float) -> float:
-    """diffusers' guidance as ours: g - 1, and 0 where g is 1 or less, which is none.
+    """Convert diffusers' guidance scale g to cfg: g - 1, at least 0.
 
     Raises:
         InputError: not a number.
@@ -241,15 +246,15 @@ def guidance_to_cfg(guidance_scale: float) -> float:
 
 
 def seeds_from(generator: Generators, count: int) -> list[int]:
-    """The seeds of ``count`` images, which draw the same with `nextscale.Pipeline`, in any batch.
+    """Return one seed per image. `nextscale.Pipeline` generates the same images from them, in any batch.
 
-    A generator moves on by one draw for each image, so that the next call gives other images.
+    A generator advances by one random number per image, so that the next call gives other images.
 
     Args:
-        generator: one for all, one for each, or None, PyTorch's global one.
+        generator: one for all images, one per image, or None for PyTorch's global generator.
 
     Raises:
-        InputError: another number of generators than of images.
+        InputError: the number of generators differs from the number of images.
     """
     generators = list(generator) if isinstance(generator, Sequence) else [generator] * count
     if len(generators) != count:
@@ -261,10 +266,10 @@ def seeds_from(generator: Generators, count: int) -> list[int]:
 
 
 def repeat_labels(labels: int | str | Sequence[int | str] | Tensor, times: int) -> list[int | str]:
-    """A list with each label so many times, one after another.
+    """Return a list that contains each label ``times`` times in a row.
 
     Raises:
-        InputError: fewer than once.
+        InputError: ``times`` is less than 1.
     """
     if not isinstance(times, int) or times < 1:
         raise InputError(f"num_images_per_prompt must be an integer of at least 1, not {times!r}")
@@ -275,5 +280,5 @@ def repeat_labels(labels: int | str | Sequence[int | str] | Tensor, times: int) 
 
 
 def dtype_name(dtype: Any) -> str:
-    """torch.float32 -> "float32"."""
+    """Return "float32" for torch.float32."""
     return str(dtype).removeprefix("torch.")

@@ -13,6 +13,7 @@ from nextscale.web.delivery import Delivery, while_connected
 from nextscale.web.edit_form import check_once, read_edit
 from nextscale.web.engine import Engine
 from nextscale.web.errors import ANY_REFUSAL, REFUSALS, FieldError, refuse
+from nextscale.web.job_provenance import provenance_of
 from nextscale.web.schemas import (
     EditRequest,
     GenerationRequest,
@@ -23,8 +24,7 @@ from nextscale.web.schemas import (
     label_of,
     model_of,
 )
-from nextscale.web.tickets import Expired, Work
-from nextscale.web.work_provenance import provenance_of
+from nextscale.web.tickets import Expired, Job
 
 FEW_REFUSALS: dict[int | str, dict[str, Any]] = {status: REFUSALS[status] for status in (401, 403, 421)} | ANY_REFUSAL
 EVENT = {
@@ -34,7 +34,7 @@ EVENT = {
 }
 IMAGES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Images; with stream, server-sent events of which each has one, as it stands or finished",
+        "description": "Images. With stream: server-sent events with one image each, after a scale or finished",
         "content": {"text/event-stream": {"schema": EVENT}},
     },
     **REFUSALS,
@@ -46,38 +46,38 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
     """``/v1/...`` and ``/healthz``.
 
     Args:
-        scales: the schedule that the model was loaded with, if it does not know its own.
+        scales: value of ``--scales``, for .pth files with an unofficial schedule.
     """
     router, pipeline = APIRouter(), engine.pipeline
     one_at_a_time = asyncio.Semaphore(1)
 
     @router.post("/v1/images/generations", response_model=ImagesResponse, responses=IMAGES)
     async def generate(body: GenerationRequest, request: Request) -> Any:
-        """Draw images of a class."""
+        """Generate images of a class."""
         body.check(engine)
         label = label_of(body.prompt, pipeline)
-        ticket = engine.submit(Work((label,) * body.n, body.seeds(engine.new_seed), body.settings(), watch=body.stream))
-        made = provenance_of(ticket.work, pipeline, engine.name, scales)
+        ticket = engine.submit(Job((label,) * body.n, body.seeds(engine.new_seed), body.settings(), watch=body.stream))
+        made = provenance_of(ticket.job, pipeline, engine.name, scales)
         delivery = Delivery(engine, ticket, "image_generation", made)
         return delivery.stream(body.partial_images) if body.stream else await while_connected(request, delivery.whole())
 
     @router.post("/v1/images/edits", response_model=ImagesResponse, responses=IMAGES)
     async def edit(body: Annotated[EditRequest, Form(media_type="multipart/form-data")], request: Request) -> Any:
-        """Draw part of an image anew."""
+        """Generate a part of an image anew."""
         body.check(engine)
         check_once(await request.form())
-        label = label_of(body.prompt, pipeline)
+        label, mode = label_of(body.prompt, pipeline), body.spec().mode
         try:
-            check_label(body.mode, [label], pipeline.model.config.num_classes)
+            check_label(mode, [label], len(pipeline.class_names))
         except InputError as error:
             raise FieldError("prompt", error) from error
 
         async def start() -> Delivery:
             async with one_at_a_time:  # decoded images are large
                 plan, edited = await asyncio.to_thread(read_edit, body, pipeline.tokenizer, engine.limits)
-            work = Work((label,) * body.n, body.seeds(engine.new_seed), body.settings(), plan.edit, watch=body.stream)
-            made = provenance_of(work, pipeline, engine.name, scales, edited)
-            return Delivery(engine, engine.submit(work), "image_edit", made, plan if body.composite else None)
+            job = Job((label,) * body.n, body.seeds(engine.new_seed), body.settings(), plan.edit, watch=body.stream)
+            made = provenance_of(job, pipeline, engine.name, scales, edited)
+            return Delivery(engine, engine.submit(job), "image_edit", made, plan if edited.spec.composite else None)
 
         try:
             delivery = await while_connected(request, asyncio.wait_for(start(), engine.limits.seconds))
@@ -87,12 +87,12 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
 
     @router.get("/v1/models", response_model=ModelList, responses=FEW_REFUSALS)
     async def models() -> Any:
-        """The model that is served, and its classes."""
+        """List the served model with its classes."""
         return ModelList(data=[model_of(engine)])
 
     @router.get("/v1/models/{name:path}", response_model=Model, responses=FEW_REFUSALS | {404: REFUSALS[404]})
     async def model(name: str) -> Any:
-        """The model that is served, by its name."""
+        """Describe the served model."""
         if name != engine.name:
             return refuse(404, f"no model {brief(name)} is served here: expected {engine.name!r}", "model")
         return model_of(engine)
@@ -103,7 +103,7 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
         responses={503: {"model": Health}, **{status: REFUSALS[status] for status in (403, 421)}},
     )
     async def health(response: Response) -> Any:
-        """Whether the server takes requests: 200, else 503."""
+        """Return 200 while the server accepts requests, else 503."""
         response.status_code = 200 if engine.is_ready else 503
         return Health(status="ready" if engine.is_ready else "shutting down", waiting=engine.waiting)
 

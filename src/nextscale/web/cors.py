@@ -1,4 +1,4 @@
-"""Which web pages may speak to the server: its own, and those that ``--cors-origin`` names."""
+"""Restrict which web pages may call the server: its own, and those of ``--cors-origin``."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from nextscale.web.errors import refuse
 
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 NOT_PAGES = ("/v1/", "/gradio_api/")
-"""What no link leads to."""
+"""Paths that are no pages: links from other sites to them are refused."""
 
 
 class OwnPages:
-    """Refuses what browsers send for other pages (403), be it with or without a preflight, read or only sent.
+    """Refuses requests that browsers send on behalf of pages of other origins (403), with or without a preflight.
 
-    Other pages may only link here. Whoever sends neither ``Origin`` nor ``Sec-Fetch-Site`` is no browser's page. No
-    answer allows an origin that is not named, whatever the app inside says.
+    Such pages may only link to the server. Requests with neither ``Origin`` nor ``Sec-Fetch-Site`` do not come from a
+    web page and pass. CORS headers of the inner app are removed for origins that are not allowed.
 
     Args:
-        origins: such as ``https://example.com``; ``*`` is all.
+        origins: allowed origins, such as ``https://example.com``; ``*`` allows all.
     """
 
     def __init__(self, app: ASGIApp, origins: Collection[str]):
@@ -35,11 +35,11 @@ class OwnPages:
         if "*" in self.origins or origin in self.origins:
             return await self.app(scope, receive, send)
         if origin is not None and not is_own(origin, headers.get("host", "")):
-            what = f"the page {origin[:200]!r} may not use this server: see --cors-origin"
+            what = f"pages of origin {origin[:200]!r} may not call this server: see --cors-origin"
             return await refuse(403, what)(scope, receive, send)
         site = headers.get("sec-fetch-site", "none")
         if origin is None and site not in ("same-origin", "none") and not is_link(scope, headers):
-            what = "another page may not use this server, only link to it: see --cors-origin"
+            what = "pages of other origins may not call this server, only link to it: see --cors-origin"
             return await refuse(403, what)(scope, receive, send)
 
         async def without_permission(message: Message) -> None:
@@ -52,7 +52,7 @@ class OwnPages:
 
 
 def is_own(origin: str, host: str) -> bool:
-    """Whether an Origin header names the same host and port as a Host header."""
+    """Return whether an Origin header names the same host and port as a Host header."""
     scheme, found, place = origin.lower().partition("://")
     default = DEFAULT_PORTS.get(scheme)
     if not found or default is None:
@@ -61,7 +61,7 @@ def is_own(origin: str, host: str) -> bool:
 
 
 def is_link(scope: Scope, headers: Headers) -> bool:
-    """Whether somebody followed a link to a page."""
+    """Return whether the request follows a link to a page."""
     return (
         scope.get("method") in ("GET", "HEAD")
         and headers.get("sec-fetch-mode") == "navigate"

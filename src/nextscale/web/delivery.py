@@ -1,4 +1,4 @@
-"""From a ticket to an answer: images as PNGs in base 64, all at once or as server-sent events."""
+"""Responses with images: base64 PNGs in one response, or server-sent events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nextscale.imaging.images import to_pil
 from nextscale.provenance import Provenance
 from nextscale.web.engine import Engine
 from nextscale.web.errors import error_body
-from nextscale.web.schemas import ImageData, ImagesResponse, StreamedImageData, name_of, size_of
+from nextscale.web.schemas import ImageData, ImagesResponse, StreamedImageData, size_of
 from nextscale.web.tickets import Cancelled, Done, Refused, Scale, Ticket
 
 T = TypeVar("T")
@@ -31,12 +31,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Delivery:
-    """The images of a request, on their way.
+    """The response to a request.
 
     Args:
-        kind: what streamed events are named after.
-        made: how the images are made, for their metadata.
-        plan: lay the images over the edited one.
+        kind: prefix of the names of streamed events.
+        made: provenance for the PNG metadata.
+        plan: paste the images into the edited one.
     """
 
     engine: Engine
@@ -46,25 +46,25 @@ class Delivery:
     plan: EditPlan | None = None
 
     async def whole(self) -> ImagesResponse:
-        """All images, when they are drawn.
+        """Wait for all images.
 
         Raises:
-            Refused, InputError: as `Ticket.events`.
+            Refused, InputError: see `Ticket.events`.
         """
         done = await self.ticket.aresult()
         encoded = await asyncio.to_thread(self._encode, done)
         images = [
             ImageData(b64_json=png, seed=seed, label=self._label(i))
-            for i, (png, seed) in enumerate(zip(encoded, self.ticket.work.seeds, strict=True))
+            for i, (png, seed) in enumerate(zip(encoded, self.ticket.job.seeds, strict=True))
         ]
         return ImagesResponse(
             created=int(time.time()), model=self.engine.name, size=size_of(self.engine.pipeline), data=images
         )
 
     def stream(self, partial_images: int | None) -> StreamingResponse:
-        """ImageDatas as they appear, scale by scale: an event for each."""
+        """Stream the images scale by scale, one event per image."""
         shown = shown_scales(partial_images, self.engine.pipeline.tokenizer.schedule.num_scales)
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nor may a proxy keep them back
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # proxies must not buffer events
         return StreamingResponse(self._events(shown), media_type="text/event-stream", headers=headers)
 
     async def _events(self, shown: Collection[int]) -> AsyncIterator[str]:
@@ -91,7 +91,7 @@ class Delivery:
                 partial_image_index=k,
                 scale=f"{h}x{w}",
                 size=size_of(self.engine.pipeline),
-                seed=self.ticket.work.seeds[i],
+                seed=self.ticket.job.seeds[i],
                 label=self._label(i),
             )
             for i, png in enumerate(self._encode(event), first)
@@ -104,24 +104,24 @@ class Delivery:
         return [encode(image, self.made.of_image(i).to_png_info()) for i, image in enumerate(images)]
 
     def _label(self, i: int) -> str:
-        return name_of(self.ticket.work.labels[i], self.engine.pipeline)
+        return self.engine.pipeline.classes.name_of(self.ticket.job.labels[i])
 
 
 async def while_connected(request: Request, awaited: Awaitable[T]) -> T:
-    """Wait for something as long as the client does; its leaving cancels the wait."""
+    """Await something while the client is connected. If it disconnects, cancel it and raise Cancelled."""
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    work, leaving = asyncio.ensure_future(awaited), asyncio.ensure_future(gone())
+    result, leaving = asyncio.ensure_future(awaited), asyncio.ensure_future(gone())
     try:
-        await asyncio.wait((work, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise Cancelled("the client has gone")
-        return work.result()
+        await asyncio.wait((result, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not result.done():
+            raise Cancelled("the client has disconnected")
+        return result.result()
     finally:
-        for task in (work, leaving):
+        for task in (result, leaving):
             if not task.done():
                 task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -129,7 +129,7 @@ async def while_connected(request: Request, awaited: Awaitable[T]) -> T:
 
 
 def shown_scales(count: int | None, num_scales: int) -> Collection[int]:
-    """Which of the scales before the last are shown: at most ``count``, evenly spread."""
+    """Return the scales before the last to send: at most ``count``, evenly spread."""
     before = num_scales - 1
     if count is None or count >= before:
         return range(before)
@@ -137,7 +137,7 @@ def shown_scales(count: int | None, num_scales: int) -> Collection[int]:
 
 
 def encode(image: Image.Image, text: PngInfo | None = None) -> str:
-    """An image as a PNG in base 64, with text beside it."""
+    """Encode an image as a PNG in base64, with metadata."""
     file = io.BytesIO()
     image.save(file, "PNG", pnginfo=text)
     return base64.b64encode(file.getvalue()).decode()

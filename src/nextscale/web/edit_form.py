@@ -1,4 +1,4 @@
-"""From an uploaded image and mask to the plan of an edit."""
+"""Turn the form of an edit request, with its uploaded files, into the plan of an edit."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections import Counter
 from starlette.datastructures import FormData
 
 from nextscale.editing.masks import transparent_part
-from nextscale.editing.plan import Box, EditPlan, parse_box, plan_edit
-from nextscale.errors import InputError
+from nextscale.editing.plan import EditPlan, plan_edit
 from nextscale.provenance import EditProvenance
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.web.errors import FieldError
@@ -18,54 +17,35 @@ from nextscale.web.uploads import read_upload
 
 
 def check_once(form: FormData) -> None:
-    """Raises InputError if a field of a form is given twice: only one of them would be heeded."""
+    """Raise FieldError if a form contains a field twice. Only one of them would be used."""
     for name, count in Counter(name for name, _ in form.multi_items()).items():
         if count > 1:
             raise FieldError(name, f"{name} is given {count} times: expected once")
 
 
 def read_edit(body: EditRequest, tokenizer: ImageTokenizer, limits: Limits) -> tuple[EditPlan, EditProvenance]:
-    """(what to draw, how to repeat it).
+    """Decode the uploads and plan the edit.
 
-    As OpenAI has it, an image with transparent parts is its own mask, unless there is a mask or a box.
+    As in OpenAI's API, an image with transparent pixels is its own mask, unless the request selects a region.
 
     Raises:
-        InputError: an upload that is no image, or nothing that says what to draw, or says it twice.
+        InputError: an upload that is not an image, or not exactly one of mask, box, scales_kept and upscale.
     """
+    spec = body.spec()
     upload = read_upload(body.image, "image", limits)
     mask = read_upload(body.mask, "mask", limits) if body.mask else None
-    box = read_box(body.box) if body.box else None
-    if mask is None and box is None:
+    if mask is None and spec.box is None and not spec.is_continuation:
         if transparent_part(upload.image) is None:
             raise FieldError(
-                "mask", "nothing says what to draw: expected a mask, a box, or an image with transparent parts"
+                "mask", "no region is selected: expected a mask, a box, or an image with transparent pixels"
             )
         mask = upload
-    plan = plan_edit(
-        tokenizer,
-        upload.image,
-        mask.image if mask else None,
-        box=box,
-        mode=body.mode,
-        leak_free=body.leak_free,
-        softness=body.softness,
-    )
-    return plan, EditProvenance(
+    plan = plan_edit(spec, tokenizer, upload.image, mask.image if mask else None)
+    made = EditProvenance(
+        spec=spec,
         image=upload.name,
         image_sha256=upload.sha256,
         mask=mask.name if mask else "",
         mask_sha256=mask.sha256 if mask else "",
-        box=box,
-        mode=body.mode,
-        leak_free=body.leak_free,
-        softness=body.softness,
-        composite=body.composite,
     )
-
-
-def read_box(text: str) -> Box:
-    """As `parse_box`, but whose complaint names the field."""
-    try:
-        return parse_box(text)
-    except InputError as error:
-        raise FieldError("box", str(error)) from error
+    return plan, made

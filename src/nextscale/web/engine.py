@@ -1,10 +1,10 @@
-"""The engine: draws what many ask for, several requests at once.
+"""The engine: generates the images of many requests, several requests per batch.
 
-Requests that wait at the same time and have equal settings are drawn in one batch. Every image has its own seed, and
-so it is the same whatever it shares a batch with.
+Requests that wait at the same time and have equal settings share a batch. Every image has its own seed, so it does not
+depend on the batch.
 
-On a CPU several workers draw, each a batch of its own. Two batches with one core each are sooner ready than one after
-the other with two: most steps are too small to be shared out. A batch that is alone has all cores.
+On a CPU, several workers each process a batch. Two batches on one core each finish sooner than one after the other on
+two cores, because most steps are too small to parallelise. A batch that runs alone uses all cores.
 """
 
 from __future__ import annotations
@@ -15,79 +15,58 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from nextscale.errors import InputError, is_out_of_memory
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.allocator import trim
 from nextscale.runtime.device import use_cores
-from nextscale.sampling.sampler import ScaleStep
-from nextscale.sampling.token_edit import TokenEdit
+from nextscale.runtime.out_of_memory import in_halves
+from nextscale.sampling.sampler import SampleResult, ScaleStep
+from nextscale.web.batches import Part, halve, join_edits, may_share, parts_of, size_of, with_rows
 from nextscale.web.limits import Limits
-from nextscale.web.tickets import Busy, Closed, Done, Failed, Scale, Ticket, Work
+from nextscale.web.tickets import Busy, Closed, Done, Failed, Job, Scale, Ticket
 
 log = logging.getLogger(__name__)
 
 MOST_WORKERS = 4
-"""On CPUs with many cores, of which each worker then takes several: each batch at work needs memory of its own."""
+"""Most workers on a CPU. Every batch in progress needs its own memory, so with more cores each worker uses several."""
 
 NEW_SEEDS = 2**31
-TIDY_SECONDS = 10.0
+TRIM_SECONDS = 10.0
 
-LAST_WORD_SECONDS = 5.0
-"""How long a closed engine may take to notice, between two scales, that nobody wants its images any more."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Images ``start`` to ``stop`` of a request, which fit into one batch."""
-
-    ticket: Ticket
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    @property
-    def labels(self) -> tuple[int, ...]:
-        return self.ticket.work.labels[self.start : self.stop]
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        return self.ticket.work.seeds[self.start : self.stop]
+LAST_CHECK_SECONDS = 5.0
+"""How long a closed engine waits for its workers to notice, between two scales, that their requests have failed."""
 
 
 @dataclass(frozen=True)
 class BatchReport:
-    """What became of a batch, for those who measure."""
+    """Measurements of a finished batch."""
 
     images: int
     waited: tuple[float, ...]
-    """Seconds from a request's arrival to the batch, one for each request in it."""
+    """Seconds from the arrival of each request in the batch to its start."""
     seconds: float
-    """Drawing and decoding."""
+    """Seconds of sampling and decoding."""
 
 
 def count_workers(device: torch.device) -> int:
-    """How many batches are best drawn at once."""
+    """Return the number of batches to process at once."""
     return min(torch.get_num_threads(), MOST_WORKERS) if device.type == "cpu" else 1
 
 
 class Engine:
-    """Draws for many at once.
+    """Generates images for many requests at once.
 
     Args:
-        pipeline: the model; nobody else draws with it.
-        name: of the model, for those who ask.
-        on_batch: called when a batch is decoded, in one of the engine's threads.
-        workers: batches that are drawn at once; None for what suits the device.
-        seed: of the seeds that requests without one get, in the order in which they come; None is chance.
+        pipeline: the model. Only the engine may use it.
+        name: name of the model.
+        on_batch: called in one of the engine's threads after each batch.
+        workers: number of batches at once; None chooses it for the device.
+        seed: makes the seeds of requests without a seed reproducible, in the order of their arrival; None is random.
     """
 
     def __init__(
@@ -101,11 +80,11 @@ class Engine:
     ):
         self.pipeline, self.name, self.limits, self.on_batch = pipeline, name, limits or Limits(), on_batch
         self._seeds = random.Random(seed)
-        self._tidied = time.monotonic()
+        self._trimmed = time.monotonic()
         self._queue: deque[Part] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._at_work: list[Sequence[Part]] = []
+        self._running: list[Sequence[Part]] = []
         self._seconds_per_image = 0.0
         self._cores = torch.get_num_threads()
         pipeline.ready()  # before several threads ask for it
@@ -116,71 +95,71 @@ class Engine:
         for worker in self._workers:
             worker.start()
 
-    def submit(self, work: Work) -> Ticket:
+    def submit(self, job: Job) -> Ticket:
         """Queue a request.
 
         Raises:
-            InputError: more images than a request may have, or an edit that does not fit.
+            InputError: more images than a request may have, or an edit that does not fit the model.
             Busy: the queue is full.
-            Closed: the engine takes no more.
+            Closed: the engine accepts no more requests.
         """
-        count, limits = len(work.labels), self.limits
+        count, limits = len(job.labels), self.limits
         self.check_count(count)
-        if work.edit is not None:
-            self.pipeline.tokenizer.check_tokens(work.edit.tokens)
-            work.edit.check(self.pipeline.tokenizer.schedule, count)
-        ticket = Ticket(work, limits.seconds)
-        parts = [Part(ticket, i, min(i + limits.batch_images, count)) for i in range(0, count, limits.batch_images)]
+        if job.edit is not None:
+            self.pipeline.tokenizer.check_tokens(job.edit.tokens)
+            job.edit.check(self.pipeline.tokenizer.schedule, count)
+        ticket = Ticket(job, limits.seconds)
         with self._changed:
             if self._closed:
-                raise Closed("the server is shutting down and takes no more requests")
+                raise Closed("the server is shutting down and accepts no more requests")
             waiting = self.waiting
             if waiting + count > limits.queue_images:
                 raise Busy(
-                    f"the queue is full: {waiting} of at most {limits.queue_images} images wait, {count} more came",
+                    f"the queue is full: {waiting} of at most {limits.queue_images} images are waiting, "
+                    f"this request adds {count}",
                     retry_after=waiting * self._seconds_per_image,
                 )
-            self._queue.extend(parts)
+            self._queue.extend(parts_of(ticket, limits.batch_images))
             self._changed.notify_all()
         return ticket
 
     def new_seed(self) -> int:
-        """For the first image of a request that brings none."""
+        """Return a seed for the first image of a request without a seed."""
         return self._seeds.randrange(NEW_SEEDS)
 
     def check_count(self, count: int) -> None:
-        """Raises InputError for more images than a request may have."""
+        """Raise InputError for more images than a request may have."""
         most = min(self.limits.request_images, self.limits.queue_images)
         if count > most:
             raise InputError(f"a request may have at most {most} images, not {count}")
 
     @property
     def waiting(self) -> int:
-        """Images that wait."""
+        """Number of images in the queue."""
         with self._changed:
             self._queue = deque(part for part in self._queue if part.ticket.waits())
             return sum(map(len, self._queue))
 
     @property
     def is_ready(self) -> bool:
-        """Whether it takes requests."""
+        """Whether the engine accepts requests."""
         return not self._closed and all(worker.is_alive() for worker in self._workers)
 
     def close(self, drain_seconds: float | None = None) -> None:
-        """Take no more, finish what waits within the drain time, refuse the rest."""
+        """Accept no more requests, finish what is possible within the drain time, and fail the rest."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._join(self.limits.drain_seconds if drain_seconds is None else drain_seconds)
         with self._changed:
-            for part in (*self._queue, *(part for parts in self._at_work for part in parts)):
-                part.ticket.fail(Closed("the server shut down before it came to this request's images"))
-        self._join(LAST_WORD_SECONDS)
+            for part in (*self._queue, *(part for parts in self._running for part in parts)):
+                part.ticket.fail(Closed("the server shut down before this request was finished"))
+        self._join(LAST_CHECK_SECONDS)
         if self.pipeline.device.type == "cpu":
             use_cores(self._cores)  # MKL has one number for the whole process
 
     def _join(self, seconds: float) -> None:
-        """Wait until all workers have ended, so long at most."""
+        """Wait until all workers have ended, but not longer than ``seconds``."""
         end = time.monotonic() + seconds
         for worker in self._workers:
             worker.join(max(0.0, end - time.monotonic()))
@@ -190,62 +169,59 @@ class Engine:
     def _run(self) -> None:
         while parts := self._next_batch():
             try:
-                self._draw(parts)
+                in_halves(self._attempt, parts, size_of(parts), halve)
             finally:
                 with self._changed:
-                    self._at_work.remove(parts)
-            self._tidy()
+                    self._running.remove(parts)
+            self._trim()
 
-    def _tidy(self) -> None:
-        """Give memory back now and then, so that a rare large batch does not stay in use for ever."""
-        if time.monotonic() - self._tidied > TIDY_SECONDS:
-            self._tidied = time.monotonic()
+    def _trim(self) -> None:
+        """Return unused memory to the system now and then, so that a rare large batch does not occupy it for ever."""
+        if time.monotonic() - self._trimmed > TRIM_SECONDS:
+            self._trimmed = time.monotonic()
             trim()
 
     def _next_batch(self) -> Sequence[Part]:
-        """The first request that waits, and those that go with it; none once the engine is closed and nobody waits.
+        """Wait for the first request in the queue. Return it with others that may share its batch; none when the engine
+        is closed and the queue is empty.
 
-        It is no more than a worker's even share of all that waits or is at work.
+        A batch is not larger than a worker's even share of all images in the queue or in progress.
         """
         with self._changed:
             while not (waiting := self.waiting):
                 if self._closed:
                     return ()
                 self._changed.wait()
-            at_work = sum(len(part) for parts in self._at_work for part in parts)
-            share = math.ceil((waiting + at_work) / len(self._workers))
+            running = sum(len(part) for parts in self._running for part in parts)
+            share = math.ceil((waiting + running) / len(self._workers))
             first, count = self._queue[0], 0
             room = max(len(first), min(share, self.limits.batch_images))
             chosen: list[Part] = []
             for part in self._queue:
-                if goes_with(first.ticket.work, part.ticket.work) and count + len(part) <= room:
+                if may_share(first.ticket.job, part.ticket.job) and count + len(part) <= room:
                     chosen.append(part)
                     count += len(part)
             self._queue = deque(part for part in self._queue if part not in chosen)
-            self._at_work.append(chosen)
+            self._running.append(chosen)
             return chosen
 
-    def _draw(self, parts: Sequence[Part]) -> None:
-        """Draw a batch, in halves where memory does not suffice. What goes wrong is said to those who asked."""
-        try:
-            self._attempt(parts)
-            return
-        except Exception as error:
-            if not is_out_of_memory(error) or sum(map(len, parts)) == 1:
-                self._fail(parts, error)
-                return
-        torch.cuda.empty_cache()
-        for half in halves(parts):
-            self._draw(half)
-
     def _attempt(self, parts: Sequence[Part]) -> None:
-        """Draw a batch; stops between two scales when nobody wants it any more."""
+        """Process a batch. Errors fail its requests, unless a smaller batch may still fit into memory."""
+        try:
+            self._sample(parts)
+        except Exception as error:
+            if is_out_of_memory(error) and size_of(parts) > 1:
+                raise
+            self._fail(parts, error)
+
+    def _sample(self, parts: Sequence[Part]) -> None:
+        """Generate a batch. Stops between two scales when all its requests have been cancelled."""
         begun = time.monotonic()
         self._take_cores()
         run = self.pipeline.scales(
             [label for part in parts for label in part.labels],
             seed=[seed for part in parts for seed in part.seeds],
-            settings=parts[0].ticket.work.settings,
+            settings=parts[0].ticket.job.settings,
             edit=join_edits(parts),
         )
         for step in run:
@@ -253,87 +229,32 @@ class Engine:
                 return
             self._take_cores()
             if step.is_last:
-                self._deliver(parts, step, run.tokens, run.result().images.cpu(), begun)
+                self._deliver(parts, step, run.result(), begun)
                 return
             for part, rows in with_rows(parts):
-                if part.ticket.work.watch and part.ticket.waits():
+                if part.ticket.job.watch and part.ticket.waits():
                     image = replace(step, canvas=step.canvas[rows]).image().cpu()
                     part.ticket.show(Scale(step.index, step.size, image, part.start))
 
     def _take_cores(self) -> None:
-        """Share the cores with the batches that are at work just now."""
+        """Share the cores evenly with the other batches in progress."""
         if self.pipeline.device.type == "cpu":
-            use_cores(max(1, self._cores // len(self._at_work)))
+            use_cores(max(1, self._cores // len(self._running)))
 
-    def _deliver(
-        self, parts: Sequence[Part], step: ScaleStep, tokens: list[Tensor], images: Tensor, begun: float
-    ) -> None:
-        """Hand out a finished batch."""
-        seconds = time.monotonic() - begun
-        self._seconds_per_image = seconds / len(images) / len(self._at_work)
+    def _deliver(self, parts: Sequence[Part], step: ScaleStep, result: SampleResult, begun: float) -> None:
+        """Hand the images of a finished batch to its requests."""
+        images, seconds = result.images.cpu(), time.monotonic() - begun
+        self._seconds_per_image = seconds / len(images) / len(self._running)
         self.on_batch(BatchReport(len(images), tuple(begun - part.ticket.begun for part in parts), seconds))
         for part, rows in with_rows(parts):
-            if part.ticket.work.watch:
+            if part.ticket.job.watch:
                 part.ticket.show(Scale(step.index, step.size, images[rows], part.start))
-            part.ticket.deliver(part.start, Done(images[rows], [t[rows].cpu() for t in tokens], part.labels))
+            part.ticket.deliver(part.start, Done(images[rows], [t[rows].cpu() for t in result.tokens], part.labels))
 
     def _fail(self, parts: Sequence[Part], error: Exception) -> None:
-        """Say to those who asked that there will be no images."""
+        """Fail the requests of a batch."""
         if not isinstance(error, InputError):
-            log.error("a batch of %d images failed", sum(map(len, parts)), exc_info=error)
+            log.error("a batch of %d images failed", size_of(parts), exc_info=error)
         for part in parts:
-            sentence = f"drawing failed ({type(error).__name__}); the server's log says more"
+            sentence = f"sampling failed ({type(error).__name__}); see the server's log"
             part.ticket.fail(InputError(str(error)) if isinstance(error, InputError) else Failed(sentence))
-
-
-def with_rows(parts: Sequence[Part]) -> Iterator[tuple[Part, slice]]:
-    """Each part of a batch, and where in the batch its images are."""
-    row = 0
-    for part in parts:
-        yield part, slice(row, row + len(part))
-        row += len(part)
-
-
-def goes_with(work: Work, other: Work) -> bool:
-    """Whether two requests may be drawn in one batch."""
-    if work.settings != other.settings:
-        return False
-    if work.edit is None or other.edit is None:
-        return work.edit is other.edit
-    return rules(work.edit) == rules(other.edit)
-
-
-def rules(edit: TokenEdit) -> dict[str, Any]:
-    """What of an edit is one for all images of a batch: all but tokens and mask."""
-    return {name: value for name, value in vars(edit).items() if name not in ("tokens", "keep")}
-
-
-def join_edits(parts: Sequence[Part]) -> TokenEdit | None:
-    """One edit for all images of a batch."""
-    edits = [(part, part.ticket.work.edit) for part in parts if part.ticket.work.edit is not None]
-    if not edits:
-        return None
-    rows = [(edit, range(part.start, part.stop)) for part, edit in edits]
-    tokens = [
-        torch.cat([pick(edit.tokens[k], chosen) for edit, chosen in rows]) for k in range(len(edits[0][1].tokens))
-    ]
-    keep = torch.cat([pick(edit.keep.reshape(-1, *edit.keep.shape[-2:]), chosen) for edit, chosen in rows])
-    return replace(edits[0][1], tokens=tokens, keep=keep)
-
-
-def pick(rows: Tensor, chosen: range) -> Tensor:
-    """Some rows of (B, ...); those of (1, ...) are the same for all."""
-    return rows[chosen.start : chosen.stop] if len(rows) > 1 else rows.expand(len(chosen), *rows.shape[1:])
-
-
-def halves(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
-    """A batch of at least two images as two batches."""
-    left = sum(map(len, parts)) // 2
-    first: list[Part] = []
-    second: list[Part] = []
-    for part in parts:
-        middle = part.start + min(left, len(part))
-        first += [replace(part, stop=middle)] if middle > part.start else []
-        second += [replace(part, start=middle)] if middle < part.stop else []
-        left -= middle - part.start
-    return first, second

@@ -1,4 +1,4 @@
-"""What the API says when it refuses, in the OpenAI form: ``{"error": {"message", "type", "code", "param"}}``."""
+"""Error responses in OpenAI's format: ``{"error": {"message", "type", "code", "param"}}``."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ CODES = {
     421: "unknown_host",
     429: "queue_full",
     499: "cancelled",
-    500: "drawing_failed",
+    500: "sampling_failed",
     503: "shutting_down",
     504: "time_limit",
-    507: "no_room",
+    507: "insufficient_storage",
 }
 
 
 class FieldError(InputError):
-    """Bad input in one field of a request."""
+    """Invalid input in one field of a request."""
 
     def __init__(self, param: str, sentence: object):
         super().__init__(str(sentence))
@@ -46,17 +46,18 @@ class FieldError(InputError):
 
 
 class ErrorDetail(BaseModel):
+    """Description of an error."""
+
     message: str
-    """One sentence."""
     type: str
     """``invalid_request_error``, ``rate_limit_error`` or ``server_error``."""
     code: str
     param: str | None = None
-    """The field that is wrong, where one is."""
+    """The invalid field, if the error is about one."""
 
 
 class ErrorBody(BaseModel):
-    """A refusal."""
+    """An error response."""
 
     error: ErrorDetail
 
@@ -64,25 +65,25 @@ class ErrorBody(BaseModel):
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": what}
     for status, what in {
-        400: "Bad input",
-        401: "No key, or a wrong one",
-        403: "Another web page asks, which --cors-origin does not name",
+        400: "Invalid input",
+        401: "The API key is missing or wrong",
+        403: "A page of another origin sent the request, which --cors-origin does not allow",
         404: "No such model",
-        413: "Too large",
-        421: "The server does not go by the name in the Host header",
-        429: "The queue is full; Retry-After says when to try again",
-        500: "Drawing failed",
-        503: "Shutting down",
+        413: "The request is too large",
+        421: "The Host header names an unknown host",
+        429: "The queue is full. The Retry-After header gives the seconds to wait",
+        500: "An error occurred during sampling",
+        503: "The server is shutting down",
         504: "The time limit has passed",
     }.items()
 }
-"""For the OpenAPI description."""
-ANY_REFUSAL: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorBody, "description": "Another refusal"}}
+"""Error responses for the OpenAPI schema."""
+ANY_REFUSAL: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorBody, "description": "Another error"}}
 
 
 def error_body(status: int, message: str, param: str | None = None) -> dict[str, Any]:
     kind = "rate_limit_error" if status == 429 else "server_error" if status >= 500 else "invalid_request_error"
-    message = message.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair has no UTF-8
+    message = message.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate cannot be encoded
     detail = ErrorDetail(message=message, type=kind, code=CODES.get(status, "refused"), param=param)
     return ErrorBody(error=detail).model_dump()
 
@@ -94,7 +95,7 @@ def refuse(
 
 
 def refusal_of(error: Exception) -> JSONResponse:
-    """The answer to a request that raised."""
+    """Return the response for an exception."""
     if isinstance(error, Busy):
         return refuse(error.status, str(error), headers={"Retry-After": str(error.retry_after)})
     if isinstance(error, Refused):
@@ -106,22 +107,22 @@ def refusal_of(error: Exception) -> JSONResponse:
     if isinstance(error, StarletteHTTPException):
         unread = unreadable(error.__cause__) if error.status_code == 400 else None
         return refuse(error.status_code, unread or str(error.detail), headers=error.headers)
-    return refuse(500, "the server failed to answer this request; its log says more")
+    return refuse(500, "internal server error; see the server's log")
 
 
 def unreadable(cause: BaseException | None) -> str | None:
-    """One sentence for why a body could not be parsed, if it is JSON's fault."""
+    """Explain why a body is not valid JSON; None for other causes."""
     if isinstance(cause, UnicodeDecodeError):
         return f"the body is not JSON: it is not UTF-8 (byte {cause.start})"
     if isinstance(cause, RecursionError):
         return "the body is nested too deeply"
     if isinstance(cause, ValueError) and "digits" in str(cause):
-        return "the body has a number of too many digits"
+        return "the body contains a number with too many digits"
     return None
 
 
 def explain(errors: Sequence[Any]) -> tuple[str, str | None]:
-    """(one sentence for what a request has wrong, the first field that is)."""
+    """Return a message for the first validation error, and the name of its field."""
     first = errors[0]
     where = [str(part) for part in first["loc"] if part not in ("body", "query", "header")]
     what = first["msg"][:1].lower() + first["msg"][1:]
@@ -130,7 +131,7 @@ def explain(errors: Sequence[Any]) -> tuple[str, str | None]:
     if first["type"] == "missing" and not where:
         return "the body is empty: expected a JSON object", None
     if first["type"] == "model_attributes_type":
-        return "the body is not a JSON object: expected one, and the header 'Content-Type: application/json'", None
+        return "the body is not a JSON object: expected one, with the header 'Content-Type: application/json'", None
     if first["type"] == "extra_forbidden":
         what = "no such field"
     elif "UploadFile" in what:
@@ -140,12 +141,12 @@ def explain(errors: Sequence[Any]) -> tuple[str, str | None]:
 
 
 class KnownRoutes:
-    """The API's own answer to a path below ``/v1`` that is no route, and to a method that a route does not have.
+    """Answers unknown paths below ``/v1`` with 404 and unknown methods with 405, in OpenAI's format.
 
-    The studio, which is served under all other paths, would answer in a form of its own.
+    Otherwise the studio, which is mounted on all other paths, would answer them in another format.
 
     Args:
-        api: whose description it is.
+        api: the application whose routes are known.
     """
 
     def __init__(self, app: ASGIApp, api: FastAPI):
@@ -159,18 +160,18 @@ class KnownRoutes:
         if allowed and method not in allowed:
             refusal = refuse(
                 405,
-                f"{path[:100]} takes {', '.join(allowed)}, not {method[:100]}",
+                f"{path[:100]} supports {', '.join(allowed)}, not {method[:100]}",
                 headers={"Allow": ", ".join(allowed)},
             )
             return await refusal(scope, receive, send)
         if not allowed and (path == "/v1" or path.startswith("/v1/")):
-            refusal = refuse(404, f"there is no {path[:100]} here: GET /openapi.json tells what there is")
+            refusal = refuse(404, f"no route {path[:100]}: GET /openapi.json lists all routes")
             return await refusal(scope, receive, send)
         await self.app(scope, receive, send)
 
 
 def methods_of(path: str, api: FastAPI) -> list[str]:
-    """The methods of the route of a path; none if there is no such route."""
+    """Return the methods of the route of a path; an empty list if there is no such route."""
     if path == api.openapi_url:
         return ["GET", "HEAD"]
     for template, operations in api.openapi()["paths"].items():
@@ -180,7 +181,7 @@ def methods_of(path: str, api: FastAPI) -> list[str]:
 
 
 def install(app: FastAPI) -> None:
-    """Let the app answer so."""
+    """Install the error handlers in an application."""
     app.add_middleware(KnownRoutes, api=app)
 
     def answer(request: Request, error: Exception) -> JSONResponse:

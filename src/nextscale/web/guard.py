@@ -1,4 +1,4 @@
-"""Who may speak to the server, and how much they may say: key, host name, and size of the body."""
+"""Check requests before they reach the app: API key, host name, and size of the body."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from nextscale.web.engine import Engine
 from nextscale.web.errors import refusal_of, refuse
 
 OPEN_TO_ALL = ("/healthz",)
-"""Needs no key: says only whether the server is up."""
+"""Paths that need no key."""
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="nextscale", charset="UTF-8"'}
 PATIENCE = 0.25
-"""Seconds between two looks whether the server is to stop, while a body comes in."""
+"""Seconds between two checks whether the server is stopping, while a body arrives."""
 
 LINGER_SECONDS = 1.0
 LAST_EVENTS_SECONDS = 1.0
-"""Left to the studio's streams for what was drawn last."""
+"""Seconds that the studio's streams stay open for the last events."""
 OPEN_ENDS = "/gradio_api/"
-"""Where they are."""
+"""Prefix of the studio's streams."""
 
 
 class Guard:
-    """Asks for the key on every route but ``/healthz``, and for a host name that the server goes by.
+    """Requires the API key on every route but ``/healthz``, and a known host name.
 
-    The key comes as ``Authorization: Bearer KEY``, or as the password of HTTP's basic authentication, which browsers
-    ask their users for: so it protects the studio as well. The host name protects a server on the own machine from web
-    pages whose name is made to point to it (DNS rebinding).
+    The key is sent as ``Authorization: Bearer KEY``, or as the password of HTTP basic authentication, for which
+    browsers ask their users. So the key protects the studio as well. The check of the host name protects a local server
+    from web pages whose domain resolves to it (DNS rebinding).
 
     Args:
-        key: None asks for none.
-        hosts: None takes any.
+        key: None requires no key.
+        hosts: accepted host names; None accepts all.
     """
 
     def __init__(self, app: ASGIApp, key: str | None, hosts: Collection[str] | None):
@@ -50,26 +50,26 @@ class Guard:
             headers = Headers(scope=scope)
             name = host_name(headers.get("host", ""))
             if self.hosts is not None and name not in self.hosts:
-                refusal = refuse(421, f"this server does not go by the name {name!r}: see --hosts")
+                refusal = refuse(421, f"unknown host name {name!r}: see --hosts")
                 return await refusal(scope, receive, send)
             if self.key is not None and scope["path"] not in OPEN_TO_ALL:
                 given = given_key(headers.get("authorization", ""))
                 if not hmac.compare_digest(given, self.key):
-                    what = "a wrong key" if given else "no key"
+                    what = "wrong API key" if given else "no API key"
                     refusal = refuse(401, f"{what}: expected the header 'Authorization: Bearer KEY'", None, CHALLENGE)
                     return await refusal(scope, receive, send)
         await self.app(scope, receive, send)
 
 
 class BodyLimit:
-    """Refuses a body that is too large, and one that is still coming in when the engine closes.
+    """Refuses a body that is too large, and a body that is still arriving when the engine closes.
 
-    A body is too large by its announced size at once, else as soon as too much has come. Whatever the app makes of a
-    body that breaks off so, the client gets the refusal. The studio's streams, which are open as long as its page is,
+    The size is checked from the Content-Length header, and while the body arrives. The client gets the error response
+    even if the app answers the incomplete body otherwise. The studio's streams, which are open as long as its page,
     end when the engines are drained.
 
     Args:
-        drained: set when they are.
+        drained: set when the engines are drained.
     """
 
     def __init__(self, app: ASGIApp, engine: Engine, drained: threading.Event):
@@ -124,8 +124,8 @@ class BodyLimit:
 
 
 async def linger(receive: Receive) -> None:
-    """Let a body that nobody wants come in for a moment: who is still sending when the connection closes loses the
-    answer with it."""
+    """Read an unwanted body for a moment. A client that is still sending when the connection closes would not receive
+    the response."""
     end = time.monotonic() + LINGER_SECONDS
     more = True
     while more and (message := await unless(receive, lambda: time.monotonic() > end)):
@@ -133,7 +133,7 @@ async def linger(receive: Receive) -> None:
 
 
 async def unless(receive: Receive, stopped: Callable[[], bool]) -> Message | None:
-    """The next message, or None if it is stopped before that comes."""
+    """Return the next message, or None if ``stopped`` becomes true first."""
     part = asyncio.ensure_future(receive())
     try:
         while not part.done():
@@ -146,18 +146,18 @@ async def unless(receive: Receive, stopped: Callable[[], bool]) -> Message | Non
 
 
 def host_name(header: str) -> str:
-    """A Host header without its port: ``[::1]:8000`` -> ``::1``."""
+    """Return a Host header without its port: ``[::1]:8000`` -> ``::1``."""
     if header.startswith("["):
         return header[1:].partition("]")[0].lower()
     return header.partition(":")[0].lower()
 
 
 def given_key(authorization: str) -> bytes:
-    """The key in an Authorization header, empty if there is none."""
+    """Return the key in an Authorization header; empty if there is none."""
     scheme, _, value = authorization.partition(" ")
     value = value.strip()
     if scheme.lower() == "bearer":
-        return value.encode("latin-1")  # as it came
+        return value.encode("latin-1")  # unchanged
     if scheme.lower() == "basic":
         try:
             return base64.b64decode(value, validate=True).partition(b":")[2]

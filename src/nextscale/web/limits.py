@@ -1,4 +1,4 @@
-"""How much the server takes on: all its bounds in one place."""
+"""Limits of the server."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from nextscale.errors import InputError
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of the server. Beyond them it refuses with a clear word rather than slow down or run out of memory."""
+    """Limits of the server. It refuses requests beyond them instead of slowing down or running out of memory."""
 
     batch_images: int = 16
-    """Images drawn at once."""
+    """Maximum number of images per batch."""
     queue_images: int = 256
-    """Images that wait at most; beyond, requests are refused (429)."""
+    """Maximum number of images in the queue. Further requests are refused with status 429."""
     request_images: int = 16
-    """Images in one request."""
+    """Maximum number of images per request."""
     seconds: float = 120.0
-    """From a request's arrival to its images, waiting included (504)."""
+    """Time limit of a request in seconds, including its time in the queue. Slower requests fail with status 504."""
     drain_seconds: float = 20.0
-    """What is left to requests at work when the server is told to stop; then they are refused (503)."""
+    """Seconds that running requests have to finish when the server stops. Slower ones fail with status 503."""
     upload_bytes: int = 10 * 2**20
-    """Size of a request with images (413)."""
+    """Maximum size of a request with files, in bytes. Larger ones are refused with status 413."""
     upload_pixels: int = 25_000_000
-    """Pixels of an uploaded image, read from its header before it is decoded."""
+    """Maximum number of pixels of an uploaded image, checked before it is decoded."""
     folder_bytes: int = 2**30
-    """Size of all that is uploaded to the studio and kept at a time (507)."""
+    """Maximum size of all uploads that the studio keeps, in bytes. Further uploads are refused with status 507."""
     body_bytes: int = 64 * 2**10
-    """Size of a request without images (413)."""
+    """Maximum size of a request without files, in bytes. Larger ones are refused with status 413."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

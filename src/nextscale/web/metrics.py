@@ -1,4 +1,4 @@
-"""Figures for Prometheus: requests, queue, batches, seconds."""
+"""Prometheus metrics: requests, queue, batches and times."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IMAGES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """Figures of one server. Its registry is its own: several servers in a process do not mix."""
+    """Metrics of one server, in their own registry, so that several servers can run in a process."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -23,23 +23,28 @@ class Metrics:
             return Histogram(f"nextscale_{name}", what, registry=self.registry, buckets=buckets)
 
         self.requests = Counter(
-            "nextscale_requests", "HTTP requests answered", ("route", "method", "status"), registry=self.registry
+            "nextscale_requests",
+            "HTTP requests by route, method and status",
+            ("route", "method", "status"),
+            registry=self.registry,
         )
-        self.queue = Gauge("nextscale_queue_images", "Images that wait", registry=self.registry)
-        self.images = Counter("nextscale_images", "Images drawn", registry=self.registry)
-        self.batches = histogram("batch_images", "Images drawn at once", IMAGES)
-        self.waiting = histogram("waiting_seconds", "From a request's arrival to its batch", SECONDS)
-        self.drawing = histogram("drawing_seconds", "Drawing a batch", SECONDS)
+        self.queue = Gauge("nextscale_queue_images", "Images waiting in the queue", registry=self.registry)
+        self.images = Counter("nextscale_images", "Images generated", registry=self.registry)
+        self.batches = histogram("batch_images", "Images per batch", IMAGES)
+        self.waiting = histogram(
+            "queue_seconds", "Time from the arrival of a request to the start of its batch", SECONDS
+        )
+        self.sampling = histogram("sampling_seconds", "Time to sample and decode a batch", SECONDS)
 
     def watch(self, engine: Engine) -> None:
-        """Measure an engine."""
+        """Collect the metrics of an engine."""
         self.queue.set_function(lambda: engine.waiting)
         engine.on_batch = self.add_batch
 
     def add_batch(self, report: BatchReport) -> None:
         self.images.inc(report.images)
         self.batches.observe(report.images)
-        self.drawing.observe(report.seconds)
+        self.sampling.observe(report.seconds)
         for seconds in report.waited:
             self.waiting.observe(seconds)
 
@@ -48,14 +53,14 @@ class Metrics:
 
         @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
         def metrics() -> Response:
-            """For Prometheus."""
+            """Return the metrics in the Prometheus text format."""
             return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
 
         return router
 
 
 class CountRequests:
-    """Counts answers by route, method and status. Paths that are no route of the API count together."""
+    """Counts responses by route, method and status. All paths outside the API count as one route, "other"."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, routes: frozenset[str]):
         self.app, self.metrics, self.routes = app, metrics, routes

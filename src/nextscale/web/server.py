@@ -1,4 +1,4 @@
-"""The application, and the process that serves it."""
+"""The web application, and the server process."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from nextscale.web.cors import OwnPages
 from nextscale.web.engine import Engine
 from nextscale.web.guard import BodyLimit, Guard
 from nextscale.web.metrics import CountRequests, Metrics
-from nextscale.web.upload_quota import Space
+from nextscale.web.upload_quota import UploadQuota
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 LAST_WRITES_SECONDS = 5
-"""After the engine is closed, how long answers may take to reach their clients."""
+"""Seconds for responses to reach their clients after the engine is closed."""
 
 
 def build_app(
@@ -36,14 +36,14 @@ def build_app(
     scales: str = "",
     folder: Path | None = None,
 ) -> FastAPI:
-    """The API over an engine.
+    """Build the HTTP API of an engine.
 
     Args:
-        key: what every route but ``/healthz`` asks for; None for none.
-        hosts: names that the server goes by; None for any.
-        cors_origins: web pages elsewhere that may use the API, such as ``https://example.com``.
-        scales: the schedule that the model was loaded with, if it does not know its own.
-        folder: where the studio's uploads lie, if there is one.
+        key: API key that every route but ``/healthz`` requires; None requires none.
+        hosts: accepted host names; None accepts all.
+        cors_origins: other origins whose pages may call the API, such as ``https://example.com``.
+        scales: value of ``--scales``, for .pth files with an unofficial schedule.
+        folder: folder of the studio's uploads, if there is a studio.
     """
     app = FastAPI(title="nextscale", version=__version__, docs_url=None, redoc_url=None)
     errors.install(app)
@@ -52,7 +52,7 @@ def build_app(
     for router in (make_router(engine, scales), metrics.router()):
         app.include_router(router)
     if folder is not None:
-        app.add_middleware(Space, folder=folder, limits=engine.limits)
+        app.add_middleware(UploadQuota, folder=folder, limits=engine.limits)
     app.state.drained = threading.Event()
     app.add_middleware(BodyLimit, engine=engine, drained=app.state.drained)
     app.add_middleware(Guard, key=key, hosts=hosts)
@@ -64,10 +64,10 @@ def build_app(
 
 
 class Server(uvicorn.Server):
-    """On SIGTERM or SIGINT, what is at work is finished, within the engines' drain time, while newcomers get a 503.
+    """On SIGTERM or SIGINT, finishes running requests within the engines' drain time, and answers new ones with 503.
 
-    Then the process leaves with exit code 0. At a second signal, what is at work gets a 503, too; a third one does not
-    even wait for that. ``on_ready`` is called when all this holds.
+    Then the process exits with code 0. A second signal answers running requests with 503, too. A third signal stops the
+    server at once. ``on_ready`` is called when the server accepts requests and handles signals.
     """
 
     def __init__(self, app: FastAPI, engines: Sequence[Engine], on_ready: Callable[[], None]):
@@ -99,30 +99,30 @@ class Server(uvicorn.Server):
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 is a free one.
+    """Open a listening socket. Port 0 chooses a free port.
 
     Raises:
-        InputError: the port is taken or not allowed, or there is no such address.
+        InputError: the port is in use or not allowed, or the address does not exist.
     """
     if not 0 <= port < 2**16:
-        raise InputError(f"a port is a number from 0 to 65535, not {port}")
+        raise InputError(f"a port must be a number from 0 to 65535, not {port}")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.create_server(address[:2], family=family, backlog=2048)
     except OSError as error:
-        raise InputError(f"cannot serve at {host}, port {port}: {error.strerror or error}") from error
+        raise InputError(f"cannot listen on {host}, port {port}: {error.strerror or error}") from error
     listener.set_inheritable(True)
     return listener
 
 
 def address_of(listener: socket.socket) -> str:
-    """``http://127.0.0.1:8000``."""
+    """Return the URL of a socket, such as ``http://127.0.0.1:8000``."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the host."""
+    """Return whether only this machine can connect to the host."""
     try:
         return host in LOOPBACK or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -132,10 +132,10 @@ def is_loopback(host: str) -> bool:
 def serve(
     app: FastAPI, engines: Sequence[Engine], listener: socket.socket, on_ready: Callable[[], None] = lambda: None
 ) -> None:
-    """Until a signal comes. The engines are closed then.
+    """Serve until a signal arrives, then close the engines.
 
     Args:
-        on_ready: called when requests are answered and signals heeded.
+        on_ready: called when the server accepts requests and handles signals.
     """
     try:
         Server(app, engines, on_ready).run(sockets=[listener])
@@ -144,7 +144,7 @@ def serve(
 
 
 def close(engines: Sequence[Engine], drain_seconds: float | None = None) -> None:
-    """Several engines at once, each within its own drain time or a given one."""
+    """Close several engines at the same time, each within its own drain time or a given one."""
     threads = [threading.Thread(target=engine.close, args=[drain_seconds]) for engine in engines]
     for thread in threads:
         thread.start()

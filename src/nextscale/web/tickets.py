@@ -1,4 +1,4 @@
-"""What is to be drawn, and the ticket that its images come with: scale by scale, for threads and for coroutines."""
+"""Jobs for the engine, and the tickets that deliver their images, scale by scale, to threads or coroutines."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from nextscale.errors import InputError
 from nextscale.imaging.images import to_pil
 from nextscale.sampling.settings import SamplingSettings
 from nextscale.sampling.token_edit import TokenEdit
+from nextscale.web.dataclass_fields import LARGEST_INTEGER
 
-LARGEST_SEED = 2**53 - 1
-"""JavaScript has no larger integers."""
+LARGEST_SEED = LARGEST_INTEGER
 
 
 class Refused(Exception):
-    """A request that gets no images; the sentence says why."""
+    """A request that gets no images. The message gives the reason."""
 
     status = 500
 
@@ -37,11 +37,11 @@ class Busy(Refused):
     def __init__(self, sentence: str, retry_after: float):
         super().__init__(sentence)
         self.retry_after = max(1, math.ceil(retry_after))
-        """Seconds until it may be worth another try."""
+        """Seconds until another attempt may succeed."""
 
 
 class Closed(Refused):
-    """The engine takes no more, or was closed before it came to this request."""
+    """The engine accepts no more requests, or was closed before this one was finished."""
 
     status = 503
 
@@ -53,49 +53,49 @@ class Expired(Refused):
 
 
 class Cancelled(Refused):
-    """Whoever asked has gone."""
+    """The client has disconnected, or the request was cancelled."""
 
     status = 499
 
 
 class Failed(Refused):
-    """Drawing went wrong."""
+    """An error occurred during sampling."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """Images to draw: one for each label and seed."""
+class Job:
+    """Images to generate, one per label and seed."""
 
     labels: tuple[int, ...]
-    """Classes, where the number of classes means "no class"."""
+    """Class labels. The number of classes means "no class"."""
     seeds: tuple[int, ...]
     settings: SamplingSettings
     edit: TokenEdit | None = None
     watch: bool = False
-    """Whether the images so far are wanted after each scale."""
+    """Whether to deliver the images after each scale."""
 
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.seeds) or not self.labels:
-            raise InputError(
-                f"expected a label and a seed for each image, not {len(self.labels)} and {len(self.seeds)}"
-            )
+            raise InputError(f"expected one label and one seed per image, not {len(self.labels)} and {len(self.seeds)}")
         for seed in self.seeds:
             if not 0 <= seed <= LARGEST_SEED:
-                raise InputError(f"a seed is from 0 to {LARGEST_SEED} (2^53 - 1), for each image, not {str(seed)[:40]}")
+                raise InputError(
+                    f"a seed must be from 0 to {LARGEST_SEED} (2^53 - 1) for every image, not {str(seed)[:40]}"
+                )
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Images as they stand after a scale."""
+    """Images after a scale."""
 
     index: int
-    """k."""
+    """Index of the scale."""
     size: tuple[int, int]
-    """(h_k, w_k)."""
+    """(h, w) of the scale in tokens."""
     images: Tensor = field(repr=False)
     """(b, 3, H, W) in [0, 1]."""
     first: int = 0
-    """Which image of the request is the first of these: more than 0 where a request takes several batches."""
+    """Position of the first of these images in the request. Not 0 if a request takes several batches."""
 
     @property
     def pil_images(self) -> list[Image.Image]:
@@ -104,12 +104,12 @@ class Scale:
 
 @dataclass(frozen=True)
 class Done:
-    """All images of a request."""
+    """All images of a job."""
 
     images: Tensor = field(repr=False)
     """(B, 3, H, W) in [0, 1]."""
     tokens: list[Tensor] = field(repr=False)
-    """K LongTensors (B, n_k): the tokens that were drawn."""
+    """K LongTensors (B, n_k): the sampled tokens."""
     labels: tuple[int, ...]
 
     @property
@@ -118,15 +118,15 @@ class Done:
 
 
 class Ticket:
-    """Where the images of a `Work` arrive. One reader each.
+    """Delivers the images of a `Job` to one reader.
 
     Args:
-        seconds: until the time limit.
-        clock: seconds since some moment.
+        seconds: the time limit.
+        clock: returns the current time in seconds.
     """
 
-    def __init__(self, work: Work, seconds: float, clock: Callable[[], float] = time.monotonic):
-        self.work, self.seconds, self.clock = work, seconds, clock
+    def __init__(self, job: Job, seconds: float, clock: Callable[[], float] = time.monotonic):
+        self.job, self.seconds, self.clock = job, seconds, clock
         self.begun = clock()
         self._changed = threading.Condition()
         self._events: deque[Scale] = deque()
@@ -137,11 +137,11 @@ class Ticket:
     # ---- the reader's side ---------------------------------------------------------------------------------------
 
     def events(self) -> Iterator[Scale | Done]:
-        """A `Scale` after each scale if the work is watched, then `Done`.
+        """Yield a `Scale` after each scale if the job is watched, then `Done`.
 
         Raises:
-            Refused: no images; the sentence says why.
-            InputError: the work is not one for this model.
+            Refused: there will be no images.
+            InputError: the job does not fit the model.
         """
         while True:
             with self._changed:
@@ -153,7 +153,7 @@ class Ticket:
                 return
 
     async def aevents(self) -> AsyncIterator[Scale | Done]:
-        """`events` for coroutines. One that is cancelled, or closed early, cancels the work."""
+        """`events` for coroutines. Cancelling or closing the iterator cancels the job."""
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
@@ -181,7 +181,7 @@ class Ticket:
             self.cancel()
 
     def result(self) -> Done:
-        """Wait for the images; raises as `events`."""
+        """Wait for the images. Raises the errors of `events`."""
         *_, last = self.events()
         assert isinstance(last, Done)
         return last
@@ -193,19 +193,19 @@ class Ticket:
         return last
 
     def cancel(self) -> None:
-        """Nobody wants the images any more. Without effect once they are there."""
+        """Cancel the job. No effect once it is finished."""
         self.fail(Cancelled("the request was cancelled"))
 
     # ---- the engine's side ---------------------------------------------------------------------------------------
 
     def left(self) -> float:
-        """Seconds until the time limit."""
+        """Return the seconds until the time limit."""
         return self.begun + self.seconds - self.clock()
 
     def waits(self) -> bool:
-        """Whether images are still wanted; once the time limit has passed, they are not."""
+        """Return whether the reader still waits. After the time limit, it does not."""
         if self._outcome is None and self.left() <= 0:
-            self.fail(Expired(f"the time limit of {self.seconds:g} s has passed before the images were drawn"))
+            self.fail(Expired(f"the time limit of {self.seconds:g} s has passed before the images were finished"))
         return self._outcome is None
 
     def show(self, scale: Scale) -> None:
@@ -215,20 +215,20 @@ class Ticket:
                 self._notify()
 
     def deliver(self, first: int, part: Done) -> None:
-        """Images number ``first`` and up. The work is done when all have come."""
+        """Deliver the images from position ``first`` on. The job is finished when all images have arrived."""
         with self._changed:
             if self._outcome is not None:
                 return
             self._parts[first] = part
-            if sum(len(p.labels) for p in self._parts.values()) < len(self.work.labels):
+            if sum(len(p.labels) for p in self._parts.values()) < len(self.job.labels):
                 return
             parts = [self._parts[i] for i in sorted(self._parts)]
             tokens = [torch.cat(maps) for maps in zip(*(p.tokens for p in parts), strict=True)]
-            self._outcome = Done(torch.cat([p.images for p in parts]), tokens, self.work.labels)
+            self._outcome = Done(torch.cat([p.images for p in parts]), tokens, self.job.labels)
             self._notify()
 
     def fail(self, error: Exception) -> None:
-        """No images; without effect once they are there, or once it has failed."""
+        """Fail the job. No effect once it is finished or has failed."""
         with self._changed:
             if self._outcome is None:
                 self._outcome = error

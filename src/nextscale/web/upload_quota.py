@@ -1,4 +1,4 @@
-"""Where the studio's uploads lie: a private folder with a limit, gone with the server."""
+"""Quota of the studio's uploads, in a private temporary folder."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from nextscale.web.errors import refuse
 from nextscale.web.limits import Limits
 
 FOLDER = "GRADIO_TEMP_DIR"
-"""What Gradio calls it; it is read when the studio is built and for each upload."""
+"""Environment variable that Gradio reads when the studio is built and for each upload."""
 KEPT_SECONDS = 600
-"""Younger files are not deleted to make room: the studio reads an upload at once, the browser what it shows."""
+"""Minimum age of files that are deleted to make room. The studio and the browser read files soon after an upload."""
 
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A folder that no other user may read, for Gradio's files, as long as the context lasts."""
+    """Make a temporary folder for Gradio's files that no other user can read, and delete it after the context."""
     before = os.environ.get(FOLDER)
     with tempfile.TemporaryDirectory(prefix="nextscale-", ignore_cleanup_errors=True) as folder:
         os.environ[FOLDER] = folder
@@ -36,14 +36,14 @@ def private_folder() -> Iterator[Path]:
                 os.environ[FOLDER] = before
 
 
-class Space:
-    """Refuses an upload that the folder has no room for (507), when deleting old files does not make any.
+class UploadQuota:
+    """Refuses an upload that exceeds the folder's quota (507), after old files have been deleted.
 
-    Uploads on their way count with the size that they announce, else with the most that one may have.
+    Uploads in progress count with their Content-Length, or with the largest allowed size if they have none.
     """
 
     def __init__(self, app: ASGIApp, folder: Path, limits: Limits):
-        self.app, self.folder, self.limits, self.coming = app, folder, limits, 0
+        self.app, self.folder, self.limits, self.incoming = app, folder, limits, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
@@ -51,19 +51,19 @@ class Space:
             return await self.app(scope, receive, send)
         announced = headers.get("content-length", "")
         size = int(announced[:20]) if announced.isdecimal() else self.limits.upload_bytes
-        self.coming += size
+        self.incoming += size
         try:
-            room = self.limits.folder_bytes - self.coming
+            room = self.limits.folder_bytes - self.incoming
             if await asyncio.to_thread(make_room, self.folder, room) > room:
-                what = f"the server keeps too many uploads: expected at most {self.limits.folder_bytes:,} bytes in all"
+                what = f"the server's upload folder is full: expected at most {self.limits.folder_bytes:,} bytes in all"
                 return await refuse(507, what, None, {"Retry-After": str(KEPT_SECONDS)})(scope, receive, send)
             await self.app(scope, receive, send)
         finally:
-            self.coming -= size
+            self.incoming -= size
 
 
 def make_room(folder: Path, most: int) -> int:
-    """Delete old files, the oldest first, until at most so many bytes are left. Returns how many are."""
+    """Delete old files, oldest first, until at most ``most`` bytes are left. Return the remaining bytes."""
     files: list[tuple[float, int, Path]] = []
     for path in folder.rglob("*"):
         with suppress(OSError):  # it may just have been deleted

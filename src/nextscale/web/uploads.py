@@ -16,16 +16,16 @@ from nextscale.web.limits import Limits
 from nextscale.web.schemas import LONGEST_NAME
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-"""What decoders strangers may feed."""
+"""Formats that uploads may have."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An image, decoded, upright, in whatever mode it came; of an animated one the first frame."""
+    """An uploaded image, rotated as its EXIF data says, in its own mode. Of an animation, the first frame."""
 
     image: Image.Image
     name: str
-    """Of its file, in printable letters."""
+    """File name, printable characters only."""
     sha256: str
 
 
@@ -33,10 +33,10 @@ def read_upload(file: UploadFile, field: str, limits: Limits) -> Upload:
     """Decode an upload.
 
     Args:
-        field: what messages call it.
+        field: name of the field, for error messages.
 
     Raises:
-        InputError: not a whole image of `FORMATS`, or too many pixels.
+        InputError: not a complete image of `FORMATS`, or too many pixels.
     """
     file.file.seek(0)
     data = file.file.read(limits.upload_bytes)
@@ -46,13 +46,13 @@ def read_upload(file: UploadFile, field: str, limits: Limits) -> Upload:
 
 
 def decode(data: bytes, field: str, limits: Limits) -> Image.Image:
-    """An image from the bytes of its file, as `Upload` has it.
+    """Decode an image from the bytes of its file; see `Upload`.
 
     Args:
-        field: what messages call it.
+        field: name of the field, for error messages.
 
     Raises:
-        InputError: not a whole image of `FORMATS`, or too many pixels.
+        InputError: not a complete image of `FORMATS`, or too many pixels.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
@@ -64,11 +64,11 @@ def decode(data: bytes, field: str, limits: Limits) -> Image.Image:
             return ImageOps.exif_transpose(opened)
     except InputError:
         raise
-    except Image.DecompressionBombError as error:  # its header says so: nothing was decoded
+    except Image.DecompressionBombError as error:  # raised from the header, before decoding
         raise FieldError(
             field, f"{field} has hundreds of millions of pixels: expected at most {limits.upload_pixels:,}"
         ) from error
     except UnidentifiedImageError as error:
         raise FieldError(field, f"{field} is not an image: expected one of {', '.join(FORMATS)}") from error
-    except Exception as error:  # Pillow's plugins raise whatever they like on broken files
-        raise FieldError(field, f"{field} is not a whole image: its file is damaged or cut off") from error
+    except Exception as error:  # Pillow's plugins raise all kinds of errors on damaged files
+        raise FieldError(field, f"{field} is not a complete image: the file is damaged or truncated") from error

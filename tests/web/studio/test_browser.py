@@ -53,7 +53,7 @@ def page(chromium, address) -> Iterator[Page]:
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: asks_elsewhere(request.url) and complaints.append(request.url))
     page.goto(address)
-    expect(page.locator("#draw-status")).to_have_text("4 images")
+    expect(page.locator("#generate-status")).to_have_text("4 images")
     yield page
     page.close()
     assert not complaints
@@ -99,8 +99,8 @@ def test_a_image_drawn_edited_and_repeated(page, tmp_path):
     choose(page, "Classes", "hat")
     page.keyboard.press("Escape")
     page.evaluate(NOTE_STATUS)
-    page.get_by_role("button", name="Draw", exact=True).press("Enter")
-    expect(page.locator("#draw-status")).to_have_text("1 image")
+    page.get_by_role("button", name="Generate", exact=True).press("Enter")
+    expect(page.locator("#generate-status")).to_have_text("1 image")
     seen = page.evaluate("window.seen")
     scales = [said for said in seen if re.fullmatch(r"scale \d of 6 \(\d × \d\)", said)]
     assert len(scales) >= 3 and scales == sorted(scales)
@@ -113,7 +113,7 @@ def test_a_image_drawn_edited_and_repeated(page, tmp_path):
     )
 
     # ---- paint, and edit ----
-    page.get_by_role("button", name="Edit it").click()
+    page.get_by_role("button", name="Open in Edit").click()
     canvas = page.locator("#painting canvas").first
     canvas.scroll_into_view_if_needed()
     place = canvas.bounding_box()
@@ -124,7 +124,7 @@ def test_a_image_drawn_edited_and_repeated(page, tmp_path):
     page.mouse.move(x + 40, y + 20, steps=4)
     page.mouse.up()
     page.locator("#edit-variants input[type=number]").fill("1")
-    page.locator("#edit").click()
+    page.locator("#edit-button").click()
     expect(page.locator("#edit-status")).to_have_text("1 variant")
     edited = page.locator("#edited a").get_attribute("download")
     after = save(page, f"Download {edited}", tmp_path / "after.png")
@@ -137,7 +137,7 @@ def test_a_image_drawn_edited_and_repeated(page, tmp_path):
 
 NOTE_STATUS = """() => {
   window.seen = [];
-  const place = document.querySelector('#draw-status');
+  const place = document.querySelector('#generate-status');
   new MutationObserver(() => {
     const said = place.innerText.trim();
     if (window.seen.at(-1) !== said) window.seen.push(said);
@@ -147,12 +147,12 @@ NOTE_STATUS = """() => {
 
 def test_a_mistake_is_a_sentence_on_the_page(page):
     page.get_by_role("tab", name="Edit").click()
-    page.locator("#edit").click()
+    page.locator("#edit-button").click()
     expect(page.get_by_text("there is no image yet")).to_be_visible()
 
 
 def test_inside_and_compare(page, tmp_path):
-    page.get_by_role("button", name="Look inside").click()
+    page.get_by_role("button", name="Open in Inspect").click()
     expect(page.locator("#pyramid .ns-scale h3")).to_have_count(6)
     expect(page.locator("#codes table tbody tr")).to_have_count(6)
     page.get_by_role("tab", name="Compare").click()
@@ -175,20 +175,20 @@ def test_buttons_that_take_a_class_away_say_which(page):
 @pytest.mark.parametrize(
     ("control", "typed", "said"),
     [
-        ("number input for Guidance (cfg)", "99999", "Guidance (cfg) must be from 0 to 10, not 99999"),
-        ("number input for Guidance (cfg)", "", "Guidance (cfg) is empty: expected a number from 0 to 10"),
+        ("number input for Guidance scale (cfg)", "99999", "Guidance scale (cfg) must be from 0 to 10, not 99999"),
+        ("number input for Guidance scale (cfg)", "", "Guidance scale (cfg) is empty: expected a number from 0 to 10"),
         ("Seed", "1.5", "Seed must be an integer, not 1.5"),
     ],
 )
 def test_a_number_out_of_range_stays_and_is_refused(page, control, typed, said):
     field = page.get_by_label(control, exact=True).locator("visible=true")
     field.fill(typed)
-    page.locator("#draw").click()
+    page.locator("#generate-button").click()
     expect(page.get_by_text(said)).to_be_visible()
     expect(field).to_have_value(typed)
 
 
-@pytest.mark.parametrize("tab", ["Generate", "Edit", "Inside", "Compare"])
+@pytest.mark.parametrize("tab", ["Generate", "Edit", "Inspect", "Compare"])
 def test_a_phone_needs_no_sideways_scrolling(page, tab):
     page.set_viewport_size({"width": 375, "height": 800})
     page.get_by_role("tab", name=tab).click()

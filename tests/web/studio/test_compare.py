@@ -83,7 +83,13 @@ def test_images_are_saved_with_how_they_were_made(model, tmp_path):
     expected = [("tiny", "hat", 4.0, 7), ("other", "2", 0.0, 7), ("tiny", "none", 4.0, 8), ("other", "none", 0.0, 8)]
     for i, (image, (name, label, cfg, seed)) in enumerate(zip(images_of(last[1]), expected, strict=True)):
         made = saved(image, tmp_path / "a.png")
-        assert (made.model, made.labels, made.cfg, made.seed, made.num_images) == (name, (label,), cfg, (seed,), 1)
+        assert (made.model, made.labels, made.settings.cfg, made.seed, made.num_images) == (
+            name,
+            (label,),
+            cfg,
+            (seed,),
+            1,
+        )
         assert made.weights == weights[i % 2]
 
 
@@ -92,7 +98,9 @@ def test_what_is_saved_is_drawn_again(model, tmp_path):
     for image in images_of(last[1]):
         made = saved(image, tmp_path / "a.png")
         assert isinstance(made.seed, tuple)
-        again = alone(model.pipeline, model.pipeline.class_id(made.labels[0]), made.seed[0], cfg=made.cfg).images[0]
+        again = alone(
+            model.pipeline, model.pipeline.class_id(made.labels[0]), made.seed[0], cfg=made.settings.cfg
+        ).images[0]
         assert again.tobytes() == image.tobytes()
 
 

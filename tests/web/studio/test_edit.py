@@ -15,95 +15,95 @@ from tiny import refused
 from tiny_page import images_of, words_of
 from tiny_web import SETTINGS, png
 
+from nextscale.editing.spec import EditSpec
 from nextscale.provenance import read_provenance
 from nextscale.web.limits import Limits
 from nextscale.web.studio import figures
-from nextscale.web.studio.edit import CONTINUE, EditRequest, edit, show_box, take
+from nextscale.web.studio.edit import edit, show_box, take
+from nextscale.web.studio.edit_inputs import EditInputs
 from nextscale.web.studio.image_input import read_upload, sample_one
 from nextscale.web.studio.painting import PREFIX, read_paint
 from nextscale.web.studio.served_model import Model
 
 
 @pytest.fixture
-def request_(model) -> EditRequest:
-    """A box in a drawn image, two variants."""
+def inputs(model) -> EditInputs:
+    """A box in a generated image, two variants."""
     image = sample_one(model, 1)
-    return EditRequest(image, "inpaint", None, (0.5, 0.5, 1, 1), 2, 2, True, True, 0, 2, SETTINGS, 7)
+    return EditInputs(EditSpec(box=(0.5, 0.5, 1, 1)), image, None, 2, 2, SETTINGS, 7)
 
 
-def run(model, request: EditRequest) -> tuple[Any, ...]:
-    *_, last = edit(model, request)
+def run(model, inputs: EditInputs) -> tuple[Any, ...]:
+    *_, last = edit(model, inputs)
     return last
 
 
-def expected(model, request: EditRequest, **changes: Any) -> list[bytes]:
-    drawing: dict[str, Any] = {"seed": [7, 8], "num_images": 2, **vars(SETTINGS)}
-    assert request.image is not None
-    where = {"box": request.box} if request.box else {"mask": request.mask}
-    how = {"mode": request.mode, "labels": 2, "leak_free": request.leak_free, "softness": request.softness, **where}
-    return [p.tobytes() for p in model.pipeline.edit(request.image, **{**how, **drawing, **changes}).images]
+def expected(model, inputs: EditInputs, **changes: Any) -> list[bytes]:
+    sampling: dict[str, Any] = {"seed": [7, 8], "num_images": 2, **vars(SETTINGS)}
+    assert inputs.image is not None
+    how = {"labels": 2, "mask": inputs.mask}
+    for name in ("box", "mode", "leak_free", "softness", "composite"):
+        how[name] = getattr(inputs.spec, name)
+    return [p.tobytes() for p in model.pipeline.edit(inputs.image, **{**how, **sampling, **changes}).images]
 
 
-def test_variants_are_those_of_the_pipeline(model, request_):
-    last = run(model, request_)
+def test_variants_are_those_of_the_pipeline(model, inputs):
+    last = run(model, inputs)
     assert words_of(last[0]) == "2 variants"
-    assert [p.tobytes() for p in images_of(last[2])] == expected(model, request_)
+    assert [p.tobytes() for p in images_of(last[2])] == expected(model, inputs)
 
 
 @pytest.mark.parametrize("mode", ["inpaint", "outpaint", "class"])
 @pytest.mark.parametrize("changes", [{"softness": 2}, {"leak_free": False}, {"composite": False}])
-def test_every_setting_counts(model, request_, mode, changes):
-    request = replace(request_, mode=mode, **changes)
-    how = {"composite": request.composite}
-    assert [p.tobytes() for p in images_of(run(model, request)[2])] == expected(model, request, **how)
+def test_every_setting_counts(model, inputs, mode, changes):
+    changed = replace(inputs, spec=replace(inputs.spec, mode=mode, **changes))
+    assert [p.tobytes() for p in images_of(run(model, changed)[2])] == expected(model, changed)
 
 
-def test_a_painted_mask_is_what_is_drawn(model, request_):
+def test_a_painted_mask_is_what_is_generated(model, inputs):
     mask = Image.new("L", (64, 64))
     mask.paste(255, (0, 0, 32, 32))
-    before, after = np.asarray(request_.image), images_of(run(model, replace(request_, mask=mask, box=None))[2])
+    before, after = np.asarray(inputs.image), images_of(run(model, replace(inputs, spec=EditSpec(), mask=mask))[2])
     changed = (np.asarray(after[0].convert("RGB")) != before).any(-1)
     assert changed[:4, :4].any() and not changed[4:].any() and not changed[:, 4:].any()
 
 
-def test_continuation_keeps_scales(model, request_):
-    request = replace(request_, mode=CONTINUE, scales=3)
-    result = model.pipeline.continue_from(
-        request.image, 3, labels=2, num_images=2, seed=[7, 8], **vars(SETTINGS)
-    ).images
-    assert [p.tobytes() for p in images_of(run(model, request)[2])] == [p.tobytes() for p in result]
+def test_continuation_keeps_scales(model, inputs):
+    inputs = replace(inputs, spec=EditSpec(scales_kept=3))
+    result = model.pipeline.continue_from(inputs.image, 3, labels=2, num_images=2, seed=[7, 8], **vars(SETTINGS)).images
+    assert [p.tobytes() for p in images_of(run(model, inputs)[2])] == [p.tobytes() for p in result]
 
 
-def test_what_is_not_laid_over_is_told_of_without_softness(model, request_, tmp_path):
-    last = run(model, replace(request_, composite=False, softness=4))
+def test_without_compositing_there_is_no_softness(model, inputs, tmp_path):
+    last = run(model, replace(inputs, spec=replace(inputs.spec, composite=False, softness=4)))
     assert "--no-composite" in last[5] and "--softness" not in last[5] and "softness=0.0" in last[6]
     (tmp_path / "a.png").write_bytes(images_of(last[2])[0].fp.getvalue())  # type: ignore[union-attr]
     edited = read_provenance(tmp_path / "a.png").edit
-    assert edited is not None and (edited.softness, edited.composite) == (0, False)
+    assert edited is not None and (edited.spec.softness, edited.spec.composite) == (0, False)
 
 
-def test_before_and_after_are_enlarged_pixel_by_pixel(model, request_):
-    before, after = run(model, request_)[1]["value"]
+def test_before_and_after_are_enlarged_pixel_by_pixel(model, inputs):
+    before, after = run(model, inputs)[1]["value"]
     assert before.size == after.size == (512, 512)
-    assert before.resize((8, 8), Image.Resampling.NEAREST).tobytes() == request_.image.tobytes()
+    assert before.resize((8, 8), Image.Resampling.NEAREST).tobytes() == inputs.image.tobytes()
 
 
-def test_the_command_names_the_files_that_are_offered(model, request_):
+def test_the_command_names_the_files_that_are_offered(model, inputs):
     mask = Image.new("L", (64, 64), 255)
-    last = run(model, replace(request_, mask=mask, box=None))
+    last = run(model, replace(inputs, spec=EditSpec(), mask=mask))
     words = shlex.split(last[5])
     assert words[:3] == ["nextscale", "edit", "image.png"] and words[words.index("--mask") + 1] == "mask.png"
     assert 'download="image.png"' in last[-1] and 'download="mask.png"' in last[-1]
     image, offered = images_of(last[-1])
-    assert image.tobytes() == request_.image.tobytes() and offered.tobytes() == mask.tobytes()
-    assert "mask.png" not in run(model, request_)[-1]
+    assert image.tobytes() == inputs.image.tobytes() and offered.tobytes() == mask.tobytes()
+    assert "mask.png" not in run(model, inputs)[-1]
     assert "Image.open('image.png')" in last[6] and "save(f'edited-{i:03d}.png')" in last[6]
-    assert "save('edited.png')" in run(model, replace(request_, variants=1))[6]
+    assert "save('edited.png')" in run(model, replace(inputs, variants=1))[6]
 
 
-def test_the_files_are_those_that_are_meant(model, request_):
-    made = request_.provenance(request_.image)
-    (offered,) = images_of(run(model, request_)[-1])
+def test_the_files_are_those_that_are_meant(model, inputs):
+    made = inputs.provenance(inputs.image)
+    (offered,) = images_of(run(model, inputs)[-1])
     assert isinstance(offered.fp, io.BytesIO)
     assert made.image_sha256 == hashlib.sha256(offered.fp.getvalue()).hexdigest()
 
@@ -112,15 +112,15 @@ def test_the_files_are_those_that_are_meant(model, request_):
     ("changes", "words"),
     [
         ({"image": None}, "no image yet"),
-        ({"box": None}, "nothing is marked"),
-        ({"box": (0.5, 0.5, 0.2, 1)}, "a box is"),
-        ({"mode": "class", "label": 5}, "expected its name or number, got none"),
-        ({"mode": CONTINUE, "scales": 4}, "scales to keep"),
+        ({"spec": EditSpec()}, "no region is selected"),
+        ({"spec": EditSpec(box=(0.5, 0.5, 0.2, 1))}, "a box is"),
+        ({"spec": EditSpec(mode="class", box=(0, 0, 1, 1)), "label": 5}, "expected a class name or number, got none"),
+        ({"spec": EditSpec(scales_kept=4)}, "scales_kept must be from 1 to 3"),
     ],
 )
-def test_mistakes_are_one_sentence(model, request_, changes, words):
+def test_mistakes_are_one_sentence(model, inputs, changes, words):
     with refused(words):
-        run(model, replace(request_, **changes))
+        run(model, replace(inputs, **changes))
 
 
 def test_paint_is_white_and_nothing_is_none():

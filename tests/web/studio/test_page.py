@@ -39,7 +39,7 @@ def visitor(studio, start) -> Iterator[TestClient]:
 
 @pytest.fixture
 def ask(visitor, studio) -> Ask:
-    """``ask("look_at_upload", value)``: (whether it went well, the answer), as the page's queue has it."""
+    """``ask("inspect_upload", value)``: (whether it went well, the answer), as the page's queue has it."""
 
     def run(name: str, *values: Any, **changes: Any) -> tuple[bool, dict[str, Any]]:
         index, function = next((i, f) for i, f in studio.fns.items() if f.name == name)
@@ -72,11 +72,11 @@ def one_line(caplog, capfd) -> str:
 
 def test_an_upload_is_read(visitor, ask):
     (path,) = visitor.post("/gradio_api/upload", files={"files": ("a.png", IMAGE)}).json()
-    good, answer = ask("look_at_upload", file_data(path))
+    good, answer = ask("inspect_upload", file_data(path))
     assert good and "data:image/png" in answer["data"][0]
 
 
-@pytest.mark.parametrize("name", ["look_at_upload", "take_upload"])
+@pytest.mark.parametrize("name", ["inspect_upload", "take_upload"])
 @pytest.mark.parametrize("kind", ["outside", "missing", "link", "above", "address", "folder"])
 def test_no_other_file_is(ask, tmp_path, name, kind, caplog, capfd):
     uploads = tmp_path / "uploads"
@@ -104,10 +104,10 @@ def test_nor_through_a_control_for_text(ask, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"Guidance (cfg)": 99}, {"Seed": "abc"}, {"Classes": ["no such"]}, {"Images of each class": 1.5}]
+    "changes", [{"Guidance scale (cfg)": 99}, {"Seed": "abc"}, {"Classes": ["no such"]}, {"Images per class": 1.5}]
 )
 def test_a_bad_value_is_one_line_in_the_log(ask, changes, caplog, capfd):
-    good, answer = ask("draw", **changes)
+    good, answer = ask("run_generate", **changes)
     assert not good and answer["error"]
     assert "\n" not in one_line(caplog, capfd)
 
@@ -115,30 +115,30 @@ def test_a_bad_value_is_one_line_in_the_log(ask, changes, caplog, capfd):
 @pytest.mark.parametrize("seed", [99999999999999999999, -1, 2**53, 2**53 - 1, 1e300])
 def test_seeds_that_are_out_of_range(ask, seed, caplog, capfd):
     named = {"Seed": seed, "Keep it": True, "Classes": [0, 1]}
-    good, answer = ask("draw", **named)
+    good, answer = ask("run_generate", **named)
     assert not good and "a seed is from 0 to 9007199254740991" in answer["error"]
     assert "Traceback" not in capfd.readouterr().err and not [r for r in caplog.records if r.levelname == "ERROR"]
-    assert ask("draw", **{**named, "Seed": 2**53 - 2})[0]  # the page goes on, up to the last seed
+    assert ask("run_generate", **{**named, "Seed": 2**53 - 2})[0]  # the page goes on, up to the last seed
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"Seed": 1.5}, "Seed must be an integer, not 1.5"),
-        ({"Images of each class": 1.5}, "Images of each class must be an integer, not 1.5"),
-        ({"Images of each class": 9}, "Images of each class must be from 1 to 8, not 9"),
-        ({"Guidance (cfg)": -3}, "Guidance (cfg) must be from 0 to 10, not -3"),
-        ({"Guidance (cfg)": 99999}, "Guidance (cfg) must be from 0 to 10, not 99999"),
-        ({"Guidance (cfg)": None}, "Guidance (cfg) is empty: expected a number from 0 to 10"),
+        ({"Images per class": 1.5}, "Images per class must be an integer, not 1.5"),
+        ({"Images per class": 9}, "Images per class must be from 1 to 8, not 9"),
+        ({"Guidance scale (cfg)": -3}, "Guidance scale (cfg) must be from 0 to 10, not -3"),
+        ({"Guidance scale (cfg)": 99999}, "Guidance scale (cfg) must be from 0 to 10, not 99999"),
+        ({"Guidance scale (cfg)": None}, "Guidance scale (cfg) is empty: expected a number from 0 to 10"),
         ({"Top-p": 1.01}, "Top-p must be from 0 to 1, not 1.01"),
     ],
 )
 def test_a_number_out_of_range_is_refused_and_not_changed(ask, changes, said):
-    good, answer = ask("draw", **{"Keep it": True, "Classes": [0], **changes})
+    good, answer = ask("run_generate", **{"Keep it": True, "Classes": [0], **changes})
     assert not good and answer["error"] == said
 
 
-@pytest.mark.parametrize("name", ["edit_it", "look_at_it"])
+@pytest.mark.parametrize("name", ["open_in_edit", "open_in_inspect"])
 def test_what_is_not_drawn_cannot_be_handed_on(ask, name, caplog, capfd):
     good, answer = ask(name)
     assert not good and "no such image" in answer["error"]
@@ -152,4 +152,4 @@ def test_a_button_that_there_is_not(visitor, caplog, capfd):
 
 
 def test_what_gradio_says_of_its_own_is_not_passed_on(ask):
-    assert ask("draw", **{"Seed": "abc"})[1]["error"] == NOT_A_VALUE
+    assert ask("run_generate", **{"Seed": "abc"})[1]["error"] == NOT_A_VALUE

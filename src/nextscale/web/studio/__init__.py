@@ -1,1 +1,1 @@
-"""The studio: a web page to draw, edit, look inside and compare, on Gradio."""
+"""The studio: a Gradio page to generate, edit, inspect and compare images."""

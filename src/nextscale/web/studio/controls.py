@@ -1,48 +1,57 @@
-"""Controls that several tabs have, and what they say."""
+"""Controls that several tabs have, and how their values are read."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import gradio as gr
+from gradio.components import Component
 
 from nextscale.errors import InputError
+from nextscale.io.field_docs import field_docs
 from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings
 from nextscale.web.studio.served_model import Model
 
-LARGEST_CFG = 10
 FIRST_CLASSES = 4
-"""Classes that are picked to begin with, spread over all."""
-_LOOKS: dict[str, Any] = FOR_IMAGES.record()
-LOOKS = FOR_IMAGES
-"""What the controls begin with."""
+"""Number of classes that are selected at first, evenly spread over all."""
 
 
-class SamplingControls(NamedTuple):
-    """Guidance and filters, in the order in which `read_settings` takes their values."""
+class SliderRange(NamedTuple):
+    """Range of a slider for a sampling setting."""
 
-    cfg: gr.Slider
-    top_k: gr.Slider
-    top_p: gr.Slider
-    more_smooth: gr.Checkbox
+    label: str
+    least: float
+    most: float | None
+    """None: the number of codes."""
+    step: float
+
+
+SLIDERS = {
+    "cfg": SliderRange("Guidance scale (cfg)", 0, 10, 0.1),
+    "temperature": SliderRange("Temperature", 0.1, 2, 0.05),
+    "top_k": SliderRange("Top-k", 0, None, 1),
+    "top_p": SliderRange("Top-p", 0, 1, 0.01),
+}
+CHECKBOXES = {"more_smooth": "Smoother images"}
 
 
 class SeedControls(NamedTuple):
-    """A seed, and whether it stays."""
+    """A seed, and whether to keep it for the next images."""
 
     seed: gr.Number
     locked: gr.Checkbox
 
 
 def class_picker(model: Model, label: str = "Classes", several: bool = True) -> gr.Dropdown:
-    """Names with a search."""
+    """Add a dropdown of class names that can be searched."""
     return gr.Dropdown(
         model.choices,
         value=first_classes(model) if several else 0,
         multiselect=several,
         filterable=True,
         label=label,
-        info="Type to search. Without any: classes at random." if several else None,
+        info="Type to search. If none is selected, classes are random." if several else None,
     )
 
 
@@ -51,31 +60,25 @@ def first_classes(model: Model) -> list[int]:
     return [i * model.no_class // count for i in range(count)]
 
 
-def sampling_controls(model: Model, cfg: float = LOOKS.cfg) -> SamplingControls:
-    """Guidance in sight, the filters folded away."""
-    codes = model.pipeline.tokenizer.config.codebook_size
-    guidance = gr.Slider(
-        0, LARGEST_CFG, value=cfg, step=0.1, label="Guidance (cfg)", info="How much the class counts; 0: not."
-    )
-    with gr.Accordion("Top-k, top-p, smoothness", open=False):
-        top_k = gr.Slider(
-            0,
-            codes,
-            value=min(LOOKS.top_k, codes),
-            step=1,
-            label="Top-k",
-            info="Draw among the k most probable tokens; 0 is all.",
-        )
-        top_p = gr.Slider(
-            0,
-            1,
-            value=LOOKS.top_p,
-            step=0.01,
-            label="Top-p",
-            info="Draw among the most probable tokens that together reach p; 0 is all.",
-        )
-        more_smooth = gr.Checkbox(False, label="Smoother", info="Mix codes instead of drawing one.")
-    return SamplingControls(guidance, top_k, top_p, more_smooth)
+def sampling_controls(model: Model, settings: SamplingSettings = FOR_IMAGES) -> list[Component]:
+    """Add a control for every sampling setting, in the order of `SamplingSettings`. All but the first are folded away.
+
+    Args:
+        settings: the initial values.
+    """
+    first, *others = [field.name for field in fields(SamplingSettings)]
+    controls: list[Component] = [_control(model, first, settings)]
+    with gr.Accordion("More sampling settings", open=False):
+        return [*controls, *(_control(model, name, settings) for name in others)]
+
+
+def _control(model: Model, name: str, settings: SamplingSettings) -> Component:
+    value, info = getattr(settings, name), field_docs(SamplingSettings)[name]
+    if name in CHECKBOXES:
+        return gr.Checkbox(value, label=CHECKBOXES[name], info=info)
+    label, least, most, step = SLIDERS[name]
+    most = model.pipeline.tokenizer.config.codebook_size if most is None else most
+    return gr.Slider(least, most, value=min(value, most), step=step, label=label, info=info)
 
 
 def seed_controls() -> SeedControls:
@@ -85,13 +88,20 @@ def seed_controls() -> SeedControls:
     return SeedControls(seed, locked)
 
 
-def read_settings(cfg: float, top_k: float, top_p: float, more_smooth: bool) -> SamplingSettings:
-    """The values of `SamplingControls`.
+def read_settings(*values: Any) -> SamplingSettings:
+    """Return the settings from the values of `sampling_controls`.
 
     Raises:
-        InputError: one is empty or out of range.
+        InputError: a control is empty or out of range.
     """
-    for name, value in (("cfg", cfg), ("top-k", top_k), ("top-p", top_p)):
+    named = {field.name: value for field, value in zip(fields(SamplingSettings), values, strict=True)}
+    for name, value in named.items():
         if value is None:
             raise InputError(f"{name} is empty: expected a number")
-    return SamplingSettings(cfg=cfg, top_k=int(top_k), top_p=top_p, more_smooth=more_smooth)
+        if name in SLIDERS and SLIDERS[name].step == 1:
+            named[name] = int(value)
+    return SamplingSettings(**named)
+
+
+NUM_SETTINGS = len(fields(SamplingSettings))
+"""Number of values that `read_settings` needs."""

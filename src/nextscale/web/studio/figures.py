@@ -1,4 +1,4 @@
-"""Images and figures as HTML: small pieces, every text escaped, every image inside the page."""
+"""Images and figures as HTML. Every text is escaped, and every image is embedded."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 SMALL = 200
-"""Images with a shorter side are enlarged pixel by pixel, larger ones as the browser does."""
+"""Images whose shorter side is smaller are enlarged with sharp pixels, larger ones as the browser does."""
 
 TAKE_IMAGE = "this.href=this.closest('figure').querySelector('img').src"
-"""Of a link to download: what it saves is the image that is shown, which need not be in the page twice."""
+"""JavaScript of a download link. It saves the displayed image, so that the page contains it only once."""
 
 
 @dataclass(frozen=True)
@@ -23,25 +23,25 @@ class Figure:
     """An image with its caption."""
 
     image: Image.Image | None
-    """None is still to come."""
+    """None shows a placeholder."""
     name: str
-    """What it shows; the first part of the caption."""
+    """First part of the caption."""
     detail: str = ""
-    """Set behind the name, in grey."""
+    """Second part of the caption, in grey."""
     file: str = ""
-    """Of the download; none without."""
+    """File name of the download. Empty: no download."""
     info: PngInfo | None = None
-    """Text that the PNG carries."""
+    """Metadata of the PNG."""
 
 
 def file_name(name: str, seed: int) -> str:
-    """``t-shirt-7.png``: what a class is called, without what a file's name had better not have."""
+    """Return a file name such as ``t-shirt-7.png``. Special characters of the name become hyphens."""
     plain = "".join(letter if letter.isalnum() else "-" for letter in name).strip("-")
     return f"{plain or 'image'}-{seed}.png"
 
 
 def png(image: Image.Image, info: PngInfo | None = None) -> bytes:
-    """An image as the bytes of a PNG file."""
+    """Encode an image as a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", pnginfo=info)
     return buffer.getvalue()
@@ -52,7 +52,7 @@ def data_url(image: Image.Image, info: PngInfo | None = None) -> str:
 
 
 def image(image: Image.Image, alt: str, url: str = "") -> str:
-    """``url``: of the image, if it is made already."""
+    """Return an img element. ``url`` is the image's data URL, if it is known already."""
     small = ' class="ns-small"' if min(image.size) < SMALL else ""
     w, h = image.size
     return f'<img{small} src="{url or data_url(image)}" alt="{escape(alt)}" width="{w}" height="{h}">'
@@ -72,17 +72,17 @@ def figure(shown: Figure) -> str:
 
 
 def grid(figures: Sequence[Figure], kind: str = "") -> str:
-    """Figures side by side, as many as fit.
+    """Return figures side by side, as many as fit.
 
     Args:
-        kind: "" | "pair", two in a row on every screen.
+        kind: "pair" shows two in a row on every screen, "files" shows small ones.
     """
     kind = kind or ("single" if len(figures) == 1 else "")
     return f'<div class="ns-grid{f" ns-{kind}" if kind else ""}">{"".join(map(figure, figures))}</div>'
 
 
 def status(words: str, share: float | None = None) -> str:
-    """A line that screen readers read out, with a bar below it if there is a share of the work done."""
+    """Return a status line for screen readers, too. With ``share`` in [0, 1], a progress bar is below it."""
     bar = f'<div class="ns-bar"><i style="width:{100 * share:.0f}%"></i></div>' if share is not None else ""
     return f'<div class="ns-status" role="status">{escape(words)}{bar}</div>'
 

@@ -1,4 +1,4 @@
-"""Images that a user gives: uploaded, or drawn on the spot."""
+"""Input images: uploaded, or generated on the spot."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from PIL import Image
 
 from nextscale.analysis.inspection import fit
 from nextscale.imaging.images import as_rgb
-from nextscale.web.studio.controls import LOOKS, class_picker
+from nextscale.sampling.settings import FOR_IMAGES
+from nextscale.web.studio.controls import class_picker
 from nextscale.web.studio.progress import pick_seed
 from nextscale.web.studio.served_model import Model
-from nextscale.web.tickets import Work
+from nextscale.web.tickets import Job
 from nextscale.web.uploads import decode
 
 
 class GivenImage(NamedTuple):
-    """Controls to give an image with."""
+    """Controls for an input image."""
 
     upload: gr.UploadButton
     label: gr.Dropdown
-    draw: gr.Button
+    generate: gr.Button
 
 
 def given_image(model: Model) -> GivenImage:
     """Lay out the controls."""
     upload = gr.UploadButton("Upload an image", file_types=["image"], type="binary")
     with gr.Row(equal_height=True, elem_classes="ns-beside"):
-        label = class_picker(model, "or draw one of class", several=False)
-        draw = gr.Button("Draw it", min_width=80, scale=0)
-    return GivenImage(upload, label, draw)
+        label = class_picker(model, "Or generate an image of class", several=False)
+        generate = gr.Button("Generate", min_width=90, scale=0)
+    return GivenImage(upload, label, generate)
 
 
 def read_upload(content: bytes, model: Model) -> Image.Image:
-    """An uploaded image in the model's size, from its file's bytes.
+    """Decode an uploaded file and fit the image to the model's size.
 
     Raises:
         InputError: not an image, or one that is too large or too narrow.
@@ -43,9 +44,9 @@ def read_upload(content: bytes, model: Model) -> Image.Image:
 
 
 def sample_one(model: Model, label: int) -> Image.Image:
-    """A new image of a class."""
-    work = Work((label,), (pick_seed(None, locked=False),), LOOKS)
-    ticket = model.engine.submit(work)
+    """Generate an image of a class."""
+    job = Job((label,), (pick_seed(None, locked=False),), FOR_IMAGES)
+    ticket = model.engine.submit(job)
     try:
         return ticket.result().pil_images[0]
     finally:

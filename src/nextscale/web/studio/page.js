@@ -1,6 +1,6 @@
-// For the whole page: what Gradio's controls lack.
+// Additions to Gradio's controls, for the whole page.
 
-// Buttons that take a class away say which one.
+// Label the buttons that remove a class with its name.
 function nameButtons() {
   for (const button of document.querySelectorAll(".token > .token-remove")) {
     const name = `Remove ${button.parentElement.textContent.trim()}`;
@@ -10,7 +10,7 @@ function nameButtons() {
 new MutationObserver(nameButtons).observe(document.body, { childList: true, subtree: true, characterData: true });
 nameButtons();
 
-// A slider's number that is out of range, or empty, stays for the server to refuse: Gradio would change it on leaving.
+// Keep a slider's number that is empty or out of range, so that the server refuses it. Gradio would change it on blur.
 function keepTyped(event) {
   const { value, validity, dataset } = event.target;
   if (dataset?.testid !== "number-input") return;

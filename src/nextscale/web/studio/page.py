@@ -1,4 +1,4 @@
-"""What comes in from the page: checked before a control or a function sees it."""
+"""Check the values that the page sends before a control or a function uses them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from nextscale.web.errors import refuse
 
 log = logging.getLogger(__name__)
 LONGEST_LINE = 300
-NOT_UPLOADED = "this file was not uploaded here, or is no longer kept: upload it once more"
+NOT_UPLOADED = "this file was not uploaded here, or has been deleted: upload it again"
 NO_BUTTON = "the page has no such button"
-NOT_A_VALUE = "a control has a value that it does not offer"
+NOT_A_VALUE = "a control has an invalid value"
 
 
 class Page(gr.Blocks):
-    """Blocks that read no file but those of the upload folder, and refuse bad values with a sentence and a log line.
+    """Blocks that read only files of the upload folder, and refuse invalid values with a message and a log line.
 
-    Gradio's own check of paths is for apps that it launches itself, not for those that are mounted.
+    Gradio checks paths itself only in apps that it launches, not in mounted ones.
     """
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *more: Any, **named: Any) -> list[Any]:
@@ -41,21 +41,21 @@ class Page(gr.Blocks):
             return await super().preprocess_data(block_fn, inputs, *more, **named)
         except gr.Error as error:
             what = str(error.message)
-            log.warning("the studio refuses a request: %s", one_line(what))
-            raise gr.Error(what, title="Not possible", print_exception=False) from error
-        except Exception as error:  # whatever Gradio's controls make of a value that no page sends
-            log.warning("the studio refuses a request: %s: %s", NOT_A_VALUE, one_line(str(error)))
-            raise gr.Error(NOT_A_VALUE, title="Not possible", print_exception=False) from error
+            log.warning("the studio refused a request: %s", one_line(what))
+            raise gr.Error(what, title="Invalid input", print_exception=False) from error
+        except Exception as error:  # Gradio's controls raise all kinds of errors on values that no page sends
+            log.warning("the studio refused a request: %s: %s", NOT_A_VALUE, one_line(str(error)))
+            raise gr.Error(NOT_A_VALUE, title="Invalid input", print_exception=False) from error
 
 
 def name_nothing(request: Request, error: Exception) -> JSONResponse:
-    """The answer to a request for a button that there is not: Gradio looks it up without a check."""
-    log.warning("the studio refuses a request: %s: %s", NO_BUTTON, one_line(str(error)))
+    """Answer a request for an unknown button, which Gradio looks up without a check."""
+    log.warning("the studio refused a request: %s: %s", NO_BUTTON, one_line(str(error)))
     return refuse(404, NO_BUTTON)
 
 
 def paths_in(value: Any) -> Iterator[Any]:
-    """What is called a path anywhere in a JSON value."""
+    """Yield every value with the key "path" in a JSON value, at any depth."""
     if isinstance(value, dict):
         if "path" in value:
             yield value["path"]
@@ -67,7 +67,7 @@ def paths_in(value: Any) -> Iterator[Any]:
 
 
 def is_uploaded(path: Any) -> bool:
-    """Whether a path leads to a file below the upload folder, links followed."""
+    """Return whether a path leads to a file in the upload folder, with links resolved."""
     try:
         real, folder = os.path.realpath(path), os.path.realpath(get_upload_folder())
         return real.startswith(folder + os.sep) and os.path.isfile(real)
@@ -76,7 +76,8 @@ def is_uploaded(path: Any) -> bool:
 
 
 def check_number(block: gr.Slider | gr.Number, value: Any) -> None:
-    """Raises gr.Error unless the control may stand there, before Gradio rounds it; the rest Gradio refuses itself."""
+    """Raise gr.Error for a number that the control does not allow, before Gradio rounds it. Gradio refuses other values
+    itself."""
     if isinstance(block, gr.Slider):
         if value is None:
             raise gr.Error(f"{block.label} is empty: expected a number from {block.minimum} to {block.maximum}")

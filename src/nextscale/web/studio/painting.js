@@ -1,4 +1,4 @@
-// Painting over an image: `element` is the component, whose canvas is replaced with every new image.
+// Paint over an image. `element` is the Gradio component; its canvas is replaced with every new image.
 let last = null;
 
 function place(canvas, event) {

@@ -1,4 +1,4 @@
-"""Painting over an image, on a canvas in the page, which hands the paint over when it is asked for."""
+"""Paint a mask over an image, on a canvas in the page."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from nextscale.web.studio.theme import beside
 from nextscale.web.uploads import decode
 
 CANVAS = 512
-"""Pixels of the longer side of what is painted on."""
+"""Length of the canvas's longer side in pixels."""
 PREFIX = "data:image/png;base64,"
 LARGEST = 2**22
-"""Letters of a mask: far more than a canvas can hold."""
-EMPTY = figures.hint("Upload an image, or draw one, to paint over a part of it.")
+"""Most characters of an encoded mask, far more than a canvas needs."""
+EMPTY = figures.hint("Upload or generate an image, then paint over a part of it.")
 
 
 def painting_block() -> gr.HTML:
-    """Lay it out, without an image yet; `paint_over` fills it."""
+    """Add the painting area, without an image yet; see `paint_over`."""
     return gr.HTML(EMPTY, js_on_load=beside("painting.js"), elem_id="painting")
 
 
 def paint_over(image: Image.Image) -> str:
-    """An image to paint over, nothing painted yet."""
+    """Return the HTML of an image under an empty canvas."""
     scale = CANVAS / max(image.size)
     w, h = round(image.width * scale), round(image.height * scale)
     return (
-        f'<div class="ns-painting">{figures.image(image, "The image, to paint over")}'
+        f'<div class="ns-painting">{figures.image(image, "The image to paint over")}'
         f'<canvas width="{w}" height="{h}"></canvas></div>'
         '<div class="ns-tools"><label>Brush <input class="ns-brush" type="range" min="2" max="40" value="14"></label>'
         '<label><input class="ns-erase" type="checkbox"> Erase</label>'
@@ -43,11 +43,11 @@ def paint_over(image: Image.Image) -> str:
     )
 
 
-def hand_over(index: int) -> str:
-    """JavaScript that puts the paint among the values of an event's inputs.
+def mask_to_input(index: int) -> str:
+    """Return JavaScript that puts the painted mask into the input values of an event.
 
     Args:
-        index: of the input that takes it.
+        index: index of the input for the mask.
     """
     return (
         "(...values) => { const canvas = document.querySelector('#painting canvas'); "
@@ -56,18 +56,18 @@ def hand_over(index: int) -> str:
 
 
 def read_paint(text: str | None, limits: Limits) -> Image.Image | None:
-    """What was painted: white where there is paint, else black; None if nothing was.
+    """Decode the painted mask: white where there is paint, else black; None if nothing was painted.
 
     Raises:
-        InputError: not a PNG as a canvas gives it, or too many pixels.
+        InputError: not a PNG of a canvas, or too many pixels.
     """
     if not text:
         return None
     try:
         if not text.startswith(PREFIX) or len(text) > LARGEST:
-            raise InputError("the mask is not a PNG in base 64")
+            raise InputError("the mask is not a PNG in base64")
         content = base64.b64decode(text[len(PREFIX) :], validate=True)
     except binascii.Error as error:
-        raise InputError("the mask is not a PNG in base 64") from error
+        raise InputError("the mask is not a PNG in base64") from error
     painted = read_mask(as_rgb(decode(content, "the mask", limits), BLACK))
     return Image.fromarray(painted.astype(np.uint8) * 255) if painted.any() else None

@@ -1,4 +1,4 @@
-"""Between the engine and the page: what is being drawn, and what went wrong in one sentence."""
+"""Progress and errors of jobs, shown on the page."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from PIL import Image
 from nextscale.errors import InputError
 from nextscale.web.studio import figures
 from nextscale.web.studio.served_model import Model
-from nextscale.web.tickets import Busy, Done, Refused, Scale, Work
+from nextscale.web.tickets import Busy, Done, Job, Refused, Scale
 
 NEW_SEEDS = 1_000_000
-"""Seeds that are picked for the user are below, so that they can be read and typed."""
+"""Random seeds are below this number, so that they are easy to type."""
 
 Step = tuple[Scale | Done, list[Image.Image]]
-"""What happened, and the images so far."""
+"""An event of the ticket, and the images so far."""
 
 
-def watch(model: Model, work: Work) -> Generator[Step, None, None]:
-    """Have images drawn, and see them appear. Whoever stops looking has them stopped, too.
+def watch(model: Model, job: Job) -> Generator[Step, None, None]:
+    """Generate images and yield them after every scale. Closing the generator cancels the job.
 
     Raises:
-        Refused: too much is waiting, or it takes too long.
+        Refused: the queue is full, or the time limit has passed.
         InputError: more images than a request may have.
     """
-    ticket = model.engine.submit(work)
+    ticket = model.engine.submit(job)
     shown: dict[int, Image.Image] = {}
     try:
         for event in ticket.events():
@@ -41,27 +41,27 @@ def watch(model: Model, work: Work) -> Generator[Step, None, None]:
         ticket.cancel()
 
 
-def say_scale(scale: Scale, model: Model, before: str = "") -> str:
-    """``scale 3 of 6 (3 × 3)`` and a bar, as HTML."""
+def scale_status(scale: Scale, model: Model, before: str = "") -> str:
+    """Return ``scale 3 of 6 (3 × 3)`` with a progress bar, as HTML."""
     (h, w), number = scale.size, scale.index + 1
     return figures.status(f"{before}scale {number} of {model.num_scales} ({h} × {w})", number / model.num_scales)
 
 
 def pick_seed(seed: float | None, locked: bool) -> int:
-    """The seed that the user wants to keep, or a new one.
+    """Return the seed if it is locked, else a random one.
 
     Raises:
-        InputError: it is to be kept, but is empty.
+        InputError: the locked seed is empty.
     """
     if not locked:
         return secrets.randbelow(NEW_SEEDS)
     if seed is None:
-        raise InputError("there is no seed to keep: expected an integer")
+        raise InputError("the seed to keep is empty: expected an integer")
     return int(seed)
 
 
-def spoken(function: Callable[..., Any]) -> Callable[..., Any]:
-    """For functions behind buttons: a mistake or a full queue is said in a sentence on the page."""
+def shown_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap the function of a button, so that the page shows its errors."""
     if inspect.isgeneratorfunction(function):
 
         @functools.wraps(function)
@@ -85,6 +85,6 @@ def sentences() -> Iterator[None]:
         yield
     except Refused as error:
         later = f": try again in {error.retry_after} s" if isinstance(error, Busy) else ""
-        raise gr.Error(f"{error}{later}", title="Not now", print_exception=False) from error
+        raise gr.Error(f"{error}{later}", title="Busy", print_exception=False) from error
     except InputError as error:
-        raise gr.Error(str(error), title="Not possible", print_exception=False) from error
+        raise gr.Error(str(error), title="Invalid input", print_exception=False) from error

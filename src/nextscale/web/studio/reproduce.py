@@ -1,4 +1,4 @@
-"""How results came about: the command and the Python that repeat them, and what their PNGs say of themselves."""
+"""Commands and Python code that repeat the shown images, and the provenance for their PNGs."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from nextscale.provenance import EditProvenance, Provenance
+from nextscale.web.job_provenance import provenance_of
 from nextscale.web.studio.served_model import Model
-from nextscale.web.tickets import Work
-from nextscale.web.work_provenance import provenance_of
+from nextscale.web.tickets import Job
 
 
 class RepeatBlock(NamedTuple):
-    """Where commands are shown; `repeat` fills it."""
+    """The area for commands; see `repeat`."""
 
     box: gr.Accordion
     command: gr.Code
     python: gr.Code
 
 
-def repeat_block(name: str, title: str = "Repeat this") -> RepeatBlock:
-    """Lay it out, unseen until there is something to repeat.
+def repeat_block(name: str, title: str = "Repeat these images") -> RepeatBlock:
+    """Add the area, hidden until there are images.
 
     Args:
-        name: for ids.
+        name: prefix of the element ids.
     """
     with gr.Accordion(title, open=True, visible=False, elem_classes="ns-repeat") as box:
         command = gr.Code(
@@ -50,20 +50,20 @@ def repeat_block(name: str, title: str = "Repeat this") -> RepeatBlock:
     return RepeatBlock(box, command, python)
 
 
-def provenance(model: Model, work: Work, edit: EditProvenance | None = None) -> Provenance:
-    """How the images of a work are made."""
-    return provenance_of(work, model.pipeline, model.name, model.scales, edit)
+def provenance(model: Model, job: Job, edit: EditProvenance | None = None) -> Provenance:
+    """Return the provenance of the images of a job."""
+    return provenance_of(job, model.pipeline, model.name, model.scales, edit)
 
 
 def repeat(made: Provenance, out: str) -> tuple[Any, ...]:
-    """What `RepeatBlock` is to show.
+    """Return the updates of a `RepeatBlock`.
 
     Args:
-        out: the PNG that the command writes; the Python writes it, too, or OUT-000.png ... for several.
+        out: the PNG that the command writes. The Python code writes it too, or OUT-000.png ... for several images.
     """
     return gr.update(visible=True), made.command(out), made.python(out.removesuffix(".png"))
 
 
 def skip_repeat() -> tuple[Any, ...]:
-    """What leaves a `RepeatBlock` as it is."""
+    """Return updates that leave a `RepeatBlock` unchanged."""
     return gr.skip(), gr.skip(), gr.skip()

@@ -1,4 +1,4 @@
-"""A model that the studio draws with."""
+"""A model of the studio."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from nextscale.pipeline import Pipeline
 from nextscale.web.engine import Engine
 
 LIGHT = 100e6
-"""Parameters up to which a transformer draws on a CPU while one looks at the page."""
+"""Parameters of a transformer that is fast on a CPU, at most."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """An engine, and what the page says of its pipeline."""
+    """An engine, and facts about its model."""
 
     engine: Engine
     scales: str = ""
-    """The schedule that commands have to name, as for .pth files of an unofficial one."""
+    """Value of ``--scales`` in commands, for .pth files with an unofficial schedule."""
 
     @property
     def pipeline(self) -> Pipeline:
@@ -29,12 +29,12 @@ class Model:
 
     @property
     def name(self) -> str:
-        """What commands call it by."""
+        """Value of ``--model`` in commands."""
         return self.engine.name
 
     @cached_property
     def colours(self) -> Tensor:
-        """Of the codes, (V, 3) uint8."""
+        """Colours of the codes, (V, 3) uint8."""
         return code_colours(self.pipeline.tokenizer)
 
     @property
@@ -43,8 +43,8 @@ class Model:
 
     @property
     def no_class(self) -> int:
-        """The label of images without a class."""
-        return self.pipeline.model.config.num_classes
+        """The label that means "no class"."""
+        return len(self.pipeline.classes)
 
     @property
     def facts(self) -> str:
@@ -54,13 +54,13 @@ class Model:
 
     @property
     def is_quick(self) -> bool:
-        """Whether it may draw before anybody has asked."""
+        """Whether the model is fast enough to generate images whenever the page is opened."""
         size = sum(parameter.numel() for parameter in self.pipeline.model.parameters())
         return self.pipeline.device.type != "cpu" or size < LIGHT
 
     @cached_property
     def choices(self) -> list[tuple[str, int]]:
-        """What a class picker offers: names that are not just numbers come with their number."""
+        """Entries of a class picker: names with their number, then "no class"."""
         names = self.pipeline.class_names
         return [
             *((name if name == str(i) else f"{name} ({i})", i) for i, name in enumerate(names)),
@@ -68,4 +68,4 @@ class Model:
         ]
 
     def label_name(self, label: int) -> str:
-        return "no class" if label == self.no_class else self.pipeline.class_names[label]
+        return "no class" if label == self.no_class else self.pipeline.classes.name_of(label)

@@ -1,4 +1,4 @@
-"""The look of the studio: one accent on warm greys, the fonts that the reader's system has, nothing fetched."""
+"""Theme of the studio: one accent colour on warm greys, with system fonts. Nothing is loaded from other hosts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEAD = '<link rel="icon" href="/favicon.ico" type="image/svg+xml"><meta name="co
 
 
 def make_theme() -> Base:
-    """Teal for what can be done, stone for the rest, in light and dark."""
+    """Return the theme: teal for controls, stone for the rest, in light and dark mode."""
     theme = Base(
         primary_hue="teal",
         secondary_hue="teal",
@@ -66,15 +66,15 @@ def make_theme() -> Base:
 
 
 def style() -> str:
-    """The style sheet of the page."""
+    """Return the style sheet of the page."""
     return beside("style.css")
 
 
 def icon() -> str:
-    """The page's icon, an SVG."""
+    """Return the page's icon, an SVG."""
     return beside("icon.svg")
 
 
 def beside(name: str) -> str:
-    """A file of this folder."""
+    """Read a file of this folder."""
     return resources.files("nextscale.web.studio").joinpath(name).read_text(encoding="utf-8")

@@ -10,13 +10,13 @@ from tiny_page import images_of, words_of
 from nextscale.analysis.inspection import inspect, token_image
 from nextscale.imaging.images import to_pil
 from nextscale.tokenizer.usage import CodeUsage
-from nextscale.web.studio.inside import codes, look_inside
+from nextscale.web.studio.inspection import codes, inspect_image
 
 
 def test_a_row_for_each_scale(model):
     tokenizer = model.pipeline.tokenizer
     image = to_pil((random_images(tokenizer, 1) + 1) / 2)[0]
-    original, pyramid, _ = look_inside(image, model)
+    original, pyramid, _ = inspect_image(image, model)
     views = inspect(image, tokenizer)
     assert images_of(original)[0].tobytes() == image.tobytes()
     shown = images_of(pyramid)
@@ -37,4 +37,4 @@ def test_codes_are_counted_at_each_scale(model):
 
 
 def test_a_image_of_any_size(model):
-    assert len(images_of(look_inside(Image.new("RGB", (50, 20)), model)[1])) == 12
+    assert len(images_of(inspect_image(Image.new("RGB", (50, 20)), model)[1])) == 12

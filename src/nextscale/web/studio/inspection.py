@@ -1,4 +1,4 @@
-"""The tab Inside: what an image's tokens hold, scale by scale, and which codes they use."""
+"""The Inspect tab: the token maps of an image, scale by scale, and the codes they use."""
 
 from __future__ import annotations
 
@@ -16,45 +16,49 @@ from nextscale.runtime.device import precision
 from nextscale.tokenizer.usage import CodeUsage
 from nextscale.web.studio import figures
 from nextscale.web.studio.image_input import given_image, read_upload, sample_one
-from nextscale.web.studio.progress import spoken
+from nextscale.web.studio.progress import shown_errors
 from nextscale.web.studio.served_model import Model
 
 MOST_USED = 12
-"""Codes that are named."""
+"""Number of most frequent codes that are listed."""
 
 
-class InsideTab(NamedTuple):
-    """Where an image's inside is shown, in the order of `look_inside`."""
+class InspectTab(NamedTuple):
+    """The outputs of `inspect_image`, in order."""
 
     original: gr.HTML
     pyramid: gr.HTML
     codes: gr.HTML
 
 
-def inside_tab(model: Model) -> InsideTab:
+def inspect_tab(model: Model) -> InspectTab:
     """Lay out the tab."""
     with gr.Row(elem_classes="ns-tab"):
         with gr.Column(scale=4, min_width=280):
             given = given_image(model)
             original = gr.HTML("")
         with gr.Column(scale=8, min_width=280):
-            pyramid = gr.HTML(figures.hint("Upload an image, or draw one, to see its token maps."), elem_id="pyramid")
+            pyramid = gr.HTML(figures.hint("Upload or generate an image to see its token maps."), elem_id="pyramid")
             codes = gr.HTML("", elem_id="codes")
-    tab = InsideTab(original, pyramid, codes)
+    tab = InspectTab(original, pyramid, codes)
 
-    def look_at_upload(content: bytes) -> tuple[str, str, str]:
-        return look_inside(read_upload(content, model), model)
+    def inspect_upload(content: bytes) -> tuple[str, str, str]:
+        return inspect_image(read_upload(content, model), model)
 
-    def look_at_new(label: int) -> tuple[str, str, str]:
-        return look_inside(sample_one(model, label), model)
+    def inspect_new(label: int) -> tuple[str, str, str]:
+        return inspect_image(sample_one(model, label), model)
 
-    given.upload.upload(spoken(look_at_upload), given.upload, [*tab], show_progress="minimal", api_visibility="private")
-    given.draw.click(spoken(look_at_new), given.label, [*tab], show_progress="minimal", api_visibility="private")
+    given.upload.upload(
+        shown_errors(inspect_upload), given.upload, [*tab], show_progress="minimal", api_visibility="private"
+    )
+    given.generate.click(
+        shown_errors(inspect_new), given.label, [*tab], show_progress="minimal", api_visibility="private"
+    )
     return tab
 
 
-def look_inside(image: Image.Image, model: Model) -> tuple[str, str, str]:
-    """(the image, its pyramid, its codes) as HTML.
+def inspect_image(image: Image.Image, model: Model) -> tuple[str, str, str]:
+    """Return (the image, its pyramid, its codes) as HTML.
 
     Raises:
         InputError: an image that is too narrow.
@@ -64,15 +68,17 @@ def look_inside(image: Image.Image, model: Model) -> tuple[str, str, str]:
         views = inspect(image, tokenizer)
     usage = CodeUsage(tokenizer.schedule, tokenizer.config.codebook_size)
     usage.add([view.tokens.flatten()[None] for view in views])
-    original = figures.Figure(fit(image, tokenizer), "The image", f"{views[-1].psnr:.1f} dB from all its tokens")
+    original = figures.Figure(
+        fit(image, tokenizer), "The image", f"reconstructed from all tokens: {views[-1].psnr:.1f} dB"
+    )
     return figures.grid([original]), pyramid(views, model.colours), codes(usage, model.colours)
 
 
 def pyramid(views: Sequence[ScaleView], colours: Tensor) -> str:
-    """A row for each scale: its token map, what it adds, the image so far."""
+    """Show a row per scale: its token map, the magnitude of its gain, the image so far."""
     heats = heat_images([view.gain for view in views])
     rows = [pyramid_row(view, heat, colours) for view, heat in zip(views, heats, strict=True)]
-    titles = ("token map", "what it adds", "image so far")
+    titles = ("token map", "gain", "image so far")
     head = "<div></div>" + "".join(f"<div>{title}</div>" for title in titles)
     return f'<div class="ns-pyramid"><div class="ns-scale ns-scale-head">{head}</div>{"".join(rows)}</div>'
 
@@ -82,7 +88,7 @@ def pyramid_row(view: ScaleView, heat: Image.Image, colours: Tensor) -> str:
     size, count = f"{h} × {w}", f"{h * w} token{'s' if h * w > 1 else ''}"
     shown = (
         (token_image(view.tokens, colours), f"token map of scale {size}"),
-        (heat, f"how much scale {size} adds, and where"),
+        (heat, f"magnitude of the gain of scale {size} at each position"),
         (view.image, f"image after scale {size}"),
     )
     cells = "".join(f'<figure class="ns-figure">{figures.image(image, alt)}</figure>' for image, alt in shown)
@@ -92,7 +98,7 @@ def pyramid_row(view: ScaleView, heat: Image.Image, colours: Tensor) -> str:
 
 
 def codes(usage: CodeUsage, colours: Tensor) -> str:
-    """How many codes each scale uses and how evenly, and the codes that are used most."""
+    """Show how many codes each scale uses, their perplexity, and the most frequent codes."""
     rows = [
         (f"{h} × {w}", f"{int(seen.sum()):,}", f"{int((seen > 0).sum()):,}", f"{perplexity:.1f}")
         for (h, w), seen, perplexity in zip(usage.sizes, usage.counts, usage.perplexity().tolist(), strict=True)
@@ -105,6 +111,6 @@ def codes(usage: CodeUsage, colours: Tensor) -> str:
     )
     return (
         figures.table("Codes of this image", ("scale", "tokens", "distinct codes", "perplexity"), rows)
-        + f'<p class="ns-lead">{len(total) - usage.unused():,} of {len(total):,} codes in all. Used most:</p>'
+        + f'<p class="ns-lead">{len(total) - usage.unused():,} of {len(total):,} codes are used. Most frequent:</p>'
         + f'<ul class="ns-codes">{items}</ul>'
     )

@@ -1,0 +1,99 @@
+"""The description of an edit: which part of an image is generated, and how the result joins the image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
+from typing import Literal, get_args
+
+from nextscale.errors import InputError, brief
+
+Mode = Literal["inpaint", "outpaint", "class"]
+Box = tuple[float, float, float, float]
+"""(y0, x0, y1, x1) as fractions of the image's height and width."""
+
+REGION_FIELDS = ("mode", "leak_free", "softness", "composite")
+"""Fields that apply only to an edit with a mask or a box."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditSpec:
+    """What an edit generates, and what it keeps of the given image.
+
+    An edit needs exactly one of a mask, ``box``, ``scales_kept`` and ``upscale``. The mask is an image and is therefore
+    passed beside the spec.
+
+    Raises:
+        InputError: a field of the wrong type or out of range, or fields that exclude each other.
+    """
+
+    mode: Mode = "inpaint"
+    """inpaint generates the masked region, outpaint everything else; class is inpaint with a class label."""
+    box: Box | None = None
+    """Instead of a mask: y0,x0,y1,x1 as fractions of the image's height and width, rounded to whole tokens."""
+    leak_free: bool = True
+    """Hide the masked region from the encoder. Without it, as in the official code, coarse tokens still depend on
+    the region."""
+    softness: float = field(default=0.0, metadata={"least": 0.0})
+    """Width in pixels of the blend between image and result, inside the generated region."""
+    composite: bool = True
+    """Paste the result into the image, so that all other pixels stay unchanged. Without it, all pixels are decoded
+    from tokens."""
+    scales_kept: int | None = field(default=None, metadata={"least": 1})
+    """Instead of a mask: keep the first K scales of the image, and generate the others."""
+    upscale: bool = False
+    """Instead of a mask: upscale an image that is smaller than the model's. The scales it can fill are kept."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise InputError(f"unknown mode {brief(self.mode)}: expected one of {', '.join(get_args(Mode))}")
+        for name in ("leak_free", "composite", "upscale"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise InputError(f"{name} must be true or false, not {brief(value)}")
+        if not is_number(self.softness) or not 0 <= self.softness < math.inf:
+            raise InputError(f"softness must be a number of pixels of at least 0, not {brief(self.softness)}")
+        if self.scales_kept is not None and not (
+            is_number(self.scales_kept) and isinstance(self.scales_kept, Integral)
+        ):
+            raise InputError(f"scales_kept must be an integer, not {brief(self.scales_kept)}")
+        if self.box is not None:
+            numbers = isinstance(self.box, list | tuple) and len(self.box) == 4
+            if not numbers or not all(map(is_number, self.box)):
+                raise InputError(f"box must be four numbers, not {brief(self.box)}")
+            object.__setattr__(self, "box", tuple(float(side) for side in self.box))
+        if self.is_continuation:
+            defaults = {f.name: f.default for f in fields(EditSpec)}
+            if changed := [name for name in REGION_FIELDS if getattr(self, name) != defaults[name]]:
+                raise InputError(f"{', '.join(changed)}: only for an edit with a mask or a box")
+        object.__setattr__(self, "softness", float(self.softness) if self.composite else 0.0)  # a blend needs both
+
+    @property
+    def is_continuation(self) -> bool:
+        """Whether the edit keeps whole scales instead of a region."""
+        return self.scales_kept is not None or self.upscale
+
+    def check_region(self, has_mask: bool) -> None:
+        """Raise InputError unless exactly one of a mask, box, scales_kept and upscale is given."""
+        given = {
+            "mask": has_mask,
+            "box": self.box is not None,
+            "scales_kept": self.scales_kept is not None,
+            "upscale": self.upscale,
+        }
+        if sum(given.values()) != 1:
+            names = ", ".join(name for name, is_given in given.items() if is_given)
+            raise InputError(f"an edit needs one of mask, box, scales_kept and upscale, got {names or 'none'}")
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def parse_box(text: str) -> Box:
+    """Parse ``y0,x0,y1,x1``."""
+    try:
+        y0, x0, y1, x1 = (float(side) for side in text.split(","))
+    except ValueError as error:
+        raise InputError(f"a box is y0,x0,y1,x1, such as 0.25,0.25,0.75,0.75, not {text!r}") from error
+    return y0, x0, y1, x1

@@ -1,0 +1,43 @@
+"""Provenance of the images of a job, for PNG metadata and for the commands that the studio shows."""
+
+from __future__ import annotations
+
+from nextscale.pipeline import Pipeline
+from nextscale.provenance import EditProvenance, Provenance
+from nextscale.web.tickets import Job
+
+
+def provenance_of(
+    job: Job, pipeline: Pipeline, model: str, scales: str = "", edit: EditProvenance | None = None
+) -> Provenance:
+    """Return how the images of a job are made.
+
+    Args:
+        model: value of the command line's ``--model``.
+        scales: value of ``--scales``, for .pth files with an unofficial schedule.
+    """
+    words = tuple(label_word(label, pipeline) for label in job.labels)
+    if edit is not None:  # all variants have one class; no class is the default
+        words = () if words[0] == "none" else words[:1]
+    elif len(set(words)) == 1:
+        words = words[:1]
+    return Provenance(
+        model=model,
+        weights=pipeline.fingerprint,
+        scales=scales,
+        device=str(pipeline.device),
+        dtype=pipeline.dtype,
+        labels=words,
+        num_images=len(job.labels),
+        seed=job.seeds,
+        settings=job.settings,
+        edit=edit,
+    )
+
+
+def label_word(label: int, pipeline: Pipeline) -> str:
+    """Return a word for a class label that commands understand: its name, or its number if the name is ambiguous."""
+    name = pipeline.classes.name_of(label)
+    if label == len(pipeline.classes):
+        return name
+    return name if name.isprintable() and pipeline.classes.id_of(name) == label else str(label)

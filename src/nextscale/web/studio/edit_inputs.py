@@ -1,0 +1,78 @@
+"""The values of the Edit tab, and the edit that they describe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from nextscale.editing.plan import EditPlan, check_label, plan_edit
+from nextscale.editing.spec import EditSpec
+from nextscale.errors import InputError
+from nextscale.io.fingerprint import content_fingerprint
+from nextscale.provenance import EditProvenance
+from nextscale.sampling.settings import SamplingSettings
+from nextscale.web.studio import figures
+from nextscale.web.studio.served_model import Model
+from nextscale.web.tickets import Job
+
+CONTINUE = "continue"
+"""The mode of the tab that keeps whole scales instead of a region."""
+IMAGE_FILE, MASK_FILE = "image.png", "mask.png"
+"""Names of the files that the shown command reads. The page offers them for download."""
+
+
+@dataclass(frozen=True)
+class EditInputs:
+    """An edit, its images and how to sample it."""
+
+    spec: EditSpec
+    image: Image.Image | None
+    """At the model's size."""
+    mask: Image.Image | None
+    """White marks the region. None without a painted region."""
+    label: int
+    variants: int
+    settings: SamplingSettings
+    seed: int
+
+    def plan(self, model: Model) -> EditPlan:
+        """Plan the edit.
+
+        Raises:
+            InputError: no image, no region, no class for mode "class", or an invalid box.
+        """
+        if self.image is None:
+            raise InputError("there is no image yet: upload or generate one")
+        if self.mask is None and self.spec.box is None and not self.spec.is_continuation:
+            raise InputError("no region is selected: paint over a part of the image, or use a box")
+        check_label(self.spec.mode, [self.label], model.no_class)
+        return plan_edit(self.spec, model.pipeline.tokenizer, self.image, self.mask)
+
+    def provenance(self, image: Image.Image) -> EditProvenance:
+        """Return the provenance of the edit.
+
+        Args:
+            image: the image of the plan.
+        """
+        files: dict[str, Any] = {"image": IMAGE_FILE, "image_sha256": sha256(image)}
+        if self.mask is not None:
+            files |= {"mask": MASK_FILE, "mask_sha256": sha256(self.mask)}
+        return EditProvenance(spec=self.spec, **files)
+
+    def files(self, image: Image.Image) -> list[figures.Figure]:
+        """Return the files that the shown command reads, for download."""
+        files = [figures.Figure(image, IMAGE_FILE, file=IMAGE_FILE)]
+        if self.mask is not None:
+            files.append(figures.Figure(self.mask, MASK_FILE, file=MASK_FILE))
+        return files
+
+    def job(self, plan: EditPlan) -> Job:
+        seeds = tuple(range(self.seed, self.seed + self.variants))
+        return Job((self.label,) * self.variants, seeds, self.settings, plan.edit, watch=True)
+
+
+def sha256(image: Image.Image) -> str:
+    """Return the hash of the PNG file that the page offers."""
+    return content_fingerprint(figures.png(image))
