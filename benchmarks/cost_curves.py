@@ -48,8 +48,8 @@ def make_parts(point: Point) -> tuple[Any, Any, str]:
     import torch
 
     import nextscale as ns
-    from nextscale.acceleration.ready import name_dtype, ready_tokenizer, ready_transformer
-    from nextscale.runtime.device import DTYPES
+    from nextscale.acceleration.precision import Precision
+    from nextscale.acceleration.ready import make_ready
 
     schedule = ns.ScaleSchedule.named(point.pixels)
     with torch.device("meta"):
@@ -63,8 +63,8 @@ def make_parts(point: Point) -> tuple[Any, Any, str]:
             numbers = torch.randn(most, generator=torch.Generator().manual_seed(0)) * STD
         state = {name: share(name, tensor, numbers) for name, tensor in expected.items()}
         module.load_state_dict(state, assign=True)
-    dtype = name_dtype("auto", model.config, torch.device("cpu"))
-    return ready_tokenizer(tokenizer, DTYPES[dtype]), ready_transformer(model, DTYPES[dtype]), dtype
+    precision = Precision.parse("auto", model.config.width, torch.device("cpu"))
+    return *make_ready(tokenizer, model, precision), precision.name
 
 
 def share(name: str, tensor: Any, numbers: Any) -> Any:
@@ -111,10 +111,10 @@ def measure(point: Point) -> dict[str, Any]:
 def count(point: Point) -> dict[str, float]:
     """Return the GFLOP of a batch, with guidance."""
     import nextscale as ns
-    from nextscale.analysis.flops import count_work
+    from nextscale.analysis.flops import count_flops
 
     schedule = ns.ScaleSchedule.named(point.pixels)
-    work = count_work(ns.TokenizerConfig(schedule=schedule), ns.VARConfig.of_depth(point.depth, schedule=schedule))
+    work = count_flops(ns.TokenizerConfig(schedule=schedule), ns.VARConfig.of_depth(point.depth, schedule=schedule))
     transformer = 2 * (work.condition + work.transformer)
     return {"transformer": point.batch * transformer, "decoder": point.batch * work.decoder}
 

@@ -33,7 +33,7 @@ from sampling_speed import LABEL, SETTINGS
 
 import nextscale as ns
 from nextscale.acceleration.compiled import compile_parts
-from nextscale.analysis.flops import count_work
+from nextscale.analysis.flops import count_flops
 from nextscale.benchmark.machine import Peak, measure_peak, peak_memory, wait
 from nextscale.benchmark.random_weights import write_random_model
 from nextscale.benchmark.sampling import least_seconds
@@ -120,7 +120,7 @@ def measure(size: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         write_random_model(Path(folder), size)
         pipeline, variants = make_variants(options, folder)
         peak = gpu_peak(pipeline)
-        work = count_work(pipeline.tokenizer.config, pipeline.model.config)
+        work = count_flops(pipeline.tokenizer.config, pipeline.model.config)
         print(f"{size}: a product reaches {peak.product:,.0f} GFLOP/s, a convolution {peak.convolution:,.0f}")
         records = []
         for batch in sorted({1, *options.batches}):

@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 from training_against_reference import fresh_models, make_batches, our_trainer, their_trainer
 
-from nextscale.analysis.flops import training_work
+from nextscale.analysis.flops import training_flops
 from nextscale.benchmark.machine import peak_memory, wait
 from nextscale.runtime.device import tf32
 from nextscale.training.recipes import TRANSFORMERS
@@ -89,7 +89,7 @@ def main() -> None:
         parser.error("no CUDA GPU on this machine")
     variants = make_variants(options, device)
     config = fresh_models(options.size)[1].config
-    flop = options.batch * training_work(config) * 1e9
+    flop = options.batch * training_flops(config) * 1e9
     found = in_turn(variants, options.rounds, options.steps, device)
     medians = {name: statistics.median(seconds) for name, seconds in found.items()}
     for name, seconds in medians.items():

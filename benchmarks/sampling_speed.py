@@ -28,13 +28,13 @@ import torch
 from reference import CPU, Variants, load_reference, median, own_peak, take_turns
 
 import nextscale as ns
-from nextscale.acceleration.int8 import has_fast_int8
-from nextscale.analysis.flops import count_work
+from nextscale.analysis.flops import count_flops
 from nextscale.benchmark.machine import measure_peak
 from nextscale.benchmark.random_weights import write_random_model
 from nextscale.imaging.psnr_ssim import psnr
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.allocator import kept
+from nextscale.runtime.device import has_fast_int8
 
 SETTINGS: dict[str, Any] = {"cfg": 1.5, "top_k": 900, "top_p": 0.96}
 LABEL = 207
@@ -186,7 +186,7 @@ def compare_speed(options: argparse.Namespace, folder: str) -> None:
             print(f"defaults, the reference in float32 and ours in {default}: {ratio:.2f}x on the clock")
     pipeline = Pipeline.from_pretrained(folder, CPU)
     config, tokenizer = pipeline.model.config, pipeline.tokenizer.config
-    work = count_work(tokenizer, config)
+    work = count_flops(tokenizer, config)
     for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         shape = 2 * config.schedule.num_tokens, config.width, tokenizer.channels, tokenizer.image_size
         peak = measure_peak(*shape, kind, CPU, clock=time.process_time)

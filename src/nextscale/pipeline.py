@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.acceleration.compiled import compile_parts
-from nextscale.acceleration.ready import drawing_dtype, make_ready, name_dtype
+from nextscale.acceleration.precision import Precision
+from nextscale.acceleration.ready import make_ready
 from nextscale.conditioning.classes import UNCONDITIONAL, ClassNames, NamedLabels
 from nextscale.editing.masks import Mask
 from nextscale.editing.plan import EditPlan, check_label, plan_edit
@@ -88,8 +89,8 @@ class Pipeline:
         self.device = pick_device(device)
         if cuda_graph and self.device.type != "cuda":
             raise InputError(f"a CUDA graph needs a CUDA GPU, not {self.device}")
-        self.dtype = name_dtype(dtype, model.config, self.device)
-        drawing_dtype(self.dtype, self.device)  # refuses what the device cannot do
+        self.precision = Precision.parse(dtype, model.config.width, self.device)
+        self.dtype = self.precision.name
         self.tokenizer: Any = tokenizer.to(self.device).eval()
         self.model: Any = model.to(self.device).eval()
         self.family = family_of(model)
@@ -146,7 +147,7 @@ class Pipeline:
         if self._ready is None or self._ready[0] != versions:
             self._ready = None  # frees the old copy before there is a new one
             self._recorded.clear()
-            parts = make_ready(self.tokenizer, self.model, *drawing_dtype(self.dtype, self.device))
+            parts = make_ready(self.tokenizer, self.model, self.precision)
             if self._compile:
                 compile_parts(*parts)
             self._ready = versions, parts

@@ -28,7 +28,7 @@ def forget():
 @pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16], ids=["plain", "ready", "ready, bfloat16"])
 def test_every_scale_is_compiled_once_for_all_blocks_and_draws_the_same(monkeypatch, dtype):
     monkeypatch.setattr("nextscale.acceleration.ready.multiplies_by_onednn", lambda *_: False)  # as on a GPU,
-    monkeypatch.setattr("nextscale.transformer.visibility.WHOLE_HEAD", 0)  # with its attention
+    monkeypatch.setattr("nextscale.acceleration.cpu_attention.WHOLE_HEAD", 0)  # with its attention
     tokenizer, model = deepcopy(make_tokenizer(TWELVE)), deepcopy(make_var(TWELVE))
     if dtype:
         tokenizer, model = ready_tokenizer(tokenizer, dtype), ready_transformer(model, dtype)

@@ -7,10 +7,11 @@ import torch
 from tiny import SCHEDULES, make_tokenizer, make_var, same
 
 import nextscale as ns
-from nextscale.acceleration.int8 import Int8Linear, has_fast_int8
-from nextscale.acceleration.ready import INT8_TOKENS, LateInt8Linear, ReadyLinear, drawing_dtype, ready_transformer
+from nextscale.acceleration.int8 import Int8Linear
+from nextscale.acceleration.precision import Precision
+from nextscale.acceleration.ready import INT8_TOKENS, LateInt8Linear, ReadyLinear, ready_transformer
 from nextscale.errors import InputError
-from nextscale.runtime.device import DTYPES
+from nextscale.runtime.device import DTYPES, has_fast_int8
 
 CPU = torch.device("cpu")
 fast = pytest.mark.skipif(not has_fast_int8(CPU), reason="this machine multiplies no int8")
@@ -62,7 +63,9 @@ def test_only_scales_of_many_tokens_are_int8_whatever_the_batch(gelu, dtype):
 @pytest.fixture(params=["bfloat16", "float32"])
 def beside(request, monkeypatch) -> str:
     """What is not int8, on a CPU that is fast in bfloat16 and on one that is not."""
-    monkeypatch.setattr("nextscale.acceleration.ready.has_fast_bfloat16", lambda device: request.param == "bfloat16")
+    monkeypatch.setattr(
+        "nextscale.acceleration.precision.has_fast_bfloat16", lambda device: request.param == "bfloat16"
+    )
     return request.param
 
 
@@ -97,4 +100,4 @@ def test_other_devices_refuse(monkeypatch):
     monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: False)
     for device in (CPU, torch.device("cuda")):
         with pytest.raises(InputError, match="int8 is for CPUs with AVX512-VNNI"):
-            drawing_dtype("int8-float32", device)
+            Precision.parse("int8-float32", 64, device)

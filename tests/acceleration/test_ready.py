@@ -7,7 +7,8 @@ import torch
 from tiny import CLASSES, SCHEDULES, make_tokenizer, make_var, random_tokens, same
 
 import nextscale as ns
-from nextscale.acceleration.ready import ReadyLinear, make_ready, name_dtype, ready_tokenizer, ready_transformer
+from nextscale.acceleration.precision import Precision
+from nextscale.acceleration.ready import ReadyLinear, make_ready, ready_tokenizer, ready_transformer
 from nextscale.acceleration.winograd import WinogradConv3x3
 from nextscale.runtime.device import multiplies_by_onednn
 
@@ -70,7 +71,7 @@ def test_the_models_are_not_changed():
     tokenizer, model = make_tokenizer(SQUARE), make_var(SQUARE)
     before = [t.clone() for part in (tokenizer, model) for t in part.state_dict().values()]
     for dtype in (torch.float32, torch.bfloat16):
-        make_ready(tokenizer, model, dtype)
+        make_ready(tokenizer, model, Precision(dtype))
     assert same(before, [t for part in (tokenizer, model) for t in part.state_dict().values()])
 
 
@@ -101,9 +102,10 @@ def test_only_the_decoder_is_rounded():
 
 def test_auto_is_bfloat16_for_large_models_where_that_is_fast(monkeypatch):
     for fast in (False, True):
-        monkeypatch.setattr("nextscale.acceleration.ready.has_fast_bfloat16", lambda device, fast=fast: fast)
-        large, small = (ns.VARConfig.of_depth(depth) for depth in (16, 4))
-        assert name_dtype("auto", large, CPU) == ("bfloat16" if fast else "float32")
-        assert name_dtype("auto", small, CPU) == "float32"
-        assert name_dtype("int8", small, CPU) == ("int8-bfloat16" if fast else "int8-float32")
-        assert name_dtype("int8-bfloat16", large, CPU) == "int8-bfloat16"
+        monkeypatch.setattr("nextscale.acceleration.precision.has_fast_bfloat16", lambda device, fast=fast: fast)
+        monkeypatch.setattr("nextscale.acceleration.precision.has_fast_int8", lambda device: True)
+        large, small = (ns.VARConfig.of_depth(depth).width for depth in (16, 4))
+        assert Precision.parse("auto", large, CPU).name == ("bfloat16" if fast else "float32")
+        assert Precision.parse("auto", small, CPU).name == "float32"
+        assert Precision.parse("int8", small, CPU).name == ("int8-bfloat16" if fast else "int8-float32")
+        assert Precision.parse("int8-bfloat16", large, CPU).name == "int8-bfloat16"

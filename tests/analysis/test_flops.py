@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import nextscale as ns
-from nextscale.analysis.flops import block_parameters, count_work, training_work
+from nextscale.analysis.flops import block_parameters, count_flops, training_flops
 
 
 def test_d16_at_256_pixels():
-    work = count_work(ns.TokenizerConfig(), ns.VARConfig())
+    work = count_flops(ns.TokenizerConfig(), ns.VARConfig())
     assert work.tokenizer_parameters == pytest.approx(108.95, abs=0.005)
     assert work.transformer_parameters == pytest.approx(310.28, abs=0.005)
     assert work.encoder == pytest.approx(215.1, rel=0.01)
@@ -24,7 +24,7 @@ def test_linear_layers_by_hand():
     """Blocks cost 24 n C^2 and 4 n m C for m tokens seen, the head 2 n C V, words 2 n D C, AdaLN 12 C^2 and 4 C^2."""
     schedule = ns.ScaleSchedule(((1, 1), (2, 3)))
     config = ns.VARConfig(schedule, depth=3, width=64, heads=2, codebook_size=50, code_dim=8)
-    work = count_work(ns.TokenizerConfig(schedule, channels=32, codebook_size=50, code_dim=8), config)
+    work = count_flops(ns.TokenizerConfig(schedule, channels=32, codebook_size=50, code_dim=8), config)
     blocks = 3 * (24 * 7 * 64**2 + 4 * (1 * 1 + 6 * 7) * 64)
     assert work.transformer * 1e9 == pytest.approx(blocks + 2 * 7 * 64 * 50 + 2 * 6 * 8 * 64)
     assert work.condition * 1e9 == pytest.approx(3 * 12 * 64**2 + 4 * 64**2)
@@ -43,9 +43,9 @@ def test_parameters_of_official_proportions(depth):
     assert block_parameters(ns.VARConfig.of_depth(depth)) == 73_728 * depth**3
 
 
-def test_training_work():
+def test_training_flops():
     """Of d16 the specification says 901 GFLOP, without the pairs of tokens that may not see each other."""
-    assert training_work(ns.VARConfig()) == pytest.approx(901, rel=0.01)
+    assert training_flops(ns.VARConfig()) == pytest.approx(901, rel=0.01)
     small = ns.VARConfig(ns.ScaleSchedule(((1, 1), (2, 3))), depth=3, width=64, heads=2, codebook_size=50, code_dim=8)
     forward = 3 * (24 * 7 * 64**2 + 4 * 7 * 7 * 64) + 2 * 7 * 64 * 50 + 2 * 6 * 8 * 64 + 3 * 12 * 64**2 + 4 * 64**2
-    assert training_work(small) * 1e9 == pytest.approx(3 * forward)
+    assert training_flops(small) * 1e9 == pytest.approx(3 * forward)

@@ -9,7 +9,7 @@ import torch
 from tiny import SCHEDULES, make_tokenizer, make_var, refused
 
 import nextscale as ns
-from nextscale.analysis.flops import count_work
+from nextscale.analysis.flops import count_flops
 from nextscale.benchmark.machine import Peak, measure_peak, peak_memory
 from nextscale.benchmark.sampling import bench_decoding, bench_loading, bench_sampling, least_seconds
 from nextscale.benchmark.stages import timed_stages
@@ -28,7 +28,7 @@ def make_pipeline() -> ns.Pipeline:
 def test_sampling(cfg):
     pipeline = make_pipeline()
     report = bench_sampling(pipeline, "tiny", batch=3, repeats=2, settings=SETTINGS.changed(cfg=cfg), seed=0)
-    work = count_work(pipeline.tokenizer.config, pipeline.model.config)
+    work = count_flops(pipeline.tokenizer.config, pipeline.model.config)
     sequences = 6 if cfg else 3
     assert report.gflop["transformer"] == pytest.approx(sequences * (work.transformer + work.condition))
     assert report.gflop["decoder"] == pytest.approx(3 * work.decoder)

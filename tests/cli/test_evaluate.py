@@ -20,7 +20,6 @@ from tiny_classifier import ACCURACY, TinyClassifier, load_classifier
 from tiny_runs import make_images
 
 import nextscale as ns
-from nextscale.acceleration.int8 import has_fast_int8
 from nextscale.data.dataset import validation_crop
 from nextscale.evaluation import extractors, store
 from nextscale.evaluation.features import Features
@@ -30,6 +29,7 @@ from nextscale.evaluation.reference import read_reference
 from nextscale.evaluation.statistics import Moments
 from nextscale.galleries.dataset import open_crops
 from nextscale.imaging.images import adm_crop
+from nextscale.runtime.device import has_fast_int8
 
 LOOK = ("--features", "classifier")
 FIGURES = ("fid", "sfid", "inception_score", "precision_recall", "agreement", "memorisation", "reconstruction")

@@ -24,7 +24,7 @@ from tiny_ladder import (
     write_run,
 )
 
-from nextscale.analysis.flops import training_work
+from nextscale.analysis.flops import training_flops
 from nextscale.scaling_laws.points import check_alike, find_runs, read_points
 
 
@@ -34,7 +34,7 @@ def test_a_run_gives_its_validations(tmp_path):
     assert (run.name, run.parameters, run.config) == ("three", n, config_of(3))
     assert run.steps.tolist() == list(VALIDATED)
     assert run.images.tolist() == [step * BATCH_SIZE for step in VALIDATED]
-    np.testing.assert_allclose(run.compute, run.images * training_work(config_of(3)) / 1e6)
+    np.testing.assert_allclose(run.compute, run.images * training_flops(config_of(3)) / 1e6)
     ends = {name: values[-1] for name, values in run.measures.items()}
     laws = {"last_scale_loss": LAST_LOSS, "loss": LOSS, "last_scale_error": LAST_ERROR, "error": ERROR}
     assert ends == pytest.approx({name: power(n / 1e9, law) for name, law in laws.items()})

@@ -8,9 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from nextscale.acceleration.cpu_attention import attend
+from nextscale.scales.schedule import Visit
 from nextscale.transformer.attention import SelfAttention
-from nextscale.transformer.cache import KVCache
-from nextscale.transformer.visibility import Span, attend
+from nextscale.transformer.cache import KVCache, plan_cache
+from nextscale.transformer.visibility import Span
 
 
 @pytest.fixture(params=[True, False], ids=["cosine", "plain"])
@@ -42,24 +44,22 @@ def test_formula(attention, x):
 
 
 def test_the_past_counts(attention, x):
-    cache = KVCache(1, 2, 4, 7, 8, torch.device("cpu"), torch.float32)
-    parts = []
-    for part in x.split((3, 4), dim=1):
-        parts.append(attention(part, past=cache.layer(0)))
-        cache.advance(part.shape[1])
+    visits = Visit(0, (1, 1, 3), ()), Visit(1, (1, 2, 2), (0,))
+    cache = KVCache(plan_cache(visits, (3, 4)), 1, 2, 4, 8, torch.device("cpu"), torch.float32)
+    parts = [attention(part, past=cache.layer(0, k)) for k, part in enumerate(x.split((3, 4), dim=1))]
     torch.testing.assert_close(parts[0], attention(x[:, :3]), atol=1e-5, rtol=0)
     torch.testing.assert_close(parts[1], attention(x)[:, 3:], atol=1e-5, rtol=0)
 
 
 def test_later_tokens_are_hidden(attention, x):
-    spans = [Span(0, 5, None), Span(5, 7, None)]
+    spans = [Span(slice(0, 5), slice(0, 5)), Span(slice(5, 7), slice(0, 7))]
     changed = torch.cat((x[:, :5], x[:, 5:] + 1), dim=1)
     assert torch.equal(attention(changed, spans)[:, :5], attention(x, spans)[:, :5])
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.3])
 def test_in_bfloat16_scores_are_float32_and_heads_do_not_depend_on_others(scale, monkeypatch):
-    monkeypatch.setattr("nextscale.transformer.visibility.SCORES", 3 * 5 * 11)  # three heads at a time
+    monkeypatch.setattr("nextscale.acceleration.cpu_attention.SCORES", 3 * 5 * 11)  # three heads at a time
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(2, 4, n, 16, generator=generator) for n in (5, 11, 11))
     q, k, v = 30 * F.normalize(q, dim=-1), k.bfloat16(), v.bfloat16()

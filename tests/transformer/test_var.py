@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import cached_property
 
 import pytest
 import torch
 from tiny import CLASSES, CODES, DIM, make_var, randomise, refused
 
 import nextscale as ns
+from nextscale.scales.schedule import Visit
 from nextscale.transformer.var import VAR
 
 VARIANTS = ({}, {"shared_adaln": True}, {"l2_norm": False}, {"shared_adaln": True, "l2_norm": False})
@@ -33,7 +36,6 @@ def scale_by_scale(model: VAR, labels: torch.Tensor, inputs: torch.Tensor) -> to
     for visit, part in zip(model.schedule.visits, model.schedule.slices, strict=True):
         look = inputs[:, part.start - start : part.stop - start] if visit.index else None
         logits.append(model.logits(model.forward_scale(visit, look, condition, cache), visit))
-    assert cache.filled == model.schedule.num_tokens
     return torch.cat(logits, dim=1)
 
 
@@ -42,6 +44,32 @@ def test_the_cache_equals_the_mask(model):
     logits = model(LABELS, inputs)
     assert logits.shape == (2, model.schedule.num_tokens, CODES) and logits.dtype == torch.float32
     torch.testing.assert_close(scale_by_scale(model, LABELS, inputs), logits, atol=1e-5, rtol=0)
+
+
+@dataclass(frozen=True)
+class Sparse(ns.ScaleSchedule):
+    """Scales that see only some of the earlier ones."""
+
+    @cached_property
+    def visits(self) -> tuple[Visit, ...]:
+        sees = ((), (), (0,), (2,), (0, 3), (1, 4))
+        return tuple(Visit(k, (1, h, w), sees[k]) for k, (h, w) in enumerate(self.sizes))
+
+
+@pytest.mark.parametrize("merged", [0, 128], ids=["a span for each scale", "merged spans"])
+def test_the_cache_equals_the_mask_where_scales_see_only_some(monkeypatch, merged):
+    monkeypatch.setattr("nextscale.transformer.visibility.MAX_MERGED_TOKENS", merged)
+    schedule = Sparse(((1, 1), (2, 2), (2, 3), (3, 3), (3, 4), (4, 4)))
+    with torch.no_grad():
+        model = make_var(schedule)
+        inputs = random_inputs(model)
+        logits = model(LABELS, inputs)
+        torch.testing.assert_close(scale_by_scale(model, LABELS, inputs), logits, atol=1e-5, rtol=0)
+        changed = inputs.clone()
+        changed[:, schedule.slices[2].start - 1] += 1  # a token of scale 2
+        difference = (model(LABELS, changed) - logits).abs().amax(dim=(0, 2))
+    for k, part in enumerate(schedule.slices):
+        assert (difference[part].max() > 0) == (k in (2, 3, 4)), k  # two layers: scale 4 by way of 3
 
 
 def test_a_scale_sees_itself_and_the_earlier_ones_only(model):

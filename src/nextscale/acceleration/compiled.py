@@ -1,4 +1,4 @@
-"""Models whose blocks are compiled: each scale has fixed sizes, and so a program of its own, which all blocks share."""
+"""Models whose blocks are compiled. Each scale has fixed sizes, and so a program of its own, which all blocks share."""
 
 from __future__ import annotations
 
@@ -16,35 +16,38 @@ from nextscale.transformer.var import VAR
 
 
 def compile_parts(tokenizer: ImageTokenizer, model: VAR, **options: Any) -> None:
-    """Let both draw through torch.compile, in place. Each scale is compiled when it is first drawn, and again for
-    another number of images.
+    """Compile both models for sampling, in place.
+
+    Each scale is compiled when it is first sampled, and again for another number of images.
 
     Args:
-        options: of torch.compile, such as ``mode="max-autotune-no-cudagraphs"``.
+        options: for torch.compile, such as ``mode="max-autotune-no-cudagraphs"``.
     """
     compile_blocks(model, **options)
     tokenizer._decode = torch.compile(tokenizer._decode, dynamic=False, **options)
 
 
 def compile_blocks(model: VAR, **options: Any) -> None:
-    """The blocks of `VAR.forward_scale` through torch.compile: code of its own for each scale, as the compiler gives up
-    on code that it has compiled 8 times. Teacher forcing stays as it is."""
+    """Compile the blocks for `VAR.forward_scale`, in place. Teacher forcing does not change.
+
+    Each scale gets a function of its own, because the compiler gives up on a function that it has compiled 8 times.
+    """
 
     @lru_cache(None)
-    def program(start: int) -> Callable[..., Tensor]:
-        """Of the scale before which so many tokens were drawn."""
+    def program(visit: int) -> Callable[..., Tensor]:
+        """Return the compiled block for one visit."""
 
         def scale(block: Block, x: Tensor, vectors: Tensor, past: LayerCache) -> Tensor:
             return Block.forward(block, x, vectors, past=past)
 
-        scale.__code__ = scale.__code__.replace(co_name=f"scale_after_{start}")
+        scale.__code__ = scale.__code__.replace(co_name=f"visit_{visit}")
         return torch.compile(scale, dynamic=False, **options)
 
     def route(block: Block) -> Callable[..., Tensor]:
         def forward(x: Tensor, vectors: Tensor, *, past: LayerCache | None = None, **others: Any) -> Tensor:
             if past is None:
                 return Block.forward(block, x, vectors, **others)
-            return program(past.filled)(block, x, vectors, past)
+            return program(past.plan.index)(block, x, vectors, past)
 
         return forward
 

@@ -1,4 +1,4 @@
-"""Linear layers in int8, for CPUs that multiply it faster than anything else."""
+"""Linear layers in int8, for CPUs on which int8 is the fastest precision."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ LEAST = 1e-12
 
 
 class Int8Linear(nn.Module):
-    """A linear layer whose weights are int8 with a scale for each output, and whose input is rounded to int8 with a
-    scale for each row. Products are summed exactly.
+    """A linear layer with int8 weights (one scale per output) and an input rounded to int8 (one scale per row).
 
-    A row's result does not depend on the other rows.
+    Products are summed exactly. The result of a row does not depend on the other rows.
 
     Args:
-        dtype: of the result, float32 or bfloat16.
-        gelu: whether GELU, in its tanh form, follows.
+        dtype: type of the result, float32 or bfloat16.
+        gelu: apply GELU in its tanh form to the result.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, gelu: bool = False):
@@ -40,10 +39,3 @@ class Int8Linear(nn.Module):
         )
         y = torch.addcmul(self.bias, y, scale.to(y.dtype))
         return F.gelu(y, approximate="tanh") if self.gelu else y
-
-
-def has_fast_int8(device: torch.device) -> bool:
-    """Whether `Int8Linear` computes here, and faster than any other: on CPUs with AVX512-VNNI, through oneDNN."""
-    if device.type != "cpu" or not torch.cpu._is_vnni_supported():
-        return False
-    return all(hasattr(torch.ops.onednn, name) for name in ("qlinear_prepack", "qlinear_pointwise"))

@@ -1,7 +1,8 @@
-"""Models made ready for drawing: matrices in the precision and the layout that the device computes fastest with.
+"""Models prepared for sampling: matrices in the precision and the layout that the device computes fastest with.
 
-What is not a large matrix (norms, embeddings, biases, codebook, phi convolutions, canvas) and the sums between blocks
-stay in float32. The models are not changed, and all that needs no other form is shared with them.
+Large matrices and convolutions change precision. Everything else (norms, embeddings, biases, codebook, phi
+convolutions, canvas) and the sums between blocks stay in float32. The given models do not change; tensors that need no
+other form are shared with them.
 """
 
 from __future__ import annotations
@@ -10,34 +11,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.acceleration.int8 import Int8Linear, has_fast_int8
+from nextscale.acceleration import cpu_attention
+from nextscale.acceleration.decoding import without_gradients
+from nextscale.acceleration.int8 import Int8Linear
+from nextscale.acceleration.precision import Precision
+from nextscale.acceleration.upsample import FourKernelUpsample
 from nextscale.acceleration.winograd import WinogradConv3x3, is_worth_it
-from nextscale.errors import InputError
 from nextscale.runtime.allocator import page_out
-from nextscale.runtime.device import DTYPES, has_fast_bfloat16, multiplies_by_onednn, precision
-from nextscale.tokenizer.autoencoder import Upsample, four_kernels
+from nextscale.runtime.device import multiplies_by_onednn
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.adaln_block import MLP
 from nextscale.transformer.attention import SelfAttention
-from nextscale.transformer.var import VAR, VARConfig
+from nextscale.transformer.var import VAR
 
-LEAST_WIDTH = 512
-"""Of transformers that are faster in bfloat16."""
-INT8 = "int8-"
-"""Before the name of the precision that is beside it."""
 ROWS = 512
-"""Rows of a product that weights are laid out for."""
+"""The number of rows for which weights are packed."""
 INT8_TOKENS = 64
-"""Of scales that int8 begins at: 8x8 and larger. They are most of the work."""
+"""int8 is used for scales of at least so many tokens, 8x8. They take most of the products."""
 
 
 class ReadyLinear(nn.Module):
-    """A linear layer in a given precision; on the CPU with its weights packed in the blocks that oneDNN multiplies by.
+    """A linear layer in a given precision; on the CPU its weights are packed in the blocks that oneDNN multiplies by.
 
-    There a row's result does not depend on the other rows: images do not depend on their batch, bit for bit.
+    On the CPU the result of a row does not depend on the other rows: images do not depend on their batch, bit for bit.
 
     Args:
-        gelu: whether GELU, in its tanh form, follows.
+        gelu: apply GELU in its tanh form to the result.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, gelu: bool = False):
@@ -61,10 +60,10 @@ class ReadyLinear(nn.Module):
 
 
 class LateInt8Linear(ReadyLinear):
-    """A linear layer in a given precision at the first scales and in int8 at the larger ones.
+    """A linear layer in a given precision at small scales and in int8 at large ones.
 
-    What is wrong at the first scales changes all later ones. Which it is depends on the tokens of one image's scale,
-    not on the batch: images do not depend on it either. Both forms of the weights are kept.
+    Errors at the first scales would change all later ones. The choice depends on the number of tokens of a scale, not
+    on the batch, so images do not depend on their batch here either. Both forms of the weights are kept.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, gelu: bool = False):
@@ -76,45 +75,32 @@ class LateInt8Linear(ReadyLinear):
         return super().forward(x) if x.shape[-2] < INT8_TOKENS else self.int8(x)
 
 
-def name_dtype(name: str, model: VARConfig, device: torch.device) -> str:
-    """What a precision is here. "auto" is bfloat16 where that is fast and the matrices are so large that it is faster,
-    else float32. "int8" says what is beside it: int8-bfloat16 where that is fast, else int8-float32.
+class ReadyAttention(SelfAttention):
+    """Self-attention for sampling, without gradients. ``qkv`` is a layer that adds the biases of q and v itself."""
 
-    bfloat16 changes what is drawn, about as much as another machine does. A GPU's float32 is its full one.
-    """
-    fast = has_fast_bfloat16(device)
-    if name == "auto":
-        return "bfloat16" if fast and model.width >= LEAST_WIDTH else "float32"
-    if name == "int8":
-        return INT8 + ("bfloat16" if fast else "float32")
-    return name
+    def project(self, x: Tensor) -> Tensor:
+        return self.qkv(x)
 
-
-def drawing_dtype(name: str, device: torch.device) -> tuple[torch.dtype, bool]:
-    """(The precision of matrix products and convolutions, whether the large ones of late scales are in int8 instead),
-    from a name that `name_dtype` gives.
-
-    Raises:
-        InputError: another type, or one that the device cannot compute in, or only slowly.
-    """
-    in_int8, plain = name.startswith(INT8), name.removeprefix(INT8)
-    precision(plain, device)
-    if in_int8 and not has_fast_int8(device):
-        raise InputError(f"dtype int8 is for CPUs with AVX512-VNNI, not for {device} of this machine: try bfloat16")
-    return DTYPES[plain], in_int8
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        return super().attend(q, k, v, mask) if mask is not None else cpu_attention.attend(q, k, v, self.scale)
 
 
 @torch.no_grad()
 def ready_transformer(model: VAR, dtype: torch.dtype, int8: bool = False) -> VAR:
-    """A model that draws what this one draws; its matrices are its own.
+    """Return a model that samples what this one samples. It has matrices of its own.
 
-    With ``int8`` those of the blocks' attention and MLP are int8 at scales of `INT8_TOKENS` or more.
+    The head stays in float32: it is a small part of the products, and tokens are sampled from logits. In bfloat16 many
+    logits would be equal.
 
-    The head stays in float32: its part of the work is small, and logits are what tokens are drawn from. In bfloat16
-    many would be equal.
+    Args:
+        dtype: of the matrices.
+        int8: use int8 for the matrices of attention and MLP at scales of `INT8_TOKENS` tokens or more.
     """
+    c = model.config
     with torch.device("meta"):
-        ready = VAR(model.config)
+        ready = VAR(c)
+        for block in ready.blocks:
+            block.set_submodule("attention", ReadyAttention(c.width, c.heads, c.l2_norm))
     of_block = LateInt8Linear if int8 else ReadyLinear
     for name, module in list(model.named_modules()):
         if isinstance(module, SelfAttention):
@@ -135,12 +121,9 @@ def ready_transformer(model: VAR, dtype: torch.dtype, int8: bool = False) -> VAR
 
 @torch.no_grad()
 def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageTokenizer:
-    """A tokenizer that decodes in a given precision, and encodes in float32; codes are shared."""
+    """Return a tokenizer that decodes in the given precision, and encodes in float32. Codes are shared."""
     on_cpu = tokenizer.post_quant_conv.weight.device.type == "cpu"
-    with torch.device("meta"):
-        ready = ImageTokenizer(tokenizer.config)
-    ready.load_state_dict(tokenizer.state_dict(), assign=True)
-    ready.requires_grad_(False).eval()
+    ready = without_gradients(tokenizer)
     for part in (ready.post_quant_conv, ready.decoder) if dtype != torch.float32 else ():
         for module in part.modules():
             if isinstance(module, nn.Conv2d) or (isinstance(module, nn.GroupNorm) and not on_cpu):
@@ -149,19 +132,17 @@ def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageToken
                     small = parameter.to(dtype).contiguous(memory_format=layout)
                     module.register_parameter(name, nn.Parameter(small, requires_grad=False))
     for name, module in list(ready.named_modules()) if on_cpu else ():
-        if isinstance(module, Upsample):
-            module.kernels = four_kernels(module.conv.weight)
-        if name.startswith(("encoder.", "decoder.")) and isinstance(module, nn.Conv2d) and is_worth_it(module):
-            within_block = name.endswith((".conv1", ".conv2"))  # behind a norm, whose result nothing else needs
+        if isinstance(module, FourKernelUpsample):
+            module.keep_kernels()
+        elif name.startswith(("encoder.", "decoder.")) and isinstance(module, nn.Conv2d) and is_worth_it(module):
+            within_block = name.endswith((".conv1", ".conv2"))  # after a norm, whose result nothing else needs
             ready.set_submodule(name, WinogradConv3x3(module, name.startswith("decoder."), within_block))
     return ready
 
 
-def make_ready(
-    tokenizer: ImageTokenizer, model: VAR, dtype: torch.dtype, int8: bool = False
-) -> tuple[ImageTokenizer, VAR]:
-    """Both, ready for drawing. The memory that the originals are mapped to goes back to the system."""
-    ready = ready_tokenizer(tokenizer, dtype), ready_transformer(model, dtype, int8)
+def make_ready(tokenizer: ImageTokenizer, model: VAR, precision: Precision) -> tuple[ImageTokenizer, VAR]:
+    """Prepare both for sampling. The originals' memory, where it is mapped from files, goes back to the system."""
+    ready = ready_tokenizer(tokenizer, precision.dtype), ready_transformer(model, precision.dtype, precision.int8)
     kept = {tensor.data_ptr() for module in ready for tensor in module.state_dict().values()}
     kept |= {m.weight.data_ptr() for m in ready[1].modules() if isinstance(m, ReadyLinear) and not m.packed}
     page_out(p for module in (tokenizer, model) for p in module.parameters() if p.data_ptr() not in kept)

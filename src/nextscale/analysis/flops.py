@@ -1,4 +1,4 @@
-"""Size and work of models, counted on the meta device, where nothing is computed."""
+"""Parameters and floating-point operations of models, counted on the meta device, where nothing is computed."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ from nextscale.transformer.var import VAR, VARConfig
 
 
 @dataclass(frozen=True)
-class Work:
-    """GFLOP of one image, 2 for each multiply-add of matrix products and convolutions, and parameters in millions."""
+class ModelCost:
+    """GFLOP of one image, and parameters in millions.
+
+    A multiply-add of a matrix product or convolution counts as 2; other operations do not count.
+    """
 
     tokenizer_parameters: float
     transformer_parameters: float
     encoder: float
     decoder: float
-    """As it is defined. Without gradients it does with about a tenth less, see `Upsample`."""
+    """As defined. When sampling it takes about a tenth less: see `nextscale.acceleration.upsample`."""
     condition: float
     """AdaLN, once per image."""
     transformer: float
-    """All scales, without guidance, which doubles this and `condition`: as it is defined, though one head is enough."""
+    """All scales without guidance. Guidance doubles this and `condition`, except for the head."""
 
 
 @torch.no_grad()
-def count_work(tokenizer: TokenizerConfig, model: VARConfig) -> Work:
-    """Count both models' parameters, and what one image costs them."""
+def count_flops(tokenizer: TokenizerConfig, model: VARConfig) -> ModelCost:
+    """Count the parameters of both models and the operations for one image."""
     with torch.device("meta"):
         tokens, transformer = ImageTokenizer(tokenizer), VAR(model)
         image = torch.empty(1, 3, *tokenizer.image_size)
@@ -44,22 +47,22 @@ def count_work(tokenizer: TokenizerConfig, model: VARConfig) -> Work:
                 look = tokens.pyramid.look(canvas, visit) if visit.index else None
                 transformer.logits(transformer.forward_scale(visit, look, condition, cache), visit)
 
-        return Work(
+        return ModelCost(
             tokenizer_parameters=_millions(tokens),
             transformer_parameters=_millions(transformer),
             encoder=_gflop(lambda: tokens.encode_features(image)),
-            decoder=_gflop(torch.enable_grad()(lambda: tokens.decode_canvas(canvas))),
+            decoder=_gflop(lambda: tokens.decode_canvas(canvas)),
             condition=_gflop(lambda: transformer.condition(label)),
             transformer=_gflop(all_scales),
         )
 
 
 def block_parameters(model: VARConfig) -> int:
-    """N of the scaling laws: the matrices of the blocks and their AdaLN, as the paper counts them.
+    """Return N of the scaling laws: the size of the matrices of the blocks and their AdaLN, as the paper counts.
 
     depth * (4 C^2 of attention + 8 C^2 of the MLP + 6 C^2 of AdaLN), 73,728 depth^3 for the official proportions (VAR,
-    section 4.2). Embeddings, head and biases are left out: their share falls with size, which would bend a law, and
-    most of them depends on the codebook and the classes rather than on the size. A shared AdaLN counts once.
+    section 4.2). Embeddings, head and biases do not count: their share falls with size, which would bend a law, and
+    most of it depends on the codebook and the classes. A shared AdaLN counts once.
     """
     hidden = round(model.width * model.mlp_ratio)
     adaln = 1 if model.shared_adaln else model.depth
@@ -67,11 +70,11 @@ def block_parameters(model: VARConfig) -> int:
 
 
 @torch.no_grad()
-def training_work(model: VARConfig) -> float:
-    """GFLOP of training a transformer on an image's tokens: 3 times the forward pass under teacher forcing.
+def training_flops(model: VARConfig) -> float:
+    """Return the GFLOP of training a transformer on the tokens of one image: 3 times the forward pass.
 
-    The backward pass does each product twice, for the gradients of both factors; what is computed again there is not
-    counted, nor is making the tokens.
+    The backward pass computes each product twice, for the gradients of both factors. Recomputation and encoding the
+    image do not count.
     """
     with torch.device("meta"):
         transformer = VAR(model)

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from nextscale.acceleration.ready import drawing_dtype
-from nextscale.analysis.flops import count_work
+from nextscale.analysis.flops import count_flops
 from nextscale.benchmark.machine import Peak, measure_peak, peak_memory
 from nextscale.benchmark.report import Report
 from nextscale.benchmark.stages import timed_stages
@@ -45,7 +44,7 @@ def bench_sampling(
             generate()
             whole = time.perf_counter() - start
     stages["sampling"] = whole - sum(stages.values())
-    work = count_work(tokenizer.config, transformer.config)
+    work = count_flops(tokenizer.config, transformer.config)
     sequences = batch * (2 if settings.cfg else 1)
     gflop = {"transformer": sequences * (work.condition + work.transformer), "decoder": batch * work.decoder}
     return report(pipeline, "sample", model, batch, turns, stages=stages, gflop=gflop, peak_memory=memory)
@@ -61,7 +60,7 @@ def bench_decoding(pipeline: Pipeline, model: str, batch: int, repeats: int, see
     with kept(pipeline.device):
         turns = take_turns(lambda: tokenizer.decode(tokens), repeats, pipeline.device, against)
     memory = peak_memory(pipeline.device)
-    gflop = {"decoder": batch * count_work(tokenizer.config, pipeline.model.config).decoder}
+    gflop = {"decoder": batch * count_flops(tokenizer.config, pipeline.model.config).decoder}
     return report(pipeline, "decode", model, batch, turns, gflop=gflop, peak_memory=memory)
 
 
@@ -95,9 +94,10 @@ def bench_loading(load: Callable[[], Pipeline], model: str, repeats: int, agains
 def report(pipeline: Pipeline, what: str, model: str, batch: int, turns: Turns, **fields: Any) -> Report:
     """Make a report, and measure the peak speed of the machine for it."""
     config, tokenizer = pipeline.model.config, pipeline.tokenizer.config
-    dtype, _ = drawing_dtype(pipeline.dtype, pipeline.device)
     rows = 2 * config.schedule.num_tokens
-    peak = measure_peak(rows, config.width, tokenizer.channels, tokenizer.image_size, dtype, pipeline.device)
+    peak = measure_peak(
+        rows, config.width, tokenizer.channels, tokenizer.image_size, pipeline.precision.dtype, pipeline.device
+    )
     described = what, model, str(pipeline.device), pipeline.dtype, batch
     found = Report(*described, "images", turns.ours, turns.theirs, **fields)
     found.peak = {"product": peak.product, "convolution": peak.convolution}

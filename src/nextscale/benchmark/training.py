@@ -7,7 +7,7 @@ from itertools import count
 
 import torch
 
-from nextscale.analysis.flops import training_work
+from nextscale.analysis.flops import training_flops
 from nextscale.benchmark.machine import measure_peak, peak_memory
 from nextscale.benchmark.report import Report
 from nextscale.benchmark.sampling import check_batch, least_seconds
@@ -46,7 +46,7 @@ def bench_training(
     dtype, size = DTYPES[recipe.precision], pipeline.tokenizer.config.image_size
     rows = batch * config.schedule.num_tokens
     peak = measure_peak(rows, config.width, pipeline.tokenizer.config.channels, size, dtype, device)
-    gflop = {"training": batch * training_work(config)}
+    gflop = {"training": batch * training_flops(config)}
     found = Report("train", model, str(device), recipe.precision, batch, "images", turns.ours, turns.theirs)
     found.peak_memory, found.gflop = memory, gflop
     found.peak = {"product": peak.product, "convolution": peak.convolution}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from nextscale.analysis.flops import count_work
+from nextscale.analysis.flops import count_flops
 from nextscale.cli.models import Dtype, ModelOptions
 from nextscale.errors import InputError
 from nextscale.families.sources import find_published
@@ -49,7 +49,7 @@ def run(options: Options) -> None:
 
 def describe(tokenizer: TokenizerConfig, model: VARConfig, dtype: str) -> str:
     """Describe a model from its configurations alone."""
-    work = count_work(tokenizer, model)
+    work = count_flops(tokenizer, model)
     schedule, side = tokenizer.schedule, tokenizer.downsampling
     height, width = tokenizer.image_size
     sampling = work.condition + work.transformer

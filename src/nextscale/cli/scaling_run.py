@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from nextscale.analysis.flops import block_parameters, training_work
+from nextscale.analysis.flops import block_parameters, training_flops
 from nextscale.cli import train_transformer
 from nextscale.curves.verdict import count
 from nextscale.data.cache import is_cache
@@ -196,7 +196,7 @@ def describe(
             shared_adaln=recipe.shared_adaln,
         )
         images = recipe.steps * recipe.batch_size
-        work = training_work(config) * images / 1e6
+        work = training_flops(config) * images / 1e6
         total += work
         lines.append(
             f"{rung.name}  width {rung.width}, {count(block_parameters(config))} parameters, "

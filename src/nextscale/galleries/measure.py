@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nextscale.acceleration.ready import INT8
 from nextscale.evaluation.closest import closest_grid
 from nextscale.evaluation.gallery import Gallery
 from nextscale.evaluation.memorisation import Memorisation
@@ -67,7 +66,7 @@ def open_copy_check(
     check_apart(seen, unseen)
     control: Gallery = seen.at_random(CONTROLS, session.seed)
     if isinstance(gallery, SampledImages):
-        dtype = gallery.pipeline.dtype.removeprefix(INT8)  # of decoding
+        dtype = gallery.pipeline.precision.without_int8.name  # of decoding
         control = ReconstructedImages(control, gallery.pipeline.tokenizer, dtype=dtype, noted=False)
     galleries = {"training": seen, "held-out": unseen, "control": control}
     return CopyCheck(*(session.open(name, each, ("pool",)) for name, each in galleries.items()))

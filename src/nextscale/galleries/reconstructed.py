@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from nextscale.acceleration.decoding import without_gradients
 from nextscale.evaluation.gallery import Gallery, ImageBatch
 from nextscale.evaluation.reconstruction import Reconstruction, ScaleFigures
 from nextscale.imaging.images import to_pixels, to_unit_range
@@ -39,7 +40,8 @@ class ReconstructedImages:
         dtype: str = "float32",
         noted: bool = True,
     ):
-        self.originals, self.tokenizer, self.lpips, self.noted = originals, tokenizer, lpips, noted
+        self.originals, self.lpips, self.noted = originals, lpips, noted
+        self.tokenizer = without_gradients(tokenizer)
         self.device = tokenizer.quant_conv.weight.device
         self.dtype = dtype
         precision(dtype, self.device)

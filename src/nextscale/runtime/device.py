@@ -1,4 +1,4 @@
-"""Where to compute, and in what precision."""
+"""The device to compute on, what it is fast in, and the precision of autocast."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfl
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """``auto`` is a CUDA GPU where there is one, else the CPU.
+    """Return a device by name. ``auto`` is a CUDA GPU if there is one, else the CPU.
 
     Raises:
-        InputError: not a device, or one that this machine lacks.
+        InputError: not a device, or one that this machine does not have.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -36,10 +36,11 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether products in bfloat16 are faster than in float32.
+    """Return whether products in bfloat16 are faster than in float32.
 
-    They are on GPUs that know it, and on CPUs with AVX512-BF16. Intel's newer ones (those with AVX512-FP16) have their
-    fast ones in AMX: where a virtual machine hides that, what is left was measured at two thirds of float32's rate.
+    They are on GPUs of compute capability 8 or more, and on CPUs with AVX512-BF16. Newer CPUs of Intel (with
+    AVX512-FP16) compute them fast only by AMX: where a virtual machine hides AMX, bfloat16 was measured at two thirds
+    of float32's rate.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -48,22 +49,29 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def has_bfloat16() -> bool:
-    """Whether the CPU has products in bfloat16, fast or not."""
+    """Return whether the CPU has products in bfloat16, fast or not."""
     return torch.cpu._is_avx512_bf16_supported()
 
 
 def is_intel() -> bool:
-    """Whether the CPU is known to be Intel's."""
+    """Return whether the CPU is known to be Intel's."""
     return "Intel" in capabilities().get("cpu_name", "")
 
 
+def has_fast_int8(device: torch.device) -> bool:
+    """Return whether int8 products are available through oneDNN and the fastest: on CPUs with AVX512-VNNI."""
+    if device.type != "cpu" or not torch.cpu._is_vnni_supported():
+        return False
+    return all(hasattr(torch.ops.onednn, name) for name in ("qlinear_prepack", "qlinear_pointwise"))
+
+
 def capabilities() -> Mapping[str, Any]:
-    """What PyTorch says of the CPU: its name and its instructions. PyTorch 2.9 says nothing."""
+    """Return the CPU's name and instructions as PyTorch reports them. PyTorch 2.9 reports nothing."""
     return getattr(torch.cpu, "get_capabilities", dict)()
 
 
 def multiplies_by_onednn(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether oneDNN multiplies in this precision here. Its operators are those that torch.compile uses."""
+    """Return whether oneDNN multiplies in this precision on this device, by the operators that torch.compile uses."""
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if not all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")):
@@ -72,10 +80,10 @@ def multiplies_by_onednn(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def precision(dtype: str, device: torch.device) -> torch.autocast:
-    """Autocast to float32 or tf32 (none), bfloat16 or float16.
+    """Return autocast for a type by name; for float32 and tf32 it is disabled.
 
     Raises:
-        InputError: another type, or float16 on the CPU, where it is about 200 times slower than float32.
+        InputError: an unknown type, or float16 on the CPU, where it is about 200 times slower than float32.
     """
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
@@ -85,15 +93,15 @@ def precision(dtype: str, device: torch.device) -> torch.autocast:
 
 
 def use_cores(count: int) -> None:
-    """How many threads torch may have for what the calling thread does on the CPU."""
-    torch.get_num_threads()  # a thread's first call takes over the process's number: it must not come later
+    """Set how many threads torch may use on the CPU for the calling thread."""
+    torch.get_num_threads()  # a thread's first call adopts the process's number, so it must come before the next line
     torch.set_num_threads(count)
 
 
 def one_core_each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Apply a function to each item on one core of the CPU, to as many at a time as torch may have threads.
+    """Apply a function to each item on one core of the CPU, to as many items at a time as torch may use threads.
 
-    No bit of a result then depends on the number of cores: how work is shared out shows in roundings.
+    No bit of a result then depends on the number of cores. (Dividing one computation among cores changes rounding.)
     """
     cores = torch.get_num_threads()
 
@@ -112,7 +120,7 @@ def one_core_each(function: Callable[[Item], Result], items: Sequence[Item]) -> 
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Whether GPUs may round the factors of float32 products and convolutions to 10 bits. The CPU never does."""
+    """Allow or forbid GPUs to round the factors of float32 products and convolutions to 10 bits. The CPU never does."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     earlier = matmul.allow_tf32, cudnn.allow_tf32  # type: ignore[attr-defined]
     matmul.allow_tf32, cudnn.allow_tf32 = allowed, allowed  # type: ignore[attr-defined]

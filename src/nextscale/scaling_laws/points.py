@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nextscale.analysis.flops import block_parameters, training_work
+from nextscale.analysis.flops import block_parameters, training_flops
 from nextscale.curves.compare import with_token_figures
 from nextscale.curves.log import LOG, read_run
 from nextscale.errors import InputError
@@ -133,7 +133,7 @@ def read_points(folder: Path, name: str) -> ScalingRun:
         block_parameters(config),
         steps,
         images,
-        images * training_work(config) / 1e6,
+        images * training_flops(config) / 1e6,
         measures,
         {
             "schedule": str(config.schedule),

@@ -6,15 +6,12 @@ Level 0 is full resolution; each further level halves it. Self-attention follows
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise, product
+from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 NORM_GROUPS = 32
-KINDS = tuple(product((0, 1), (0, 1)))
-"""Of pixels on a doubled grid: in even or odd rows, in even or odd columns."""
 
 
 def norm(channels: int) -> nn.GroupNorm:
@@ -23,11 +20,6 @@ def norm(channels: int) -> nn.GroupNorm:
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
-
-
-def silu(x: Tensor) -> Tensor:
-    """SiLU, in place where no gradient is asked for: fresh memory costs more than the function."""
-    return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 class ResidualBlock(nn.Module):
@@ -40,12 +32,17 @@ class ResidualBlock(nn.Module):
         self.norm2 = norm(out_channels)
         self.conv2 = conv3x3(out_channels, out_channels)
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+        self.silu = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(silu(self.norm1(x)))
-        h = self.conv2(silu(self.norm2(h)))
-        x = self.shortcut(x)
-        return x + h if torch.is_grad_enabled() or x.dtype != h.dtype else h.add_(x)
+        """(B, C, h, w) -> (B, C', h, w)."""
+        h = self.conv1(self.silu(self.norm1(x)))
+        h = self.conv2(self.silu(self.norm2(h)))
+        return self.add(self.shortcut(x), h)
+
+    def add(self, x: Tensor, h: Tensor) -> Tensor:
+        """Return the sum of shortcut and residual."""
+        return x + h
 
 
 class AttentionBlock(nn.Module):
@@ -64,63 +61,31 @@ class AttentionBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Half the side: pad right and bottom by one, 3x3 convolution of stride 2."""
+    """Halve the side: pad right and bottom by one, 3x3 convolution of stride 2."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, kernel_size=3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h / 2, w / 2)."""
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
 class Upsample(nn.Module):
-    """Twice the side: nearest neighbour, 3x3 convolution.
-
-    Without gradients, each of the four kinds of new pixels (even or odd row and column) comes from the small grid by a
-    2x2 convolution: pixels that are copies of one another share the sum of their weights. That is 4 products of 9.
-    """
+    """Double the side: nearest neighbour, 3x3 convolution."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = conv3x3(channels, channels)
-        self.kernels: list[Tensor] | None = None
-        """Of the four kinds, if the weights are not to change any more."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
-            return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        height, width = x.shape[-2:]
-        large = None
-        kernels = self.kernels or four_kernels(self.conv.weight)
-        for (row, column), weight in zip(KINDS, kernels, strict=True):
-            y = F.conv2d(x, weight, self.conv.bias, padding=1)[:, :, row : row + height, column : column + width]
-            if large is None:
-                last = x.is_contiguous(memory_format=torch.channels_last)
-                layout = torch.channels_last if last else torch.contiguous_format
-                size = len(y), y.shape[1], 2 * height, 2 * width
-                large = torch.empty(size, dtype=y.dtype, device=y.device, memory_format=layout)
-            large[:, :, row::2, column::2] = y
-        assert large is not None
-        return large
-
-
-def four_kernels(weight: Tensor) -> list[Tensor]:
-    """The 2x2 kernels of `KINDS`, from a 3x3 one, summed in float32 and laid out channels last."""
-    return [
-        share(share(weight.float(), row, 2), column, 3).to(weight.dtype).contiguous(memory_format=torch.channels_last)
-        for row, column in KINDS
-    ]
-
-
-def share(weight: Tensor, odd: int, dim: int) -> Tensor:
-    """Three taps on a doubled grid -> two on the grid itself, for its even or odd pixels."""
-    first, second, third = weight.unbind(dim)
-    return torch.stack((first + second, third) if odd else (first, second + third), dim)
+        """(B, C, h, w) -> (B, C, 2h, 2w)."""
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class Level(nn.Module):
-    """The residual blocks of one resolution, each followed by attention on the last level; then the resampling."""
+    """The residual blocks of one resolution, each followed by attention on the last level, then the resampling."""
 
     def __init__(self, in_channels: int, out_channels: int, num_blocks: int, attention: bool, resample: nn.Module):
         super().__init__()
@@ -168,17 +133,18 @@ class Encoder(nn.Module):
         )
         self.middle = middle(widths[-1])
         self.norm_out = norm(widths[-1])
+        self.silu = nn.SiLU()
         self.conv_out = conv3x3(widths[-1], out_channels)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.conv_in(images)
         for level in self.levels:
             x = level(x)
-        return self.conv_out(silu(self.norm_out(self.middle(x))))
+        return self.conv_out(self.silu(self.norm_out(self.middle(x))))
 
 
 class Decoder(nn.Module):
-    """(B, D, h, w) -> (B, 3, 2^(n-1) h, 2^(n-1) w): the encoder backwards, with one block more per level."""
+    """(B, D, h, w) -> (B, 3, 2^(n-1) h, 2^(n-1) w): the encoder in reverse, with one more block per level."""
 
     def __init__(self, channels: int, multipliers: Sequence[int], num_blocks: int, in_channels: int):
         super().__init__()
@@ -197,10 +163,11 @@ class Decoder(nn.Module):
             for i in range(len(multipliers))
         )
         self.norm_out = norm(widths[0])
+        self.silu = nn.SiLU()
         self.conv_out = conv3x3(widths[0], 3)
 
     def forward(self, features: Tensor) -> Tensor:
         x = self.middle(self.conv_in(features))
         for level in reversed(self.levels):
             x = level(x)
-        return self.conv_out(silu(self.norm_out(x)))
+        return self.conv_out(self.silu(self.norm_out(x)))

@@ -60,13 +60,8 @@ class ResidualConv(nn.Conv2d):
         self.ratio = abs(ratio)
 
     def forward(self, input: Tensor) -> Tensor:
-        return input.mul(1 - self.ratio) + self.convolve(input).mul_(self.ratio)
-
-    def convolve(self, input: Tensor) -> Tensor:
-        """The convolution. On the CPU one image is computed as two: a batch of one would round differently."""
-        if len(input) == 1 and input.device.type == "cpu":
-            return super().forward(input.expand(2, -1, -1, -1))[:1]
-        return super().forward(input)
+        """(B, D, h, w) -> (B, D, h, w)."""
+        return input.mul(1 - self.ratio) + super().forward(input).mul_(self.ratio)
 
 
 class ResidualPyramid(nn.Module):

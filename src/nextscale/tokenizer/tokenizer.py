@@ -20,16 +20,10 @@ from nextscale.tokenizer.autoencoder import NORM_GROUPS, Decoder, Encoder
 from nextscale.tokenizer.codebook import Codebook
 from nextscale.tokenizer.pyramid import ResidualPyramid
 
-FULL_SIZE_TENSORS = 5
-"""How many tensors of an image's full size and width decoding holds at once."""
-CPU_DECODING_BYTES = 2**28
-GPU_SHARE = 8
-"""Decoding may take so small a part of a GPU's memory: 1/8."""
-
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """The multi-scale residual VQ-VAE. The defaults are the official tokenizer for 256 pixels (108.95 M parameters)."""
+    """Sizes of a multi-scale residual VQ-VAE. The defaults are the official one for 256 pixels (109 M weights)."""
 
     schedule: ScaleSchedule = OFFICIAL_256
     channels: int = 160
@@ -43,11 +37,11 @@ class TokenizerConfig:
     codebook_size: int = 4096
     """V."""
     quant_resi: float = 0.5
-    """Weight of the phi convolutions; 0 leaves them out."""
+    """Weight of the phi convolutions; 0 removes them."""
     num_phi: int = field(default=4, metadata={"least": 0})
-    """How many phi convolutions the scales share; 0 means one for each scale."""
+    """Number of phi convolutions that the scales share; 0 means one for each scale."""
     znorm: bool = False
-    """Nearest code by cosine similarity instead of Euclidean distance."""
+    """Choose the nearest code by cosine similarity instead of Euclidean distance."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", as_config(ScaleSchedule, self.schedule))
@@ -70,16 +64,16 @@ class TokenizerConfig:
 
 
 class Reconstruction(NamedTuple):
-    """What a training pass through the tokenizer gives."""
+    """The result of a training pass through the tokenizer."""
 
     images: Tensor
-    """(B, 3, H, W), not clamped."""
+    """(B, 3, H, W), decoded, not clamped."""
     tokens: list[Tensor]
     """K LongTensors (B, n_k)."""
     vq_loss: Tensor
     """The quantizer's loss, a scalar."""
     looks: Tensor
-    """What codes were looked up for, (B L, D)."""
+    """The vectors for which codes were looked up, (B L, D)."""
 
 
 class ImageTokenizer(nn.Module):
@@ -100,10 +94,10 @@ class ImageTokenizer(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> ImageTokenizer:
-        """Fresh weights: convolutions normal with std sqrt(1 / fan in), biases 0, codes uniform in +-1/V.
+        """Initialize the weights: convolutions normal with std sqrt(1 / fan in), biases 0, codes uniform in +-1/V.
 
         Args:
-            generator: source of randomness; None takes PyTorch's global one.
+            generator: source of randomness; None means PyTorch's global one.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -119,82 +113,73 @@ class ImageTokenizer(nn.Module):
         return self.config.schedule
 
     def encode_features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> (B, D, h, w).
+        """Encode images without quantizing them. (B, 3, H, W) in [-1, 1] -> (B, D, h, w).
 
         Raises:
-            InputError: images of another size than the schedule's last scale stands for.
+            InputError: see `check_images`.
         """
-        expected = (3, *self.config.image_size)
-        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
-            raise InputError(
-                f"the tokenizer takes images of shape (B, {', '.join(map(str, expected))}), not {tuple(images.shape)}"
-            )
-        if images.device.type == "cpu" and not torch.is_grad_enabled():
-            images = images.contiguous(memory_format=torch.channels_last)
+        self.check_images(images)
         return self.quant_conv(self.encoder(images))
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) in [-1, 1] -> K LongTensors (B, n_k). Always in full float32, without TF32."""
+        """Encode images as tokens. (B, 3, H, W) in [-1, 1] -> K LongTensors (B, n_k).
+
+        Always in full float32, whatever autocast and TF32 are set to: with less precision tokens would change.
+        """
         with torch.autocast(images.device.type, enabled=False), tf32(False):
-            parts = images.split(self.images_at_once(images.device))
-            return self.pyramid.encode(torch.cat([self.encode_features(part) for part in parts]))
+            return self.pyramid.encode(self.encode_features(images))
 
     @torch.no_grad()
     def decode(self, tokens: Sequence[Tensor]) -> Tensor:
-        """K LongTensors (B, n_k) -> (B, 3, H, W) in [-1, 1]."""
+        """Decode tokens. K LongTensors (B, n_k) -> (B, 3, H, W) in [-1, 1]."""
         return self.decode_canvas(self.pyramid.canvas(self.check_tokens(tokens)))
 
     def decode_canvas(self, canvas: Tensor) -> Tensor:
-        """Any canvas (B, D, h_K, w_K), finished or not -> (B, 3, H, W) in [-1, 1]."""
-        if torch.is_grad_enabled():
-            return self._decode(canvas)
-        if canvas.device.type == "cpu" or self.post_quant_conv.weight.dtype != torch.float32:
-            canvas = canvas.contiguous(memory_format=torch.channels_last)
-        return torch.cat([self._decode(part) for part in canvas.split(self.images_at_once(canvas.device))])
+        """Decode a canvas after any scale. (B, D, h_K, w_K) -> (B, 3, H, W) in [-1, 1]."""
+        return self._decode(canvas)
 
     def _decode(self, canvas: Tensor) -> Tensor:
         weight = self.post_quant_conv.weight
         return self.decoder(self.post_quant_conv(canvas.to(weight.dtype))).float().clamp(-1, 1)
 
-    def images_at_once(self, device: torch.device) -> int:
-        """How many images are encoded or decoded at once: as many as fit a budget of memory, but at least one.
-
-        On the CPU more at once are not faster; on a GPU the budget is a part of its memory, whatever is free of it: the
-        same images are then decoded together, with the same roundings.
-        """
-        height, width = self.config.image_size
-        budget = CPU_DECODING_BYTES
-        if device.type == "cuda":
-            budget = torch.cuda.get_device_properties(device).total_memory // GPU_SHARE
-        one = FULL_SIZE_TENSORS * height * width * self.config.channels * self.post_quant_conv.weight.itemsize
-        return max(1, budget // one)
-
     @torch.no_grad()
     def teacher_forcing_input(self, tokens: Sequence[Tensor]) -> Tensor:
-        """What the transformer sees of these tokens in training. K LongTensors -> (B, L - n_0, D) float32."""
+        """Return the transformer's input in training. K LongTensors (B, n_k) -> (B, L - n_0, D) float32."""
         return self.pyramid.next_inputs(self.check_tokens(tokens))
 
     def forward(self, images: Tensor, beta: float = 0.25, depths: Tensor | None = None) -> Reconstruction:
-        """The training pass: encode, quantize with a straight-through gradient, decode.
+        """Encode, quantize with a straight-through gradient, and decode, for training.
 
         Args:
             beta: weight of the commitment term.
-            depths: (B,) in 1..K, how many scales each image is decoded from; None is all.
+            depths: (B,) in 1..K, the number of scales from which each image is decoded; None means all.
         """
         quantized = self.pyramid.quantize(self.encode_features(images).float(), beta, depths)
         decoded = self.decoder(self.post_quant_conv(quantized.canvas)).float()
         return Reconstruction(decoded, quantized.tokens, quantized.loss, quantized.looks)
 
     def fingerprint(self) -> str:
-        """A hash that tells tokenizers apart: a transformer fits the one that it was trained on, and no other."""
+        """Return a hash of the weights: a transformer fits only the tokenizer that it was trained with."""
         return tensors_fingerprint(self.state_dict().values())
 
-    def check_tokens(self, tokens: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The tokens themselves, if they fit the schedule and the codebook.
+    def check_images(self, images: Tensor) -> None:
+        """Check the shape of images.
 
         Raises:
-            InputError: another number of scales, tokens of another shape, or indices outside the codebook.
+            InputError: the size differs from that of the schedule's last scale.
+        """
+        expected = (3, *self.config.image_size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+            raise InputError(
+                f"the tokenizer takes images of shape (B, {', '.join(map(str, expected))}), not {tuple(images.shape)}"
+            )
+
+    def check_tokens(self, tokens: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the tokens unchanged if they fit the schedule and the codebook.
+
+        Raises:
+            InputError: the number of scales or a shape differs, or an index lies outside the codebook.
         """
         expected = self.schedule.tokens_per_scale
         if len(tokens) != len(expected):

@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from nextscale.acceleration.recompute import recompute_cheap_parts
 from nextscale.errors import InputError
 from nextscale.runtime.distributed import world_size
 
@@ -62,7 +63,9 @@ def gathered(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def prepare(network: nn.Module, units: list[str], execution: Execution) -> None:
-    """Compile the units of a network, and have them computed again in the backward pass, as asked."""
+    """Set a network up for training: recomputation of cheap parts, and per unit torch.compile and checkpointing."""
+    if not execution.compile:
+        recompute_cheap_parts(network)
     for name in units:
         unit = network.get_submodule(name)
         if execution.recompute:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nextscale.acceleration.decoding import without_gradients
 from nextscale.data.loader import Batch, Place
 from nextscale.imaging.lpips import LPIPS
 from nextscale.imaging.psnr_ssim import psnr, ssim
@@ -162,6 +163,7 @@ class TokenizerTask:
     def validate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, Any]:
         assert isinstance(model, ImageTokenizer)
         usage, means = CodeUsage(model.schedule, model.config.codebook_size, self.hits.device), Means()
+        model = without_gradients(model)
         for batch in batches:
             tokens = model.encode(batch.images)
             usage.add([scale[: batch.place.count] for scale in tokens])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.losses import TokenLoss, token_loss
 from nextscale.training.recipes import VARRecipe
 from nextscale.training.task import MODEL, Losses, Means, Metrics
+from nextscale.transformer.token_loss import token_loss_in_parts
 from nextscale.transformer.var import VAR
 
 
@@ -34,7 +35,7 @@ class VARTask:
         labels = drop_labels(batch.labels, self.config.num_classes, self.recipe.label_drop, batch.place, generator)
         paths = drop_paths(self.config.depth, self.recipe.drop_path, batch.place, generator)
         paths = None if paths is None else paths.to(labels.device)
-        result = self._token_loss(self.networks[MODEL], batch, labels, paths)
+        result = self._token_loss(self.networks[MODEL], self.model.logits, batch, labels, paths)
         return {MODEL: result.mean}, {"scale_loss": result.per_scale, "scale_accuracy": result.accuracy}
 
     def after_step(self, step: int, metrics: Metrics, generator: torch.Generator) -> Metrics:
@@ -46,19 +47,28 @@ class VARTask:
     @torch.no_grad()
     def validate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, Any]:
         """Without label drop."""
+        assert isinstance(model, VAR)
         means = Means()
         for batch in batches:
-            result = self._token_loss(model, batch, batch.labels)
+            result = self._token_loss(model, model.logits, batch, batch.labels)
             figures = {"loss": result.mean, "scale_loss": result.per_scale, "scale_accuracy": result.accuracy}
             means.add(figures, batch.place.count)
         return means.read()
 
-    def _token_loss(self, model: nn.Module, batch: Batch, labels: Tensor, paths: Tensor | None = None) -> TokenLoss:
+    def _token_loss(
+        self,
+        model: nn.Module,
+        head: Callable[[Tensor], Tensor],
+        batch: Batch,
+        labels: Tensor,
+        paths: Tensor | None = None,
+    ) -> TokenLoss:
         with torch.no_grad():
             tokens = self.tokens(batch.images)
             inputs = self.tokenizer.pyramid.next_inputs(tokens)
-        guesses = model(labels, inputs, paths, torch.cat(tokens, dim=1))
-        return token_loss(guesses, self.config.schedule)
+        targets = torch.cat(tokens, dim=1)
+        losses = model(labels, inputs, paths, lambda features: token_loss_in_parts(head, features, targets))
+        return token_loss(losses, self.config.schedule)
 
     def tokens(self, images: Tensor) -> list[Tensor]:
         """Of images (B, 3, H, W), or those that a cache has in their place (B, L)."""

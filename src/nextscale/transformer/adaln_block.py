@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.acceleration.recompute import Later, Linear, later
 from nextscale.transformer.attention import SelfAttention
 from nextscale.transformer.cache import LayerCache
 from nextscale.transformer.visibility import Span
@@ -15,9 +14,10 @@ NORM_EPS = 1e-6
 
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """LN(x) * (1 + scale) + shift. (B, n, C) with (B, C) twice.
+    """Return LN(x) * (1 + scale) + shift. (B, n, C) with (B, C) twice -> (B, n, C).
 
-    LN has no weights of its own. It gets ones: without, PyTorch's takes three times as long on the CPU.
+    LN has no learned weights. It is given ones: PyTorch's layer norm without weights takes three times as long on the
+    CPU.
     """
     ones = x.new_ones(x.shape[-1])
     x = F.layer_norm(x, ones.shape, ones, torch.zeros_like(ones), NORM_EPS)
@@ -25,24 +25,24 @@ def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 class MLP(nn.Module):
-    """down(gelu(up(x))), GELU in its tanh form."""
+    """down(gelu(up(x))), with GELU in its tanh form."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
-        self.up = Linear(width, hidden)
+        self.up = nn.Linear(width, hidden)
         self.gelu = nn.GELU(approximate="tanh")
-        self.down = Linear(hidden, width)
+        self.down = nn.Linear(hidden, width)
 
-    def forward(self, x: Tensor | Later) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(B, n, C) -> (B, n, C)."""
-        return self.down(later(self.gelu, self.up(x)))
+        return self.down(self.gelu(self.up(x)))
 
 
 class Block(nn.Module):
     """x += gamma1 * attention(modulate(x)); x += gamma2 * mlp(modulate(x)).
 
-    The six vectors gamma1, gamma2, scale1, scale2, shift1, shift2 come from outside: they depend on the class alone,
-    so they are computed once per image (`VAR.condition`).
+    The six vectors gamma1, gamma2, scale1, scale2, shift1, shift2 are arguments: they depend on the class alone, so
+    `VAR.condition` computes them once per image.
     """
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, l2_norm: bool):
@@ -63,10 +63,10 @@ class Block(nn.Module):
         Args:
             vectors: (B, 6, C).
             spans, past: see `SelfAttention`.
-            path_scale: (2, B), what drop-path multiplies the two branches with: 0 or 1 / (1 - rate).
+            path_scale: (2, B), the factor that drop-path gives to each of the two branches: 0 or 1 / (1 - rate).
         """
         gamma1, gamma2, scale1, scale2, shift1, shift2 = vectors.unbind(1)
         if path_scale is not None:
             gamma1, gamma2 = gamma1 * path_scale[0, :, None], gamma2 * path_scale[1, :, None]
-        x = torch.addcmul(x, gamma1.unsqueeze(1), self.attention(later(modulate, x, scale1, shift1), spans, past))
-        return torch.addcmul(x, gamma2.unsqueeze(1), self.mlp(later(modulate, x, scale2, shift2)))
+        x = torch.addcmul(x, gamma1.unsqueeze(1), self.attention(modulate(x, scale1, shift1), spans, past))
+        return torch.addcmul(x, gamma2.unsqueeze(1), self.mlp(modulate(x, scale2, shift2)))

@@ -1,27 +1,22 @@
-"""Multi-head self-attention with L2-normalised queries and keys."""
+"""Multi-head self-attention with L2-normalized queries and keys."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.acceleration.recompute import Later, Linear, later, linear
 from nextscale.transformer.cache import LayerCache
-from nextscale.transformer.visibility import Span, attend, attend_spans
+from nextscale.transformer.visibility import Span
 
 MAX_LOG_SCALE = math.log(100)
-LEAST_NORM = 1e-12
-
-
-def flat(x: Tensor) -> Tensor:
-    """Heads side by side. (B, n, H, d) -> (B, n, C)."""
-    return x.flatten(2)
+MIN_NORM = 1e-12
 
 
 class SelfAttention(nn.Module):
-    """One QKV matrix with bias for q and v only; cosine or plain scores.
+    """Self-attention with one QKV matrix, biases for q and v only, and cosine or plain scores.
 
     With ``l2_norm`` the score is exp(min(s, ln 100)) * cos(q, k), with one learned s per head. Without it the score is
     q.k / (4 sqrt(d)).
@@ -34,38 +29,40 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int, l2_norm: bool = True):
         super().__init__()
         self.heads = heads
-        self.qkv = Linear(width, 3 * width, bias=False)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(width))
         self.v_bias = nn.Parameter(torch.zeros(width))
         self.log_scale = nn.Parameter(torch.full((1, heads, 1, 1), math.log(4))) if l2_norm else None
         self.scale = 1.0 if l2_norm else 0.25 / math.sqrt(width // heads)
-        self.proj = Linear(width, width)
+        self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor | Later, spans: list[Span] | None = None, past: LayerCache | None = None) -> Tensor:
-        """(B, n, C) -> (B, n, C).
+    def forward(self, x: Tensor, spans: list[Span] | None = None, past: LayerCache | None = None) -> Tensor:
+        """Attend over a whole sequence, or over one scale and what it sees. (B, n, C) -> (B, n, C).
 
         Args:
-            spans: what each token of a whole sequence may see.
-            past: keys and values of the earlier scales; this scale's are added to it.
+            spans: what each token of a whole sequence sees; None means every token.
+            past: keys and values of earlier scales, to which those of this scale are added.
         """
-        qkv = self.project(x)
-        if spans is not None:
-            scales = () if self.log_scale is None else (self.log_scale,)
-            x = attend_spans(later(self.split, qkv, *scales), spans, self.scale)
-            return self.proj(later(flat, x))
-        q, k, v = self.split(qkv, self.log_scale)
+        q, k, v = self.split(self.project(x), self.log_scale)
         if past is not None:
             k, v = past.extend(k, v)
-        return self.proj(flat(attend(q, k, v, self.scale).transpose(1, 2)))
+        if spans is None:
+            x = self.attend(q, k, v)
+        else:
+            parts = [self.attend(q[:, :, s.queries], k[:, :, s.keys], v[:, :, s.keys], s.mask) for s in spans]
+            x = torch.cat(parts, dim=2)
+        return self.proj(x.transpose(1, 2).flatten(2))
 
-    def project(self, x: Tensor | Later) -> Tensor:
-        """(B, n, C) -> q, k and v side by side, (B, n, 3C)."""
-        if self.qkv.bias is not None:  # made ready for drawing
-            return self.qkv(x)
-        return linear(x, self.qkv.weight, self.qkv_bias())
+    def project(self, x: Tensor) -> Tensor:
+        """Return q, k and v side by side. (B, n, C) -> (B, n, 3C)."""
+        return F.linear(x, self.qkv.weight, self.qkv_bias())
+
+    def qkv_bias(self) -> Tensor:
+        """Return the bias of q, k (zero) and v, (3C,)."""
+        return torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
 
     def split(self, qkv: Tensor, log_scale: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, n, 3C) -> q, k and v, each (B, H, n, d).
+        """Split into q, k and v, each (B, H, n, d). (B, n, 3C) -> 3 x (B, H, n, d).
 
         For cosine scores q is exp(s) q / |q| and k is k / |k|, in float32: half precision gave NaN elsewhere.
         """
@@ -74,9 +71,14 @@ class SelfAttention(nn.Module):
         if log_scale is not None:
             scale = log_scale.clamp_max(MAX_LOG_SCALE).exp().view(self.heads, 1)
             qk = qkv[:, :, :2].float()
-            norm = torch.linalg.vector_norm(qk, dim=-1, keepdim=True).clamp_min(LEAST_NORM)
+            norm = torch.linalg.vector_norm(qk, dim=-1, keepdim=True).clamp_min(MIN_NORM)
             q, k = (qk * (torch.stack((scale, torch.ones_like(scale))) / norm)).unbind(2)
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
-    def qkv_bias(self) -> Tensor:
-        return torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return softmax(scale * q k^T) v in the precision of v. (B, H, n, d) with (B, H, m, d) twice -> (B, H, n, d).
+
+        Args:
+            mask: (n, m) bool, True where a query sees a key; None means everywhere.
+        """
+        return F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, attn_mask=mask, scale=self.scale)

@@ -1,55 +1,126 @@
-"""Keys and values of the scales drawn so far: made once at full length, owned by whoever samples."""
+"""Keys and values of the scales sampled so far, allocated once and owned by the sampler.
+
+`plan_cache` decides from the schedule's visits where each scale is stored. A scale is stored only if a later visit
+sees it, and its memory is reused once no further visit does. For VAR this gives a plain prefix: every scale lies
+behind the previous one, and the last scale, which no other sees, is not stored.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from nextscale.scales.schedule import Visit
+from nextscale.transformer.visibility import last_uses
 
-class KVCache:
-    """Room for the tokens of all scales but the last, which none looks back at, in every layer.
+Range = tuple[int, int]
+"""(start, end) in the cache, in tokens."""
+
+
+@dataclass(frozen=True)
+class VisitPlan:
+    """Where the keys and values of one visit are written, and where those that it sees are read."""
+
+    index: int
+    write: Range | None
+    """None if no later visit sees this one."""
+    read: tuple[Range, ...]
+    """What the visit sees, without itself unless ``write`` is given; adjacent ranges are joined."""
+
+
+def plan_cache(visits: Sequence[Visit], lengths: Sequence[int]) -> list[VisitPlan]:
+    """Return the plan of each visit. Each is written to the lowest free range that is long enough.
 
     Args:
+        visits: in the order in which they are sampled.
+        lengths: tokens of each.
+    """
+    last = last_uses(visits)
+    stored: dict[int, Range] = {}
+    plans = []
+    for k, visit in enumerate(visits):
+        stored = {j: where for j, where in stored.items() if last[j] >= k}
+        write = None
+        if last[k] > k:
+            start = 0
+            for left, right in sorted(stored.values()):
+                if left - start >= lengths[k]:
+                    break
+                start = right
+            write = stored[k] = start, start + lengths[k]
+        seen = [stored[j] for j in visit.sees] + ([write] if write else [])
+        plans.append(VisitPlan(k, write, _joined(seen)))
+    return plans
+
+
+def _joined(ranges: list[Range]) -> tuple[Range, ...]:
+    joined: list[Range] = []
+    for start, end in sorted(ranges):
+        if joined and joined[-1][1] == start:
+            joined[-1] = joined[-1][0], end
+        else:
+            joined.append((start, end))
+    return tuple(joined)
+
+
+class KVCache:
+    """Memory for the keys and values of every layer, as the plans demand.
+
+    Args:
+        plans: from `plan_cache`.
         depth: number of layers.
         batch: number of sequences (twice the images under guidance).
-        heads, length, head_dim: H, tokens of the scales to keep, d.
+        heads, head_dim: H and d.
     """
 
     def __init__(
-        self, depth: int, batch: int, heads: int, length: int, head_dim: int, device: torch.device, dtype: torch.dtype
+        self,
+        plans: Sequence[VisitPlan],
+        depth: int,
+        batch: int,
+        heads: int,
+        head_dim: int,
+        device: torch.device,
+        dtype: torch.dtype,
     ):
+        self.plans = list(plans)
+        length = max((plan.write[1] for plan in plans if plan.write), default=0)
         self.keys = torch.empty(depth, batch, heads, length, head_dim, device=device, dtype=dtype)
         self.values = torch.empty_like(self.keys)
-        self.filled = 0
-        """Tokens of the finished scales."""
 
-    def layer(self, index: int) -> LayerCache:
-        return LayerCache(self.keys[index], self.values[index], self.filled)
-
-    def advance(self, tokens: int) -> None:
-        """A scale of so many tokens has passed all layers."""
-        self.filled += tokens
+    def layer(self, layer: int, visit: int) -> LayerCache:
+        """Return what one layer needs to attend in one visit."""
+        return LayerCache(self.keys[layer], self.values[layer], self.plans[visit])
 
 
 @dataclass(frozen=True)
 class LayerCache:
-    """One layer's keys and values, (B, H, length, d)."""
+    """One layer's keys and values, (B, H, length, d), and the plan of a visit."""
 
     keys: Tensor
     values: Tensor
-    filled: int
+    plan: VisitPlan
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Put the next scale's (B, H, n, d) behind the finished ones; return all so far, (B, H, filled + n, d).
+        """Add this visit's keys and values, and return all that it sees, each (B, H, m, d).
 
-        A scale that there is no room to keep, the last, is put behind a copy.
+        The result is a view of the cache if everything that the visit sees, itself included, lies in one range.
+
+        Args:
+            keys, values: (B, H, n, d).
         """
-        end = self.filled + keys.shape[2]
-        if end > self.keys.shape[2]:
-            past_keys, past_values = self.keys[:, :, : self.filled], self.values[:, :, : self.filled]
-            return torch.cat((past_keys, keys.to(past_keys.dtype)), 2), torch.cat((past_values, values), 2)
-        self.keys[:, :, self.filled : end] = keys
-        self.values[:, :, self.filled : end] = values
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        if self.plan.write is not None:
+            start, end = self.plan.write
+            self.keys[:, :, start:end] = keys
+            self.values[:, :, start:end] = values
+        seen_keys = [self.keys[:, :, start:end] for start, end in self.plan.read]
+        seen_values = [self.values[:, :, start:end] for start, end in self.plan.read]
+        if self.plan.write is None:
+            seen_keys.append(keys.to(self.keys.dtype))
+            seen_values.append(values.to(self.values.dtype))
+        if len(seen_keys) == 1:
+            return seen_keys[0], seen_values[0]
+        return torch.cat(seen_keys, 2), torch.cat(seen_values, 2)

@@ -1,4 +1,4 @@
-"""What a loss needs of logits: cross-entropy and whether the largest is right."""
+"""Cross-entropy and accuracy of each token, computed a part of the sequence at a time."""
 
 from __future__ import annotations
 
@@ -11,40 +11,48 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 ROWS = 1024
-"""Tokens, of all images, whose logits are there at the same time."""
+"""How many tokens, over all images, have their logits in memory at the same time."""
 
 
-class Guesses(NamedTuple):
-    """Of each token."""
+class TokenLosses(NamedTuple):
+    """Loss and accuracy of each token."""
 
     loss: Tensor
-    """(B, L) float32: -log of the probability of what it is, in nats."""
-    right: Tensor
-    """(B, L) bool: whether nothing else is more probable."""
+    """(B, L) float32: -log p(token) in nats; the mean over the token's shape, if it has one (bits)."""
+    correct: Tensor
+    """(B, L, *token_shape) bool: whether no other choice is more probable."""
 
 
-def guess(logits: Tensor, targets: Tensor) -> Guesses:
-    """Logits (B, L, V) and what the tokens are, (B, L)."""
-    loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
-    return Guesses(loss, logits.detach().argmax(dim=-1) == targets)
-
-
-def guess_in_parts(head: Callable[[Tensor], Tensor], x: Tensor, targets: Tensor) -> Guesses:
-    """The guesses of a head, (B, n, C) -> logits (B, n, V), of which only a part is there at any time.
-
-    All logits with their gradient would need 12 V bytes a token, most of the memory of a large batch. The backward
-    pass has the head compute each part again, which is one product in a hundred.
+def token_losses(logits: Tensor, targets: Tensor) -> TokenLosses:
+    """Return the cross-entropy of the last axis.
 
     Args:
-        x: (B, L, C).
-        targets: (B, L) int64.
+        logits: (B, L, *token_shape, choices).
+        targets: (B, L, *token_shape) int64 in 0..choices - 1.
+    """
+    loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none").view_as(targets)
+    if loss.ndim > 2:
+        loss = loss.flatten(2).mean(2)
+    return TokenLosses(loss, logits.detach().argmax(dim=-1) == targets)
+
+
+def token_loss_in_parts(readout: Callable[[Tensor], Tensor], features: Tensor, targets: Tensor) -> TokenLosses:
+    """Return the losses of ``readout(features)`` while only a part of the logits is in memory at any time.
+
+    All logits with their gradient would take 12 V bytes per token, most of the memory of a large batch. The backward
+    pass computes each part again, which costs about 1 % of the products.
+
+    Args:
+        readout: features (B, n, C) -> logits (B, n, *token_shape, choices).
+        features: (B, L, C).
+        targets: (B, L, *token_shape) int64.
     """
 
-    def part(x: Tensor, targets: Tensor) -> Guesses:
-        return guess(head(x), targets)
+    def part(features: Tensor, targets: Tensor) -> TokenLosses:
+        return token_losses(readout(features), targets)
 
-    tokens = max(1, ROWS // len(x))
-    parts = zip(x.split(tokens, dim=1), targets.split(tokens, dim=1), strict=True)
-    found = [checkpoint(part, *given, use_reentrant=False, preserve_rng_state=False) for given in parts]
-    loss, right = (torch.cat(column, dim=1) for column in zip(*found, strict=True))
-    return Guesses(loss, right)
+    tokens = max(1, ROWS // len(features))
+    parts = zip(features.split(tokens, dim=1), targets.split(tokens, dim=1), strict=True)
+    found = [checkpoint(part, *each, use_reentrant=False, preserve_rng_state=False) for each in parts]
+    loss, correct = (torch.cat(column, dim=1) for column in zip(*found, strict=True))
+    return TokenLosses(loss, correct)

@@ -1,31 +1,32 @@
-"""VAR: the next-scale transformer (arXiv 2404.02905, section 3.2). It maps tensors to tensors and draws nothing."""
+"""VAR: the next-scale transformer (arXiv 2404.02905, section 3.2)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import TypeVar, overload
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.acceleration.recompute import Later, Linear, later
 from nextscale.conditioning.classes import ClassConditioner
 from nextscale.errors import InputError
 from nextscale.io.config import as_config, check_fields
 from nextscale.io.module_folder import load_module, save_module
 from nextscale.scales.schedule import OFFICIAL_256, ScaleSchedule, Visit
 from nextscale.transformer.adaln_block import Block, modulate
-from nextscale.transformer.cache import KVCache
-from nextscale.transformer.token_loss import Guesses, guess_in_parts
+from nextscale.transformer.cache import KVCache, plan_cache
 from nextscale.transformer.visibility import make_spans
+
+Reading = TypeVar("Reading")
 
 
 @dataclass(frozen=True)
 class VARConfig:
-    """The official models have width 64 * depth and ``depth`` heads; the defaults are VAR-d16 for 256 pixels."""
+    """Sizes of a VAR. The defaults are VAR-d16 for 256 pixels; official ones have width 64 * depth, ``depth`` heads."""
 
     schedule: ScaleSchedule = OFFICIAL_256
     depth: int = 16
@@ -34,13 +35,13 @@ class VARConfig:
     mlp_ratio: float = 4.0
     num_classes: int = 1000
     codebook_size: int = 4096
-    """V, of the tokenizer."""
+    """V, as in the tokenizer."""
     code_dim: int = 32
-    """D, of the tokenizer."""
+    """D, as in the tokenizer."""
     shared_adaln: bool = False
-    """One AdaLN matrix for all blocks, each with a learned offset, instead of one matrix per block."""
+    """Share one AdaLN matrix among all blocks, each with a learned offset, instead of one matrix per block."""
     l2_norm: bool = True
-    """Cosine attention with a learned scale per head."""
+    """Use cosine attention with a learned scale per head."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", as_config(ScaleSchedule, self.schedule))
@@ -52,32 +53,32 @@ class VARConfig:
 
     @classmethod
     def of_depth(cls, depth: int, **fields: object) -> VARConfig:
-        """The official proportions: width 64 * depth, ``depth`` heads."""
+        """Return the configuration with the official proportions: width 64 * depth, ``depth`` heads."""
         return cls(depth=depth, width=64 * depth, heads=depth, **fields)  # type: ignore[arg-type]
 
 
 def embedding(count: int, width: int) -> nn.Embedding:
-    """Without values yet: on the meta device PyTorch's own would import its compiler, which takes a second."""
+    """Return an uninitialized embedding. On the meta device PyTorch's own constructor would import its compiler."""
     return nn.Embedding.from_pretrained(torch.empty(count, width), freeze=False)
 
 
 @dataclass(frozen=True)
 class Condition:
-    """All that depends on the class alone: computed once per image, used at every scale."""
+    """The tensors that depend on the class alone: computed once per image, used at every scale."""
 
     embedding: Tensor
     """(B, C)."""
     blocks: list[Tensor]
-    """For each block gamma1, gamma2, scale1, scale2, shift1, shift2: (B, 6, C)."""
+    """gamma1, gamma2, scale1, scale2, shift1, shift2 of each block: (B, 6, C)."""
     head: Tensor
-    """Scale and shift before the head: (B, 2, C)."""
+    """Scale and shift of the layer norm before the head: (B, 2, C)."""
 
 
 class VAR(nn.Module):
-    """Labels and canvases -> logits of every token.
+    """Class labels and the canvas at each scale -> logits of every token.
 
-    ``config.num_classes`` as a label means "no class". Evaluation and training mode do the same; what training drops
-    at random comes in as arguments.
+    The label ``config.num_classes`` means "no class". Training and evaluation mode compute the same: everything that
+    training drops at random is an argument.
     """
 
     def __init__(self, config: VARConfig):
@@ -96,7 +97,7 @@ class VAR(nn.Module):
             nn.Parameter(torch.empty(1, 1, 6, c.width)) for _ in range(c.depth if c.shared_adaln else 0)
         )
         self.head_adaln = nn.Linear(c.width, 2 * c.width)
-        self.head = Linear(c.width, c.codebook_size)
+        self.head = nn.Linear(c.width, c.codebook_size)
         if self.device.type != "meta":
             self.init_weights()
 
@@ -106,14 +107,14 @@ class VAR(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None, gamma: float = 1e-5) -> VAR:
-        """The official initialisation.
+        """Initialize the weights as the official code does.
 
         Matrices and embeddings: normal of std sqrt(1 / 3C), truncated at +-2; biases 0. Then the head * 0.02, the
         head's AdaLN * 0.5, the last matrix of each residual branch / sqrt(2 depth), AdaLN's gamma rows * ``gamma``,
         its other rows * 0.5. With shared AdaLN the offsets, randn / sqrt(C), get these two factors instead.
 
         Args:
-            generator: source of randomness; None takes PyTorch's global one.
+            generator: source of randomness; None means PyTorch's global one.
             gamma: the recipe's ``alng``: 1e-3 for d16 and d20 down to 5e-6 for d36.
         """
         c = self.config
@@ -144,9 +145,9 @@ class VAR(nn.Module):
         return self
 
     def condition(self, labels: Tensor) -> Condition:
-        """AdaLN(c) = Linear(SiLU(embed(c))) for all blocks and the head. (B,) int64 -> Condition.
+        """Return AdaLN(c) = Linear(SiLU(embed(c))) for all blocks and the head. (B,) int64 -> Condition.
 
-        Without autocast: there are so few rows that casting the matrices would take longer than the products.
+        Autocast is off: there are so few rows that casting the matrices would take longer than the products.
         """
         kind = "cpu" if self.device.type == "meta" else self.device.type  # nothing is computed there
         with torch.autocast(kind, enabled=False):
@@ -161,62 +162,77 @@ class VAR(nn.Module):
     def forward(self, labels: Tensor, inputs: Tensor, path_scale: Tensor | None = None) -> Tensor: ...
 
     @overload
-    def forward(self, labels: Tensor, inputs: Tensor, path_scale: Tensor | None, targets: Tensor) -> Guesses: ...
+    def forward(
+        self, labels: Tensor, inputs: Tensor, path_scale: Tensor | None, readout: Callable[[Tensor], Reading]
+    ) -> Reading: ...
 
     def forward(
-        self, labels: Tensor, inputs: Tensor, path_scale: Tensor | None = None, targets: Tensor | None = None
-    ) -> Tensor | Guesses:
-        """Teacher forcing: all scales at once, each token seeing its own and all earlier scales.
+        self,
+        labels: Tensor,
+        inputs: Tensor,
+        path_scale: Tensor | None = None,
+        readout: Callable[[Tensor], Reading] | None = None,
+    ) -> Tensor | Reading:
+        """Compute all scales at once under teacher forcing: each token sees its own scale and those its visit sees.
 
         Args:
             labels: (B,) int64 in 0..num_classes.
             inputs: (B, L - n_0, D), from `ImageTokenizer.teacher_forcing_input`.
             path_scale: (depth, 2, B), drop-path's factor of each residual branch: 0 or 1 / (1 - rate).
-            targets: (B, L) int64, what the tokens are, if a loss is all that is wanted.
+            readout: applied to the features (B, L, C) in place of `logits`, such as a loss that needs only a part of
+                the logits at a time.
 
         Returns:
-            (B, L, V) float32 logits, or how well they guess the targets, in less memory.
+            (B, L, V) float32 logits, or the result of ``readout``.
         """
         condition = self.condition(labels)
         x = torch.cat((self._start(condition), self.word_embedding(inputs)), dim=1)
         levels = torch.tensor(self.schedule.level_ids, device=x.device)
         x = x + self.level_embedding(levels) + self.position_embedding
-        spans = make_spans(self.schedule, x.device)
+        spans = make_spans(self.schedule.visits, self.schedule.slices, x.device)
         for i, block in enumerate(self.blocks):
             x = block(x, condition.blocks[i], spans=spans, path_scale=None if path_scale is None else path_scale[i])
-        if targets is None:
-            return self.logits(self._features(x, condition))
-        return guess_in_parts(lambda part: self.logits(self._features(part, condition)), x, targets)
+        features = self.features(x, condition)
+        return self.logits(features) if readout is None else readout(features)
 
     def forward_scale(self, visit: Visit, inputs: Tensor | None, condition: Condition, cache: KVCache) -> Tensor:
-        """Sampling: one visit, given the earlier ones through the cache, to which it is added.
+        """Compute one scale for sampling. It sees earlier scales through the cache, and adds itself to it.
 
         Args:
-            inputs: (B, n_k, D), the canvas at the visit's size; None for visit 0.
+            inputs: (B, n_k, D), the canvas as this scale sees it; None for scale 0.
+            cache: from `make_cache`; visits must come in the schedule's order.
 
         Returns:
-            (B, n_k, C) float32: what `logits` makes `forward`'s logits of these tokens from.
+            (B, n_k, C) float32, the features from which `logits` computes.
         """
         x = self._start(condition) if inputs is None else self.word_embedding(inputs)
         x = x + self.level_embedding.weight[visit.index] + self.position_embedding[:, self.schedule.slices[visit.index]]
         for i, block in enumerate(self.blocks):
-            x = block(x, condition.blocks[i], past=cache.layer(i))
-        cache.advance(x.shape[1])
-        return self._features(x, condition)
+            x = block(x, condition.blocks[i], past=cache.layer(i, visit.index))
+        return self.features(x, condition)
 
-    def logits(self, features: Tensor | Later, visit: Visit | None = None) -> Tensor:
-        """The head, which is linear. (B, n, C) -> (B, n, V) float32."""
+    def features(self, x: Tensor, condition: Condition) -> Tensor:
+        """Normalize the output of the last block as the head needs it. (B, n, C) -> (B, n, C) float32."""
+        scale, shift = condition.head.unbind(1)
+        return modulate(x.float(), scale, shift)
+
+    def logits(self, features: Tensor, visit: Visit | None = None) -> Tensor:
+        """Apply the head, which is linear and the same in every visit. (B, n, C) -> (B, n, V) float32."""
         return self.head(features).float()
+
+    def make_cache(self, schedule: ScaleSchedule, batch: int, dtype: torch.dtype | None = None) -> KVCache:
+        """Return an empty cache for ``batch`` sequences on the model's device.
+
+        Args:
+            dtype: of keys and values; None means `compute_dtype`.
+        """
+        c, plans = self.config, plan_cache(schedule.visits, schedule.tokens_per_scale)
+        return KVCache(plans, c.depth, batch, c.heads, c.width // c.heads, self.device, dtype or self.compute_dtype)
 
     @property
     def conditioner(self) -> ClassConditioner:
+        """How class labels become batches."""
         return ClassConditioner(self.config.num_classes)
-
-    def make_cache(self, schedule: ScaleSchedule, batch: int, dtype: torch.dtype | None = None) -> KVCache:
-        """An empty cache for ``batch`` sequences, on the model's device; ``dtype`` defaults to `compute_dtype`."""
-        c = self.config
-        size = (c.depth, batch, c.heads, schedule.slices[-1].start, c.width // c.heads)
-        return KVCache(*size, device=self.device, dtype=dtype or self.compute_dtype)
 
     @property
     def device(self) -> torch.device:
@@ -224,7 +240,7 @@ class VAR(nn.Module):
 
     @property
     def compute_dtype(self) -> torch.dtype:
-        """Of products, keys and values: autocast's where it is on, else that of the blocks' matrices."""
+        """The type of products, keys and values: autocast's where it is on, else that of the blocks' matrices."""
         kind = self.device.type
         if kind != "meta" and torch.is_autocast_enabled(kind):
             return torch.get_autocast_dtype(kind)
@@ -233,13 +249,8 @@ class VAR(nn.Module):
         return block.attention.qkv.weight.dtype
 
     def _start(self, condition: Condition) -> Tensor:
-        """Input of scale 0: the class embedding at every token. (B, n_0, C)."""
+        """Return the input of scale 0, the class embedding at every token, (B, n_0, C)."""
         return condition.embedding.unsqueeze(1) + self.start_embedding
-
-    def _features(self, x: Tensor, condition: Condition) -> Any:
-        """What the head multiplies: modulate(x). (B, n, C) twice."""
-        scale, shift = condition.head.unbind(1)
-        return later(modulate, x.float(), scale, shift)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> VAR:

@@ -10,9 +10,7 @@ import gradio as gr
 from PIL import Image
 from torch import Tensor
 
-from nextscale.acceleration.ready import INT8
 from nextscale.analysis.inspection import ScaleView, fit, heat_images, inspect, token_image
-from nextscale.runtime.device import precision
 from nextscale.tokenizer.usage import CodeUsage
 from nextscale.web.studio import figures
 from nextscale.web.studio.image_input import given_image, read_upload, sample_one
@@ -64,7 +62,7 @@ def inspect_image(image: Image.Image, model: Model) -> tuple[str, str, str]:
         InputError: an image that is too narrow.
     """
     tokenizer = model.pipeline.tokenizer
-    with precision(model.pipeline.dtype.removeprefix(INT8), model.pipeline.device):
+    with model.pipeline.precision.autocast(model.pipeline.device):
         views = inspect(image, tokenizer)
     usage = CodeUsage(tokenizer.schedule, tokenizer.config.codebook_size)
     usage.add([view.tokens.flatten()[None] for view in views])

@@ -1,0 +1,103 @@
+"""Tokenizers that encode and decode without gradients: faster, and in a bounded amount of memory."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from nextscale.acceleration.upsample import FourKernelUpsample
+from nextscale.tokenizer.autoencoder import ResidualBlock, Upsample
+from nextscale.tokenizer.pyramid import ResidualConv
+from nextscale.tokenizer.tokenizer import ImageTokenizer
+
+FULL_SIZE_TENSORS = 5
+"""How many tensors of an image's full size and width decoding holds at the same time."""
+CPU_DECODING_BYTES = 2**28
+GPU_SHARE = 8
+"""Decoding may take 1/8 of a GPU's memory."""
+
+
+@torch.no_grad()
+def without_gradients(tokenizer: ImageTokenizer) -> ImageTokenizer:
+    """Return a tokenizer that computes the same up to rounding, and shares the weights.
+
+    SiLU and residual sums are in place, up-sampling takes 4 of 9 products, and images are encoded and decoded a few at
+    a time, on the CPU channels last. It gives no gradients.
+    """
+    with torch.device("meta"):
+        fast = FewImagesTokenizer(tokenizer.config)
+    tensors = chain(tokenizer.named_parameters(), tokenizer.named_buffers())
+    fast.load_state_dict({name: tensor.detach() for name, tensor in tensors}, assign=True)
+    fast.requires_grad_(False).eval()
+    for name, module in list(fast.named_modules()):
+        if isinstance(module, nn.SiLU):  # it follows a norm, whose result nothing else needs
+            module.inplace = True
+        elif isinstance(module, ResidualBlock):
+            fast.set_submodule(name, InPlaceResidualBlock(module))
+        elif isinstance(module, Upsample):
+            fast.set_submodule(name, FourKernelUpsample(module))
+        elif isinstance(module, ResidualConv):
+            fast.set_submodule(name, SteadyResidualConv(module))
+    return fast
+
+
+class FewImagesTokenizer(ImageTokenizer):
+    """An `ImageTokenizer` that encodes and decodes a few images at a time, in the layout that the device is fast in."""
+
+    def encode_features(self, images: Tensor) -> Tensor:
+        self.check_images(images)
+        if images.device.type == "cpu":
+            images = images.contiguous(memory_format=torch.channels_last)
+        parts = images.split(images_at_once(self, images.device))
+        return torch.cat([super(FewImagesTokenizer, self).encode_features(part) for part in parts])
+
+    def decode_canvas(self, canvas: Tensor) -> Tensor:
+        if canvas.device.type == "cpu" or self.post_quant_conv.weight.dtype != torch.float32:
+            canvas = canvas.contiguous(memory_format=torch.channels_last)
+        parts = canvas.split(images_at_once(self, canvas.device))
+        return torch.cat([super(FewImagesTokenizer, self).decode_canvas(part) for part in parts])
+
+
+def images_at_once(tokenizer: ImageTokenizer, device: torch.device) -> int:
+    """Return how many images to encode or decode together: as many as fit a memory budget, but at least one.
+
+    More images at once are not faster on the CPU. On a GPU the budget is a share of all its memory, however much is
+    free: the same images are then always decoded together, with the same rounding.
+    """
+    height, width = tokenizer.config.image_size
+    budget = CPU_DECODING_BYTES
+    if device.type == "cuda":
+        budget = torch.cuda.get_device_properties(device).total_memory // GPU_SHARE
+    one = FULL_SIZE_TENSORS * height * width * tokenizer.config.channels * tokenizer.post_quant_conv.weight.itemsize
+    return max(1, budget // one)
+
+
+class InPlaceResidualBlock(ResidualBlock):
+    """A `ResidualBlock` that adds in place: new memory costs more time than the sum. Its layers are shared."""
+
+    def __init__(self, block: ResidualBlock):
+        nn.Module.__init__(self)
+        for name, module in block.named_children():
+            self.add_module(name, module)
+
+    def add(self, x: Tensor, h: Tensor) -> Tensor:
+        return super().add(x, h) if x.dtype != h.dtype else h.add_(x)
+
+
+class SteadyResidualConv(ResidualConv):
+    """A `ResidualConv` whose result for an image does not depend, bit for bit, on the other images of its batch.
+
+    On the CPU a single image would get another kernel than one of several. Its parameters are shared.
+    """
+
+    def __init__(self, conv: ResidualConv):
+        with torch.device("meta"):
+            super().__init__(conv.in_channels, conv.ratio)
+        self.weight, self.bias = conv.weight, conv.bias
+
+    def forward(self, input: Tensor) -> Tensor:
+        if len(input) == 1 and input.device.type == "cpu":
+            return super().forward(input.expand(2, -1, -1, -1))[:1]
+        return super().forward(input)
