@@ -33,27 +33,28 @@ from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.loop import training_step
 from nextscale.training.optimizer import set_step
 from nextscale.training.parallel import Execution
-from nextscale.training.recipes import TRANSFORMERS, VARRecipe, official
+from nextscale.training.presets.var import TRANSFORMERS, official
+from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.state import make_state
 from nextscale.training.task import MODEL
-from nextscale.training.transformer_task import VARTask
+from nextscale.training.transformer_task import TransformerTask
 
 CPU = torch.device("cpu")
 Logits = Callable[[Tensor, Tensor], Tensor]
 """(labels (B,), inputs (B, L - n_0, D)) -> (B, L, V)."""
 
 
-def train_ours(data: TokenDataset, tokenizer: ImageTokenizer, recipe: VARRecipe) -> Logits:
+def train_ours(data: TokenDataset, tokenizer: ImageTokenizer, recipe: TransformerRecipe) -> Logits:
     """By the steps of the training loop; returns the EMA model, which is the model itself at decay 0."""
     model = fresh_model(tokenizer, recipe, len(data.source.class_names))
-    state = make_state(VARTask(model, tokenizer, recipe), recipe, Execution(), CPU)
+    state = make_state(TransformerTask(model, tokenizer, recipe), recipe, Execution(), CPU)
     for step, parts in enumerate(islice(TrainingBatches(data, recipe.batch_size, 0), recipe.steps)):
         set_step(state.optimizers[MODEL], recipe, step)
         training_step(state, parts, recipe, step)
     return state.ema
 
 
-def train_reference(data: TokenDataset, tokenizer: ImageTokenizer, recipe: VARRecipe) -> Logits:
+def train_reference(data: TokenDataset, tokenizer: ImageTokenizer, recipe: TransformerRecipe) -> Logits:
     """By the reference's model, initialisation, parameter groups and schedule, in a loop of its form."""
     import dist  # of the reference, as are the next two
 
@@ -135,7 +136,7 @@ def validate(logits_of: Logits, data: TokenDataset, tokenizer: ImageTokenizer) -
     return total / len(data)
 
 
-def ways(options: argparse.Namespace, seed: int) -> Iterator[tuple[str, Callable[..., Logits], VARRecipe]]:
+def ways(options: argparse.Namespace, seed: int) -> Iterator[tuple[str, Callable[..., Logits], TransformerRecipe]]:
     """(name, how to train, recipe)."""
     size = {"depth": options.depth, "width": options.width, "heads": options.heads}
     common = {"steps": options.steps, "batch_size": options.batch_size, "precision": "float32", "seed": seed}

@@ -35,15 +35,16 @@ import torch.nn.functional as F
 from reference import CPU, Ways, held, load_reference, median, own_peak, quiet, take_turns
 from torch import Tensor, nn
 
-from nextscale.data.loader import Batch, Place
+from nextscale.data.loader import Batch, BatchSlice
 from nextscale.runtime.allocator import WITHOUT_SPLINTERS, kept
 from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
 from nextscale.training.loop import training_step
 from nextscale.training.parallel import Execution
-from nextscale.training.recipes import TRANSFORMERS, VARRecipe
+from nextscale.training.presets.var import TRANSFORMERS
+from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.state import make_state
 from nextscale.training.task import MODEL
-from nextscale.training.transformer_task import VARTask
+from nextscale.training.transformer_task import TransformerTask
 from nextscale.transformer.var import VAR, VARConfig
 
 STAGES = ("encode", "forward", "backward", "optimizer")
@@ -107,12 +108,12 @@ def fresh_models(size: str) -> tuple[ImageTokenizer, VAR]:
 
 
 def our_trainer(
-    tokenizer: ImageTokenizer, model: VAR, recipe: VARRecipe, drop: bool, compiled: bool = False
+    tokenizer: ImageTokenizer, model: VAR, recipe: TransformerRecipe, drop: bool, compiled: bool = False
 ) -> Trainer:
     """``nextscale train var``, where the models are; a step takes a batch and the precision."""
     rates = {} if drop else {"label_drop": 0.0, "drop_path": 0.0}
     recipe = replace(recipe, **rates)
-    task = VARTask(model.train(), tokenizer, recipe)
+    task = TransformerTask(model.train(), tokenizer, recipe)
     state = make_state(task, recipe, Execution(compile=compiled), model.device)
     steps, watch = count(), Stopwatch()
 
@@ -127,7 +128,7 @@ def our_trainer(
     return Trainer(model, optimizer, step, watch)
 
 
-def their_trainer(path: Path, tokenizer: ImageTokenizer, model: VAR, recipe: VARRecipe, drop: bool) -> Trainer:
+def their_trainer(path: Path, tokenizer: ImageTokenizer, model: VAR, recipe: TransformerRecipe, drop: bool) -> Trainer:
     """The reference's trainer with its optimizer and groups, where the models are; a step takes a batch, and whether to
     autocast, on a GPU to float16 with scaled losses, as is its default there."""
     vae, var = load_reference(path, tokenizer, model)
@@ -174,10 +175,10 @@ def make_batches(tokenizer: ImageTokenizer, count: int, classes: int) -> tuple[B
     small = torch.randn(count, 3, 32, 32, generator=generator)
     images = F.interpolate(small, size=tokenizer.config.image_size, mode="bicubic").clamp(-1, 1)
     labels = torch.randint(classes, (count,), generator=generator)
-    place = Place(0, count, count)
+    batch_slice = BatchSlice(0, count, count)
     there = tokenizer.post_quant_conv.weight.device
     tokens: Tensor = torch.cat(tokenizer.encode(images.to(there)), dim=1).cpu()
-    return Batch(images, labels, (), place), Batch(tokens, labels, (), place)
+    return Batch(images, labels, (), batch_slice), Batch(tokens, labels, (), batch_slice)
 
 
 def main() -> None:

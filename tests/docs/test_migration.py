@@ -9,7 +9,7 @@ import re
 import pytest
 from doc_blocks import ROOT
 
-from nextscale.training.recipes import VARRecipe
+from nextscale.training.recipes import TransformerRecipe
 
 PAGE = (ROOT / "docs" / "migration.md").read_text()
 FUNCTIONS = PAGE.split("\n## Functions\n")[1]
@@ -73,6 +73,6 @@ def test_flags_parse(monkeypatch):
 
 
 def test_fields_of_the_recipe_are_there():
-    known = {field.name for field in dataclasses.fields(VARRecipe)}
+    known = {field.name for field in dataclasses.fields(TransformerRecipe)}
     named = set(re.findall(r"(\w+)=", " ".join(re.findall(r"`--set ([^`]*)`", " ".join(flags())))))
     assert len(named) > 10 and named <= known

@@ -73,7 +73,7 @@ def test_batches(folder):
     assert [b.images.shape for (b,) in first] == [(2, LENGTH)] * 4
     assert all(torch.equal(a.images, b.images) for (a,), (b,) in zip(first[2:], again, strict=False))
     (batch,) = validation_batches(val, 4)
-    assert batch.images.shape == (2, LENGTH) and batch.place.count == 2
+    assert batch.images.shape == (2, LENGTH) and batch.batch_slice.count == 2
 
 
 def test_what_is_a_cache(folder, tmp_path):

@@ -12,13 +12,13 @@ from tiny import CODES, SCHEDULES, make_tokenizer, make_var, random_images, rand
 from tiny_runs import TOKENIZER, TRANSFORMER
 from torch import nn
 
-from nextscale.data.loader import Batch, Place
+from nextscale.data.loader import Batch, BatchSlice
 from nextscale.training.ema import make_ema, update_ema
 from nextscale.training.losses import reconstruction_loss, token_loss
 from nextscale.training.optimizer import make_optimizer
-from nextscale.training.recipes import TOKENIZERS, TRANSFORMERS
+from nextscale.training.presets.var import TOKENIZERS, TRANSFORMERS
 from nextscale.training.task import MODEL
-from nextscale.training.transformer_task import VARTask, drop_labels, drop_paths
+from nextscale.training.transformer_task import TransformerTask, drop_labels, drop_paths
 from nextscale.transformer.token_loss import guess
 
 SQUARE = SCHEDULES["square"]
@@ -28,8 +28,8 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def whole(count: int) -> Place:
-    return Place(0, count, count)
+def whole(count: int) -> BatchSlice:
+    return BatchSlice(0, count, count)
 
 
 def one_weight(value: float) -> nn.Linear:
@@ -101,7 +101,7 @@ def test_drop_paths_none_at_rate_0():
 
 
 def test_the_loss_of_a_batch_depends_on_the_generator_alone():
-    task = VARTask(
+    task = TransformerTask(
         make_var(SQUARE), deepcopy(make_tokenizer(SQUARE)), replace(TRANSFORMER, label_drop=0.5, drop_path=0.5)
     )
     batch = Batch(random_images(task.tokenizer, 4), torch.tensor([0, 1, 2, 3]), (), whole(4))

@@ -23,7 +23,8 @@ from nextscale.runtime.device import pick_device
 from nextscale.runtime.process_pool import Job, locked, run_all
 from nextscale.scaling_laws.ladder import Rung, make_ladder
 from nextscale.tokenizer.tokenizer import ImageTokenizer
-from nextscale.training.recipes import TRANSFORMERS, Precision, VARRecipe
+from nextscale.training.presets.var import TRANSFORMERS
+from nextscale.training.recipes import Precision, TransformerRecipe
 from nextscale.training.run import RECIPE, begun_precision, check_same
 from nextscale.transformer.var import VARConfig
 
@@ -147,7 +148,9 @@ def as_arguments(options: train_transformer.Options) -> list[str]:
     return arguments
 
 
-def check_data(options: Options, one: train_transformer.Options, recipe: VARRecipe) -> tuple[ImageTokenizer, int]:
+def check_data(
+    options: Options, one: train_transformer.Options, recipe: TransformerRecipe
+) -> tuple[ImageTokenizer, int]:
     """The tokenizer and the number of classes of the cache.
 
     Raises:
@@ -164,7 +167,7 @@ def check_data(options: Options, one: train_transformer.Options, recipe: VARReci
     return tokenizer, len(data.source.class_names)
 
 
-def check_earlier(folder: Path, recipe: VARRecipe, options: Options, tokenizer: ImageTokenizer) -> None:
+def check_earlier(folder: Path, recipe: TransformerRecipe, options: Options, tokenizer: ImageTokenizer) -> None:
     """Raises InputError where a size was begun with something else than now."""
     if newest_checkpoint(folder):
         inputs = {"data": absolute_name(str(options.data)), "tokenizer": tokenizer.fingerprint()}
@@ -172,13 +175,13 @@ def check_earlier(folder: Path, recipe: VARRecipe, options: Options, tokenizer: 
         check_same(folder, ours, read_json(folder / RECIPE))
 
 
-def is_finished(folder: Path, recipe: VARRecipe) -> bool:
+def is_finished(folder: Path, recipe: TransformerRecipe) -> bool:
     newest = newest_checkpoint(folder)
     return newest is not None and checkpoint_step(newest) >= recipe.steps
 
 
 def describe(
-    ladder: Sequence[Rung], recipes: dict[Rung, VARRecipe], tokenizer: ImageTokenizer, classes: int
+    ladder: Sequence[Rung], recipes: dict[Rung, TransformerRecipe], tokenizer: ImageTokenizer, classes: int
 ) -> list[str]:
     """The sizes, and what training them takes."""
     lines, total = [], 0.0

@@ -20,7 +20,8 @@ from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.critics.make import make_critic
 from nextscale.training.finetune import freeze
 from nextscale.training.loop import train
-from nextscale.training.recipes import TOKENIZERS, TokenizerRecipe
+from nextscale.training.presets.var import TOKENIZERS
+from nextscale.training.recipes import TokenizerRecipe
 from nextscale.training.run import Run
 from nextscale.training.tokenizer_task import TokenizerTask
 

@@ -25,9 +25,10 @@ from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.finetune import freeze, with_classes
 from nextscale.training.loop import train
 from nextscale.training.lora import add_lora
-from nextscale.training.recipes import TRANSFORMERS, VARRecipe
+from nextscale.training.presets.var import TRANSFORMERS
+from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.run import Run
-from nextscale.training.transformer_task import VARTask
+from nextscale.training.transformer_task import TransformerTask
 from nextscale.transformer.var import VAR, VARConfig
 
 PREVIEWED = 20
@@ -54,7 +55,7 @@ def run(options: Options) -> None:
         train_on(device, recipe, options)
 
 
-def train_on(device: torch.device, recipe: VARRecipe, options: Options) -> None:
+def train_on(device: torch.device, recipe: TransformerRecipe, options: Options) -> None:
     intervals, execution = options.intervals(), replace(options.execution(), strategy=options.strategy)
     watch = options.watch()
     trained = load_source(options.init_from) if options.init_from else None
@@ -93,7 +94,7 @@ def train_on(device: torch.device, recipe: VARRecipe, options: Options) -> None:
         assert isinstance(ema, VAR)
         return grid(to_pil(sample(tokenizer, ema, shown, cfg=4.0, top_p=0.95).images), columns=PREVIEWED // 2)
 
-    task = VARTask(model, tokenizer, recipe)
+    task = TransformerTask(model, tokenizer, recipe)
     train(task, data, val_data, recipe, run, intervals, device, preview, watch, execution)
 
 
@@ -120,7 +121,9 @@ def choose_tokenizer(options: Options, trained: Parts | None) -> ImageTokenizer:
     return next(iter(found.values()))
 
 
-def open_data(options: Options, tokenizer: ImageTokenizer, recipe: VARRecipe) -> tuple[Examples, Examples | None]:
+def open_data(
+    options: Options, tokenizer: ImageTokenizer, recipe: TransformerRecipe
+) -> tuple[Examples, Examples | None]:
     """Training and validation data: images, or a cache of their tokens.
 
     Raises:
@@ -136,7 +139,7 @@ def open_data(options: Options, tokenizer: ImageTokenizer, recipe: VARRecipe) ->
     return data, val_data
 
 
-def learn_changes(model: VAR, recipe: VARRecipe, options: Options, trained: Parts | None) -> str:
+def learn_changes(model: VAR, recipe: TransformerRecipe, options: Options, trained: Parts | None) -> str:
     """Freeze the model but for low-rank changes; says so.
 
     Raises:
@@ -150,7 +153,7 @@ def learn_changes(model: VAR, recipe: VARRecipe, options: Options, trained: Part
     return f"LoRA of rank {recipe.lora} on {count} matrices, all else frozen"
 
 
-def fresh_model(tokenizer: ImageTokenizer, recipe: VARRecipe, num_classes: int) -> VAR:
+def fresh_model(tokenizer: ImageTokenizer, recipe: TransformerRecipe, num_classes: int) -> VAR:
     """A transformer for a tokenizer's tokens, with fresh weights."""
     config = VARConfig(
         schedule=tokenizer.schedule,

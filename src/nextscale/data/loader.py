@@ -19,14 +19,14 @@ from nextscale.runtime.distributed import rank, world_size
 
 
 @dataclass(frozen=True)
-class Place:
+class BatchSlice:
     """Where a part lies in the whole batch of a step, of which each process, and each turn of it, gets one."""
 
     first: int
     count: int
     whole: int
 
-    def draw(self, *shape: int, generator: torch.Generator) -> Tensor:
+    def random(self, *shape: int, generator: torch.Generator) -> Tensor:
         """Uniform numbers in [0, 1) for each image of the part, (count, ...): those it gets in any division."""
         return torch.rand(self.whole, *shape, generator=generator)[self.first : self.first + self.count]
 
@@ -38,7 +38,7 @@ class Batch(NamedTuple):
     """(B,) int64."""
     unreadable: tuple[str, ...]
     """Files passed over, with the reason."""
-    place: Place
+    batch_slice: BatchSlice
 
     def to(self, device: torch.device) -> Batch:
         return self._replace(
@@ -49,23 +49,23 @@ class Batch(NamedTuple):
 class PartSampler(Sampler[list[tuple[int, int]]]):
     """Endless parts of batches, as (epoch, index): each epoch a permutation, its incomplete last batch left out."""
 
-    def __init__(self, length: int, places: Sequence[Place], seed: int, start_step: int):
-        self.length, self.places, self.seed, self.start_step = length, places, seed, start_step
+    def __init__(self, length: int, slices: Sequence[BatchSlice], seed: int, start_step: int):
+        self.length, self.slices, self.seed, self.start_step = length, slices, seed, start_step
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        batch_size = self.places[0].whole
+        batch_size = self.slices[0].whole
         per_epoch = self.length // batch_size
         epoch, skipped = divmod(self.start_step, per_epoch)
         while True:
             order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
             for batch in range(skipped, per_epoch):
-                for place in self.places:
-                    first = batch * batch_size + place.first
-                    yield [(epoch, int(i)) for i in order[first : first + place.count]]
+                for batch_slice in self.slices:
+                    first = batch * batch_size + batch_slice.first
+                    yield [(epoch, int(i)) for i in order[first : first + batch_slice.count]]
             epoch, skipped = epoch + 1, 0
 
 
-def divide(batch_size: int, turns: int) -> list[Place]:
+def divide(batch_size: int, turns: int) -> list[BatchSlice]:
     """This process's parts of every batch, which it computes one after the other.
 
     Raises:
@@ -78,7 +78,7 @@ def divide(batch_size: int, turns: int) -> list[Place]:
             f"({world_size()} processes, {turns} turns each)"
         )
     count = batch_size // parts
-    return [Place((rank() * turns + turn) * count, count, batch_size) for turn in range(turns)]
+    return [BatchSlice((rank() * turns + turn) * count, count, batch_size) for turn in range(turns)]
 
 
 def check_data(data: Examples, val_data: Examples | None, batch_size: int) -> None:
@@ -103,8 +103,8 @@ class TrainingBatches:
     """
 
     def __init__(self, dataset: Examples, batch_size: int, start_step: int, workers: int = 0, turns: int = 1):
-        self.places = divide(batch_size, turns)
-        order = PartSampler(len(dataset), self.places, dataset.seed, start_step)
+        self.slices = divide(batch_size, turns)
+        order = PartSampler(len(dataset), self.slices, dataset.seed, start_step)
         loader = DataLoader(
             cast(Dataset[Example], dataset),
             batch_sampler=order,
@@ -122,7 +122,7 @@ class TrainingBatches:
 
     def __next__(self) -> list[Batch]:
         start = time.monotonic()
-        parts = [next(self._parts)._replace(place=place) for place in self.places]
+        parts = [next(self._parts)._replace(batch_slice=batch_slice) for batch_slice in self.slices]
         self.waited = time.monotonic() - start
         return parts
 
@@ -135,7 +135,7 @@ def ignore_sigterm(_: int) -> None:
 def validation_batches(dataset: Examples, batch_size: int, limit: int = 0) -> Iterator[Batch]:
     """Every image once, divided among the processes. What cannot be read is left out, and named in its batch.
 
-    Every process gets the same number of batches, the last ones empty (``place.count`` 0) where images are short.
+    Every process gets the same number of batches, the last ones empty (``batch_slice.count`` 0) where images are short.
 
     Args:
         limit: how many images, evenly spread; 0 is all.
@@ -157,5 +157,5 @@ def collate(examples: Sequence[Example], count: int | None = None) -> Batch:
         torch.stack([example.image for example in examples]),
         torch.tensor([example.label for example in examples]),
         tuple(name for example in examples for name in example.unreadable),
-        Place(0, len(examples) if count is None else count, len(examples)),
+        BatchSlice(0, len(examples) if count is None else count, len(examples)),
     )

@@ -118,7 +118,7 @@ def newest_checkpoint(run: Path) -> Path | None:
     return next((folder for folder in folders if is_whole(folder)), None)
 
 
-def torn_checkpoints(run: Path) -> list[Path]:
+def incomplete_checkpoints(run: Path) -> list[Path]:
     """The checkpoint folders that are newer than the newest whole one: they were cut short."""
     whole = newest_checkpoint(run)
     newest = checkpoint_step(whole) if whole else -1

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.data.loader import Batch, Place
+from nextscale.data.loader import Batch, BatchSlice
 from nextscale.errors import InputError
 from nextscale.evaluation.accuracy import Confusion, confusion
 from nextscale.evaluation.classifier import ClassifierConfig, ResidualClassifier, as_extractor
@@ -75,7 +75,7 @@ class ClassifierTask:
         return {}
 
     def losses(self, batch: Batch, step: int, generator: torch.Generator) -> tuple[Losses, Metrics]:
-        images, labels = jitter(batch.images, batch.place, generator), batch.labels
+        images, labels = jitter(batch.images, batch.batch_slice, generator), batch.labels
         share = random_share(self.recipe.mixup, generator)
         other = torch.randperm(len(images), generator=generator).to(images.device)
         logits = self.networks[MODEL](torch.lerp(images[other], images, share)).float()
@@ -110,12 +110,12 @@ def as_pixels(batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
         yield to_levels(batch.images).to(torch.uint8), batch.labels
 
 
-def jitter(images: Tensor, place: Place, generator: torch.Generator) -> Tensor:
+def jitter(images: Tensor, batch_slice: BatchSlice, generator: torch.Generator) -> Tensor:
     """Change brightness, saturation, contrast and tint of each image, and grey out a part of it.
 
     (B, 3, H, W) in [-1, 1] -> the same.
     """
-    colour, tint, hole = (place.draw(n, generator=generator).to(images.device) for n in (3, 3, 2))
+    colour, tint, hole = (batch_slice.random(n, generator=generator).to(images.device) for n in (3, 3, 2))
     low, high = (torch.tensor(values, device=images.device) for values in (DULLEST, STRONGEST))
     images = recolour(images, low + (high - low) * colour)
     images = images + TINT * (2 * tint - 1)[:, :, None, None]

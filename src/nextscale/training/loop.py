@@ -16,7 +16,7 @@ from nextscale.data.dataset import Examples
 from nextscale.data.loader import Batch, TrainingBatches, check_data, validation_batches
 from nextscale.errors import InputError
 from nextscale.io.checkpoint import CheckpointWriter
-from nextscale.io.module_folder import torn_checkpoints
+from nextscale.io.module_folder import incomplete_checkpoints
 from nextscale.runtime.allocator import kept
 from nextscale.runtime.device import precision, tf32
 from nextscale.runtime.distributed import any_process, is_main
@@ -78,7 +78,7 @@ def train(
     recipe = recipe.on(device)
     check_data(data, val_data, recipe.batch_size)
     state = make_state(task, recipe, execution, device)
-    for torn in torn_checkpoints(run.folder):
+    for torn in incomplete_checkpoints(run.folder):
         run.say(f"{torn} is not whole, and is passed over")
     first = state.resume(run.folder)
     if first:
@@ -98,7 +98,7 @@ def train(
 
             done, last = step + 1, recipe.steps
             stopping = any_process(stop.asked, device)
-            run.pass_over(done, [name for part in parts for name in part.unreadable])
+            run.report_skipped(done, [name for part in parts for name in part.unreadable])
             if is_due(done, intervals.log_every, last):
                 values = meter.read() | task.report()
                 run.log(done, values | {"learning_rate": rate})
@@ -170,7 +170,7 @@ def training_step(state: TrainingState, parts: Sequence[Batch], recipe: Recipe, 
 def watched(batches: Iterator[Batch], device: torch.device, run: Run, step: int) -> Iterator[Batch]:
     """Batches on the device; the run hears of files that could not be read."""
     for batch in batches:
-        run.pass_over(step, batch.unreadable)
+        run.report_skipped(step, batch.unreadable)
         yield batch.to(device)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from nextscale.errors import InputError
 from nextscale.imaging.images import save_image
 from nextscale.io.files import atomic_file, make_folder, read_json, write_json
-from nextscale.io.module_folder import newest_checkpoint, torn_checkpoints
+from nextscale.io.module_folder import incomplete_checkpoints, newest_checkpoint
 from nextscale.io.renamed import with_current_names
 from nextscale.runtime.distributed import all_mean, all_sum, barrier, gather_texts, is_main, world_size
 from nextscale.training.recipes import Recipe, RecipeT
@@ -73,7 +73,7 @@ class Run:
                 if self._board and isinstance(number, int | float):
                     self._board.add_scalar(f"{name}/{i}" if isinstance(value, list) else name, number, step)
 
-    def pass_over(self, step: int, names: Sequence[str]) -> None:
+    def report_skipped(self, step: int, names: Sequence[str]) -> None:
         """Say and log files that cannot be read, by whatever process, each once. All processes must call this."""
         for name in gather_texts(names):
             if name not in self._unreadable:
@@ -98,7 +98,7 @@ class Run:
 
 def is_begun(folder: Path) -> bool:
     """Whether a run has a checkpoint there, whole or not."""
-    return bool(newest_checkpoint(folder) or torn_checkpoints(folder))
+    return bool(newest_checkpoint(folder) or incomplete_checkpoints(folder))
 
 
 def begun_precision(folder: Path) -> Any:

@@ -23,7 +23,7 @@ Metrics = dict[str, Tensor]
 class Task(Protocol):
     """A model, its loss, and how it is judged.
 
-    A batch may be a part of the step's whole batch (its `Place`); what is drawn at random is drawn for the whole, so
+    A batch may be a part of the step's whole batch (its `BatchSlice`); what is drawn at random is drawn for the whole, so
     that the division makes no difference.
     """
 

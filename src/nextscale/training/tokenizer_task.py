@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextscale.data.loader import Batch, Place
+from nextscale.data.loader import Batch, BatchSlice
 from nextscale.imaging.lpips import LPIPS
 from nextscale.imaging.psnr_ssim import psnr, ssim
 from nextscale.runtime.distributed import all_mean, all_sum, gather
@@ -76,7 +76,7 @@ class TokenizerTask:
 
     def losses(self, batch: Batch, step: int, generator: torch.Generator) -> tuple[Losses, Metrics]:
         recipe, images = self.recipe, batch.images
-        depths = random_depths(batch.place, recipe.scale_dropout, self.config.schedule.num_scales, generator)
+        depths = random_depths(batch.batch_slice, recipe.scale_dropout, self.config.schedule.num_scales, generator)
         result = self.networks[MODEL](images, recipe.commitment, None if depths is None else depths.to(images.device))
         self._count(result.tokens, result.looks)
         reconstruction = reconstruction_loss(result.images, images, recipe.l1, recipe.l2)
@@ -99,7 +99,7 @@ class TokenizerTask:
         assert self.critic and self.recipe.adversarial
         game, real = self.recipe.adversarial, batch.images
         if game.augment:
-            how = random_augmentation(batch.place, generator, real.device)
+            how = random_augmentation(batch.batch_slice, generator, real.device)
             real, fake = augment(real, how), augment(fake, how)
 
         self.critic.requires_grad_(False)
@@ -164,7 +164,7 @@ class TokenizerTask:
         usage, means = CodeUsage(model.schedule, model.config.codebook_size, self.hits.device), Means()
         for batch in batches:
             tokens = model.encode(batch.images)
-            usage.add([scale[: batch.place.count] for scale in tokens])
+            usage.add([scale[: batch.batch_slice.count] for scale in tokens])
             steps = list(model.pyramid.accumulate(tokens))
             decoded = [model.decode_canvas(step.canvas) for step in steps]
             figures = {
@@ -175,7 +175,7 @@ class TokenizerTask:
             }
             if self.perceptual:
                 figures["lpips"] = self.perceptual(decoded[-1], batch.images).mean()
-            means.add(figures, batch.place.count)
+            means.add(figures, batch.batch_slice.count)
         all_sum(usage.counts)
         return means.read() | {
             "usage": usage.used().tolist(),
@@ -187,12 +187,12 @@ class TokenizerTask:
         return {"hits": self.hits, "scores": self.scores}
 
 
-def random_depths(place: Place, rate: float, scales: int, generator: torch.Generator) -> Tensor | None:
+def random_depths(batch_slice: BatchSlice, rate: float, scales: int, generator: torch.Generator) -> Tensor | None:
     """From how many scales each image is decoded: all, but with probability ``rate`` any number, drawn evenly.
 
     (count,) in 1..K, or None at rate 0. Thus the early scales learn to say what matters most (arXiv 2107.03312).
     """
     if rate == 0:
         return None
-    chance, depth = place.draw(2, generator=generator).unbind(1)
+    chance, depth = batch_slice.random(2, generator=generator).unbind(1)
     return torch.where(chance < rate, (depth * scales).long() + 1, scales)

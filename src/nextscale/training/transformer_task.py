@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.acceleration.ready import ready_tokenizer
-from nextscale.data.loader import Batch, Place
+from nextscale.data.loader import Batch, BatchSlice
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.losses import TokenLoss, token_loss
-from nextscale.training.recipes import VARRecipe
+from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.task import MODEL, Losses, Means, Metrics
 from nextscale.transformer.var import VAR
 
 
-class VARTask:
+class TransformerTask:
     """loss = mean cross-entropy of all L tokens under teacher forcing (VAR, equation 7)."""
 
-    def __init__(self, model: VAR, tokenizer: ImageTokenizer, recipe: VARRecipe):
+    def __init__(self, model: VAR, tokenizer: ImageTokenizer, recipe: TransformerRecipe):
         self.model, self.recipe, self.config = model, recipe, model.config
         self.tokenizer = ready_tokenizer(tokenizer, torch.float32)
         self.networks: dict[str, nn.Module] = {MODEL: model}
@@ -31,8 +31,10 @@ class VARTask:
         return {}
 
     def losses(self, batch: Batch, step: int, generator: torch.Generator) -> tuple[Losses, Metrics]:
-        labels = drop_labels(batch.labels, self.config.num_classes, self.recipe.label_drop, batch.place, generator)
-        paths = drop_paths(self.config.depth, self.recipe.drop_path, batch.place, generator)
+        labels = drop_labels(
+            batch.labels, self.config.num_classes, self.recipe.label_drop, batch.batch_slice, generator
+        )
+        paths = drop_paths(self.config.depth, self.recipe.drop_path, batch.batch_slice, generator)
         paths = None if paths is None else paths.to(labels.device)
         result = self._token_loss(self.networks[MODEL], batch, labels, paths)
         return {MODEL: result.mean}, {"scale_loss": result.per_scale, "scale_accuracy": result.accuracy}
@@ -50,7 +52,7 @@ class VARTask:
         for batch in batches:
             result = self._token_loss(model, batch, batch.labels)
             figures = {"loss": result.mean, "scale_loss": result.per_scale, "scale_accuracy": result.accuracy}
-            means.add(figures, batch.place.count)
+            means.add(figures, batch.batch_slice.count)
         return means.read()
 
     def _token_loss(self, model: nn.Module, batch: Batch, labels: Tensor, paths: Tensor | None = None) -> TokenLoss:
@@ -70,12 +72,14 @@ class VARTask:
         return {}
 
 
-def drop_labels(labels: Tensor, num_classes: int, rate: float, place: Place, generator: torch.Generator) -> Tensor:
+def drop_labels(
+    labels: Tensor, num_classes: int, rate: float, batch_slice: BatchSlice, generator: torch.Generator
+) -> Tensor:
     """Each label becomes "no class" with probability ``rate``. (B,) -> (B,)."""
-    return labels.masked_fill((place.draw(generator=generator) < rate).to(labels.device), num_classes)
+    return labels.masked_fill((batch_slice.random(generator=generator) < rate).to(labels.device), num_classes)
 
 
-def drop_paths(depth: int, rate: float, place: Place, generator: torch.Generator) -> Tensor | None:
+def drop_paths(depth: int, rate: float, batch_slice: BatchSlice, generator: torch.Generator) -> Tensor | None:
     """What each residual branch is multiplied with: 0 with its rate p, else 1 / (1 - p) (arXiv 1603.09382).
 
     p rises linearly from 0 at the first block to ``rate`` at the last. -> (depth, 2, B), or None at rate 0.
@@ -83,5 +87,5 @@ def drop_paths(depth: int, rate: float, place: Place, generator: torch.Generator
     if rate == 0:
         return None
     keep = 1 - torch.linspace(0, rate, depth)[:, None, None]
-    drawn = place.draw(depth, 2, generator=generator).permute(1, 2, 0)
+    drawn = batch_slice.random(depth, 2, generator=generator).permute(1, 2, 0)
     return (drawn < keep) / keep

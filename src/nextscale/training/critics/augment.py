@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nextscale.data.loader import Place
+from nextscale.data.loader import BatchSlice
 
 SHIFT = 1 / 8
 """Largest shift, as a share of the side."""
@@ -29,9 +29,9 @@ class Augmentation(NamedTuple):
     """Middle of the hole, down, right: n = 2."""
 
 
-def random_augmentation(place: Place, generator: torch.Generator, device: torch.device) -> Augmentation:
+def random_augmentation(batch_slice: BatchSlice, generator: torch.Generator, device: torch.device) -> Augmentation:
     """One for each image of a part of the step's batch."""
-    return Augmentation(*(place.draw(n, generator=generator).to(device) for n in (3, 2, 2)))
+    return Augmentation(*(batch_slice.random(n, generator=generator).to(device) for n in (3, 2, 2)))
 
 
 def augment(images: Tensor, how: Augmentation) -> Tensor:
