@@ -99,8 +99,8 @@ def train_reference(data: TokenDataset, tokenizer: ImageTokenizer, recipe: Trans
             wp0=recipe.warmup_start,
             wpe=recipe.final_ratio,
         )
-        logits = model(batch.labels, inputs_of(tokenizer, batch.images))
-        loss = F.cross_entropy(logits.flatten(0, 1), batch.images.flatten())
+        logits = model(batch.labels, inputs_of(tokenizer, batch.content.values))
+        loss = F.cross_entropy(logits.flatten(0, 1), batch.content.values.flatten())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
@@ -131,8 +131,10 @@ def validate(logits_of: Logits, data: TokenDataset, tokenizer: ImageTokenizer) -
     """Mean cross-entropy of all tokens, in nats."""
     total = 0.0
     for batch in validation_batches(data, 100):
-        logits = logits_of(batch.labels, inputs_of(tokenizer, batch.images))
-        total += F.cross_entropy(logits.float().flatten(0, 1), batch.images.flatten()).item() * len(batch.labels)
+        logits = logits_of(batch.labels, inputs_of(tokenizer, batch.content.values))
+        total += F.cross_entropy(logits.float().flatten(0, 1), batch.content.values.flatten()).item() * len(
+            batch.labels
+        )
     return total / len(data)
 
 

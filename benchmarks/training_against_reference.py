@@ -35,6 +35,7 @@ import torch.nn.functional as F
 from reference import CPU, Ways, held, load_reference, median, own_peak, quiet, take_turns
 from torch import Tensor, nn
 
+from nextscale.data.content import Pixels, Tokens
 from nextscale.data.loader import Batch, BatchSlice
 from nextscale.runtime.allocator import WITHOUT_SPLINTERS, kept
 from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
@@ -160,7 +161,7 @@ def their_trainer(path: Path, tokenizer: ImageTokenizer, model: VAR, recipe: Tra
 
     def step(batch: Batch, autocast: bool) -> float:
         amp.amp_ctx = half if autocast else plain
-        norm, _ = trainer.train_step(1, 1, True, log, log, batch.images, batch.labels, -1, 1)
+        norm, _ = trainer.train_step(1, 1, True, log, log, batch.content.values, batch.labels, -1, 1)
         return float(norm)
 
     watch.around(vae, "img_to_idxBl", after="encode")
@@ -178,7 +179,7 @@ def make_batches(tokenizer: ImageTokenizer, count: int, classes: int) -> tuple[B
     batch_slice = BatchSlice(0, count, count)
     there = tokenizer.post_quant_conv.weight.device
     tokens: Tensor = torch.cat(tokenizer.encode(images.to(there)), dim=1).cpu()
-    return Batch(images, labels, (), batch_slice), Batch(tokens, labels, (), batch_slice)
+    return Batch(Pixels(images), labels, (), batch_slice), Batch(Tokens(tokens), labels, (), batch_slice)
 
 
 def main() -> None:

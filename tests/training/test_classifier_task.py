@@ -12,6 +12,7 @@ from PIL import Image
 from tiny import refused
 from torch import Tensor, nn
 
+from nextscale.data.content import Pixels
 from nextscale.data.loader import Batch, BatchSlice, validation_batches
 from nextscale.data.splits import open_splits
 from nextscale.evaluation.classifier import ClassifierConfig, ResidualClassifier
@@ -82,7 +83,7 @@ def test_the_same_seed_gives_the_same_weights(stripes, trained, tmp_path):
 
 def batch(n: int = 8) -> Batch:
     images = torch.rand(n, 3, *SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    return Batch(images, torch.arange(n) % 2, (), BatchSlice(0, n, n))
+    return Batch(Pixels(images), torch.arange(n) % 2, (), BatchSlice(0, n, n))
 
 
 def changed(images: Tensor, seed: int = 0) -> Tensor:

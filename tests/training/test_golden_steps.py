@@ -9,6 +9,7 @@ import torch
 from golden import FOLDER, Golden
 
 import nextscale as ns
+from nextscale.data.content import Pixels
 from nextscale.data.loader import Batch, BatchSlice
 from nextscale.training.loop import training_step
 from nextscale.training.optimizer import make_optimizer, set_step
@@ -49,7 +50,7 @@ def test_eight_steps(name):
     golden, expected = Golden(name), EXPECTED[name]
     tokenizer, model = golden.models()
     images, labels = golden.arrays["image"], golden.arrays["labels"]
-    batch = Batch(images, labels, (), BatchSlice(0, len(labels), len(labels)))
+    batch = Batch(Pixels(images), labels, (), BatchSlice(0, len(labels), len(labels)))
     recipe = recipe_of(expected, model.config, len(labels))
     state = make_state(TransformerTask(model, tokenizer, recipe), recipe, Execution(), torch.device("cpu"))
     optimizer = state.optimizers[MODEL]

@@ -12,6 +12,7 @@ from tiny import CODES, SCHEDULES, make_tokenizer, make_var, random_images, rand
 from tiny_runs import TOKENIZER, TRANSFORMER
 from torch import nn
 
+from nextscale.data.content import Pixels
 from nextscale.data.loader import Batch, BatchSlice
 from nextscale.training.ema import make_ema, update_ema
 from nextscale.training.losses import reconstruction_loss, token_loss
@@ -104,7 +105,7 @@ def test_the_loss_of_a_batch_depends_on_the_generator_alone():
     task = TransformerTask(
         make_var(SQUARE), deepcopy(make_tokenizer(SQUARE)), replace(TRANSFORMER, label_drop=0.5, drop_path=0.5)
     )
-    batch = Batch(random_images(task.tokenizer, 4), torch.tensor([0, 1, 2, 3]), (), whole(4))
+    batch = Batch(Pixels(random_images(task.tokenizer, 4)), torch.tensor([0, 1, 2, 3]), (), whole(4))
     first, again, other = (task.losses(batch, 0, seeded(seed))[0][MODEL] for seed in (0, 0, 1))
     assert first == again != other
 

@@ -11,6 +11,7 @@ from tiny import SCHEDULES, make_tokenizer, random_images
 from tiny_runs import TOKENIZER
 
 import nextscale as ns
+from nextscale.data.content import Pixels
 from nextscale.data.loader import Batch, BatchSlice
 from nextscale.tokenizer.usage import CodeUsage
 from nextscale.training.adversarial import AdversarialRecipe
@@ -35,7 +36,7 @@ def make_task(game: AdversarialRecipe | None = None, schedule: ns.ScaleSchedule 
 
 
 def batch_of(task: TokenizerTask, count: int = 3) -> Batch:
-    return Batch(random_images(task.model, count), torch.zeros(count), (), BatchSlice(0, count, count))
+    return Batch(Pixels(random_images(task.model, count)), torch.zeros(count), (), BatchSlice(0, count, count))
 
 
 def gradients(task: TokenizerTask, *networks: str) -> dict[str, torch.Tensor]:
@@ -173,7 +174,7 @@ def test_a_scale_of_one_token_may_use_every_code():
     images = random_images(task.model, 24)
     with torch.no_grad():
         task.model.pyramid.codebook.weight.copy_(task.model(images, 0.25, None).looks)
-    batches = [Batch(part, torch.zeros(6), (), BatchSlice(0, 6, 6)) for part in images.split(6)]
+    batches = [Batch(Pixels(part), torch.zeros(6), (), BatchSlice(0, 6, 6)) for part in images.split(6)]
     figures = task.validate(task.model, batches)
     assert figures["usage"] == [1] and figures["unused_codes"] == 0
     assert figures["perplexity"] == pytest.approx([24])
@@ -185,8 +186,8 @@ def test_a_scale_of_one_token_may_use_every_code():
 def test_validation_leaves_out_images_that_do_not_count():
     task = make_task()
     images = random_images(task.model, 4)
-    whole = [Batch(images[i : i + 2], torch.zeros(2), (), BatchSlice(0, 2, 2)) for i in (0, 2)]
-    padded = [*whole, Batch(images[:1], torch.zeros(1), (), BatchSlice(0, 0, 1))]
+    whole = [Batch(Pixels(images[i : i + 2]), torch.zeros(2), (), BatchSlice(0, 2, 2)) for i in (0, 2)]
+    padded = [*whole, Batch(Pixels(images[:1]), torch.zeros(1), (), BatchSlice(0, 0, 1))]
     assert task.validate(task.model, whole) == task.validate(task.model, padded)
 
 

@@ -12,6 +12,7 @@ from nextscale.benchmark.machine import measure_peak, peak_memory
 from nextscale.benchmark.report import Report
 from nextscale.benchmark.sampling import check_batch, least_seconds
 from nextscale.benchmark.turns import take_turns
+from nextscale.data.content import Pixels
 from nextscale.data.loader import Batch, BatchSlice
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.allocator import kept
@@ -39,7 +40,7 @@ def bench_training(
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(config.codebook_size, (batch, config.schedule.num_tokens), generator=generator)
     labels = torch.randint(config.num_classes, (batch,), generator=generator)
-    parts = [Batch(images, labels, (), BatchSlice(0, batch, batch)).to(device)]
+    parts = [Batch(Pixels(images), labels, (), BatchSlice(0, batch, batch)).to(device)]
     steps = count()
     with kept(device):  # as a run has it
         turns = take_turns(lambda: training_step(state, parts, recipe, next(steps)), repeats, device, against)

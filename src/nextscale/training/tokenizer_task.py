@@ -1,4 +1,4 @@
-"""Training the tokenizer: image -> features -> tokens -> canvas -> image, and a critic to judge it."""
+"""Train an image tokenizer: reconstruction, quantization, and optionally a critic."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ LECAM_MEMORY = 0.99
 
 
 class TokenizerTask:
-    """loss = l1 |x^ - x| + l2 (x^ - x)^2 + lpips LPIPS(x^, x) + the quantizer's loss (`ResidualPyramid.quantize`)
+    """Minimise l1 |x^ - x| + l2 (x^ - x)^2 + lpips LPIPS(x^, x) + the quantizer's loss (`ResidualPyramid.quantize`)
     + growth * (weight lambda (-D(x^)) + feature_matching |F(x^) - F(x)|),
 
-    where D and F are the critic's scores and features. The critic learns in the same step, by the hinge loss.
+    where D and F are the scores and features of the critic. The critic is trained in the same step with the hinge loss.
 
-    Codes that a window of ``restart_every`` steps did not use are set to features of its last batch. A codebook with
-    ``fresh_codes`` starts from the features of the first batch.
+    Every ``restart_every`` steps, codes that were not used since the last restart are set to features of the current
+    batch. With ``fresh_codes``, the codebook is initialised from features of the first batch by k-means.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class TokenizerTask:
                 phi.requires_grad_(False)
         codes = model.pyramid.codebook.weight
         self.hits = torch.zeros(len(codes), device=codes.device)
-        """How often each code was used in the present window, by all processes."""
+        """Uses of each code since the last restart, in all processes."""
         self.new_hits = torch.zeros_like(self.hits)
-        """Likewise in the step at hand, by this process."""
+        """Uses of each code in the current step, in this process."""
         self.scores = torch.zeros(2, device=codes.device)
-        """Moving averages of the critic's scores of images and reconstructions."""
+        """Moving averages of the critic's scores for images and for reconstructions."""
         self.usage = CodeUsage(model.schedule, len(codes), codes.device)
         self._looks: list[Tensor] = []
 
@@ -86,16 +86,16 @@ class TokenizerTask:
             reconstruction = reconstruction + recipe.lpips * metrics["lpips"]
         losses = {MODEL: reconstruction + result.vq_loss}
         if self.critic and recipe.adversarial and (growth := recipe.adversarial.growth(step, recipe.steps)):
-            objection, losses[CRITIC], played = self._play(result.images, reconstruction, batch, generator)
-            losses[MODEL] = losses[MODEL] + growth * objection
-            metrics |= played
+            adversarial, losses[CRITIC], figures = self._adversarial(result.images, reconstruction, batch, generator)
+            losses[MODEL] = losses[MODEL] + growth * adversarial
+            metrics |= figures
         metrics["psnr"] = psnr(result.images.detach().clamp(-1, 1), images).mean()
         return losses, metrics
 
-    def _play(
+    def _adversarial(
         self, fake: Tensor, reconstruction: Tensor, batch: Batch, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Metrics]:
-        """What the critic objects to in the reconstructions, and the critic's own loss."""
+        """Return the tokenizer's adversarial loss, the critic's loss, and metrics."""
         assert self.critic and self.recipe.adversarial
         game, real = self.recipe.adversarial, batch.images
         if game.augment:
@@ -109,10 +109,10 @@ class TokenizerTask:
         if game.adaptive:
             last = self.model.decoder.conv_out.weight
             weight = weight * adaptive_weight(reconstruction, adversarial, last, game.largest_lambda)
-        objection, metrics = weight * adversarial, {"adversarial": adversarial, "adversarial_weight": weight}
+        loss_of_model, metrics = weight * adversarial, {"adversarial": adversarial, "adversarial_weight": weight}
         if game.feature_matching:
             metrics["feature_distance"] = feature_distance(judged.features, self.critic(real).features)
-            objection = objection + game.feature_matching * metrics["feature_distance"]
+            loss_of_model = loss_of_model + game.feature_matching * metrics["feature_distance"]
         self.critic.requires_grad_(True)
 
         both = self.networks[CRITIC](torch.cat((real, fake.detach())))
@@ -123,7 +123,7 @@ class TokenizerTask:
             loss = loss + game.lecam * lecam(of_real, of_fake, self.scores)
         with torch.no_grad():
             scores = torch.stack((mean_score(of_real), mean_score(of_fake)))
-        return objection, loss, metrics | {"score_real": scores[0], "score_fake": scores[1]}
+        return loss_of_model, loss, metrics | {"score_real": scores[0], "score_fake": scores[1]}
 
     def _count(self, tokens: list[Tensor], looks: Tensor) -> None:
         self.usage.add(tokens)
@@ -188,9 +188,13 @@ class TokenizerTask:
 
 
 def random_depths(batch_slice: BatchSlice, rate: float, scales: int, generator: torch.Generator) -> Tensor | None:
-    """From how many scales each image is decoded: all, but with probability ``rate`` any number, drawn evenly.
+    """Return from how many scales to decode each image (scale dropout, arXiv 2107.03312).
 
-    (count,) in 1..K, or None at rate 0. Thus the early scales learn to say what matters most (arXiv 2107.03312).
+    With probability ``rate`` it is a uniform random number in 1..K, else K. This trains the first scales to carry the
+    most important content.
+
+    Returns:
+        (count,) int64, or None if ``rate`` is 0.
     """
     if rate == 0:
         return None

@@ -1,4 +1,4 @@
-"""Training the transformer: tokens of the given scales -> guesses of all tokens."""
+"""Train a transformer to predict the tokens of all scales under teacher forcing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.acceleration.ready import ready_tokenizer
+from nextscale.data.content import Content, Pixels, Tokens
 from nextscale.data.loader import Batch, BatchSlice
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.losses import TokenLoss, token_loss
@@ -18,7 +19,10 @@ from nextscale.transformer.var import VAR
 
 
 class TransformerTask:
-    """loss = mean cross-entropy of all L tokens under teacher forcing (VAR, equation 7)."""
+    """Minimise the mean cross-entropy of all L tokens under teacher forcing (arXiv 2404.02905, section 3.2).
+
+    The batches hold pixels, which the tokenizer encodes, or tokens.
+    """
 
     def __init__(self, model: VAR, tokenizer: ImageTokenizer, recipe: TransformerRecipe):
         self.model, self.recipe, self.config = model, recipe, model.config
@@ -26,9 +30,6 @@ class TransformerTask:
         self.networks: dict[str, nn.Module] = {MODEL: model}
         self.units = [f"blocks.{i}" for i in range(model.config.depth)]
         self.shards = [*self.units, *(f"adaln.{i}" for i in range(len(model.adaln)))]
-
-    def optimizer_options(self, network: str) -> dict[str, Any]:
-        return {}
 
     def losses(self, batch: Batch, step: int, generator: torch.Generator) -> tuple[Losses, Metrics]:
         labels = drop_labels(
@@ -39,15 +40,9 @@ class TransformerTask:
         result = self._token_loss(self.networks[MODEL], batch, labels, paths)
         return {MODEL: result.mean}, {"scale_loss": result.per_scale, "scale_accuracy": result.accuracy}
 
-    def after_step(self, step: int, metrics: Metrics, generator: torch.Generator) -> Metrics:
-        return {}
-
-    def report(self) -> dict[str, Any]:
-        return {}
-
     @torch.no_grad()
     def validate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, Any]:
-        """Without label drop."""
+        """Return the loss on validation data, without label drop and drop path."""
         means = Means()
         for batch in batches:
             result = self._token_loss(model, batch, batch.labels)
@@ -57,32 +52,35 @@ class TransformerTask:
 
     def _token_loss(self, model: nn.Module, batch: Batch, labels: Tensor, paths: Tensor | None = None) -> TokenLoss:
         with torch.no_grad():
-            tokens = self.tokens(batch.images)
+            tokens = self.tokens(batch.content)
             inputs = self.tokenizer.pyramid.next_inputs(tokens)
         guesses = model(labels, inputs, paths, torch.cat(tokens, dim=1))
         return token_loss(guesses, self.config.schedule)
 
-    def tokens(self, images: Tensor) -> list[Tensor]:
-        """Of images (B, 3, H, W), or those that a cache has in their place (B, L)."""
-        if images.dtype == torch.int64:
-            return list(images.split(self.config.schedule.tokens_per_scale, dim=1))
-        return self.tokenizer.encode(images)
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {}
+    def tokens(self, content: Content) -> list[Tensor]:
+        """Return the tokens of each scale, K tensors (B, n_k). Pixels are encoded."""
+        match content:
+            case Tokens(values):
+                return list(values.split(self.config.schedule.tokens_per_scale, dim=1))
+            case Pixels(values):
+                return self.tokenizer.encode(values)
 
 
 def drop_labels(
     labels: Tensor, num_classes: int, rate: float, batch_slice: BatchSlice, generator: torch.Generator
 ) -> Tensor:
-    """Each label becomes "no class" with probability ``rate``. (B,) -> (B,)."""
+    """Replace each label by "no class" with probability ``rate``: (B,) -> (B,)."""
     return labels.masked_fill((batch_slice.random(generator=generator) < rate).to(labels.device), num_classes)
 
 
 def drop_paths(depth: int, rate: float, batch_slice: BatchSlice, generator: torch.Generator) -> Tensor | None:
-    """What each residual branch is multiplied with: 0 with its rate p, else 1 / (1 - p) (arXiv 1603.09382).
+    """Return the factors of the residual branches for drop path (arXiv 1603.09382).
 
-    p rises linearly from 0 at the first block to ``rate`` at the last. -> (depth, 2, B), or None at rate 0.
+    A factor is 0 with probability p, else 1 / (1 - p). p rises linearly from 0 in the first block to ``rate`` in the
+    last one.
+
+    Returns:
+        (depth, 2, B), or None if ``rate`` is 0.
     """
     if rate == 0:
         return None
