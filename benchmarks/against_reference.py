@@ -25,7 +25,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextscale.cli.train_transformer import fresh_model
 from nextscale.data.cache import TOKENIZER, TokenDataset, open_cache
 from nextscale.data.loader import TrainingBatches, validation_batches
 from nextscale.families.sources import load_tokenizer
@@ -37,6 +36,7 @@ from nextscale.training.presets.var import TRANSFORMERS, official
 from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.state import make_state
 from nextscale.training.task import MODEL
+from nextscale.training.transformer_setup import fresh_model
 from nextscale.training.transformer_task import TransformerTask
 
 CPU = torch.device("cpu")

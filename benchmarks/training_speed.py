@@ -21,7 +21,6 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nextscale.cli.train_transformer import fresh_model
 from nextscale.data.cache import TOKENIZER, open_cache
 from nextscale.data.dataset import Examples
 from nextscale.data.loader import TrainingBatches
@@ -34,6 +33,7 @@ from nextscale.training.parallel import Execution
 from nextscale.training.presets.var import TRANSFORMERS
 from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.state import make_state
+from nextscale.training.transformer_setup import fresh_model
 from nextscale.training.transformer_task import TransformerTask
 
 

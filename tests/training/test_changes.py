@@ -11,7 +11,7 @@ from tiny_runs import TOKENIZER, TRANSFORMER
 
 import nextscale as ns
 from nextscale.training.adversarial import AdversarialRecipe
-from nextscale.training.override import find_recipe, override
+from nextscale.training.changes import find_recipe, override
 from nextscale.training.presets.var import TOKENIZERS, TRANSFORMERS
 from nextscale.training.recipes import TokenizerRecipe, TransformerRecipe
 
@@ -68,8 +68,8 @@ def test_a_critic_keeps_its_other_numbers_and_goes_with_null():
         ("l1", ("name=value", "'l1'")),
         ("colour=1", ("'colour'", "it has", "learning_rate")),
         ("model.colour=1", ("'model.colour'", "model has", "channels")),
-        ("steps.x=1", ("'steps.x'", "no parts")),
-        ("taste.x=1", ("'taste.x'", "no parts")),
+        ("steps.x=1", ("'steps.x'", "no fields")),
+        ("taste.x=1", ("'taste.x'", "no fields")),
         ("model.schedule.x.y=1", ("'model.schedule.x.y'",)),
         ("=1", ("''",)),
         ("steps=many", ("steps", "'many'")),
@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_refused(setting, words):
 
 
 def test_a_transformer_has_no_critic():
-    with refused("'adversarial.weight'", "no parts"):
+    with refused("'adversarial.weight'", "no fields"):
         override(TRANSFORMER, ["adversarial.weight=1"])
 
 
