@@ -5,7 +5,7 @@
 
 Random weights of the official sizes. At every batch take turns: the reference under float16 autocast, with TF32 and
 cuDNN's search for the fastest kernel, as its own programs set them; ours in bfloat16; ours recorded as one CUDA graph
-(`nextscale.acceleration.cuda_graph`); and ours compiled (`nextscale.acceleration.compiled`) and recorded. Images drawn
+(`nextscale.sampling.recorded`); and ours compiled (`nextscale.acceleration.compiled`) and recorded. Images drawn
 and decoded in a second, and milliseconds for one image alone. Medians of rounds, after two calls of each to warm up;
 the first of them records, or compiles, which takes minutes. Beside them stand the targets for one H200, the peak of
 memory, the share of the time that the counted work would need at the rates of a product and a convolution, measured in
@@ -32,14 +32,14 @@ from sampling_speed import LABEL, SETTINGS
 
 import nextscale as ns
 from nextscale.acceleration.compiled import compile_parts
-from nextscale.acceleration.cuda_graph import SamplingGraph
 from nextscale.analysis.flops import count_work
 from nextscale.benchmark.machine import Peak, measure_peak, peak_memory, wait
 from nextscale.benchmark.random_weights import write_random_model
 from nextscale.benchmark.sampling import least_seconds
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.device import tf32
-from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sampling.recorded import RecordedSampler
+from nextscale.sampling.settings import SamplingSettings
 
 TARGETS = {"d16": 350.0, "d30": 90.0}
 """Images a second on one H200 at a batch of 64 or more."""
@@ -54,8 +54,8 @@ def graphs(pipeline: Pipeline) -> Way:
     """Recorded anew for another number of images."""
 
     @lru_cache(1)
-    def graph(batch: int) -> SamplingGraph:
-        return SamplingGraph(*pipeline.ready(), batch, SamplingSettings(**SETTINGS))
+    def graph(batch: int) -> RecordedSampler:
+        return RecordedSampler(*pipeline.ready(), batch, SamplingSettings(**SETTINGS))
 
     return lambda batch: torch.cat(graph(batch)([LABEL] * batch, 0).tokens, dim=1)
 

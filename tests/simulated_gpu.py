@@ -21,8 +21,10 @@ from torch.utils._pytree import tree_leaves
 
 import nextscale as ns
 from nextscale.acceleration.ready import ready_tokenizer, ready_transformer
+from nextscale.sampling.guidance import make_guidance
 from nextscale.sampling.rng import RandomStreams
-from nextscale.sampling.sampler import SamplingSettings, generate_scales
+from nextscale.sampling.sampler import Call, generate_scales
+from nextscale.sampling.settings import SamplingSettings
 
 GPU = "gpu"
 BATCH = 3
@@ -74,9 +76,11 @@ def main() -> None:
         for dtype in (torch.float32, torch.bfloat16):
             ready = ready_tokenizer(tokenizer, dtype), ready_transformer(model, dtype)
             for cfg, k, p, smooth, each in product((0, 1.5), (0, 9), (0, 0.9), (False, True), (False, True)):
-                settings = SamplingSettings(cfg, k, p, smooth)
+                settings = SamplingSettings(cfg=cfg, top_k=k, top_p=p, more_smooth=smooth)
+                streams = Streams(device, each)
+                guidance = make_guidance(None, cfg, schedule)
                 with OnlyThere():
-                    *_, step = generate_scales(*ready, labels, settings, Streams(device, each))
+                    *_, step = generate_scales(*ready, Call(labels, BATCH, settings, streams, guidance))
                     image = step.image()
                 assert image.device == device and image.shape == (BATCH, 3, *tokenizer.config.image_size)
                 drawn += 1

@@ -12,7 +12,8 @@ from PIL import Image
 
 import nextscale as ns
 from nextscale.pipeline import PipelineResult
-from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sampling.run import SamplingRun
+from nextscale.sampling.settings import SamplingSettings
 from nextscale.web.tickets import Work
 
 CLASSES = ("Ankle boot", "dress", "hat", "shirt", "shoes")
@@ -31,14 +32,19 @@ class HeldPipeline(ns.Pipeline):
         self.scales_drawn = 0
         self.trouble: Callable[[list[int]], Exception | None] = lambda seeds: None
 
-    def scales(self, labels: Any = None, **arguments: Any) -> Iterator[Any]:
+    def scales(self, labels: Any = None, **arguments: Any) -> SamplingRun:
         seeds = list(arguments["seed"])
         self.batches.append(seeds)
         self.begun.set()
         assert self.go.wait(20)
         if (error := self.trouble(seeds)) is not None:
             raise error
-        for step in super().scales(labels, **arguments):
+        run = super().scales(labels, **arguments)
+        run._steps = self._held(run._steps)
+        return run
+
+    def _held(self, steps: Iterator[Any]) -> Iterator[Any]:
+        for step in steps:
             assert self.go.wait(20)
             self.scales_drawn += 1
             yield step

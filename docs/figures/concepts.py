@@ -46,7 +46,7 @@ class Concepts:
         with torch.no_grad():
             self.palette = Palette.of(self.pyramid.codebook.weight)
             self.steps = list(self.pyramid.accumulate(self.tokens))
-            self.codes = [self.pyramid.codebook(tokens)[0] for tokens in self.tokens]
+            self.codes = [self.pyramid.codebook.codes(tokens)[0] for tokens in self.tokens]
 
     def code_colours(self, k: int) -> np.ndarray:
         """The code vectors of scale k, (h_k, w_k, 3)."""
@@ -129,7 +129,7 @@ class Concepts:
         figure, axes = sheet(3.1)
         side, step, left, y = 0.58, 1.08, 0.05, 2.12
         with torch.no_grad():
-            look = self.pyramid.look(self.steps[k - 1].canvas, k)
+            look = self.pyramid.look(self.steps[k - 1].canvas, self.pyramid.schedule.visits[k])
         size = self.schedule.sizes[k]
         maps = {
             "canvas f̂₄": self.grid_colours(self.steps[k - 1].canvas),
@@ -247,7 +247,7 @@ class Concepts:
         for k, size in enumerate(self.schedule.sizes):
             kept = edit.kept(k, self.schedule).reshape(*size, 1).numpy()
             with torch.no_grad():
-                colours = self.palette(self.pyramid.codebook(edit.tokens[k])[0]).reshape(*size, 3)
+                colours = self.palette(self.pyramid.codebook.codes(edit.tokens[k])[0]).reshape(*size, 3)
             colours = np.where(kept, colours, 1.0)
             put_map(axes, colours, (left + k * step, 0.42), small, line=LINE)
             write(axes, (left + k * step + small / 2, 0.42 + small + 0.13), name_of(size), 9.5)

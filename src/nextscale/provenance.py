@@ -16,7 +16,7 @@ from nextscale.editing.plan import Box, Mode
 from nextscale.errors import InputError, brief
 from nextscale.io.module_folder import as_config, check_fields
 from nextscale.io.renamed import with_current_names
-from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sampling.settings import SamplingSettings
 
 KEY = "nextscale"
 """The PNG's text chunk."""
@@ -121,7 +121,7 @@ class Provenance:
                 object.__setattr__(self, name, tuple(value))
         if self.edit is not None:
             object.__setattr__(self, "edit", as_config(EditProvenance, self.edit))
-        SamplingSettings(self.cfg, self.top_k, self.top_p, self.more_smooth)
+        SamplingSettings(cfg=self.cfg, top_k=self.top_k, top_p=self.top_p, more_smooth=self.more_smooth)
         if isinstance(self.top_k, bool):
             raise InputError(f"top_k must be an integer, not {self.top_k}")
         if not isinstance(self.more_smooth, bool):

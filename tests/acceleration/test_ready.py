@@ -20,9 +20,13 @@ def logits_of(model: ns.VAR, tokenizer: ns.ImageTokenizer) -> torch.Tensor:
     labels = torch.tensor([0, CLASSES])
     with torch.no_grad():
         canvases = [step.canvas for step in tokenizer.pyramid.accumulate(random_tokens(SQUARE))]
-        condition, cache = model.condition(labels), model.make_cache(2)
-        looks = [None, *(tokenizer.pyramid.look(canvas, k + 1) for k, canvas in enumerate(canvases[:-1]))]
-        features = [model.forward_scale(k, look, condition, cache) for k, look in enumerate(looks)]
+        condition, cache = model.condition(labels), model.make_cache(model.schedule, 2)
+        pairs = zip(canvases, tokenizer.schedule.visits[1:], strict=False)
+        looks = [None, *(tokenizer.pyramid.look(canvas, visit) for canvas, visit in pairs)]
+        features = [
+            model.forward_scale(visit, look, condition, cache)
+            for visit, look in zip(model.schedule.visits, looks, strict=True)
+        ]
         return torch.cat([model.logits(part) for part in features], dim=1)
 
 

@@ -9,14 +9,14 @@ from tiny import SCHEDULES, make_tokenizer, make_var, refused
 
 import nextscale as ns
 from nextscale.benchmark.random_weights import write_random_model
-from nextscale.families.var import HUB_MODELS
+from nextscale.families.var import PUBLISHED
 
 
 def test_the_folder_loads_and_draws(tmp_path, monkeypatch):
     square = SCHEDULES["square"]
     tokenizer, model = make_tokenizer(square).config, make_var(square, l2_norm=True).config
-    small = replace(HUB_MODELS["d16"], tokenizer=tokenizer, model=model)
-    monkeypatch.setitem(HUB_MODELS, "d16", small)
+    small = replace(PUBLISHED["d16"], tokenizer=tokenizer, model=model)
+    monkeypatch.setitem(PUBLISHED, "d16", small)
     write_random_model(tmp_path, "d16", seed=1)
     pipeline = ns.Pipeline.from_pretrained(tmp_path, device="cpu")
     assert (pipeline.tokenizer.config, pipeline.model.config) == (tokenizer, model)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import nextscale as ns
 from nextscale.imaging.images import CAPTION_HEIGHT
-from nextscale.pipeline import Pipeline
+from nextscale.sampling.run import SamplingRun
 
 SIDE, GAP, SCALES = 8, 2, 4
 
@@ -67,13 +67,13 @@ def test_free_memory_is_kept_while_sample_draws_and_no_longer(call, model, place
         yield
         events.append("given back")
 
-    def finish(*arguments):
+    def result(*arguments):
         events.append("drawn")
-        return finish_of_pipeline(*arguments)
+        return result_of_run(*arguments)
 
-    finish_of_pipeline = Pipeline.finish
+    result_of_run = SamplingRun.result
     monkeypatch.setattr("nextscale.cli.sampling.kept", kept)
-    monkeypatch.setattr(Pipeline, "finish", finish)
+    monkeypatch.setattr(SamplingRun, "result", result)
     assert call("sample", "--model", model, "--num-images", 1).code == 0
     assert events == ["cpu", "drawn", "given back"]
 

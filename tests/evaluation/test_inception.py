@@ -61,7 +61,7 @@ def golden() -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", SETS)
 def test_as_torch_fidelity(inception, golden, name):
-    x = images(*golden[f"{name}_images"].tolist())
+    x = images(*golden[f"{name}_pictures"].tolist())
     features = inception(x)
     spatial = golden[f"{name}_spatial"].permute(0, 2, 3, 1).flatten(1)
     for ours, theirs in (
@@ -84,13 +84,13 @@ def test_the_comparison_sees_how_a_block_pools(inception, golden, block, monkeyp
     pool, layers = pooled.plans[-1]
     assert pool is (inception_blocks.maximum if block == "Mixed_7c" else inception_blocks.mean)
     monkeypatch.setattr(pooled, "plans", [*pooled.plans[:-1], [over_all_nine, layers]])
-    x = images(*golden["small_images"].tolist())
+    x = images(*golden["small_pictures"].tolist())
     assert (inception(x).pool - golden["small_pool"]).abs().max() > 0.01
 
 
 def test_the_comparison_sees_how_images_are_resized(inception, golden, monkeypatch):
     monkeypatch.setattr(module, "resize", lambda x, size: F.interpolate(x, size, mode="bilinear"))
-    x = images(*golden["small_images"].tolist())
+    x = images(*golden["small_pictures"].tolist())
     assert (inception(x).pool - golden["small_pool"]).abs().max() > 0.01
 
 

@@ -15,7 +15,7 @@ from tiny import SCHEDULES, list_files, make_tokenizer, make_var, randomise, ref
 import nextscale as ns
 from nextscale.families import sources
 from nextscale.families.sources import load_source, load_tokenizer
-from nextscale.families.var import HUB_MODELS
+from nextscale.families.var import PUBLISHED
 
 SQUARE = SCHEDULES["square"]
 NAMES = tuple("abcde")
@@ -99,7 +99,7 @@ def test_a_loaded_pair_can_be_saved_in_the_place_of_its_files(pair, pipeline, tm
 
 
 def test_a_published_name(monkeypatch, pair):
-    published = HUB_MODELS["d16"]
+    published = PUBLISHED["d16"]
     asked = []
 
     def fetch(repository: str, file: str) -> Path:
@@ -115,8 +115,8 @@ def test_a_published_name(monkeypatch, pair):
 
 def test_a_published_file_of_another_depth(monkeypatch, pair):
     monkeypatch.setattr(sources, "fetch", lambda _, file: pair[file.startswith("var")])
-    tiny = replace(HUB_MODELS["d16"], model=ns.VARConfig(SQUARE, depth=16))
-    monkeypatch.setitem(HUB_MODELS, "tiny", tiny)
+    tiny = replace(PUBLISHED["d16"], model=ns.VARConfig(SQUARE, depth=16))
+    monkeypatch.setitem(PUBLISHED, "tiny", tiny)
     with refused("depth 2", "has 16"):
         load_source("tiny")
 

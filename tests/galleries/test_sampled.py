@@ -10,7 +10,7 @@ from tiny import SCHEDULES, make_tokenizer, make_var, refused
 import nextscale as ns
 from nextscale.evaluation.gallery import Gallery
 from nextscale.galleries.sampled import SampledImages
-from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sampling.settings import SamplingSettings
 
 SETTINGS = SamplingSettings(cfg=2.0, top_k=10, top_p=0.9)
 

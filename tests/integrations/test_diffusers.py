@@ -17,7 +17,7 @@ pytest.importorskip("diffusers")
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
 
 from nextscale.integrations.diffusers import NextScalePipeline, guidance_to_cfg, seeds_from
-from nextscale.sampling.guidance import guidance_weight, guide
+from nextscale.sampling.guidance import WeightedGuidance
 
 NAMES = ("ankle boot", "dress", "hat", "shirt", "7")
 SQUARE = SCHEDULES["square"]
@@ -75,9 +75,9 @@ def test_the_number_of_steps_is_the_model_s(pipe):
 @pytest.mark.parametrize("scale", [1.5, 3.0, 7.0])
 def test_guidance_is_diffusers_at_the_last_scale(scale):
     conditional, unconditional = torch.randn(2, 3, 4, 5, generator=generator())
-    weight = guidance_weight(guidance_to_cfg(scale), SQUARE, SCALES - 1)
+    ramp = WeightedGuidance.ramp(guidance_to_cfg(scale), SQUARE)
     expected = unconditional + scale * (conditional - unconditional)
-    torch.testing.assert_close(guide(torch.cat((conditional, unconditional)), weight), expected)
+    torch.testing.assert_close(ramp.combine(conditional, unconditional, SQUARE.visits[-1]), expected)
 
 
 @pytest.mark.parametrize("scale", [1, 1.0, 0.0, -3])

@@ -10,7 +10,7 @@ from golden import FOLDER, NAMES, Golden
 from tiny import SCHEDULES, make_tokenizer, make_var, random_images, refused, same
 
 import nextscale as ns
-from nextscale.families.var import HUB_MODELS
+from nextscale.families.var import PUBLISHED
 
 LAYOUTS = json.loads((FOLDER / "official_checkpoint_layouts.json").read_text())
 TOKENIZER = "vae_ch160v4096z32"
@@ -48,7 +48,7 @@ def test_the_published_tokenizer():
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_the_published_transformers(name):
-    published = HUB_MODELS[name]
+    published = PUBLISHED[name]
     tokenizer, model = ns.from_official(empty_state(TOKENIZER), empty_state(f"var_{name}"))
     assert (tokenizer.config, model.config) == (published.tokenizer, published.model)
     assert parameters(model) == pytest.approx(PARAMETERS[name], abs=0.005)

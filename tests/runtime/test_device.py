@@ -9,6 +9,7 @@ import torch
 
 import nextscale as ns
 from nextscale.runtime.device import has_fast_bfloat16, is_intel, one_core_each, use_cores
+from nextscale.sampling.run import decode_each
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +64,7 @@ def test_a_image_does_not_depend_on_the_number_of_cores():
     images = []
     for cores in (1, 3):
         torch.set_num_threads(cores)
-        images.append(pipeline.decode_each(tokens))
+        images.append(decode_each(pipeline.ready()[0], tokens))
     assert torch.equal(*images)
 
 

@@ -99,3 +99,13 @@ def test_what_is_no_seed(seed):
 def test_what_is_neither_a_seed_nor_several(seed):
     with refused("seed"):
         RandomStreams(seed, 1, CPU)
+
+
+def test_tokens_of_several_entries_are_sampled_entry_by_entry():
+    """Bits (B, n, d) with two choices need no other sampler: the last axis is the choices."""
+    probabilities = torch.tensor([0.25, 0.75]).expand(2, 50, 40, 2)
+    tokens = RandomStreams([1, 2], 2, torch.device("cpu")).categorical(probabilities)
+    assert tokens.shape == (2, 50, 40)
+    assert tokens.double().mean().item() == pytest.approx(0.75, abs=0.03)
+    alone = RandomStreams([2], 1, torch.device("cpu")).categorical(probabilities[1:])
+    assert torch.equal(tokens[1:], alone)

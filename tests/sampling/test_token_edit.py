@@ -97,9 +97,9 @@ def test_a_mask_of_another_size(square: Models, shape):
 
 def test_masks_and_tokens_for_other_numbers_of_images(square: Models):
     tokens = random_tokens(square[0].schedule, batch=3)
-    with refused("tokens", "3 images", "2 are drawn"):
+    with refused("tokens", "3 images", "2 are sampled"):
         ns.sample(*square, LABELS, edit=ns.TokenEdit(tokens, torch.ones(4, 4)))
-    with refused("mask", "3 images", "2 are drawn"):
+    with refused("mask", "3 images", "2 are sampled"):
         ns.sample(*square, LABELS, edit=ns.TokenEdit([t[:2] for t in tokens], torch.ones(3, 4, 4)))
 
 

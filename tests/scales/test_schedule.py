@@ -61,3 +61,11 @@ def test_no_scale_is_larger_than_the_last(sizes):
 def test_unknown_name():
     with refused("'300'", "256, 512, 1024"):
         ns.ScaleSchedule.named("300")
+
+
+def test_a_visit_sees_all_earlier_ones():
+    schedule = ns.ScaleSchedule(((1, 1), (2, 3), (4, 5)))
+    assert [visit.size for visit in schedule.visits] == [(1, 1, 1), (1, 2, 3), (1, 4, 5)]
+    assert [visit.sees for visit in schedule.visits] == [(), (0,), (0, 1)]
+    assert [visit.num_tokens for visit in schedule.visits] == list(schedule.tokens_per_scale)
+    assert [visit.index for visit in schedule.visits] == [0, 1, 2]

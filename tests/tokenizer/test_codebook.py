@@ -41,7 +41,7 @@ def test_length_matters_to_distance_alone(vectors, cosine):
 def test_a_code_is_nearest_to_itself(cosine):
     codes = codebook(cosine)
     tokens = torch.arange(20).view(4, 5)
-    assert torch.equal(codes.nearest(codes(tokens)), tokens)
+    assert torch.equal(codes.nearest(codes.codes(tokens)), tokens)
 
 
 @pytest.mark.parametrize("cosine", [True, False])

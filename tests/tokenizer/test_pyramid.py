@@ -37,7 +37,7 @@ def test_every_scale_encodes_what_the_canvas_still_lacks(pyramid, features):
     tokens = pyramid.encode(features)
     canvas = pyramid.empty_canvas(2)
     for step in pyramid.accumulate(tokens):
-        lacking = pyramid.look(features - canvas, step.index)
+        lacking = pyramid.residual(features - canvas, step.visit)
         codes = pyramid.codebook
         if codes.cosine:
             score = -torch.cosine_similarity(lacking[..., None, :], codes.weight, dim=-1)
@@ -73,9 +73,9 @@ def test_the_canvas_is_the_sum_of_the_gains(pyramid, schedule):
 def test_the_walk_shows_the_canvas_before_the_scale(pyramid, schedule):
     tokens, seen = random_tokens(schedule), []
 
-    def choose(k, canvas):
+    def choose(visit, canvas):
         seen.append(canvas)
-        return pyramid.codebook(tokens[k])
+        return pyramid.codebook.codes(tokens[visit.index])
 
     canvases = [step.canvas for step in pyramid.walk(choose, pyramid.empty_canvas(2))]
     assert not seen[0].any()
@@ -91,14 +91,14 @@ def test_later_tokens_change_no_earlier_canvas(pyramid, schedule):
 
 
 def test_a_gain_is_upsampling_then_phi(pyramid, schedule):
-    codes = pyramid.codebook(random_tokens(schedule)[0])
+    codes = pyramid.codebook.codes(random_tokens(schedule)[0])
     grid = codes.mT.unflatten(2, schedule.sizes[0])
     if schedule.num_scales > 1:
         grid = F.interpolate(grid, schedule.final_size, mode="bicubic")
     if pyramid.phi:
         phi = pyramid.phi[pyramid.phi_of_scale[0]]
         grid = (1 - phi.ratio) * grid + phi.ratio * F.conv2d(grid, phi.weight, phi.bias, padding=1)
-    torch.testing.assert_close(pyramid.gain(codes, 0), grid, atol=1e-6, rtol=0)
+    torch.testing.assert_close(pyramid.gain(codes, schedule.visits[0]), grid, atol=1e-6, rtol=0)
 
 
 def test_autocast_leaves_the_canvas_alone(pyramid, schedule, features):
@@ -160,5 +160,6 @@ def test_number_of_phi(num_phi, quant_resi, count):
 def test_looks_are_what_codes_were_looked_up_for(pyramid, features):
     result = pyramid.quantize(features)
     canvases = [pyramid.empty_canvas(2), *(step.canvas for step in pyramid.accumulate(result.tokens))]
-    expected = [pyramid.look(features - canvas, k) for k, canvas in enumerate(canvases[:-1])]
+    pairs = zip(canvases, pyramid.schedule.visits, strict=False)
+    expected = [pyramid.residual(features - canvas, visit) for canvas, visit in pairs]
     torch.testing.assert_close(result.looks, torch.cat(expected, dim=1).flatten(0, 1))

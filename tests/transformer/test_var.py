@@ -28,11 +28,11 @@ def random_inputs(model: VAR, batch: int = 2) -> torch.Tensor:
 
 
 def scale_by_scale(model: VAR, labels: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-    condition, cache, logits = model.condition(labels), model.make_cache(len(labels)), []
+    condition, cache, logits = model.condition(labels), model.make_cache(model.schedule, len(labels)), []
     start = model.schedule.tokens_per_scale[0]
-    for k, part in enumerate(model.schedule.slices):
-        look = inputs[:, part.start - start : part.stop - start] if k else None
-        logits.append(model.logits(model.forward_scale(k, look, condition, cache)))
+    for visit, part in zip(model.schedule.visits, model.schedule.slices, strict=True):
+        look = inputs[:, part.start - start : part.stop - start] if visit.index else None
+        logits.append(model.logits(model.forward_scale(visit, look, condition, cache), visit))
     assert cache.filled == model.schedule.num_tokens
     return torch.cat(logits, dim=1)
 

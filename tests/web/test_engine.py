@@ -15,7 +15,8 @@ from tiny_web import SETTINGS, alone, pixels, work
 
 import nextscale as ns
 from nextscale.editing.plan import plan_edit
-from nextscale.sampling.sampler import SamplingSettings, ScaleStep
+from nextscale.sampling.sampler import ScaleStep
+from nextscale.sampling.settings import SamplingSettings
 from nextscale.web.engine import count_workers
 from nextscale.web.limits import Limits
 from nextscale.web.tickets import Busy, Cancelled, Closed, Done, Expired, Failed, Scale, Work

@@ -37,12 +37,12 @@ def count_work(tokenizer: TokenizerConfig, model: VARConfig) -> Work:
         label = torch.empty(1, dtype=torch.long)
         canvas = tokens.pyramid.empty_canvas(1)
         condition = transformer.condition(label)
-        cache = transformer.make_cache(1)
+        cache = transformer.make_cache(model.schedule, 1)
 
         def all_scales() -> None:
-            for k in range(model.schedule.num_scales):
-                look = tokens.pyramid.look(canvas, k) if k else None
-                transformer.logits(transformer.forward_scale(k, look, condition, cache))
+            for visit in model.schedule.visits:
+                look = tokens.pyramid.look(canvas, visit) if visit.index else None
+                transformer.logits(transformer.forward_scale(visit, look, condition, cache), visit)
 
         return Work(
             tokenizer_parameters=_millions(tokens),

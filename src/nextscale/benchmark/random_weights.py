@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nextscale.errors import InputError
 from nextscale.families.sources import INDEX, TOKENIZER, TRANSFORMER
-from nextscale.families.var import HUB_MODELS
+from nextscale.families.var import PUBLISHED
 from nextscale.io.files import write_json, write_tensors
 from nextscale.io.module_folder import CONFIG, WEIGHTS
 from nextscale.tokenizer.tokenizer import ImageTokenizer
@@ -24,9 +24,9 @@ def write_random_model(folder: Path, name: str, seed: int = 0) -> None:
     Args:
         name: d16 ... d36.
     """
-    if name not in HUB_MODELS:
-        raise InputError(f"no official size {name!r}: expected one of {', '.join(HUB_MODELS)}")
-    published, generator = HUB_MODELS[name], torch.Generator().manual_seed(seed)
+    if name not in PUBLISHED:
+        raise InputError(f"no official size {name!r}: expected one of {', '.join(PUBLISHED)}")
+    published, generator = PUBLISHED[name], torch.Generator().manual_seed(seed)
     with torch.device("meta"):
         modules: dict[str, tuple[nn.Module, Any]] = {
             TOKENIZER: (ImageTokenizer(published.tokenizer), published.tokenizer),

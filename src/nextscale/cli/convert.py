@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from nextscale.cli.models import ModelOptions
-from nextscale.families.var import HUB_TOKENIZER
+from nextscale.families.var import FAMILY
 from nextscale.io.files import atomic_file, check_folder
 from nextscale.official.var import to_official
 from nextscale.runtime.device import DTYPES
@@ -38,7 +38,7 @@ def run(options: Options) -> None:
         print(options.out)
         return
     states = to_official(pipeline.tokenizer, pipeline.model)
-    for name, state in zip((HUB_TOKENIZER, OFFICIAL_TRANSFORMER), states, strict=True):
+    for name, state in zip((FAMILY.tokenizer_file, OFFICIAL_TRANSFORMER), states, strict=True):
         with atomic_file(options.out / name) as temporary:
             torch.save({key: t.to(dtype) if t.is_floating_point() else t for key, t in state.items()}, temporary)
         print(options.out / name)

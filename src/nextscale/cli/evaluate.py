@@ -30,7 +30,7 @@ from nextscale.io.files import check_folder
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import is_main, processes
 from nextscale.runtime.progress import say
-from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sampling.settings import SamplingSettings
 
 CLOSEST = "closest.png"
 IMAGES = "images"
@@ -207,7 +207,7 @@ def open_gallery(options: Options, crop: Crop, device: torch.device) -> Gallery:
         tokenizer = load_tokenizer(options.model, options.schedule()).to(device)
         originals = open_crops(options.data, options.split, tokenizer.config.image_size, crop, say, "val")
         return ReconstructedImages(originals, tokenizer, open_lpips(options, device), options.dtype)
-    settings = SamplingSettings(options.cfg, options.top_k, options.top_p)
+    settings = SamplingSettings(cfg=options.cfg, top_k=options.top_k, top_p=options.top_p)
     return options.drawn(options.pipeline(), settings)
 
 

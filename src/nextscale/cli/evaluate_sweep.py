@@ -15,7 +15,7 @@ from nextscale.io.files import check_folder
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import is_main, processes
 from nextscale.runtime.progress import say
-from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sampling.settings import SamplingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,10 @@ class Options(EvaluationOptions):
 
 def run(options: Options) -> None:
     options.check_numbers()
-    combinations = [SamplingSettings(*values) for values in product(options.cfg, options.top_k, options.top_p)]
+    combinations = [
+        SamplingSettings(cfg=cfg, top_k=top_k, top_p=top_p)
+        for cfg, top_k, top_p in product(options.cfg, options.top_k, options.top_p)
+    ]
     if not combinations:
         raise InputError("expected at least one cfg, top-k and top-p each")
     if len(set(combinations)) < len(combinations):

@@ -20,12 +20,12 @@ from nextscale.evaluation.report import Published, Report
 from nextscale.evaluation.session import Session
 from nextscale.evaluation.summary import Summary
 from nextscale.evaluation.target import UNKNOWN, Target
-from nextscale.families.var import HUB_MODELS, HUB_REPOSITORY
+from nextscale.families.sources import find_published
 from nextscale.galleries.dataset import Crop, Split, open_crops
 from nextscale.galleries.sampled import SampledImages
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.progress import say
-from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sampling.settings import SamplingSettings
 
 REPORT = "report.json"
 PER_CLASS = 50
@@ -148,8 +148,7 @@ def make_report(
 
 def published(model: str) -> Published | None:
     """The FID of an official model, as its authors state it."""
-    name = model.removeprefix(f"{HUB_REPOSITORY}:")
-    if name not in HUB_MODELS or Path(model).exists():
+    found = find_published(model)
+    if found is None or Path(model).exists():
         return None
-    official = {"cfg": 1.5, "top_k": 900, "top_p": 0.96}
-    return Published(f"VAR-{name}", "fid", HUB_MODELS[name].fid, settings=official)
+    return Published(f"VAR-d{found.model.depth}", "fid", found.fid, settings=SamplingSettings().record())

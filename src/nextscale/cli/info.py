@@ -11,7 +11,7 @@ import tyro
 from nextscale.analysis.flops import count_work
 from nextscale.cli.models import ModelOptions
 from nextscale.errors import InputError
-from nextscale.families.var import HUB_MODELS, HUB_REPOSITORY
+from nextscale.families.sources import find_published
 from nextscale.runtime.device import DTYPES
 from nextscale.tokenizer.tokenizer import TokenizerConfig
 from nextscale.transformer.var import VARConfig
@@ -34,7 +34,7 @@ def run(options: Options) -> None:
     if options.name and options.model != "starter":
         raise InputError(f"two models were given, {options.name} and {options.model}: expected one")
     source = options.name or options.model
-    published = HUB_MODELS.get(source.removeprefix(f"{HUB_REPOSITORY}:"))
+    published = find_published(source)
     if published and not Path(source).exists():
         print(f"{source}, FID {published.fid}, Inception Score {published.inception_score} as published")
         print(describe(published.tokenizer, published.model, options.dtype))

@@ -7,19 +7,20 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from nextscale.cli.models import ModelOptions, SamplingDtype
+from nextscale.conditioning.classes import NamedLabels
 from nextscale.editing.plan import EditPlan
 from nextscale.errors import InputError, brief
-from nextscale.imaging.images import grid, save_image
-from nextscale.pipeline import Pipeline, PipelineLabels
+from nextscale.imaging.images import grid, save_image, to_pil
+from nextscale.pipeline import Pipeline
 from nextscale.provenance import EditProvenance, Provenance, read_provenance
 from nextscale.runtime.allocator import kept
 from nextscale.runtime.progress import say
-from nextscale.sampling.sampler import DrawingArguments, SamplingArguments, ScaleStep
+from nextscale.sampling.sampler import ScaleStep
 
 FREE = ("like", "out", "separate", "show", "show_scales", "model", "device", "image", "mask")
 """What may be said beside ``--like``: where things are, and what is written."""
@@ -48,7 +49,7 @@ class SamplingOptions(ModelOptions):
     """PNG that sample or edit has written: do again what made it. Of the other flags, those stay free that say where
     the model, the image or the mask is, on which device, and what to write."""
 
-    def sampling(self) -> DrawingArguments:
+    def sampling(self) -> dict[str, Any]:
         """Keyword arguments for the pipeline."""
         if self.seeds and self.seed:
             raise InputError(f"expected seed or seeds, got both: {self.seed} and {' '.join(map(str, self.seeds))}")
@@ -137,8 +138,8 @@ def load(options: SamplingOptions, made: Provenance | None) -> Pipeline:
 
 def draw(
     pipeline: Pipeline,
-    labels: PipelineLabels,
-    sampling: SamplingArguments,
+    labels: NamedLabels,
+    sampling: dict[str, Any],
     plan: EditPlan | None = None,
     see: Callable[[ScaleStep], None] | None = None,
 ) -> list[Image.Image]:
@@ -150,20 +151,18 @@ def draw(
         plan: whose image the drawn ones are laid over.
         see: is shown every step.
     """
-    sizes, tokens = pipeline.tokenizer.schedule.sizes, []
-    steps = pipeline.scales(labels, **sampling)
+    count = pipeline.tokenizer.schedule.num_scales
+    run = pipeline.scales(labels, **sampling)
     say(f"drawing in {pipeline.dtype} on {pipeline.device}")
     with kept(pipeline.device):
-        for step in steps:
+        for step in run:
             h, w = step.size
-            print(f"\rscale {step.index + 1}/{len(sizes)} ({h}x{w})", end="", file=sys.stderr, flush=True)
-            tokens.append(step.tokens)
+            print(f"\rscale {step.index + 1}/{count} ({h}x{w})", end="", file=sys.stderr, flush=True)
             if see:
                 see(step)
-            if step.index == len(sizes) - 1:
-                print(file=sys.stderr)
-                return pipeline.finish(step, tokens, sampling, plan)
-    raise AssertionError("a schedule has at least one scale")
+        print(file=sys.stderr)
+        images = run.result().images
+    return to_pil(plan.composite(images) if plan else images)
 
 
 def write_images(images: Sequence[Image.Image], made: Provenance, options: SamplingOptions, out: Path) -> list[Path]:

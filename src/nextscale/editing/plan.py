@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from nextscale.conditioning.classes import Labels
 from nextscale.editing.masks import Mask, feather, fill_hidden, fit, hidden_pixels, read_mask
 from nextscale.errors import InputError
 from nextscale.imaging.images import as_rgb, centre_crop, cover, to_pil, to_tensor
-from nextscale.sampling.sampler import Labels
 from nextscale.sampling.token_edit import ALWAYS_KEPT, TokenEdit, box_mask
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 

@@ -12,8 +12,9 @@ from nextscale.errors import InputError
 from nextscale.evaluation.features import fingerprint
 from nextscale.evaluation.gallery import ImageBatch
 from nextscale.imaging.images import to_pixels
-from nextscale.pipeline import Pipeline, last_step
-from nextscale.sampling.sampler import SamplingArguments, SamplingSettings
+from nextscale.pipeline import Pipeline
+from nextscale.runtime.out_of_memory import in_halves
+from nextscale.sampling.settings import SamplingSettings
 
 SEEDS = 2**63
 
@@ -44,47 +45,30 @@ class SampledImages:
             "count": count,
             "seed": seed,
             "dtype": pipeline.dtype,
-            **as_record(settings),
+            **settings.record(),
         }
 
     def at(self, settings: SamplingSettings) -> SampledImages:
         """The same images at other settings."""
         other = copy(self)
-        other.settings, other.made_from = settings, self.made_from | as_record(settings)
+        other.settings, other.made_from = settings, self.made_from | settings.record()
         return other
 
     def __len__(self) -> int:
         return self.count
 
     def read(self, indices: Sequence[int]) -> ImageBatch:
-        pixels = torch.cat(self._draw(list(indices)))
-        return ImageBatch(pixels, torch.tensor(list(indices)), torch.tensor([self.labels[i] for i in indices]))
+        chosen = list(indices)
+        pixels = torch.cat(in_halves(self._sample, chosen, len(chosen), halve))
+        return ImageBatch(pixels, torch.tensor(chosen), torch.tensor([self.labels[i] for i in chosen]))
 
-    def _draw(self, indices: list[int]) -> list[torch.Tensor]:
-        """uint8 (B, 3, H, W), in as many parts as memory demands."""
-        try:
-            arguments: SamplingArguments = {
-                "cfg": self.settings.cfg,
-                "top_k": self.settings.top_k,
-                "top_p": self.settings.top_p,
-                "more_smooth": self.settings.more_smooth,
-                "seed": [self.seed + i for i in indices],
-            }
-            step, tokens = last_step(self.pipeline.scales([self.labels[i] for i in indices], **arguments))
-            return [to_pixels(self.pipeline.finished_images(step, tokens, arguments)).cpu()]
-        except torch.OutOfMemoryError:
-            if len(indices) == 1:
-                raise
-        torch.cuda.empty_cache()
-        half = len(indices) // 2
-        return self._draw(indices[:half]) + self._draw(indices[half:])
+    def _sample(self, indices: list[int]) -> torch.Tensor:
+        """uint8 (B, 3, H, W)."""
+        seeds = [self.seed + i for i in indices]
+        run = self.pipeline.scales([self.labels[i] for i in indices], seed=seeds, settings=self.settings)
+        return to_pixels(run.result().images).cpu()
 
 
-def as_record(settings: SamplingSettings) -> dict[str, Any]:
-    """In values that JSON has."""
-    return {
-        "cfg": float(settings.cfg),
-        "top_k": int(settings.top_k),
-        "top_p": float(settings.top_p),
-        "more_smooth": settings.more_smooth,
-    }
+def halve(indices: list[int]) -> tuple[list[int], list[int]]:
+    middle = len(indices) // 2
+    return indices[:middle], indices[middle:]

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from nextscale.errors import InputError
 from nextscale.families.sources import Source, load_source
+from nextscale.imaging.images import to_pil
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.device import pick_device, precision
-from nextscale.sampling.sampler import SamplingArguments, ScaleStep
+from nextscale.sampling.sampler import ScaleStep
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.var import VAR
@@ -184,19 +185,13 @@ class NextScalePipeline(DiffusionPipeline):
                 stacklevel=2,
             )
         labels = repeat_labels(class_labels, num_images_per_prompt)
-        sampling: SamplingArguments = {
-            "cfg": guidance_to_cfg(guidance_scale),
-            "top_k": top_k,
-            "top_p": top_p,
-            "seed": seeds_from(generator, len(labels)),
-        }
-        steps = pipeline.scales(labels, **sampling)
-        step, tokens = None, []
+        seeds = seeds_from(generator, len(labels))
+        run = pipeline.scales(labels, seed=seeds, cfg=guidance_to_cfg(guidance_scale), top_k=top_k, top_p=top_p)
+        step = None
         self._interrupt = False
         with self.progress_bar(total=scales) as bar:  # type: ignore[call-arg]
-            for step in steps:
+            for step in run:
                 bar.update()
-                tokens.append(step.tokens)
                 if callback_on_step_end:
                     tensors = {name: self._tensor(step, name) for name in callback_on_step_end_tensor_inputs}
                     callback_on_step_end(self, step.index, step.size, tensors)
@@ -209,7 +204,7 @@ class NextScalePipeline(DiffusionPipeline):
         elif self._interrupt:
             images = pipeline.images(step)
         else:
-            images = pipeline.finish(step, tokens, sampling)
+            images = to_pil(run.result().images)
         return ImagePipelineOutput(images) if return_dict else (images,)  # type: ignore[arg-type]
 
     def push_to_hub(self, *args: object, **kwargs: object) -> NoReturn:  # type: ignore[override]

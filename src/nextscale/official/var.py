@@ -1,27 +1,22 @@
-"""Official VAR checkpoints <-> our models, in both directions, every tensor unchanged.
+"""Official VAR checkpoints to our models and back, with every tensor unchanged.
 
-Only names differ: the tables below pair them. Everything the configuration needs is read off the shapes, except what
-leaves no trace in them (the schedule, ``quant_resi``, ``znorm``).
+Only the names differ: the tables below pair them. The configuration follows from the shapes of the tensors, except for
+the schedule, ``quant_resi`` and ``znorm``, which are arguments.
 """
 
 from __future__ import annotations
-
-import re
-from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from nextscale.errors import InputError
 from nextscale.io.module_folder import fill
+from nextscale.official.names import Names, State, count_numbers, rename, shape_of, swapped
 from nextscale.scales.schedule import NAMED_SIDES, ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
 from nextscale.transformer.var import VAR, VARConfig
 
-State = Mapping[str, Tensor]
-Names = tuple[tuple[str, str], ...]
-
-# (official, ours): {n} stands for a number, a trailing * for any ending.
+# (official, ours); see `nextscale.official.names`.
 TOKENIZER_NAMES: Names = (
     ("encoder.down.{n}.block.{n}.nin_shortcut.*", "encoder.levels.{n}.blocks.{n}.shortcut.*"),
     ("encoder.down.{n}.block.{n}.*", "encoder.levels.{n}.blocks.{n}.*"),
@@ -50,7 +45,7 @@ TOKENIZER_NAMES: Names = (
     ("quant_conv.*", "quant_conv.*"),
     ("post_quant_conv.*", "post_quant_conv.*"),
 )
-# The phi convolutions are called by how they are shared.
+# The official names of the phi convolutions depend on how scales share them.
 PHI_SHARED = (("quantize.quant_resi.qresi.*", "pyramid.phi.0.*"),)
 PHI_PARTLY_SHARED = (("quantize.quant_resi.qresi_ls.{n}.*", "pyramid.phi.{n}.*"),)
 PHI_PER_SCALE = (("quantize.quant_resi.{n}.*", "pyramid.phi.{n}.*"),)
@@ -86,19 +81,19 @@ def from_official(
     quant_resi: float = 0.5,
     znorm: bool = False,
 ) -> tuple[ImageTokenizer, VAR]:
-    """Our models with the weights of an official tokenizer and transformer, in float32.
+    """Build our models from the weights of an official tokenizer and transformer, in float32.
 
-    Tensors that are float32 already are shared, not copied.
+    Tensors that are already float32 are shared, not copied.
 
     Args:
-        tokenizer_state: content of ``vae_ch160v4096z32.pth``.
-        var_state: content of ``var_d*.pth``.
-        schedule: sizes of the scales; None finds the official schedule by its number of tokens.
-        quant_resi: weight of the phi convolutions.
-        znorm: nearest code by cosine similarity.
+        tokenizer_state: Content of ``vae_ch160v4096z32.pth``.
+        var_state: Content of ``var_d*.pth``.
+        schedule: Sizes of the scales. None chooses the official schedule with the right number of tokens.
+        quant_resi: Weight of the phi convolutions.
+        znorm: Choose the nearest code by cosine similarity.
 
     Raises:
-        InputError: states that are not of official models, not of this schedule, or not of each other.
+        InputError: The states do not belong to official models, to this schedule, or to each other.
     """
     if "pos_1LC" in tokenizer_state:
         raise InputError("the first state is a transformer's: expected the tokenizer's first, then the transformer's")
@@ -108,10 +103,10 @@ def from_official(
 
 
 def to_official(tokenizer: ImageTokenizer, model: VAR) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The two official states, buffers included, such that the official code loads them.
+    """The two official state dictionaries, including buffers. The official code loads them.
 
     Raises:
-        InputError: plain attention with heads that are not of dimension 64, which an official state cannot tell.
+        InputError: Plain attention whose heads do not have dimension 64: an official state cannot express it.
     """
     if not model.config.l2_norm and model.config.width != 64 * model.config.heads:
         raise InputError(
@@ -122,12 +117,12 @@ def to_official(tokenizer: ImageTokenizer, model: VAR) -> tuple[dict[str, Tensor
     phi: Names = PHI_PER_SCALE
     if config.num_phi:
         phi = PHI_SHARED if config.num_phi == 1 else PHI_PARTLY_SHARED
-    tokenizer_state = _rename(tokenizer.state_dict(), _swap(TOKENIZER_NAMES + phi), (), "the tokenizer")
+    tokenizer_state = rename(tokenizer.state_dict(), swapped(TOKENIZER_NAMES + phi), (), "the tokenizer")
     codes = tokenizer.pyramid.codebook.weight
     tokenizer_state["quantize.ema_vocab_hit_SV"] = codes.new_zeros(schedule.num_scales, config.codebook_size)
 
     adaln = ADALN_SHARED if model.config.shared_adaln else ADALN_PER_BLOCK
-    var_state = _rename(model.state_dict(), _swap(TRANSFORMER_NAMES + adaln), (), "the transformer")
+    var_state = rename(model.state_dict(), swapped(TRANSFORMER_NAMES + adaln), (), "the transformer")
     levels = torch.tensor(model.schedule.level_ids, device=model.head.weight.device)
     allowed = levels[:, None] >= levels[None, :]
     var_state["lvl_1L"] = levels[None]
@@ -141,34 +136,34 @@ def to_official(tokenizer: ImageTokenizer, model: VAR) -> tuple[dict[str, Tensor
 def tokenizer_from_official(
     state: State, schedule: ScaleSchedule, *, quant_resi: float = 0.5, znorm: bool = False
 ) -> ImageTokenizer:
-    """Our tokenizer with an official one's weights."""
+    """Build our tokenizer from official weights."""
     source = "the official tokenizer state"
-    shape = _shapes(state, source)
+    shape = shape_of(state, source)
     code_count, code_dim = shape("quantize.embedding.weight", 2)
-    levels = _count(state, "encoder.down.{n}.block.0.conv1.weight")
+    levels = count_numbers(state, "encoder.down.{n}.block.0.conv1.weight")
     channels = shape("encoder.conv_in.weight", 4)[0]
     num_phi, phi = _phi_layout(state, schedule)
     config = TokenizerConfig(
         schedule=schedule,
         channels=channels,
         multipliers=tuple(shape(f"encoder.down.{i}.block.0.conv1.weight", 4)[0] // channels for i in range(levels)),
-        num_blocks=_count(state, "encoder.down.0.block.{n}.conv1.weight"),
+        num_blocks=count_numbers(state, "encoder.down.0.block.{n}.conv1.weight"),
         code_dim=code_dim,
         codebook_size=code_count,
         quant_resi=quant_resi if phi else 0.0,
         num_phi=num_phi,
         znorm=znorm,
     )
-    renamed = _rename(state, TOKENIZER_NAMES + phi, TOKENIZER_BUFFERS, source)
+    renamed = rename(state, TOKENIZER_NAMES + phi, TOKENIZER_BUFFERS, source)
     with torch.device("meta"):
         tokenizer = ImageTokenizer(config)
     return fill(tokenizer, renamed, source).eval()
 
 
 def var_from_official(state: State, schedule: ScaleSchedule) -> VAR:
-    """Our transformer with an official one's weights."""
+    """Build our transformer from official weights."""
     source = "the official transformer state"
-    shape = _shapes(state, source)
+    shape = shape_of(state, source)
     num_tokens, width = shape("pos_1LC", 3)[1:]
     if num_tokens != schedule.num_tokens or shape("lvl_embed.weight", 2)[0] != schedule.num_scales:
         raise InputError(
@@ -179,7 +174,7 @@ def var_from_official(state: State, schedule: ScaleSchedule) -> VAR:
     l2_norm = "blocks.0.attn.scale_mul_1H11" in state
     config = VARConfig(
         schedule=schedule,
-        depth=_count(state, "blocks.{n}.attn.mat_qkv.weight"),
+        depth=count_numbers(state, "blocks.{n}.attn.mat_qkv.weight"),
         width=width,
         heads=shape("blocks.0.attn.scale_mul_1H11", 4)[1] if l2_norm else width // 64,
         mlp_ratio=shape("blocks.0.ffn.fc1.weight", 2)[0] / width,
@@ -190,15 +185,15 @@ def var_from_official(state: State, schedule: ScaleSchedule) -> VAR:
         l2_norm=l2_norm,
     )
     names = TRANSFORMER_NAMES + (ADALN_SHARED if shared else ADALN_PER_BLOCK)
-    renamed = _rename(state, names, TRANSFORMER_BUFFERS, source)
+    renamed = rename(state, names, TRANSFORMER_BUFFERS, source)
     with torch.device("meta"):
         model = VAR(config)
     return fill(model, renamed, source).eval()
 
 
 def schedule_of(var_state: State) -> ScaleSchedule:
-    """The official schedule with as many tokens as the transformer has positions."""
-    num_tokens = _shapes(var_state, "the official transformer state")("pos_1LC", 3)[1]
+    """The official schedule whose number of tokens equals the transformer's number of positions."""
+    num_tokens = shape_of(var_state, "the official transformer state")("pos_1LC", 3)[1]
     for name in NAMED_SIDES:
         if ScaleSchedule.named(name).num_tokens == num_tokens:
             return ScaleSchedule.named(name)
@@ -207,63 +202,15 @@ def schedule_of(var_state: State) -> ScaleSchedule:
 
 
 def _phi_layout(state: State, schedule: ScaleSchedule) -> tuple[int, Names]:
-    """(num_phi, name table) of the phi convolutions; an empty table where there are none."""
+    """(num_phi, name table) of the phi convolutions. The table is empty if there are none."""
     if "quantize.quant_resi.qresi.weight" in state:
         return 1, PHI_SHARED
-    if count := _count(state, "quantize.quant_resi.qresi_ls.{n}.weight"):
+    if count := count_numbers(state, "quantize.quant_resi.qresi_ls.{n}.weight"):
         return count, PHI_PARTLY_SHARED
-    if count := _count(state, "quantize.quant_resi.{n}.weight"):
+    if count := count_numbers(state, "quantize.quant_resi.{n}.weight"):
         if count != schedule.num_scales:
             raise InputError(
                 f"the tokenizer has one phi for each of {count} scales, the schedule {schedule.num_scales}"
             )
         return 0, PHI_PER_SCALE
     return 1, ()
-
-
-def _shapes(state: State, source: str):
-    def shape(name: str, ndim: int) -> tuple[int, ...]:
-        if name not in state:
-            raise InputError(f"{source} has no tensor {name}")
-        if state[name].ndim != ndim:
-            raise InputError(f"{source}: {name} has shape {tuple(state[name].shape)}, expected {ndim} dimensions")
-        return tuple(state[name].shape)
-
-    return shape
-
-
-def _count(state: State, pattern: str) -> int:
-    """How many n = 0, 1, ... give a name of the state."""
-    n = 0
-    while pattern.replace("{n}", str(n)) in state:
-        n += 1
-    return n
-
-
-def _swap(names: Names) -> Names:
-    return tuple((b, a) for a, b in names)
-
-
-def _rename(state: State, names: Names, ignored: Sequence[str], source: str) -> dict[str, Tensor]:
-    """The state in float32 under new names; a name that no pattern knows is an error."""
-    rules = [(_regex(old), _template(new)) for old, new in names]
-    dropped = [_regex(pattern) for pattern in ignored]
-    renamed = {}
-    for name, tensor in state.items():
-        if any(regex.fullmatch(name) for regex in dropped):
-            continue
-        match = next(((m, new) for regex, new in rules if (m := regex.fullmatch(name))), None)
-        if match is None:
-            raise InputError(f"{source} has an unknown tensor {name}")
-        renamed[match[0].expand(match[1])] = tensor.float()
-    return renamed
-
-
-def _regex(pattern: str) -> re.Pattern[str]:
-    return re.compile(re.escape(pattern).replace(r"\{n\}", r"(\d+)").replace(r"\*", "(.+)"))
-
-
-def _template(pattern: str) -> str:
-    r"""``a.{n}.*`` -> ``a.\1.\2``: put back what the groups of `_regex` matched."""
-    groups = iter(range(1, 10))
-    return re.sub(r"\{n\}|\*", lambda _: rf"\{next(groups)}", pattern)

@@ -1,7 +1,6 @@
-"""Which tokens may be drawn: top-k and top-p, as pure functions of the logits.
+"""Top-k and top-p as pure functions of logits, over the last axis.
 
-On a GPU none looks at a value to decide what to do next: it is never waited for, and can draw all scales as one CUDA
-graph.
+On a GPU these functions never read a value back, so that all scales can be recorded as one CUDA graph.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from torch import Tensor
 
 
 def top_k_top_p_filter(logits: Tensor, k: int, p: float) -> Tensor:
-    """`top_k_filter`, then `top_p_filter`; but only the k largest are sorted.
+    """`top_k_filter`, then `top_p_filter`, sorting only the k largest.
 
     (..., V) -> (..., V), dropped entries -inf.
     """
@@ -23,7 +22,7 @@ def top_k_top_p_filter(logits: Tensor, k: int, p: float) -> Tensor:
 
 
 def top_k_filter(logits: Tensor, k: int) -> Tensor:
-    """Drop what is smaller than the k-th largest logit of its token (ties stay). 0, or k >= V, keeps all.
+    """Drop logits smaller than the k-th largest of their token. Ties stay. 0, or k >= V, keeps all.
 
     (..., V) -> (..., V), dropped entries -inf.
     """
@@ -36,15 +35,15 @@ def top_k_filter(logits: Tensor, k: int) -> Tensor:
 def top_p_filter(logits: Tensor, p: float) -> Tensor:
     """Keep the smallest set of most probable tokens whose probability reaches p (nucleus sampling, 1904.09751).
 
-    In ascending order, those whose cumulative probability is at most 1 - p are dropped, never the largest. Of equal
-    logits the first are dropped first, as a stable sort has it. 0 keeps all.
+    In ascending order, the tokens whose cumulative probability is at most 1 - p are dropped, but never the largest.
+    Among equal logits the first are dropped first, as in a stable sort. 0 keeps all.
     (..., V) -> (..., V), dropped entries -inf.
     """
     return drop_least(logits, logits.sort(dim=-1).values, p) if p > 0 else logits
 
 
 def ascending_top_k(logits: Tensor, k: int) -> Tensor:
-    """What `top_k_filter` gives, in ascending order, for 0 < k < V. (..., V) -> (..., V)."""
+    """The result of `top_k_filter` in ascending order, for 0 < k < V. (..., V) -> (..., V)."""
     largest = logits.topk(k + 1, dim=-1).values
     kth, next_one = largest[..., k - 1 : k], largest[..., k:]
     ascending = torch.full_like(logits, -torch.inf)
@@ -57,7 +56,7 @@ def ascending_top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def drop_least(logits: Tensor, ascending: Tensor, p: float) -> Tensor:
-    """Keep the largest logits that together reach probability p. Their ascending order leaves out what is dropped."""
+    """Keep the largest logits that together reach probability p. ``ascending`` are the candidates, sorted."""
     ascending = ascending.contiguous()  # as searchsorted wants it
     cumulative = ascending.softmax(dim=-1).cumsum(dim=-1)
     last = cumulative.new_full((*cumulative.shape[:-1], 1), 1 - p)
@@ -72,5 +71,5 @@ def drop_least(logits: Tensor, ascending: Tensor, p: float) -> Tensor:
 
 
 def possible(condition: Tensor) -> bool:
-    """Whether it may hold anywhere. A GPU is not waited for: there it may."""
+    """Whether the condition may hold anywhere. On a GPU this is always True, so that nothing waits for its value."""
     return condition.device.type != "cpu" or bool(condition.any())

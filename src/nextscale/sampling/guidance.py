@@ -1,23 +1,47 @@
-"""Classifier-free guidance (arXiv 2207.12598) with a weight that grows over the scales."""
+"""Classifier-free guidance (arXiv 2207.12598): strategies that combine two predictions of a visit."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from nextscale.scales.schedule import ScaleSchedule
+from nextscale.errors import InputError
+from nextscale.protocols import Guidance, GuidanceSchedule
+from nextscale.scales.schedule import ScaleSchedule, Visit
 
 
-def guidance_weight(cfg: float, schedule: ScaleSchedule, k: int) -> float:
-    """t_k = cfg * k / (K - 1): none at the first scale, all of it at the last."""
-    return cfg * schedule.position(k)
+@dataclass(frozen=True)
+class WeightedGuidance:
+    """(1 + t_k) * conditional - t_k * unconditional, with one weight t_k per visit. A weight of 0 is no guidance."""
+
+    weights: tuple[float, ...]
+    is_linear: bool = True
+
+    @classmethod
+    def ramp(cls, cfg: float, schedule: ScaleSchedule) -> WeightedGuidance:
+        """VAR's guidance, t_k = cfg * k / (K - 1): none at the first scale, all of it at the last."""
+        return cls(tuple(cfg * schedule.position(k) for k in range(schedule.num_scales)))
+
+    def needs_unconditional(self, visits: Sequence[Visit]) -> bool:
+        return any(self.weights[visit.index] != 0 for visit in visits)
+
+    def combine(self, conditional: Tensor, unconditional: Tensor, visit: Visit) -> Tensor:
+        weight = self.weights[visit.index]
+        return (1 + weight) * conditional - weight * unconditional
 
 
-def guide(features: Tensor, weight: float) -> Tensor:
-    """(1 + t) * conditional - t * unconditional, of logits, or of what a linear head makes them from:
+def make_guidance(given: Guidance | GuidanceSchedule | None, cfg: float, schedule: ScaleSchedule) -> Guidance:
+    """The guidance of a call: VAR's ramp up to ``cfg``, or a given strategy, or a given weight for each visit.
 
-        head((1 + t) x - t y) = (1 + t) head(x) - t head(y)
-
-    which is half the head's work. (2B, n, C), conditional half first -> (B, n, C).
+    Raises:
+        InputError: ``given`` is neither a `Guidance` nor a function of a visit.
     """
-    conditional, unconditional = features.chunk(2)
-    return (1 + weight) * conditional - weight * unconditional
+    if given is None:
+        return WeightedGuidance.ramp(cfg, schedule)
+    if isinstance(given, Guidance):
+        return given
+    if callable(given):
+        return WeightedGuidance(tuple(float(given(visit)) for visit in schedule.visits))
+    raise InputError(f"guidance is a Guidance or a function of a visit, not {type(given).__name__}")

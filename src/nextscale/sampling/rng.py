@@ -1,4 +1,4 @@
-"""Where the sampler's randomness comes from: one generator for the call, or one for each image."""
+"""Random numbers of the sampler: one generator for the call, or one per image."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from nextscale.errors import InputError, brief
 
 
 class RandomStreams:
-    """Random draws for a batch of B images.
+    """Random numbers for a batch of B images.
 
     Args:
-        seed: an int seeds one generator for the whole batch, which is what the reference does; B ints seed one
-            generator for each image, so that an image does not depend on the others in its batch.
+        seed: An int seeds one generator for the whole batch, as in the official code. B ints seed one generator per
+            image; an image then does not depend on the others in its batch.
         batch: B.
+
+    Raises:
+        InputError: The number of seeds is not B, or a seed is not an integer of at most 64 bits.
     """
 
     def __init__(self, seed: int | Sequence[int], batch: int, device: torch.device):
@@ -32,9 +35,9 @@ class RandomStreams:
         self.batch = batch
 
     def categorical(self, probabilities: Tensor) -> Tensor:
-        """One index per row of probabilities p, that of the largest p / Exponential(1). (B, n, V) -> (B, n).
+        """Sample an index per row of probabilities p, argmax p / Exponential(1). (B, n, ..., V) -> (B, n, ...).
 
-        This is `torch.multinomial`, bit for bit.
+        The result equals that of `torch.multinomial`, bit for bit.
         """
         return (probabilities / self._exponential(probabilities)).argmax(dim=-1)
 
@@ -43,15 +46,15 @@ class RandomStreams:
         return self._exponential(like).log_().neg_()
 
     def labels(self, num_classes: int) -> Tensor:
-        """A class for every image, all equally likely. -> (B,)."""
+        """A class per image, uniformly distributed. -> (B,)."""
         uniform = torch.full((1, num_classes), 1 / num_classes, device=self.device)
         count = self.batch // len(self.generators)
         return torch.cat([torch.multinomial(uniform, count, True, generator=g) for g in self.generators], dim=1)[0]
 
     def _exponential(self, like: Tensor) -> Tensor:
-        """Exponential(1) noise in the shape of a (B, ...) tensor, as `Tensor.exponential_` draws it, bit for bit.
+        """Exponential(1) noise in the shape of a (B, ...) tensor. Equals `Tensor.exponential_`, bit for bit.
 
-        On the CPU it is -log(1 - u), three times as fast: only the uniform numbers are made one after another.
+        On the CPU it is computed as -log(1 - u), which takes a third of the time: only u is generated serially.
         """
         parts = torch.empty_like(like, dtype=torch.float64 if self.device.type == "cpu" else None)
         for part, generator in zip(parts.chunk(len(self.generators)), self.generators, strict=True):

@@ -1,4 +1,4 @@
-"""Zero-shot editing: keep some tokens of a given image, draw the others (VAR, section 5.4)."""
+"""Zero-shot editing: keep some tokens of a given image and sample the others (VAR, section 5.4)."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextscale.errors import InputError
+from nextscale.protocols import Quantizer
 from nextscale.scales.schedule import ScaleSchedule
 
 ALWAYS_KEPT = 3
-"""Scales of at most so many tokens are kept whole by the official code: they set the image's composition."""
+"""The official code keeps all tokens of scales with at most this many: they determine the composition."""
 
 
 @dataclass(frozen=True)
 class TokenEdit:
-    """The given image's tokens, and where to keep them.
+    """The tokens of a given image, and where to keep them.
 
-    The mask lives on the last scale's grid; on the other scales it is resized bilinearly and kept where > 0.5.
+    The mask has the size of the last scale. It is resized bilinearly to the other scales; values > 0.5 keep a token.
     """
 
     tokens: Sequence[Tensor]
     """K LongTensors (B, n_k), or (1, n_k) for all images."""
     keep: Tensor
-    """(h_K, w_K) or (B, h_K, w_K): 1 keeps the given image's tokens, 0 draws new ones."""
+    """(h_K, w_K) or (B, h_K, w_K): 1 keeps the given image's tokens, 0 samples new ones."""
     always_kept: int = ALWAYS_KEPT
-    """Scales of at most so many tokens are kept whole, whatever the mask says."""
+    """All tokens of scales with at most this many are kept, regardless of the mask."""
     scales_kept: int = 0
-    """The first so many scales are kept whole, too."""
+    """All tokens of this many first scales are kept as well."""
 
     def check(self, schedule: ScaleSchedule, batch: int) -> None:
-        """Raises InputError if the mask, the scales or the number of images do not fit."""
+        """Raises InputError if mask, scales or number of images do not fit."""
         if not 0 <= self.scales_kept <= schedule.num_scales:
             raise InputError(f"scales to keep are 0 to {schedule.num_scales}, not {self.scales_kept}")
         if self.keep.ndim not in (2, 3) or tuple(self.keep.shape[-2:]) != schedule.final_size:
@@ -43,10 +44,10 @@ class TokenEdit:
             )
         for name, count in (("tokens", len(self.tokens[0])), ("mask", 1 if self.keep.ndim == 2 else len(self.keep))):
             if count not in (1, batch):
-                raise InputError(f"the edit's {name} is for {count} images, but {batch} are drawn")
+                raise InputError(f"the edit's {name} is for {count} images, but {batch} are sampled")
 
     def kept(self, k: int, schedule: ScaleSchedule) -> Tensor:
-        """True where scale k keeps the given token. -> (B or 1, n_k)."""
+        """Bool mask (B or 1, n_k) of the tokens of scale k to keep."""
         keep = self.keep.float().reshape(-1, 1, *schedule.final_size)
         if k < self.scales_kept or schedule.tokens_per_scale[k] <= self.always_kept:
             keep = keep.new_ones(len(keep), 1, *schedule.sizes[k])
@@ -55,12 +56,17 @@ class TokenEdit:
         return (keep > 0.5).flatten(1)
 
     def put(self, tokens: Sequence[Tensor], schedule: ScaleSchedule) -> list[Tensor]:
-        """Drawn tokens, K of (B, n_k), with the kept ones in their places."""
+        """Sampled tokens, K of (B, n_k), with the kept ones put in their places."""
         return [torch.where(self.kept(k, schedule).to(t.device), self.tokens[k].to(t), t) for k, t in enumerate(tokens)]
+
+    def replace(self, codes: Tensor, k: int, codebook: Quantizer, schedule: ScaleSchedule) -> Tensor:
+        """Code vectors of scale k with those of the kept tokens put in their places. (B, n_k, D) -> (B, n_k, D)."""
+        kept = self.kept(k, schedule).to(codes.device)
+        return torch.where(kept.unsqueeze(-1), codebook.codes(self.tokens[k].to(codes.device)), codes)
 
 
 def box_mask(box: tuple[float, float, float, float], schedule: ScaleSchedule) -> Tensor:
-    """A mask on the last scale's grid, 1 inside the box (y0, x0, y1, x1), given as fractions of the sides."""
+    """A mask of the size of the last scale, 1 inside the box (y0, x0, y1, x1). The box is in fractions of the sides."""
     y0, x0, y1, x1 = box
     h, w = schedule.final_size
     if not (0 <= y0 < y1 <= 1 and 0 <= x0 < x1 <= 1):

@@ -1,7 +1,7 @@
-"""The scale schedule: how an image's tokens are laid out, coarse to fine (VAR, section 3.2).
+"""The scale schedule: the layout of an image's tokens, coarse to fine (VAR, section 3.2).
 
 A scale is a token map of size (h, w). A sequence of K scales holds ``L = sum(h * w)`` tokens, scale after scale,
-each row by row. Everything that turns scales into offsets lives here and nowhere else.
+row by row. All arithmetic that turns scales into offsets is in this file.
 """
 
 from __future__ import annotations
@@ -20,11 +20,35 @@ NAMED_SIDES: dict[str, tuple[int, ...]] = {
 
 
 @dataclass(frozen=True)
+class Visit:
+    """One prediction step: the transformer predicts all tokens of one token map.
+
+    VAR visits each scale once. A video model visits the scales of one clip after another, and may repeat a scale.
+    """
+
+    index: int
+    """Position in the sequence of visits, from 0."""
+    size: tuple[int, int, int]
+    """(t, h, w) of the token map; t is 1 for images."""
+    sees: tuple[int, ...]
+    """Indices of the earlier visits whose keys and values this one attends to. Every visit also sees itself."""
+    clip: int = 0
+    """The clip whose canvas the codes are added to; images have one."""
+    quantizer: int = 0
+    """The quantizer of the tokens; VAR and Infinity have one."""
+
+    @property
+    def num_tokens(self) -> int:
+        t, h, w = self.size
+        return t * h * w
+
+
+@dataclass(frozen=True)
 class ScaleSchedule:
-    """Token-map sizes ``((h_0, w_0), ..., (h_{K-1}, w_{K-1}))``, coarse to fine; the last is the feature grid's.
+    """Token-map sizes ``((h_0, w_0), ..., (h_{K-1}, w_{K-1}))``, coarse to fine. The last is the feature grid's.
 
     Raises:
-        InputError: no scale, a size that is not a pair of positive integers, or one larger than the last.
+        InputError: There is no scale, a size is not a pair of positive integers, or a size exceeds the last one.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -51,14 +75,14 @@ class ScaleSchedule:
 
     @classmethod
     def named(cls, name: str | int) -> ScaleSchedule:
-        """The official schedule for images of ``name`` pixels a side, with a tokenizer that downsamples 16 times."""
+        """VAR's official schedule for square images of ``name`` pixels and a tokenizer that downsamples 16 times."""
         if str(name) not in NAMED_SIDES:
             raise InputError(f"unknown schedule {name!r}: expected one of {', '.join(NAMED_SIDES)}")
         return cls.square(NAMED_SIDES[str(name)])
 
     @classmethod
     def parse(cls, text: str) -> ScaleSchedule:
-        """``1,2,3`` for square scales, ``1x1,2x3`` for any."""
+        """Parse ``1,2,3`` (square scales) or ``1x1,2x3`` (height x width)."""
         try:
             sizes = [tuple(int(side) for side in size.split("x")) for size in text.replace(",", " ").split()]
         except ValueError as error:
@@ -72,7 +96,7 @@ class ScaleSchedule:
 
     @property
     def final_size(self) -> tuple[int, int]:
-        """(h, w) of the last scale, which is the size of the feature grid and of the canvas."""
+        """(h, w) of the last scale, the feature grid and the canvas."""
         return self.sizes[-1]
 
     @cached_property
@@ -86,8 +110,13 @@ class ScaleSchedule:
         return sum(self.tokens_per_scale)
 
     @cached_property
+    def visits(self) -> tuple[Visit, ...]:
+        """One visit per scale; each sees all earlier ones."""
+        return tuple(Visit(k, (1, h, w), tuple(range(k))) for k, (h, w) in enumerate(self.sizes))
+
+    @cached_property
     def slices(self) -> tuple[slice, ...]:
-        """Where each scale lies in the sequence of L tokens."""
+        """The range of each scale in the sequence of L tokens."""
         ends = [sum(self.tokens_per_scale[: k + 1]) for k in range(self.num_scales)]
         return tuple(slice(end - n, end) for end, n in zip(ends, self.tokens_per_scale, strict=True))
 
@@ -97,7 +126,7 @@ class ScaleSchedule:
         return tuple(k for k, n in enumerate(self.tokens_per_scale) for _ in range(n))
 
     def position(self, k: int) -> float:
-        """Scale k's place from 0 (coarsest) to 1 (finest), k / (K - 1); the only scale of a schedule is its finest."""
+        """Relative position of scale k, k / (K - 1): 0 is the coarsest, 1 the finest. A single scale has position 1."""
         return k / (self.num_scales - 1) if self.num_scales > 1 else 1.0
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The codebook: continuous vectors to code indices and back."""
+"""The codebook: continuous vectors to code indices and back (VAR, section 3.2)."""
 
 from __future__ import annotations
 
@@ -15,20 +15,28 @@ class Codebook(nn.Module):
     Args:
         size: V.
         dim: D.
-        cosine: look for the largest cosine similarity instead of the smallest Euclidean distance
-            (the reference calls this ``znorm``).
+        cosine: choose the code of largest cosine similarity instead of smallest Euclidean distance
+            (``znorm`` in the official code).
     """
+
+    token_shape: tuple[int, ...] = ()
+    """A token is one index."""
 
     def __init__(self, size: int, dim: int, cosine: bool = False):
         super().__init__()
         self.size, self.dim, self.cosine = size, dim, cosine
         self.weight = nn.Parameter(torch.empty(size, dim))
 
+    @property
+    def choices(self) -> int:
+        """V, the number of values of a token."""
+        return self.size
+
     @torch.no_grad()
     def nearest(self, x: Tensor) -> Tensor:
         """argmin_v |x - e_v|^2, or argmax_v cos(x, e_v). (..., D) -> (...) int64.
 
-        Always in full float32, whatever autocast and TF32 say: with less, tokens flip.
+        Computed in float32 without autocast and TF32. In lower precision tokens flip.
         """
         with torch.autocast(x.device.type, enabled=False), tf32(False):
             flat = x.float().reshape(-1, self.dim)
@@ -41,6 +49,10 @@ class Codebook(nn.Module):
             distance.addmm_(flat, codes.T, alpha=-2, beta=1)
             return distance.argmin(dim=1).view(x.shape[:-1])
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def codes(self, tokens: Tensor) -> Tensor:
         """Look up code vectors. (...) int64 -> (..., D)."""
         return F.embedding(tokens, self.weight)
+
+    def mix(self, weights: Tensor) -> Tensor:
+        """Mean code vectors. Weights over the V codes (..., V) -> (..., D)."""
+        return weights @ self.weight

@@ -1,9 +1,9 @@
-"""The residual pyramid: feature grid <-> token maps, by way of the canvas (VAR, algorithms 1 and 2).
+"""The residual pyramid: feature grid to token maps and back, over the canvas (VAR, algorithms 1 and 2).
 
-The canvas f_hat is the running sum of the up-sampled residuals. Next-scale prediction is two moves on it:
-*add* the code vectors of scale k to the canvas, and *look* at the canvas at the size of scale k + 1. All that
-handles tokens (encoding, quantizer training, teacher forcing, decoding, sampling, editing) is the one `walk` below
-with its own answer to a single question: which code vectors does scale k get?
+The canvas f_hat is the running sum of the up-sampled code vectors. Next-scale prediction is two moves on it:
+*add* the code vectors of scale k to the canvas, then *look* at the canvas at the size of scale k + 1. Encoding,
+quantizer training, teacher forcing, decoding, sampling and editing all use the one `walk` below. They differ only in
+how they choose the code vectors of a scale.
 """
 
 from __future__ import annotations
@@ -17,26 +17,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.scales.schedule import ScaleSchedule
+from nextscale.scales.schedule import ScaleSchedule, Visit
 from nextscale.tokenizer.codebook import Codebook
 
-Chooser = Callable[[int, Tensor], Tensor]
-"""(k, canvas before scale k) -> code vectors of scale k, (B, n_k, D)."""
+Chooser = Callable[[Visit, Tensor], Tensor]
+"""(visit, canvas before it) -> code vectors of the visit, (B, n_k, D)."""
 
 
 @dataclass(frozen=True)
 class PyramidStep:
-    """One scale added to the canvas."""
+    """The canvas after one visit."""
 
-    index: int
+    visit: Visit
     gain: Tensor
-    """h_k, what the canvas gained, (B, D, h_K, w_K)."""
+    """h_k, what the visit added, (B, D, h_K, w_K)."""
     canvas: Tensor
-    """f_hat after scale k, (B, D, h_K, w_K)."""
+    """f_hat after the visit, (B, D, h_K, w_K)."""
+
+    @property
+    def index(self) -> int:
+        """k."""
+        return self.visit.index
 
 
 class Quantized(NamedTuple):
-    """What the quantizer's training pass gives."""
+    """Result of the quantizer's training pass."""
 
     tokens: list[Tensor]
     """K LongTensors (B, n_k)."""
@@ -44,11 +49,11 @@ class Quantized(NamedTuple):
     """The canvas to decode, with the straight-through gradient to the features, (B, D, h_K, w_K)."""
     loss: Tensor
     looks: Tensor
-    """All vectors that a code was looked up for, (B L, D), without gradient."""
+    """All quantized vectors, (B L, D), without gradient."""
 
 
 class ResidualConv(nn.Conv2d):
-    """phi(x) = (1 - a) x + a conv3x3(x), with a = |quant_resi|: mends what up-sampling blurs."""
+    """phi(x) = (1 - a) x + a conv3x3(x), with a = |quant_resi|. It corrects the blur of up-sampling."""
 
     def __init__(self, dim: int, ratio: float):
         super().__init__(dim, dim, kernel_size=3, padding=1)
@@ -58,7 +63,7 @@ class ResidualConv(nn.Conv2d):
         return input.mul(1 - self.ratio) + self.convolve(input).mul_(self.ratio)
 
     def convolve(self, input: Tensor) -> Tensor:
-        """On the CPU an image alone would get another kernel than one of several, and differ by roundings."""
+        """The convolution. On the CPU one image is computed as two: a batch of one would round differently."""
         if len(input) == 1 and input.device.type == "cpu":
             return super().forward(input.expand(2, -1, -1, -1))[:1]
         return super().forward(input)
@@ -71,7 +76,7 @@ class ResidualPyramid(nn.Module):
         schedule: sizes of the K token maps.
         codebook: V codes of dimension D.
         quant_resi: weight a of the phi convolutions; 0 leaves them out.
-        num_phi: P, how many phi convolutions the K scales share; 0 means one for each scale.
+        num_phi: P, the number of phi convolutions that the K scales share; 0 means one for each scale.
     """
 
     def __init__(self, schedule: ScaleSchedule, codebook: Codebook, quant_resi: float = 0.5, num_phi: int = 4):
@@ -82,42 +87,53 @@ class ResidualPyramid(nn.Module):
         self.phi = nn.ModuleList(ResidualConv(codebook.dim, quant_resi) for _ in range(count))
         self.phi_of_scale = assign_phi(schedule, count)
 
-    # ---- the two moves -------------------------------------------------------------------------------------------
+    # ---- moves on the canvas -------------------------------------------------------------------------------------
 
-    def gain(self, codes: Tensor, k: int) -> Tensor:
-        """h_k = phi_k(upsample(e_k)), what scale k adds to the canvas. (B, n_k, D) -> (B, D, h_K, w_K)."""
+    def gain(self, codes: Tensor, visit: Visit) -> Tensor:
+        """h_k = phi_k(upsample(e_k)), added to the canvas by a visit. (B, n_k, D) -> (B, D, h_K, w_K)."""
         with torch.autocast(codes.device.type, enabled=False):  # the canvas is float32 throughout
-            grid = codes.float().transpose(1, 2).unflatten(2, self.schedule.sizes[k])
-            if k < self.schedule.num_scales - 1:
+            grid = codes.float().transpose(1, 2).unflatten(2, visit.size[1:])
+            if not self._is_last(visit):
                 grid = F.interpolate(grid, size=self.schedule.final_size, mode="bicubic")
-            return self.phi[self.phi_of_scale[k]](grid.contiguous()) if self.phi else grid.contiguous()
+            return self.phi[self.phi_of_scale[visit.index]](grid.contiguous()) if self.phi else grid.contiguous()
 
-    def look(self, canvas: Tensor, k: int) -> Tensor:
-        """The canvas as scale k sees it: area interpolation. (B, D, h_K, w_K) -> (B, n_k, D)."""
-        if k < self.schedule.num_scales - 1:
-            canvas = F.interpolate(canvas, size=self.schedule.sizes[k], mode="area")
+    def residual(self, rest: Tensor, visit: Visit) -> Tensor:
+        """What encoding quantizes: the features minus the canvas, at the visit's size. (B, D, h_K, w_K) -> (B, n_k, D).
+
+        VAR shrinks residuals and canvases alike, by area.
+        """
+        return self.look(rest, visit)
+
+    def look(self, canvas: Tensor, visit: Visit) -> Tensor:
+        """The transformer's view of the canvas: shrunk by area to the visit's size. (B, D, h_K, w_K) -> (B, n_k, D)."""
+        if not self._is_last(visit):
+            canvas = F.interpolate(canvas, size=visit.size[1:], mode="area")
         return canvas.flatten(2).transpose(1, 2)
 
     def walk(self, choose: Chooser, canvas: Tensor) -> Iterator[PyramidStep]:
-        """Go through the scales, coarse to fine: ask for code vectors, add them to the canvas.
+        """Visit the scales, coarse to fine: choose code vectors, add them to the canvas.
 
         Args:
-            choose: gives the code vectors of scale k; sees the canvas before scale k.
-            canvas: where to start, usually `empty_canvas`.
+            choose: gives the code vectors of a visit; sees the canvas before it.
+            canvas: the initial canvas, usually `empty_canvas`.
         """
-        for k in range(self.schedule.num_scales):
-            gain = self.gain(choose(k, canvas), k)
+        for visit in self.schedule.visits:
+            gain = self.gain(choose(visit, canvas), visit)
             canvas = canvas + gain
-            yield PyramidStep(k, gain, canvas)
+            yield PyramidStep(visit, gain, canvas)
 
     def empty_canvas(self, batch: int) -> Tensor:
-        """f_hat = 0, (batch, D, h_K, w_K), in the codebook's type and on its device."""
+        """f_hat = 0, (batch, D, h_K, w_K), with the codebook's type and device."""
         return self.codebook.weight.new_zeros(batch, self.codebook.dim, *self.schedule.final_size)
 
-    # ---- the walks -----------------------------------------------------------------------------------------------
+    def _is_last(self, visit: Visit) -> bool:
+        """Whether the visit is of the last scale, which is neither up-sampled nor shrunk."""
+        return visit.index == self.schedule.num_scales - 1
+
+    # ---- walks ---------------------------------------------------------------------------------------------------
 
     def encode(self, features: Tensor) -> list[Tensor]:
-        """Algorithm 1: quantize what the canvas still lacks, scale by scale. (B, D, h_K, w_K) -> K tensors (B, n_k)."""
+        """Algorithm 1: quantize the residual, scale by scale. (B, D, h_K, w_K) -> K LongTensors (B, n_k)."""
         tokens: list[Tensor] = []
         for _ in self._encode(features, tokens):
             pass
@@ -125,7 +141,7 @@ class ResidualPyramid(nn.Module):
 
     def accumulate(self, tokens: Sequence[Tensor]) -> Iterator[PyramidStep]:
         """Algorithm 2: the canvas of given tokens, scale by scale."""
-        return self.walk(lambda k, _: self.codebook(tokens[k]), self.empty_canvas(len(tokens[0])))
+        return self.walk(lambda visit, _: self.codebook.codes(tokens[visit.index]), self.empty_canvas(len(tokens[0])))
 
     def canvas(self, tokens: Sequence[Tensor]) -> Tensor:
         """The full canvas of K token maps, (B, D, h_K, w_K)."""
@@ -133,13 +149,13 @@ class ResidualPyramid(nn.Module):
         return step.canvas
 
     def next_inputs(self, tokens: Sequence[Tensor]) -> Tensor:
-        """What the transformer sees under teacher forcing: the canvas after scale k, looked at at scale k + 1.
+        """The transformer's inputs under teacher forcing: the canvas after each scale, at the size of the next.
 
         Returns:
-            (B, L - n_0, D); scale 0 has no input of its own.
+            (B, L - n_0, D); scale 0 has no input.
         """
         canvases = [step.canvas for step in self.accumulate(tokens)]
-        looks = [self.look(canvas, k + 1) for k, canvas in enumerate(canvases[:-1])]
+        looks = [self.look(canvas, visit) for canvas, visit in zip(canvases, self.schedule.visits[1:], strict=False)]
         return torch.cat(looks, dim=1) if looks else canvases[0].new_zeros(len(tokens[0]), 0, self.codebook.dim)
 
     def quantize(self, features: Tensor, beta: float = 0.25, depths: Tensor | None = None) -> Quantized:
@@ -148,7 +164,7 @@ class ResidualPyramid(nn.Module):
         loss = mean_k [ beta * mse(sg(f_hat_k), f) + mse(f_hat_k, sg(f)) ]
 
         Args:
-            depths: (B,) in 1..K, how many scales of each image reach the canvas that is given; None is all.
+            depths: (B,) in 1..K, the number of scales of each image that the returned canvas contains; None is all.
         """
         tokens: list[Tensor] = []
         looks: list[Tensor] = []
@@ -167,18 +183,18 @@ class ResidualPyramid(nn.Module):
     def _encode(
         self, features: Tensor, tokens: list[Tensor], looks: list[Tensor] | None = None
     ) -> Iterator[PyramidStep]:
-        """The walk of encoding: each scale gets the codes nearest to what is left of the features.
+        """The walk of encoding: each visit gets the codes nearest to the residual.
 
-        Appends each scale's tokens to ``tokens``, and what they were looked up for to ``looks``.
+        Appends the tokens of each visit to ``tokens``, and the quantized vectors to ``looks``.
         """
         rest = features.detach()
 
-        def nearest(k: int, _: Tensor) -> Tensor:
-            look = self.look(rest, k)
-            tokens.append(self.codebook.nearest(look))
+        def nearest(visit: Visit, _: Tensor) -> Tensor:
+            residual = self.residual(rest, visit)
+            tokens.append(self.codebook.nearest(residual))
             if looks is not None:
-                looks.append(look)
-            return self.codebook(tokens[k])
+                looks.append(residual)
+            return self.codebook.codes(tokens[-1])
 
         for step in self.walk(nearest, self.empty_canvas(len(features))):
             rest = rest - step.gain.detach()
@@ -186,9 +202,9 @@ class ResidualPyramid(nn.Module):
 
 
 def assign_phi(schedule: ScaleSchedule, count: int) -> list[int]:
-    """Which of ``count`` phi convolutions each scale uses: the one whose tick mark is nearest to k / (K - 1).
+    """The index of the phi convolution of each scale: the one whose tick mark is nearest to k / (K - 1).
 
-    The ticks are evenly spaced from 1/(3P) to 1 - 1/(3P) when P is 4, else from 1/(2P) to 1 - 1/(2P).
+    The ``count`` ticks are evenly spaced from 1/(3P) to 1 - 1/(3P) when P is 4, else from 1/(2P) to 1 - 1/(2P).
     """
     if count <= 1:
         return [0] * schedule.num_scales

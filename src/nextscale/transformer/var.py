@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextscale.acceleration.recompute import Later, Linear, later
+from nextscale.conditioning.classes import ClassConditioner
 from nextscale.errors import InputError
 from nextscale.io.module_folder import as_config, check_fields, load_module, save_module
-from nextscale.scales.schedule import OFFICIAL_256, ScaleSchedule
+from nextscale.scales.schedule import OFFICIAL_256, ScaleSchedule, Visit
 from nextscale.transformer.adaln_block import Block, modulate
 from nextscale.transformer.cache import KVCache
 from nextscale.transformer.token_loss import Guesses, guess_in_parts
@@ -186,30 +187,34 @@ class VAR(nn.Module):
             return self.logits(self._features(x, condition))
         return guess_in_parts(lambda part: self.logits(self._features(part, condition)), x, targets)
 
-    def forward_scale(self, k: int, inputs: Tensor | None, condition: Condition, cache: KVCache) -> Tensor:
-        """Sampling: scale k alone, seeing the earlier ones through the cache, to which it adds itself.
+    def forward_scale(self, visit: Visit, inputs: Tensor | None, condition: Condition, cache: KVCache) -> Tensor:
+        """Sampling: one visit, given the earlier ones through the cache, to which it is added.
 
         Args:
-            inputs: (B, n_k, D), the canvas as scale k sees it; None for scale 0.
+            inputs: (B, n_k, D), the canvas at the visit's size; None for visit 0.
 
         Returns:
             (B, n_k, C) float32: what `logits` makes `forward`'s logits of these tokens from.
         """
         x = self._start(condition) if inputs is None else self.word_embedding(inputs)
-        x = x + self.level_embedding.weight[k] + self.position_embedding[:, self.schedule.slices[k]]
+        x = x + self.level_embedding.weight[visit.index] + self.position_embedding[:, self.schedule.slices[visit.index]]
         for i, block in enumerate(self.blocks):
             x = block(x, condition.blocks[i], past=cache.layer(i))
         cache.advance(x.shape[1])
         return self._features(x, condition)
 
-    def logits(self, features: Tensor | Later) -> Tensor:
+    def logits(self, features: Tensor | Later, visit: Visit | None = None) -> Tensor:
         """The head, which is linear. (B, n, C) -> (B, n, V) float32."""
         return self.head(features).float()
 
-    def make_cache(self, batch: int, dtype: torch.dtype | None = None) -> KVCache:
+    @property
+    def conditioner(self) -> ClassConditioner:
+        return ClassConditioner(self.config.num_classes)
+
+    def make_cache(self, schedule: ScaleSchedule, batch: int, dtype: torch.dtype | None = None) -> KVCache:
         """An empty cache for ``batch`` sequences, on the model's device; ``dtype`` defaults to `compute_dtype`."""
         c = self.config
-        size = (c.depth, batch, c.heads, c.schedule.slices[-1].start, c.width // c.heads)
+        size = (c.depth, batch, c.heads, schedule.slices[-1].start, c.width // c.heads)
         return KVCache(*size, device=self.device, dtype=dtype or self.compute_dtype)
 
     @property

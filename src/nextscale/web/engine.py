@@ -26,7 +26,7 @@ from nextscale.errors import InputError, is_out_of_memory
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.allocator import trim
 from nextscale.runtime.device import use_cores
-from nextscale.sampling.sampler import SamplingArguments, ScaleStep
+from nextscale.sampling.sampler import ScaleStep
 from nextscale.sampling.token_edit import TokenEdit
 from nextscale.web.limits import Limits
 from nextscale.web.tickets import Busy, Closed, Done, Failed, Scale, Ticket, Work
@@ -241,25 +241,19 @@ class Engine:
     def _attempt(self, parts: Sequence[Part]) -> None:
         """Draw a batch; stops between two scales when nobody wants it any more."""
         begun = time.monotonic()
-        settings = parts[0].ticket.work.settings
-        arguments: SamplingArguments = {
-            "cfg": settings.cfg,
-            "top_k": settings.top_k,
-            "top_p": settings.top_p,
-            "more_smooth": settings.more_smooth,
-            "seed": [seed for part in parts for seed in part.seeds],
-            "edit": join_edits(parts),
-        }
-        last = self.pipeline.tokenizer.schedule.num_scales - 1
-        tokens: list[Tensor] = []
         self._take_cores()
-        for step in self.pipeline.scales([label for part in parts for label in part.labels], **arguments):
-            tokens.append(step.tokens)
+        run = self.pipeline.scales(
+            [label for part in parts for label in part.labels],
+            seed=[seed for part in parts for seed in part.seeds],
+            settings=parts[0].ticket.work.settings,
+            edit=join_edits(parts),
+        )
+        for step in run:
             if not any(part.ticket.waits() for part in parts):
                 return
             self._take_cores()
-            if step.index == last:
-                self._deliver(parts, step, tokens, self.pipeline.finished_images(step, tokens, arguments).cpu(), begun)
+            if step.is_last:
+                self._deliver(parts, step, run.tokens, run.result().images.cpu(), begun)
                 return
             for part, rows in with_rows(parts):
                 if part.ticket.work.watch and part.ticket.waits():

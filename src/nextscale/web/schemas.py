@@ -10,15 +10,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from nextscale.editing.plan import Mode
 from nextscale.errors import InputError
-from nextscale.pipeline import FOR_LOOKS, Pipeline
-from nextscale.sampling.sampler import LARGEST_CFG, SamplingSettings
+from nextscale.pipeline import Pipeline
+from nextscale.sampling.settings import FOR_IMAGES, LARGEST_CFG, SamplingSettings
 from nextscale.web.engine import Engine
 from nextscale.web.errors import FieldError
 from nextscale.web.tickets import LARGEST_SEED
 
 LONGEST_NAME = 200
 NO_CLASS = ("", "none")
-LOOKS: dict[str, Any] = {**FOR_LOOKS}
+LOOKS: dict[str, Any] = FOR_IMAGES.record()
 
 
 def whole(value: Any) -> Any:
@@ -79,7 +79,7 @@ class SamplingFields(BaseModel):
         return {name: value for name, value in fields.items() if value is not None or name not in cls.model_fields}
 
     def settings(self) -> SamplingSettings:
-        return SamplingSettings(self.cfg, self.top_k, self.top_p, self.more_smooth)
+        return SamplingSettings(cfg=self.cfg, top_k=self.top_k, top_p=self.top_p, more_smooth=self.more_smooth)
 
     def seeds(self, new_seed: Callable[[], int]) -> tuple[int, ...]:
         """One for each image; ``new_seed`` gives the first where the request has none."""

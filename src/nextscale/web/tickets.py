@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nextscale.errors import InputError
 from nextscale.imaging.images import to_pil
-from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sampling.settings import SamplingSettings
 from nextscale.sampling.token_edit import TokenEdit
 
 LARGEST_SEED = 2**53 - 1

@@ -11,7 +11,7 @@ from PIL import Image
 
 from nextscale.errors import InputError
 from nextscale.provenance import Provenance
-from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sampling.settings import SamplingSettings
 from nextscale.web.studio import figures
 from nextscale.web.studio.controls import (
     LOOKS,

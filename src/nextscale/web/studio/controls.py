@@ -7,15 +7,14 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from nextscale.errors import InputError
-from nextscale.pipeline import FOR_LOOKS
-from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings
 from nextscale.web.studio.served_model import Model
 
 LARGEST_CFG = 10
 FIRST_CLASSES = 4
 """Classes that are picked to begin with, spread over all."""
-_LOOKS: dict[str, Any] = {**FOR_LOOKS}
-LOOKS = SamplingSettings(**_LOOKS)
+_LOOKS: dict[str, Any] = FOR_IMAGES.record()
+LOOKS = FOR_IMAGES
 """What the controls begin with."""
 
 
@@ -95,4 +94,4 @@ def read_settings(cfg: float, top_k: float, top_p: float, more_smooth: bool) -> 
     for name, value in (("cfg", cfg), ("top-k", top_k), ("top-p", top_p)):
         if value is None:
             raise InputError(f"{name} is empty: expected a number")
-    return SamplingSettings(cfg, int(top_k), top_p, more_smooth)
+    return SamplingSettings(cfg=cfg, top_k=int(top_k), top_p=top_p, more_smooth=more_smooth)

@@ -15,7 +15,7 @@ from nextscale.editing.plan import Box, EditPlan, Mode, check_label, plan_contin
 from nextscale.errors import InputError
 from nextscale.imaging.images import to_pil
 from nextscale.provenance import EditProvenance, Provenance
-from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sampling.settings import SamplingSettings
 from nextscale.web.studio import figures
 from nextscale.web.studio.controls import class_picker, read_settings, sampling_controls, seed_controls
 from nextscale.web.studio.image_input import given_image, read_upload, sample_one

@@ -14,9 +14,9 @@ import torch.utils.backend_registration as registration
 from tiny import CLASSES, Models, refused, same
 
 import nextscale as ns
-from nextscale.acceleration import cuda_graph
-from nextscale.acceleration.cuda_graph import SamplingGraph
-from nextscale.sampling.sampler import SamplingSettings
+from nextscale.sampling import recorded as recorded_module
+from nextscale.sampling.recorded import RecordedSampler
+from nextscale.sampling.settings import SamplingSettings
 
 TESTS = Path(__file__).parents[1]
 SETTINGS = SamplingSettings(cfg=2.0, top_k=9, top_p=0.9)
@@ -38,12 +38,12 @@ def recorded(monkeypatch):
 
         return repeat
 
-    monkeypatch.setattr(cuda_graph, "capture", capture)
+    monkeypatch.setattr(recorded_module, "capture", capture)
 
 
 @pytest.mark.parametrize("each", [False, True], ids=["one seed", "a seed each"])
 def test_a_graph_draws_what_sample_draws(square: Models, recorded, each):
-    draw = SamplingGraph(*square, 2, SETTINGS, each)
+    draw = RecordedSampler(*square, 2, SETTINGS, each)
     labels_place, earlier = draw._labels, []
     for labels, seed in (([0, 1], 3), ([4, CLASSES], 8), (None, 5), ("unconditional", 5)):
         seeds = [seed, seed + 1] if each else seed
@@ -58,13 +58,13 @@ def test_a_graph_draws_what_sample_draws(square: Models, recorded, each):
 
 
 def test_a_graph_is_of_one_size(square: Models, recorded):
-    draw = SamplingGraph(*square, 2)
+    draw = RecordedSampler(*square, 2)
     with refused(3, 2):
         draw([0, 1, 2])
     with refused("one seed for all", 2):
         draw([0, 1], [3, 4])
     with refused("each", "1"):
-        SamplingGraph(*square, 2, each=True)([0, 1], 3)
+        RecordedSampler(*square, 2, seed_per_image=True)([0, 1], 3)
     with refused("out of range", CLASSES + 1):
         draw([0, CLASSES + 1])
 
@@ -75,12 +75,12 @@ def test_a_graph_of_damaged_weights(square: Models, recorded):
     with torch.no_grad():
         broken.head.weight.fill_(torch.nan)
     with refused("not finite"):
-        SamplingGraph(tokenizer, broken, 1)([0])
+        RecordedSampler(tokenizer, broken, 1)([0])
 
 
 def test_a_graph_needs_a_gpu(square: Models):
     with refused("CUDA", "cpu"):
-        SamplingGraph(*square, 1)
+        RecordedSampler(*square, 1)
 
 
 @pytest.mark.skipif(not hasattr(registration, "_setup_privateuseone_for_python_backend"), reason="PyTorch is older")

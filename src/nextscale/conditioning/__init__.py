@@ -1,0 +1,1 @@
+"""What an image is generated from: class labels, and later prompts."""

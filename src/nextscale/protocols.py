@@ -1,0 +1,178 @@
+"""The joints between the parts: what sampler, trainer and pipeline expect of tokenizers, transformers and guidance.
+
+VAR, Infinity and InfinityStar differ in these parts only. Nothing here names a family.
+
+Notation: B images, n tokens of a visit, D numbers per code vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from nextscale.scales.schedule import ScaleSchedule, Visit
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Quantizer(Protocol):
+    """Continuous vectors to tokens and back. A codebook has token shape () and V choices, d bits have (d,) and 2."""
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        ...
+
+    @property
+    def token_shape(self) -> tuple[int, ...]:
+        """Shape of one token."""
+        ...
+
+    @property
+    def choices(self) -> int:
+        """Number of values of each entry of a token, the size of the last axis of logits."""
+        ...
+
+    def nearest(self, x: Tensor, /) -> Tensor:
+        """Quantize. (B, n, D) -> tokens (B, n, *token_shape)."""
+        ...
+
+    def codes(self, tokens: Tensor, /) -> Tensor:
+        """Look up code vectors. (B, n, *token_shape) -> (B, n, D)."""
+        ...
+
+    def mix(self, weights: Tensor, /) -> Tensor:
+        """Mean code vectors under weights over the choices. (B, n, *token_shape, choices) -> (B, n, D)."""
+        ...
+
+
+class Pyramid(Protocol):
+    """Token maps on a canvas; see `nextscale.tokenizer.pyramid.ResidualPyramid`."""
+
+    @property
+    def codebook(self) -> Quantizer: ...
+
+    def empty_canvas(self, batch: int, /) -> Tensor: ...
+
+    def look(self, canvas: Tensor, visit: Visit, /) -> Tensor: ...
+
+    def walk(self, choose: Callable[[Visit, Tensor], Tensor], canvas: Tensor, /) -> Iterator[Any]: ...
+
+    def canvas(self, tokens: Sequence[Tensor], /) -> Tensor: ...
+
+
+class Module(Protocol):
+    """The part of `torch.nn.Module` that a pipeline uses."""
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def to(self, device: torch.device, /) -> Self: ...
+
+    def eval(self) -> Self: ...
+
+
+class Tokenizer(Module, Protocol):
+    """Images to token pyramids and back; see `nextscale.tokenizer.tokenizer.ImageTokenizer`."""
+
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def schedule(self) -> ScaleSchedule: ...
+
+    @property
+    def pyramid(self) -> Pyramid: ...
+
+    def decode_canvas(self, canvas: Tensor, /) -> Tensor:
+        """(B, D, h, w) -> images (B, 3, H, W) in [-1, 1]."""
+        ...
+
+    def check_tokens(self, tokens: Sequence[Tensor], /) -> Sequence[Tensor]: ...
+
+
+class Conditioner(Protocol):
+    """Class labels or prompts as batches; see `nextscale.conditioning.classes.ClassConditioner`."""
+
+    def count(self, requests: Any, num_images: int | None, /) -> int:
+        """The batch size B."""
+        ...
+
+    def parse(self, requests: Any, streams: Any, /) -> Any:
+        """A batch of conditions on the sampler's device."""
+        ...
+
+    def unconditional(self, conditions: Any, /) -> Any:
+        """As many conditions that say nothing."""
+        ...
+
+    def join(self, first: Any, second: Any, /) -> Any:
+        """Two batches as one."""
+        ...
+
+    def drop(self, conditions: Any, mask: Tensor, /) -> Any:
+        """Replace the selected conditions with unconditional ones."""
+        ...
+
+
+class Transformer(Module, Protocol):
+    """Conditions and canvases to logits; see `nextscale.transformer.var.VAR`."""
+
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def conditioner(self) -> Conditioner: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def condition(self, conditions: Any, /) -> Any:
+        """All tensors that depend on the condition alone. They are computed once per image."""
+        ...
+
+    def make_cache(self, schedule: ScaleSchedule, batch: int, /) -> Any:
+        """An empty cache of keys and values."""
+        ...
+
+    def forward_scale(self, visit: Visit, inputs: Tensor | None, condition: Any, cache: Any, /) -> Tensor:
+        """Features (B, n, C) of one visit, given the earlier ones through the cache."""
+        ...
+
+    def logits(self, features: Tensor, visit: Visit, /) -> Tensor:
+        """The head. (B, n, C) -> (B, n, *token_shape, choices) float32."""
+        ...
+
+
+@runtime_checkable
+class Guidance(Protocol):
+    """How the conditional and the unconditional prediction of a visit become one.
+
+    The sampler combines logits. If ``is_linear`` is true and the head is linear, it combines the features before the
+    head instead, which costs half as much.
+    """
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether `combine` is a weighted sum whose weights add up to 1."""
+        ...
+
+    def needs_unconditional(self, visits: Sequence[Visit], /) -> bool:
+        """Whether any of these visits is guided."""
+        ...
+
+    def combine(self, conditional: Tensor, unconditional: Tensor, visit: Visit, /) -> Tensor:
+        """Two predictions of the same shape (B, n, ...) as one."""
+        ...
+
+
+LogitsProcessor = Callable[[Tensor, Visit], Tensor]
+"""(logits (B, n, *token_shape, choices) after guidance, visit) -> logits of the same shape. -inf excludes a choice."""
+
+GuidanceSchedule = Callable[[Visit], float]
+"""The guidance weight t of a visit: (1 + t) * conditional - t * unconditional."""

@@ -1,0 +1,93 @@
+"""Sampling settings: how tokens are chosen from logits, declared once for Python, CLI, API, studio and provenance."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from numbers import Integral, Real
+from typing import Any
+
+from nextscale.errors import InputError, brief
+
+LARGEST_CFG = 1000.0
+LARGEST_TEMPERATURE = 1000.0
+LEAST_TEMPERATURE = 1e-3
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How tokens are sampled. The defaults are the official settings for metrics; see also `FOR_IMAGES`.
+
+    Raises:
+        InputError: A value is out of range.
+    """
+
+    cfg: float = field(default=1.5, metadata={"least": -LARGEST_CFG, "most": LARGEST_CFG})
+    """Classifier-free guidance at the last scale. 0 turns guidance off; metrics use 1.5, sharp images 4."""
+    temperature: float = field(default=1.0, metadata={"least": LEAST_TEMPERATURE, "most": LARGEST_TEMPERATURE})
+    """Logits are divided by this before top-k and top-p. 1 leaves them unchanged."""
+    top_k: int = field(default=900, metadata={"least": 0})
+    """Sample only from the k most probable tokens. 0 turns this off."""
+    top_p: float = field(default=0.96, metadata={"least": 0.0, "most": 1.0})
+    """Sample only from the most probable tokens that together reach probability p. 0 turns this off."""
+    more_smooth: bool = False
+    """Mix code vectors with Gumbel-softmax weights instead of sampling one token. Smoother images; not for metrics."""
+
+    def __post_init__(self) -> None:
+        if not (is_number(self.cfg) and abs(self.cfg) <= LARGEST_CFG):
+            raise InputError(
+                f"cfg must be a finite number between -{LARGEST_CFG:g} and {LARGEST_CFG:g}, not {brief(self.cfg)}"
+            )
+        if not (is_number(self.temperature) and LEAST_TEMPERATURE <= self.temperature <= LARGEST_TEMPERATURE):
+            raise InputError(
+                f"temperature must be a number between {LEAST_TEMPERATURE:g} and {LARGEST_TEMPERATURE:g}, "
+                f"not {brief(self.temperature)}"
+            )
+        if not (isinstance(self.top_k, Integral) and not isinstance(self.top_k, bool) and self.top_k >= 0):
+            raise InputError(f"top-k must be 0 (off) or a positive integer, not {brief(self.top_k)}")
+        if not (is_number(self.top_p) and 0 <= self.top_p <= 1):
+            raise InputError(f"top-p must lie between 0 (off) and 1, not {brief(self.top_p)}")
+        if not isinstance(self.more_smooth, bool):
+            raise InputError(f"more_smooth must be true or false, not {brief(self.more_smooth)}")
+
+    def changed(self, **changes: Any) -> SamplingSettings:
+        """These settings with other values for some fields.
+
+        Raises:
+            InputError: There is no setting of that name, or a value is out of range.
+        """
+        for name in changes:
+            if name not in SETTINGS:
+                close = difflib.get_close_matches(name, SETTINGS, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(SETTINGS)}"
+                raise InputError(f"unknown sampling setting {name!r}: {hint}")
+        return replace(self, **changes)
+
+    def record(self) -> dict[str, Any]:
+        """The settings as plain JSON values, without a temperature of 1: older files have none."""
+        values = asdict(self) | {"cfg": float(self.cfg), "top_k": int(self.top_k), "top_p": float(self.top_p)}
+        if self.temperature == 1:
+            del values["temperature"]
+        return values
+
+    def python(self, base: SamplingSettings | None = None) -> str:
+        """Python keyword arguments, ``cfg=4.0, top_k=900``. Settings that equal those of ``base`` are not repeated."""
+        mine, known = asdict(self), asdict(base) if base else {}
+        return ", ".join(f"{name}={value!r}" for name, value in mine.items() if known.get(name, ...) != value)
+
+
+SETTINGS = tuple(f.name for f in fields(SamplingSettings))
+
+FOR_IMAGES = SamplingSettings(cfg=4.0, top_p=0.95)
+"""Defaults of the pipeline, the command line, the API and the studio: images look better, metrics get worse."""
+
+
+def take_settings(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split a flat record into (settings, everything else)."""
+    settings = {name: value for name, value in record.items() if name in SETTINGS}
+    return settings, {name: value for name, value in record.items() if name not in SETTINGS}
