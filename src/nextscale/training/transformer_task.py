@@ -28,13 +28,13 @@ class TransformerTask:
         self.model, self.recipe, self.config = model, recipe, model.config
         self.tokenizer = ready_tokenizer(tokenizer, torch.float32)
         self.networks: dict[str, nn.Module] = {MODEL: model}
+        self.conditioner = model.conditioner
         self.units = [f"blocks.{i}" for i in range(model.config.depth)]
         self.shards = [*self.units, *(f"adaln.{i}" for i in range(len(model.adaln)))]
 
     def losses(self, batch: Batch, step: int, generator: torch.Generator) -> tuple[Losses, Metrics]:
-        labels = drop_labels(
-            batch.labels, self.config.num_classes, self.recipe.label_drop, batch.batch_slice, generator
-        )
+        dropped = batch.batch_slice.random(generator=generator) < self.recipe.label_drop
+        labels = self.conditioner.drop(batch.labels, dropped)
         paths = drop_paths(self.config.depth, self.recipe.drop_path, batch.batch_slice, generator)
         paths = None if paths is None else paths.to(labels.device)
         result = self._token_loss(self.networks[MODEL], batch, labels, paths)
@@ -64,13 +64,6 @@ class TransformerTask:
                 return list(values.split(self.config.schedule.tokens_per_scale, dim=1))
             case Pixels(values):
                 return self.tokenizer.encode(values)
-
-
-def drop_labels(
-    labels: Tensor, num_classes: int, rate: float, batch_slice: BatchSlice, generator: torch.Generator
-) -> Tensor:
-    """Replace each label by "no class" with probability ``rate``: (B,) -> (B,)."""
-    return labels.masked_fill((batch_slice.random(generator=generator) < rate).to(labels.device), num_classes)
 
 
 def drop_paths(depth: int, rate: float, batch_slice: BatchSlice, generator: torch.Generator) -> Tensor | None:
