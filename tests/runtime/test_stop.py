@@ -53,7 +53,7 @@ def test_a_run_asked_to_stop_saves_and_goes_on_as_if_nothing_was(
         patch.setattr(Run, "log", log_and_ask)
         main(command)
     said = capfd.readouterr().err
-    assert "asked to stop: saved at step 8" in said and "step 9/" not in said
+    assert "stopped: saved at step 8" in said and "step 9/" not in said
     assert (run / "checkpoints" / "step-00000008").is_dir()
 
     main(command)

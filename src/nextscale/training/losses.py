@@ -1,4 +1,4 @@
-"""What is minimised: the cross-entropy of tokens, and the reconstruction error of images."""
+"""Losses: cross-entropy of tokens, and reconstruction error of images."""
 
 from __future__ import annotations
 

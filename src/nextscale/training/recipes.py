@@ -1,4 +1,4 @@
-"""How to train: every number of a run in one frozen dataclass, and named recipes as data."""
+"""Recipes: all numbers that determine a training run, in frozen dataclasses. `training.presets` has named ones."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ NOT_NEGATIVE = {"least": 0.0}
 
 @dataclass(frozen=True)
 class Recipe:
-    """What training a tokenizer and training a transformer have in common."""
+    """Fields of all recipes."""
 
     steps: int
     batch_size: int
     learning_rate: float
-    """Peak. Officially 1e-4 * batch / 256 for the transformers d16 and d20, 8e-5 * batch / 256 for the larger ones."""
+    """Peak learning rate. Officially 1e-4 * batch / 256 for d16 and d20, 8e-5 * batch / 256 for larger transformers."""
     seed: int = field(default=0, metadata={"least": 0})
     precision: Precision = "auto"
-    """Of matrix products and convolutions; weights, losses and quantization are float32. float16 comes with the
-    official loss scale (`LossScaler`); tf32 differs from float32 on GPUs only. auto is ``gpu_precision`` on GPUs; on
-    the CPU bfloat16 where that is fast, else float32."""
+    """Precision of matrix products and convolutions. Weights, losses and quantization are always float32. float16 uses
+    `LossScaler`. tf32 differs from float32 on GPUs only. auto is ``gpu_precision`` on GPUs; on CPUs it is bfloat16 if
+    the CPU is fast at it, else float32."""
     gpu_precision: Precision = "bfloat16"
-    """What auto is on GPUs: officially float16."""
+    """Meaning of auto on GPUs. Officially float16."""
     schedule: str = "lin0"
     warmup: float = field(default=0.02, metadata=SHARE)
-    """Share of the steps."""
+    """Fraction of the steps with linear warm-up."""
     warmup_start: float = field(default=0.005, metadata=SHARE)
     final_ratio: float = field(default=0.1, metadata=NOT_NEGATIVE)
-    """Last learning rate, as a share of the peak."""
+    """Last learning rate, as a fraction of the peak."""
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
     weight_decay: float = field(default=0.05, metadata=NOT_NEGATIVE)
     weight_decay_end: float = field(default=0.05, metadata=NOT_NEGATIVE)
     clip: float = 2.0
-    """Largest global norm of the gradient."""
+    """Maximum norm of the gradient; larger gradients are scaled down to it."""
     freeze: tuple[str, ...] = ()
-    """Patterns of names of parameters that do not learn: ``blocks.*``, ``*.adaln.*``."""
+    """Patterns of names of parameters to freeze, such as ``blocks.*`` or ``*.adaln.*``."""
     ema_decay: float = field(default=0.999, metadata=SHARE)
     flip: bool = True
-    """Mirror half of the images."""
+    """Mirror images with probability 1/2."""
 
     def __post_init__(self) -> None:
         for name in ("betas", "freeze"):  # JSON has lists
@@ -77,7 +77,7 @@ class Recipe:
             raise InputError(f"the schedule exp needs a final_ratio above 0, not {self.final_ratio}")
 
     def on(self: RecipeT, device: torch.device) -> RecipeT:
-        """The recipe for a device: a precision that is auto becomes what it stands for."""
+        """Return the recipe for a device, with a precision of auto replaced."""
         if self.precision != "auto":
             return self
         if device.type != "cpu":
@@ -93,21 +93,21 @@ class TokenizerRecipe(Recipe):
     l1: float = field(default=0.2, metadata=NOT_NEGATIVE)
     l2: float = field(default=1.0, metadata=NOT_NEGATIVE)
     commitment: float = field(default=0.25, metadata=NOT_NEGATIVE)
-    """beta of the quantizer's loss."""
+    """Weight beta of the commitment loss."""
     kmeans: int = field(default=10, metadata={"least": 0})
-    """Rounds of k-means on the first batch's features, from which the codebook starts."""
+    """Rounds of k-means on the features of the first batch, which initialise the codebook."""
     restart_every: int = field(default=100, metadata={"least": 0})
-    """Steps after which codes that were not used are set to features; 0 is never."""
+    """Restart unused codes every this many steps; 0 never does."""
     scale_dropout: float = field(default=0.0, metadata=SHARE)
-    """Probability that an image is decoded from its first scales only, any number of them being equally likely."""
+    """Probability of decoding an image from its first scales only; their number is uniform in 1..K."""
     lpips: float = field(default=0.0, metadata=NOT_NEGATIVE)
-    """Weight of the perceptual distance LPIPS, which needs the next two."""
+    """Weight of LPIPS. Requires ``vgg_weights`` and ``lpips_weights``."""
     vgg_weights: str = ""
-    """File with the weights of VGG16 for LPIPS, as torchvision names them."""
+    """File with the weights of VGG16, with the names of torchvision."""
     lpips_weights: str = ""
-    """File with the linear layers of LPIPS."""
+    """File with the weights of the linear layers of LPIPS."""
     adversarial: AdversarialRecipe | None = None
-    """The critic; None trains without."""
+    """Adversarial training; None trains without a critic."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,37 +123,39 @@ class TokenizerRecipe(Recipe):
         if self.lpips and not (self.vgg_weights and self.lpips_weights):
             raise InputError(
                 "lpips needs vgg_weights and lpips_weights; without these files, "
-                "adversarial.feature_matching takes its place"
+                "use adversarial.feature_matching instead"
             )
 
     def losses(self) -> str:
-        """What the tokenizer is trained on, in words."""
+        """Return a description of the losses and their weights."""
         game = self.adversarial
         if self.lpips:
             perceptual = f"LPIPS {self.lpips}"
         elif game and game.feature_matching:
-            perceptual = f"no LPIPS, in its place feature matching on the critic {game.feature_matching}"
+            perceptual = f"no LPIPS, feature matching {game.feature_matching} instead"
         else:
             perceptual = "no perceptual loss"
         adversarial = (
-            f"adversarial loss {game.weight} by {game.critic} from {game.start:.0%} on" if game else "no critic"
+            f"adversarial loss {game.weight} ({game.critic}) after {game.start:.0%} of the steps"
+            if game
+            else "no critic"
         )
         return f"losses: L1 {self.l1}, L2 {self.l2}, commitment {self.commitment}, {perceptual}, {adversarial}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerRecipe(Recipe):
-    """Train a `VAR` on the tokens of a trained tokenizer, which gives schedule and codebook."""
+    """Train a transformer. Its schedule and vocabulary come from the tokenizer."""
 
     depth: int
     width: int
     heads: int
     shared_adaln: bool = False
     label_drop: float = field(default=0.1, metadata=SHARE)
-    """Probability of training on "no class", for guidance."""
+    """Probability of replacing a label by "no class", as guidance needs."""
     drop_path: float = field(default=0.0, metadata=SHARE)
-    """Rate at the last block, rising linearly from 0; officially 0.1 * depth / 24."""
+    """Drop path rate of the last block; it rises linearly from 0. Officially 0.1 * depth / 24."""
     init_gamma: float = field(default=1e-3, metadata=NOT_NEGATIVE)
-    """Initial size of AdaLN's gamma rows (``alng``)."""
+    """Factor of the initial gamma rows of AdaLN (officially ``alng``)."""
     lora: int = field(default=0, metadata={"least": 0})
-    """Rank of the changes that learn in place of the matrices (LoRA), for ``--init-from``; 0 learns the matrices."""
+    """Rank of LoRA. Requires ``init_from``. 0 trains all weights."""

@@ -62,12 +62,12 @@ TOKENIZERS = {
         model=TokenizerConfig(),
     ),
 }
-"""``256`` has the official model and what is known of its training (learning rate, betas, clip, EMA, weights and start
-of the losses), except that feature matching stands in for LPIPS and PatchGAN for the critic on DINO, until files with
-their weights are named: lpips=0.5, vgg_weights, lpips_weights; adversarial.critic=dino, adversarial.dino_weights."""
+"""``256`` has the official model and the known values of its training: learning rate, betas, clip, EMA, loss weights and
+their start. It uses feature matching instead of LPIPS and PatchGAN instead of the DINO critic. For these, give files
+with weights: lpips=0.5, vgg_weights, lpips_weights; adversarial.critic=dino, adversarial.dino_weights."""
 
 IMAGENET = 1_281_167
-"""Training images of ImageNet-1k, for which the official recipes count epochs."""
+"""Training images of ImageNet-1k, which the epochs of the official recipes refer to."""
 
 
 def official(
@@ -81,11 +81,11 @@ def official(
     weight_decay_end: float = 0.05,
     shared_adaln: bool = False,
 ) -> TransformerRecipe:
-    """An official recipe: width 64 depth, ``depth`` heads, peak rate base_rate * batch / 256, no EMA, no mirror images.
+    """Return an official recipe: width 64 * depth, ``depth`` heads, peak rate base_rate * batch / 256, no EMA, no flip.
 
     Args:
-        epochs: of ImageNet; ``--epochs`` counts those of other data.
-        base_rate, init_gamma, final_ratio, weight_decay_end: tblr, alng, wpe, twde.
+        epochs: on ImageNet. `RunSettings.epochs` counts epochs of other data.
+        base_rate, init_gamma, final_ratio, weight_decay_end: officially tblr, alng, wpe, twde.
     """
     return TransformerRecipe(
         steps=epochs * -(-IMAGENET // batch_size),
