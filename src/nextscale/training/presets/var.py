@@ -62,9 +62,9 @@ TOKENIZERS = {
         model=TokenizerConfig(),
     ),
 }
-"""``256`` has the official model and the known values of its training: learning rate, betas, clip, EMA, loss weights and
-their start. It uses feature matching instead of LPIPS and PatchGAN instead of the DINO critic. For these, give files
-with weights: lpips=0.5, vgg_weights, lpips_weights; adversarial.critic=dino, adversarial.dino_weights."""
+"""``256`` has the official model and the known values of its training: learning rate, betas, clip, EMA, loss weights,
+start of the losses. It uses feature matching instead of LPIPS and PatchGAN instead of the DINO critic. To use these,
+give files with weights: lpips=0.5, vgg_weights, lpips_weights; adversarial.critic=dino, adversarial.dino_weights."""
 
 IMAGENET = 1_281_167
 """Training images of ImageNet-1k, which the epochs of the official recipes refer to."""
