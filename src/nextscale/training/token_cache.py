@@ -39,7 +39,8 @@ class CacheSettings:
     workers: int = 0
     """Number of processes that load images. 0 loads them in this process."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise InputError for a number that is too small."""
         for name, least in (("crops", 0), ("seed", 0), ("batch_size", 1), ("workers", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least}, not {getattr(self, name)}")
@@ -78,6 +79,7 @@ def make_cache(data: str, out: Path, tokenizer: ImageTokenizer, settings: CacheS
     Raises:
         InputError: unusable data, or a folder that is not empty and no cache, or one with other data or settings.
     """
+    settings.check()
     train, val = open_splits(data, tokenizer.config.image_size, settings.seed, flip=False)
     train.augment = settings.crops > 0
     splits = {TRAIN: train} | ({VAL: val} if val else {})
