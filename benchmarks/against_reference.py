@@ -25,7 +25,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextscale.cli.train_transformer import fresh_model
 from nextscale.data.cache import TOKENIZER, TokenDataset, open_cache
 from nextscale.data.loader import TrainingBatches, validation_batches
 from nextscale.families.sources import load_tokenizer
@@ -33,27 +32,29 @@ from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.loop import training_step
 from nextscale.training.optimizer import set_step
 from nextscale.training.parallel import Execution
-from nextscale.training.recipes import TRANSFORMERS, VARRecipe, official
+from nextscale.training.presets.var import TRANSFORMERS, official
+from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.state import make_state
 from nextscale.training.task import MODEL
-from nextscale.training.transformer_task import VARTask
+from nextscale.training.transformer_setup import fresh_model
+from nextscale.training.transformer_task import TransformerTask
 
 CPU = torch.device("cpu")
 Logits = Callable[[Tensor, Tensor], Tensor]
 """(labels (B,), inputs (B, L - n_0, D)) -> (B, L, V)."""
 
 
-def train_ours(data: TokenDataset, tokenizer: ImageTokenizer, recipe: VARRecipe) -> Logits:
+def train_ours(data: TokenDataset, tokenizer: ImageTokenizer, recipe: TransformerRecipe) -> Logits:
     """Train with the steps of the training loop. Return the EMA model, which is the model itself at decay 0."""
     model = fresh_model(tokenizer, recipe, len(data.source.class_names))
-    state = make_state(VARTask(model, tokenizer, recipe), recipe, Execution(), CPU)
+    state = make_state(TransformerTask(model, tokenizer, recipe), recipe, Execution(), CPU)
     for step, parts in enumerate(islice(TrainingBatches(data, recipe.batch_size, 0), recipe.steps)):
         set_step(state.optimizers[MODEL], recipe, step)
         training_step(state, parts, recipe, step)
     return state.ema
 
 
-def train_reference(data: TokenDataset, tokenizer: ImageTokenizer, recipe: VARRecipe) -> Logits:
+def train_reference(data: TokenDataset, tokenizer: ImageTokenizer, recipe: TransformerRecipe) -> Logits:
     """Train with the reference's model, initialisation, parameter groups and schedule, in a loop like its own."""
     import dist  # part of the reference, as are the next two imports
 
@@ -98,8 +99,8 @@ def train_reference(data: TokenDataset, tokenizer: ImageTokenizer, recipe: VARRe
             wp0=recipe.warmup_start,
             wpe=recipe.final_ratio,
         )
-        logits = model(batch.labels, inputs_of(tokenizer, batch.images))
-        loss = F.cross_entropy(logits.flatten(0, 1), batch.images.flatten())
+        logits = model(batch.labels, inputs_of(tokenizer, batch.content.values))
+        loss = F.cross_entropy(logits.flatten(0, 1), batch.content.values.flatten())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
@@ -130,12 +131,14 @@ def validate(logits_of: Logits, data: TokenDataset, tokenizer: ImageTokenizer) -
     """Return the mean cross-entropy of all tokens, in nats."""
     total = 0.0
     for batch in validation_batches(data, 100):
-        logits = logits_of(batch.labels, inputs_of(tokenizer, batch.images))
-        total += F.cross_entropy(logits.float().flatten(0, 1), batch.images.flatten()).item() * len(batch.labels)
+        logits = logits_of(batch.labels, inputs_of(tokenizer, batch.content.values))
+        total += F.cross_entropy(logits.float().flatten(0, 1), batch.content.values.flatten()).item() * len(
+            batch.labels
+        )
     return total / len(data)
 
 
-def variants(options: argparse.Namespace, seed: int) -> Iterator[tuple[str, Callable[..., Logits], VARRecipe]]:
+def variants(options: argparse.Namespace, seed: int) -> Iterator[tuple[str, Callable[..., Logits], TransformerRecipe]]:
     """Yield (name, training function, recipe)."""
     size = {"depth": options.depth, "width": options.width, "heads": options.heads}
     common = {"steps": options.steps, "batch_size": options.batch_size, "precision": "float32", "seed": seed}

@@ -31,7 +31,7 @@ from training_against_reference import fresh_models, make_batches, our_trainer, 
 from nextscale.analysis.flops import training_flops
 from nextscale.benchmark.machine import peak_memory, wait
 from nextscale.runtime.device import tf32
-from nextscale.training.recipes import TRANSFORMERS
+from nextscale.training.presets.var import TRANSFORMERS
 
 REFERENCE = "reference, on the fly"
 

@@ -36,15 +36,17 @@ import torch.nn.functional as F
 from reference import CPU, Variants, held, load_reference, median, own_peak, quiet, take_turns
 from torch import Tensor, nn
 
-from nextscale.data.loader import Batch, Place
+from nextscale.data.content import Pixels, Tokens
+from nextscale.data.loader import Batch, BatchSlice
 from nextscale.runtime.allocator import LESS_FRAGMENTATION, kept
 from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
 from nextscale.training.loop import training_step
 from nextscale.training.parallel import Execution
-from nextscale.training.recipes import TRANSFORMERS, VARRecipe
+from nextscale.training.presets.var import TRANSFORMERS
+from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.state import make_state
 from nextscale.training.task import MODEL
-from nextscale.training.transformer_task import VARTask
+from nextscale.training.transformer_task import TransformerTask
 from nextscale.transformer.var import VAR, VARConfig
 
 STAGES = ("encode", "forward", "backward", "optimizer")
@@ -108,12 +110,12 @@ def fresh_models(size: str) -> tuple[ImageTokenizer, VAR]:
 
 
 def our_trainer(
-    tokenizer: ImageTokenizer, model: VAR, recipe: VARRecipe, drop: bool, compiled: bool = False
+    tokenizer: ImageTokenizer, model: VAR, recipe: TransformerRecipe, drop: bool, compiled: bool = False
 ) -> Trainer:
     """``nextscale train var``, where the models are; a step takes a batch and the precision."""
     rates = {} if drop else {"label_drop": 0.0, "drop_path": 0.0}
     recipe = replace(recipe, **rates)
-    task = VARTask(model.train(), tokenizer, recipe)
+    task = TransformerTask(model.train(), tokenizer, recipe)
     state = make_state(task, recipe, Execution(compile=compiled), model.device)
     steps, watch = count(), Stopwatch()
 
@@ -128,7 +130,7 @@ def our_trainer(
     return Trainer(model, optimizer, step, watch)
 
 
-def their_trainer(path: Path, tokenizer: ImageTokenizer, model: VAR, recipe: VARRecipe, drop: bool) -> Trainer:
+def their_trainer(path: Path, tokenizer: ImageTokenizer, model: VAR, recipe: TransformerRecipe, drop: bool) -> Trainer:
     """Return the reference's trainer with its optimizer and parameter groups, on the device of the models.
 
     A step takes a batch and whether to use autocast; on a GPU to float16 with loss scaling, its default.
@@ -162,7 +164,7 @@ def their_trainer(path: Path, tokenizer: ImageTokenizer, model: VAR, recipe: VAR
 
     def step(batch: Batch, autocast: bool) -> float:
         amp.amp_ctx = half if autocast else plain
-        norm, _ = trainer.train_step(1, 1, True, log, log, batch.images, batch.labels, -1, 1)
+        norm, _ = trainer.train_step(1, 1, True, log, log, batch.content.values, batch.labels, -1, 1)
         return float(norm)
 
     watch.around(vae, "img_to_idxBl", after="encode")
@@ -177,10 +179,10 @@ def make_batches(tokenizer: ImageTokenizer, count: int, classes: int) -> tuple[B
     small = torch.randn(count, 3, 32, 32, generator=generator)
     images = F.interpolate(small, size=tokenizer.config.image_size, mode="bicubic").clamp(-1, 1)
     labels = torch.randint(classes, (count,), generator=generator)
-    place = Place(0, count, count)
+    batch_slice = BatchSlice(0, count, count)
     there = tokenizer.post_quant_conv.weight.device
     tokens: Tensor = torch.cat(tokenizer.encode(images.to(there)), dim=1).cpu()
-    return Batch(images, labels, (), place), Batch(tokens, labels, (), place)
+    return Batch(Pixels(images), labels, (), batch_slice), Batch(Tokens(tokens), labels, (), batch_slice)
 
 
 def main() -> None:

@@ -21,7 +21,6 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nextscale.cli.train_transformer import fresh_model
 from nextscale.data.cache import TOKENIZER, open_cache
 from nextscale.data.dataset import Examples
 from nextscale.data.loader import TrainingBatches
@@ -31,24 +30,26 @@ from nextscale.runtime.device import pick_device, precision
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.loop import training_step
 from nextscale.training.parallel import Execution
-from nextscale.training.recipes import TRANSFORMERS, VARRecipe
+from nextscale.training.presets.var import TRANSFORMERS
+from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.state import make_state
-from nextscale.training.transformer_task import VARTask
+from nextscale.training.transformer_setup import fresh_model
+from nextscale.training.transformer_task import TransformerTask
 
 
 def steps_of(
-    data: Examples, tokenizer: ImageTokenizer, recipe: VARRecipe, device: torch.device, compiled: bool
+    data: Examples, tokenizer: ImageTokenizer, recipe: TransformerRecipe, device: torch.device, compiled: bool
 ) -> Iterator[None]:
     """Train, one step at a time: loading, tokens, forward, backward, optimizer, EMA."""
     model = fresh_model(tokenizer, recipe, len(data.source.class_names)).to(device)
-    task = VARTask(model, tokenizer, recipe)
+    task = TransformerTask(model, tokenizer, recipe)
     state = make_state(task, recipe, Execution(compile=compiled), device)
     for step, parts in enumerate(TrainingBatches(data, recipe.batch_size, 0)):
         training_step(state, [part.to(device) for part in parts], recipe, step)
         yield
 
 
-def product(rows: int, recipe: VARRecipe, device: torch.device) -> tuple[Callable[[], object], float]:
+def product(rows: int, recipe: TransformerRecipe, device: torch.device) -> tuple[Callable[[], object], float]:
     """Return a product (rows, width) x (width, 4 width) in the recipe's precision, and its FLOPs."""
     a, b = (torch.randn(size, device=device) for size in ((rows, recipe.width), (recipe.width, 4 * recipe.width)))
     kind = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(recipe.precision, torch.float32)

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 import nextscale as ns
-from nextscale.training.recipes import TOKENIZERS, TRANSFORMERS, TokenizerRecipe, VARRecipe
+from nextscale.training.presets.var import TOKENIZERS, TRANSFORMERS
+from nextscale.training.recipes import TokenizerRecipe, TransformerRecipe
 
 SIZE = (8, 8)
 TOKENIZER = TokenizerRecipe(
@@ -29,7 +30,7 @@ TOKENIZER = TokenizerRecipe(
         codebook_size=24,
     ),
 )
-TRANSFORMER = VARRecipe(
+TRANSFORMER = TransformerRecipe(
     steps=24,
     batch_size=4,
     learning_rate=1e-3,

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from nextscale.sampling.token_edit import TokenEdit
     from nextscale.scales.schedule import ScaleSchedule
     from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
+    from nextscale.training.tokenizer_setup import train_tokenizer
     from nextscale.transformer.var import VAR, VARConfig
+    from nextscale.workflows.train import train_transformer
 
 _HOME = {
     "ScaleSchedule": "nextscale.scales.schedule",
@@ -35,6 +37,8 @@ _HOME = {
     "Pipeline": "nextscale.pipeline",
     "InputError": "nextscale.errors",
     "evaluate": "nextscale.evaluation.evaluate",
+    "train_tokenizer": "nextscale.training.tokenizer_setup",
+    "train_transformer": "nextscale.workflows.train",
 }
 
 __all__ = [
@@ -52,6 +56,8 @@ __all__ = [
     "sample",
     "sample_scales",
     "to_official",
+    "train_tokenizer",
+    "train_transformer",
 ]
 
 

@@ -17,6 +17,7 @@ from nextscale.acceleration.decoding import (
 )
 from nextscale.acceleration.upsample import FourKernelUpsample
 from nextscale.tokenizer.autoencoder import ResidualBlock, Upsample
+from nextscale.tokenizer.pyramid import ResidualConv
 
 CPU = torch.device("cpu")
 
@@ -78,6 +79,7 @@ def test_a_few_images_at_a_time(monkeypatch):
 
 def test_a_phi_convolution_does_not_depend_on_the_batch():
     conv = make_tokenizer(SCHEDULES["square"]).pyramid.phi[0]
+    assert isinstance(conv, ResidualConv)
     steady = SteadyResidualConv(conv)
     x = torch.randn(3, 8, 4, 4, generator=torch.Generator().manual_seed(0))
     together = steady(x)

@@ -16,11 +16,12 @@ import nextscale as ns
 from nextscale.acceleration.cpu_attention import recomputed_attention
 from nextscale.acceleration.recompute import recompute_cheap_parts
 from nextscale.acceleration.recomputed_linear import recomputed_linear
-from nextscale.data.loader import Batch, Place
+from nextscale.data.content import Pixels
+from nextscale.data.loader import Batch, BatchSlice
 from nextscale.training.parallel import Execution
 from nextscale.training.state import make_state
 from nextscale.training.task import MODEL
-from nextscale.training.transformer_task import VARTask
+from nextscale.training.transformer_task import TransformerTask
 from nextscale.transformer.token_loss import token_loss_in_parts
 from nextscale.transformer.visibility import make_spans
 
@@ -164,12 +165,12 @@ def test_autograd_keeps_half_as_much():
 def test_the_trainer_switches_it_on_for_the_model_alone():
     recipe = replace(TRANSFORMER, precision="float32")
     tokenizer = deepcopy(make_tokenizer(LARGE))
-    tasks = [VARTask(deepcopy(make_var(LARGE)), tokenizer, recipe) for _ in range(2)]
+    tasks = [TransformerTask(deepcopy(make_var(LARGE)), tokenizer, recipe) for _ in range(2)]
     state = make_state(tasks[0], recipe, Execution(), CPU)
     assert not any("forward" in vars(module) for module in state.ema.modules())
-    batch = Batch(random_images(tokenizer, 2), torch.tensor([0, 1]), (), Place(0, 2, 2))
+    batch = Batch(Pixels(random_images(tokenizer, 2)), torch.tensor([0, 1]), (), BatchSlice(0, 2, 2))
 
-    def losses(task: VARTask) -> torch.Tensor:
+    def losses(task: TransformerTask) -> torch.Tensor:
         return task.losses(batch, 0, torch.Generator().manual_seed(0))[0][MODEL]
 
     torch.testing.assert_close(losses(tasks[0]), losses(tasks[1]))

@@ -40,7 +40,7 @@ def test_version(call):
 
 def test_the_longest_verb_counts(call, monkeypatch):
     monkeypatch.setitem(VERBS, "train", VERBS["info"])
-    assert "nextscale train var" in call("train", "var", "--help").out
+    assert "nextscale train transformer" in call("train", "transformer", "--help").out
     assert "sizes" in call("train", "--help").out
 
 
@@ -58,7 +58,7 @@ def test_unknown_verb(call, arguments):
 
 def test_train_help_names_both_kinds(call):
     code, out, _ = call("train", "--help")
-    assert code == 0 and "train tokenizer" in out and "train var" in out
+    assert code == 0 and "train tokenizer" in out and "train transformer" in out
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -93,12 +93,15 @@ def test_the_module_exits_with_2_on_bad_input(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("verb", "starts_again"), [("train var", True), ("bench train", True), ("sample", False)])
+@pytest.mark.parametrize(
+    ("verb", "starts_again"),
+    [("train transformer", True), ("train var", True), ("bench train", True), ("sample", False)],
+)
 def test_training_has_a_process_that_is_started_for_it(monkeypatch, capsys, verb, starts_again):
     started: list[None] = []
     monkeypatch.setattr("nextscale.cli.main.restart_with_less_fragmentation", lambda: started.append(None))
     monkeypatch.setattr("sys.argv", ["nextscale", *verb.split(), "--help"])
     with pytest.raises(SystemExit) as exit:
         command()
-    assert exit.value.code == 0 and verb in capsys.readouterr().out
+    assert exit.value.code == 0 and verb.replace("var", "transformer") in capsys.readouterr().out
     assert bool(started) == starts_again

@@ -17,7 +17,7 @@ from PIL import Image
 from tiny_ladder import config_of, validation_lines, write_ladder, write_run
 from tiny_runs import TRANSFORMER
 
-from nextscale.cli.scaling_run import Options, as_arguments, training
+from nextscale.cli.scaling_run import Options, arguments, base_recipe, plan_rung
 from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
 from nextscale.io.lock import locked
 from nextscale.scaling_laws.ladder import Rung
@@ -72,8 +72,8 @@ def test_a_ladder_that_was_stopped_goes_on(cache):
         assert started.stderr and any("d02  step 3/" in line for line in started.stderr)
         started.send_signal(signal.SIGTERM)
         rest = started.stderr.read()
-    assert started.returncode == 0 and "d02  asked to stop: saved at step" in rest
-    assert rest.endswith("asked to stop: the same command goes on from there\n")
+    assert started.returncode == 0 and "d02  stopped: saved at step" in rest
+    assert rest.endswith("stopped: repeat the same command to resume\n")
     done = steps_done("d02")
     assert 3 <= done < 4000
 
@@ -104,22 +104,25 @@ def test_two_commands_at_once(call, cache):
     assert code == 2 and "another command is writing to ladder" in err
 
 
-def test_flags_become_those_of_train_var():
+def test_flags_become_those_of_train_transformer():
     options = Options(data=Path("c"), out=Path("o"), steps=7, set=("flip=false",), learning_rate=1e-3, preset="cifar10")
-    of = training(options, Rung(2, 64))
-    assert of.steps == 7
-    arguments = as_arguments(of)
-    where = arguments.index("--set")
-    assert arguments[where + 1 : where + 5] == ["flip=false", "depth=2", "width=64", "heads=2"]
-    assert arguments[arguments.index("--learning-rate") + 1] == str(1e-3 * (256 / 64) ** 0.5)
-    assert arguments[arguments.index("--out") + 1] == "o/d02" and "--dtype" not in arguments
+    base, rung = base_recipe(options), Rung(2, 64)
+    said = arguments(options, rung, base)
+    assert said[said.index("--steps") + 1] == "7"
+    where = said.index("--set")
+    assert said[where + 1 : where + 5] == ["flip=false", "depth=2", "width=64", "heads=2"]
+    assert said[said.index("--learning-rate") + 1] == str(1e-3 * (256 / 64) ** 0.5)
+    assert said[said.index("--out") + 1] == "o/d02" and "--dtype" not in said
+    recipe, _ = plan_rung(options, rung, base)
+    assert (recipe.depth, recipe.width, recipe.heads, recipe.flip) == (2, 64, 2, False)
+    assert recipe.learning_rate == 1e-3 * (256 / 64) ** 0.5
 
 
 @pytest.mark.parametrize(
     ("more", "word"),
     {
-        ("--data", "data"): "data is no cache",
-        ("--data", "nowhere"): "nowhere is no cache",
+        ("--data", "data"): "data is not a token cache",
+        ("--data", "nowhere"): "nowhere is not a token cache",
         ("--out", "cache/ladder"): "must not lie in the data",
         ("--out", "photos/0.png"): "photos/0.png",
         ("--out", "."): "must not lie in the ladder",
@@ -127,7 +130,7 @@ def test_flags_become_those_of_train_var():
         ("--depths", "2", "2"): "differ",
         ("--width-per-depth", "0"): "width_per_depth",
         ("--preset", "huge"): "huge",
-        ("--set", "depth=3"): "depth is not for --set",
+        ("--set", "depth=3"): "depth cannot be changed by --set",
         ("--set", "colour=3"): "colour",
         ("--steps", "0"): "steps",
         ("--batch-size", "99"): "99",
@@ -150,7 +153,7 @@ def test_a_cache_without_validation(call, cache, model):
     tokenize = ("tokenize", "--data", "photos", "--tokenizer", model, "--out", "blind")
     assert call(*tokenize).code == 0
     code, _, err = call(*RUN, *SMALL, "--batch-size", "2", "--data", "blind")
-    assert code == 2 and "blind has no images to validate on" in err
+    assert code == 2 and "blind has no validation images" in err
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_tokens_are_those_of_the_images(call, place, model, small_shards):
         assert source is not None and len(tokens) == len(source)
         for i in range(len(tokens)):
             expected = torch.cat(tokenizer.encode(source[0, i].image[None]), dim=1)[0]
-            assert torch.equal(tokens[0, i].image, expected)
+            assert torch.equal(tokens[0, i].content.values, expected)
             assert tokens[0, i].label == source[0, i].label
 
 
@@ -71,7 +71,7 @@ def test_an_interrupted_cache_is_finished(call, place, model, small_shards):
     (Path("cache") / "val/tokens-00000.safetensors").unlink()
     os.truncate(Path("cache") / "train/tokens-00001.safetensors", 200)
     outcome = call(*command)
-    assert outcome.code == 0 and "train 2/3" in outcome.err and "train 1/3" not in outcome.err
+    assert outcome.code == 0 and "train shard 2/3" in outcome.err and "train shard 1/3" not in outcome.err
     assert files_of(Path("cache")) == whole
 
 
@@ -120,7 +120,7 @@ def test_training_on_tokens_equals_training_on_images(call, tmp_path, monkeypatc
     more = (*EXACT, "--set", "flip=false")
     assert call(*train_command("var", Path("data"), Path("a"), "--tokenizer", "tokenizer", *more)).code == 0
     outcome = call(*train_command("var", Path("cache"), Path("b"), *more))
-    assert outcome.code == 0 and "views of each image: 1" in outcome.err
+    assert outcome.code == 0 and "training on cached tokens, 1 views of each image" in outcome.err
     assert losses(Path("a")) == losses(Path("b"))
     a, b = (ns.Pipeline.from_pretrained(run) for run in ("a", "b"))
     assert same(a([0, 1], seed=0).tokens, b([0, 1], seed=0).tokens)
@@ -164,13 +164,16 @@ def test_a_cache_is_not_finished_with_something_else(call, place, model, change,
         ("tokenize --data data --tokenizer {model} --out photos", ("photos is not empty",)),
         ("tokenize --data none --tokenizer {model} --out new", ("none",)),
         ("tokenize --data data --tokenizer {model} --out data/cache", ("must not lie in the data",)),
-        ("tokenize --data cache --tokenizer {model} --out new", ("cache is a cache of tokens",)),
+        ("tokenize --data cache --tokenizer {model} --out new", ("cache is a token cache",)),
         ("tokenize --data data --tokenizer {model} --out new --crops -1", ("crops", "-1")),
         ("tokenize --data data --tokenizer {model} --out new --batch-size 0", ("batch_size", "0")),
-        ("train tokenizer --preset tiny --data cache --out new", ("cache is a cache of tokens",)),
-        ("train var --preset tiny --data cache --out new --tokenizer starter", ("one tokenizer", "starter", "cache")),
-        ("train var --preset tiny --data cache --out new --batch-size 99", ("99", "10")),
-        ("train var --preset tiny --data cache --out cache/run", ("must not lie in the data",)),
+        ("train tokenizer --preset tiny --data cache --out new", ("cache is a token cache",)),
+        (
+            "train transformer --preset tiny --data cache --out new --tokenizer starter",
+            ("one tokenizer", "starter", "cache"),
+        ),
+        ("train transformer --preset tiny --data cache --out new --batch-size 99", ("99", "10")),
+        ("train transformer --preset tiny --data cache --out cache/run", ("must not lie in the data",)),
     ],
 )
 def test_refusals(call, place, model, command, words):
@@ -197,6 +200,6 @@ def test_a_run_goes_on_in_the_precision_that_it_began_in(call, place, model, mon
         outcome = call(*command)
         assert outcome.code == 0
         assert json.loads(Path("run/recipe.json").read_text())["recipe"]["precision"] == "bfloat16"
-    assert "is finished" in outcome.err
+    assert "already finished" in outcome.err
     refused = call(*command, "--dtype", "float32")
     assert refused.code == 2 and "precision bfloat16, not float32" in refused.err

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nextscale.data import cache
 from nextscale.data.cache import is_cache, open_cache, shard_path, shards_of, start_cache, write_shard
+from nextscale.data.content import Tokens
 from nextscale.data.loader import TrainingBatches, validation_batches
 
 LENGTH, VIEWS, COUNT = 5, 3, 7
@@ -44,16 +45,17 @@ def test_what_was_written_is_read(folder):
     assert (len(train), len(val), train.views) == (COUNT - 1, 2, VIEWS)
     assert train.source.class_names == ("boot", "dress")
     for i, image in enumerate((0, 1, 2, 3, 5, 6)):
-        tokens, label, unreadable = train[0, i]
+        content, label, unreadable = train[0, i]
+        tokens = content.values
         assert tokens.dtype == torch.int64 and (tokens == tokens_of(image)).all(1).any()
         assert (label, unreadable) == (image % 2, ())
-    assert [val[0, i].image.tolist() for i in range(2)] == [tokens_of(i, 1)[0].tolist() for i in range(2)]
+    assert [val[0, i].content.values.tolist() for i in range(2)] == [tokens_of(i, 1)[0].tolist() for i in range(2)]
 
 
 def test_every_view_comes_up_and_depends_on_seed_epoch_and_index_alone(folder):
     def draw(seed: int) -> list[int]:
         data = open_cache(folder, seed)[0]
-        return [int(data[epoch, i].image[0]) for epoch in range(20) for i in range(len(data))]
+        return [int(data[epoch, i].content.values[0]) for epoch in range(20) for i in range(len(data))]
 
     assert draw(0) == draw(0) != draw(1)
     assert set(draw(0)) == {100 * p + 10 * v for p in (0, 1, 2, 3, 5, 6) for v in range(VIEWS)}
@@ -71,9 +73,11 @@ def test_batches(folder):
     assert val is not None
     first, again = (list(islice(TrainingBatches(train, 2, start), 4)) for start in (0, 2))
     assert [b.images.shape for (b,) in first] == [(2, LENGTH)] * 4
-    assert all(torch.equal(a.images, b.images) for (a,), (b,) in zip(first[2:], again, strict=False))
+    assert all(torch.equal(a.content.values, b.content.values) for (a,), (b,) in zip(first[2:], again, strict=False))
     (batch,) = validation_batches(val, 4)
-    assert batch.images.shape == (2, LENGTH) and batch.place.count == 2
+    assert (
+        isinstance(batch.content, Tokens) and batch.content.values.shape == (2, LENGTH) and batch.batch_slice.count == 2
+    )
 
 
 def test_what_is_a_cache(folder, tmp_path):

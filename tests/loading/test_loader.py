@@ -13,7 +13,7 @@ from tiny_runs import make_images
 from nextscale.data import loader
 from nextscale.data.dataset import ImageDataset
 from nextscale.data.folder import scan_folder
-from nextscale.data.loader import Batch, Place, TrainingBatches, check_data, divide, validation_batches
+from nextscale.data.loader import Batch, BatchSlice, TrainingBatches, check_data, divide, validation_batches
 
 COUNT, BATCH = 11, 3
 PER_EPOCH = COUNT // BATCH
@@ -97,12 +97,12 @@ def test_parts_make_up_the_batch_however_it_is_divided(folder, monkeypatch, proc
         assert len(of_step) == processes * turns
         for name in ("images", "labels"):
             assert torch.equal(torch.cat([getattr(part, name) for part in of_step]), getattr(batch, name))
-        drawn = [part.place.draw(2, generator=torch.Generator().manual_seed(7)) for part in of_step]
+        drawn = [part.batch_slice.random(2, generator=torch.Generator().manual_seed(7)) for part in of_step]
         assert torch.equal(torch.cat(drawn), torch.rand(6, 2, generator=torch.Generator().manual_seed(7)))
 
 
 def test_a_batch_that_cannot_be_divided(monkeypatch):
-    assert divide(6, 2) == [Place(0, 3, 6), Place(3, 3, 6)]
+    assert divide(6, 2) == [BatchSlice(0, 3, 6), BatchSlice(3, 3, 6)]
     with refused("batch of 6", "4 parts", "1 processes", "4 turns"):
         divide(6, 4)
     as_process(monkeypatch, 0, 2)
@@ -116,7 +116,7 @@ def test_processes_validate_on_every_image_once_and_on_as_many_batches(folder, m
     for rank in range(processes):
         as_process(monkeypatch, rank, processes)
         batches = list(validation_batches(data, 4))
-        seen += [i for batch in batches for i in indices(batch)[: batch.place.count]]
+        seen += [i for batch in batches for i in indices(batch)[: batch.batch_slice.count]]
         lengths.append(len(batches))
     assert sorted(seen) == list(range(COUNT)) and len(set(lengths)) == 1
 

@@ -12,7 +12,8 @@ from PIL import Image
 from tiny import refused
 from torch import Tensor, nn
 
-from nextscale.data.loader import Batch, Place, validation_batches
+from nextscale.data.content import Pixels
+from nextscale.data.loader import Batch, BatchSlice, validation_batches
 from nextscale.data.splits import open_splits
 from nextscale.evaluation.classifier import ClassifierConfig, ResidualClassifier
 from nextscale.training.classifier_task import (
@@ -82,11 +83,11 @@ def test_the_same_seed_gives_the_same_weights(stripes, trained, tmp_path):
 
 def batch(n: int = 8) -> Batch:
     images = torch.rand(n, 3, *SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    return Batch(images, torch.arange(n) % 2, (), Place(0, n, n))
+    return Batch(Pixels(images), torch.arange(n) % 2, (), BatchSlice(0, n, n))
 
 
 def changed(images: Tensor, seed: int = 0) -> Tensor:
-    return jitter(images, Place(0, len(images), len(images)), torch.Generator().manual_seed(seed))
+    return jitter(images, BatchSlice(0, len(images), len(images)), torch.Generator().manual_seed(seed))
 
 
 def test_jitter_stays_in_range_and_follows_its_generator():
@@ -98,7 +99,7 @@ def test_jitter_stays_in_range_and_follows_its_generator():
 def test_jitter_is_divided_with_the_batch():
     images, whole = batch().images, changed(batch().images)
     for first in (0, 4):
-        part = jitter(images[first : first + 4], Place(first, 4, 8), torch.Generator().manual_seed(0))
+        part = jitter(images[first : first + 4], BatchSlice(first, 4, 8), torch.Generator().manual_seed(0))
         assert torch.equal(part, whole[first : first + 4])
 
 
@@ -127,7 +128,7 @@ def test_the_loss_is_that_of_the_formula():
     look = Logits()
     task.networks[MODEL] = look
     loss = task.losses(given, 0, step_generator(0, 0))[0][MODEL]
-    images = jitter(given.images, given.place, generator := step_generator(0, 0))
+    images = jitter(given.images, given.batch_slice, generator := step_generator(0, 0))
     share = random_share(2.0, generator)
     other = torch.randperm(8, generator=generator)
     torch.testing.assert_close(look.seen, share * images + (1 - share) * images[other])

@@ -42,7 +42,7 @@ def test_classes_go_by_name():
         assert torch.equal(logits(changed, new), logits(model, old))
     for new in (1, 3):
         torch.testing.assert_close(rows[new], table[:-1].mean(0))
-    assert what == "class table resized from 5 to 4 classes: 2 kept by name, 2 start from the mean of all"
+    assert what == "class embedding resized from 5 to 4 classes: 2 kept by name, 2 start from the mean of all"
 
 
 def test_all_else_stays():
@@ -65,7 +65,7 @@ def test_the_order_of_classes_makes_no_difference():
 def test_the_same_classes_or_as_many_of_no_name(names, new):
     model = make_var(SQUARE)
     changed, what = with_classes(model, names, new)
-    assert changed is model and what == "5 classes as before"
+    assert changed is model and what == "same 5 classes"
 
 
 def test_other_classes_of_a_model_without_names():
@@ -132,7 +132,7 @@ def test_a_run_starts_from_a_model_and_leaves_what_is_frozen(images, tokenizer_r
         assert any(not torch.equal(after[name], before[name]) for name in before if not name.startswith(prefix))
         drift = max((after[name] - before[name]).abs().max() for name in before)
         assert drift < 0.01  # two steps of a rate of at most 1e-3, not fresh weights
-    assert "2 classes as before" in capsys.readouterr().err
+    assert "same 2 classes" in capsys.readouterr().err
 
 
 def test_a_run_says_what_became_of_the_classes(var_run, tmp_path, capsys):

@@ -9,20 +9,21 @@ import torch
 from golden import FOLDER, Golden
 
 import nextscale as ns
-from nextscale.data.loader import Batch, Place
+from nextscale.data.content import Pixels
+from nextscale.data.loader import Batch, BatchSlice
 from nextscale.training.loop import training_step
 from nextscale.training.optimizer import make_optimizer, set_step
 from nextscale.training.parallel import Execution
-from nextscale.training.recipes import VARRecipe
+from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.state import make_state
 from nextscale.training.task import MODEL
-from nextscale.training.transformer_task import VARTask
+from nextscale.training.transformer_task import TransformerTask
 
 EXPECTED = json.loads((FOLDER / "training.json").read_text())
 
 
-def recipe_of(expected: dict, config: ns.VARConfig, batch_size: int) -> VARRecipe:
-    return VARRecipe(
+def recipe_of(expected: dict, config: ns.VARConfig, batch_size: int) -> TransformerRecipe:
+    return TransformerRecipe(
         steps=expected["total_steps"],
         batch_size=batch_size,
         learning_rate=expected["peak_lr"],
@@ -49,9 +50,9 @@ def test_eight_steps(name):
     golden, expected = Golden(name), EXPECTED[name]
     tokenizer, model = golden.models()
     images, labels = golden.arrays["image"], golden.arrays["labels"]
-    batch = Batch(images, labels, (), Place(0, len(labels), len(labels)))
+    batch = Batch(Pixels(images), labels, (), BatchSlice(0, len(labels), len(labels)))
     recipe = recipe_of(expected, model.config, len(labels))
-    state = make_state(VARTask(model, tokenizer, recipe), recipe, Execution(), torch.device("cpu"))
+    state = make_state(TransformerTask(model, tokenizer, recipe), recipe, Execution(), torch.device("cpu"))
     optimizer = state.optimizers[MODEL]
     for row in expected["steps"]:
         rate = set_step(optimizer, recipe, row["step"])

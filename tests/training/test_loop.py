@@ -24,17 +24,17 @@ from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
 from nextscale.training.loop import Intervals, train, training_step
 from nextscale.training.optimizer import LossScaler, set_step
 from nextscale.training.parallel import Execution
-from nextscale.training.recipes import VARRecipe
+from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.run import Run
 from nextscale.training.state import make_state
 from nextscale.training.task import MODEL
 from nextscale.training.tokenizer_task import TokenizerTask
-from nextscale.training.transformer_task import VARTask
+from nextscale.training.transformer_task import TransformerTask
 
 CPU = torch.device("cpu")
 
 
-def var_task(recipe: VARRecipe = TRANSFORMER, kind: type[VARTask] = VARTask) -> VARTask:
+def var_task(recipe: TransformerRecipe = TRANSFORMER, kind: type[TransformerTask] = TransformerTask) -> TransformerTask:
     tokenizer = ns.ImageTokenizer(TOKENIZER.model).init_weights(torch.Generator().manual_seed(0))
     config = ns.VARConfig(TOKENIZER.model.schedule, 2, 32, 2, num_classes=2, codebook_size=24, code_dim=8)
     return kind(ns.VAR(config).init_weights(torch.Generator().manual_seed(0), 0.1), tokenizer, recipe)
@@ -157,7 +157,7 @@ def test_other_data_in_the_same_folder(tmp_path, tokenizer_run, capsys):
     assert "data" in capsys.readouterr().err
 
 
-class BreaksAt(VARTask):
+class BreaksAt(TransformerTask):
     """Not a number from the eighth batch on."""
 
     count = 0

@@ -12,13 +12,14 @@ from tiny import CODES, SCHEDULES, make_tokenizer, make_var, random_images, rand
 from tiny_runs import TOKENIZER, TRANSFORMER
 from torch import nn
 
-from nextscale.data.loader import Batch, Place
+from nextscale.data.content import Pixels, Tokens
+from nextscale.data.loader import Batch, BatchSlice
 from nextscale.training.ema import make_ema, update_ema
 from nextscale.training.losses import reconstruction_loss, token_loss
 from nextscale.training.optimizer import make_optimizer
-from nextscale.training.recipes import TOKENIZERS, TRANSFORMERS
+from nextscale.training.presets.var import TOKENIZERS, TRANSFORMERS
 from nextscale.training.task import MODEL
-from nextscale.training.transformer_task import VARTask, drop_labels, drop_paths
+from nextscale.training.transformer_task import TransformerTask, drop_paths
 from nextscale.transformer.token_loss import token_losses
 
 SQUARE = SCHEDULES["square"]
@@ -28,8 +29,8 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def whole(count: int) -> Place:
-    return Place(0, count, count)
+def whole(count: int) -> BatchSlice:
+    return BatchSlice(0, count, count)
 
 
 def one_weight(value: float) -> nn.Linear:
@@ -70,19 +71,37 @@ def test_ema_of_statistics():
     assert ema.state_dict()["num_batches_tracked"] == 0
 
 
-def test_drop_labels_at_its_rate():
-    labels = torch.arange(20_000) % 5
-    dropped = drop_labels(labels, 5, 0.1, whole(20_000), seeded())
-    assert (dropped == 5).float().mean().item() == pytest.approx(0.1, abs=0.01)
-    assert torch.equal(dropped[dropped < 5], labels[dropped < 5])
-    assert torch.equal(dropped, drop_labels(labels, 5, 0.1, whole(20_000), seeded()))
-    assert not torch.equal(dropped, drop_labels(labels, 5, 0.1, whole(20_000), seeded(1)))
+def labels_seen(rate: float, count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """The labels of a batch, and those that the model is called with; the model of four classes knows 4 as no class."""
+    task = TransformerTask(make_var(SQUARE), make_tokenizer(SQUARE), replace(TRANSFORMER, label_drop=rate))
+    seen: list[torch.Tensor] = []
+
+    class Listening(nn.Module):
+        def forward(self, labels, *arguments, **keywords):
+            seen.append(labels)
+            raise InterruptedError
+
+    task.networks[MODEL] = Listening()
+    labels = torch.arange(count) % task.config.num_classes
+    tokens = torch.zeros(count, SQUARE.num_tokens, dtype=torch.int64)
+    with pytest.raises(InterruptedError):
+        task.losses(Batch(Tokens(tokens), labels, (), whole(count)), 0, seeded(seed))
+    return labels, seen[0]
 
 
-def test_drop_labels_none_and_all():
-    labels = torch.arange(1000) % 5
-    assert torch.equal(drop_labels(labels, 5, 0.0, whole(1000), seeded()), labels)
-    assert drop_labels(labels, 5, 1.0, whole(1000), seeded()).eq(5).all()
+def test_labels_are_dropped_at_their_rate():
+    labels, dropped = labels_seen(0.1, 5000)
+    no_class = make_var(SQUARE).config.num_classes
+    assert (dropped == no_class).float().mean().item() == pytest.approx(0.1, abs=0.02)
+    assert torch.equal(dropped[dropped < no_class], labels[dropped < no_class])
+    assert torch.equal(dropped, labels_seen(0.1, 5000)[1])
+    assert not torch.equal(dropped, labels_seen(0.1, 5000, seed=1)[1])
+
+
+def test_no_labels_and_all_labels_are_dropped():
+    labels, dropped = labels_seen(0.0, 100)
+    assert torch.equal(dropped, labels)
+    assert labels_seen(1.0, 100)[1].eq(make_var(SQUARE).config.num_classes).all()
 
 
 def test_drop_paths_keep_the_mean():
@@ -101,10 +120,10 @@ def test_drop_paths_none_at_rate_0():
 
 
 def test_the_loss_of_a_batch_depends_on_the_generator_alone():
-    task = VARTask(
+    task = TransformerTask(
         make_var(SQUARE), deepcopy(make_tokenizer(SQUARE)), replace(TRANSFORMER, label_drop=0.5, drop_path=0.5)
     )
-    batch = Batch(random_images(task.tokenizer, 4), torch.tensor([0, 1, 2, 3]), (), whole(4))
+    batch = Batch(Pixels(random_images(task.tokenizer, 4)), torch.tensor([0, 1, 2, 3]), (), whole(4))
     first, again, other = (task.losses(batch, 0, seeded(seed))[0][MODEL] for seed in (0, 0, 1))
     assert first == again != other
 

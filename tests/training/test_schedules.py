@@ -57,3 +57,14 @@ def test_a_run_of_one_or_two_steps_has_rates(total):
 def test_unknown_schedule(schedule):
     with refused("schedule", schedule):
         rate(50, schedule)
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(2.4, 2), (2.6, 3), (2.5, 2), (3.5, 4), (0.4, 0)])
+def test_the_warm_up_is_rounded_to_whole_steps(warmup, steps):
+    """The first step at the peak is the rounded number, ties to even; one before it is below."""
+    rates = [
+        learning_rate(step, 100, peak=1, warmup=warmup, warmup_start=0.1, final_ratio=0.1, schedule="lin0")
+        for step in range(10)
+    ]
+    assert rates.index(1.0) == steps
+    assert rates[:steps] == pytest.approx([0.1 + 0.9 * step / max(steps, 1) for step in range(steps)])

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from tiny_runs import TRANSFORMER, train_command
 
 from nextscale.cli.main import main
+from nextscale.data.content import Tokens
 from nextscale.data.dataset import Example
 from nextscale.data.loader import TrainingBatches
 from nextscale.io.checkpoint import CheckpointWriter
@@ -34,7 +35,7 @@ class Numbers:
         return 8
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
-        return Example(torch.tensor(key), 0, ())
+        return Example(Tokens(torch.tensor(key)), 0, ())
 
 
 def test_a_run_asked_to_stop_saves_and_goes_on_as_if_nothing_was(
@@ -53,7 +54,7 @@ def test_a_run_asked_to_stop_saves_and_goes_on_as_if_nothing_was(
         patch.setattr(Run, "log", log_and_ask)
         main(command)
     said = capfd.readouterr().err
-    assert "asked to stop: saved at step 8" in said and "step 9/" not in said
+    assert "stopped: saved at step 8" in said and "step 9/" not in said
     assert (run / "checkpoints" / "step-00000008").is_dir()
 
     main(command)
@@ -70,7 +71,7 @@ def test_processes_that_load_leave_sigterm_to_the_run():
     assert worker.pid
     os.kill(worker.pid, signal.SIGTERM)
     for _ in range(5):
-        assert len(next(batches)[0].images) == 2
+        assert len(next(batches)[0].content.values) == 2
     assert worker.is_alive()
 
 

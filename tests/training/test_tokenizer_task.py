@@ -11,7 +11,8 @@ from tiny import SCHEDULES, make_tokenizer, random_images
 from tiny_runs import TOKENIZER
 
 import nextscale as ns
-from nextscale.data.loader import Batch, Place
+from nextscale.data.content import Pixels
+from nextscale.data.loader import Batch, BatchSlice
 from nextscale.tokenizer.usage import CodeUsage
 from nextscale.training.adversarial import AdversarialRecipe
 from nextscale.training.critics.critic import refresh_norms
@@ -35,7 +36,7 @@ def make_task(game: AdversarialRecipe | None = None, schedule: ns.ScaleSchedule 
 
 
 def batch_of(task: TokenizerTask, count: int = 3) -> Batch:
-    return Batch(random_images(task.model, count), torch.zeros(count), (), Place(0, count, count))
+    return Batch(Pixels(random_images(task.model, count)), torch.zeros(count), (), BatchSlice(0, count, count))
 
 
 def gradients(task: TokenizerTask, *networks: str) -> dict[str, torch.Tensor]:
@@ -173,7 +174,7 @@ def test_a_scale_of_one_token_may_use_every_code():
     images = random_images(task.model, 24)
     with torch.no_grad():
         task.model.pyramid.codebook.weight.copy_(task.model(images, 0.25, None).looks)
-    batches = [Batch(part, torch.zeros(6), (), Place(0, 6, 6)) for part in images.split(6)]
+    batches = [Batch(Pixels(part), torch.zeros(6), (), BatchSlice(0, 6, 6)) for part in images.split(6)]
     figures = task.validate(task.model, batches)
     assert figures["usage"] == [1] and figures["unused_codes"] == 0
     assert figures["perplexity"] == pytest.approx([24])
@@ -185,23 +186,23 @@ def test_a_scale_of_one_token_may_use_every_code():
 def test_validation_leaves_out_images_that_do_not_count():
     task = make_task()
     images = random_images(task.model, 4)
-    whole = [Batch(images[i : i + 2], torch.zeros(2), (), Place(0, 2, 2)) for i in (0, 2)]
-    padded = [*whole, Batch(images[:1], torch.zeros(1), (), Place(0, 0, 1))]
+    whole = [Batch(Pixels(images[i : i + 2]), torch.zeros(2), (), BatchSlice(0, 2, 2)) for i in (0, 2)]
+    padded = [*whole, Batch(Pixels(images[:1]), torch.zeros(1), (), BatchSlice(0, 0, 1))]
     assert task.validate(task.model, whole) == task.validate(task.model, padded)
 
 
 def test_depths_are_drawn_evenly():
-    place = Place(0, 20_000, 20_000)
-    depths = random_depths(place, 0.4, 5, seeded())
+    batch_slice = BatchSlice(0, 20_000, 20_000)
+    depths = random_depths(batch_slice, 0.4, 5, seeded())
     assert depths is not None
     shares = depths.bincount(minlength=6) / len(depths)
     assert shares[0] == 0
     assert shares[1:].tolist() == pytest.approx([0.08] * 4 + [0.68], abs=0.01)
-    assert random_depths(place, 0.0, 5, seeded()) is None
+    assert random_depths(batch_slice, 0.0, 5, seeded()) is None
 
 
 def test_draws_of_a_part_are_those_of_the_whole():
-    whole = random_depths(Place(0, 8, 8), 0.9, 5, seeded())
-    parts = [random_depths(Place(first, 2, 8), 0.9, 5, seeded()) for first in range(0, 8, 2)]
+    whole = random_depths(BatchSlice(0, 8, 8), 0.9, 5, seeded())
+    parts = [random_depths(BatchSlice(first, 2, 8), 0.9, 5, seeded()) for first in range(0, 8, 2)]
     assert whole is not None
     assert torch.equal(torch.cat([part for part in parts if part is not None]), whole)

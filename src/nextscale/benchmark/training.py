@@ -12,15 +12,17 @@ from nextscale.benchmark.machine import measure_peak, peak_memory
 from nextscale.benchmark.report import Report
 from nextscale.benchmark.sampling import check_batch, least_seconds
 from nextscale.benchmark.turns import take_turns
-from nextscale.data.loader import Batch, Place
+from nextscale.data.content import Pixels
+from nextscale.data.loader import Batch, BatchSlice
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.allocator import kept
 from nextscale.runtime.device import DTYPES
 from nextscale.training.loop import training_step
 from nextscale.training.parallel import Execution
-from nextscale.training.recipes import Precision, official
+from nextscale.training.presets.var import official
+from nextscale.training.recipes import Precision
 from nextscale.training.state import make_state
-from nextscale.training.transformer_task import VARTask
+from nextscale.training.transformer_task import TransformerTask
 
 
 def bench_training(
@@ -34,11 +36,11 @@ def bench_training(
     recipe = official(config.depth, epochs=1, base_rate=1e-4, init_gamma=1e-3, final_ratio=0.1)
     recipe = replace(recipe, batch_size=check_batch(batch), precision=precision, width=config.width, heads=config.heads)
     recipe = recipe.on(device)
-    state = make_state(VARTask(pipeline.model.train(), pipeline.tokenizer, recipe), recipe, Execution(), device)
+    state = make_state(TransformerTask(pipeline.model.train(), pipeline.tokenizer, recipe), recipe, Execution(), device)
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(config.codebook_size, (batch, config.schedule.num_tokens), generator=generator)
     labels = torch.randint(config.num_classes, (batch,), generator=generator)
-    parts = [Batch(images, labels, (), Place(0, batch, batch)).to(device)]
+    parts = [Batch(Pixels(images), labels, (), BatchSlice(0, batch, batch)).to(device)]
     steps = count()
     with kept(device):  # as in a training run
         turns = take_turns(lambda: training_step(state, parts, recipe, next(steps)), repeats, device, against)

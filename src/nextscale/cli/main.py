@@ -1,4 +1,4 @@
-"""``nextscale VERB ...``: find the verb's file, hand over. Nothing heavy is imported before the verb is known."""
+"""``nextscale VERB ...``: import the module of the verb and run it. Nothing heavy is imported before that."""
 
 from __future__ import annotations
 
@@ -12,56 +12,65 @@ from types import ModuleType
 from nextscale.errors import InputError, is_out_of_memory
 from nextscale.runtime.allocator import restart_with_less_fragmentation
 
-# verb: (module, what it does)
 VERBS = {
-    "sample": ("nextscale.cli.sample", "draw images"),
-    "edit": ("nextscale.cli.edit", "draw parts of an image anew, or the details of a small one"),
-    "reconstruct": ("nextscale.cli.reconstruct", "encode images and decode them again, scale by scale"),
-    "tokenize": ("nextscale.cli.tokenize", "encode a data set into a cache of tokens, to train on"),
-    "train tokenizer": ("nextscale.cli.train_tokenizer", "train an image tokenizer on images"),
-    "train var": ("nextscale.cli.train_transformer", "train a transformer on a tokenizer's tokens"),
-    "evaluate": ("nextscale.cli.evaluate", "measure a model: FID, Inception Score, precision, recall and more"),
-    "evaluate reference": ("nextscale.cli.evaluate_reference", "statistics of real images, to measure against"),
-    "evaluate sweep": ("nextscale.cli.evaluate_sweep", "measure a model at several settings of sampling"),
-    "evaluate classifier": ("nextscale.cli.evaluate_classifier", "train a classifier to judge drawn images by"),
-    "plot": ("nextscale.cli.plot", "draw the curves of training runs, and say whether the loss is normal"),
-    "scaling run": ("nextscale.cli.scaling_run", "train a ladder of sizes on one cache of tokens"),
-    "scaling fit": ("nextscale.cli.scaling_fit", "fit scaling laws to runs of several sizes, and draw them"),
-    "bench sample": ("nextscale.cli.bench_sample", "time drawing, beside what the machine can do"),
-    "bench decode": ("nextscale.cli.bench_decode", "time decoding tokens"),
-    "bench train": ("nextscale.cli.bench_train", "time training steps of a transformer"),
-    "bench load": ("nextscale.cli.bench_load", "time loading a model, up to the first image"),
-    "convert": ("nextscale.cli.convert", "official checkpoints to a folder of ours, and back"),
-    "serve": ("nextscale.cli.serve", "the studio in a browser, and an HTTP API"),
-    "info": ("nextscale.cli.info", "sizes, schedule, parameters and work of a model"),
+    "sample": ("nextscale.cli.sample", "generate images"),
+    "edit": ("nextscale.cli.edit", "regenerate parts of an image, or add detail to a small one"),
+    "reconstruct": ("nextscale.cli.reconstruct", "encode and decode images, and show each scale"),
+    "tokenize": ("nextscale.cli.tokenize", "encode a data set into a cache of tokens for training"),
+    "train tokenizer": ("nextscale.cli.train_tokenizer", "train an image tokenizer"),
+    "train transformer": ("nextscale.cli.train_transformer", "train a transformer on the tokens of a tokenizer"),
+    "evaluate": ("nextscale.cli.evaluate", "evaluate a model: FID, Inception Score, precision, recall and more"),
+    "evaluate reference": (
+        "nextscale.cli.evaluate_reference",
+        "compute the statistics of real images that evaluation compares with",
+    ),
+    "evaluate sweep": ("nextscale.cli.evaluate_sweep", "evaluate a model with several sampling settings"),
+    "evaluate classifier": ("nextscale.cli.evaluate_classifier", "train a classifier for evaluation"),
+    "plot": ("nextscale.cli.plot", "plot training curves, and compare the loss with a reference"),
+    "scaling run": ("nextscale.cli.scaling_run", "train transformers of several sizes for scaling laws"),
+    "scaling fit": ("nextscale.cli.scaling_fit", "fit scaling laws to runs of several sizes, and plot them"),
+    "bench sample": ("nextscale.cli.bench_sample", "measure the speed of sampling"),
+    "bench decode": ("nextscale.cli.bench_decode", "measure the speed of decoding"),
+    "bench train": ("nextscale.cli.bench_train", "measure the speed of training steps"),
+    "bench load": ("nextscale.cli.bench_load", "measure the time from loading a model to the first image"),
+    "convert": ("nextscale.cli.convert", "convert official checkpoints to a nextscale folder, and back"),
+    "serve": ("nextscale.cli.serve", "serve the studio (browser) and an HTTP API"),
+    "info": ("nextscale.cli.info", "show size, schedule, parameters and FLOPs of a model"),
 }
 
-TRAINING = ("train tokenizer", "train var", "scaling run", "evaluate classifier", "bench train")
+"""Each verb with its module and its description."""
+
+ALIASES = {"train var": "train transformer"}
+"""Former names of verbs."""
+
+TRAINING = ("train tokenizer", "train transformer", "train var", "scaling run", "evaluate classifier", "bench train")
+"""Verbs that run in a process whose memory is set up for training."""
 
 
 def usage() -> str:
+    """Return the text of ``nextscale --help``."""
     lines = [f"  nextscale {verb:<20} {what}" for verb, (_, what) in VERBS.items()]
     return "\n".join(
         [
-            "Next-scale image generation (VAR): draw, train, look inside.",
+            "Next-scale image generation (VAR): generate, edit, train and evaluate.",
             "",
             *lines,
             "",
-            "nextscale VERB --help says more. For example:",
+            "Run nextscale VERB --help for the flags of a verb. Example:",
             "  nextscale sample --labels dress hat --num-images 20 --out samples.png",
         ]
     )
 
 
 def command() -> None:
-    """A process of its own: ``nextscale``, or ``python -m nextscale``."""
+    """Entry point of ``nextscale`` and ``python -m nextscale``."""
     if " ".join(sys.argv[1:3]) in TRAINING:
         restart_with_less_fragmentation()
     main()
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one verb. Exit code 0 on success, 2 on bad input."""
+    """Run a verb. Exits with 0 after --help and with 2 on bad input."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
@@ -73,6 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     for length in (2, 1):
         verb = " ".join(arguments[:length])
+        verb = ALIASES.get(verb, verb)
         if verb in VERBS:
             run(verb, arguments[length:])
             return
@@ -84,8 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(verb: str, arguments: list[str]) -> None:
-    """Parse the verb's flags and call it; a user's mistake becomes one sentence."""
-    atexit.register(gc.freeze)  # what is left then goes with the process: to look for garbage in it takes half a second
+    """Parse the flags of a verb and run it. Bad input is reported in one sentence."""
+    atexit.register(gc.freeze)  # skips a last garbage collection, which takes half a second
     parsing, module = (import_all(name) for name in ("nextscale.cli.parsing", VERBS[verb][0]))
     try:
         module.run(parsing.parse(module.Options, verb, arguments))
@@ -96,8 +106,8 @@ def run(verb: str, arguments: list[str]) -> None:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        fail("not enough memory: draw or train on fewer images at once")
-    except BrokenPipeError:  # whoever read our output has left
+        fail("not enough memory: use fewer images at once")
+    except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
@@ -105,19 +115,19 @@ def run(verb: str, arguments: list[str]) -> None:
 
 
 def import_all(name: str) -> ModuleType:
-    """Import a module without looking for garbage on the way, or in it later: there is none, and looking takes a tenth
-    of the time."""
-    looking = gc.isenabled()
+    """Import a module with garbage collection disabled, which saves a tenth of the time."""
+    enabled = gc.isenabled()
     gc.disable()
     try:
         return importlib.import_module(name)
     finally:
         gc.freeze()
-        if looking:
+        if enabled:
             gc.enable()
 
 
 def fail(sentence: str) -> None:
+    """Print an error message and exit with 2."""
     print(f"nextscale: {sentence}", file=sys.stderr)
     sys.exit(2)
 

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from nextscale.analysis.flops import block_parameters, training_flops
-from nextscale.cli import train_transformer
 from nextscale.curves.verdict import count
 from nextscale.data.cache import is_cache
 from nextscale.data.splits import absolute_name
@@ -24,60 +24,63 @@ from nextscale.runtime.device import pick_device
 from nextscale.runtime.process_pool import Job, run_all
 from nextscale.scaling_laws.ladder import Rung, make_ladder
 from nextscale.tokenizer.tokenizer import ImageTokenizer
-from nextscale.training.recipes import TRANSFORMERS, Precision, VARRecipe
+from nextscale.training.changes import find_recipe, override
+from nextscale.training.presets.var import TRANSFORMERS
+from nextscale.training.recipes import Precision, TransformerRecipe
 from nextscale.training.run import RECIPE, begun_precision, check_same
-from nextscale.transformer.var import VARConfig
+from nextscale.training.setup import RunSettings, plan
+from nextscale.training.transformer_setup import choose_tokenizer, open_examples, transformer_config
 
 OURS = ("depth", "width", "heads", "learning_rate", "steps", "batch_size", "seed", "precision")
-"""Numbers of the recipe that the ladder sets by flags of its own."""
+"""Fields of the recipe that have flags here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Train a ladder of sizes on one cache of tokens, all on the same batches in the same order, for "scaling fit".
+    """Train transformers of several sizes on one token cache, all on the same batches in the same order.
 
-    Each rung is a run of "train var" in a folder of its own, OUT/d03 and so on, and the largest comes first. The same
-    command again goes on where it was stopped.
+    "scaling fit" then fits scaling laws to the runs. Each size is a "train transformer" run in a folder of its own
+    (OUT/d03, ...). The largest size is trained first. Repeat the same command to resume.
 
     Example: nextscale scaling run --data cache --depths 2 3 4 5 6 7 8 9 --width-per-depth 16 --out ladder
     """
 
     data: Path
-    """Cache of "tokenize", with images to validate on."""
+    """Token cache of "tokenize", with validation images."""
     out: Path
-    """Folder of the ladder."""
+    """Folder of the runs."""
     depths: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8)
-    """Blocks of each size, and its heads."""
+    """Number of blocks of each size, which is also its number of heads."""
     width_per_depth: int = 32
-    """Width is this times the depth, and each head has this dimension. Officially 64."""
+    """Width of a size divided by its depth, which is also the dimension of a head. The official models have 64."""
     preset: str = "cifar10"
-    """Named recipe of "train var", or a .json file with one, for all that is not said here."""
+    """Named recipe of "train transformer", or a .json file with a recipe, for all values without a flag here."""
     set: tuple[str, ...] = ()
-    """Other numbers of the recipe, NAME=VALUE, for all sizes."""
+    """Change values of the recipe for all sizes, as NAME=VALUE."""
     steps: int | None = None
-    """Steps of each size. This and the next: left out, what the preset says."""
+    """Number of training steps of each size. Default: from the preset."""
     batch_size: int | None = None
-    """Images in a step."""
+    """Number of images in a step. Default: from the preset."""
     learning_rate: float | None = None
-    """Peak learning rate at the preset's width; left out, the preset's, scaled with the batch size."""
+    """Peak learning rate at the preset's width. Default: from the preset, scaled in proportion to the batch size."""
     rate_power: float = 0.5
-    """A size's peak is that times (preset's width / its width)^this; 0 gives all sizes the same."""
+    """Multiply the peak learning rate of each size by (width of the preset / width)^rate_power. 0: the same for all."""
     seed: int = 0
-    """Of initial weights, order, and all else that is random."""
+    """Seed of initial weights, data order and all other random numbers."""
     dtype: Precision | None = None
-    """Precision of matrix products; left out, the preset's."""
+    """Precision of matrix products. Default: from the preset."""
     device: str = "auto"
-    """auto, cpu, or cuda, which uses all GPUs there are."""
+    """auto, cpu or cuda. cuda uses all GPUs; auto uses them if there are any."""
     parallel: int = 0
-    """Sizes trained at once; 0 is one on each GPU, or one on the CPU, whose threads they divide."""
+    """Number of sizes to train at once. 0: one on each GPU, or one on the CPU. On the CPU they divide the threads."""
     log_every: int = 20
-    """Steps between lines of each log."""
+    """Write a line to the log every this many steps."""
     save_every: int = 100
-    """Steps between checkpoints."""
+    """Save a checkpoint every this many steps."""
     validate_every: int = 100
-    """Steps between validations, which are the points of the laws over compute."""
+    """Evaluate on the validation images every this many steps. "scaling fit" uses these losses."""
     validate_images: int = 0
-    """Images to validate on, evenly spread; 0 is all. The last step is always on all: with fewer before, it jumps."""
+    """Number of validation images; 0 uses all. The last step uses all, so other numbers make a jump in the curve."""
 
 
 def run(options: Options) -> None:
@@ -86,11 +89,12 @@ def run(options: Options) -> None:
         raise InputError(f"parallel must be 0 or more, not {options.parallel}")
     device = pick_device(options.device)
     begun = [name for rung in ladder if (name := begun_precision(options.out / rung.name)) != "auto"]
-    if options.dtype in (None, "auto"):  # one for all, wherever it goes on
+    if options.dtype in (None, "auto"):  # one precision for all sizes, also on another machine
         options = replace(options, dtype=next(iter(begun), options.dtype))
-    trainings = {rung: training(options, rung) for rung in ladder}
-    recipes = {rung: of.recipe(TRANSFORMERS) for rung, of in trainings.items()}
-    tokenizer, classes = check_data(options, trainings[ladder[0]], recipes[ladder[0]])
+    base = base_recipe(options)
+    planned = {rung: plan_rung(options, rung, base) for rung in ladder}
+    recipes = {rung: recipe for rung, (recipe, _) in planned.items()}
+    tokenizer, classes = check_data(options, options.out / ladder[0].name, *planned[ladder[0]])
     for rung in ladder:
         check_folder(options.out / rung.name)
         check_earlier(options.out / rung.name, recipes[rung], options, tokenizer)
@@ -98,103 +102,101 @@ def run(options: Options) -> None:
     parallel = options.parallel or (torch.cuda.device_count() if device.type == "cuda" else 1)
     with locked(options.out) as held:
         left = [rung for rung in reversed(ladder) if not is_finished(options.out / rung.name, recipes[rung])]
-        jobs = [Job(rung.name, ["train", "var", *as_arguments(trainings[rung])]) for rung in left]
+        jobs = [Job(rung.name, arguments(options, rung, base)) for rung in left]
         if not run_all(jobs, parallel, device, held):
-            print("asked to stop: the same command goes on from there", file=sys.stderr)
+            print("stopped: repeat the same command to resume", file=sys.stderr)
             return
     print("\n".join(str(options.out / rung.name) for rung in ladder))
 
 
-def training(options: Options, rung: Rung) -> train_transformer.Options:
-    """The flags of "train var" for a size.
+def base_recipe(options: Options) -> TransformerRecipe:
+    """Return the recipe of the preset with the changes that hold for all sizes.
 
     Raises:
-        InputError: ``--set`` sets what is not its to set, or the recipe is none.
+        InputError: ``--set`` has a field with a flag, or a value does not fit.
     """
     for setting in options.set:
         if (name := setting.partition("=")[0]) in OURS:
-            raise InputError(f"{name} is not for --set: a ladder has flags of its own for {', '.join(OURS)}")
-    common = train_transformer.Options(
-        data=str(options.data),
-        out=options.out / rung.name,
-        preset=options.preset,
-        set=options.set,
-        steps=options.steps,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        seed=options.seed,
-        dtype=options.dtype,
-        device=options.device,
-        log_every=options.log_every,
-        save_every=options.save_every,
-        validate_every=options.validate_every,
-        validate_images=options.validate_images,
-        preview_every=0,
-    )
-    base = common.recipe(TRANSFORMERS)
-    sizes = tuple(f"{name}={getattr(rung, name)}" for name in ("depth", "width", "heads"))
-    rate = rung.learning_rate(base.learning_rate, base.width, options.rate_power)
-    return replace(common, set=(*options.set, *sizes), learning_rate=rate)
+            raise InputError(f"{name} cannot be changed by --set here: use the flags for {', '.join(OURS)}")
+    preset = override(find_recipe(TRANSFORMERS, options.preset), options.set)
+    given = {"steps": options.steps, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
+    changes = {name: value for name, value in given.items() if value is not None}
+    return plan(TRANSFORMERS, preset, changes | {"seed": options.seed, "device": options.device}, options.out)[0]
 
 
-def as_arguments(options: train_transformer.Options) -> list[str]:
-    """The command line that says these options, without those that say what is so anyway."""
-    arguments: list[str] = []
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if value != field.default:
-            values = value if isinstance(value, tuple) else (value,)
-            arguments += [f"--{field.name.replace('_', '-')}", *map(str, values)]
-    return arguments
+def flags_of(options: Options, rung: Rung, base: TransformerRecipe) -> dict[str, Any]:
+    """Return the values of a size that differ from the preset: names of recipe fields and settings."""
+    values = {"steps": options.steps, "batch_size": options.batch_size, "seed": options.seed}
+    values["learning_rate"] = rung.learning_rate(base.learning_rate, base.width, options.rate_power)
+    values["precision"] = options.dtype
+    names = ("device", "log_every", "save_every", "validate_every", "validate_images")
+    values |= {name: getattr(options, name) for name in names} | {"preview_every": 0}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def check_data(options: Options, one: train_transformer.Options, recipe: VARRecipe) -> tuple[ImageTokenizer, int]:
-    """The tokenizer and the number of classes of the cache.
+def sizes_of(rung: Rung) -> dict[str, int]:
+    """Return the model sizes of a rung, as fields of the recipe."""
+    return {name: getattr(rung, name) for name in ("depth", "width", "heads")}
+
+
+def plan_rung(options: Options, rung: Rung, base: TransformerRecipe) -> tuple[TransformerRecipe, RunSettings]:
+    """Return the recipe and the settings of a size."""
+    preset = override(find_recipe(TRANSFORMERS, options.preset), options.set)
+    changes = flags_of(options, rung, base) | sizes_of(rung)
+    return plan(TRANSFORMERS, preset, changes, options.out / rung.name)
+
+
+def arguments(options: Options, rung: Rung, base: TransformerRecipe) -> list[str]:
+    """Return the command line that trains a size."""
+    found = ["train", "transformer", "--data", str(options.data), "--out", str(options.out / rung.name)]
+    found += ["--preset", options.preset, "--set", *options.set]
+    found += [f"{name}={value}" for name, value in sizes_of(rung).items()]
+    for name, value in flags_of(options, rung, base).items():
+        found += [f"--{'dtype' if name == 'precision' else name.replace('_', '-')}", str(value)]
+    return found
+
+
+def check_data(
+    options: Options, out: Path, recipe: TransformerRecipe, settings: RunSettings
+) -> tuple[ImageTokenizer, int]:
+    """Return the tokenizer and the number of classes of the cache.
 
     Raises:
-        InputError: no cache, or a damaged one, or one without images to validate on.
+        InputError: no cache, a damaged one, or one without validation images.
     """
     if not is_cache(options.data):
-        raise InputError(f"{options.data} is no cache of tokens: expected one that tokenize made")
+        raise InputError(f"{options.data} is not a token cache: expected a folder that tokenize made")
     if options.out.resolve() in (options.data.resolve(), *options.data.resolve().parents):
         raise InputError(f"the data {options.data} must not lie in the ladder's folder {options.out}")
-    tokenizer = train_transformer.choose_tokenizer(one, None)
-    data, val_data = train_transformer.open_data(one, tokenizer, recipe)
+    tokenizer = choose_tokenizer(str(options.data), "", settings, None)
+    data, val_data = open_examples(str(options.data), out, tokenizer, recipe, settings)
     if not val_data:
-        raise InputError(f"{options.data} has no images to validate on, whose loss the laws are of: expected val/")
+        raise InputError(f"{options.data} has no validation images, which scaling laws need: expected val/")
     return tokenizer, len(data.source.class_names)
 
 
-def check_earlier(folder: Path, recipe: VARRecipe, options: Options, tokenizer: ImageTokenizer) -> None:
-    """Raises InputError where a size was begun with something else than now."""
+def check_earlier(folder: Path, recipe: TransformerRecipe, options: Options, tokenizer: ImageTokenizer) -> None:
+    """Raise InputError if an earlier run of a size has other data or another recipe."""
     if newest_checkpoint(folder):
         inputs = {"data": absolute_name(str(options.data)), "tokenizer": tokenizer.fingerprint()}
         ours = json.loads(json.dumps({"inputs": inputs, "recipe": dataclasses.asdict(recipe)}))
         check_same(folder, ours, read_json(folder / RECIPE))
 
 
-def is_finished(folder: Path, recipe: VARRecipe) -> bool:
+def is_finished(folder: Path, recipe: TransformerRecipe) -> bool:
+    """Return whether a run has reached its last step."""
     newest = newest_checkpoint(folder)
     return newest is not None and checkpoint_step(newest) >= recipe.steps
 
 
 def describe(
-    ladder: Sequence[Rung], recipes: dict[Rung, VARRecipe], tokenizer: ImageTokenizer, classes: int
+    ladder: Sequence[Rung], recipes: dict[Rung, TransformerRecipe], tokenizer: ImageTokenizer, classes: int
 ) -> list[str]:
-    """The sizes, and what training them takes."""
+    """Return a line for each size with its parameters and training compute, and a line with the sum."""
     lines, total = [], 0.0
     for rung in ladder:
         recipe = recipes[rung]
-        config = VARConfig(
-            tokenizer.schedule,
-            rung.depth,
-            rung.width,
-            rung.heads,
-            num_classes=classes,
-            codebook_size=tokenizer.config.codebook_size,
-            code_dim=tokenizer.config.code_dim,
-            shared_adaln=recipe.shared_adaln,
-        )
+        config = transformer_config(tokenizer, recipe, classes)
         images = recipe.steps * recipe.batch_size
         work = training_flops(config) * images / 1e6
         total += work
@@ -202,4 +204,4 @@ def describe(
             f"{rung.name}  width {rung.width}, {count(block_parameters(config))} parameters, "
             f"{count(images)} images, {work:.3g} PFLOP, learning rate {recipe.learning_rate:.2e}"
         )
-    return [*lines, f"in all {total:.3g} PFLOP"]
+    return [*lines, f"total {total:.3g} PFLOP"]

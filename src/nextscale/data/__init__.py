@@ -1,1 +1,1 @@
-"""Files -> batches."""
+"""Data sets, and batches made from them."""

@@ -1,8 +1,8 @@
-"""A cache of tokens: every image of a data set encoded once, in several views, so that training need not.
+"""A cache of tokens: the images of a data set, encoded once in several views.
 
-``CACHE/cache.json`` says what it was made from, ``CACHE/tokenizer/`` is what made it, and the files
-``CACHE/train/tokens-00000.safetensors`` and so on (likewise in ``val/``) hold ``tokens`` (n, views, L) and ``labels``
-(n,) of the readable ones among `IMAGES_IN_SHARD` images each.
+``CACHE/cache.json`` records the data set and the settings, ``CACHE/tokenizer/`` holds the tokenizer. Each file
+``CACHE/train/tokens-00000.safetensors`` (likewise in ``val/``) covers `IMAGES_IN_SHARD` images and holds ``tokens``
+(n, views, L) and ``labels`` (n,) of those that could be read.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from nextscale.data.content import Tokens
 from nextscale.data.dataset import Example
 from nextscale.errors import InputError
 from nextscale.io.files import check_begun_with, read_json, read_tensors, write_json, write_tensors
@@ -32,15 +33,15 @@ SMALL = torch.iinfo(torch.int16).max
 
 
 def is_cache(data: str | Path) -> bool:
-    """Whether this is a folder that `start_cache` made."""
+    """Return whether ``data`` is a folder that `start_cache` made."""
     return (Path(data) / INDEX).is_file()
 
 
 def start_cache(folder: Path, index: dict[str, Any]) -> None:
-    """Say in ``cache.json`` what the cache is made from.
+    """Write the data set and settings of a cache to ``cache.json``.
 
     Raises:
-        InputError: it was begun with something else.
+        InputError: the cache was started with other data or settings.
     """
     if is_cache(folder):
         read_index(folder)
@@ -49,10 +50,10 @@ def start_cache(folder: Path, index: dict[str, Any]) -> None:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """What a cache was made from.
+    """Return the content of ``cache.json``.
 
     Raises:
-        InputError: not what `start_cache` writes.
+        InputError: the file is not one that `start_cache` writes.
     """
     index = with_current_names(read_json(folder / INDEX))
     if not isinstance(index, dict) or not isinstance(index.get("images"), dict):
@@ -61,23 +62,24 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def shard_path(folder: Path, split: str, shard: int) -> Path:
+    """Return the path of a shard."""
     return folder / split / f"tokens-{shard:05d}.safetensors"
 
 
 def shards_of(images: int) -> list[range]:
-    """Which images each shard holds."""
+    """Return the indices of the images of each shard."""
     return [range(i, min(i + IMAGES_IN_SHARD, images)) for i in range(0, images, IMAGES_IN_SHARD)]
 
 
 def write_shard(path: Path, tokens: Tensor, labels: Tensor) -> None:
-    """Tokens (n, views, L) and labels (n,); as int16 if all tokens fit."""
+    """Write tokens (n, views, L) and labels (n,). Tokens are stored as int16 if they fit, else as int32."""
     kind = torch.int16 if tokens.numel() == 0 or tokens.max() <= SMALL else torch.int32
     write_tensors(path, {"tokens": tokens.to(kind), "labels": labels.long()})
 
 
 @dataclass(frozen=True)
 class CacheSource:
-    """What messages and a run's folder say of a cache."""
+    """The location, classes and ``cache.json`` of a cache."""
 
     root: Path
     class_names: tuple[str, ...]
@@ -85,7 +87,7 @@ class CacheSource:
 
 
 class TokenDataset(Dataset[Example]):
-    """Tokens of images: of each one view, drawn by (seed, epoch, index). Read from the disk as they are needed."""
+    """Tokens of images. (seed, epoch, index) selects the view of an image. Read from disk as needed."""
 
     def __init__(self, source: CacheSource, shards: Sequence[Mapping[str, Tensor]], seed: int = 0):
         self.source, self.seed, self._shards = source, seed, shards
@@ -93,26 +95,26 @@ class TokenDataset(Dataset[Example]):
 
     @property
     def views(self) -> int:
-        """How often each image was encoded, in another crop or mirrored."""
+        """Number of views (crops, mirrored or not) of each image."""
         return self._shards[0]["tokens"].shape[1]
 
     def __len__(self) -> int:
         return self._ends[-1]
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
-        """The tokens (L,) of (epoch, index)."""
+        """Return the tokens (L,) of (epoch, index)."""
         epoch, index = key
         i = bisect_right(self._ends, index)
         shard, row = self._shards[i], index - (self._ends[i - 1] if i else 0)
         view = np.random.default_rng((self.seed, epoch, index)).integers(self.views) if self.views > 1 else 0
-        return Example(shard["tokens"][row, view].long(), int(shard["labels"][row]), ())
+        return Example(Tokens(shard["tokens"][row, view].long()), int(shard["labels"][row]), ())
 
 
 def open_cache(folder: Path, seed: int) -> tuple[TokenDataset, TokenDataset | None]:
-    """The training and the validation tokens of a cache.
+    """Open the training tokens of a cache, and its validation tokens if there are any.
 
     Raises:
-        InputError: it is not finished, or damaged.
+        InputError: the cache is unfinished or damaged, or has no training tokens.
     """
     index = read_index(folder)
     source = CacheSource(folder, tuple(index["class_names"]), index)
@@ -128,7 +130,7 @@ def _open_split(source: CacheSource, split: str, seed: int) -> TokenDataset | No
     there = [path for path in paths if path.is_file()]
     if len(there) < count:
         raise InputError(
-            f"{source.root} has {len(there)} of {count} shards of {split}: repeat its command to finish it"
+            f"{source.root} has {len(there)} of {count} shards of {split}: repeat the tokenize command to finish it"
         )
     shards = [_read_shard(path, source.index) for path in paths]
     return TokenDataset(source, shards, seed) if any(len(shard["labels"]) for shard in shards) else None

@@ -1,4 +1,4 @@
-"""Images -> training tensors, each a pure function of (seed, epoch, index)."""
+"""Images as training examples. Each example depends on (seed, epoch, index) only."""
 
 from __future__ import annotations
 
@@ -11,29 +11,45 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from nextscale.data.content import Content, Pixels
 from nextscale.data.source import ClassSource, ImageSource
 from nextscale.errors import InputError
 from nextscale.imaging.images import centre_crop, cover, to_unit_range
 
 MARGIN = 1.125
-"""Images are resized to cover 1.125 times the crop (VAR's training code)."""
+"""Images are resized to cover 1.125 times the size of the crop, as in the official VAR training code."""
 ZOOM = 2
-"""With ``zoom``, that many times more, so that small parts of an image stay sharp."""
+"""With ``zoom``, images are resized this many times larger, so that small crops stay sharp."""
 PART, STRETCH = (0.3, 1.0), 0.3
-"""Share of the area that such a part has; how much wider or narrower than the crop it may be, as a logarithm."""
+"""For `random_part`: range of its share of the area, and largest absolute logarithm of its change in aspect ratio."""
 CACHE_BYTES = 2**30
+"""Resized images that each process keeps in memory."""
 
 
 class Example(NamedTuple):
-    image: Tensor
-    """(3, H, W) in [-1, 1]; or tokens (L,), int64, of a cache."""
+    """One training example."""
+
+    content: Content
+    """``Pixels`` with (3, H, W) or ``Tokens`` with (L,)."""
     label: int
+    """Class of the image, an index into ``class_names``."""
     unreadable: tuple[str, ...]
-    """Images that were passed over on the way to this one, with the reason."""
+    """Images that were skipped to get this one, with the reason."""
+
+    @property
+    def image(self) -> Tensor:
+        """The image (3, H, W) in [-1, 1].
+
+        Raises:
+            InputError: the example holds tokens.
+        """
+        if not isinstance(self.content, Pixels):
+            raise InputError(f"expected an example of Pixels, got {type(self.content).__name__}")
+        return self.content.values
 
 
 class Examples(Protocol):
-    """What a run learns from: images, or tokens of them."""
+    """A data set to train on: images, or tokens of images."""
 
     @property
     def source(self) -> ClassSource: ...
@@ -44,16 +60,16 @@ class Examples(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
-        """The example of (epoch, index), a pure function of these and the seed."""
+        """Return the example of (epoch, index). It depends on these numbers and the seed only."""
         ...
 
 
 class ImageDataset(Dataset[Example]):
     """Images resized and cropped to (H, W).
 
-    Training takes a random crop and, with ``flip``, a random mirror image; otherwise the crop is the middle one. With
-    ``zoom``, training crops are `random_part`s. An image that cannot be read is passed over for the next one, and
-    named in the `Example`. Resized images stay in memory, up to 1 GiB for each process.
+    With ``augment``, an example is a random crop, mirrored with probability 1/2 if ``flip`` is set; with ``zoom``, it
+    is a `random_part`. Without ``augment``, it is the centre crop. If an image cannot be read, the next one takes its
+    place, and the `Example` names the skipped image. Each process keeps up to 1 GiB of resized images in memory.
     """
 
     def __init__(
@@ -75,19 +91,23 @@ class ImageDataset(Dataset[Example]):
         return len(self.source)
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
-        """The image of (epoch, index)."""
+        """Return the image of (epoch, index).
+
+        Raises:
+            InputError: no image can be read.
+        """
         epoch, index = key
-        passed_over = []
+        skipped = []
         for i in range(index, index + len(self)):
             i %= len(self)
             pixels = self._pixels(i)
             if pixels is not None:
-                return Example(self._crop(pixels, epoch, index), self.source.labels[i], tuple(passed_over))
-            passed_over.append(self._unreadable[i])
-        raise InputError(f"none of the {len(self)} images in {self.source.root} can be read (first: {passed_over[0]})")
+                return Example(Pixels(self._crop(pixels, epoch, index)), self.source.labels[i], tuple(skipped))
+            skipped.append(self._unreadable[i])
+        raise InputError(f"none of the {len(self)} images in {self.source.root} can be read (first: {skipped[0]})")
 
     def _pixels(self, i: int) -> np.ndarray | None:
-        """The resized image, (h, w, 3) uint8; None if it cannot be read."""
+        """Return the resized image, (h, w, 3) uint8, or None if it cannot be read."""
         if i in self._cache:
             return self._cache[i]
         if i in self._unreadable:
@@ -107,39 +127,40 @@ class ImageDataset(Dataset[Example]):
 
     def _crop(self, pixels: np.ndarray, epoch: int, index: int) -> Tensor:
         if self.augment:
-            draw = np.random.default_rng((self.seed, epoch, index))
-            pixels = (random_part if self.zoom else random_crop)(pixels, self.size, draw)
-            if self.flip and draw.random() < 0.5:
+            rng = np.random.default_rng((self.seed, epoch, index))
+            pixels = (random_part if self.zoom else random_crop)(pixels, self.size, rng)
+            if self.flip and rng.random() < 0.5:
                 pixels = pixels[:, ::-1]
         return to_unit_range(torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1))
 
 
-def random_crop(pixels: np.ndarray, size: tuple[int, int], draw: np.random.Generator) -> np.ndarray:
-    """(h, w, 3) -> some (H, W, 3) inside."""
-    top, left = (draw.integers(have - want + 1) for have, want in zip(pixels.shape, size, strict=False))
+def random_crop(pixels: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Return a random crop of size (H, W): (h, w, 3) -> (H, W, 3)."""
+    top, left = (rng.integers(have - want + 1) for have, want in zip(pixels.shape, size, strict=False))
     return pixels[top : top + size[0], left : left + size[1]]
 
 
-def random_part(pixels: np.ndarray, size: tuple[int, int], draw: np.random.Generator) -> np.ndarray:
-    """Some rectangle inside, 30 to 100 % of the area and up to a third wider or narrower than (H, W), resized to that.
+def random_part(pixels: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Return a random rectangle of the image, resized to (H, W): (h, w, 3) -> (H, W, 3).
 
-    (h, w, 3) -> (H, W, 3). Made for classifiers (arXiv 1409.4842): what is drawn from such crops looks cropped itself.
+    The rectangle has 30 to 100 % of the area, and its aspect ratio differs from that of (H, W) by up to a third
+    (arXiv 1409.4842). Use it for classifiers only: a generator trained on such crops makes images that look cropped.
     """
     h, w = pixels.shape[:2]
-    area, stretch = h * w * draw.uniform(*PART), math.exp(draw.uniform(-STRETCH, STRETCH))
+    area, stretch = h * w * rng.uniform(*PART), math.exp(rng.uniform(-STRETCH, STRETCH))
     shape = stretch * size[1] / size[0]
     height, width = min(h, math.sqrt(area / shape)), min(w, math.sqrt(area * shape))
-    top, left = draw.uniform(0, h - height), draw.uniform(0, w - width)
+    top, left = rng.uniform(0, h - height), rng.uniform(0, w - width)
     box = (left, top, left + width, top + height)
     return np.array(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC, box=box))
 
 
 def cover_with_margin(image: Image.Image, size: tuple[int, int], zoom: int = 1) -> Image.Image:
-    """The smallest image of the same shape that covers `MARGIN` times (H, W), or ``zoom`` times as much."""
+    """Resize an image, keeping its aspect ratio, to just cover ``zoom`` * `MARGIN` times (H, W)."""
     margin = MARGIN * zoom
     return cover(image, (round(margin * size[0]), round(margin * size[1])))
 
 
 def validation_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The part (H, W) of an image that validation sees."""
+    """Return the centre crop (H, W) that is used for validation."""
     return centre_crop(cover_with_margin(image, size), size)

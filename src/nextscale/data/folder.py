@@ -1,4 +1,4 @@
-"""A folder of images, one folder per class, with or without train/ and val/."""
+"""A folder with a sub-folder of images for each class, optionally inside train/ and val/."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", "
 
 
 def folder_splits(root: Path) -> Splits:
-    """The training and the validation images of a folder; see `find_splits` and `scan_folder`."""
+    """Open the training and validation images of a folder; see `find_splits` and `scan_folder`."""
     train, val = find_splits(root)
     folder = scan_folder(train)
     return folder, scan_folder(val, folder.class_names) if val else None
 
 
 def find_splits(root: Path) -> tuple[Path, Path | None]:
-    """(folder of training images, folder of validation images or None).
+    """Return the folder of training images, and that of validation images or None.
 
-    A folder ``train`` is a split where it holds class folders or stands beside a folder ``val``; without one, all of
-    ``root`` is training images.
+    A folder ``train`` is a split if it has sub-folders or if there is a folder ``val`` next to it. Without splits, all
+    images of ``root`` are training images.
 
     Raises:
-        InputError: no folder, or nothing in it but a folder ``val``.
+        InputError: no folder, or one with only a folder ``val``.
     """
     if not root.is_dir():
         raise InputError(f"no folder {root}")
@@ -39,13 +39,13 @@ def find_splits(root: Path) -> tuple[Path, Path | None]:
 
 
 def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> ImageFiles:
-    """All image files below a folder, in a fixed order. Nothing is opened.
+    """Find all image files below a folder, in a fixed order. No file is opened.
 
-    Classes are the sub-folders in alphabetical order, with all images below them; images beside class folders do
-    not count. A folder that holds images and no folders is one class.
+    Classes are the sub-folders in alphabetical order, with all images below them. Images next to class folders are
+    ignored. A folder with images and no sub-folders is one class.
 
     Args:
-        class_names: classes that are known already (of the training split): others are an error.
+        class_names: classes of the training split; other classes are an error.
 
     Raises:
         InputError: no folder, no images, an unknown class, a class without images, or a data set further down.

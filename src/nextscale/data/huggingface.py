@@ -1,4 +1,4 @@
-"""Hugging Face data sets: from the hub, or from a folder that ``save_to_disk`` wrote."""
+"""Hugging Face data sets, from the hub or from a folder that ``save_to_disk`` wrote."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from nextscale.io.fingerprint import stamp
 
 PREFIX = "hf:"
 IMAGE, LABEL = ("image", "img"), ("label", "labels", "fine_label")
-"""What a column may be called where its type does not tell."""
+"""Accepted column names, used if the column types do not decide."""
 SAVED = ("dataset_dict.json", "state.json")
 
 
 @dataclass(frozen=True, eq=False)
 class HuggingFaceImages:
-    """Images in a ``datasets.Dataset``, which leaves them to us undecoded."""
+    """Images in a ``datasets.Dataset``, which returns them undecoded."""
 
     root: str
     rows: Any
@@ -51,7 +51,7 @@ class HuggingFaceImages:
 
 
 def huggingface_splits(data: str) -> Splits:
-    """The images of ``hf:owner/name`` or ``hf:folder``.
+    """Open the images of ``hf:owner/name`` or ``hf:folder``.
 
     Raises:
         InputError: the package or the data set is missing, or it lacks a split, images, or labels.
@@ -65,7 +65,7 @@ def huggingface_splits(data: str) -> Splits:
 
 
 def load(data: str) -> dict[str, Any]:
-    """The splits of a data set; one without splits is all training."""
+    """Return the splits of a data set. A data set without splits becomes the training split."""
     try:
         import datasets
     except ImportError as error:
@@ -83,7 +83,7 @@ def load(data: str) -> dict[str, Any]:
 
 
 def open_split(root: str, rows: Any, class_names: tuple[str, ...] | None = None) -> HuggingFaceImages:
-    """The images of one split.
+    """Open the images of one split.
 
     Args:
         class_names: classes that are known already (of the training split): others are an error.
@@ -108,7 +108,7 @@ def open_split(root: str, rows: Any, class_names: tuple[str, ...] | None = None)
 
 
 def find_column(root: str, features: dict[str, Any], kind: type, names: Sequence[str], what: str) -> str:
-    """The one column of a type, or else the first with one of these names.
+    """Return the only column of a type, or else the first with one of these names.
 
     Raises:
         InputError: there is none.
@@ -124,7 +124,7 @@ def find_column(root: str, features: dict[str, Any], kind: type, names: Sequence
 
 
 def read_labels(root: str, rows: Any, column: str) -> tuple[list[str], tuple[str, ...]]:
-    """(the label of each image, as text; the classes that occur, in the order of a ``ClassLabel``, or else sorted).
+    """Return the label of each image as text, and the class names in the order of ``ClassLabel`` or else sorted.
 
     Raises:
         InputError: an image without a label, or one that is neither a number nor a name.

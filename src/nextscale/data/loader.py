@@ -1,4 +1,4 @@
-"""Batches in an order that depends on (seed, step) alone, so that training resumes where it stopped."""
+"""Batches in an order that depends on (seed, step) only, so that training can resume at any step."""
 
 from __future__ import annotations
 
@@ -13,60 +13,86 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from nextscale.data.content import Content, Pixels
 from nextscale.data.dataset import Example, Examples
 from nextscale.errors import InputError
 from nextscale.runtime.distributed import rank, world_size
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a part lies in the whole batch of a step, of which each process, and each turn of it, gets one."""
+class BatchSlice:
+    """The position of a part in the whole batch of a step.
+
+    A batch is divided among the processes, and each process may compute its share in several parts.
+    """
 
     first: int
+    """Index of the part's first image in the whole batch."""
     count: int
+    """Number of images in the part."""
     whole: int
+    """Number of images in the whole batch."""
 
-    def draw(self, *shape: int, generator: torch.Generator) -> Tensor:
-        """Uniform numbers in [0, 1) for each image of the part, (count, ...): those it gets in any division."""
+    def random(self, *shape: int, generator: torch.Generator) -> Tensor:
+        """Return uniform numbers in [0, 1) for the images of the part: (count, *shape).
+
+        They are drawn for the whole batch, so an image gets the same numbers however the batch is divided.
+        """
         return torch.rand(self.whole, *shape, generator=generator)[self.first : self.first + self.count]
 
 
 class Batch(NamedTuple):
-    images: Tensor
-    """(B, 3, H, W) in [-1, 1]; or tokens (B, L) of a cache."""
+    """Examples, stacked."""
+
+    content: Content
+    """``Pixels`` with (B, 3, H, W) or ``Tokens`` with (B, L)."""
     labels: Tensor
     """(B,) int64."""
     unreadable: tuple[str, ...]
-    """Files passed over, with the reason."""
-    place: Place
+    """Files that were skipped, with the reason."""
+    batch_slice: BatchSlice
+
+    @property
+    def images(self) -> Tensor:
+        """The images (B, 3, H, W) in [-1, 1].
+
+        Raises:
+            InputError: the batch holds tokens.
+        """
+        if not isinstance(self.content, Pixels):
+            raise InputError(f"expected a batch of Pixels, got {type(self.content).__name__}")
+        return self.content.values
 
     def to(self, device: torch.device) -> Batch:
-        return self._replace(
-            images=self.images.to(device, non_blocking=True), labels=self.labels.to(device, non_blocking=True)
-        )
+        """Return the batch with content and labels on a device."""
+        content = self.content._replace(values=self.content.values.to(device, non_blocking=True))
+        return self._replace(content=content, labels=self.labels.to(device, non_blocking=True))
 
 
 class PartSampler(Sampler[list[tuple[int, int]]]):
-    """Endless parts of batches, as (epoch, index): each epoch a permutation, its incomplete last batch left out."""
+    """Yield parts of batches as lists of (epoch, index), without end.
 
-    def __init__(self, length: int, places: Sequence[Place], seed: int, start_step: int):
-        self.length, self.places, self.seed, self.start_step = length, places, seed, start_step
+    Each epoch is a new permutation of the data. An incomplete last batch is skipped.
+    """
+
+    def __init__(self, length: int, slices: Sequence[BatchSlice], seed: int, start_step: int):
+        self.length, self.slices, self.seed, self.start_step = length, slices, seed, start_step
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        batch_size = self.places[0].whole
+        batch_size = self.slices[0].whole
         per_epoch = self.length // batch_size
         epoch, skipped = divmod(self.start_step, per_epoch)
         while True:
             order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
             for batch in range(skipped, per_epoch):
-                for place in self.places:
-                    first = batch * batch_size + place.first
-                    yield [(epoch, int(i)) for i in order[first : first + place.count]]
+                for batch_slice in self.slices:
+                    first = batch * batch_size + batch_slice.first
+                    yield [(epoch, int(i)) for i in order[first : first + batch_slice.count]]
             epoch, skipped = epoch + 1, 0
 
 
-def divide(batch_size: int, turns: int) -> list[Place]:
-    """This process's parts of every batch, which it computes one after the other.
+def divide(batch_size: int, turns: int) -> list[BatchSlice]:
+    """Return this process's parts of every batch, which it computes one after the other.
 
     Raises:
         InputError: the batch cannot be divided evenly.
@@ -78,11 +104,11 @@ def divide(batch_size: int, turns: int) -> list[Place]:
             f"({world_size()} processes, {turns} turns each)"
         )
     count = batch_size // parts
-    return [Place((rank() * turns + turn) * count, count, batch_size) for turn in range(turns)]
+    return [BatchSlice((rank() * turns + turn) * count, count, batch_size) for turn in range(turns)]
 
 
 def check_data(data: Examples, val_data: Examples | None, batch_size: int) -> None:
-    """What would stop a run later stops it here, before it has a folder.
+    """Check the data of a run before its folder is made.
 
     Raises:
         InputError: a batch larger than the data, or a split without a readable image.
@@ -95,16 +121,16 @@ def check_data(data: Examples, val_data: Examples | None, batch_size: int) -> No
 
 
 class TrainingBatches:
-    """Endless training batches from ``start_step`` on: for each step, this process's parts of it.
+    """Yield this process's parts of the batch of each step from ``start_step`` on, without end.
 
     Args:
-        turns: into how many parts a process divides its share (gradient accumulation).
-        workers: processes that load; 0 loads in this one.
+        turns: number of parts that a process divides its share into (gradient accumulation).
+        workers: number of processes that load data; 0 loads in this process.
     """
 
     def __init__(self, dataset: Examples, batch_size: int, start_step: int, workers: int = 0, turns: int = 1):
-        self.places = divide(batch_size, turns)
-        order = PartSampler(len(dataset), self.places, dataset.seed, start_step)
+        self.slices = divide(batch_size, turns)
+        order = PartSampler(len(dataset), self.slices, dataset.seed, start_step)
         loader = DataLoader(
             cast(Dataset[Example], dataset),
             batch_sampler=order,
@@ -115,30 +141,31 @@ class TrainingBatches:
         )
         self._parts = iter(loader)
         self.waited = 0.0
-        """Seconds that the last batch kept the caller waiting."""
+        """Seconds that the caller waited for the last batch."""
 
     def __iter__(self) -> TrainingBatches:
         return self
 
     def __next__(self) -> list[Batch]:
         start = time.monotonic()
-        parts = [next(self._parts)._replace(place=place) for place in self.places]
+        parts = [next(self._parts)._replace(batch_slice=batch_slice) for batch_slice in self.slices]
         self.waited = time.monotonic() - start
         return parts
 
 
 def ignore_sigterm(_: int) -> None:
-    """In a process that loads: SIGTERM reaches all processes, but the training one decides what follows."""
+    """Ignore SIGTERM in a loading process. The training process handles it."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def validation_batches(dataset: Examples, batch_size: int, limit: int = 0) -> Iterator[Batch]:
-    """Every image once, divided among the processes. What cannot be read is left out, and named in its batch.
+    """Yield every image once, divided among the processes. Unreadable images are skipped and named in their batch.
 
-    Every process gets the same number of batches, the last ones empty (``place.count`` 0) where images are short.
+    Every process gets the same number of batches. If the images do not suffice, the last batches of some processes have
+    ``batch_slice.count`` 0.
 
     Args:
-        limit: how many images, evenly spread; 0 is all.
+        limit: number of images, evenly spaced in the data; 0 uses all.
     """
     count = min(limit or len(dataset), len(dataset))
     size = max(batch_size // world_size(), 1)
@@ -152,10 +179,10 @@ def validation_batches(dataset: Examples, batch_size: int, limit: int = 0) -> It
 
 
 def collate(examples: Sequence[Example], count: int | None = None) -> Batch:
-    """A batch of examples, of which the first ``count`` count."""
+    """Stack examples of one type into a batch. Only the first ``count`` are counted in metrics."""
     return Batch(
-        torch.stack([example.image for example in examples]),
+        type(examples[0].content)(torch.stack([example.content.values for example in examples])),
         torch.tensor([example.label for example in examples]),
         tuple(name for example in examples for name in example.unreadable),
-        Place(0, len(examples) if count is None else count, len(examples)),
+        BatchSlice(0, len(examples) if count is None else count, len(examples)),
     )

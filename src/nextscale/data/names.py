@@ -1,4 +1,4 @@
-"""Names of splits and classes, which mean the same however a data set writes them down."""
+"""Names of splits and classes, for all kinds of data sets."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ LISTED = 10
 
 
 def pick_splits(names: Iterable[str]) -> tuple[str | None, str | None]:
-    """Which of the names mean training and validation, in capitals or not; None where none does."""
+    """Return the names of the training and validation splits, ignoring case; None for a missing one."""
     known = {name.casefold(): name for name in names}
     train, val = (next((known[word] for word in words if word in known), None) for words in (TRAIN_NAMES, VAL_NAMES))
     return train, val
 
 
 def sort_classes(labels: Iterable[str]) -> tuple[str, ...]:
-    """Each label once, in alphabetical order; in the order of numbers where all are integers."""
+    """Return the distinct labels, in numerical order if all are integers, else in alphabetical order."""
     distinct = set(labels)
     try:
         return tuple(sorted(distinct, key=lambda label: (int(label), label)))
@@ -29,10 +29,10 @@ def sort_classes(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def number_labels(labels: Sequence[str], class_names: tuple[str, ...], root: Path | str) -> tuple[int, ...]:
-    """The place of each label in ``class_names``.
+    """Return the index of each label in ``class_names``.
 
     Raises:
-        InputError: a label that is not there.
+        InputError: an unknown label.
     """
     numbers = {name: i for i, name in enumerate(class_names)}
     if unknown := next((label for label in labels if label not in numbers), None):
@@ -43,5 +43,5 @@ def number_labels(labels: Sequence[str], class_names: tuple[str, ...], root: Pat
 
 
 def list_names(names: Sequence[str]) -> str:
-    """``dress, hat, ...``: the first ten."""
+    """Return the first ten names as text: ``dress, hat, ...``."""
     return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")

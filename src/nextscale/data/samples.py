@@ -29,7 +29,7 @@ class Member(NamedTuple):
         return f"{self.name} in {self.shard}"
 
     def read(self, file: BinaryIO) -> bytes:
-        """Its content, from the open shard."""
+        """Return the content of the file, read from the open shard."""
         file.seek(self.offset)
         return file.read(self.size)
 
@@ -41,7 +41,7 @@ class Sample(NamedTuple):
 
 
 def index_shard(shard: Path) -> list[Sample]:
-    """The samples of a shard in its order. Files whose name has no ending, or starts with a dot, belong to none.
+    """Return the samples of a shard in order. Files without an ending, and hidden files, belong to no sample.
 
     Raises:
         InputError: no whole, uncompressed .tar file, a sample without an image or with two, or a broken label.
@@ -59,7 +59,7 @@ def index_shard(shard: Path) -> list[Sample]:
 
 
 def list_members(shard: Path) -> list[Member]:
-    """The files in a shard, links and folders left out.
+    """Return the files in a shard, without links and folders.
 
     Raises:
         InputError: it cannot be read, is compressed, or ends too early.
@@ -79,14 +79,14 @@ def list_members(shard: Path) -> list[Member]:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """``photos/a.seg.PNG`` -> (``photos/a``, ``seg.png``); the key of a file that belongs to no sample is empty."""
+    """``photos/a.seg.PNG`` -> (``photos/a``, ``seg.png``). The key is empty for a file without a sample."""
     folder, slash, file = name.rpartition("/")
     stem, dot, ending = file.partition(".")
     return (folder + slash + stem if stem and dot else "", ending.lower())
 
 
 def find_image(shard: Path, key: str, files: dict[str, Member]) -> Member:
-    """The one image of a sample."""
+    """Return the image of a sample, which must be the only one."""
     images = [ending for ending in IMAGES if ending in files]
     if len(images) != 1:
         found = f"{len(images)} images" if images else "no image"
@@ -95,7 +95,7 @@ def find_image(shard: Path, key: str, files: dict[str, Member]) -> Member:
 
 
 def read_label(file: BinaryIO, files: dict[str, Member]) -> str | None:
-    """The label of a sample, as text; None where it has none."""
+    """Return the label of a sample as text, or None if it has none."""
     member = files.get("cls") or files.get("json")
     if member is None:
         return None
@@ -110,6 +110,6 @@ def read_label(file: BinaryIO, files: dict[str, Member]) -> str | None:
 
 
 def label_in_json(content: object) -> object:
-    """What the first of `JSON_LABELS` says."""
+    """Return the value of the first of `JSON_LABELS` that is present."""
     found = [content[name] for name in JSON_LABELS if name in content] if isinstance(content, dict) else []
     return found[0] if found else None

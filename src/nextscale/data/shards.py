@@ -28,7 +28,7 @@ RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 @dataclass(frozen=True)
 class ShardedImages:
-    """Images that lie in .tar files."""
+    """Images in .tar files."""
 
     root: str
     members: tuple[Member, ...]
@@ -45,7 +45,7 @@ class ShardedImages:
         return stamp(dict.fromkeys(member.shard for member in self.members))
 
     def read(self, index: int) -> Image.Image:
-        """The image. Its shard is opened for it alone: processes that share an open file share its position."""
+        """Read an image. Opens its shard each time, because processes that share an open file share its position."""
         member = self.members[index]
         try:
             with member.shard.open("rb") as file:
@@ -56,14 +56,14 @@ class ShardedImages:
 
 
 def is_shards(data: str) -> bool:
-    """Whether this names .tar files, or a folder of them."""
+    """Return whether ``data`` names .tar files or a folder of them."""
     if Path(data).is_dir():
         return bool(find_shards(data)[0])
     return SHARDS.search(data) is not None
 
 
 def shard_splits(data: str) -> Splits:
-    """The images of ``train-{000..012}.tar``, ``*.tar`` or a folder of shards; see `find_shards`.
+    """Open the images of ``train-{000..012}.tar``, ``*.tar`` or a folder of shards; see `find_shards`.
 
     Raises:
         InputError: a shard that is missing or damaged, no images, or a class that training does not know.
@@ -74,7 +74,7 @@ def shard_splits(data: str) -> Splits:
 
 
 def find_shards(data: str) -> tuple[list[Path], list[Path]]:
-    """(shards of training, shards of validation).
+    """Return the training shards and the validation shards.
 
     In a folder, those in ``train/`` and in ``val/``, or all of them; these, and those that a pattern names, are parted
     by the word train or val in their names, where there are both.
@@ -92,13 +92,13 @@ def find_shards(data: str) -> tuple[list[Path], list[Path]]:
 
 
 def shards_in(folder: Path) -> list[Path]:
-    """The .tar files in a folder; none where folders stand beside them, for then the images lie in those."""
+    """Return the .tar files in a folder. Returns none if there are sub-folders, which then hold the images."""
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     return [] if any(path.is_dir() for path in paths) else [path for path in paths if path.suffix.lower() == ".tar"]
 
 
 def part(shards: list[Path]) -> tuple[list[Path], list[Path]]:
-    """(shards with the word train in their names, those with val); all are training where either is missing."""
+    """Split shards by train and val in their names. All are training shards if one of the words is missing."""
     parts: dict[str, list[Path]] = {}
     for shard in shards:
         words = re.split(r"[-_.]", shard.stem.casefold())
@@ -108,7 +108,7 @@ def part(shards: list[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def expand(pattern: str) -> Iterator[Path]:
-    """The shards that a pattern names.
+    """Return the shards that a pattern names.
 
     Raises:
         InputError: there are none, one of a range is missing, or one is compressed.
@@ -137,7 +137,7 @@ def expand_ranges(pattern: str) -> Iterator[str]:
 
 
 def open_shards(root: str, shards: Sequence[Path], class_names: tuple[str, ...] | None = None) -> ShardedImages:
-    """The images of some shards. Without any label they are one class, named after their folder.
+    """Open the images of some shards. Without labels they form one class, named after their folder.
 
     Args:
         class_names: classes that are known already (of the training split): others are an error.

@@ -1,4 +1,4 @@
-"""Where images come from: what every kind of data set offers, and the kind whose images are files of their own."""
+"""The interface of data sets, and data sets whose images are single files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from nextscale.io.fingerprint import stamp
 
 
 class ClassSource(Protocol):
-    """What a run says of its data."""
+    """A data set with class names."""
 
     @property
     def root(self) -> Path | str:
-        """What messages call the whole."""
+        """Name of the data set in messages."""
         ...
 
     @property
@@ -26,25 +26,25 @@ class ClassSource(Protocol):
 
 
 class ImageSource(ClassSource, Protocol):
-    """Which images there are, of what class, and how to read one; pickled for each process that loads."""
+    """Images with labels. Must be picklable, because each loading process gets a copy."""
 
     @property
     def labels(self) -> Sequence[int]:
-        """The class of each image, a place in ``class_names``."""
+        """The class of each image, an index into ``class_names``."""
         ...
 
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """What messages call an image."""
+        """Name of an image in messages."""
         ...
 
     def stamp(self) -> str:
-        """Other digits as soon as the files are others; see `nextscale.io.fingerprint.stamp`."""
+        """Digits that change when the files change; see `nextscale.io.fingerprint.stamp`."""
         ...
 
     def read(self, index: int) -> Image.Image:
-        """An image as `read_image` gives it.
+        """Read an image as `read_image` does.
 
         Raises:
             InputError: it cannot be read; the sentence names it.
@@ -53,12 +53,12 @@ class ImageSource(ClassSource, Protocol):
 
 
 Splits = tuple[ImageSource, ImageSource | None]
-"""(training images, validation images or None)."""
+"""Training images, and validation images or None."""
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images that are files of their own."""
+    """Images in single files."""
 
     root: Path | str
     paths: tuple[Path, ...]

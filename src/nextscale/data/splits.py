@@ -1,4 +1,4 @@
-"""The one door to training data: whatever it lies in, in come a name and out come images to train and validate on."""
+"""Open a data set of any kind by its name."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from nextscale.errors import InputError
 def open_splits(
     data: str | Path, size: tuple[int, int], seed: int, flip: bool = True, zoom: bool = False
 ) -> tuple[ImageDataset, ImageDataset | None]:
-    """The training and the validation images of a data set, resized to (H, W); see `find_sources`."""
+    """Open the training and validation images of a data set, resized to (H, W); see `find_sources`."""
     train, val = find_sources(str(data))
     held_out = None if val is None else ImageDataset(val, size, augment=False)
     return ImageDataset(train, size, seed, flip=flip, zoom=zoom), held_out
 
 
 def find_sources(data: str) -> Splits:
-    """What the name of a data set stands for.
+    """Find the images of a data set by its name.
 
     ==========================  ============================================================
-    ``hf:NAME``                 a Hugging Face data set, or a folder that one was saved in
+    ``hf:NAME``                 a Hugging Face data set, or a folder of ``save_to_disk``
     ``photos/labels.csv``       a table of files and labels; also a folder with a train.csv
     ``shards/{000..012}.tar``   WebDataset shards; also ``shards/*.tar``, or a folder of them
     anything else               a folder of images, a folder per class
     ==========================  ============================================================
 
     Raises:
-        InputError: no such data set, or one that is not whole.
+        InputError: no such data set, or an incomplete one.
     """
     if not data.strip():
         raise InputError("no data: expected a folder, a .csv table, .tar shards, or hf:NAME")
     if is_cache(data):
-        raise InputError(f"{data} is a cache of tokens, which only train var takes: expected images")
+        raise InputError(f"{data} is a token cache, which only train transformer accepts: expected images")
     if data.startswith(PREFIX):
         return huggingface_splits(data)
     if is_table(Path(data)):
@@ -50,7 +50,7 @@ def find_sources(data: str) -> Splits:
 
 
 def absolute_name(data: str) -> str:
-    """The name of a data set that holds from any folder."""
+    """Return the name of a data set with an absolute path, valid in any working directory."""
     prefix, place = (PREFIX, data.removeprefix(PREFIX)) if data.startswith(PREFIX) else ("", data)
     if prefix and not Path(place).is_dir():
         return data

@@ -1,4 +1,4 @@
-"""A table of images: a CSV file with the columns ``file``, ``label`` and, perhaps, ``split``."""
+"""A table of images: a CSV file with the columns ``file``, ``label`` and optionally ``split``."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from nextscale.data.source import ImageFiles, Splits
 from nextscale.errors import InputError
 
 FILE, LABEL, SPLIT = ("file", "path", "filename", "file_name", "image"), ("label", "class"), ("split",)
-"""What a column may be called; where a table has several of them, the first counts."""
+"""Accepted column names. If a table has several of them, the first one is used."""
 
 
 class Row(NamedTuple):
     path: Path
     label: str
     split: str
-    """Empty in a table without that column."""
+    """Empty if the table has no such column."""
 
 
 def is_table(data: Path) -> bool:
-    """Whether this is a CSV file, or a folder with a ``train.csv``."""
+    """Return whether ``data`` is a CSV file or a folder with ``train.csv``."""
     if data.is_dir():
         return pick_splits(tables_in(data))[0] is not None
     return data.suffix.lower() == ".csv"
 
 
 def tables_in(folder: Path) -> dict[str, Path]:
-    """CSV files by their names without the ending."""
+    """Return the CSV files of a folder by their names without the ending."""
     return {path.stem: path for path in folder.iterdir() if path.suffix.lower() == ".csv"}
 
 
 def table_splits(data: Path) -> Splits:
-    """The images of a CSV file, or of ``train.csv`` and, where there is one, ``val.csv`` in a folder.
+    """Open the images of a CSV file, or of ``train.csv`` and an optional ``val.csv`` in a folder.
 
     Without ``val.csv``, a column ``split`` says what is validation.
 
@@ -64,7 +64,7 @@ def table_splits(data: Path) -> Splits:
 
 
 def read_rows(table: Path) -> list[Row]:
-    """The rows of a table. Files are named relative to its folder.
+    """Read the rows of a table. File names are relative to its folder.
 
     Raises:
         InputError: no column for files or labels, a row without either, or no row at all.
@@ -90,7 +90,7 @@ def read_rows(table: Path) -> list[Row]:
 
 
 def read_lines(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """(names of the columns, the other lines that are not empty with their numbers).
+    """Read the column names, and the other non-empty lines with their numbers.
 
     Raises:
         InputError: no such file, or it is not CSV in UTF-8.
@@ -107,7 +107,7 @@ def read_lines(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 
 def find_column(table: Path, header: Sequence[str], names: Sequence[str]) -> int:
-    """Where the column stands that has one of these names."""
+    """Return the index of the column with one of these names."""
     name = next((name for name in names if name in header), None)
     if name is None:
         raise InputError(
@@ -120,10 +120,10 @@ def find_column(table: Path, header: Sequence[str], names: Sequence[str]) -> int
 
 
 def list_images(root: Path | str, rows: Sequence[Row], class_names: tuple[str, ...] | None = None) -> ImageFiles:
-    """The images of some rows, in their order.
+    """Open the images of some rows, in order.
 
     Args:
-        class_names: classes that are known already (of the training split): others are an error.
+        class_names: classes of the training split; other classes are an error.
 
     Raises:
         InputError: missing files, or an unknown class.

@@ -1,4 +1,4 @@
-"""Files with the weights of networks that training looks through and never changes."""
+"""Read weight files of pretrained networks, such as DINO and LPIPS."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from nextscale.io.pth import as_state, read_pth
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The named tensors of a ``.safetensors`` file or of one of `torch.save`, in float32.
+    """Read the tensors of a ``.safetensors`` file or a `torch.save` file, as float32.
 
     Raises:
-        InputError: no such file, a damaged one, or one that holds anything else.
+        InputError: no such file, a damaged one, or one with other content.
     """
     return as_state(read_tensors(path) if path.suffix == ".safetensors" else read_pth(path), path)
 
 
 def expect(state: Mapping[str, Tensor], names: Iterable[str], path: Path, layout: str) -> None:
-    """Raises InputError if the file that the state comes from lacks one of the names by which its layout is told."""
+    """Raise InputError if a state lacks one of the names that identify its layout."""
     for name in names:
         if name not in state:
             held = f"{min(state)} and {len(state) - 1} others" if state else "nothing"

@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM, as batch systems send it before they take the machine away."""
+"""Handle SIGTERM, which batch systems send before they end a job."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 
 class StopRequest:
-    """Whether this process was asked to stop."""
+    """A flag that is set when the process receives SIGTERM."""
 
     asked = False
 
 
 @contextmanager
 def stop_on_sigterm() -> Iterator[StopRequest]:
-    """Within, SIGTERM does not end the process but is noted."""
+    """Context in which SIGTERM sets a flag instead of ending the process. No effect outside the main thread."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

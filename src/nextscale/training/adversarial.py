@@ -1,4 +1,4 @@
-"""The game between tokenizer and critic: losses of both, and how much the tokenizer's counts."""
+"""Adversarial training of the tokenizer: losses of tokenizer and critic, and the weight of the adversarial loss."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ EPS = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialRecipe:
-    """How the critic is built and trained, and what the tokenizer minds of it."""
+    """How to build and train the critic, and the weights of the losses that it gives the tokenizer."""
 
     critic: Literal["patchgan", "dino"] = "patchgan"
-    """patchgan: trained from scratch. dino: heads on frozen DINO features, whose weights ``dino_weights`` names."""
+    """patchgan is trained from scratch. dino trains heads on frozen DINO features; it needs ``dino_weights``."""
     channels: int = 64
-    """Of PatchGAN's first convolution."""
+    """Output channels of PatchGAN's first convolution."""
     layers: int = 3
-    """How often PatchGAN halves the side."""
+    """Number of stride-2 convolutions of PatchGAN."""
     dino_weights: str = ""
     """File with the weights of a DINO ViT-S."""
     weight: float = field(default=0.4, metadata={"least": 0.0})
-    """Of the tokenizer's adversarial loss; times lambda with ``adaptive``."""
+    """Weight of the tokenizer's adversarial loss. With ``adaptive``, it is multiplied by lambda."""
     adaptive: bool = True
     """lambda = |d reconstruction / d W| / |d adversarial / d W| for the decoder's last W (VQGAN, equation 7)."""
     largest_lambda: float = field(default=1.0, metadata={"least": 0.0})
     feature_matching: float = field(default=0.0, metadata={"least": 0.0})
     """Weight of the L1 distance between the critic's features of image and reconstruction (arXiv 1711.11585)."""
     start: float = 0.22
-    """Share of the steps after which critic and adversarial loss begin."""
+    """Fraction of the steps after which critic and adversarial loss start."""
     warmup: float = field(default=0.02, metadata={"least": 0.0, "most": 1.0})
-    """Share of the steps over which the adversarial loss then grows to its weight."""
+    """Fraction of the steps over which the weight of the adversarial loss then grows from 0."""
     learning_rate: float = field(default=1.0, metadata={"least": 0.0})
-    """The critic's, as a multiple of the tokenizer's."""
+    """Learning rate of the critic divided by that of the tokenizer."""
     betas: tuple[float, float] = (0.5, 0.9)
     augment: bool = True
-    """DiffAugment."""
+    """Use DiffAugment (arXiv 2006.10738)."""
     lecam: float = field(default=0.0, metadata={"least": 0.0})
     """Weight of LeCam's regularisation (arXiv 2104.03310)."""
 
@@ -58,7 +58,7 @@ class AdversarialRecipe:
             raise InputError(f"start must be a share of the steps, at least 0 and below 1, not {self.start}")
 
     def growth(self, step: int, steps: int) -> float:
-        """The share of its weight that the adversarial loss has at a step: 0 before ``start``, then up to 1."""
+        """Return the factor of the adversarial loss at a step: 0 before ``start``, then growing to 1."""
         passed = step - round(self.start * steps)
         return min(max((passed + 1) / max(round(self.warmup * steps), 1), 0.0), 1.0) if passed >= 0 else 0.0
 
@@ -76,7 +76,7 @@ def generator_hinge(fake: list[Tensor]) -> Tensor:
 
 
 def mean_score(logits: list[Tensor]) -> Tensor:
-    """mean D, each head counting alike."""
+    """Return the mean score over heads, with equal weights."""
     return torch.stack([head.mean() for head in logits]).mean()
 
 

@@ -1,4 +1,4 @@
-"""Training the classifier that evaluation looks through: images -> class, from few images."""
+"""Train the classifier that evaluation uses to judge generated images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.data.loader import Batch, Place
+from nextscale.data.loader import Batch, BatchSlice
 from nextscale.errors import InputError
 from nextscale.evaluation.accuracy import Confusion, confusion
 from nextscale.evaluation.classifier import ClassifierConfig, ResidualClassifier, as_extractor
@@ -22,16 +22,17 @@ from nextscale.training.recipes import Recipe
 from nextscale.training.task import MODEL, Losses, Metrics
 
 DULLEST, STRONGEST = (0.2, 0.0, 0.1), (0.8, 0.8, 0.9)
-"""Brightness, saturation and contrast as `recolour` takes them: -0.3 to 0.3, 0 to 1.6 times, 0.6 to 1.4 times."""
+"""Ranges of brightness, saturation and contrast, as arguments of `recolour`. They mean -0.3 to 0.3, factors 0 to 1.6,
+and factors 0.6 to 1.4."""
 TINT = 0.15
-"""Largest change of red, green and blue, each for itself."""
+"""Largest change of red, green and blue, each drawn independently."""
 HOLE = 1 / 3
-"""Side of the hole, as a share of the image's."""
+"""Side of the hole, as a fraction of the image's side."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierRecipe(Recipe):
-    """Train a `ResidualClassifier`. What differs from other recipes is for a few thousand images and short runs."""
+    """Train a `ResidualClassifier`. The defaults suit a few thousand images and short runs."""
 
     model: ClassifierConfig
     steps: int = 1200
@@ -45,10 +46,9 @@ class ClassifierRecipe(Recipe):
     clip: float = 10.0
     ema_decay: float = 0.995
     label_smoothing: float = 0.1
-    """Share of a label that is spread over all classes."""
+    """Probability mass of a label that is spread over all classes."""
     mixup: float = 0.3
-    """a of Beta(a, a), from which the share is drawn that each image of a batch keeps of itself (arXiv 1710.09412);
-    0 keeps all."""
+    """a of the distribution Beta(a, a) of the mixup weight lambda (arXiv 1710.09412); 0 disables mixup."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,8 +62,10 @@ class ClassifierRecipe(Recipe):
 
 
 class ClassifierTask:
-    """loss = lambda H(y) + (1 - lambda) H(y'), H being the cross-entropy with smoothed labels of the mixed images
-    lambda x + (1 - lambda) x', each of whose parts is changed by `jitter` beforehand."""
+    """Minimise lambda H(y) + (1 - lambda) H(y'), where H is the cross-entropy with smoothed labels.
+
+    The network sees mixed images lambda x + (1 - lambda) x' (mixup). `jitter` changes x and x' before they are mixed.
+    """
 
     def __init__(self, model: ResidualClassifier, recipe: ClassifierRecipe):
         self.model, self.recipe, self.config = model.train(), recipe, model.config
@@ -71,11 +73,8 @@ class ClassifierTask:
         self.units = [f"blocks.{i}" for i in range(len(model.blocks))]
         self.shards = self.units
 
-    def optimizer_options(self, network: str) -> dict[str, Any]:
-        return {}
-
     def losses(self, batch: Batch, step: int, generator: torch.Generator) -> tuple[Losses, Metrics]:
-        images, labels = jitter(batch.images, batch.place, generator), batch.labels
+        images, labels = jitter(batch.images, batch.batch_slice, generator), batch.labels
         share = random_share(self.recipe.mixup, generator)
         other = torch.randperm(len(images), generator=generator).to(images.device)
         logits = self.networks[MODEL](torch.lerp(images[other], images, share)).float()
@@ -85,37 +84,32 @@ class ClassifierTask:
         )
         return {MODEL: share * ours + (1 - share) * theirs}, {}
 
-    def after_step(self, step: int, metrics: Metrics, generator: torch.Generator) -> Metrics:
-        return {}
-
-    def report(self) -> dict[str, Any]:
-        return {}
-
     def validate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, Any]:
         assert isinstance(model, ResidualClassifier)
         return {"accuracy": measure(model, batches).accuracy}
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {}
-
 
 def measure(model: ResidualClassifier, batches: Iterable[Batch]) -> Confusion:
-    """What the model, as evaluation uses it, takes images for. Put into evaluation mode."""
+    """Classify images as evaluation does, and count the answers. Puts the model into evaluation mode."""
     return confusion(as_extractor(model, ()), as_pixels(batches), model.config.classes)
 
 
 def as_pixels(batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The uint8 images and labels of batches."""
+    """Yield the images as uint8, and the labels, of each batch."""
     for batch in batches:
         yield to_levels(batch.images).to(torch.uint8), batch.labels
 
 
-def jitter(images: Tensor, place: Place, generator: torch.Generator) -> Tensor:
-    """Change brightness, saturation, contrast and tint of each image, and grey out a part of it.
+def jitter(images: Tensor, batch_slice: BatchSlice, generator: torch.Generator) -> Tensor:
+    """Randomly change brightness, saturation, contrast and tint of each image, and cut a hole.
 
-    (B, 3, H, W) in [-1, 1] -> the same.
+    Args:
+        images: (B, 3, H, W) in [-1, 1].
+
+    Returns:
+        (B, 3, H, W) in [-1, 1].
     """
-    colour, tint, hole = (place.draw(n, generator=generator).to(images.device) for n in (3, 3, 2))
+    colour, tint, hole = (batch_slice.random(n, generator=generator).to(images.device) for n in (3, 3, 2))
     low, high = (torch.tensor(values, device=images.device) for values in (DULLEST, STRONGEST))
     images = recolour(images, low + (high - low) * colour)
     images = images + TINT * (2 * tint - 1)[:, :, None, None]
@@ -123,6 +117,6 @@ def jitter(images: Tensor, place: Place, generator: torch.Generator) -> Tensor:
 
 
 def random_share(mixup: float, generator: torch.Generator) -> float:
-    """lambda of a step, from Beta(mixup, mixup); 1 without mixup."""
+    """Return lambda of a step, drawn from Beta(mixup, mixup), or 1 if ``mixup`` is 0."""
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
     return float(np.random.default_rng(seed).beta(mixup, mixup)) if mixup else 1.0

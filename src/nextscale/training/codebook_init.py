@@ -1,4 +1,4 @@
-"""Codes that start from the data, and codes that nobody used starting again."""
+"""Initialise the codebook from data, and restart unused codes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from torch import Tensor
 from nextscale.tokenizer.codebook import Codebook
 
 FEATURES_PER_CODE = 64
-"""Of those, at most so many take part in k-means."""
+"""k-means uses at most this many features for each code."""
 
 
 @torch.no_grad()
 def kmeans(features: Tensor, count: int, rounds: int, generator: torch.Generator) -> Tensor:
-    """Lloyd's algorithm: random features, then ``rounds`` times the mean of all features nearest to each.
+    """Cluster features with Lloyd's algorithm: (N, D) -> centres (count, D).
 
-    (N, D) -> (count, D). A centre that no feature is nearest to stays where it is.
+    Centres start from random features. In each round a centre moves to the mean of the features nearest to it. A centre
+    without such features does not move.
     """
     order = torch.randperm(len(features), generator=generator)[: FEATURES_PER_CODE * count]
     features = features[order.to(features.device)]

@@ -1,4 +1,4 @@
-"""The exponential moving average of a model's weights, which is what one samples with."""
+"""The exponential moving average (EMA) of a model's weights, which sampling uses."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import nn
 
 
 def make_ema(model: nn.Module, decay: float) -> nn.Module:
-    """A frozen copy to start the average from.
+    """Return the initial EMA: a frozen copy of the model.
 
-    The model itself, if the average is to forget at once and nothing is kept beside the parameters, which training and
-    use may treat differently.
+    With a decay of 0, returns the model itself if it has no buffers. With buffers, training and evaluation mode may
+    differ, so that a copy is needed.
     """
     if decay == 0 and not any(True for _ in model.buffers()):
         return model
@@ -21,9 +21,9 @@ def make_ema(model: nn.Module, decay: float) -> nn.Module:
 
 @torch.no_grad()
 def update_ema(ema: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """ema = d * ema + (1 - d) * model, with d = min(decay, (1 + step) / (10 + step)) so that it starts fast.
+    """Set ema = d * ema + (1 - d) * model with d = min(decay, (1 + step) / (10 + step)).
 
-    Statistics that a model keeps beside its parameters, such as those of batch norm, are averaged with them.
+    Floating-point buffers, such as the statistics of batch norm, are averaged, too.
     """
     if ema is model:
         return

@@ -1,4 +1,4 @@
-"""Starting from a trained model: other classes, and parameters that stay as they are."""
+"""Fine-tune a trained model: change its classes, and freeze parameters."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nextscale.transformer.var import VAR
 
 
 def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
-    """Let the parameters whose names match a pattern (``blocks.*``) stay as they are.
+    """Freeze the parameters whose names match a pattern such as ``blocks.*``.
 
     Raises:
-        InputError: a pattern that matches nothing, or patterns that leave nothing to learn.
+        InputError: a pattern without a match, or no parameter left to train.
     """
     names = [name for name, _ in network.named_parameters()]
     for pattern in patterns:
@@ -26,22 +26,23 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(parameter.requires_grad and not any(fnmatch(name, pattern) for pattern in patterns))
     if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise InputError(f"freezing {', '.join(patterns)} leaves nothing to learn")
+        raise InputError(f"freezing {', '.join(patterns)} leaves no parameter to train")
 
 
 @torch.no_grad()
 def with_classes(model: VAR, names: Sequence[str], new_names: Sequence[str]) -> tuple[VAR, str]:
-    """The model with a table of other classes, and what became of the rows.
+    """Change the classes of a model. Return the model and a description of the change.
 
-    A class that the model knows by name keeps its row; if it knows no names, or the names are the same, all rows stay.
-    A new class starts from the mean of all classes. "No class" stays.
+    A class keeps its embedding if the model has a class of that name. Other classes start from the mean of all class
+    embeddings. The embedding of "no class" is kept. If the names are equal, or the model has no names and the same
+    number of classes, the model is returned as it is.
 
     Args:
-        names: of the model's classes; empty if they have none.
+        names: class names of the model; empty if it has none.
     """
     table, count = model.class_embedding.weight, len(new_names)
     if count == model.config.num_classes and (not names or list(names) == list(new_names)):
-        return model, f"{count} classes as before"
+        return model, f"same {count} classes"
     changed = VAR(replace(model.config, num_classes=count))
     known = [names.index(name) if name in names else None for name in new_names]
     mean = table[:-1].mean(dim=0)
@@ -50,6 +51,6 @@ def with_classes(model: VAR, names: Sequence[str], new_names: Sequence[str]) -> 
     changed.load_state_dict(weights)
     kept = count - known.count(None)
     return changed, (
-        f"class table resized from {model.config.num_classes} to {count} classes: {kept} kept by name, "
+        f"class embedding resized from {model.config.num_classes} to {count} classes: {kept} kept by name, "
         f"{count - kept} start from the mean of all"
     )

@@ -1,4 +1,4 @@
-"""The training loop, for both models: data, losses, optimizers, EMA, checkpoint."""
+"""The training loop of all models: data, losses, optimizers, EMA, checkpoints."""
 
 from __future__ import annotations
 
@@ -34,14 +34,17 @@ Preview = Callable[[nn.Module], Image.Image]
 
 @dataclass(frozen=True)
 class Intervals:
-    """How often, in steps, a run does what does not change its weights; 0 is never, but for the last step."""
+    """Numbers of steps between log lines, checkpoints, validations and previews.
+
+    0 means at the last step only. Intervals do not change the trained weights.
+    """
 
     log_every: int = 20
     save_every: int = 100
     validate_every: int = 500
     preview_every: int = 500
     validate_images: int = 0
-    """How many images are validated on, evenly spread; 0 is all, as always at the last step."""
+    """Number of validation images, evenly spaced in the data; 0 uses all. The last step always uses all."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -61,25 +64,29 @@ def train(
     watch: Callable[[], str] | None = None,
     execution: Execution = Execution(),  # noqa: B008 (frozen)
 ) -> nn.Module:
-    """Train until ``recipe.steps``, from the newest checkpoint of the run if it has one. Returns the EMA model.
+    """Train until ``recipe.steps``, starting from the newest checkpoint of the run if there is one.
 
-    Whatever is random in a step comes from a generator seeded by (recipe.seed, step), and so does its batch: a run
-    that was interrupted ends with the same weights, bit for bit, as one that was not. SIGTERM ends it after the step
-    at hand, with a checkpoint.
+    The batch of a step and all random numbers depend on (recipe.seed, step) only. An interrupted and resumed run
+    therefore ends with the same weights, bit for bit, as an uninterrupted one. After SIGTERM the run finishes the
+    current step, saves a checkpoint and returns.
 
     Args:
-        preview: an image of what the model can do, for the run's folder.
-        watch: called as often as ``preview``, once the log is up to date; what it returns is said.
+        preview: makes an image that shows what the EMA model can do, for the run's folder.
+        watch: called at the preview interval, after the log is written. The run prints the text that it returns.
+
+    Returns:
+        The EMA model.
 
     Raises:
-        InputError: the loss is not finite any more, the data cannot be read, a batch is larger than the data or cannot
-            be divided among the processes, or a checkpoint cannot be written.
+        InputError: the loss is not finite, the data cannot be read, a batch is larger than the data or cannot be
+            divided among the processes, or a checkpoint cannot be written.
     """
     recipe = recipe.on(device)
     check_data(data, val_data, recipe.batch_size)
     state = make_state(task, recipe, execution, device)
-    for torn in incomplete_checkpoints(run.folder):
-        run.say(f"{torn} is not whole, and is passed over")
+    options = state.options
+    for folder in incomplete_checkpoints(run.folder):
+        run.say(f"skipping the incomplete checkpoint {folder}")
     first = state.resume(run.folder)
     if first:
         run.say(f"resuming {run.folder} at step {first}")
@@ -98,16 +105,16 @@ def train(
 
             done, last = step + 1, recipe.steps
             stopping = any_process(stop.asked, device)
-            run.pass_over(done, [name for part in parts for name in part.unreadable])
+            run.report_skipped(done, [name for part in parts for name in part.unreadable])
             if is_due(done, intervals.log_every, last):
-                values = meter.read() | task.report()
+                values = meter.read() | options.report()
                 run.log(done, values | {"learning_rate": rate})
                 run.say(progress_line(done, last, values, rate, recipe.batch_size))
-            if val_data and is_due(done, intervals.validate_every, last):
+            if val_data and options.validate and is_due(done, intervals.validate_every, last):
                 limit = intervals.validate_images if done < last else 0
                 unseen = validation_batches(val_data, recipe.batch_size, limit)
                 with gathered(state.ema) as ema:
-                    figures = task.validate(ema, watched(unseen, device, run, done))
+                    figures = options.validate(ema, watched(unseen, device, run, done))
                 run.log(done, {f"val_{name}": value for name, value in figures.items()})
                 run.say("validation: " + ", ".join(f"{name} {short(value)}" for name, value in figures.items()))
             if preview and is_due(done, intervals.preview_every, last):
@@ -119,24 +126,26 @@ def train(
                 state.save(done, writer)
             if stopping:
                 writer.wait()
-                run.say(f"asked to stop: saved at step {done}, the same command goes on from there")
+                run.say(f"stopped: saved at step {done}. Repeat the same command to resume.")
                 break
     if first >= recipe.steps:
-        run.say(f"{run.folder} is finished: {recipe.steps} steps")
+        run.say(f"{run.folder} is already finished: {recipe.steps} steps")
     run.close()
     return state.ema
 
 
 def training_step(state: TrainingState, parts: Sequence[Batch], recipe: Recipe, step: int) -> Metrics:
-    """Move the weights and their EMA by one batch, of which this process computes ``parts``.
+    """Update the weights and their EMA with one batch. ``parts`` are this process's parts of it.
 
-    Returns each network's loss, the gradient's norm before clipping, and the task's own metrics, all means over parts.
+    Returns:
+        For each network its loss and the norm of its gradient before clipping, and the metrics of the task. All are
+        means over the parts.
 
     Raises:
-        InputError: a loss is not finite; the weights are as they were.
+        InputError: a loss is not finite. The weights have not been changed.
     """
     task, scaler = state.task, state.scaler
-    device = parts[0].images.device
+    device = parts[0].labels.device
     of_parts: list[Metrics] = []
     for optimizer in state.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
@@ -155,41 +164,42 @@ def training_step(state: TrainingState, parts: Sequence[Batch], recipe: Recipe, 
         loss_is_finite, norm_is_finite = torch.isfinite(metrics[prefixed(name, "loss")]), torch.isfinite(norm)
         if not loss_is_finite or not (norm_is_finite or scaler.is_enabled()):
             raise InputError(
-                f"the loss is not finite at step {step + 1}: training stops, and earlier checkpoints are kept"
+                f"the loss is not finite at step {step + 1}: training stopped; earlier checkpoints are kept"
             )
-        if norm_is_finite:  # else float16 overflowed, and the scaler leaves the step out
+        if norm_is_finite:  # else float16 overflowed and the scaler skips the step
             metrics[prefixed(name, "grad_norm")] = norm
     for name in learning:
         scaler.step(state.optimizers[name])
     scaler.update()
-    metrics |= task.after_step(step, metrics, step_generator(recipe.seed, step, after=True))
+    metrics |= state.options.after_step(step, metrics, step_generator(recipe.seed, step, after=True))
     update_ema(state.ema, state.networks[MODEL], recipe.ema_decay, step)
     return metrics
 
 
 def watched(batches: Iterator[Batch], device: torch.device, run: Run, step: int) -> Iterator[Batch]:
-    """Batches on the device; the run hears of files that could not be read."""
+    """Yield batches on the device, and report files that could not be read."""
     for batch in batches:
-        run.pass_over(step, batch.unreadable)
+        run.report_skipped(step, batch.unreadable)
         yield batch.to(device)
 
 
 def step_generator(seed: int, step: int, after: bool = False) -> torch.Generator:
-    """The randomness of a step, or of what is done after it. On the CPU whatever the device, so that runs are alike."""
+    """Return the random generator of a step, or of ``after_step``. It is on the CPU, so that all devices agree."""
     return torch.Generator().manual_seed((2 * (seed * 1_000_003 + step) + after) % 2**63)
 
 
 def is_due(done: int, every: int, last: int) -> bool:
+    """Return whether ``done`` steps are a multiple of ``every``, or the last step."""
     return done == last or (every > 0 and done % every == 0)
 
 
 def prefixed(network: str, name: str) -> str:
-    """``loss`` of the model, ``critic_loss`` of the critic."""
+    """Return the name of a metric of a network: ``loss`` for the model, ``critic_loss`` for the critic."""
     return name if network == MODEL else f"{network}_{name}"
 
 
 def progress_line(done: int, total: int, values: dict[str, Any], rate: float, batch_size: int) -> str:
-    """What the watcher sees of a step: losses, speed, time to go, and what is wrong."""
+    """Return the line to print for a step: metrics, learning rate, remaining time, and an alarm if there is one."""
     eta = timedelta(seconds=round((total - done) * batch_size / values["images_per_second"]))
     figures = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, float))
     alarm = f"  ALARM: {values['alarm']}" if "alarm" in values else ""
@@ -197,5 +207,6 @@ def progress_line(done: int, total: int, values: dict[str, Any], rate: float, ba
 
 
 def short(value: Any) -> str:
+    """Format a number or a list of numbers with four digits."""
     numbers = value if isinstance(value, list) else [value]
     return " ".join(f"{number:.4g}" for number in numbers)

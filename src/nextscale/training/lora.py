@@ -1,7 +1,7 @@
-"""LoRA: learn a low-rank change of each matrix instead of the matrix (arXiv 2106.09685).
+"""LoRA: train a low-rank change of each matrix instead of the matrix itself (arXiv 2106.09685).
 
-A parametrization of the weights, so that a model computes what it always does, attention included, which takes its
-weight without calling the layer; what is saved has the changes added in, and loads like any model.
+It is a parametrization of the weights, so that attention works, which reads the weight without calling the layer. Saved
+models have the changes merged, and load like any model.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch.nn.utils import parametrize
 from nextscale.errors import InputError
 
 MATRICES = ("qkv", "proj", "up", "down")
-"""Names of the layers that learn: those of attention and MLP."""
+"""Names of the layers that are changed: those of attention and MLP."""
 
 
 class LowRankChange(nn.Module):
-    """W -> W + B A, with A (rank, in) random and B (out, rank) zero at first."""
+    """W -> W + B A. Initially A (rank, in) is random and B (out, rank) is zero."""
 
     def __init__(self, weight: Tensor, rank: int, generator: torch.Generator | None):
         super().__init__()
@@ -33,10 +33,10 @@ class LowRankChange(nn.Module):
 
 
 def add_lora(model: nn.Module, rank: int, generator: torch.Generator | None = None) -> int:
-    """Freeze a model and let low-rank changes of its matrices learn; returns how many there are.
+    """Freeze a model and add trainable low-rank changes to its matrices. Return the number of changes.
 
     Raises:
-        InputError: no such matrices, or a rank that is not low.
+        InputError: no such matrices, or a rank that is too high.
     """
     layers = [m for name, m in model.named_modules() if isinstance(m, nn.Linear) and name.split(".")[-1] in MATRICES]
     if not layers:
@@ -51,12 +51,12 @@ def add_lora(model: nn.Module, rank: int, generator: torch.Generator | None = No
 
 
 def has_changes(model: nn.Module) -> bool:
-    """Whether the model has weights of `add_lora`."""
+    """Return whether `add_lora` was applied to the model."""
     return any(isinstance(module, LowRankChange) for module in model.modules())
 
 
 def merged_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state dictionary of the model as if it had no changes: they are added in."""
+    """Return the state dictionary of the model with the changes merged into the matrices."""
     state = {}
     for name, tensor in model.state_dict().items():
         layer, _, part = name.partition(".parametrizations.weight.")

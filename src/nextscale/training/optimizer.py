@@ -1,4 +1,4 @@
-"""AdamW with the official parameter groups, and one step of it."""
+"""AdamW with the parameter groups of the official code, and the loss scaler for float16."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from nextscale.training.recipes import Recipe
 from nextscale.training.schedules import learning_rate, weight_decay
 
 NO_DECAY = ("start_embedding", "position_embedding", "level_embedding", "adaln_offset", "log_scale")
-"""Names without weight decay, besides biases and all one-dimensional tensors. The class embedding does decay."""
+"""Parameters without weight decay, besides biases and one-dimensional tensors. The class embedding has weight decay."""
 
 
 def decays(name: str, parameter: Tensor) -> bool:
-    """Whether weight decay applies to a parameter."""
+    """Return whether weight decay applies to a parameter."""
     return parameter.ndim > 1 and not name.endswith("bias") and not any(part in name for part in NO_DECAY)
 
 
 def make_optimizer(
     model: nn.Module, recipe: Recipe, ratio: float = 1.0, betas: tuple[float, float] | None = None
 ) -> torch.optim.AdamW:
-    """AdamW over two groups: with weight decay and without. Its state is there from the start, all zeros.
+    """Return AdamW with two parameter groups, with and without weight decay. Its state is initialised with zeros.
 
     Args:
-        ratio: of the network's learning rate to the recipe's.
-        betas: other than the recipe's.
+        ratio: learning rate of the network divided by that of the recipe.
+        betas: override those of the recipe.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     groups = [
@@ -45,7 +45,7 @@ def make_optimizer(
 
 
 def set_step(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int) -> float:
-    """Set learning rate and weight decay for a step; returns the recipe's learning rate."""
+    """Set learning rate and weight decay for a step. Return the learning rate of the recipe."""
     rate = learning_rate(
         step,
         recipe.steps,
@@ -63,24 +63,27 @@ def set_step(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int) -> flo
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as named tensors, ``{parameter index}.{name}``, for saving and for filling in place."""
+    """Return the optimizer's state as tensors named ``{parameter index}.{name}``. They are not copies."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     return {f"{i}.{name}": value for i, p in enumerate(parameters) for name, value in optimizer.state[p].items()}
 
 
 class LossScaler(torch.amp.GradScaler):
-    """Scales the loss so that float16 gradients do not vanish: from 2^11, doubled after 1000 steps without overflow,
-    at most 32768, halved and the step left out at an overflow (the official rules)."""
+    """Scale the loss so that float16 gradients do not underflow, as the official code does.
+
+    The scale starts at 2^11 and doubles after 1000 steps without overflow, up to 32768. At an overflow it is halved and
+    the step is skipped.
+    """
 
     INITIAL, GROWTH_INTERVAL, LARGEST = 2.0**11, 1000, 32768.0
 
     def __init__(self, device: torch.device, enabled: bool):
         super().__init__(device.type, init_scale=self.INITIAL, growth_interval=self.GROWTH_INTERVAL, enabled=enabled)
         self.factor = torch.tensor([self.INITIAL, 0.0])
-        """Scale, and steps since it last grew."""
+        """The scale, and the number of steps since it last grew."""
 
     def update(self, new_scale: float | Tensor | None = None) -> None:
-        """After each step."""
+        """Update the scale after a step."""
         super().update(new_scale)
         if self.is_enabled():
             if self.get_scale() > self.LARGEST:
@@ -88,7 +91,7 @@ class LossScaler(torch.amp.GradScaler):
             self.factor.copy_(torch.tensor([self.get_scale(), float(self._get_growth_tracker())]))
 
     def restore(self) -> None:
-        """Take on what ``factor`` was filled with."""
+        """Set the scale from ``factor``, after loading a checkpoint."""
         state = self.state_dict()
         if state:
             scale, tracker = self.factor.tolist()

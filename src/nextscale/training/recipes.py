@@ -1,4 +1,4 @@
-"""How to train: every number of a run in one frozen dataclass, and named recipes as data."""
+"""Recipes: all numbers that determine a training run, in frozen dataclasses. `training.presets` has named ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from nextscale.errors import InputError
 from nextscale.io.config import as_config, check_fields
 from nextscale.runtime.device import has_fast_bfloat16
-from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import TokenizerConfig
 from nextscale.training.adversarial import AdversarialRecipe
 from nextscale.training.schedules import SCHEDULES, knee_of
@@ -25,36 +24,36 @@ NOT_NEGATIVE = {"least": 0.0}
 
 @dataclass(frozen=True)
 class Recipe:
-    """What training a tokenizer and training a transformer have in common."""
+    """Fields of all recipes."""
 
     steps: int
     batch_size: int
     learning_rate: float
-    """Peak. Officially 1e-4 * batch / 256 for the transformers d16 and d20, 8e-5 * batch / 256 for the larger ones."""
+    """Peak learning rate. Officially 1e-4 * batch / 256 for d16 and d20, 8e-5 * batch / 256 for larger transformers."""
     seed: int = field(default=0, metadata={"least": 0})
     precision: Precision = "auto"
-    """Of matrix products and convolutions; weights, losses and quantization are float32. float16 comes with the
-    official loss scale (`LossScaler`); tf32 differs from float32 on GPUs only. auto is ``gpu_precision`` on GPUs; on
-    the CPU bfloat16 where that is fast, else float32."""
+    """Precision of matrix products and convolutions. Weights, losses and quantization are always float32. float16 uses
+    `LossScaler`. tf32 differs from float32 on GPUs only. auto is ``gpu_precision`` on GPUs; on CPUs it is bfloat16 if
+    the CPU is fast at it, else float32."""
     gpu_precision: Precision = "bfloat16"
-    """What auto is on GPUs: officially float16."""
+    """Meaning of auto on GPUs. Officially float16."""
     schedule: str = "lin0"
     warmup: float = field(default=0.02, metadata=SHARE)
-    """Share of the steps."""
+    """Fraction of the steps with linear warm-up."""
     warmup_start: float = field(default=0.005, metadata=SHARE)
     final_ratio: float = field(default=0.1, metadata=NOT_NEGATIVE)
-    """Last learning rate, as a share of the peak."""
+    """Last learning rate, as a fraction of the peak."""
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
     weight_decay: float = field(default=0.05, metadata=NOT_NEGATIVE)
     weight_decay_end: float = field(default=0.05, metadata=NOT_NEGATIVE)
     clip: float = 2.0
-    """Largest global norm of the gradient."""
+    """Maximum norm of the gradient; larger gradients are scaled down to it."""
     freeze: tuple[str, ...] = ()
-    """Patterns of names of parameters that do not learn: ``blocks.*``, ``*.adaln.*``."""
+    """Patterns of names of parameters to freeze, such as ``blocks.*`` or ``*.adaln.*``."""
     ema_decay: float = field(default=0.999, metadata=SHARE)
     flip: bool = True
-    """Mirror half of the images."""
+    """Mirror images with probability 1/2."""
 
     def __post_init__(self) -> None:
         for name in ("betas", "freeze"):  # JSON has lists
@@ -78,7 +77,7 @@ class Recipe:
             raise InputError(f"the schedule exp needs a final_ratio above 0, not {self.final_ratio}")
 
     def on(self: RecipeT, device: torch.device) -> RecipeT:
-        """The recipe for a device: a precision that is auto becomes what it stands for."""
+        """Return the recipe for a device, with a precision of auto replaced."""
         if self.precision != "auto":
             return self
         if device.type != "cpu":
@@ -94,21 +93,21 @@ class TokenizerRecipe(Recipe):
     l1: float = field(default=0.2, metadata=NOT_NEGATIVE)
     l2: float = field(default=1.0, metadata=NOT_NEGATIVE)
     commitment: float = field(default=0.25, metadata=NOT_NEGATIVE)
-    """beta of the quantizer's loss."""
+    """Weight beta of the commitment loss."""
     kmeans: int = field(default=10, metadata={"least": 0})
-    """Rounds of k-means on the first batch's features, from which the codebook starts."""
+    """Rounds of k-means on the features of the first batch, which initialise the codebook."""
     restart_every: int = field(default=100, metadata={"least": 0})
-    """Steps after which codes that were not used are set to features; 0 is never."""
+    """Restart unused codes every this many steps; 0 never does."""
     scale_dropout: float = field(default=0.0, metadata=SHARE)
-    """Probability that an image is decoded from its first scales only, any number of them being equally likely."""
+    """Probability of decoding an image from its first scales only; their number is uniform in 1..K."""
     lpips: float = field(default=0.0, metadata=NOT_NEGATIVE)
-    """Weight of the perceptual distance LPIPS, which needs the next two."""
+    """Weight of LPIPS. Requires ``vgg_weights`` and ``lpips_weights``."""
     vgg_weights: str = ""
-    """File with the weights of VGG16 for LPIPS, as torchvision names them."""
+    """File with the weights of VGG16, with the names of torchvision."""
     lpips_weights: str = ""
-    """File with the linear layers of LPIPS."""
+    """File with the weights of the linear layers of LPIPS."""
     adversarial: AdversarialRecipe | None = None
-    """The critic; None trains without."""
+    """Adversarial training; None trains without a critic."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -124,171 +123,39 @@ class TokenizerRecipe(Recipe):
         if self.lpips and not (self.vgg_weights and self.lpips_weights):
             raise InputError(
                 "lpips needs vgg_weights and lpips_weights; without these files, "
-                "adversarial.feature_matching takes its place"
+                "use adversarial.feature_matching instead"
             )
 
     def losses(self) -> str:
-        """What the tokenizer is trained on, in words."""
+        """Return a description of the losses and their weights."""
         game = self.adversarial
         if self.lpips:
             perceptual = f"LPIPS {self.lpips}"
         elif game and game.feature_matching:
-            perceptual = f"no LPIPS, in its place feature matching on the critic {game.feature_matching}"
+            perceptual = f"no LPIPS, feature matching {game.feature_matching} instead"
         else:
             perceptual = "no perceptual loss"
         adversarial = (
-            f"adversarial loss {game.weight} by {game.critic} from {game.start:.0%} on" if game else "no critic"
+            f"adversarial loss {game.weight} ({game.critic}) after {game.start:.0%} of the steps"
+            if game
+            else "no critic"
         )
         return f"losses: L1 {self.l1}, L2 {self.l2}, commitment {self.commitment}, {perceptual}, {adversarial}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class VARRecipe(Recipe):
-    """Train a `VAR` on the tokens of a trained tokenizer, which gives schedule and codebook."""
+class TransformerRecipe(Recipe):
+    """Train a transformer. Its schedule and vocabulary come from the tokenizer."""
 
     depth: int
     width: int
     heads: int
     shared_adaln: bool = False
     label_drop: float = field(default=0.1, metadata=SHARE)
-    """Probability of training on "no class", for guidance."""
+    """Probability of replacing a label by "no class", as guidance needs."""
     drop_path: float = field(default=0.0, metadata=SHARE)
-    """Rate at the last block, rising linearly from 0; officially 0.1 * depth / 24."""
+    """Drop path rate of the last block; it rises linearly from 0. Officially 0.1 * depth / 24."""
     init_gamma: float = field(default=1e-3, metadata=NOT_NEGATIVE)
-    """Initial size of AdaLN's gamma rows (``alng``)."""
+    """Factor of the initial gamma rows of AdaLN (officially ``alng``)."""
     lora: int = field(default=0, metadata={"least": 0})
-    """Rank of the changes that learn in place of the matrices (LoRA), for ``--init-from``; 0 learns the matrices."""
-
-
-SMALL_TOKENIZER = TokenizerRecipe(
-    steps=2000,
-    batch_size=32,
-    learning_rate=1e-3,
-    weight_decay=0.0,
-    weight_decay_end=0.0,
-    schedule="cos",
-    final_ratio=0.05,
-    clip=1.0,
-    ema_decay=0.998,
-    scale_dropout=0.2,
-    adversarial=AdversarialRecipe(channels=32, feature_matching=0.05),
-    model=TokenizerConfig(
-        schedule=ScaleSchedule.square((1, 2, 3, 4, 6, 8)),
-        channels=32,
-        multipliers=(1, 2, 2, 4),
-        num_blocks=1,
-        code_dim=16,
-        codebook_size=1024,
-    ),
-)
-
-TOKENIZERS = {
-    "starter": SMALL_TOKENIZER,
-    "cifar10": replace(
-        SMALL_TOKENIZER,
-        steps=1500,
-        batch_size=64,
-        adversarial=AdversarialRecipe(channels=32, layers=2, feature_matching=0.05),
-        model=replace(SMALL_TOKENIZER.model, schedule=ScaleSchedule.square((1, 2, 4, 8)), multipliers=(1, 2, 4)),
-    ),
-    "tiny-imagenet": replace(
-        SMALL_TOKENIZER,
-        steps=100_000,
-        batch_size=128,
-        learning_rate=3e-4,
-        ema_decay=0.9999,
-        adversarial=AdversarialRecipe(feature_matching=0.05),
-        model=replace(SMALL_TOKENIZER.model, channels=96, num_blocks=2, code_dim=32, codebook_size=4096),
-    ),
-    "256": TokenizerRecipe(
-        steps=500_000,
-        batch_size=256,
-        learning_rate=3e-4,
-        weight_decay=0.0,
-        weight_decay_end=0.0,
-        betas=(0.5, 0.9),
-        clip=10.0,
-        ema_decay=0.9999,
-        adversarial=AdversarialRecipe(feature_matching=0.05),
-        model=TokenizerConfig(),
-    ),
-}
-"""``256`` has the official model and what is known of its training (learning rate, betas, clip, EMA, weights and start
-of the losses), except that feature matching stands in for LPIPS and PatchGAN for the critic on DINO, until files with
-their weights are named: lpips=0.5, vgg_weights, lpips_weights; adversarial.critic=dino, adversarial.dino_weights."""
-
-IMAGENET = 1_281_167
-"""Training images of ImageNet-1k, for which the official recipes count epochs."""
-
-
-def official(
-    depth: int,
-    *,
-    batch_size: int = 768,
-    epochs: int,
-    base_rate: float,
-    init_gamma: float,
-    final_ratio: float,
-    weight_decay_end: float = 0.05,
-    shared_adaln: bool = False,
-) -> VARRecipe:
-    """An official recipe: width 64 depth, ``depth`` heads, peak rate base_rate * batch / 256, no EMA, no mirror images.
-
-    Args:
-        epochs: of ImageNet; ``--epochs`` counts those of other data.
-        base_rate, init_gamma, final_ratio, weight_decay_end: tblr, alng, wpe, twde.
-    """
-    return VARRecipe(
-        steps=epochs * -(-IMAGENET // batch_size),
-        batch_size=batch_size,
-        learning_rate=base_rate * batch_size / 256,
-        gpu_precision="float16",
-        final_ratio=final_ratio,
-        weight_decay_end=weight_decay_end,
-        ema_decay=0.0,
-        flip=False,
-        depth=depth,
-        width=64 * depth,
-        heads=depth,
-        shared_adaln=shared_adaln,
-        drop_path=0.1 * depth / 24,
-        init_gamma=init_gamma,
-    )
-
-
-SMALL_TRANSFORMER = VARRecipe(
-    steps=4500,
-    batch_size=32,
-    learning_rate=1e-3,
-    ema_decay=0.998,
-    depth=6,
-    width=256,
-    heads=8,
-    drop_path=0.1,
-    init_gamma=1e-1,
-)
-
-TRANSFORMERS = {
-    "starter": SMALL_TRANSFORMER,
-    "cifar10": replace(
-        SMALL_TRANSFORMER,
-        steps=8000,
-        batch_size=64,
-        learning_rate=2e-3,
-        final_ratio=0.01,
-        ema_decay=0.99,
-        drop_path=0.0,
-    ),
-    "tiny-imagenet": replace(
-        SMALL_TRANSFORMER, steps=100_000, batch_size=256, ema_decay=0.9999, depth=12, width=768, heads=12
-    ),
-    "d16": official(16, epochs=200, base_rate=1e-4, init_gamma=1e-3, final_ratio=0.1),
-    "d20": official(20, epochs=250, base_rate=1e-4, init_gamma=1e-3, final_ratio=0.1),
-    "d24": official(24, epochs=350, base_rate=8e-5, init_gamma=1e-4, final_ratio=0.01),
-    "d30": official(
-        30, batch_size=1024, epochs=350, base_rate=8e-5, init_gamma=1e-5, final_ratio=0.01, weight_decay_end=0.08
-    ),
-    "d36": official(
-        36, epochs=350, base_rate=8e-5, init_gamma=5e-6, final_ratio=0.01, weight_decay_end=0.08, shared_adaln=True
-    ),
-}
+    """Rank of LoRA. Requires ``init_from``. 0 trains all weights."""

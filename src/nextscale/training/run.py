@@ -22,14 +22,17 @@ from nextscale.training.recipes import Recipe, RecipeT
 
 RECIPE = "recipe.json"
 LOG = "log.jsonl"
+FORMER_TASKS = {"train var": "train transformer"}
+"""Task names in recipe.json of older versions, and their current names."""
 
 
 class Run:
-    """Where a training run keeps what it makes. Of several processes, only the main one writes and says.
+    """The folder of a training run. With several processes, only the main one writes and prints.
 
     Args:
-        folder: made if need be.
-        inputs, recipe: what determines the weights that come out: the task, the data and models that go in, and how.
+        folder: made if it does not exist.
+        inputs: the task, the data and the models that the run starts from.
+        recipe: how to train. Inputs and recipe together determine the trained weights.
 
     Raises:
         InputError: the folder is not writable, or holds a model, or a run with other inputs or another recipe.
@@ -50,7 +53,7 @@ class Run:
         self._unreadable: set[str] = set()
 
     def start_at(self, step: int) -> None:
-        """Forget what was logged after the checkpoint that the run resumes from."""
+        """Delete log lines after ``step``, the step of the checkpoint that the run resumes from."""
         if not is_main():
             return
         log = self.folder / LOG
@@ -63,7 +66,7 @@ class Run:
         self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
 
     def log(self, step: int, values: dict[str, Any]) -> None:
-        """Append a line to ``log.jsonl``, and its numbers to TensorBoard."""
+        """Append a line to ``log.jsonl``, and write its numbers to TensorBoard."""
         if not is_main():
             return
         with (self.folder / LOG).open("a") as file:
@@ -73,36 +76,37 @@ class Run:
                 if self._board and isinstance(number, int | float):
                     self._board.add_scalar(f"{name}/{i}" if isinstance(value, list) else name, number, step)
 
-    def pass_over(self, step: int, names: Sequence[str]) -> None:
-        """Say and log files that cannot be read, by whatever process, each once. All processes must call this."""
+    def report_skipped(self, step: int, names: Sequence[str]) -> None:
+        """Print and log files that any process could not read, each file once. All processes must call this."""
         for name in gather_texts(names):
             if name not in self._unreadable:
                 self._unreadable.add(name)
-                self.say(f"passed over ({len(self._unreadable)} so far): {name}")
+                self.say(f"skipped ({len(self._unreadable)} so far): {name}")
                 self.log(step, {"unreadable": name})
 
     def save_preview(self, step: int, image: Image.Image) -> None:
-        """``previews/step-00001000.png``."""
+        """Save an image to ``previews/step-00001000.png``."""
         if is_main():
             save_image(image, self.folder / "previews" / f"step-{step:08d}.png")
 
     def say(self, text: str) -> None:
-        """A line for whoever watches."""
+        """Print a line to standard error."""
         if is_main():
             print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
+        """Close the TensorBoard file."""
         if self._board:
             self._board.close()
 
 
 def is_begun(folder: Path) -> bool:
-    """Whether a run has a checkpoint there, whole or not."""
+    """Return whether the folder has a checkpoint, complete or not."""
     return bool(newest_checkpoint(folder) or incomplete_checkpoints(folder))
 
 
 def begun_precision(folder: Path) -> Any:
-    """What ``auto`` was for a run that has begun there, maybe on another machine; ``auto`` if none has.
+    """Return the precision of the run in a folder, or "auto" if there is no run.
 
     Raises:
         InputError: its recipe cannot be read.
@@ -113,7 +117,7 @@ def begun_precision(folder: Path) -> Any:
 
 
 def settled(recipe: RecipeT, folder: Path, device: torch.device) -> RecipeT:
-    """The recipe for a device, where a precision that is auto is the one in which the run in the folder has begun.
+    """Replace a precision of auto by that of the run in the folder, or else by that for the device.
 
     Raises:
         InputError: see `begun_precision`.
@@ -124,12 +128,15 @@ def settled(recipe: RecipeT, folder: Path, device: torch.device) -> RecipeT:
 
 
 def check_same(folder: Path, ours: dict[str, Any], theirs: Any) -> None:
-    """Raises InputError where a run was started with something else than now."""
+    """Raise InputError if a run was started with other inputs or another recipe. Accepts former names in files."""
     theirs = with_current_names(theirs) if isinstance(theirs, dict) else {}
     for part, fields in ours.items():
         earlier = theirs.get(part) if isinstance(theirs.get(part), dict) else {}
         for name, value in fields.items():
-            if earlier.get(name) != value:
+            before = earlier.get(name)
+            if name == "task" and before in FORMER_TASKS:
+                before = FORMER_TASKS[before]
+            if before != value:
                 raise InputError(
                     f"{folder} holds a run with {name} {earlier.get(name)}, not {value}: "
                     "repeat its command to resume it, or choose another folder"
@@ -137,19 +144,20 @@ def check_same(folder: Path, ours: dict[str, Any], theirs: Any) -> None:
 
 
 class Meter:
-    """Means of the training metrics, and speed, since the last look."""
+    """Means of the training metrics, and speed, since the last `read`."""
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
+        """Forget all values."""
         self._values: dict[str, list[torch.Tensor]] = {}
         self._images = 0
         self._seconds = 0.0
         self._waited = 0.0
 
     def add(self, metrics: dict[str, torch.Tensor], images: int, seconds: float, waited: float) -> None:
-        """What a step gave, how long it took, and how much of that it waited for data."""
+        """Add the metrics of a step, its images, its duration, and the part of the duration spent waiting for data."""
         for name, value in metrics.items():
             self._values.setdefault(name, []).append(value)
         self._images += images
@@ -157,8 +165,10 @@ class Meter:
         self._waited += waited
 
     def read(self) -> dict[str, Any]:
-        """Each metric's mean over the steps that gave it and over the processes, ``images_per_second``, and
-        ``data_wait``, the share of time spent waiting for data; then start afresh."""
+        """Return the mean of each metric over steps and processes, and clear.
+
+        Also returns ``images_per_second``, and ``data_wait``, the fraction of time spent waiting for data.
+        """
         means = {name: all_mean(torch.stack(v).double().mean(0)) for name, v in self._values.items()}
         values: dict[str, Any] = {name: mean.tolist() for name, mean in means.items()}
         values["images_per_second"] = self._images / self._seconds
@@ -168,7 +178,7 @@ class Meter:
 
 
 def _step_of(line: str) -> float:
-    """The step of a log line; a line cut short belongs to no step."""
+    """Return the step of a log line, or infinity for an incomplete line."""
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):

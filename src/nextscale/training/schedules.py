@@ -1,4 +1,4 @@
-"""Learning rate and weight decay over the steps of a run (the official schedules)."""
+"""Schedules of learning rate and weight decay, as in the official code."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ import math
 from nextscale.errors import InputError
 
 SCHEDULES = ("lin0", "lin", "lin00", "cos", "exp")
-"""Also ``linX`` with a number 0 < X < 1, such as ``lin0.6``."""
+"""Named schedules. ``linX`` with a number 0 < X < 1, such as ``lin0.6``, is another one."""
 
 
 def learning_rate(
     step: int, total: int, *, peak: float, warmup: float, warmup_start: float, final_ratio: float, schedule: str
 ) -> float:
-    """The learning rate of a step in 0..total-1: linear warm-up, then one of the schedules down to final_ratio * peak.
+    """Return the learning rate of a step in 0..total-1: linear warm-up, then decay to final_ratio * peak.
 
-    ``lin0`` and ``lin`` stay at the peak for 5 % and 15 % of the rest and then fall linearly; ``lin00`` falls at once;
-    ``cos`` is half a cosine; ``exp`` falls exponentially after 15 %; ``linX`` falls slowly for the share X, then fast.
+    ``lin0`` and ``lin`` stay at the peak for 5 % and 15 % of the remaining steps and then decay linearly. ``lin00``
+    decays linearly at once. ``cos`` is half a cosine. ``exp`` decays exponentially after 15 %. ``linX`` decays slowly
+    for the fraction X of the steps, then fast.
 
     Args:
-        warmup: steps of the warm-up, rounded.
-        warmup_start: first learning rate, as a share of the peak.
+        warmup: number of warm-up steps; rounded to an integer.
+        warmup_start: first learning rate, as a fraction of the peak.
     """
     warmup = round(warmup)
     if step < warmup:
@@ -30,12 +31,12 @@ def learning_rate(
 
 
 def weight_decay(step: int, total: int, *, start: float, end: float) -> float:
-    """Half a cosine from ``start`` to ``end``."""
+    """Return the weight decay of a step: half a cosine from ``start`` to ``end``."""
     return end + (start - end) * (0.5 + 0.5 * math.cos(math.pi * step / max(total - 1, 1)))
 
 
 def _decay(schedule: str, passed: float, final: float) -> float:
-    """The share of the peak after the share ``passed`` of the steps behind the warm-up."""
+    """Return the fraction of the peak after the fraction ``passed`` of the steps that follow the warm-up."""
     rest = 1 - passed
     if schedule == "cos":
         return final + (1 - final) * (0.5 + 0.5 * math.cos(math.pi * passed))
@@ -56,10 +57,10 @@ def _decay(schedule: str, passed: float, final: float) -> float:
 
 
 def knee_of(schedule: str) -> float:
-    """X of ``linX``.
+    """Return X of ``linX``.
 
     Raises:
-        InputError: not a schedule.
+        InputError: an unknown schedule.
     """
     try:
         knee = float(schedule.removeprefix("lin"))

@@ -1,4 +1,4 @@
-"""All that a training run changes from step to step, and its way into a checkpoint and back."""
+"""The state of a training run, saved to and restored from checkpoints."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ from nextscale.training.lora import has_changes, merged_state
 from nextscale.training.optimizer import LossScaler, make_optimizer, optimizer_tensors
 from nextscale.training.parallel import Execution, fill_parts, prepare, replicate, shard, whole
 from nextscale.training.recipes import Recipe
-from nextscale.training.task import MODEL, Task
+from nextscale.training.task import MODEL, Task, TaskOptions, options_of
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """The task with its networks, their optimizers, and the average of the model."""
+    """A task, its networks, their optimizers, and the EMA of the model."""
 
     task: Task
+    options: TaskOptions
+    """The task's optional members."""
     networks: dict[str, nn.Module]
-    """The networks themselves, which hold the weights; the task may call them through a wrapper."""
+    """The networks that hold the weights. ``task.networks`` may hold wrappers of them."""
     optimizers: dict[str, torch.optim.AdamW]
     ema: nn.Module
-    """The model itself if the recipe's ``ema_decay`` is 0."""
+    """The model itself if ``ema_decay`` of the recipe is 0 and the model has no buffers."""
     scaler: LossScaler
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything but the EMA's plain weights, named; writing into these tensors changes the state."""
-        parts = {"task": self.task.tensors(), "scaler": {"factor": self.scaler.factor}}
-        if has_changes(self.ema):  # what is saved as the EMA's weights has them added in
+        """Return all named tensors except the EMA weights. Writing into these tensors changes the state."""
+        parts = {"task": self.options.tensors(), "scaler": {"factor": self.scaler.factor}}
+        if has_changes(self.ema):  # the saved EMA weights have them merged
             parts["ema"] = self.ema.state_dict()
         for name, network in self.networks.items():
             parts[name] = network.state_dict()
@@ -42,12 +44,12 @@ class TrainingState:
         return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
     def save(self, step: int, writer: CheckpointWriter) -> None:
-        """Checkpoint all that the next step depends on."""
+        """Save a checkpoint with everything that the next step depends on."""
         weights = {name: whole(tensor) for name, tensor in merged_state(self.ema).items()}
-        writer.save(step, self.task.config, weights, self.tensors())
+        writer.save(step, self.options.config, weights, self.tensors())
 
     def resume(self, run: Path) -> int:
-        """Put everything where the newest whole checkpoint left it; returns its step, 0 without one."""
+        """Restore the newest complete checkpoint of a run. Return its step, or 0 if there is none."""
         folder = newest_checkpoint(run)
         if folder is None:
             return 0
@@ -59,15 +61,15 @@ class TrainingState:
 
 
 def make_state(task: Task, recipe: Recipe, execution: Execution, device: torch.device) -> TrainingState:
-    """What a run starts from: fresh optimizers, and networks divided among the processes and compiled as asked."""
-    networks = dict(task.networks)
+    """Return the initial state of a run: new optimizers, and networks wrapped as ``execution`` asks."""
+    networks, options = dict(task.networks), options_of(task)
     ema = make_ema(networks[MODEL], recipe.ema_decay)
     if world_size() > 1 and execution.strategy == "fsdp":
         for network in {networks[MODEL], ema}:
-            shard(network, task.shards)
-    prepare(networks[MODEL], task.units, execution)
+            shard(network, list(options.shards))
+    prepare(networks[MODEL], list(options.units), execution)
     task.networks.update({name: replicate(network) for name, network in networks.items()})
     optimizers = {
-        name: make_optimizer(network, recipe, **task.optimizer_options(name)) for name, network in networks.items()
+        name: make_optimizer(network, recipe, **options.optimizer_options(name)) for name, network in networks.items()
     }
-    return TrainingState(task, networks, optimizers, ema, LossScaler(device, recipe.precision == "float16"))
+    return TrainingState(task, options, networks, optimizers, ema, LossScaler(device, recipe.precision == "float16"))

@@ -1,4 +1,4 @@
-"""Training the tokenizer: image -> features -> tokens -> canvas -> image, and a critic to judge it."""
+"""Train an image tokenizer: reconstruction, quantization, and optionally a critic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.acceleration.decoding import without_gradients
-from nextscale.data.loader import Batch, Place
+from nextscale.data.loader import Batch, BatchSlice
 from nextscale.imaging.lpips import LPIPS
 from nextscale.imaging.psnr_ssim import psnr, ssim
 from nextscale.runtime.distributed import all_mean, all_sum, gather
@@ -35,13 +35,13 @@ LECAM_MEMORY = 0.99
 
 
 class TokenizerTask:
-    """loss = l1 |x^ - x| + l2 (x^ - x)^2 + lpips LPIPS(x^, x) + the quantizer's loss (`ResidualPyramid.quantize`)
+    """Minimise l1 |x^ - x| + l2 (x^ - x)^2 + lpips LPIPS(x^, x) + the quantizer's loss (`ResidualPyramid.quantize`)
     + growth * (weight lambda (-D(x^)) + feature_matching |F(x^) - F(x)|),
 
-    where D and F are the critic's scores and features. The critic learns in the same step, by the hinge loss.
+    where D and F are the scores and features of the critic. The critic is trained in the same step with the hinge loss.
 
-    Codes that a window of ``restart_every`` steps did not use are set to features of its last batch. A codebook with
-    ``fresh_codes`` starts from the features of the first batch.
+    Every ``restart_every`` steps, codes that were not used since the last restart are set to features of the current
+    batch. With ``fresh_codes``, the codebook is initialised from features of the first batch by k-means.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class TokenizerTask:
                 phi.requires_grad_(False)
         codes = model.pyramid.codebook.weight
         self.hits = torch.zeros(len(codes), device=codes.device)
-        """How often each code was used in the present window, by all processes."""
+        """Uses of each code since the last restart, in all processes."""
         self.new_hits = torch.zeros_like(self.hits)
-        """Likewise in the step at hand, by this process."""
+        """Uses of each code in the current step, in this process."""
         self.scores = torch.zeros(2, device=codes.device)
-        """Moving averages of the critic's scores of images and reconstructions."""
+        """Moving averages of the critic's scores for images and for reconstructions."""
         self.usage = CodeUsage(model.schedule, len(codes), codes.device)
         self._looks: list[Tensor] = []
 
@@ -77,7 +77,7 @@ class TokenizerTask:
 
     def losses(self, batch: Batch, step: int, generator: torch.Generator) -> tuple[Losses, Metrics]:
         recipe, images = self.recipe, batch.images
-        depths = random_depths(batch.place, recipe.scale_dropout, self.config.schedule.num_scales, generator)
+        depths = random_depths(batch.batch_slice, recipe.scale_dropout, self.config.schedule.num_scales, generator)
         result = self.networks[MODEL](images, recipe.commitment, None if depths is None else depths.to(images.device))
         self._count(result.tokens, result.looks)
         reconstruction = reconstruction_loss(result.images, images, recipe.l1, recipe.l2)
@@ -87,20 +87,20 @@ class TokenizerTask:
             reconstruction = reconstruction + recipe.lpips * metrics["lpips"]
         losses = {MODEL: reconstruction + result.vq_loss}
         if self.critic and recipe.adversarial and (growth := recipe.adversarial.growth(step, recipe.steps)):
-            objection, losses[CRITIC], played = self._play(result.images, reconstruction, batch, generator)
-            losses[MODEL] = losses[MODEL] + growth * objection
-            metrics |= played
+            adversarial, losses[CRITIC], figures = self._adversarial(result.images, reconstruction, batch, generator)
+            losses[MODEL] = losses[MODEL] + growth * adversarial
+            metrics |= figures
         metrics["psnr"] = psnr(result.images.detach().clamp(-1, 1), images).mean()
         return losses, metrics
 
-    def _play(
+    def _adversarial(
         self, fake: Tensor, reconstruction: Tensor, batch: Batch, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Metrics]:
-        """What the critic objects to in the reconstructions, and the critic's own loss."""
+        """Return the tokenizer's adversarial loss, the critic's loss, and metrics."""
         assert self.critic and self.recipe.adversarial
         game, real = self.recipe.adversarial, batch.images
         if game.augment:
-            how = random_augmentation(batch.place, generator, real.device)
+            how = random_augmentation(batch.batch_slice, generator, real.device)
             real, fake = augment(real, how), augment(fake, how)
 
         self.critic.requires_grad_(False)
@@ -110,10 +110,10 @@ class TokenizerTask:
         if game.adaptive:
             last = self.model.decoder.conv_out.weight
             weight = weight * adaptive_weight(reconstruction, adversarial, last, game.largest_lambda)
-        objection, metrics = weight * adversarial, {"adversarial": adversarial, "adversarial_weight": weight}
+        loss_of_model, metrics = weight * adversarial, {"adversarial": adversarial, "adversarial_weight": weight}
         if game.feature_matching:
             metrics["feature_distance"] = feature_distance(judged.features, self.critic(real).features)
-            objection = objection + game.feature_matching * metrics["feature_distance"]
+            loss_of_model = loss_of_model + game.feature_matching * metrics["feature_distance"]
         self.critic.requires_grad_(True)
 
         both = self.networks[CRITIC](torch.cat((real, fake.detach())))
@@ -124,7 +124,7 @@ class TokenizerTask:
             loss = loss + game.lecam * lecam(of_real, of_fake, self.scores)
         with torch.no_grad():
             scores = torch.stack((mean_score(of_real), mean_score(of_fake)))
-        return objection, loss, metrics | {"score_real": scores[0], "score_fake": scores[1]}
+        return loss_of_model, loss, metrics | {"score_real": scores[0], "score_fake": scores[1]}
 
     def _count(self, tokens: list[Tensor], looks: Tensor) -> None:
         self.usage.add(tokens)
@@ -166,7 +166,7 @@ class TokenizerTask:
         model = without_gradients(model)
         for batch in batches:
             tokens = model.encode(batch.images)
-            usage.add([scale[: batch.place.count] for scale in tokens])
+            usage.add([scale[: batch.batch_slice.count] for scale in tokens])
             steps = list(model.pyramid.accumulate(tokens))
             decoded = [model.decode_canvas(step.canvas) for step in steps]
             figures = {
@@ -177,7 +177,7 @@ class TokenizerTask:
             }
             if self.perceptual:
                 figures["lpips"] = self.perceptual(decoded[-1], batch.images).mean()
-            means.add(figures, batch.place.count)
+            means.add(figures, batch.batch_slice.count)
         all_sum(usage.counts)
         return means.read() | {
             "usage": usage.used().tolist(),
@@ -189,12 +189,16 @@ class TokenizerTask:
         return {"hits": self.hits, "scores": self.scores}
 
 
-def random_depths(place: Place, rate: float, scales: int, generator: torch.Generator) -> Tensor | None:
-    """From how many scales each image is decoded: all, but with probability ``rate`` any number, drawn evenly.
+def random_depths(batch_slice: BatchSlice, rate: float, scales: int, generator: torch.Generator) -> Tensor | None:
+    """Return from how many scales to decode each image (scale dropout, arXiv 2107.03312).
 
-    (count,) in 1..K, or None at rate 0. Thus the early scales learn to say what matters most (arXiv 2107.03312).
+    With probability ``rate`` it is a uniform random number in 1..K, else K. This trains the first scales to carry the
+    most important content.
+
+    Returns:
+        (count,) int64, or None if ``rate`` is 0.
     """
     if rate == 0:
         return None
-    chance, depth = place.draw(2, generator=generator).unbind(1)
+    chance, depth = batch_slice.random(2, generator=generator).unbind(1)
     return torch.where(chance < rate, (depth * scales).long() + 1, scales)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nextscale.data.loader import Place
+from nextscale.data.loader import BatchSlice
 from nextscale.training.critics.augment import Augmentation, augment, cut, random_augmentation, recolour, shift
 
 CPU = torch.device("cpu")
@@ -22,7 +22,7 @@ def random_images(count: int = 4, h: int = 16, w: int = 24, seed: int = 1) -> Te
 
 
 def drawn(count: int = 4, seed: int = 0) -> Augmentation:
-    return random_augmentation(Place(0, count, count), seeded(seed), CPU)
+    return random_augmentation(BatchSlice(0, count, count), seeded(seed), CPU)
 
 
 def test_a_image_is_changed_alike_whatever_stands_beside_it():
@@ -54,7 +54,7 @@ def test_how_depends_on_the_generator_alone():
 @pytest.mark.parametrize("parts", [2, 4])
 def test_how_does_not_depend_on_the_division_of_the_batch(parts):
     count = 4 // parts
-    places = [Place(i * count, count, 4) for i in range(parts)]
+    places = [BatchSlice(i * count, count, 4) for i in range(parts)]
     divided = [random_augmentation(place, seeded(), CPU) for place in places]
     for whole, *of_parts in zip(drawn(), *divided, strict=True):
         assert torch.equal(torch.cat(of_parts), whole)

@@ -1,6 +1,6 @@
-"""DiffAugment (arXiv 2006.10738): what the critic sees is changed at random, real and reconstructed alike.
+"""DiffAugment (arXiv 2006.10738): differentiable random changes of real and reconstructed images.
 
-Gradients go through. It keeps the critic from learning small data sets by heart.
+They keep the critic from memorising small data sets.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nextscale.data.loader import Place
+from nextscale.data.loader import BatchSlice
 
 SHIFT = 1 / 8
-"""Largest shift, as a share of the side."""
+"""Largest shift, as a fraction of the side."""
 HOLE = 1 / 2
-"""Side of the hole, as a share of the image's."""
+"""Side of the hole, as a fraction of the image's side."""
 
 
 class Augmentation(NamedTuple):
@@ -29,13 +29,13 @@ class Augmentation(NamedTuple):
     """Middle of the hole, down, right: n = 2."""
 
 
-def random_augmentation(place: Place, generator: torch.Generator, device: torch.device) -> Augmentation:
-    """One for each image of a part of the step's batch."""
-    return Augmentation(*(place.draw(n, generator=generator).to(device) for n in (3, 2, 2)))
+def random_augmentation(batch_slice: BatchSlice, generator: torch.Generator, device: torch.device) -> Augmentation:
+    """Return random changes for the images of a part of a batch."""
+    return Augmentation(*(batch_slice.random(n, generator=generator).to(device) for n in (3, 2, 2)))
 
 
 def augment(images: Tensor, how: Augmentation) -> Tensor:
-    """Colour, shift, hole. (B, 3, H, W) in [-1, 1] -> the same, beyond [-1, 1] where colours are stretched."""
+    """Apply colour changes, shift and hole: (B, 3, H, W) in [-1, 1] -> (B, 3, H, W), possibly beyond [-1, 1]."""
     return cut(shift(recolour(images, how.colour), how.shift), how.hole)
 
 
@@ -50,7 +50,7 @@ def recolour(images: Tensor, colour: Tensor) -> Tensor:
 
 
 def shift(images: Tensor, by: Tensor) -> Tensor:
-    """Move each image by up to `SHIFT` of its side; what comes in is 0."""
+    """Shift each image by up to `SHIFT` of its side, and fill with 0."""
     (h, w), (down, right) = images.shape[-2:], by.unbind(1)
     rows, inside_rows = _source(h, down)
     columns, inside_columns = _source(w, right)
@@ -60,14 +60,14 @@ def shift(images: Tensor, by: Tensor) -> Tensor:
 
 
 def cut(images: Tensor, where: Tensor, hole: float = HOLE) -> Tensor:
-    """Set a rectangle with the share ``hole`` of each side to 0; its middle may lie anywhere."""
+    """Set a rectangle to 0 whose sides are the fraction ``hole`` of the image's. Its centre may lie anywhere."""
     (h, w), (down, right) = images.shape[-2:], where.unbind(1)
     hidden = _near(h, down, hole)[:, :, None] & _near(w, right, hole)[:, None, :]
     return images * ~hidden.unsqueeze(1)
 
 
 def _source(side: int, by: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each row comes from, and whether that lies inside the image: (B, side) twice."""
+    """Return the source of each row, and whether it lies inside the image: (B, side) twice."""
     most = round(SHIFT * side)
     offset = (by * (2 * most + 1)).long() - most
     source = torch.arange(side, device=by.device) - offset[:, None]
@@ -75,7 +75,7 @@ def _source(side: int, by: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _near(side: int, middle: Tensor, hole: float) -> Tensor:
-    """(B, side): which rows lie in the hole."""
+    """Return which rows lie in the hole: (B, side) bool."""
     centre = (middle * (side + 1)).long()
     offset = 2 * (torch.arange(side, device=middle.device) - centre[:, None])
     return (offset >= -hole * side) & (offset < hole * side)

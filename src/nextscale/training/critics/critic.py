@@ -1,4 +1,4 @@
-"""What tells real images from reconstructed ones, and what every such network gives."""
+"""The output of critics, networks that tell real images from reconstructions; and spectral norm."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ POWER_ITERATIONS = 15
 
 
 class CriticOutput(NamedTuple):
-    """What a critic says of images (B, 3, H, W) in [-1, 1]."""
+    """The output of a critic for images (B, 3, H, W) in [-1, 1]."""
 
     logits: list[Tensor]
-    """A tensor (B, ...) for each head: large for real, small for reconstructed."""
+    """A tensor (B, ...) for each head: large for real images, small for reconstructions."""
     features: list[Tensor]
     """Intermediate maps (B, ...), for feature matching."""
 
 
 def normed(layer: nn.Module) -> nn.Module:
-    """The layer with its weight divided by its largest singular value (arXiv 1802.05957).
+    """Return the layer with its weight divided by its largest singular value (arXiv 1802.05957).
 
-    In evaluation mode the estimate of that value stays as it is; `refresh_norms` moves it.
+    The layer is in evaluation mode, where the estimate of that value is fixed; `refresh_norms` updates it.
     """
     return spectral_norm(layer).eval()
 
@@ -42,7 +42,7 @@ def start_norms(critic: nn.Module, generator: torch.Generator | None = None) -> 
 
 @torch.no_grad()
 def refresh_norms(critic: nn.Module) -> None:
-    """One power iteration for every layer of `normed`: once a step, however often the critic is called in it."""
+    """Do one power iteration for every layer of `normed`. Call it once a step."""
     for module in critic.modules():
         if parametrize.is_parametrized(module, "weight"):
             module.train()

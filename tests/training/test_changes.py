@@ -11,8 +11,9 @@ from tiny_runs import TOKENIZER, TRANSFORMER
 
 import nextscale as ns
 from nextscale.training.adversarial import AdversarialRecipe
-from nextscale.training.override import find_recipe, override
-from nextscale.training.recipes import TOKENIZERS, TRANSFORMERS, TokenizerRecipe, VARRecipe
+from nextscale.training.changes import find_recipe, override
+from nextscale.training.presets.var import TOKENIZERS, TRANSFORMERS
+from nextscale.training.recipes import TokenizerRecipe, TransformerRecipe
 
 GAME = dataclasses.replace(TOKENIZER, adversarial=AdversarialRecipe(layers=1))
 
@@ -67,8 +68,8 @@ def test_a_critic_keeps_its_other_numbers_and_goes_with_null():
         ("l1", ("name=value", "'l1'")),
         ("colour=1", ("'colour'", "it has", "learning_rate")),
         ("model.colour=1", ("'model.colour'", "model has", "channels")),
-        ("steps.x=1", ("'steps.x'", "no parts")),
-        ("taste.x=1", ("'taste.x'", "no parts")),
+        ("steps.x=1", ("'steps.x'", "no fields")),
+        ("taste.x=1", ("'taste.x'", "no fields")),
         ("model.schedule.x.y=1", ("'model.schedule.x.y'",)),
         ("=1", ("''",)),
         ("steps=many", ("steps", "'many'")),
@@ -106,7 +107,7 @@ def test_what_does_not_fit_is_refused(setting, words):
 
 
 def test_a_transformer_has_no_critic():
-    with refused("'adversarial.weight'", "no parts"):
+    with refused("'adversarial.weight'", "no fields"):
         override(TRANSFORMER, ["adversarial.weight=1"])
 
 
@@ -125,7 +126,7 @@ def test_the_recipe_of_a_run_is_a_preset(tokenizer_run, var_run):
 
 
 def test_a_recipe_of_the_other_kind(tokenizer_run, var_run):
-    with refused("VARRecipe has no field", "commitment"):
+    with refused("TransformerRecipe has no field", "commitment"):
         find_recipe(TRANSFORMERS, str(tokenizer_run / "recipe.json"))
     with refused("TokenizerRecipe has no field", "depth"):
         find_recipe(TOKENIZERS, str(var_run / "recipe.json"))
@@ -147,4 +148,4 @@ def test_no_such_preset(tmp_path):
 
 def test_both_kinds_know_their_own():
     assert all(isinstance(recipe, TokenizerRecipe) for recipe in TOKENIZERS.values())
-    assert all(isinstance(recipe, VARRecipe) for recipe in TRANSFORMERS.values())
+    assert all(isinstance(recipe, TransformerRecipe) for recipe in TRANSFORMERS.values())

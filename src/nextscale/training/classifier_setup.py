@@ -1,0 +1,97 @@
+"""Train the classifier that evaluation uses: data, checks, run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from nextscale.data.dataset import ImageDataset
+from nextscale.data.loader import check_data, validation_batches
+from nextscale.data.names import list_names
+from nextscale.data.splits import absolute_name, open_splits
+from nextscale.errors import InputError
+from nextscale.evaluation.accuracy import Confusion
+from nextscale.evaluation.classifier import ClassifierConfig, ResidualClassifier, write_card
+from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
+from nextscale.runtime.device import pick_device, precision
+from nextscale.training.classifier_task import ClassifierRecipe, ClassifierTask, measure
+from nextscale.training.loop import Intervals, train
+from nextscale.training.recipes import Precision
+from nextscale.training.run import Run, settled
+from nextscale.training.setup import check_outside, summary
+
+
+class ClassifierResult(NamedTuple):
+    """Accuracy of a trained classifier on validation images."""
+
+    confusion: Confusion
+    class_names: tuple[str, ...]
+
+
+def train_classifier(
+    data: str,
+    out: Path,
+    size: tuple[int, int] = (64, 64),
+    steps: int = 1200,
+    batch_size: int = 64,
+    seed: int = 0,
+    dtype: Precision = "auto",
+    device: str = "auto",
+) -> ClassifierResult | None:
+    """Train a classifier, or resume its run, and measure its accuracy on the validation images.
+
+    Args:
+        data: a data set with training and validation images of at least two classes.
+        out: folder of the run, which then holds the classifier.
+        size: height and width of the images that it will judge.
+
+    Returns:
+        The accuracy, or None if SIGTERM stopped the run.
+
+    Raises:
+        InputError: one class only, no validation images, or an ``out`` that holds something else; see also `train`.
+    """
+    on = pick_device(device)
+    images, held_out = open_two_splits(data, size, seed)
+    names = images.source.class_names
+    recipe = ClassifierRecipe(
+        model=ClassifierConfig(len(names), size), steps=steps, batch_size=batch_size, seed=seed, precision=dtype
+    )
+    recipe = settled(recipe, out, on)
+    precision(recipe.precision, on)  # raises if the device does not support it
+    check_outside(out, data)
+    check_data(images, held_out, recipe.batch_size)
+    network = ResidualClassifier(recipe.model).init_weights(torch.Generator().manual_seed(recipe.seed)).to(on)
+    inputs = {
+        "task": "evaluate classifier",
+        "data": absolute_name(data),
+        "classes": names,
+        "number_of_images": len(images),
+    }
+    run = Run(out, recipe, inputs)
+    run.say(summary(images, held_out))
+    average = train(ClassifierTask(network, recipe), images, held_out, recipe, run, Intervals(), on)
+    newest = newest_checkpoint(out)
+    if newest is None or checkpoint_step(newest) < recipe.steps:  # stopped by SIGTERM
+        return None
+    assert isinstance(average, ResidualClassifier)
+    confusion = measure(average, (batch.to(on) for batch in validation_batches(held_out, recipe.batch_size)))
+    write_card(out, names, confusion.accuracy)
+    return ClassifierResult(confusion, names)
+
+
+def open_two_splits(data: str, size: tuple[int, int], seed: int) -> tuple[ImageDataset, ImageDataset]:
+    """Open images to train on and images to measure accuracy on.
+
+    Raises:
+        InputError: fewer than two classes, or no validation images.
+    """
+    images, held_out = open_splits(data, size, seed, zoom=True)
+    names = images.source.class_names
+    if len(names) < 2:
+        raise InputError(f"{data} has one class, {list_names(names)}: a classifier needs at least 2")
+    if held_out is None:
+        raise InputError(f"{data} has no validation images to measure accuracy on: expected train and val in it")
+    return images, held_out

@@ -1,0 +1,98 @@
+"""Train an image tokenizer: the Python API that ``nextscale train tokenizer`` calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+
+from nextscale.data.dataset import Examples
+from nextscale.families.sources import load_tokenizer
+from nextscale.imaging.images import grid, to_pil
+from nextscale.imaging.lpips import load_lpips
+from nextscale.runtime.device import pick_device
+from nextscale.runtime.distributed import barrier, processes
+from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.training.critics.make import make_critic
+from nextscale.training.finetune import freeze
+from nextscale.training.loop import train
+from nextscale.training.presets.var import TOKENIZERS
+from nextscale.training.recipes import TokenizerRecipe
+from nextscale.training.run import Run
+from nextscale.training.setup import RunSettings, count_epochs, open_images, plan, run_inputs, summary
+from nextscale.training.tokenizer_task import TokenizerTask
+
+PREVIEWED = 12
+
+
+def train_tokenizer(
+    data: str | Path, out: str | Path, preset: str | Path | TokenizerRecipe = "starter", **changes: Any
+) -> ImageTokenizer:
+    """Train an image tokenizer, and return it with its EMA weights.
+
+    The same call again resumes an interrupted run, and ends with the same weights as an uninterrupted one. A call with
+    other data or another recipe for the same folder is refused.
+
+    Example::
+
+        tokenizer = ns.train_tokenizer("photos", "runs/tokenizer", steps=2000, model={"channels": 64})
+
+    Args:
+        data: folder of images with a sub-folder for each class, a .csv table, .tar shards, or "hf:NAME".
+        out: folder of the run: recipe, log, previews, checkpoints.
+        preset: "starter", "cifar10", "tiny-imagenet", "256", a .json file with a recipe, or a recipe.
+        changes: fields of `TokenizerRecipe` (``steps``, ``batch_size``, ``learning_rate``, ``model``, ...) and of
+            `RunSettings` (``device``, ``log_every``, ``workers``, ...). A dict changes fields of a part of the recipe.
+
+    Raises:
+        InputError: an unknown name, a value out of range, unusable data, or a folder that holds something else.
+    """
+    run_tokenizer(str(data), Path(out), *plan(TOKENIZERS, preset, changes, Path(out)))
+    return ImageTokenizer.from_pretrained(out)
+
+
+def run_tokenizer(
+    data: str, out: Path, recipe: TokenizerRecipe, settings: RunSettings, watch: Callable[[], str] | None = None
+) -> None:
+    """Train a tokenizer in the folder of a run, or resume the run; see `train_tokenizer` and `train`."""
+    intervals, execution = settings.intervals(), settings.execution()
+    with processes(pick_device(settings.device)) as device:
+        trained = load_tokenizer(settings.init_from) if settings.init_from else None
+        recipe = replace(recipe, model=trained.config) if trained else recipe
+        images, val_images = open_images(data, out, recipe.model.image_size, recipe, settings)
+        recipe = count_epochs(recipe, images, settings.epochs)
+        task = make_task(recipe, trained, device)
+        run = Run(out, recipe, run_inputs("train tokenizer", data, images, settings))
+        run.say(summary(images, val_images))
+        run.say(recipe.losses())
+        shown = first_images(val_images or images).to(device)
+
+        def preview(ema: nn.Module) -> Image.Image:
+            """Return a row of images above their reconstructions."""
+            assert isinstance(ema, ImageTokenizer)
+            both = torch.cat((shown, ema.decode(ema.encode(shown))))
+            return grid(to_pil((both + 1) / 2), columns=len(shown))
+
+        train(task, images, val_images, recipe, run, intervals, device, preview, watch, execution)
+        barrier()  # until the main process has written the last checkpoint
+
+
+def make_task(recipe: TokenizerRecipe, trained: ImageTokenizer | None, device: torch.device) -> TokenizerTask:
+    """Return the task of a recipe: a tokenizer with random weights or a trained one, its critic and LPIPS."""
+    generator = torch.Generator().manual_seed(recipe.seed)
+    model = trained or ImageTokenizer(recipe.model).init_weights(generator)
+    freeze(model, recipe.freeze)
+    critic = make_critic(recipe.adversarial, generator).to(device) if recipe.adversarial else None
+    perceptual = load_lpips(Path(recipe.vgg_weights), Path(recipe.lpips_weights)).to(device) if recipe.lpips else None
+    return TokenizerTask(model.to(device), recipe, critic, perceptual, fresh_codes=trained is None)
+
+
+def first_images(data: Examples) -> torch.Tensor:
+    """Return up to `PREVIEWED` images, evenly spaced in the data: (B, 3, H, W) in [-1, 1]."""
+    count = min(PREVIEWED, len(data))
+    return torch.stack([data[0, i * len(data) // count].image for i in range(count)])

@@ -1,0 +1,70 @@
+"""Train a transformer, and return it as a pipeline.
+
+This module is not part of ``nextscale.training`` because previews need the sampler and the result is a `Pipeline`.
+Training imports neither of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import nn
+
+from nextscale.imaging.images import grid, to_pil
+from nextscale.pipeline import Pipeline
+from nextscale.sampling.sampler import sample
+from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.training.presets.var import TRANSFORMERS
+from nextscale.training.recipes import TransformerRecipe
+from nextscale.training.setup import plan
+from nextscale.training.transformer_setup import Strategy, TokenizerSource, run_transformer
+from nextscale.transformer.var import VAR
+
+PREVIEWED = 20
+
+
+def train_transformer(
+    data: str | Path,
+    out: str | Path,
+    tokenizer: TokenizerSource = "",
+    preset: str | Path | TransformerRecipe = "starter",
+    strategy: Strategy = "ddp",
+    **changes: Any,
+) -> Pipeline:
+    """Train a transformer on the tokens of a trained tokenizer, and return both as a pipeline, with EMA weights.
+
+    The same call again resumes an interrupted run, and ends with the same weights as an uninterrupted one. A call with
+    other data, another tokenizer or another recipe for the same folder is refused.
+
+    Example::
+
+        tokenizer = ns.train_tokenizer("photos", "runs/tokenizer")
+        pipe = ns.train_transformer("photos", "runs/transformer", tokenizer, depth=8, width=512)
+        pipe("dress", seed=0).images[0].save("dress.png")
+
+    Args:
+        data: images as for `train_tokenizer`, or a cache that ``nextscale tokenize`` made.
+        out: folder of the run: recipe, log, previews, checkpoints.
+        tokenizer: a tokenizer, the folder of a run, or the name of a model. It may be left empty if ``data`` is a cache
+            or ``init_from`` is given: these have a tokenizer.
+        preset: "starter", "cifar10", "tiny-imagenet", "d16" ... "d36", a .json file with a recipe, or a recipe.
+        strategy: with several processes (torchrun), each one holds all weights ("ddp") or a part of them ("fsdp").
+        changes: fields of `TransformerRecipe` (``steps``, ``batch_size``, ``depth``, ...) and of `RunSettings`
+            (``device``, ``init_from``, ``log_every``, ...).
+
+    Raises:
+        InputError: an unknown name, a value out of range, unusable data, no tokenizer or several different ones, or a
+            folder that holds something else.
+    """
+    recipe, settings = plan(TRANSFORMERS, preset, changes, Path(out))
+    run_transformer(str(data), Path(out), tokenizer, recipe, settings, strategy, preview_samples)
+    return Pipeline.from_pretrained(out, device=settings.device)
+
+
+def preview_samples(tokenizer: ImageTokenizer, model: nn.Module, num_classes: int) -> Image.Image:
+    """Return a grid of images of classes from the first to the last."""
+    assert isinstance(model, VAR)
+    labels = [i * num_classes // PREVIEWED for i in range(PREVIEWED)]
+    return grid(to_pil(sample(tokenizer, model, labels, cfg=4.0, top_p=0.95).images), columns=PREVIEWED // 2)
