@@ -9,7 +9,7 @@ import pytest
 from doc_blocks import ROOT
 from source_names import exists, listed_names
 
-from nextscale.training.recipes import VARRecipe
+from nextscale.training.recipes import TransformerRecipe
 
 PAGE = (ROOT / "docs" / "migration.md").read_text()
 NAMES = listed_names(PAGE.split("\n## Functions\n")[1])
@@ -50,6 +50,6 @@ def test_flags_parse(monkeypatch):
 
 
 def test_fields_of_the_recipe_exist():
-    known = {field.name for field in dataclasses.fields(VARRecipe)}
+    known = {field.name for field in dataclasses.fields(TransformerRecipe)}
     named = set(re.findall(r"(\w+)=", " ".join(re.findall(r"`--set ([^`]*)`", " ".join(flags())))))
     assert len(named) > 10 and named <= known
