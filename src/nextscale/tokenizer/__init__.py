@@ -1,1 +1,1 @@
-"""Image <-> token pyramid."""
+"""The image tokenizer: images to token pyramids and back."""

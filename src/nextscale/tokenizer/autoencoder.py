@@ -1,6 +1,6 @@
-"""Image <-> feature grid: the convolutional autoencoder of VQGAN (arXiv 2012.09841), as VAR uses it.
+"""The convolutional autoencoder of VQGAN (arXiv 2012.09841), as VAR uses it: images to feature grids and back.
 
-Level 0 is full resolution; each further level halves it. Self-attention follows every block of the last level.
+Level 0 has full resolution, and each further level halves it. Self-attention follows every block of the last level.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 class ResidualBlock(nn.Module):
-    """shortcut(x) + conv(silu(norm(conv(silu(norm(x))))))."""
+    """Compute shortcut(x) + conv(silu(norm(conv(silu(norm(x)))))). (B, C, h, w) -> (B, C', h, w)."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -35,7 +35,7 @@ class ResidualBlock(nn.Module):
         self.silu = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C', h, w)."""
+        """Return the output of the block."""
         h = self.conv1(self.silu(self.norm1(x)))
         h = self.conv2(self.silu(self.norm2(h)))
         return self.add(self.shortcut(x), h)
@@ -46,7 +46,7 @@ class ResidualBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """x + proj(softmax(q k^T / sqrt(C)) v): one head over all positions of the grid."""
+    """Compute x + proj(softmax(q k^T / sqrt(C)) v), with one attention head over all positions of the grid."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -61,31 +61,31 @@ class AttentionBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halve the side: pad right and bottom by one, 3x3 convolution of stride 2."""
+    """Halve height and width: pad right and bottom by one, then apply a 3x3 convolution of stride 2."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, kernel_size=3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h / 2, w / 2)."""
+        """Down-sample (B, C, h, w) -> (B, C, h / 2, w / 2)."""
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
 class Upsample(nn.Module):
-    """Double the side: nearest neighbour, 3x3 convolution."""
+    """Double height and width: nearest-neighbour up-sampling, then a 3x3 convolution."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = conv3x3(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, 2h, 2w)."""
+        """Up-sample (B, C, h, w) -> (B, C, 2h, 2w)."""
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class Level(nn.Module):
-    """The residual blocks of one resolution, each followed by attention on the last level, then the resampling."""
+    """Residual blocks of one resolution, then resampling. On the last level, attention follows each block."""
 
     def __init__(self, in_channels: int, out_channels: int, num_blocks: int, attention: bool, resample: nn.Module):
         super().__init__()
@@ -107,10 +107,10 @@ def middle(channels: int) -> nn.Sequential:
 
 
 class Encoder(nn.Module):
-    """(B, 3, H, W) -> (B, D, H / 2^(n-1), W / 2^(n-1)) for n levels.
+    """Encode images as features. (B, 3, H, W) -> (B, D, H / 2^(n-1), W / 2^(n-1)) for n levels.
 
     Args:
-        channels: width of level 0 before its multiplier.
+        channels: unit of the widths.
         multipliers: width of each level, in units of ``channels``.
         num_blocks: residual blocks per level.
         out_channels: D.
@@ -144,7 +144,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """(B, D, h, w) -> (B, 3, 2^(n-1) h, 2^(n-1) w): the encoder in reverse, with one more block per level."""
+    """Decode features to images. (B, D, h, w) -> (B, 3, 2^(n-1) h, 2^(n-1) w) for n levels.
+
+    It mirrors the encoder, with one more block per level.
+    """
 
     def __init__(self, channels: int, multipliers: Sequence[int], num_blocks: int, in_channels: int):
         super().__init__()

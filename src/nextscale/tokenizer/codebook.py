@@ -1,4 +1,4 @@
-"""The codebook: continuous vectors to code indices and back (VAR, section 3.2)."""
+"""The codebook, which maps continuous vectors to code indices and back (VAR, section 3.2)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Codebook(nn.Module):
     Args:
         size: V.
         dim: D.
-        cosine: choose the code of largest cosine similarity instead of smallest Euclidean distance
+        cosine: choose the code with the largest cosine similarity instead of the smallest Euclidean distance
             (``znorm`` in the official code).
     """
 
     token_shape: tuple[int, ...] = ()
-    """A token is one index."""
+    """Each token is a single index."""
 
     def __init__(self, size: int, dim: int, cosine: bool = False):
         super().__init__()
@@ -34,9 +34,9 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def nearest(self, x: Tensor) -> Tensor:
-        """argmin_v |x - e_v|^2, or argmax_v cos(x, e_v). (..., D) -> (...) int64.
+        """Return argmin_v |x - e_v|^2, or argmax_v cos(x, e_v). (..., D) -> (...) int64.
 
-        Computed in float32 without autocast and TF32. In lower precision tokens flip.
+        Distances are computed in float32 without autocast and TF32, because lower precision changes tokens.
         """
         with torch.autocast(x.device.type, enabled=False), tf32(False):
             flat = x.float().reshape(-1, self.dim)
@@ -54,5 +54,5 @@ class Codebook(nn.Module):
         return F.embedding(tokens, self.weight)
 
     def mix(self, weights: Tensor) -> Tensor:
-        """Mean code vectors. Weights over the V codes (..., V) -> (..., D)."""
+        """Return weighted means of the code vectors. Weights over the V codes (..., V) -> (..., D)."""
         return weights @ self.weight

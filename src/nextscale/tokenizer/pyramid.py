@@ -1,8 +1,8 @@
-"""The residual pyramid: feature grid to token maps and back, over the canvas (VAR, algorithms 1 and 2).
+"""The residual pyramid, which maps feature grids to token maps and back (VAR, algorithms 1 and 2).
 
-The canvas f_hat is the running sum of the up-sampled code vectors. Next-scale prediction is two moves on it:
+The canvas f_hat is the running sum of the up-sampled code vectors. Next-scale prediction alternates two operations:
 *add* the code vectors of scale k to the canvas, then *look* at the canvas at the size of scale k + 1. Encoding,
-quantizer training, teacher forcing, decoding, sampling and editing all use the one `walk` below. They differ only in
+quantizer training, teacher forcing, decoding, sampling and editing all use `ResidualPyramid.walk`. They differ only in
 how they choose the code vectors of a scale.
 """
 
@@ -21,7 +21,7 @@ from nextscale.scales.schedule import ScaleSchedule, Visit
 from nextscale.tokenizer.codebook import Codebook
 
 Chooser = Callable[[Visit, Tensor], Tensor]
-"""(visit, canvas before it) -> code vectors of the visit, (B, n_k, D)."""
+"""Function (visit, canvas before the visit) -> code vectors of the visit, (B, n_k, D)."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class PyramidStep:
 
     visit: Visit
     gain: Tensor
-    """h_k, what the visit added, (B, D, h_K, w_K)."""
+    """h_k, the term that the visit added to the canvas, (B, D, h_K, w_K)."""
     canvas: Tensor
     """f_hat after the visit, (B, D, h_K, w_K)."""
 
@@ -41,7 +41,7 @@ class PyramidStep:
 
 
 class Quantized(NamedTuple):
-    """Result of the quantizer's training pass."""
+    """Result of `ResidualPyramid.quantize`."""
 
     tokens: list[Tensor]
     """K LongTensors (B, n_k)."""
@@ -53,7 +53,7 @@ class Quantized(NamedTuple):
 
 
 class ResidualConv(nn.Conv2d):
-    """phi(x) = (1 - a) x + a conv3x3(x), with a = |quant_resi|. It corrects the blur of up-sampling."""
+    """Compute phi(x) = (1 - a) x + a conv3x3(x) with a = |quant_resi|. It corrects the blur of up-sampling."""
 
     def __init__(self, dim: int, ratio: float):
         super().__init__(dim, dim, kernel_size=3, padding=1)
@@ -65,12 +65,12 @@ class ResidualConv(nn.Conv2d):
 
 
 class ResidualPyramid(nn.Module):
-    """Codebook and phi convolutions over a scale schedule.
+    """The codebook and the phi convolutions of a scale schedule.
 
     Args:
         schedule: sizes of the K token maps.
         codebook: V codes of dimension D.
-        quant_resi: weight a of the phi convolutions; 0 leaves them out.
+        quant_resi: weight a of the phi convolutions; 0 removes them.
         num_phi: P, the number of phi convolutions that the K scales share; 0 means one for each scale.
     """
 
@@ -82,10 +82,10 @@ class ResidualPyramid(nn.Module):
         self.phi = nn.ModuleList(ResidualConv(codebook.dim, quant_resi) for _ in range(count))
         self.phi_of_scale = assign_phi(schedule, count)
 
-    # ---- moves on the canvas -------------------------------------------------------------------------------------
+    # ---- operations on the canvas --------------------------------------------------------------------------------
 
     def gain(self, codes: Tensor, visit: Visit) -> Tensor:
-        """h_k = phi_k(upsample(e_k)), added to the canvas by a visit. (B, n_k, D) -> (B, D, h_K, w_K)."""
+        """Return h_k = phi_k(upsample(e_k)), which a visit adds to the canvas. (B, n_k, D) -> (B, D, h_K, w_K)."""
         with torch.autocast(codes.device.type, enabled=False):  # the canvas is float32 throughout
             grid = codes.float().transpose(1, 2).unflatten(2, visit.size[1:])
             if not self._is_last(visit):
@@ -93,23 +93,23 @@ class ResidualPyramid(nn.Module):
             return self.phi[self.phi_of_scale[visit.index]](grid.contiguous()) if self.phi else grid.contiguous()
 
     def residual(self, rest: Tensor, visit: Visit) -> Tensor:
-        """What encoding quantizes: the features minus the canvas, at the visit's size. (B, D, h_K, w_K) -> (B, n_k, D).
+        """Return the residual (features minus canvas) at the size of a visit. (B, D, h_K, w_K) -> (B, n_k, D).
 
-        VAR shrinks residuals and canvases alike, by area.
+        VAR down-samples residuals and canvases in the same way, by area.
         """
         return self.look(rest, visit)
 
     def look(self, canvas: Tensor, visit: Visit) -> Tensor:
-        """The transformer's view of the canvas: shrunk by area to the visit's size. (B, D, h_K, w_K) -> (B, n_k, D)."""
+        """Return the canvas at the size of a visit, down-sampled by area. (B, D, h_K, w_K) -> (B, n_k, D)."""
         if not self._is_last(visit):
             canvas = F.interpolate(canvas, size=visit.size[1:], mode="area")
         return canvas.flatten(2).transpose(1, 2)
 
     def walk(self, choose: Chooser, canvas: Tensor) -> Iterator[PyramidStep]:
-        """Visit the scales, coarse to fine: choose code vectors, add them to the canvas.
+        """Visit the scales from coarse to fine, and add the chosen code vectors of each to the canvas.
 
         Args:
-            choose: gives the code vectors of a visit; sees the canvas before it.
+            choose: returns the code vectors of a visit, given the visit and the canvas before it.
             canvas: the initial canvas, usually `empty_canvas`.
         """
         for visit in self.schedule.visits:
@@ -118,33 +118,33 @@ class ResidualPyramid(nn.Module):
             yield PyramidStep(visit, gain, canvas)
 
     def empty_canvas(self, batch: int) -> Tensor:
-        """f_hat = 0, (batch, D, h_K, w_K), with the codebook's type and device."""
+        """Return f_hat = 0, (batch, D, h_K, w_K), with the dtype and device of the codebook."""
         return self.codebook.weight.new_zeros(batch, self.codebook.dim, *self.schedule.final_size)
 
     def _is_last(self, visit: Visit) -> bool:
-        """Whether the visit is of the last scale, which is neither up-sampled nor shrunk."""
+        """Return whether a visit is of the last scale, which needs no resampling."""
         return visit.index == self.schedule.num_scales - 1
 
     # ---- walks ---------------------------------------------------------------------------------------------------
 
     def encode(self, features: Tensor) -> list[Tensor]:
-        """Algorithm 1: quantize the residual, scale by scale. (B, D, h_K, w_K) -> K LongTensors (B, n_k)."""
+        """Quantize the residual of each scale (algorithm 1). (B, D, h_K, w_K) -> K LongTensors (B, n_k)."""
         tokens: list[Tensor] = []
         for _ in self._encode(features, tokens):
             pass
         return tokens
 
     def accumulate(self, tokens: Sequence[Tensor]) -> Iterator[PyramidStep]:
-        """Algorithm 2: the canvas of given tokens, scale by scale."""
+        """Yield the canvas of given tokens after each scale (algorithm 2)."""
         return self.walk(lambda visit, _: self.codebook.codes(tokens[visit.index]), self.empty_canvas(len(tokens[0])))
 
     def canvas(self, tokens: Sequence[Tensor]) -> Tensor:
-        """The full canvas of K token maps, (B, D, h_K, w_K)."""
+        """Return the final canvas of K token maps, (B, D, h_K, w_K)."""
         *_, step = self.accumulate(tokens)
         return step.canvas
 
     def next_inputs(self, tokens: Sequence[Tensor]) -> Tensor:
-        """The transformer's inputs under teacher forcing: the canvas after each scale, at the size of the next.
+        """Return the transformer's inputs under teacher forcing: the canvas after each scale at the size of the next.
 
         Returns:
             (B, L - n_0, D); scale 0 has no input.
@@ -154,12 +154,12 @@ class ResidualPyramid(nn.Module):
         return torch.cat(looks, dim=1) if looks else canvases[0].new_zeros(len(tokens[0]), 0, self.codebook.dim)
 
     def quantize(self, features: Tensor, beta: float = 0.25, depths: Tensor | None = None) -> Quantized:
-        """The quantizer's training pass: encoding whose canvases keep their gradient.
+        """Encode features for training, with gradients through the canvases.
 
         loss = mean_k [ beta * mse(sg(f_hat_k), f) + mse(f_hat_k, sg(f)) ]
 
         Args:
-            depths: (B,) in 1..K, the number of scales of each image that the returned canvas contains; None is all.
+            depths: (B,) in 1..K, the number of scales of each image in the returned canvas; None means all.
         """
         tokens: list[Tensor] = []
         looks: list[Tensor] = []
@@ -178,7 +178,7 @@ class ResidualPyramid(nn.Module):
     def _encode(
         self, features: Tensor, tokens: list[Tensor], looks: list[Tensor] | None = None
     ) -> Iterator[PyramidStep]:
-        """The walk of encoding: each visit gets the codes nearest to the residual.
+        """Walk over the scales with the codes nearest to the residual of each.
 
         Appends the tokens of each visit to ``tokens``, and the quantized vectors to ``looks``.
         """
@@ -197,9 +197,9 @@ class ResidualPyramid(nn.Module):
 
 
 def assign_phi(schedule: ScaleSchedule, count: int) -> list[int]:
-    """The index of the phi convolution of each scale: the one whose tick mark is nearest to k / (K - 1).
+    """Return the index of the phi convolution of each scale, whose tick is nearest to k / (K - 1).
 
-    The ``count`` ticks are evenly spaced from 1/(3P) to 1 - 1/(3P) when P is 4, else from 1/(2P) to 1 - 1/(2P).
+    The P = ``count`` ticks are evenly spaced from 1/(3P) to 1 - 1/(3P) if P is 4, else from 1/(2P) to 1 - 1/(2P).
     """
     if count <= 1:
         return [0] * schedule.num_scales

@@ -1,4 +1,4 @@
-"""ImageTokenizer: image <-> features <-> token pyramid."""
+"""The image tokenizer: encoder, residual pyramid and decoder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nextscale.tokenizer.pyramid import ResidualPyramid
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Sizes of a multi-scale residual VQ-VAE. The defaults are the official one for 256 pixels (109 M weights)."""
+    """Sizes of a multi-scale residual VQ-VAE. The defaults are the official sizes for 256 pixels (109 M weights)."""
 
     schedule: ScaleSchedule = OFFICIAL_256
     channels: int = 160
@@ -73,11 +73,11 @@ class Reconstruction(NamedTuple):
     vq_loss: Tensor
     """The quantizer's loss, a scalar."""
     looks: Tensor
-    """The vectors for which codes were looked up, (B L, D)."""
+    """All quantized vectors, (B L, D), without gradient."""
 
 
 class ImageTokenizer(nn.Module):
-    """Images (B, 3, H, W) in [-1, 1] <-> K token maps (B, n_k)."""
+    """Multi-scale VQ-VAE that encodes images (B, 3, H, W) in [-1, 1] as K token maps (B, n_k), and decodes them."""
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()
@@ -97,7 +97,7 @@ class ImageTokenizer(nn.Module):
         """Initialize the weights: convolutions normal with std sqrt(1 / fan in), biases 0, codes uniform in +-1/V.
 
         Args:
-            generator: source of randomness; None means PyTorch's global one.
+            generator: random generator; None uses PyTorch's global one.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -125,7 +125,7 @@ class ImageTokenizer(nn.Module):
     def encode(self, images: Tensor) -> list[Tensor]:
         """Encode images as tokens. (B, 3, H, W) in [-1, 1] -> K LongTensors (B, n_k).
 
-        Always in full float32, whatever autocast and TF32 are set to: with less precision tokens would change.
+        Encoding always uses full float32, regardless of autocast and TF32, because lower precision changes tokens.
         """
         with torch.autocast(images.device.type, enabled=False), tf32(False):
             return self.pyramid.encode(self.encode_features(images))

@@ -1,4 +1,4 @@
-"""How much of the codebook the tokens use, scale by scale, over a whole data set."""
+"""Codebook usage of each scale over a data set."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 from nextscale.scales.schedule import ScaleSchedule
 
 COLLAPSE = 0.1
-"""Share of the codes that chance would hit."""
+"""A codebook has collapsed if fewer codes are used than this fraction of the number expected from uniform tokens."""
 ALONE, SEEN = 1.5, 64
-"""Perplexity below which a scale has but one code to speak of, once so many of its tokens were seen."""
+"""A scale has collapsed if its perplexity is below the first number after at least the second number of tokens."""
 
 
 class CodeUsage:
-    """Counts of every code at every scale.
+    """Counts of each code at each scale.
 
-    Counted over all images seen, not per batch: a scale with one token per image can still use all codes.
+    The counts are over all images so far, not per batch, so that a scale with one token per image can use all codes.
     """
 
     def __init__(self, schedule: ScaleSchedule, codebook_size: int, device: torch.device | None = None):
@@ -31,23 +31,23 @@ class CodeUsage:
             self.counts[k] += scale.flatten().bincount(minlength=self.counts.shape[1])
 
     def used(self) -> Tensor:
-        """(K,) share of the codes that occur at a scale."""
+        """Return the fraction of the codes that occur at each scale, (K,)."""
         return (self.counts > 0).double().mean(dim=1)
 
     def perplexity(self) -> Tensor:
-        """(K,) exp(entropy) of the codes' frequencies: V if all are equally frequent, 1 if only one occurs."""
+        """Return exp(entropy) of the code frequencies of each scale, (K,): V if all are equal, 1 if only one occurs."""
         share = self.counts.double() / self.counts.sum(dim=1, keepdim=True).clamp_min(1)
         return torch.special.entr(share).sum(dim=1).exp()
 
     def unused(self) -> int:
-        """How many codes occur at no scale."""
+        """Return the number of codes that occur at no scale."""
         return int((self.counts.sum(dim=0) == 0).sum())
 
     def collapsed(self) -> str:
-        """What to say if few codes do the work of many. Empty if all is well.
+        """Return a warning if the codebook has collapsed, else an empty text.
 
-        That is: over all scales, fewer than a tenth of the codes that as many draws would hit, were all equally likely;
-        or scales at which nearly every token is the same code.
+        It has collapsed if all scales together use fewer than a tenth of the codes that the same number of uniformly
+        random tokens would use, or if nearly all tokens of a scale are the same code.
         """
         size, total = self.counts.shape[1], int(self.counts.sum())
         expected = size * (1 - (1 - 1 / size) ** total)

@@ -1,1 +1,1 @@
-"""Batches -> weights."""
+"""Training: tasks, the training loop, recipes and runs."""

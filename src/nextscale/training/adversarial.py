@@ -1,4 +1,4 @@
-"""Adversarial training of the tokenizer: losses of tokenizer and critic, and the weight of the adversarial loss."""
+"""Adversarial training of the tokenizer: the losses of tokenizer and critic, and the adaptive loss weight."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EPS = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialRecipe:
-    """How to build and train the critic, and the weights of the losses that it gives the tokenizer."""
+    """Settings of the critic, and the weights of the tokenizer's adversarial losses."""
 
     critic: Literal["patchgan", "dino"] = "patchgan"
     """patchgan is trained from scratch. dino trains heads on frozen DINO features; it needs ``dino_weights``."""
@@ -31,14 +31,14 @@ class AdversarialRecipe:
     weight: float = field(default=0.4, metadata={"least": 0.0})
     """Weight of the tokenizer's adversarial loss. With ``adaptive``, it is multiplied by lambda."""
     adaptive: bool = True
-    """lambda = |d reconstruction / d W| / |d adversarial / d W| for the decoder's last W (VQGAN, equation 7)."""
+    """Balance the adversarial loss against the reconstruction loss by lambda, see `adaptive_weight`."""
     largest_lambda: float = field(default=1.0, metadata={"least": 0.0})
     feature_matching: float = field(default=0.0, metadata={"least": 0.0})
     """Weight of the L1 distance between the critic's features of image and reconstruction (arXiv 1711.11585)."""
     start: float = 0.22
     """Fraction of the steps after which critic and adversarial loss start."""
     warmup: float = field(default=0.02, metadata={"least": 0.0, "most": 1.0})
-    """Fraction of the steps over which the weight of the adversarial loss then grows from 0."""
+    """Fraction of the steps, after ``start``, over which the weight of the adversarial loss rises linearly from 0."""
     learning_rate: float = field(default=1.0, metadata={"least": 0.0})
     """Learning rate of the critic divided by that of the tokenizer."""
     betas: tuple[float, float] = (0.5, 0.9)
@@ -55,23 +55,26 @@ class AdversarialRecipe:
         if self.critic == "dino" and not self.dino_weights:
             raise InputError("the critic dino needs dino_weights, a file with the weights of a DINO ViT-S")
         if not 0 <= self.start < 1:
-            raise InputError(f"start must be a share of the steps, at least 0 and below 1, not {self.start}")
+            raise InputError(f"start must be a fraction of the steps, at least 0 and below 1, not {self.start}")
 
     def growth(self, step: int, steps: int) -> float:
-        """Return the factor of the adversarial loss at a step: 0 before ``start``, then growing to 1."""
+        """Return the factor of the adversarial loss at a step: 0 before ``start``, then rising to 1."""
         passed = step - round(self.start * steps)
         return min(max((passed + 1) / max(round(self.warmup * steps), 1), 0.0), 1.0) if passed >= 0 else 0.0
 
 
 def critic_hinge(real: list[Tensor], fake: list[Tensor]) -> Tensor:
-    """1/2 mean max(0, 1 - D(x)) + 1/2 mean max(0, 1 + D(x^)), over heads (arXiv 1705.02894)."""
+    """Return the critic's loss 1/2 mean max(0, 1 - D(x)) + 1/2 mean max(0, 1 + D(x^)), averaged over heads.
+
+    Source: the hinge loss of arXiv 1705.02894.
+    """
     return (
         torch.stack([F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in zip(real, fake, strict=True)]).mean() / 2
     )
 
 
 def generator_hinge(fake: list[Tensor]) -> Tensor:
-    """-mean D(x^), over heads."""
+    """Return the tokenizer's adversarial loss -mean D(x^), averaged over heads."""
     return -mean_score(fake)
 
 
@@ -81,7 +84,10 @@ def mean_score(logits: list[Tensor]) -> Tensor:
 
 
 def feature_distance(fake: list[Tensor], real: list[Tensor]) -> Tensor:
-    """|F(x^) - F(x)| / |F(x)|, the mean over images and layers: relative, so that no layer outweighs the others."""
+    """Return the mean of |F(x^) - F(x)| / |F(x)| over images and layers.
+
+    The relative distance gives all layers a similar weight.
+    """
 
     def size(x: Tensor) -> Tensor:
         return x.float().abs().flatten(1).mean(1)
@@ -90,7 +96,11 @@ def feature_distance(fake: list[Tensor], real: list[Tensor]) -> Tensor:
 
 
 def lecam(real: list[Tensor], fake: list[Tensor], anchors: Tensor) -> Tensor:
-    """mean max(0, D(x) - a_fake)^2 + mean max(0, a_real - D(x^))^2, a being moving averages of the scores (2,)."""
+    """Return LeCam's regularisation mean max(0, D(x) - a_fake)^2 + mean max(0, a_real - D(x^))^2.
+
+    Args:
+        anchors: (2,), the moving averages a_real and a_fake of the scores.
+    """
     anchor_real, anchor_fake = anchors.unbind()
     return torch.stack(
         [
@@ -101,7 +111,7 @@ def lecam(real: list[Tensor], fake: list[Tensor], anchors: Tensor) -> Tensor:
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: Tensor, largest: float) -> Tensor:
-    """lambda = |d reconstruction / d W| / |d adversarial / d W|, at most ``largest`` (VQGAN, equation 7).
+    """Return lambda = |d reconstruction / d W| / |d adversarial / d W|, at most ``largest`` (VQGAN, equation 7).
 
     Args:
         last: W, the weight of the decoder's last layer. The gradients are means over all processes.

@@ -1,4 +1,4 @@
-"""Change fields of a recipe: from Python by keyword, from the command line by texts such as ``model.channels=64``."""
+"""Change fields of a recipe, by keyword or by texts such as ``model.channels=64`` from the command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def find_recipe(presets: Mapping[str, RecipeT], name: str) -> RecipeT:
     """Return a preset by name, or the recipe in a JSON file such as ``recipe.json`` of a run.
 
     Raises:
-        InputError: an unknown name, or a file without a recipe of this kind.
+        InputError: the name is unknown, or the file does not hold a recipe of this kind.
     """
     if name in presets:
         return presets[name]

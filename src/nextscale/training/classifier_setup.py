@@ -45,13 +45,13 @@ def train_classifier(
     Args:
         data: a data set with training and validation images of at least two classes.
         out: folder of the run, which then holds the classifier.
-        size: height and width of the images that it will judge.
+        size: height and width of the images to classify.
 
     Returns:
         The accuracy, or None if SIGTERM stopped the run.
 
     Raises:
-        InputError: one class only, no validation images, or an ``out`` that holds something else; see also `train`.
+        InputError: the data has one class only or no validation images, or ``out`` holds something else; see `train`.
     """
     on = pick_device(device)
     images, held_out = open_two_splits(data, size, seed)
@@ -86,12 +86,12 @@ def open_two_splits(data: str, size: tuple[int, int], seed: int) -> tuple[ImageD
     """Open images to train on and images to measure accuracy on.
 
     Raises:
-        InputError: fewer than two classes, or no validation images.
+        InputError: the data has fewer than two classes, or no validation images.
     """
     images, held_out = open_splits(data, size, seed, zoom=True)
     names = images.source.class_names
     if len(names) < 2:
         raise InputError(f"{data} has one class, {list_names(names)}: a classifier needs at least 2")
     if held_out is None:
-        raise InputError(f"{data} has no validation images to measure accuracy on: expected train and val in it")
+        raise InputError(f"{data} has no validation images to measure accuracy on: expected the splits train and val")
     return images, held_out

@@ -1,4 +1,4 @@
-"""Train the classifier that evaluation uses to judge generated images."""
+"""The training task of the classifier that evaluates generated images."""
 
 from __future__ import annotations
 
@@ -90,12 +90,12 @@ class ClassifierTask:
 
 
 def measure(model: ResidualClassifier, batches: Iterable[Batch]) -> Confusion:
-    """Classify images as evaluation does, and count the answers. Puts the model into evaluation mode."""
+    """Return the confusion matrix of a model, computed as in evaluation. Puts the model into evaluation mode."""
     return confusion(as_extractor(model, ()), as_pixels(batches), model.config.classes)
 
 
 def as_pixels(batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the images as uint8, and the labels, of each batch."""
+    """Yield the uint8 images and the labels of each batch."""
     for batch in batches:
         yield to_levels(batch.images).to(torch.uint8), batch.labels
 

@@ -9,10 +9,10 @@ from torch import nn
 
 
 def make_ema(model: nn.Module, decay: float) -> nn.Module:
-    """Return the initial EMA: a frozen copy of the model.
+    """Return the initial EMA model: a frozen copy of the model.
 
-    With a decay of 0, returns the model itself if it has no buffers. With buffers, training and evaluation mode may
-    differ, so that a copy is needed.
+    If ``decay`` is 0 and the model has no buffers, return the model itself. A model with buffers may behave
+    differently in training and evaluation mode, and therefore needs a copy.
     """
     if decay == 0 and not any(True for _ in model.buffers()):
         return model
@@ -23,7 +23,7 @@ def make_ema(model: nn.Module, decay: float) -> nn.Module:
 def update_ema(ema: nn.Module, model: nn.Module, decay: float, step: int) -> None:
     """Set ema = d * ema + (1 - d) * model with d = min(decay, (1 + step) / (10 + step)).
 
-    Floating-point buffers, such as the statistics of batch norm, are averaged, too.
+    Floating-point buffers, such as the statistics of batch norm, are averaged as well.
     """
     if ema is model:
         return

@@ -17,25 +17,25 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
     """Freeze the parameters whose names match a pattern such as ``blocks.*``.
 
     Raises:
-        InputError: a pattern without a match, or no parameter left to train.
+        InputError: a pattern matches no parameter, or all parameters would be frozen.
     """
     names = [name for name, _ in network.named_parameters()]
     for pattern in patterns:
         if not any(fnmatch(name, pattern) for name in names):
-            raise InputError(f"no parameter is called {pattern!r}: they are called {names[0]}, ... {names[-1]}")
+            raise InputError(f"no parameter name matches {pattern!r}: the names are {names[0]}, ... {names[-1]}")
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(parameter.requires_grad and not any(fnmatch(name, pattern) for pattern in patterns))
     if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise InputError(f"freezing {', '.join(patterns)} leaves no parameter to train")
+        raise InputError(f"no parameter to train: {', '.join(patterns)} freezes all of them")
 
 
 @torch.no_grad()
 def with_classes(model: VAR, names: Sequence[str], new_names: Sequence[str]) -> tuple[VAR, str]:
     """Change the classes of a model. Return the model and a description of the change.
 
-    A class keeps its embedding if the model has a class of that name. Other classes start from the mean of all class
-    embeddings. The embedding of "no class" is kept. If the names are equal, or the model has no names and the same
-    number of classes, the model is returned as it is.
+    Classes whose name the model knows keep their embedding. Other classes start from the mean of all class embeddings.
+    The embedding of "no class" is kept. If the names are equal, or the model has no names and the same number of
+    classes, the model is returned unchanged.
 
     Args:
         names: class names of the model; empty if it has none.

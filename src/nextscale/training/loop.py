@@ -71,8 +71,8 @@ def train(
     current step, saves a checkpoint and returns.
 
     Args:
-        preview: makes an image that shows what the EMA model can do, for the run's folder.
-        watch: called at the preview interval, after the log is written. The run prints the text that it returns.
+        preview: makes the preview image of the EMA model, saved in the run's folder.
+        watch: called at the preview interval, after the log is written. The run prints the returned text.
 
     Returns:
         The EMA model.
@@ -135,11 +135,11 @@ def train(
 
 
 def training_step(state: TrainingState, parts: Sequence[Batch], recipe: Recipe, step: int) -> Metrics:
-    """Update the weights and their EMA with one batch. ``parts`` are this process's parts of it.
+    """Update the weights and their EMA with one batch. ``parts`` are the parts of the batch on this process.
 
     Returns:
-        For each network its loss and the norm of its gradient before clipping, and the metrics of the task. All are
-        means over the parts.
+        The loss and the gradient norm before clipping of each network, and the metrics of the task. All are means over
+        the parts.
 
     Raises:
         InputError: a loss is not finite. The weights have not been changed.
@@ -166,7 +166,7 @@ def training_step(state: TrainingState, parts: Sequence[Batch], recipe: Recipe, 
             raise InputError(
                 f"the loss is not finite at step {step + 1}: training stopped; earlier checkpoints are kept"
             )
-        if norm_is_finite:  # else float16 overflowed and the scaler skips the step
+        if norm_is_finite:  # otherwise float16 overflowed, and the scaler skips the step
             metrics[prefixed(name, "grad_norm")] = norm
     for name in learning:
         scaler.step(state.optimizers[name])
@@ -177,14 +177,14 @@ def training_step(state: TrainingState, parts: Sequence[Batch], recipe: Recipe, 
 
 
 def watched(batches: Iterator[Batch], device: torch.device, run: Run, step: int) -> Iterator[Batch]:
-    """Yield batches on the device, and report files that could not be read."""
+    """Move batches to the device, and report unreadable files."""
     for batch in batches:
         run.report_skipped(step, batch.unreadable)
         yield batch.to(device)
 
 
 def step_generator(seed: int, step: int, after: bool = False) -> torch.Generator:
-    """Return the random generator of a step, or of ``after_step``. It is on the CPU, so that all devices agree."""
+    """Return the random generator of a step, or of ``after_step``. It is on the CPU, so all devices get equal numbers."""
     return torch.Generator().manual_seed((2 * (seed * 1_000_003 + step) + after) % 2**63)
 
 

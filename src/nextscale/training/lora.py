@@ -1,7 +1,7 @@
-"""LoRA: train a low-rank change of each matrix instead of the matrix itself (arXiv 2106.09685).
+"""LoRA: train a low-rank update of each weight matrix instead of the matrix itself (arXiv 2106.09685).
 
-It is a parametrization of the weights, so that attention works, which reads the weight without calling the layer. Saved
-models have the changes merged, and load like any model.
+The update is a parametrization of the weight, because attention reads weights without calling the layers. Saved models
+contain the merged matrices, and load like any other model.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch.nn.utils import parametrize
 from nextscale.errors import InputError
 
 MATRICES = ("qkv", "proj", "up", "down")
-"""Names of the layers that are changed: those of attention and MLP."""
+"""Names of the layers that get a low-rank update: those of attention and MLP."""
 
 
 class LowRankChange(nn.Module):
-    """W -> W + B A. Initially A (rank, in) is random and B (out, rank) is zero."""
+    """Compute W + B A. Initially A (rank, in) is random and B (out, rank) is zero."""
 
     def __init__(self, weight: Tensor, rank: int, generator: torch.Generator | None):
         super().__init__()
@@ -33,14 +33,14 @@ class LowRankChange(nn.Module):
 
 
 def add_lora(model: nn.Module, rank: int, generator: torch.Generator | None = None) -> int:
-    """Freeze a model and add trainable low-rank changes to its matrices. Return the number of changes.
+    """Freeze a model and add trainable low-rank updates to its matrices. Return the number of these matrices.
 
     Raises:
-        InputError: no such matrices, or a rank that is too high.
+        InputError: the model has none of the matrices, or the rank is too high.
     """
     layers = [m for name, m in model.named_modules() if isinstance(m, nn.Linear) and name.split(".")[-1] in MATRICES]
     if not layers:
-        raise InputError(f"the model has no matrices called {', '.join(MATRICES)}")
+        raise InputError(f"the model has none of the matrices {', '.join(MATRICES)}")
     smallest = min(min(layer.weight.shape) for layer in layers)
     if rank >= smallest:
         raise InputError(f"the rank must be below {smallest}, the smallest side of a matrix, not {rank}")
@@ -56,7 +56,7 @@ def has_changes(model: nn.Module) -> bool:
 
 
 def merged_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return the state dictionary of the model with the changes merged into the matrices."""
+    """Return the state dictionary of the model with the low-rank updates merged into the matrices."""
     state = {}
     for name, tensor in model.state_dict().items():
         layer, _, part = name.partition(".parametrizations.weight.")

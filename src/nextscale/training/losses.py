@@ -21,11 +21,11 @@ class TokenLoss:
     per_scale: Tensor
     """(K,) mean cross-entropy of each scale, without gradient."""
     accuracy: Tensor
-    """(K,) share of tokens predicted correctly."""
+    """(K,) fraction of tokens predicted correctly."""
 
 
 def token_loss(losses: TokenLosses, schedule: ScaleSchedule) -> TokenLoss:
-    """Return the means of -log p(token | earlier scales, class), in nats, and of the accuracy."""
+    """Return the mean of -log p(token | earlier scales, class) in nats, and the accuracy."""
     loss, correct = losses
     with torch.no_grad():
         per_scale = torch.stack([loss[:, where].mean() for where in schedule.slices])

@@ -9,7 +9,7 @@ from nextscale.training.recipes import Recipe
 from nextscale.training.schedules import learning_rate, weight_decay
 
 NO_DECAY = ("start_embedding", "position_embedding", "level_embedding", "adaln_offset", "log_scale")
-"""Parameters without weight decay, besides biases and one-dimensional tensors. The class embedding has weight decay."""
+"""Parameters without weight decay, in addition to biases and 1-D tensors. The class embedding has weight decay."""
 
 
 def decays(name: str, parameter: Tensor) -> bool:
@@ -24,7 +24,7 @@ def make_optimizer(
 
     Args:
         ratio: learning rate of the network divided by that of the recipe.
-        betas: override those of the recipe.
+        betas: replace those of the recipe.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     groups = [
@@ -71,8 +71,8 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 class LossScaler(torch.amp.GradScaler):
     """Scale the loss so that float16 gradients do not underflow, as the official code does.
 
-    The scale starts at 2^11 and doubles after 1000 steps without overflow, up to 32768. At an overflow it is halved and
-    the step is skipped.
+    The scale starts at 2^11 and doubles after 1000 steps without overflow, up to 32768. An overflow halves the scale
+    and skips the step.
     """
 
     INITIAL, GROWTH_INTERVAL, LARGEST = 2.0**11, 1000, 32768.0

@@ -1,4 +1,4 @@
-"""How the processes of a run share a network: DDP, where each holds all of it, or FSDP2, where each holds a part."""
+"""Data parallelism: DDP (each process holds all weights) and FSDP2 (each process holds a part of them)."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from nextscale.runtime.distributed import world_size
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run is computed. It changes speed and memory, and what floating point rounds, but not what is learned."""
+    """Execution options of a run. They change speed, memory and rounding errors, but not the training algorithm."""
 
     accumulate: int = 1
-    """Parts that a process computes its share of a batch in, one after the other."""
+    """Number of gradient accumulation steps: each process computes its batch in this many parts."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
-    """Of several processes: each holds everything (ddp), or a part of weights, gradients, optimizer state (fsdp)."""
+    """ddp: each process holds everything. fsdp: each process holds a part of weights, gradients and optimizer state."""
     compile: bool = False
-    """torch.compile."""
+    """Compile the blocks with torch.compile."""
     recompute: bool = False
-    """Activation checkpointing: compute blocks again in the backward pass instead of keeping what they computed."""
+    """Activation checkpointing: recompute the blocks in the backward pass instead of storing their activations."""
     workers: int = 0
-    """Processes that load images."""
+    """Number of processes that load images."""
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:
@@ -44,17 +44,17 @@ class Execution:
 
 
 def shard(network: nn.Module, parts: list[str]) -> None:
-    """Divide the weights of a network among the processes, in place; those of a part are gathered together."""
-    warnings.filterwarnings("ignore", ".* returned a view tensor", UserWarning)  # nothing is done to it in place
+    """Shard the weights of a network over the processes, in place. Each submodule in ``parts`` is gathered separately."""
+    warnings.filterwarnings("ignore", ".* returned a view tensor", UserWarning)  # no in-place operation follows
     for name in parts:
         fully_shard(network.get_submodule(name))
     root = fully_shard(network)
-    root._get_fsdp_state()._lazy_init()  # else a part that is called first, as in sampling, takes itself for the whole
+    root._get_fsdp_state()._lazy_init()  # otherwise a part called first, as in sampling, acts as root
 
 
 @contextmanager
 def gathered(network: nn.Module) -> Iterator[nn.Module]:
-    """Within, the weights that a sharded network holds itself are whole, for methods other than ``forward``."""
+    """Context manager that gathers the network's root weights, for calls of methods other than ``forward``."""
     if isinstance(network, FSDPModule):
         network.unshard()
     yield network
@@ -63,7 +63,7 @@ def gathered(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def prepare(network: nn.Module, units: list[str], execution: Execution) -> None:
-    """Set a network up for training: recomputation of cheap parts, and per unit torch.compile and checkpointing."""
+    """Prepare a network for training: recompute its cheap parts, and compile or checkpoint each of its ``units``."""
     if not execution.compile:
         recompute_cheap_parts(network)
     for name in units:
@@ -75,7 +75,7 @@ def prepare(network: nn.Module, units: list[str], execution: Execution) -> None:
 
 
 def replicate(network: nn.Module) -> nn.Module:
-    """What to call instead of the network so that its gradients are means over all processes."""
+    """Return a wrapper of the network that averages its gradients over all processes."""
     if world_size() == 1 or isinstance(network, FSDPModule):
         return network
     return DistributedDataParallel(network)
@@ -83,9 +83,10 @@ def replicate(network: nn.Module) -> nn.Module:
 
 @contextmanager
 def gradients_stay(networks: Mapping[str, nn.Module], stay: bool) -> Iterator[None]:
-    """Within, gradients add up without being exchanged, if ``stay``: more of the batch is to come.
+    """Context manager that, if ``stay``, accumulates gradients without exchanging them between processes.
 
-    The forward pass belongs within, too: DDP decides there what its backward pass will do.
+    Use it for all parts of a batch except the last. Run the forward pass inside it as well, because DDP decides there
+    whether its backward pass exchanges gradients.
     """
     for network in networks.values():
         if isinstance(network, DistributedDataParallel):
@@ -96,13 +97,13 @@ def gradients_stay(networks: Mapping[str, nn.Module], stay: bool) -> Iterator[No
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor of which this process may hold a part, in full. All processes must ask."""
+    """Return the full tensor of a possibly sharded one. All processes must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 @torch.no_grad()
 def fill_parts(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Give a network, sharded or not, the tensors of a full state dictionary."""
+    """Copy a full state dictionary into a network, sharded or not."""
     for name, target in network.state_dict().items():
         full = tensors[name].to(target.device)
         if isinstance(target, DTensor):

@@ -1,4 +1,4 @@
-"""Recipes: all numbers that determine a training run, in frozen dataclasses. `training.presets` has named ones."""
+"""Recipes: frozen dataclasses of all values that determine a training run. `training.presets` has named recipes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOT_NEGATIVE = {"least": 0.0}
 
 @dataclass(frozen=True)
 class Recipe:
-    """Fields of all recipes."""
+    """The fields that all recipes share."""
 
     steps: int
     batch_size: int
@@ -117,7 +117,7 @@ class TokenizerRecipe(Recipe):
         game, side = self.adversarial, min(self.model.image_size)
         if game and game.critic == "patchgan" and side < 3 * 2**game.layers:
             raise InputError(
-                f"a PatchGAN of {game.layers} layers takes images of at least {3 * 2**game.layers} pixels a side, "
+                f"a PatchGAN of {game.layers} layers needs images of at least {3 * 2**game.layers} pixels a side, "
                 f"not {side}"
             )
         if self.lpips and not (self.vgg_weights and self.lpips_weights):

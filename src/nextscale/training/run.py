@@ -30,7 +30,7 @@ class Run:
     """The folder of a training run. With several processes, only the main one writes and prints.
 
     Args:
-        folder: made if it does not exist.
+        folder: created if it does not exist.
         inputs: the task, the data and the models that the run starts from.
         recipe: how to train. Inputs and recipe together determine the trained weights.
 
@@ -109,7 +109,7 @@ def begun_precision(folder: Path) -> Any:
     """Return the precision of the run in a folder, or "auto" if there is no run.
 
     Raises:
-        InputError: its recipe cannot be read.
+        InputError: the recipe of the run cannot be read.
     """
     earlier = read_json(folder / RECIPE) if is_begun(folder) else {}
     recipe = earlier.get("recipe") if isinstance(earlier, dict) else {}
@@ -117,7 +117,7 @@ def begun_precision(folder: Path) -> Any:
 
 
 def settled(recipe: RecipeT, folder: Path, device: torch.device) -> RecipeT:
-    """Replace a precision of auto by that of the run in the folder, or else by that for the device.
+    """Replace the precision auto by that of the run in the folder, or by the default of the device if there is no run.
 
     Raises:
         InputError: see `begun_precision`.
@@ -128,7 +128,7 @@ def settled(recipe: RecipeT, folder: Path, device: torch.device) -> RecipeT:
 
 
 def check_same(folder: Path, ours: dict[str, Any], theirs: Any) -> None:
-    """Raise InputError if a run was started with other inputs or another recipe. Accepts former names in files."""
+    """Raise InputError if a run was started with other inputs or another recipe. Old names in files are accepted."""
     theirs = with_current_names(theirs) if isinstance(theirs, dict) else {}
     for part, fields in ours.items():
         earlier = theirs.get(part) if isinstance(theirs.get(part), dict) else {}
@@ -144,13 +144,13 @@ def check_same(folder: Path, ours: dict[str, Any], theirs: Any) -> None:
 
 
 class Meter:
-    """Means of the training metrics, and speed, since the last `read`."""
+    """Running means of the training metrics and of the speed since the last `read`."""
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all values."""
+        """Reset all values."""
         self._values: dict[str, list[torch.Tensor]] = {}
         self._images = 0
         self._seconds = 0.0

@@ -7,7 +7,7 @@ import math
 from nextscale.errors import InputError
 
 SCHEDULES = ("lin0", "lin", "lin00", "cos", "exp")
-"""Named schedules. ``linX`` with a number 0 < X < 1, such as ``lin0.6``, is another one."""
+"""Names of the schedules. ``linX`` with a number 0 < X < 1, such as ``lin0.6``, is also valid."""
 
 
 def learning_rate(
@@ -60,7 +60,7 @@ def knee_of(schedule: str) -> float:
     """Return X of ``linX``.
 
     Raises:
-        InputError: an unknown schedule.
+        InputError: the schedule is unknown.
     """
     try:
         knee = float(schedule.removeprefix("lin"))

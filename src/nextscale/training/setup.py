@@ -1,4 +1,4 @@
-"""Settings of a training run, and the steps of its set-up that all models share.
+"""Settings of a training run, and the setup steps that all models share.
 
 The recipe (`nextscale.training.recipes`) determines the trained weights. `RunSettings` holds everything else.
 """
@@ -54,11 +54,11 @@ class RunSettings:
     """Use activation checkpointing: less memory, more time."""
 
     def intervals(self) -> Intervals:
-        """Return how often the run logs, saves, validates and makes previews."""
+        """Return the intervals at which the run logs, saves, validates and makes previews."""
         return Intervals(self.log_every, self.save_every, self.validate_every, self.preview_every, self.validate_images)
 
     def execution(self) -> Execution:
-        """Return how the run computes."""
+        """Return the execution options of the run."""
         return Execution(self.accumulate, compile=self.compile, recompute=self.recompute, workers=self.workers)
 
 
@@ -70,9 +70,9 @@ def plan(
 ) -> tuple[RecipeT, RunSettings]:
     """Return the recipe and the settings of a run.
 
-    A changed batch size scales the learning rate in proportion, as the official code does, unless ``changes`` has a
-    learning rate, too. A precision of auto becomes the one that an earlier run in ``out`` uses, or else the one for the
-    device.
+    A changed batch size scales the learning rate in proportion, as in the official code, unless ``changes`` also has a
+    learning rate. The precision auto becomes that of an earlier run in ``out``, or the default of the device if there
+    is none.
 
     Args:
         preset: name of a preset, a .json file with a recipe, or a recipe.
@@ -80,7 +80,7 @@ def plan(
         out: folder of the run.
 
     Raises:
-        InputError: an unknown preset or name, a value out of range, or a precision that the device does not support.
+        InputError: a preset or name is unknown, a value is out of range, or the device does not support the precision.
     """
     base = preset if isinstance(preset, Recipe) else find_recipe(presets, str(preset))
     in_recipe = [field.name for field in fields(base)]
@@ -107,7 +107,7 @@ def open_images(
     """Open and check the training and validation images of a data set.
 
     Raises:
-        InputError: see `check_run`; or no such data set.
+        InputError: the data set does not exist; see also `check_run`.
     """
     train, val = open_splits(data, size, recipe.seed, recipe.flip)
     check_run(data, out, train, val, recipe, settings)
@@ -117,7 +117,7 @@ def open_images(
 def check_run(
     data: str, out: Path, train: Examples, val: Examples | None, recipe: Recipe, settings: RunSettings
 ) -> None:
-    """Check the data of a run before its folder is made.
+    """Check the data of a run before its folder is created.
 
     Raises:
         InputError: the folder lies in the data, the batch is larger than the data or cannot be divided, or a split has
@@ -129,18 +129,18 @@ def check_run(
 
 
 def check_outside(out: Path, data: str) -> None:
-    """Raise InputError if the output folder is the data folder or lies in it, where it would count as a class."""
+    """Raise InputError if the output folder is the data folder or lies inside it, because it would count as a class."""
     if Path(data).resolve() in (out.resolve(), *out.resolve().parents):
         raise InputError(f"the run's folder {out} must not lie in the data, {data}")
 
 
 def count_epochs(recipe: RecipeT, data: Examples, epochs: float | None) -> RecipeT:
-    """Return the recipe with the steps of a number of epochs, if there is one."""
+    """Return the recipe with its steps set from a number of epochs. None returns the recipe unchanged."""
     return recipe if epochs is None else replace(recipe, steps=round(epochs * len(data) / recipe.batch_size))
 
 
 def run_inputs(task: str, data: str, train: Examples, settings: RunSettings) -> dict[str, Any]:
-    """Return what a run records besides its recipe. A resumed run must have the same."""
+    """Return the inputs that a run records in addition to its recipe. A resumed run must have the same inputs."""
     return {
         "task": task,
         "data": absolute_name(data),

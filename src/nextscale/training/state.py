@@ -36,7 +36,7 @@ class TrainingState:
     def tensors(self) -> dict[str, Tensor]:
         """Return all named tensors except the EMA weights. Writing into these tensors changes the state."""
         parts = {"task": self.options.tensors(), "scaler": {"factor": self.scaler.factor}}
-        if has_changes(self.ema):  # the saved EMA weights have them merged
+        if has_changes(self.ema):  # the saved EMA weights contain the merged matrices
             parts["ema"] = self.ema.state_dict()
         for name, network in self.networks.items():
             parts[name] = network.state_dict()
@@ -61,7 +61,7 @@ class TrainingState:
 
 
 def make_state(task: Task, recipe: Recipe, execution: Execution, device: torch.device) -> TrainingState:
-    """Return the initial state of a run: new optimizers, and networks wrapped as ``execution`` asks."""
+    """Return the initial state of a run: new optimizers, and networks wrapped according to ``execution``."""
     networks, options = dict(task.networks), options_of(task)
     ema = make_ema(networks[MODEL], recipe.ema_decay)
     if world_size() > 1 and execution.strategy == "fsdp":

@@ -26,7 +26,7 @@ from nextscale.training.setup import check_outside
 
 @dataclass(frozen=True, kw_only=True)
 class CacheSettings:
-    """How a token cache is made."""
+    """Settings of a token cache."""
 
     crops: int = 1
     """Random crops of each training image. 0 uses the centre crop, as for validation images."""
@@ -47,13 +47,13 @@ class CacheSettings:
 
 
 class Encodable(NamedTuple):
-    """All views of an image."""
+    """All views of an image, to be encoded."""
 
     images: Tensor
     """(views, 3, H, W) in [-1, 1]."""
     label: int
     unreadable: tuple[str, ...]
-    """The image's name and the reason, if it cannot be read."""
+    """Name of the image and the reason why it cannot be read, or empty."""
 
 
 class Views(Dataset[Encodable]):
@@ -77,7 +77,7 @@ def make_cache(data: str, out: Path, tokenizer: ImageTokenizer, settings: CacheS
     """Encode a data set into a cache, or finish an incomplete cache. Several processes divide the files.
 
     Raises:
-        InputError: unusable data, or a folder that is not empty and no cache, or one with other data or settings.
+        InputError: the data is unusable, or the folder holds something else, or a cache of other data or settings.
     """
     settings.check()
     train, val = open_splits(data, tokenizer.config.image_size, settings.seed, flip=False)
@@ -108,7 +108,7 @@ def make_cache(data: str, out: Path, tokenizer: ImageTokenizer, settings: CacheS
 
 
 def make_shards(out: Path, split: str, views: Views, tokenizer: ImageTokenizer, settings: CacheSettings) -> None:
-    """Make this process's share of the missing shards of a split."""
+    """Encode the missing shards of a split that this process is responsible for."""
     shards = shards_of(len(views))
     for i in range(rank(), len(shards), world_size()):
         path = shard_path(out, split, i)

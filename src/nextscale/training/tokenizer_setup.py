@@ -35,8 +35,8 @@ def train_tokenizer(
 ) -> ImageTokenizer:
     """Train an image tokenizer, and return it with its EMA weights.
 
-    The same call again resumes an interrupted run, and ends with the same weights as an uninterrupted one. A call with
-    other data or another recipe for the same folder is refused.
+    Repeat the same call to resume an interrupted run. It ends with the same weights as an uninterrupted run. A folder
+    with a run of other data or another recipe raises an error.
 
     Example::
 
@@ -50,7 +50,7 @@ def train_tokenizer(
             `RunSettings` (``device``, ``log_every``, ``workers``, ...). A dict changes fields of a part of the recipe.
 
     Raises:
-        InputError: an unknown name, a value out of range, unusable data, or a folder that holds something else.
+        InputError: a name is unknown, a value is out of range, the data is unusable, or ``out`` holds something else.
     """
     run_tokenizer(str(data), Path(out), *plan(TOKENIZERS, preset, changes, Path(out)))
     return ImageTokenizer.from_pretrained(out)

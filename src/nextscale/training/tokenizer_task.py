@@ -190,10 +190,10 @@ class TokenizerTask:
 
 
 def random_depths(batch_slice: BatchSlice, rate: float, scales: int, generator: torch.Generator) -> Tensor | None:
-    """Return from how many scales to decode each image (scale dropout, arXiv 2107.03312).
+    """Return the number of scales to decode each image from (scale dropout, arXiv 2107.03312).
 
-    With probability ``rate`` it is a uniform random number in 1..K, else K. This trains the first scales to carry the
-    most important content.
+    With probability ``rate`` the number is uniform in 1..K; otherwise it is K. This trains the first scales to carry
+    the most important content.
 
     Returns:
         (count,) int64, or None if ``rate`` is 0.

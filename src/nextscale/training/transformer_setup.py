@@ -51,7 +51,7 @@ def run_transformer(
 
     Args:
         data: images, or a cache of tokens.
-        tokenizer: a tokenizer or the name or path of one; "" takes that of ``settings.init_from`` or of the cache.
+        tokenizer: a tokenizer, or its name or path; "" uses that of ``settings.init_from`` or of the cache.
         strategy: with several processes, each one holds all weights ("ddp") or a part of them ("fsdp").
         samples: makes the previews.
         watch: see `train`.
@@ -91,7 +91,7 @@ def choose_tokenizer(
     """Return the given tokenizer, that of the model to start from, or that of the token cache.
 
     Raises:
-        InputError: there is none, or they differ.
+        InputError: there is no tokenizer, or the tokenizers differ.
     """
     found: dict[str, ImageTokenizer] = {}
     if isinstance(tokenizer, ImageTokenizer):
@@ -116,7 +116,7 @@ def open_examples(
     """Open and check the training and validation data: images, or a cache of tokens.
 
     Raises:
-        InputError: see `check_run`; or the cache holds tokens of another tokenizer.
+        InputError: the cache holds tokens of another tokenizer; see also `check_run`.
     """
     if not is_cache(data):
         return open_images(data, out, tokenizer.config.image_size, recipe, settings)
@@ -138,7 +138,7 @@ def make_model(
     """Return the model to train, the recipe with the model's sizes, and a description of the initial weights.
 
     Raises:
-        InputError: a LoRA without a trained model or with FSDP, or patterns of frozen parameters that do not fit.
+        InputError: LoRA is used without a trained model or with FSDP, or a pattern of ``freeze`` does not match.
     """
     if trained:
         model, description = with_classes(trained.model, trained.class_names, class_names)
@@ -148,12 +148,12 @@ def make_model(
         model, description = fresh_model(tokenizer, recipe, len(class_names)), "random initial weights"
     if recipe.lora:
         if not trained:
-            raise InputError(f"lora={recipe.lora} changes a trained model: expected --init-from")
+            raise InputError(f"lora={recipe.lora} needs a trained model: expected --init-from")
         if strategy == "fsdp":
-            raise InputError(f"lora={recipe.lora} has too few weights to shard: expected --strategy ddp")
+            raise InputError(f"lora={recipe.lora} does not support --strategy fsdp: expected --strategy ddp")
         count = add_lora(model, recipe.lora, torch.Generator().manual_seed(recipe.seed))
         description += f"; LoRA of rank {recipe.lora} on {count} matrices, all else frozen"
-        if model is not trained.model:  # new classes must be learned
+        if model is not trained.model:  # the new classes must be learned
             model.class_embedding.requires_grad_(True)
             description += " except the class embedding"
     freeze(model, recipe.freeze)

@@ -1,1 +1,1 @@
-"""Token pyramid -> logits."""
+"""The transformer: token pyramids to logits."""

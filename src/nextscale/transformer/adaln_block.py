@@ -16,8 +16,8 @@ NORM_EPS = 1e-6
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Return LN(x) * (1 + scale) + shift. (B, n, C) with (B, C) twice -> (B, n, C).
 
-    LN has no learned weights. It is given ones: PyTorch's layer norm without weights takes three times as long on the
-    CPU.
+    LN has no learned weights. The weights are passed as ones, because PyTorch's layer norm without weights is three
+    times slower on the CPU.
     """
     ones = x.new_ones(x.shape[-1])
     x = F.layer_norm(x, ones.shape, ones, torch.zeros_like(ones), NORM_EPS)
@@ -25,7 +25,7 @@ def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 class MLP(nn.Module):
-    """down(gelu(up(x))), with GELU in its tanh form."""
+    """Compute down(gelu(up(x))) with the tanh form of GELU. (B, n, C) -> (B, n, C)."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
@@ -39,9 +39,9 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """x += gamma1 * attention(modulate(x)); x += gamma2 * mlp(modulate(x)).
+    """Compute x += gamma1 * attention(modulate(x)); x += gamma2 * mlp(modulate(x)).
 
-    The six vectors gamma1, gamma2, scale1, scale2, shift1, shift2 are arguments: they depend on the class alone, so
+    The six vectors gamma1, gamma2, scale1, scale2, shift1, shift2 are arguments. They depend only on the class, and
     `VAR.condition` computes them once per image.
     """
 
@@ -63,7 +63,7 @@ class Block(nn.Module):
         Args:
             vectors: (B, 6, C).
             spans, past: see `SelfAttention`.
-            path_scale: (2, B), the factor that drop-path gives to each of the two branches: 0 or 1 / (1 - rate).
+            path_scale: (2, B), drop-path factor of each of the two branches: 0 or 1 / (1 - rate).
         """
         gamma1, gamma2, scale1, scale2, shift1, shift2 = vectors.unbind(1)
         if path_scale is not None:

@@ -37,11 +37,11 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, spans: list[Span] | None = None, past: LayerCache | None = None) -> Tensor:
-        """Attend over a whole sequence, or over one scale and what it sees. (B, n, C) -> (B, n, C).
+        """Attend over a whole sequence, or over one scale and the scales that it sees. (B, n, C) -> (B, n, C).
 
         Args:
-            spans: what each token of a whole sequence sees; None means every token.
-            past: keys and values of earlier scales, to which those of this scale are added.
+            spans: the keys that each query of a whole sequence sees; None means all keys.
+            past: keys and values of earlier scales. Those of this scale are added to it.
         """
         q, k, v = self.split(self.project(x), self.log_scale)
         if past is not None:
@@ -64,7 +64,7 @@ class SelfAttention(nn.Module):
     def split(self, qkv: Tensor, log_scale: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Split into q, k and v, each (B, H, n, d). (B, n, 3C) -> 3 x (B, H, n, d).
 
-        For cosine scores q is exp(s) q / |q| and k is k / |k|, in float32: half precision gave NaN elsewhere.
+        For cosine scores q is exp(s) q / |q| and k is k / |k|, in float32, because half precision can give NaN.
         """
         qkv = qkv.unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.unbind(2)
@@ -79,6 +79,6 @@ class SelfAttention(nn.Module):
         """Return softmax(scale * q k^T) v in the precision of v. (B, H, n, d) with (B, H, m, d) twice -> (B, H, n, d).
 
         Args:
-            mask: (n, m) bool, True where a query sees a key; None means everywhere.
+            mask: (n, m) bool, True where a query sees a key; None means that every query sees every key.
         """
         return F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, attn_mask=mask, scale=self.scale)

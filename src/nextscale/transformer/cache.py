@@ -1,8 +1,8 @@
-"""Keys and values of the scales sampled so far, allocated once and owned by the sampler.
+"""The KV cache: keys and values of the scales sampled so far. The sampler owns it and allocates it once.
 
-`plan_cache` decides from the schedule's visits where each scale is stored. A scale is stored only if a later visit
-sees it, and its memory is reused once no further visit does. For VAR this gives a plain prefix: every scale lies
-behind the previous one, and the last scale, which no other sees, is not stored.
+`plan_cache` computes the position of each scale from the schedule's visits. A scale is stored only if a later visit
+sees it, and its memory is reused after the last such visit. For VAR, the scales are stored one after the other, and
+the last scale, which no other scale sees, is not stored.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True)
 class VisitPlan:
-    """Where the keys and values of one visit are written, and where those that it sees are read."""
+    """Positions at which one visit writes its keys and values, and reads those of the visits that it sees."""
 
     index: int
     write: Range | None
-    """None if no later visit sees this one."""
+    """The range of this visit, or None if no later visit sees it."""
     read: tuple[Range, ...]
-    """What the visit sees, without itself unless ``write`` is given; adjacent ranges are joined."""
+    """The ranges that the visit sees, including its own if ``write`` is not None. Adjacent ranges are joined."""
 
 
 def plan_cache(visits: Sequence[Visit], lengths: Sequence[int]) -> list[VisitPlan]:
-    """Return the plan of each visit. Each is written to the lowest free range that is long enough.
+    """Return the plan of each visit. Each visit is written to the lowest free range that is long enough.
 
     Args:
-        visits: in the order in which they are sampled.
-        lengths: tokens of each.
+        visits: the visits in sampling order.
+        lengths: number of tokens of each visit.
     """
     last = last_uses(visits)
     stored: dict[int, Range] = {}
@@ -67,7 +67,7 @@ def _joined(ranges: list[Range]) -> tuple[Range, ...]:
 
 
 class KVCache:
-    """Memory for the keys and values of every layer, as the plans demand.
+    """Memory for the keys and values of every layer.
 
     Args:
         plans: from `plan_cache`.
@@ -92,7 +92,7 @@ class KVCache:
         self.values = torch.empty_like(self.keys)
 
     def layer(self, layer: int, visit: int) -> LayerCache:
-        """Return what one layer needs to attend in one visit."""
+        """Return the view of the cache for one layer and one visit."""
         return LayerCache(self.keys[layer], self.values[layer], self.plans[visit])
 
 
@@ -105,9 +105,9 @@ class LayerCache:
     plan: VisitPlan
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add this visit's keys and values, and return all that it sees, each (B, H, m, d).
+        """Add the keys and values of this visit, and return all keys and values that it sees, each (B, H, m, d).
 
-        The result is a view of the cache if everything that the visit sees, itself included, lies in one range.
+        The result is a view of the cache if the visit and all visits that it sees lie in one range.
 
         Args:
             keys, values: (B, H, n, d).

@@ -1,4 +1,4 @@
-"""Cross-entropy and accuracy of each token, computed a part of the sequence at a time."""
+"""Cross-entropy and accuracy of each token, computed for parts of the sequence to save memory."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 ROWS = 1024
-"""How many tokens, over all images, have their logits in memory at the same time."""
+"""Number of tokens, over all images, whose logits are in memory at the same time."""
 
 
 class TokenLosses(NamedTuple):
     """Loss and accuracy of each token."""
 
     loss: Tensor
-    """(B, L) float32: -log p(token) in nats; the mean over the token's shape, if it has one (bits)."""
+    """(B, L) float32: -log p(token) in nats, averaged over ``token_shape`` (bits) if the token has one."""
     correct: Tensor
-    """(B, L, *token_shape) bool: whether no other choice is more probable."""
+    """(B, L, *token_shape) bool: True if no other choice is more probable."""
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> TokenLosses:
-    """Return the cross-entropy of the last axis.
+    """Return the cross-entropy and accuracy of each token.
 
     Args:
         logits: (B, L, *token_shape, choices).
@@ -40,7 +40,7 @@ def token_loss_in_parts(readout: Callable[[Tensor], Tensor], features: Tensor, t
     """Return the losses of ``readout(features)`` while only a part of the logits is in memory at any time.
 
     All logits with their gradient would take 12 V bytes per token, most of the memory of a large batch. The backward
-    pass computes each part again, which costs about 1 % of the products.
+    pass recomputes each part, which adds about 1 % to the matrix products.
 
     Args:
         readout: features (B, n, C) -> logits (B, n, *token_shape, choices).

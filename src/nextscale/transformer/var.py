@@ -1,4 +1,4 @@
-"""VAR: the next-scale transformer (arXiv 2404.02905, section 3.2)."""
+"""VAR, the next-scale transformer (arXiv 2404.02905, section 3.2)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Reading = TypeVar("Reading")
 
 @dataclass(frozen=True)
 class VARConfig:
-    """Sizes of a VAR. The defaults are VAR-d16 for 256 pixels; official ones have width 64 * depth, ``depth`` heads."""
+    """Sizes of a VAR. The defaults are VAR-d16 for 256 pixels; official models have width 64 * depth, ``depth`` heads."""
 
     schedule: ScaleSchedule = OFFICIAL_256
     depth: int = 16
@@ -58,13 +58,13 @@ class VARConfig:
 
 
 def embedding(count: int, width: int) -> nn.Embedding:
-    """Return an uninitialized embedding. On the meta device PyTorch's own constructor would import its compiler."""
+    """Return an uninitialized embedding. PyTorch's constructor would import its compiler on the meta device."""
     return nn.Embedding.from_pretrained(torch.empty(count, width), freeze=False)
 
 
 @dataclass(frozen=True)
 class Condition:
-    """The tensors that depend on the class alone: computed once per image, used at every scale."""
+    """Tensors that depend only on the class. They are computed once per image and used at every scale."""
 
     embedding: Tensor
     """(B, C)."""
@@ -75,10 +75,10 @@ class Condition:
 
 
 class VAR(nn.Module):
-    """Class labels and the canvas at each scale -> logits of every token.
+    """Transformer that predicts the logits of every token from class labels and the canvas at each scale.
 
-    The label ``config.num_classes`` means "no class". Training and evaluation mode compute the same: everything that
-    training drops at random is an argument.
+    The label ``config.num_classes`` means "no class". Training and evaluation mode give the same results, because label
+    drop and drop path are arguments.
     """
 
     def __init__(self, config: VARConfig):
@@ -114,7 +114,7 @@ class VAR(nn.Module):
         its other rows * 0.5. With shared AdaLN the offsets, randn / sqrt(C), get these two factors instead.
 
         Args:
-            generator: source of randomness; None means PyTorch's global one.
+            generator: random generator; None uses PyTorch's global one.
             gamma: the recipe's ``alng``: 1e-3 for d16 and d20 down to 5e-6 for d36.
         """
         c = self.config
@@ -147,9 +147,9 @@ class VAR(nn.Module):
     def condition(self, labels: Tensor) -> Condition:
         """Return AdaLN(c) = Linear(SiLU(embed(c))) for all blocks and the head. (B,) int64 -> Condition.
 
-        Autocast is off: there are so few rows that casting the matrices would take longer than the products.
+        Autocast is off, because casting the matrices would take longer than the products with so few rows.
         """
-        kind = "cpu" if self.device.type == "meta" else self.device.type  # nothing is computed there
+        kind = "cpu" if self.device.type == "meta" else self.device.type  # the meta device has no autocast
         with torch.autocast(kind, enabled=False):
             embedding = self.class_embedding(labels)
             activation = F.silu(embedding)
@@ -173,14 +173,14 @@ class VAR(nn.Module):
         path_scale: Tensor | None = None,
         readout: Callable[[Tensor], Reading] | None = None,
     ) -> Tensor | Reading:
-        """Compute all scales at once under teacher forcing: each token sees its own scale and those its visit sees.
+        """Compute all scales at once under teacher forcing. A token sees its own scale and the scales in `Visit.sees`.
 
         Args:
             labels: (B,) int64 in 0..num_classes.
             inputs: (B, L - n_0, D), from `ImageTokenizer.teacher_forcing_input`.
-            path_scale: (depth, 2, B), drop-path's factor of each residual branch: 0 or 1 / (1 - rate).
-            readout: applied to the features (B, L, C) in place of `logits`, such as a loss that needs only a part of
-                the logits at a time.
+            path_scale: (depth, 2, B), drop-path factor of each residual branch: 0 or 1 / (1 - rate).
+            readout: function applied to the features (B, L, C) instead of `logits`, such as a loss that is computed
+                in parts.
 
         Returns:
             (B, L, V) float32 logits, or the result of ``readout``.
@@ -196,14 +196,14 @@ class VAR(nn.Module):
         return self.logits(features) if readout is None else readout(features)
 
     def forward_scale(self, visit: Visit, inputs: Tensor | None, condition: Condition, cache: KVCache) -> Tensor:
-        """Compute one scale for sampling. It sees earlier scales through the cache, and adds itself to it.
+        """Compute one scale for sampling. It reads earlier scales from the cache, and adds its own keys and values.
 
         Args:
-            inputs: (B, n_k, D), the canvas as this scale sees it; None for scale 0.
-            cache: from `make_cache`; visits must come in the schedule's order.
+            inputs: (B, n_k, D), the canvas at the size of this scale; None for scale 0.
+            cache: from `make_cache`. Visits must come in the order of the schedule.
 
         Returns:
-            (B, n_k, C) float32, the features from which `logits` computes.
+            (B, n_k, C) float32, the features to pass to `logits`.
         """
         x = self._start(condition) if inputs is None else self.word_embedding(inputs)
         x = x + self.level_embedding.weight[visit.index] + self.position_embedding[:, self.schedule.slices[visit.index]]
@@ -212,26 +212,26 @@ class VAR(nn.Module):
         return self.features(x, condition)
 
     def features(self, x: Tensor, condition: Condition) -> Tensor:
-        """Normalize the output of the last block as the head needs it. (B, n, C) -> (B, n, C) float32."""
+        """Apply the head's adaptive layer norm to the output of the last block. (B, n, C) -> (B, n, C) float32."""
         scale, shift = condition.head.unbind(1)
         return modulate(x.float(), scale, shift)
 
     def logits(self, features: Tensor, visit: Visit | None = None) -> Tensor:
-        """Apply the head, which is linear and the same in every visit. (B, n, C) -> (B, n, V) float32."""
+        """Apply the linear head, which all visits share. (B, n, C) -> (B, n, V) float32."""
         return self.head(features).float()
 
     def make_cache(self, schedule: ScaleSchedule, batch: int, dtype: torch.dtype | None = None) -> KVCache:
         """Return an empty cache for ``batch`` sequences on the model's device.
 
         Args:
-            dtype: of keys and values; None means `compute_dtype`.
+            dtype: type of keys and values; None means `compute_dtype`.
         """
         c, plans = self.config, plan_cache(schedule.visits, schedule.tokens_per_scale)
         return KVCache(plans, c.depth, batch, c.heads, c.width // c.heads, self.device, dtype or self.compute_dtype)
 
     @property
     def conditioner(self) -> ClassConditioner:
-        """How class labels become batches."""
+        """Return the conditioner, which parses and batches class labels."""
         return ClassConditioner(self.config.num_classes)
 
     @property
@@ -240,7 +240,7 @@ class VAR(nn.Module):
 
     @property
     def compute_dtype(self) -> torch.dtype:
-        """The type of products, keys and values: autocast's where it is on, else that of the blocks' matrices."""
+        """Return the dtype of matrix products, keys and values: that of autocast if it is on, else of the matrices."""
         kind = self.device.type
         if kind != "meta" and torch.is_autocast_enabled(kind):
             return torch.get_autocast_dtype(kind)

@@ -1,11 +1,11 @@
-"""Which tokens each token sees, derived from the schedule's visits.
+"""The attention pattern, derived from the schedule's visits.
 
 A token sees its own scale and the scales in `Visit.sees`.
 
 Teacher forcing computes all scales at once. `make_spans` divides the queries into spans, each with the range of keys
-that its queries see. Few hidden pairs are computed; a mask over all L x L pairs would compute 38 % in vain for VAR at
-256 pixels. Sampling visits one scale after another. `last_uses` gives the last visit that needs a scale's keys and
-values.
+that its queries see. This computes few hidden pairs. With a mask over all L x L pairs, 38 % of the scores would be
+unused for VAR at 256 pixels. Sampling visits one scale after another. `last_uses` returns the last visit that needs
+the keys and values of each scale.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from torch import Tensor
 from nextscale.scales.schedule import Visit
 
 MAX_MERGED_TOKENS = 128
-"""Consecutive small scales are merged into one span behind a mask, up to this many tokens."""
+"""Consecutive small scales are merged into one masked span of up to this many tokens."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A range of queries and the range of keys that they see: all of them, or those in the mask."""
+    """A range of queries, and the range of keys that they see, in full or under a mask."""
 
     queries: slice
     keys: slice
@@ -37,7 +37,7 @@ def make_spans(visits: Sequence[Visit], slices: Sequence[slice], device: torch.d
 
     Args:
         visits, slices: the scales and their positions in the sequence of L tokens.
-        device: where to put the masks.
+        device: device of the masks.
     """
     groups: list[list[int]] = []
     for k, where in enumerate(slices):
@@ -49,7 +49,7 @@ def make_spans(visits: Sequence[Visit], slices: Sequence[slice], device: torch.d
 
 
 def last_uses(visits: Sequence[Visit]) -> list[int]:
-    """Return for each visit the index of the last visit that sees it; its own index if no other one does."""
+    """Return the index of the last visit that sees each visit. It is the visit's own index if no other sees it."""
     last = list(range(len(visits)))
     for k, visit in enumerate(visits):
         for j in visit.sees:

@@ -1,1 +1,1 @@
-"""Images -> real or reconstructed."""
+"""Critics: networks that classify images as real or reconstructed."""

@@ -1,6 +1,6 @@
-"""DiffAugment (arXiv 2006.10738): differentiable random changes of real and reconstructed images.
+"""DiffAugment (arXiv 2006.10738): differentiable random augmentation of real and reconstructed images.
 
-They keep the critic from memorising small data sets.
+It keeps the critic from memorising small data sets.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ HOLE = 1 / 2
 
 
 class Augmentation(NamedTuple):
-    """How each of B images is changed. All (B, n), uniform in [0, 1)."""
+    """Parameters of the augmentation of B images. Each tensor is (B, n), uniform in [0, 1)."""
 
     colour: Tensor
     """Brightness, saturation, contrast: n = 3."""
     shift: Tensor
-    """Down, right: n = 2."""
+    """Vertical and horizontal shift: n = 2."""
     hole: Tensor
-    """Middle of the hole, down, right: n = 2."""
+    """Vertical and horizontal position of the hole's centre: n = 2."""
 
 
 def random_augmentation(batch_slice: BatchSlice, generator: torch.Generator, device: torch.device) -> Augmentation:
-    """Return random changes for the images of a part of a batch."""
+    """Return random parameters for the images of a part of a batch."""
     return Augmentation(*(batch_slice.random(n, generator=generator).to(device) for n in (3, 2, 2)))
 
 
@@ -40,7 +40,13 @@ def augment(images: Tensor, how: Augmentation) -> Tensor:
 
 
 def recolour(images: Tensor, colour: Tensor) -> Tensor:
-    """x + b - 0.5; grey + 2 s (x - grey); mean + (c + 0.5) (x - mean). (B, 3) in [0, 1) for b, s, c."""
+    """Change brightness, saturation and contrast, in this order.
+
+    The three steps are x + b - 0.5, grey + 2 s (x - grey), and mean + (c + 0.5) (x - mean).
+
+    Args:
+        colour: (B, 3) in [0, 1), the values b, s and c of each image.
+    """
     brightness, saturation, contrast = (value.view(-1, 1, 1, 1) for value in colour.unbind(1))
     images = images + (brightness - 0.5)
     grey = images.mean(dim=1, keepdim=True)
@@ -60,14 +66,19 @@ def shift(images: Tensor, by: Tensor) -> Tensor:
 
 
 def cut(images: Tensor, where: Tensor, hole: float = HOLE) -> Tensor:
-    """Set a rectangle to 0 whose sides are the fraction ``hole`` of the image's. Its centre may lie anywhere."""
+    """Set a rectangle of each image to 0.
+
+    Args:
+        where: (B, 2) in [0, 1), the centre of the rectangle. It may lie anywhere in the image.
+        hole: sides of the rectangle as a fraction of the image's sides.
+    """
     (h, w), (down, right) = images.shape[-2:], where.unbind(1)
     hidden = _near(h, down, hole)[:, :, None] & _near(w, right, hole)[:, None, :]
     return images * ~hidden.unsqueeze(1)
 
 
 def _source(side: int, by: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the source of each row, and whether it lies inside the image: (B, side) twice."""
+    """Return the source index of each row, and whether it lies inside the image: two tensors (B, side)."""
     most = round(SHIFT * side)
     offset = (by * (2 * most + 1)).long() - most
     source = torch.arange(side, device=by.device) - offset[:, None]
@@ -75,7 +86,7 @@ def _source(side: int, by: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _near(side: int, middle: Tensor, hole: float) -> Tensor:
-    """Return which rows lie in the hole: (B, side) bool."""
+    """Return a mask of the rows in the hole: (B, side) bool."""
     centre = (middle * (side + 1)).long()
     offset = 2 * (torch.arange(side, device=middle.device) - centre[:, None])
     return (offset >= -hole * side) & (offset < hole * side)

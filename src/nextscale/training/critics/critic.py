@@ -1,4 +1,4 @@
-"""The output of critics, networks that tell real images from reconstructions; and spectral norm."""
+"""The output type of critics, and spectral normalisation of their layers."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ class CriticOutput(NamedTuple):
     """The output of a critic for images (B, 3, H, W) in [-1, 1]."""
 
     logits: list[Tensor]
-    """A tensor (B, ...) for each head: large for real images, small for reconstructions."""
+    """Scores (B, ...) of each head: high for real images, low for reconstructions."""
     features: list[Tensor]
-    """Intermediate maps (B, ...), for feature matching."""
+    """Intermediate feature maps (B, ...), for feature matching."""
 
 
 def normed(layer: nn.Module) -> nn.Module:
-    """Return the layer with its weight divided by its largest singular value (arXiv 1802.05957).
+    """Apply spectral normalisation: divide the layer's weight by its largest singular value (arXiv 1802.05957).
 
-    The layer is in evaluation mode, where the estimate of that value is fixed; `refresh_norms` updates it.
+    The layer stays in evaluation mode, in which the estimate of that value is fixed. `refresh_norms` updates it.
     """
     return spectral_norm(layer).eval()
 
 
 @torch.no_grad()
 def start_norms(critic: nn.Module, generator: torch.Generator | None = None) -> None:
-    """Estimate the singular values of fresh weights, from a start drawn by ``generator``."""
+    """Estimate the largest singular values of new weights, starting from random vectors."""
     for name, vector in critic.named_buffers():
-        if name.endswith("weight.0._v"):  # the right vector, as torch names it, from which it computes the left one
+        if name.endswith("weight.0._v"):  # PyTorch's name of the right singular vector; the left one follows from it
             vector.copy_(F.normalize(torch.randn(vector.shape, generator=generator), dim=0))
     for _ in range(POWER_ITERATIONS):
         refresh_norms(critic)
@@ -42,7 +42,7 @@ def start_norms(critic: nn.Module, generator: torch.Generator | None = None) -> 
 
 @torch.no_grad()
 def refresh_norms(critic: nn.Module) -> None:
-    """Do one power iteration for every layer of `normed`. Call it once a step."""
+    """Run one power iteration for every layer made by `normed`. Call this once per step."""
     for module in critic.modules():
         if parametrize.is_parametrized(module, "weight"):
             module.train()

@@ -1,4 +1,4 @@
-"""A critic that sees with a frozen DINO: only small heads on its features learn (StyleGAN-T, arXiv 2301.09515)."""
+"""A critic with a frozen DINO backbone and small trainable heads (StyleGAN-T, arXiv 2301.09515)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ STD = (0.229, 0.224, 0.225)
 SLOPE = 0.2
 NORM_GROUPS = 32
 HEAD_WIDTH = 64
-"""Channels of each attention head, which files do not tell."""
+"""Channels of each attention head. DINO's files do not store this number."""
 TOLD_BY = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
-"""Tensors from which a file is known to be DINO's, and its sizes."""
+"""Tensors that identify a DINO file. Their shapes give the sizes of the network."""
 HUGGING_FACE = (
     ("embeddings.cls_token", "cls_token"),
     ("embeddings.position_embeddings", "pos_embed"),
@@ -37,11 +37,11 @@ HUGGING_FACE = (
     (".output.dense.", ".mlp.fc2."),
     ("layernorm.", "norm."),
 )
-"""Parts of names, (Hugging Face's, ours), to be replaced in this order."""
+"""Replacements (Hugging Face's name, our name) in parameter names, applied in this order."""
 
 
 def layer(channels: int, kernel: int) -> nn.Sequential:
-    """leaky_relu(norm(conv(x)))."""
+    """Return the layer leaky_relu(norm(conv(x)))."""
     return nn.Sequential(
         normed(nn.Conv2d(channels, channels, kernel, padding=kernel // 2)),
         nn.GroupNorm(NORM_GROUPS, channels),
@@ -50,10 +50,11 @@ def layer(channels: int, kernel: int) -> nn.Sequential:
 
 
 class Head(nn.Module):
-    """score((y + around(y)) / sqrt 2) with y = point(x): a 1x1 layer, a residual 3x3 layer, and a 1x1 score.
+    """Compute score((y + around(y)) / sqrt 2) with y = point(x). (B, C, h, w) -> logits (B, 1, h, w).
 
-    All convolutions have spectral norm. StyleGAN-T convolves the sequence of tokens; here it is the grid, so that
-    neighbours above and below count as those left and right. (B, C, h, w) -> logits (B, 1, h, w).
+    ``point`` is a 1x1 layer, ``around`` a 3x3 layer, ``score`` a 1x1 convolution. All convolutions have spectral
+    normalisation. They run over the grid of tokens, so that vertical and horizontal neighbours are treated alike.
+    StyleGAN-T convolves the sequence of tokens instead.
     """
 
     def __init__(self, channels: int):
@@ -68,15 +69,18 @@ class Head(nn.Module):
 
 
 class DinoCritic(nn.Module):
-    """Images (B, 3, H, W) in [-1, 1] -> logits (B, 1, h, w) for each tapped layer of DINO, and these layers.
+    """Score images with one head for each of several layers of DINO.
 
-    The vision transformer is held outside the module's registry: it moves with the critic (``_apply``), but it is
-    none of its parameters, its state and its modes, so that it stays frozen and out of checkpoints.
+    The input is images (B, 3, H, W) in [-1, 1]. The output has the logits (B, 1, h, w) of each head, and the features
+    of these layers.
+
+    The vision transformer is not a registered submodule. It moves to other devices with the critic (``_apply``), but
+    it stays frozen, in evaluation mode, and outside the state dictionary.
 
     Args:
-        vit: DINO; frozen from now on.
-        side: smaller images are resized until their shorter side has so many pixels; a multiple of the patch.
-        taps: blocks after which a head looks, from 0; one more looks at the embedded patches.
+        vit: DINO. The critic freezes it.
+        side: smaller images are enlarged until their shorter side has this many pixels; a multiple of the patch size.
+        taps: indices of the blocks, from 0, whose outputs get a head. One more head gets the patch embeddings.
     """
 
     vit: VisionTransformer
@@ -86,7 +90,7 @@ class DinoCritic(nn.Module):
     def __init__(self, vit: VisionTransformer, side: int = 224, taps: Sequence[int] = (2, 5, 8, 11)):
         super().__init__()
         if side < 1 or side % vit.config.patch:
-            raise InputError(f"side must be a multiple of the patch of {vit.config.patch} pixels, not {side}")
+            raise InputError(f"side must be a multiple of the patch size of {vit.config.patch} pixels, not {side}")
         if not all(0 <= tap < vit.config.depth for tap in taps):
             raise InputError(f"taps must lie in 0..{vit.config.depth - 1}, the blocks of DINO, not {tuple(taps)}")
         object.__setattr__(self, "vit", vit.requires_grad_(False).eval())
@@ -98,7 +102,7 @@ class DinoCritic(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> DinoCritic:
-        """Fresh heads: weights normal with std 0.02 and biases 0, as in `PatchGAN`."""
+        """Initialise the heads as in `PatchGAN`: normal weights with std 0.02, biases 0."""
         for module in self.heads.modules():
             if isinstance(module, nn.Conv2d):
                 module.weight = torch.empty_like(module.weight).normal_(std=0.02, generator=generator)
@@ -112,7 +116,10 @@ class DinoCritic(nn.Module):
         return CriticOutput([head(x).float() for head, x in zip(self.heads, features, strict=True)], features)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """The tapped layers, the class token added to each patch's: 1 + len(taps) maps (B, C, h, w)."""
+        """Return the features of the tapped layers: 1 + len(taps) maps (B, C, h, w).
+
+        The class token is added to the token of each patch.
+        """
         images = self.enlarge(images) * self.scale + self.shift
         layers = self.vit.layers(images)
         grid = (images.shape[2] // self.vit.config.patch, -1)
@@ -120,7 +127,10 @@ class DinoCritic(nn.Module):
         return [(x[:, 1:] + x[:, :1]).mT.unflatten(2, grid) for x in tapped]
 
     def enlarge(self, images: Tensor) -> Tensor:
-        """Bilinear, to whole patches: sides p round(s H / p) and p round(s W / p) with s = max(1, side / min(H, W))."""
+        """Resize images bilinearly to whole patches of p pixels.
+
+        The new sides are p round(s H / p) and p round(s W / p) with s = max(1, side / min(H, W)).
+        """
         patch = self.vit.config.patch
         ratio = max(1.0, self.side / min(images.shape[-2:]))
         size = [patch * round(ratio * side / patch) for side in images.shape[-2:]]
@@ -134,21 +144,25 @@ class DinoCritic(nn.Module):
 
 
 def load_dino(path: Path) -> VisionTransformer:
-    """DINO with weights from a local file, ``.pth`` or ``.safetensors``, named as by its authors or by Hugging Face.
+    """Load DINO from a local ``.pth`` or ``.safetensors`` file, with the names of its authors or of Hugging Face.
 
     Raises:
-        InputError: a missing or damaged file, or one with other tensors.
+        InputError: the file is missing or damaged, or holds other tensors.
     """
     state = read_state(path)
     if "embeddings.cls_token" in state:
         state = from_hugging_face(state, path)
-    expect(state, TOLD_BY, path, "a vision transformer as DINO or Hugging Face names it")
+    expect(state, TOLD_BY, path, "a vision transformer with the names of DINO or Hugging Face")
     vit = VisionTransformer(config_of(state, path)).requires_grad_(False)
     return fill(vit, state, path).eval()
 
 
 def config_of(state: Mapping[str, Tensor], path: Path) -> ViTConfig:
-    """The sizes, read off the shapes."""
+    """Return the sizes of the network, derived from the shapes of its tensors.
+
+    Raises:
+        InputError: the shapes are not those of a DINO network.
+    """
     _, *shapes = (tuple(state[name].shape) for name in TOLD_BY)
     match shapes:
         case [(1, n, width), (_, 3, patch, _), (hidden, _)] if all((n, width, patch, hidden)):
@@ -163,10 +177,12 @@ def config_of(state: Mapping[str, Tensor], path: Path) -> ViTConfig:
 
 
 def from_hugging_face(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The state under DINO's names, with query, key and value one below the other; the pooler, no part of it, left out.
+    """Rename a state dictionary from Hugging Face's names to DINO's.
+
+    Query, key and value are concatenated along the first axis. The pooler is dropped, because DINO does not have it.
 
     Raises:
-        InputError: a query without a key and a value of the same shape.
+        InputError: a query has no key and value of the same shape.
     """
     renamed = {}
     for name, tensor in state.items():

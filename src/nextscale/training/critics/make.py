@@ -1,4 +1,4 @@
-"""A recipe's critic."""
+"""Build the critic of a recipe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nextscale.training.critics.patchgan import PatchGAN
 
 
 def make_critic(recipe: AdversarialRecipe, generator: torch.Generator) -> nn.Module:
-    """The critic that the recipe names, with fresh weights.
+    """Return the critic of a recipe with newly initialised weights.
 
     Raises:
         InputError: the file with DINO's weights is missing or damaged.

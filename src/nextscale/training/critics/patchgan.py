@@ -1,4 +1,4 @@
-"""PatchGAN: a real-or-reconstructed score for each patch (arXiv 1611.07004, as VQGAN uses it)."""
+"""PatchGAN: a critic that scores each patch of an image (arXiv 1611.07004, as VQGAN uses it)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ SLOPE = 0.2
 
 
 class PatchGAN(nn.Module):
-    """(B, 3, H, W) -> logits (B, 1, h, w), by 4x4 convolutions with spectral norm.
+    """Score the patches of images with 4x4 convolutions. (B, 3, H, W) -> logits (B, 1, h, w).
 
-    ``layers`` convolutions of stride 2, each with twice the channels of the one before up to 8 times the first, then
-    one of stride 1 and the scores.
+    The network has ``layers`` convolutions of stride 2, one of stride 1, and one that computes the scores. The number
+    of channels doubles with each convolution, up to 8 times ``channels``. All have spectral normalisation.
 
     Args:
-        channels: of the first convolution.
-        layers: how often the side is halved. A score sees 34 x 34 pixels for 2, 70 x 70 for 3.
+        channels: output channels of the first convolution.
+        layers: number of stride-2 convolutions. The receptive field of a score is 34 x 34 pixels for 2 and 70 x 70
+            for 3.
     """
 
     def __init__(self, channels: int = 64, layers: int = 3):
@@ -34,7 +35,7 @@ class PatchGAN(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> PatchGAN:
-        """Weights normal with std 0.02, biases 0, as in DCGAN (arXiv 1511.06434)."""
+        """Initialise the weights as in DCGAN (arXiv 1511.06434): normal with std 0.02, biases 0."""
         for module in (*self.convolutions, self.score):
             assert isinstance(module, nn.Conv2d) and module.bias is not None
             module.weight = torch.empty_like(module.weight).normal_(std=0.02, generator=generator)

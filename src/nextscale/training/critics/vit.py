@@ -1,6 +1,6 @@
-"""The vision transformer (arXiv 2010.11929) as DINO trained it (arXiv 2104.14294): image -> tokens, layer by layer.
+"""The vision transformer (arXiv 2010.11929) of DINO (arXiv 2104.14294).
 
-Modules are called as in DINO's files.
+Modules have the names of DINO's files.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ NORM_EPS = 1e-6
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """The defaults are DINO's ViT-S/16 (21.67 M parameters)."""
+    """Sizes of a vision transformer. The defaults are those of DINO's ViT-S/16 (21.67 M parameters)."""
 
     patch: int = 16
     """Pixels per side of a patch."""
     grid: int = 14
-    """Patches per side of the images that it was trained on."""
+    """Patches per side of the training images."""
     width: int = 384
     """C."""
     depth: int = 12
@@ -40,7 +40,7 @@ class ViTConfig:
 
 
 class Attention(nn.Module):
-    """proj(softmax(q k^T / sqrt(d)) v) in heads of dimension d. (B, n, C) -> (B, n, C)."""
+    """Compute proj(softmax(q k^T / sqrt(d)) v) with heads of dimension d. (B, n, C) -> (B, n, C)."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -54,7 +54,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """x += attn(norm1(x)); x += fc2(gelu(fc1(norm2(x)))), GELU in its exact form. (B, n, C) -> (B, n, C)."""
+    """Compute x += attn(norm1(x)); x += fc2(gelu(fc1(norm2(x)))) with the exact GELU. (B, n, C) -> (B, n, C)."""
 
     def __init__(self, width: int, heads: int, hidden: int):
         super().__init__()
@@ -71,7 +71,7 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Normalised images (B, 3, H, W) -> tokens (B, 1 + h w, C) for h x w patches, the class token first."""
+    """Encode normalised images as tokens. (B, 3, H, W) -> (B, 1 + h w, C) for h x w patches, class token first."""
 
     def __init__(self, config: ViTConfig):
         super().__init__()
@@ -84,19 +84,19 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(c.width, eps=NORM_EPS)
 
     def forward(self, images: Tensor) -> Tensor:
-        """LN of what the last block gives."""
+        """Return the output of the last block after layer norm."""
         return self.norm(self.layers(images)[-1])
 
     def layers(self, images: Tensor) -> list[Tensor]:
-        """What goes into the first block, and what each block gives: depth + 1 tensors (B, 1 + h w, C).
+        """Return the input of the first block and the output of each block: depth + 1 tensors (B, 1 + h w, C).
 
         Raises:
-            InputError: images whose sides are no multiples of the patch's.
+            InputError: a side of the images is not a multiple of the patch size.
         """
         if any(side % self.config.patch for side in images.shape[-2:]):
             raise InputError(
-                f"the vision transformer takes images in patches of {self.config.patch} pixels, "
-                f"not of shape {tuple(images.shape)}"
+                f"the vision transformer expects image sides that are multiples of {self.config.patch} pixels, "
+                f"got images of shape {tuple(images.shape)}"
             )
         patches = self.patch_embed(images)
         tokens = torch.cat((self.cls_token.expand(len(images), -1, -1), patches.flatten(2).mT), dim=1)
@@ -106,7 +106,7 @@ class VisionTransformer(nn.Module):
         return layers
 
     def positions(self, h: int, w: int) -> Tensor:
-        """The position embedding, resized bicubically from its own grid: (1, 1 + h w, C)."""
+        """Return the position embedding, resized bicubically to h x w patches: (1, 1 + h w, C)."""
         first, grid = self.pos_embed[:, :1], self.pos_embed[:, 1:]
         grid = F.interpolate(grid.mT.unflatten(2, (self.config.grid, -1)), size=(h, w), mode="bicubic")
         return torch.cat((first, grid.flatten(2).mT), dim=1)

@@ -1,1 +1,1 @@
-"""Named recipes, as data."""
+"""Named recipes."""

@@ -62,12 +62,12 @@ TOKENIZERS = {
         model=TokenizerConfig(),
     ),
 }
-"""``256`` has the official model and the known values of its training: learning rate, betas, clip, EMA, loss weights,
-start of the losses. It uses feature matching instead of LPIPS and PatchGAN instead of the DINO critic. To use these,
-give files with weights: lpips=0.5, vgg_weights, lpips_weights; adversarial.critic=dino, adversarial.dino_weights."""
+"""``256`` has the official model and the published training values: learning rate, betas, clip, EMA, loss weights,
+start of the losses. It uses feature matching instead of LPIPS, and PatchGAN instead of the DINO critic. To use LPIPS
+and DINO, set lpips=0.5, vgg_weights, lpips_weights, adversarial.critic=dino and adversarial.dino_weights."""
 
 IMAGENET = 1_281_167
-"""Training images of ImageNet-1k, which the epochs of the official recipes refer to."""
+"""Number of training images of ImageNet-1k, for the epochs of the official recipes."""
 
 
 def official(
@@ -84,8 +84,8 @@ def official(
     """Return an official recipe: width 64 * depth, ``depth`` heads, peak rate base_rate * batch / 256, no EMA, no flip.
 
     Args:
-        epochs: on ImageNet. `RunSettings.epochs` counts epochs of other data.
-        base_rate, init_gamma, final_ratio, weight_decay_end: officially tblr, alng, wpe, twde.
+        epochs: number of epochs of ImageNet. For other data use `RunSettings.epochs`.
+        base_rate, init_gamma, final_ratio, weight_decay_end: tblr, alng, wpe and twde of the official code.
     """
     return TransformerRecipe(
         steps=epochs * -(-IMAGENET // batch_size),
