@@ -1,1 +1,1 @@
-"""What makes models faster or smaller from outside, without a change of what they compute."""
+"""Faster and smaller versions of models with the same results."""

@@ -1,4 +1,4 @@
-"""Models whose blocks are compiled. Each scale has fixed sizes, and so a program of its own, which all blocks share."""
+"""Compile the blocks of models with torch.compile. Each scale has fixed sizes and one compiled function for all blocks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def compile_parts(tokenizer: ImageTokenizer, model: VAR, **options: Any) -> None
     Each scale is compiled when it is first sampled, and again for another number of images.
 
     Args:
-        options: for torch.compile, such as ``mode="max-autotune-no-cudagraphs"``.
+        options: keyword arguments of torch.compile, such as ``mode="max-autotune-no-cudagraphs"``.
     """
     compile_blocks(model, **options)
     tokenizer._decode = torch.compile(tokenizer._decode, dynamic=False, **options)
@@ -30,7 +30,7 @@ def compile_parts(tokenizer: ImageTokenizer, model: VAR, **options: Any) -> None
 def compile_blocks(model: VAR, **options: Any) -> None:
     """Compile the blocks for `VAR.forward_scale`, in place. Teacher forcing does not change.
 
-    Each scale gets a function of its own, because the compiler gives up on a function that it has compiled 8 times.
+    Each scale gets a separate function, because torch.compile compiles a function at most 8 times.
     """
 
     @lru_cache(None)

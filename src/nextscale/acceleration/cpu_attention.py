@@ -1,8 +1,7 @@
-"""Attention on the CPU, a few heads at a time so that scores stay in the processor's cache.
+"""Attention on the CPU, computed for a few heads at a time so that the scores stay in the processor's cache.
 
-Scores are float32 products of float32 factors; the other products are in the precision of v. In bfloat16 this is
-faster than PyTorch's own attention, by far in the backward pass. `attend` is for sampling, `recomputed_attention` for
-training.
+Scores are computed in float32, the other products in the precision of v. In bfloat16 this is faster than PyTorch's
+attention, especially in the backward pass. `attend` is for sampling, `recomputed_attention` for training.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from nextscale.acceleration.recomputed_linear import Recomputation
 from nextscale.transformer.visibility import Span
 
 SCORES = 2**19
-"""How many scores a core computes at a time: 2 MiB."""
+"""Number of scores that a core computes at a time: 2 MiB."""
 
 WHOLE_HEAD = 2**21
-"""If a head has more scores, PyTorch's own attention, which divides a head into parts, is faster for sampling."""
+"""If a head has more scores, PyTorch's attention is faster for sampling, because it divides heads into parts."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Return softmax(scale * q k^T) v in the precision of v, where every query sees every key, without gradients.
+    """Return softmax(scale * q k^T) v in the precision of v, without mask and without gradients.
 
     Args:
         q: (B, H, n, d).
@@ -45,10 +44,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 def recomputed_attention(
     make: Callable[..., tuple[Tensor, Tensor, Tensor]], inputs: Sequence[Tensor], spans: list[Span], scale: float
 ) -> Tensor:
-    """Return the attention of a whole sequence. For the backward pass only ``inputs`` are kept.
+    """Return the attention of a whole sequence. Only ``inputs`` are saved for the backward pass.
 
     Args:
-        make: inputs -> q, k and v, each (B, H, L, d). Differentiable, and a function of its inputs alone.
+        make: function from the inputs to q, k and v, each (B, H, L, d). It must be differentiable and pure.
 
     Returns:
         (B, L, H, d).
@@ -97,7 +96,7 @@ class _SpanAttention(torch.autograd.Function):
 
 
 def attend_few(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
-    """Attention of a few heads at a time, with float32 scores. (N, n, d) with (N, m, d) twice -> (N, n, d)."""
+    """Compute attention for a few heads at a time, with float32 scores. (N, n, d) with (N, m, d) twice -> (N, n, d)."""
     result = v.new_empty(q.shape)
     for some in few(len(v), q.shape[1], k.shape[1]):
         torch.bmm(probabilities(q[some], k[some], scale, mask).to(v.dtype), v[some], out=result[some])
@@ -105,7 +104,7 @@ def attend_few(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | Non
 
 
 def few(heads: int, queries: int, keys: int) -> list[slice]:
-    """Divide the heads of all images into groups whose scores fit the processor's cache."""
+    """Divide the heads of all images into groups whose scores fit into the processor's cache."""
     step = max(1, SCORES * torch.get_num_threads() // (queries * keys))
     return [slice(start, start + step) for start in range(0, heads, step)]
 

@@ -1,7 +1,7 @@
-"""CUDA graphs: record the kernels of a computation once and launch them as one.
+"""CUDA graphs: record the kernels of a computation once, and launch them together.
 
-All sizes of a sampling run are known beforehand, and the sampler never reads a value back, so a whole batch can be
-recorded.
+A whole batch can be recorded, because all sizes of a sampling run are known in advance and the sampler never copies a
+value to the CPU.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from nextscale.errors import InputError
 Result = TypeVar("Result")
 
 WARM_UPS = 3
-"""Runs before recording: libraries choose their kernels, and torch.compile compiles."""
+"""Number of runs before recording, in which libraries choose their kernels and torch.compile compiles."""
 
 
 def capture(run: Callable[[], Result], generators: Sequence[torch.Generator]) -> Callable[[], Result]:
-    """Record the work that ``run`` does on the current GPU.
+    """Record the kernels that ``run`` launches on the current GPU.
 
     Args:
-        generators: the sources of all randomness. Each repetition continues from their current state.
+        generators: all random generators that ``run`` uses. Each replay continues from their current state.
 
     Returns:
-        A function that repeats the work. Its result is always in the same memory.
+        A function that replays the kernels. Its result is always in the same memory.
 
     Raises:
-        InputError: The generators do not belong to a CUDA GPU.
+        InputError: the generators do not belong to a CUDA GPU.
     """
     for generator in generators:
         if generator.device.type != "cuda":

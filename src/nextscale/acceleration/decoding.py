@@ -1,4 +1,4 @@
-"""Tokenizers that encode and decode without gradients: faster, and in a bounded amount of memory."""
+"""Tokenizers that encode and decode without gradients, faster and in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from nextscale.tokenizer.pyramid import ResidualConv
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 
 FULL_SIZE_TENSORS = 5
-"""How many tensors of an image's full size and width decoding holds at the same time."""
+"""Number of full-size activations of an image that decoding holds at the same time."""
 CPU_DECODING_BYTES = 2**28
 GPU_SHARE = 8
-"""Decoding may take 1/8 of a GPU's memory."""
+"""Decoding may use 1/8 of a GPU's memory."""
 
 
 @torch.no_grad()
 def without_gradients(tokenizer: ImageTokenizer) -> ImageTokenizer:
-    """Return a tokenizer that computes the same up to rounding, and shares the weights.
+    """Return a tokenizer with the same results up to rounding and the same weights, but without gradients.
 
-    SiLU and residual sums are in place, up-sampling takes 4 of 9 products, and images are encoded and decoded a few at
-    a time, on the CPU channels last. It gives no gradients.
+    SiLU and residual sums are computed in place, up-sampling uses 4 of 9 products, and images are encoded and decoded a
+    few at a time, on the CPU in the channels-last format.
     """
     with torch.device("meta"):
         fast = FewImagesTokenizer(tokenizer.config)
@@ -32,7 +32,7 @@ def without_gradients(tokenizer: ImageTokenizer) -> ImageTokenizer:
     fast.load_state_dict({name: tensor.detach() for name, tensor in tensors}, assign=True)
     fast.requires_grad_(False).eval()
     for name, module in list(fast.named_modules()):
-        if isinstance(module, nn.SiLU):  # it follows a norm, whose result nothing else needs
+        if isinstance(module, nn.SiLU):  # its input, the output of a norm, is not used elsewhere
             module.inplace = True
         elif isinstance(module, ResidualBlock):
             fast.set_submodule(name, InPlaceResidualBlock(module))
@@ -44,7 +44,7 @@ def without_gradients(tokenizer: ImageTokenizer) -> ImageTokenizer:
 
 
 class FewImagesTokenizer(ImageTokenizer):
-    """An `ImageTokenizer` that encodes and decodes a few images at a time, in the layout that the device is fast in."""
+    """An `ImageTokenizer` that encodes and decodes a few images at a time, in the device's fastest memory format."""
 
     def encode_features(self, images: Tensor) -> Tensor:
         self.check_images(images)
@@ -61,10 +61,10 @@ class FewImagesTokenizer(ImageTokenizer):
 
 
 def images_at_once(tokenizer: ImageTokenizer, device: torch.device) -> int:
-    """Return how many images to encode or decode together: as many as fit a memory budget, but at least one.
+    """Return the number of images to encode or decode together: as many as fit a memory budget, but at least one.
 
-    More images at once are not faster on the CPU. On a GPU the budget is a share of all its memory, however much is
-    free: the same images are then always decoded together, with the same rounding.
+    On the CPU, more images at once are not faster. On a GPU the budget is a fraction of its total memory, not of its
+    free memory, so that the same images are always decoded together, with the same rounding.
     """
     height, width = tokenizer.config.image_size
     budget = CPU_DECODING_BYTES
@@ -75,7 +75,7 @@ def images_at_once(tokenizer: ImageTokenizer, device: torch.device) -> int:
 
 
 class InPlaceResidualBlock(ResidualBlock):
-    """A `ResidualBlock` that adds in place: new memory costs more time than the sum. Its layers are shared."""
+    """A `ResidualBlock` that adds in place, because allocating memory takes longer than the sum. It shares its layers."""
 
     def __init__(self, block: ResidualBlock):
         nn.Module.__init__(self)
@@ -89,7 +89,7 @@ class InPlaceResidualBlock(ResidualBlock):
 class SteadyResidualConv(ResidualConv):
     """A `ResidualConv` whose result for an image does not depend, bit for bit, on the other images of its batch.
 
-    On the CPU a single image would get another kernel than one of several. Its parameters are shared.
+    Without it, the CPU would use different kernels for one image and for several. The parameters are shared.
     """
 
     def __init__(self, conv: ResidualConv):

@@ -11,13 +11,13 @@ LEAST = 1e-12
 
 
 class Int8Linear(nn.Module):
-    """A linear layer with int8 weights (one scale per output) and an input rounded to int8 (one scale per row).
+    """A linear layer with int8 weights (one scale per output) and dynamically quantized int8 inputs (one scale per row).
 
-    Products are summed exactly. The result of a row does not depend on the other rows.
+    Sums of products are exact. The result of a row does not depend on the other rows.
 
     Args:
         dtype: type of the result, float32 or bfloat16.
-        gelu: apply GELU in its tanh form to the result.
+        gelu: apply the tanh form of GELU to the result.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, gelu: bool = False):

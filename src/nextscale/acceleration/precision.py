@@ -1,4 +1,4 @@
-"""The precision of sampling, as one record."""
+"""The precision of sampling."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ class Precision:
 
     dtype: torch.dtype = torch.float32
     int8: bool = False
-    """Whether large matrices of large scales are int8 instead: see `nextscale.acceleration.ready.ready_transformer`."""
+    """Use int8 for large matrices at large scales; see `nextscale.acceleration.ready.ready_transformer`."""
 
     @classmethod
     def parse(cls, name: str, width: int, device: torch.device) -> Precision:
-        """Return the precision of a given name.
+        """Return the precision with a given name.
 
-        bfloat16 changes sampled images about as much as another machine does. A GPU's float32 is its full one.
+        bfloat16 changes sampled images about as much as a different machine does. float32 on a GPU never uses TF32.
 
         Args:
-            name: "float32", "bfloat16", "float16", "int8-float32", "int8-bfloat16"; "auto" for bfloat16 where it is
-                fast and the transformer is wide enough to gain from it, else float32; "int8" for "int8-bfloat16" where
-                bfloat16 is fast, else "int8-float32".
-            width: C of the transformer.
-            device: where it will compute.
+            name: "float32", "bfloat16", "float16", "int8-float32" or "int8-bfloat16". "auto" is bfloat16 if the device
+                computes it fast and the transformer is wide enough to benefit, else float32. "int8" is "int8-bfloat16"
+                if the device computes bfloat16 fast, else "int8-float32".
+            width: width C of the transformer.
+            device: device to sample on.
 
         Raises:
-            InputError: an unknown name, or a type that the device cannot compute in, or only slowly.
+            InputError: the name is unknown, or the device does not support the type or is slow at it.
         """
         if name in ("auto", INT8):
             fast = has_fast_bfloat16(device) and (name == INT8 or width >= MIN_BFLOAT16_WIDTH)
@@ -46,20 +46,22 @@ class Precision:
         in_int8, plain = name.startswith(f"{INT8}-"), name.removeprefix(f"{INT8}-")
         autocast_to(plain, device)
         if in_int8 and not has_fast_int8(device):
-            raise InputError(f"dtype int8 is for CPUs with AVX512-VNNI, not for {device} of this machine: try bfloat16")
+            raise InputError(
+                f"dtype int8 needs a CPU with AVX512-VNNI, which {device} of this machine is not: try bfloat16"
+            )
         return cls(DTYPES[plain], in_int8)
 
     @property
     def name(self) -> str:
-        """The name from which `parse` makes this precision, such as "float32" or "int8-bfloat16"."""
+        """Return the name of this precision for `parse`, such as "float32" or "int8-bfloat16"."""
         plain = str(self.dtype).removeprefix("torch.")
         return f"{INT8}-{plain}" if self.int8 else plain
 
     @property
     def without_int8(self) -> Precision:
-        """The precision of everything that is not int8, such as decoding."""
+        """Return the precision of all parts that are not int8, such as decoding."""
         return replace(self, int8=False)
 
     def autocast(self, device: torch.device) -> torch.autocast:
-        """Return autocast to this precision, without int8, for models that are not prepared for sampling."""
+        """Return an autocast context with this precision, without int8, for models that are not prepared for sampling."""
         return autocast_to(self.without_int8.name, device)

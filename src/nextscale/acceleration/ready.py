@@ -1,8 +1,8 @@
-"""Models prepared for sampling: matrices in the precision and the layout that the device computes fastest with.
+"""Prepare models for sampling: convert matrices to the device's fastest precision and memory layout.
 
 Large matrices and convolutions change precision. Everything else (norms, embeddings, biases, codebook, phi
-convolutions, canvas) and the sums between blocks stay in float32. The given models do not change; tensors that need no
-other form are shared with them.
+convolutions, canvas) and the residual sums stay in float32. The given models do not change. Unconverted tensors are
+shared with them.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from nextscale.transformer.attention import SelfAttention
 from nextscale.transformer.var import VAR
 
 ROWS = 512
-"""The number of rows for which weights are packed."""
+"""Number of rows for which the weights are packed."""
 INT8_TOKENS = 64
-"""int8 is used for scales of at least so many tokens, 8x8. They take most of the products."""
+"""int8 is used for scales of at least this many tokens, 8x8, which need most of the products."""
 
 
 class ReadyLinear(nn.Module):
-    """A linear layer in a given precision; on the CPU its weights are packed in the blocks that oneDNN multiplies by.
+    """A linear layer in a given precision. On the CPU its weights are packed into oneDNN's block format.
 
-    On the CPU the result of a row does not depend on the other rows: images do not depend on their batch, bit for bit.
+    On the CPU the result of a row does not depend on the other rows, so images do not depend on their batch, bit for
+    bit.
 
     Args:
-        gelu: apply GELU in its tanh form to the result.
+        gelu: apply the tanh form of GELU to the result.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, gelu: bool = False):
@@ -52,7 +53,7 @@ class ReadyLinear(nn.Module):
         if not self.packed:
             y = F.linear(x, self.weight, self.bias)
             return F.gelu(y, approximate="tanh") if self.gelu else y
-        alone = x.numel() == x.shape[-1]  # a single row would be multiplied by another kernel
+        alone = x.numel() == x.shape[-1]  # oneDNN uses another kernel for a single row
         rows = x.reshape(1, -1).expand(2, -1) if alone else x
         after = ("gelu", [], "tanh") if self.gelu else ("none", [], "")
         y = torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, *after)
@@ -62,8 +63,8 @@ class ReadyLinear(nn.Module):
 class LateInt8Linear(ReadyLinear):
     """A linear layer in a given precision at small scales and in int8 at large ones.
 
-    Errors at the first scales would change all later ones. The choice depends on the number of tokens of a scale, not
-    on the batch, so images do not depend on their batch here either. Both forms of the weights are kept.
+    Errors at the first scales would affect all later ones. The choice depends on the number of tokens of a scale, not
+    on the batch size, so images do not depend on their batch. The layer keeps both forms of the weights.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, gelu: bool = False):
@@ -71,12 +72,12 @@ class LateInt8Linear(ReadyLinear):
         self.int8 = Int8Linear(weight, bias, dtype, gelu)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, n, C) -> (B, n, C'), in int8 if n is at least `INT8_TOKENS`."""
+        """Compute the layer, in int8 if n is at least `INT8_TOKENS`. (B, n, C) -> (B, n, C')."""
         return super().forward(x) if x.shape[-2] < INT8_TOKENS else self.int8(x)
 
 
 class ReadyAttention(SelfAttention):
-    """Self-attention for sampling, without gradients. ``qkv`` is a layer that adds the biases of q and v itself."""
+    """Self-attention for sampling, without gradients. The layer ``qkv`` includes the biases of q and v."""
 
     def project(self, x: Tensor) -> Tensor:
         return self.qkv(x)
@@ -87,13 +88,12 @@ class ReadyAttention(SelfAttention):
 
 @torch.no_grad()
 def ready_transformer(model: VAR, dtype: torch.dtype, int8: bool = False) -> VAR:
-    """Return a model that samples what this one samples. It has matrices of its own.
+    """Return a copy of a model with converted matrices, for sampling.
 
-    The head stays in float32: it is a small part of the products, and tokens are sampled from logits. In bfloat16 many
-    logits would be equal.
+    The head stays in float32. It needs few products, and in bfloat16 many logits would be equal.
 
     Args:
-        dtype: of the matrices.
+        dtype: type of the matrices.
         int8: use int8 for the matrices of attention and MLP at scales of `INT8_TOKENS` tokens or more.
     """
     c = model.config
@@ -121,7 +121,7 @@ def ready_transformer(model: VAR, dtype: torch.dtype, int8: bool = False) -> VAR
 
 @torch.no_grad()
 def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageTokenizer:
-    """Return a tokenizer that decodes in the given precision, and encodes in float32. Codes are shared."""
+    """Return a tokenizer that decodes in the given precision and encodes in float32. The codebook is shared."""
     on_cpu = tokenizer.post_quant_conv.weight.device.type == "cpu"
     ready = without_gradients(tokenizer)
     for part in (ready.post_quant_conv, ready.decoder) if dtype != torch.float32 else ():
@@ -135,13 +135,13 @@ def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageToken
         if isinstance(module, FourKernelUpsample):
             module.keep_kernels()
         elif name.startswith(("encoder.", "decoder.")) and isinstance(module, nn.Conv2d) and is_worth_it(module):
-            within_block = name.endswith((".conv1", ".conv2"))  # after a norm, whose result nothing else needs
+            within_block = name.endswith((".conv1", ".conv2"))  # its input, after a norm, is not used elsewhere
             ready.set_submodule(name, WinogradConv3x3(module, name.startswith("decoder."), within_block))
     return ready
 
 
 def make_ready(tokenizer: ImageTokenizer, model: VAR, precision: Precision) -> tuple[ImageTokenizer, VAR]:
-    """Prepare both for sampling. The originals' memory, where it is mapped from files, goes back to the system."""
+    """Prepare both models for sampling. Memory of the originals that is mapped from files is returned to the system."""
     ready = ready_tokenizer(tokenizer, precision.dtype), ready_transformer(model, precision.dtype, precision.int8)
     kept = {tensor.data_ptr() for module in ready for tensor in module.state_dict().values()}
     kept |= {m.weight.data_ptr() for m in ready[1].modules() if isinstance(m, ReadyLinear) and not m.packed}

@@ -1,8 +1,8 @@
-"""Training in less memory: cheap intermediate results are computed again in the backward pass instead of kept.
+"""Training in less memory: cheap intermediate results are recomputed in the backward pass instead of stored.
 
-Between two matrix products lie norms, GELU, and the lengths of q and k. PyTorch keeps the result of each; here only
-the results of products and the sums between blocks are kept, half as much memory. Only products take long, so
-computing the rest twice costs about 2 % of a step.
+Between two matrix products lie norms, GELU, and the L2 normalization of q and k. PyTorch stores the result of each of
+them. Here only the results of products and the residual sums are stored, which takes half as much memory. The products
+take most of the time, so recomputing the other results adds about 2 % to a step.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from nextscale.transformer.visibility import Span
 
 
 def recompute_cheap_parts(network: nn.Module) -> None:
-    """Switch a network to training with recomputation, in place.
+    """Enable recomputation of the cheap parts of a network in training, in place.
 
     The blocks and the head of a transformer get another ``forward``. Parameters, their names and the state dictionary
-    stay the same, and so do results up to rounding. Without gradients the network computes as before. Networks without
-    such blocks, and networks on other devices than the CPU, are not changed. Do not combine it with torch.compile,
-    which decides by itself what to keep.
+    do not change, nor do results, up to rounding. Without gradients the network computes as before. Networks without
+    such blocks, and networks that are not on the CPU, do not change. Do not combine this with torch.compile, which
+    chooses the tensors to recompute by itself.
     """
     if any(parameter.device.type != "cpu" for parameter in network.parameters()):
         return
@@ -48,7 +48,7 @@ def _block(
     past: LayerCache | None = None,
     path_scale: Tensor | None = None,
 ) -> Tensor:
-    """`Block.forward` under teacher forcing."""
+    """Compute `Block.forward` under teacher forcing."""
     if spans is None or not torch.is_grad_enabled():
         return Block.forward(block, x, vectors, spans, past, path_scale)
     gamma1, gamma2, scale1, scale2, shift1, shift2 = vectors.unbind(1)
@@ -63,7 +63,7 @@ def _block(
 
 
 def _attention(attention: SelfAttention, x: Tensor, scale: Tensor, shift: Tensor, spans: list[Span]) -> Tensor:
-    """`SelfAttention.forward` of modulate(x)."""
+    """Compute `SelfAttention.forward` of modulate(x)."""
     qkv = recomputed_linear(modulate, (x, scale, shift), attention.qkv.weight, attention.qkv_bias())
     inputs = (qkv,) if attention.log_scale is None else (qkv, attention.log_scale)
     heads = recomputed_attention(attention.split, inputs, spans, attention.scale)
@@ -71,12 +71,12 @@ def _attention(attention: SelfAttention, x: Tensor, scale: Tensor, shift: Tensor
 
 
 def _side_by_side(heads: Tensor) -> Tensor:
-    """(B, n, H, d) -> (B, n, C)."""
+    """Concatenate the heads. (B, n, H, d) -> (B, n, C)."""
     return heads.flatten(2)
 
 
 def _features(model: VAR, x: Tensor, condition: Condition) -> Tensor:
-    """`VAR.features`, computed again in the backward pass."""
+    """Compute `VAR.features`, and recompute it in the backward pass."""
     if not torch.is_grad_enabled():
         return VAR.features(model, x, condition)
     plain = VAR.features
@@ -84,7 +84,7 @@ def _features(model: VAR, x: Tensor, condition: Condition) -> Tensor:
 
 
 def _head(head: nn.Linear, x: Tensor) -> Tensor:
-    """The head by the library that is faster on this CPU."""
+    """Compute the head with the faster library on this CPU."""
     if not torch.is_grad_enabled():
         return nn.Linear.forward(head, x)
     return recomputed_linear(_same, (x,), head.weight, head.bias)

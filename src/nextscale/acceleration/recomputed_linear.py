@@ -1,4 +1,4 @@
-"""A linear layer that computes its cheap input again in the backward pass instead of keeping it."""
+"""A linear layer that recomputes its cheap input in the backward pass instead of storing it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from nextscale.runtime.device import is_intel, multiplies_by_onednn
 def recomputed_linear(
     make: Callable[..., Tensor], inputs: Sequence[Tensor], weight: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """Return make(*inputs) W^T + b, in autocast's precision if there is one. -> (..., O).
+    """Return make(*inputs) W^T + b, (..., O), in the precision of autocast if it is on.
 
-    For the backward pass only ``inputs`` and the weight are kept, the weight in its own precision.
+    Only ``inputs`` and the weight are saved for the backward pass, the weight in its original precision.
 
     Args:
-        make: differentiable, and a function of its inputs alone. -> (..., C).
+        make: function from the inputs to a tensor (..., C). It must be differentiable and pure.
         weight, bias: (O, C) and (O,).
     """
     autocast = torch.is_autocast_enabled("cpu")
@@ -30,17 +30,17 @@ def recomputed_linear(
 
 
 class Recomputation:
-    """Within a backward pass, compute ``make(*inputs)`` again and pass gradients back through it.
+    """Context manager that recomputes ``make(*inputs)`` in a backward pass, and backpropagates through it.
 
     Args:
         inputs: the saved inputs.
-        wanted: which of them need a gradient.
+        wanted: whether each input needs a gradient.
     """
 
     def __init__(self, make: Callable[..., Any], inputs: Sequence[Tensor], wanted: Sequence[bool]):
         self.inputs = [x.detach().requires_grad_(want) for x, want in zip(inputs, wanted, strict=True)]
         self.gradients: list[Tensor | None] = [None] * len(self.inputs)
-        """Of the inputs, after `pass_back`."""
+        """Gradients of the inputs, after `pass_back`."""
         self._make = make
 
     def __enter__(self) -> Recomputation:
@@ -49,7 +49,7 @@ class Recomputation:
         return self
 
     def pass_back(self, gradients: Sequence[Tensor]) -> None:
-        """Compute the gradients of the inputs from those of the result."""
+        """Compute the gradients of the inputs from the gradients of the result."""
         made = self.made if isinstance(self.made, tuple) else (self.made,)
         pairs = [(x, g) for x, g in zip(made, gradients, strict=True) if x.requires_grad]
         places = [i for i, x in enumerate(self.inputs) if x.requires_grad]
@@ -92,8 +92,9 @@ class _RecomputedLinear(torch.autograd.Function):
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x W^T + b by the faster library. PyTorch uses MKL for float32: a sixth faster than oneDNN on Intel's
-    CPUs, slower on AMD's.
+    """Return x W^T + b, computed with the faster library.
+
+    PyTorch uses MKL for float32. It is a sixth faster than oneDNN on Intel's CPUs, and slower on AMD's.
     """
     if x.dtype == torch.float32 and not is_intel() and multiplies_by_onednn(x.device, x.dtype):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")

@@ -1,7 +1,7 @@
 """Up-sampling with 4 of 9 products: nearest neighbour and 3x3 convolution as four 2x2 convolutions of the small grid.
 
-Each of the four kinds of new pixels (even or odd row and column) comes from the small grid by a 2x2 convolution: pixels
-that are copies of one another share the sum of their weights.
+There are four kinds of new pixels, in even or odd rows and columns. Each kind is a 2x2 convolution of the small grid,
+whose weights are sums of the 3x3 weights that meet copies of the same pixel.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from nextscale.tokenizer.autoencoder import Upsample
 
 KINDS = tuple(product((0, 1), (0, 1)))
-"""The kinds of pixels on a doubled grid: in even or odd rows, in even or odd columns."""
+"""The four kinds of pixels on a doubled grid: in even or odd rows, in even or odd columns."""
 
 
 class FourKernelUpsample(nn.Module):
-    """Compute what an `Upsample` computes, up to rounding, without gradients. Its convolution is shared."""
+    """An equivalent of `Upsample`, up to rounding, without gradients. It shares the convolution."""
 
     def __init__(self, upsample: Upsample):
         super().__init__()
@@ -27,11 +27,11 @@ class FourKernelUpsample(nn.Module):
         self.kernels: list[Tensor] | None = None
 
     def keep_kernels(self) -> None:
-        """Compute the four kernels once. After this the weights must not change."""
+        """Compute and store the four kernels. Do not change the weights afterwards."""
         self.kernels = four_kernels(self.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, 2h, 2w), channels last if the input is."""
+        """Up-sample (B, C, h, w) -> (B, C, 2h, 2w). The result is channels last if the input is."""
         height, width = x.shape[-2:]
         large = None
         kernels = self.kernels or four_kernels(self.conv.weight)
@@ -56,6 +56,6 @@ def four_kernels(weight: Tensor) -> list[Tensor]:
 
 
 def _share(weight: Tensor, odd: int, dim: int) -> Tensor:
-    """Return the two taps on the grid itself that equal three taps on a doubled grid, for its even or odd pixels."""
+    """Return the two taps on the small grid that equal three taps on the doubled grid, for its even or odd pixels."""
     first, second, third = weight.unbind(dim)
     return torch.stack((first + second, third) if odd else (first, second + third), dim)

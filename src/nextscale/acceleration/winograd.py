@@ -1,12 +1,12 @@
-"""3x3 convolution with 36 products where the plain way has 144 (Winograd's F(4x4, 3x3); Lavin and Gray, 1509.09308).
+"""Winograd convolution F(4x4, 3x3): 36 instead of 144 products per tile (Lavin and Gray, arXiv 1509.09308).
 
-A tile of 6 x 6 pixels gives 4 x 4 new ones. Correlation becomes a product, point by point, once both factors are
-written as values of polynomials at five numbers and at infinity:
+A tile of 6 x 6 input pixels gives 4 x 4 output pixels. Kernel and tile are transformed to the values of polynomials at
+five numbers and at infinity, where the correlation is an elementwise product:
 
     y = A^T [(G w G^T) * (B^T x B)] A
 
-All three steps are matrix products: over the pixels of a tile, over channels at each of the 36 points, over the points.
-A strip of tiles is done at a time, so that nothing leaves the processor's cache in between.
+All three steps are matrix products: over the pixels of a tile, over the channels at each of the 36 points, and over the
+points. One strip of tiles is computed at a time, so that intermediate results stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 STEP = 4
-"""New pixels along each side of a tile."""
+"""Output pixels along each side of a tile."""
 TILE = STEP + 2
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
-"""Where the polynomials are evaluated. With these the error is half that of the customary 0, +-1, +-2."""
+"""Points at which the polynomials are evaluated. Their error is half that of the usual points 0, +-1, +-2."""
 STRIP = 256
-"""Tiles at a time: some megabytes. With fewer, threads wait for one another more often than they need to."""
+"""Number of tiles computed at a time, which take some megabytes. With fewer tiles, threads wait more for each other."""
 LEAST_TILES = 256
-"""In an image. With fewer, transforming the weights costs more than is gained."""
+"""Minimum number of tiles of an image. With fewer tiles, transforming the weights takes longer than it saves."""
 LEAST_CHANNELS = 128
-"""With fewer, transforming the tiles does."""
+"""Minimum number of channels. With fewer channels, transforming the tiles takes longer than it saves."""
 
 
 class WinogradConv3x3(nn.Module):
-    """What a 3x3 convolution of stride 1 and padding 1 computes on the CPU, without gradients.
+    """A 3x3 convolution of stride 1 and padding 1 on the CPU, without gradients.
 
-    Equal up to rounding, which is about five times as large as that of the plain way: 1e-6 beside values of 1 in
-    float32, 0.015 in bfloat16. (There the decoder's error hardly grows: it comes from the sums between convolutions.)
-    No bit of an image depends on the others of its batch. Small grids, and sides no multiples of 4, take the plain
-    way.
+    The rounding error is about five times that of direct convolution: 1e-6 for values of about 1 in float32, 0.015 in
+    bfloat16. In bfloat16 the decoder's error hardly grows, because most of it comes from the sums between convolutions.
+    The result for an image does not depend, bit for bit, on the other images of its batch. Small grids, and grids whose
+    sides are not multiples of 4, use direct convolution.
 
     Args:
-        keep: whether to keep the transformed weights, four times as large as the weights, once they are needed.
-        overwrite: whether the result may take the place of what comes in: fresh memory costs as much as a transform.
+        keep: keep the transformed weights after the first use. They are four times as large as the weights.
+        overwrite: allow the result to overwrite the input, because allocating memory takes as long as a transform.
     """
 
     def __init__(self, conv: nn.Conv2d, keep: bool = False, overwrite: bool = False):
@@ -51,7 +51,7 @@ class WinogradConv3x3(nn.Module):
         self.kernel: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, O, H, W)."""
+        """Compute the convolution. (B, C, H, W) -> (B, O, H, W)."""
         height, width = x.shape[-2:]
         if height % STEP or width % STEP or height * width < LEAST_TILES * STEP**2:
             return F.conv2d(x, self.weight, self.bias, padding=1)
@@ -62,7 +62,7 @@ class WinogradConv3x3(nn.Module):
 
 
 def is_worth_it(conv: nn.Conv2d) -> bool:
-    """Whether a convolution is of the kind that `WinogradConv3x3` computes, and has channels enough to gain from it."""
+    """Return whether `WinogradConv3x3` supports a convolution, and the convolution has enough channels to be faster."""
     form = conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups
     return form == ((3, 3), (1, 1), (1, 1), (1, 1), 1) and min(conv.in_channels, conv.out_channels) >= LEAST_CHANNELS
 
@@ -70,7 +70,7 @@ def is_worth_it(conv: nn.Conv2d) -> bool:
 @torch.no_grad()
 @torch.autocast("cpu", enabled=False)
 def transform_kernel(weight: Tensor) -> Tensor:
-    """G w G^T. (O, C, 3, 3) -> (36, C, O)."""
+    """Return the transformed weights G w G^T. (O, C, 3, 3) -> (36, C, O)."""
     _, into_kernel, _ = transforms()
     kernel = into_kernel @ weight.permute(2, 3, 0, 1).reshape(9, -1).float()
     return kernel.to(weight.dtype).view(-1, *weight.shape[:2]).transpose(1, 2)
@@ -79,9 +79,9 @@ def transform_kernel(weight: Tensor) -> Tensor:
 @torch.no_grad()
 @torch.autocast("cpu", enabled=False)
 def winograd_conv3x3(x: Tensor, kernel: Tensor, bias: Tensor | None, overwrite: bool = False) -> Tensor:
-    """(B, C, H, W) with (36, C, O) and (O,) -> (B, O, H, W), channels last. H and W are multiples of 4.
+    """Convolve with transformed weights. (B, C, H, W) with (36, C, O) and (O,) -> (B, O, H, W), channels last.
 
-    To ``overwrite`` x, it must be channels last, and C = O; else the result is new.
+    H and W must be multiples of 4. ``overwrite`` reuses the memory of x if x is channels last and C = O.
     """
     (batch, channels, height, width), out_channels = x.shape, kernel.shape[-1]
     into_tiles, _, out_of_tiles = transforms()
@@ -93,7 +93,7 @@ def winograd_conv3x3(x: Tensor, kernel: Tensor, bias: Tensor | None, overwrite: 
     pixels = x.new_empty(TILE, TILE, rows, wide, channels)
     points = x.new_empty(len(kernel), rows * wide, channels)
     products = x.new_empty(len(kernel) + 1, rows * wide, out_channels)
-    products[-1] = 0 if bias is None else bias  # its part in every new pixel is 1
+    products[-1] = 0 if bias is None else bias  # the bias is added to every output pixel
     fresh = x.new_empty(STEP, STEP, rows, wide, out_channels)
     images = x.permute(0, 2, 3, 1)
     in_place = overwrite and channels == out_channels and images.is_contiguous()
@@ -102,7 +102,7 @@ def winograd_conv3x3(x: Tensor, kernel: Tensor, bias: Tensor | None, overwrite: 
     for image, new in zip(images, result, strict=True):
         for top in range(0, height, STEP * rows):
             bottom = top + STEP * rows
-            strip[0] = strip[-2] if top > 0 else 0  # the last row before, which may be overwritten by now
+            strip[0] = strip[-2] if top > 0 else 0  # the row above the strip, possibly overwritten in x
             strip[-1] = 0  # below the image
             rest = image[top : bottom + 1]
             strip[1 : len(rest) + 1, 1:-1] = rest
@@ -116,7 +116,7 @@ def winograd_conv3x3(x: Tensor, kernel: Tensor, bias: Tensor | None, overwrite: 
 
 @cache
 def transforms() -> tuple[Tensor, Tensor, Tensor]:
-    """For both dimensions at once: B^T (36, 36); G (36, 9); A^T with a column of ones for the bias (16, 37)."""
+    """Return the matrices of the 2-D transforms: B^T (36, 36), G (36, 9), and A^T with a column for the bias (16, 37)."""
     outer, taps, inner = toom_cook(POINTS, STEP, 3)
     outer, taps, inner = (np.kron(m, m) for m in (outer, taps, inner))
     outer = np.hstack((outer, np.ones((len(outer), 1))))
@@ -125,9 +125,10 @@ def transforms() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def toom_cook(points: tuple[float, ...], outputs: int, taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A^T (m, n), G (n, r) and B^T (n, n) of F(m, r), n = m + r - 1, for n - 1 distinct points; infinity is the last.
+    """Return A^T (m, n), G (n, r) and B^T (n, n) of F(m, r) with n = m + r - 1.
 
-    The product of two polynomials, from its values; transposed, this is a correlation.
+    The Toom-Cook algorithm computes the product of two polynomials from their values at n points: the n - 1 given
+    points, which must differ, and infinity. Its transpose computes a correlation.
     """
     values = np.array(points)
     size = outputs + taps - 1

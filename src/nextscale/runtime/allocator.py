@@ -1,4 +1,4 @@
-"""Control how the C library's allocator returns memory, keeps it, and avoids fragmentation."""
+"""Control the C library's allocator: return memory to the system, keep it, and reduce fragmentation."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ MADV_DONTNEED, MADV_PAGEOUT = 4, 21
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 NEVER = -1
 USUAL = ((M_MMAP_MAX, 65536), (M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, 2**26))
-"""The settings at which glibc arrives by itself in a process with large tensors."""
+"""The settings that glibc adapts to in a process with large tensors."""
 LESS_FRAGMENTATION = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
-"""Environment variables of a process in which glibc merges every freed block with its free neighbours."""
+"""Environment variables that make glibc merge every freed block with its free neighbours."""
 HEADER = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S{4} [0-9a-f]+ \S+ (\d+)")
 """The first line of a mapping in /proc/self/smaps: start, end, permissions, offset, device, inode (0: no file)."""
 
@@ -50,18 +50,18 @@ def page_out(tensors: Iterable[Tensor]) -> None:
 
 
 def trim() -> None:
-    """Return free memory to the system. Otherwise each thread's heap keeps its largest size so far. glibc only."""
+    """Return free memory to the system. Without this, the heap of each thread keeps its largest size. glibc only."""
     if library := glibc():
         library.malloc_trim(0)
 
 
 @contextmanager
 def kept(device: torch.device) -> Iterator[None]:
-    """Keep freed memory in this process while the block runs, if the device is the CPU. glibc only.
+    """Context manager that keeps freed memory in this process, if the device is the CPU. glibc only.
 
-    A training step allocates the sizes that the previous step freed, such as all gradients, and a decoder's layer those
-    of the previous layer. Without this, the system would have to provide new pages, each filled with zeros. The setting
-    is for the whole process, so use it in commands, not in libraries.
+    A training step allocates the sizes that the previous step freed, such as all gradients. A layer of a decoder
+    allocates the sizes that the previous layer freed. Without this setting, the system would provide new pages filled
+    with zeros. The setting applies to the whole process, so use it in commands, not in libraries.
     """
     library = glibc()
     if library is None or device.type != "cpu":
@@ -82,8 +82,8 @@ def restart_with_less_fragmentation() -> None:
 
     Tensors are aligned, so glibc cuts each from a slightly larger free block and puts the small remainders into a cache
     for small objects (tcache). A remainder in this cache separates the free blocks beside it. In a training step,
-    gradients then do not fit where activations were, and d16 takes 0.3 GB more. glibc reads the variable only when a
-    process starts. If the variable is already set, even to an empty text, nothing is done.
+    gradients then do not fit into the freed memory of activations, and d16 takes 0.3 GB more. glibc reads the variable
+    only when a process starts. If the variable is already set, even to an empty text, this function does nothing.
     """
     if glibc() is not None and not LESS_FRAGMENTATION.keys() & os.environ.keys():
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | LESS_FRAGMENTATION)

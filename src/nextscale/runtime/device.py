@@ -1,4 +1,4 @@
-"""The device to compute on, what it is fast in, and the precision of autocast."""
+"""Devices: selection, fast precisions, autocast and threads."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def pick_device(name: str = "auto") -> torch.device:
     """Return a device by name. ``auto`` is a CUDA GPU if there is one, else the CPU.
 
     Raises:
-        InputError: not a device, or one that this machine does not have.
+        InputError: the name is not a device, or this machine does not have it.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except Exception as error:  # each kind of device has its own way to be absent
+    except Exception as error:  # each kind of device raises another error if it is missing
         raise InputError(f"no device {name!r} on this machine: expected auto, cpu or cuda") from error
     if device.type == "meta":
         raise InputError("device meta computes nothing: expected auto, cpu or cuda")
@@ -38,9 +38,9 @@ def pick_device(name: str = "auto") -> torch.device:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Return whether products in bfloat16 are faster than in float32.
 
-    They are on GPUs of compute capability 8 or more, and on CPUs with AVX512-BF16. Newer CPUs of Intel (with
-    AVX512-FP16) compute them fast only by AMX: where a virtual machine hides AMX, bfloat16 was measured at two thirds
-    of float32's rate.
+    This holds for GPUs of compute capability 8 or more, and for CPUs with AVX512-BF16. Newer Intel CPUs (with
+    AVX512-FP16) are fast only with AMX. In a virtual machine that hides AMX, bfloat16 ran at two thirds of the rate of
+    float32.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -49,29 +49,29 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def has_bfloat16() -> bool:
-    """Return whether the CPU has products in bfloat16, fast or not."""
+    """Return whether the CPU has bfloat16 instructions, fast or slow."""
     return torch.cpu._is_avx512_bf16_supported()
 
 
 def is_intel() -> bool:
-    """Return whether the CPU is known to be Intel's."""
+    """Return whether the CPU identifies as Intel."""
     return "Intel" in capabilities().get("cpu_name", "")
 
 
 def has_fast_int8(device: torch.device) -> bool:
-    """Return whether int8 products are available through oneDNN and the fastest: on CPUs with AVX512-VNNI."""
+    """Return whether int8 is the fastest precision, through oneDNN. This holds for CPUs with AVX512-VNNI."""
     if device.type != "cpu" or not torch.cpu._is_vnni_supported():
         return False
     return all(hasattr(torch.ops.onednn, name) for name in ("qlinear_prepack", "qlinear_pointwise"))
 
 
 def capabilities() -> Mapping[str, Any]:
-    """Return the CPU's name and instructions as PyTorch reports them. PyTorch 2.9 reports nothing."""
+    """Return the CPU's name and instruction sets from PyTorch. PyTorch 2.9 reports nothing."""
     return getattr(torch.cpu, "get_capabilities", dict)()
 
 
 def multiplies_by_onednn(device: torch.device, dtype: torch.dtype) -> bool:
-    """Return whether oneDNN multiplies in this precision on this device, by the operators that torch.compile uses."""
+    """Return whether the oneDNN operators of torch.compile support this precision on this device."""
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if not all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")):
@@ -80,10 +80,10 @@ def multiplies_by_onednn(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def precision(dtype: str, device: torch.device) -> torch.autocast:
-    """Return autocast for a type by name; for float32 and tf32 it is disabled.
+    """Return the autocast context of a type by name. It is disabled for float32 and tf32.
 
     Raises:
-        InputError: an unknown type, or float16 on the CPU, where it is about 200 times slower than float32.
+        InputError: the type is unknown, or it is float16 on the CPU, which is about 200 times slower than float32.
     """
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
@@ -93,15 +93,16 @@ def precision(dtype: str, device: torch.device) -> torch.autocast:
 
 
 def use_cores(count: int) -> None:
-    """Set how many threads torch may use on the CPU for the calling thread."""
-    torch.get_num_threads()  # a thread's first call adopts the process's number, so it must come before the next line
+    """Set the number of CPU threads that PyTorch may use in the calling thread."""
+    torch.get_num_threads()  # the first call in a thread resets the number to that of the process
     torch.set_num_threads(count)
 
 
 def one_core_each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Apply a function to each item on one core of the CPU, to as many items at a time as torch may use threads.
+    """Apply a function to each item on one CPU core, in parallel for as many items as PyTorch may use threads.
 
-    No bit of a result then depends on the number of cores. (Dividing one computation among cores changes rounding.)
+    Results then do not depend on the number of cores, bit for bit. Dividing one computation among cores would change
+    rounding.
     """
     cores = torch.get_num_threads()
 
@@ -120,7 +121,7 @@ def one_core_each(function: Callable[[Item], Result], items: Sequence[Item]) -> 
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Allow or forbid GPUs to round the factors of float32 products and convolutions to 10 bits. The CPU never does."""
+    """Context manager that enables or disables TF32, which rounds inputs of float32 products to 10 bits on GPUs."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     earlier = matmul.allow_tf32, cudnn.allow_tf32  # type: ignore[attr-defined]
     matmul.allow_tf32, cudnn.allow_tf32 = allowed, allowed  # type: ignore[attr-defined]

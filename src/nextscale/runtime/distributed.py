@@ -14,7 +14,7 @@ from nextscale.errors import InputError
 
 
 def rank() -> int:
-    """Return the number of this process. Process 0 writes the files."""
+    """Return the rank of this process. Process 0 writes the files."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -64,7 +64,7 @@ def gather_texts(texts: Sequence[str]) -> list[str]:
 
 
 def side_group() -> dist.ProcessGroup | None:
-    """Return a second group of all processes, for a background thread; None with one process."""
+    """Return a second process group for a background thread, or None with one process."""
     group = dist.new_group(backend="gloo") if world_size() > 1 else None
     return group if isinstance(group, dist.ProcessGroup) else None
 
@@ -76,7 +76,7 @@ def any_process(condition: bool, device: torch.device) -> bool:
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[torch.device]:
-    """Join the process group if torchrun started this process; yield the device of this process.
+    """Join the process group if torchrun started this process. Yield the device of this process.
 
     Raises:
         InputError: there are more processes on this machine than GPUs.

@@ -16,15 +16,15 @@ Result = TypeVar("Result")
 def in_halves(
     attempt: Callable[[Batch], Result], batch: Batch, size: int, halve: Callable[[Batch], tuple[Batch, Batch]]
 ) -> list[Result]:
-    """Process a batch at once, or in halves, quarters, ... when memory runs out; return the results in order.
+    """Process a batch, or its halves, quarters, ... when memory runs out. Return the results in order.
 
     Args:
-        attempt: processes a batch.
+        attempt: function that processes a batch.
         size: number of items in the batch. A single item is not divided.
-        halve: divides a batch into its first ``size // 2`` items and the rest.
+        halve: function that divides a batch into its first ``size // 2`` items and the others.
 
     Raises:
-        Exception: an error of ``attempt``, unless memory ran out and the batch has more than one item.
+        Exception: ``attempt`` raised it, unless memory ran out and the batch has more than one item.
     """
     try:
         return [attempt(batch)]

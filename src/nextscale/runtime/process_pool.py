@@ -1,4 +1,4 @@
-"""Run several ``nextscale`` commands in parallel, each in a process on a GPU or on a share of the CPU's threads."""
+"""Run several ``nextscale`` commands in parallel, each in a process with one GPU or with some of the CPU's threads."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from nextscale.errors import InputError
 from nextscale.runtime.stop import stop_on_sigterm
 
 POLL_SECONDS = 0.1
-"""Time between two checks of the processes."""
+"""Seconds between two checks of the processes."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A ``python -m nextscale`` command. The job's name stands before each of its lines on standard error."""
+    """A ``python -m nextscale`` command. Its lines on standard error are prefixed with the job's name."""
 
     name: str
     arguments: Sequence[str]
@@ -34,7 +34,7 @@ class Process:
 
     job: Job
     slot: int
-    """Which of the ``parallel`` slots the job has."""
+    """Index of the job's slot, below ``parallel``."""
     popen: subprocess.Popen[str]
     reader: Thread
     lines: deque[str]
@@ -51,10 +51,10 @@ def run_all(jobs: Sequence[Job], parallel: int, device: torch.device, held: Sequ
         held: file descriptors that the processes inherit, such as those of a lock.
 
     Returns:
-        True if all jobs ended; False if this process got SIGTERM.
+        True if all jobs finished, False if this process got SIGTERM.
 
     Raises:
-        InputError: a job failed; with the message of the job.
+        InputError: a job failed. The error has the job's message.
     """
     waiting, running = deque(jobs), list[Process]()
     with stop_on_sigterm() as stop:
@@ -80,7 +80,7 @@ def run_all(jobs: Sequence[Job], parallel: int, device: torch.device, held: Sequ
 
 
 def environment(slot: int, parallel: int, device: torch.device) -> dict[str, str]:
-    """Return the environment variables of a process, which give it one GPU or its share of the CPU's threads."""
+    """Return the environment variables that give a process one GPU, or some of the CPU's threads."""
     if device.type == "cuda":
         names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         gpus = [name for name in names if name] or [str(i) for i in range(torch.cuda.device_count())]
@@ -89,7 +89,7 @@ def environment(slot: int, parallel: int, device: torch.device) -> dict[str, str
 
 
 def start(job: Job, slot: int, variables: dict[str, str], held: Sequence[int]) -> Process:
-    """Start a job. A thread copies its lines to this process's standard error."""
+    """Start a job. A thread copies its output lines to standard error."""
     popen = subprocess.Popen(
         [sys.executable, "-m", "nextscale", *job.arguments],
         env=variables,
@@ -115,7 +115,7 @@ def start(job: Job, slot: int, variables: dict[str, str], held: Sequence[int]) -
 
 
 def check(process: Process) -> None:
-    """Raise InputError with the job's own message if a job that ended has failed."""
+    """Raise InputError with the message of a job if it has failed."""
     process.reader.join()
     code, last = process.popen.returncode, "".join(process.lines)
     if code == 2:

@@ -1,4 +1,4 @@
-"""Progress of long work, on standard error."""
+"""Report the progress of long computations on standard error."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Progress:
 
     Args:
         what: start of the line, such as ``sampled``.
-        total: the amount of work of this process.
+        total: number of items of this process.
         every: seconds between lines. The last line is always printed.
-        clock: returns a time in seconds.
+        clock: function that returns a time in seconds.
     """
 
     def __init__(self, what: str, total: int, every: float = 10.0, clock: Callable[[], float] = time.monotonic):
@@ -23,7 +23,7 @@ class Progress:
         self.start = self.printed = clock()
 
     def add(self, count: int) -> None:
-        """Count finished work, and print a line if it is time for one."""
+        """Count finished items, and print a line if ``every`` seconds have passed."""
         self.done += count
         now = self.clock()
         if now - self.printed >= self.every or self.done >= self.total:

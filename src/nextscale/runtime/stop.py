@@ -1,4 +1,4 @@
-"""Handle SIGTERM, which batch systems send before they end a job."""
+"""Handle SIGTERM, which batch systems send before they stop a job."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_sigterm() -> Iterator[StopRequest]:
-    """Context in which SIGTERM sets a flag instead of ending the process. No effect outside the main thread."""
+    """Context manager in which SIGTERM sets a flag instead of ending the process. No effect outside the main thread."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

@@ -184,7 +184,7 @@ def watched(batches: Iterator[Batch], device: torch.device, run: Run, step: int)
 
 
 def step_generator(seed: int, step: int, after: bool = False) -> torch.Generator:
-    """Return the random generator of a step, or of ``after_step``. It is on the CPU, so all devices get equal numbers."""
+    """Return the random generator of a step, or of ``after_step``. It is on the CPU, so it is equal on all devices."""
     return torch.Generator().manual_seed((2 * (seed * 1_000_003 + step) + after) % 2**63)
 
 

@@ -44,7 +44,7 @@ class Execution:
 
 
 def shard(network: nn.Module, parts: list[str]) -> None:
-    """Shard the weights of a network over the processes, in place. Each submodule in ``parts`` is gathered separately."""
+    """Shard the weights of a network over the processes, in place. Each submodule in ``parts`` is one FSDP unit."""
     warnings.filterwarnings("ignore", ".* returned a view tensor", UserWarning)  # no in-place operation follows
     for name in parts:
         fully_shard(network.get_submodule(name))
