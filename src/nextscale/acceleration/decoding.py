@@ -75,7 +75,7 @@ def images_at_once(tokenizer: ImageTokenizer, device: torch.device) -> int:
 
 
 class InPlaceResidualBlock(ResidualBlock):
-    """A `ResidualBlock` that adds in place, because allocating memory takes longer than the sum. It shares its layers."""
+    """A `ResidualBlock` that adds in place, because allocating memory takes longer than the sum. Layers are shared."""
 
     def __init__(self, block: ResidualBlock):
         nn.Module.__init__(self)

@@ -11,7 +11,7 @@ LEAST = 1e-12
 
 
 class Int8Linear(nn.Module):
-    """A linear layer with int8 weights (one scale per output) and dynamically quantized int8 inputs (one scale per row).
+    """A linear layer with int8 weights (one scale per output) and inputs quantized to int8 (one scale per row).
 
     Sums of products are exact. The result of a row does not depend on the other rows.
 

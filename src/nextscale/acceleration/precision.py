@@ -46,9 +46,7 @@ class Precision:
         in_int8, plain = name.startswith(f"{INT8}-"), name.removeprefix(f"{INT8}-")
         autocast_to(plain, device)
         if in_int8 and not has_fast_int8(device):
-            raise InputError(
-                f"dtype int8 needs a CPU with AVX512-VNNI, which {device} of this machine is not: try bfloat16"
-            )
+            raise InputError(f"dtype int8 needs a CPU with AVX512-VNNI, not {device} of this machine: try bfloat16")
         return cls(DTYPES[plain], in_int8)
 
     @property
@@ -63,5 +61,5 @@ class Precision:
         return replace(self, int8=False)
 
     def autocast(self, device: torch.device) -> torch.autocast:
-        """Return an autocast context with this precision, without int8, for models that are not prepared for sampling."""
+        """Return an autocast context with this precision, without int8, for models that were not prepared."""
         return autocast_to(self.without_int8.name, device)

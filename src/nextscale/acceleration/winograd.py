@@ -116,7 +116,7 @@ def winograd_conv3x3(x: Tensor, kernel: Tensor, bias: Tensor | None, overwrite: 
 
 @cache
 def transforms() -> tuple[Tensor, Tensor, Tensor]:
-    """Return the matrices of the 2-D transforms: B^T (36, 36), G (36, 9), and A^T with a column for the bias (16, 37)."""
+    """Return the matrices of the 2-D transforms: B^T (36, 36), G (36, 9), A^T with a column for the bias (16, 37)."""
     outer, taps, inner = toom_cook(POINTS, STEP, 3)
     outer, taps, inner = (np.kron(m, m) for m in (outer, taps, inner))
     outer = np.hstack((outer, np.ones((len(outer), 1))))

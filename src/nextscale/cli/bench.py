@@ -18,14 +18,14 @@ from nextscale.pipeline import Pipeline
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions(ModelOptions):
-    """What is timed, how often, and against what."""
+    """The model, the number of timed calls, and the command to compare with."""
 
     dtype: SamplingDtype = "auto"
     """Precision of matrix products and convolutions. auto: bfloat16 for large models on devices that compute it fast,
-    else float32. int8: 8-bit products, faster but less exact, on CPUs with AVX512-VNNI; everything else runs as with
-    auto, or in the second precision of int8-float32 and int8-bfloat16."""
+    else float32. int8: 8-bit products at large scales, faster but less exact, for CPUs with AVX512-VNNI. int8-float32
+    and int8-bfloat16 also set the precision of everything that is not int8."""
     random: str = ""
-    """Instead of --model: a model of an official size, d16 ... d36, with random weights in a temporary folder."""
+    """Use a model of an official size, d16 ... d36, with random weights, instead of --model."""
     batch: int = 1
     """Images per batch."""
     repeats: int = 5
@@ -35,8 +35,8 @@ class BenchOptions(ModelOptions):
     json: Path | None = None
     """Also write the results to this JSON file."""
     against: str = ""
-    """Command to compare with. It runs after every repeat, without a shell, and prints the seconds of one call of its
-    own on its last line. The ratio of the medians is reported."""
+    """Command to compare with, run after every repeat, without a shell. The last line of its output must be the
+    duration of one call in seconds. The report contains the ratio of the two medians."""
 
     @contextmanager
     def source(self) -> Iterator[str]:
@@ -45,7 +45,7 @@ class BenchOptions(ModelOptions):
             yield self.model
             return
         if self.model != "starter":
-            raise InputError(f"two models were given, {self.model} and random {self.random}: expected one")
+            raise InputError(f"expected one model, got two: {self.model} and random {self.random}")
         with tempfile.TemporaryDirectory() as folder:
             write_random_model(Path(folder), self.random, self.seed)
             yield folder

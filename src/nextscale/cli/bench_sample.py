@@ -11,7 +11,7 @@ from nextscale.sampling.settings import SamplingSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Options(BenchOptions):
-    """Measure sampling: images per second, the time of each part, and the share of the machine's peak FLOP/s.
+    """Measure sampling: images per second, the time of each part, and the fraction of the machine's peak FLOP/s.
 
     Example: nextscale bench sample --random d16 --batch 4 --json speed.json
     """

@@ -18,7 +18,7 @@ class Options(BenchOptions):
     """
 
     dtype: Precision = "auto"  # type: ignore[override]
-    """Precision of matrix products. auto: the precision that `nextscale train transformer --preset d16` uses here."""
+    """Precision of matrix products. auto: that of "train transformer --preset d16" on this machine."""
 
 
 def run(options: Options) -> None:

@@ -56,9 +56,9 @@ class EditFlags(EditSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class Options(SamplingOptions):
-    """Generate a part of an image anew, or its finer scales.
+    """Regenerate a part of an image, or its finer scales.
 
-    The image is resized to the model's size and cropped in the middle. Results have that size.
+    The image is resized and center-cropped to the size of the model. The results have this size.
 
     Example: nextscale edit dress.jpg --box 0.25,0.25,0.75,0.75 --label dress --variants 4 --out edited.png
     """
@@ -66,18 +66,18 @@ class Options(SamplingOptions):
     image: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")] = None
     """Image file."""
     mask: Path | None = None
-    """Image file. The masked region is where it is transparent, or white if nothing is transparent. Any size, with the
-    aspect ratio of the image or of the model's images."""
+    """Image file whose transparent pixels mark the region, or whose white pixels do if none is transparent. It may have
+    any size, with the aspect ratio of the image or of the model's images."""
     edit: EditFlags = field(default_factory=EditFlags)
     """What is generated, and what is kept of the image."""
     label: str = ""
-    """Class name or number of the generated part. If not set, "none" or "unconditional": no class."""
+    """Class name or number of the generated part. "none", "unconditional" or no flag means no class."""
     variants: int | None = None
-    """Number of results. If not set: the number of seeds, else 1."""
+    """Number of results. Default: the number of --seeds, or 1 without --seeds."""
     show: bool = False
-    """Also write OUT-show.png: the image, the kept part, and the variants."""
+    """Also write OUT-show.png with the image, the kept part, and the variants."""
     out: Path = Path("edited.png")
-    """File for the grid of variants. A PNG contains its provenance, for --like."""
+    """File for the grid of variants. PNG files contain their provenance, which --like reads."""
 
 
 def run(options: Options) -> None:
@@ -128,7 +128,7 @@ def check_inputs_are_kept(options: Options, count: int) -> None:
 
 
 def as_edited(options: Options, made: Provenance) -> Options:
-    """Return the flags that an edited image was made with. The image and the mask may be at other paths."""
+    """Return the flags of the command that made an edited image. The paths of image and mask may differ."""
     edit = made.edit
     assert edit is not None
     return replace(
@@ -145,7 +145,7 @@ def read_inputs(options: Options, like: Provenance | None) -> tuple[Image.Image,
     """Return the image, the mask or None, and the provenance of the edit.
 
     Raises:
-        InputError: a file that is missing, is not an image, or differs from the one that ``--like`` was made from.
+        InputError: a file is missing, is not an image, or differs from the input file of ``--like``.
     """
     if options.image is None:
         raise InputError("expected an image to edit, got none")
@@ -176,7 +176,7 @@ def read_input(
         raise InputError(f"cannot read {shown}: {error.strerror}") from error
     if content is None:
         flag = "IMAGE" if what == "image" else "--mask MASK"
-        raise InputError(f"{options.like} was made from {shown}, which is not there: add {flag} with its new path")
+        raise InputError(f"{options.like} was made from {shown}, which does not exist: add {flag} with its new path")
     sha256 = content_fingerprint(content)
     if made and sha256 != (made.image_sha256 if what == "image" else made.mask_sha256):
         raise InputError(f"{shown} is not the {what} that {options.like} was made from, or has changed since")

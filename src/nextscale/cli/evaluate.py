@@ -31,10 +31,10 @@ IMAGES = "images"
 
 @dataclass(frozen=True, kw_only=True)
 class Options(EvaluationOptions):
-    """Sample images from a model and measure them; or measure existing images, or a tokenizer. Writes OUT/report.json.
+    """Evaluate a model by sampling images, or evaluate existing images or a tokenizer. Writes OUT/report.json.
 
-    Computes FID, sFID, Inception Score, precision and recall as the ADM evaluator does. Image i has the seed SEED + i,
-    so an interrupted run can be resumed, and torchrun can share the work among processes. See also "evaluate
+    Computes FID, sFID, Inception Score, precision and recall in the same way as the ADM evaluator. Repeat the same
+    command to resume an interrupted evaluation. Use torchrun to divide the work among processes. See also "evaluate
     reference", which writes reference files, and "evaluate sweep", which compares sampling settings.
 
     Example: nextscale evaluate --model d16 --reference VIRTUAL_imagenet256_labeled.npz --features inception.pth --out
@@ -42,25 +42,25 @@ class Options(EvaluationOptions):
     """
 
     images: Path | None = None
-    """Measure these images instead of sampling: a folder of images of one size, with or without sub-folders for
+    """Evaluate these images instead of sampling: a folder of images of the same size, with or without sub-folders for
     classes, or an .npz file."""
     sampling: SamplingSettings = METRICS
     save: Literal["nothing", "png", "npz"] = "nothing"
-    """Also save the sampled images: as OUT/images/CLASS/*.png, or as OUT/images.npz for the ADM evaluator."""
+    """Also save the sampled images. png: OUT/images/CLASS/*.png. npz: OUT/images.npz, for the ADM evaluator."""
     training: str = ""
-    """The model's training images. Measures how many sampled images are copies of training images, and writes the
-    closest pairs to OUT/closest.png. Of data with train/ and val/, train/ is used."""
+    """Training images of the model. Measures how many sampled images are copies of them, and writes the closest pairs
+    to OUT/closest.png. If the data has train/ and val/, train/ is used."""
     held_out: str = ""
-    """Images that the model was not trained on, for comparison with --training; by default its val/."""
+    """Images that the model was not trained on, to compare with --training. Default: val/ of --training."""
     reconstruction: bool = False
-    """Measure the tokenizer of the model: encode and decode the images of --data."""
+    """Evaluate the tokenizer of the model: encode and decode the images of --data."""
     data: str = ""
-    """Images to reconstruct: a folder, a table, shards, or hf:NAME. Of data with train/ and val/, val/ is used unless
-    --split says train. They are also the reference, unless --reference is given."""
+    """Images for --reconstruction: a folder, a .csv table, .tar shards, or hf:NAME. If the data has train/ and val/,
+    val/ is used, or the split in --split. Without --reference, these images are also the reference."""
     vgg_weights: Path | None = None
-    """VGG16 weights with torchvision's names, to compute LPIPS of reconstructions."""
+    """File with the weights of torchvision's VGG16, to compute LPIPS of reconstructions."""
     lpips_weights: Path | None = None
-    """The linear layers of LPIPS, if they are not in the file of --vgg-weights."""
+    """File with the linear layers of LPIPS, if the file of --vgg-weights does not contain them."""
 
 
 def run(options: Options) -> None:
@@ -95,7 +95,7 @@ def check_flags(options: Options) -> None:
     if options.reconstruction and options.dtype.startswith("int8"):
         raise InputError("--dtype int8 is for sampling; a tokenizer has no int8 layers: expected bfloat16")
     if options.lpips_weights and not options.vgg_weights:
-        raise InputError("--lpips-weights has only the linear layers: expected --vgg-weights, too")
+        raise InputError("--lpips-weights has only the linear layers: expected --vgg-weights as well")
     if options.vgg_weights and not options.reconstruction:
         raise InputError("--vgg-weights is for LPIPS of reconstructions: expected --reconstruction")
     if options.held_out and not options.training:
@@ -119,7 +119,7 @@ def open_gallery(options: Options, crop: Crop, device: torch.device) -> Gallery:
 
 
 def make_saver(options: Options, gallery: Gallery) -> Saver | None:
-    """Return what saves the sampled images, if they are to be saved."""
+    """Return the saver of the sampled images, or None without ``--save``."""
     if options.save == "nothing" or not isinstance(gallery, SampledImages):
         return None
     if options.save == "png":

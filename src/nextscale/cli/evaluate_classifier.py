@@ -16,7 +16,7 @@ ALL = "accuracy on held-out images"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Train a small classifier on real images. Evaluation uses its features and answers to judge generated images.
+    """Train a small classifier on real images. Evaluation uses its features and predictions to measure generated images.
 
     Repeat the same command to resume an interrupted run.
 
@@ -28,7 +28,7 @@ class Options:
     out: Path
     """Folder to write the classifier to."""
     size: tuple[int, ...] = (64,)
-    """Size in pixels of the images that it will judge: one number for squares, or height and width."""
+    """Size in pixels of the images to classify: one number for squares, or height and width."""
     steps: int = 1200
     """Number of training steps."""
     batch_size: int = 64
@@ -38,7 +38,8 @@ class Options:
     device: str = "auto"
     """auto, cpu or cuda. auto uses a GPU if there is one."""
     dtype: Precision = "auto"
-    """Precision of training. auto is bfloat16 where that is fast, else float32. Accuracy is measured in float32."""
+    """Precision of training. auto: bfloat16 if the device computes it fast, else float32. Accuracy is measured in
+    float32."""
 
 
 def run(options: Options) -> None:

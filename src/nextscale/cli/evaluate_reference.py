@@ -23,34 +23,34 @@ from nextscale.runtime.progress import say
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Write a reference file: the statistics of real images that "evaluate" compares sampled images with.
+    """Write a reference file with the statistics of real images. "evaluate" compares sampled images with it.
 
-    The file records the network, the size, crop and number of the images, and "evaluate" refuses a file that does not
-    fit. It also holds the features of 10,000 randomly chosen images, for precision and recall.
+    The file records the network, and the size, crop and number of the images. "evaluate" checks that they fit. The file
+    also contains the features of 10,000 randomly chosen images, for precision and recall.
 
-    The default crop, centre, is that of published references of ImageNet: the image is halved by averaging 2 x 2 pixels
+    The default crop is centre, as in published references of ImageNet: the image is halved by averaging 2 x 2 pixels
     while it is at least twice the size, then resized with bicubic interpolation, and cropped around its centre.
 
     Example: nextscale evaluate reference imagenet/ --split val --size 256 --features inception.pth --out val256.npz
     """
 
     data: Annotated[str, tyro.conf.Positional]
-    """Real images: a folder, with or without sub-folders for classes; a table; shards; or hf:NAME."""
+    """Real images: a folder, with or without sub-folders for classes; a .csv table; .tar shards; or hf:NAME."""
     out: Path
     """The .npz file to write."""
     size: tuple[int, ...]
-    """Size of the images that will be measured: one side in pixels, or height and width."""
+    """Size in pixels of the images to evaluate: one number for squares, or height and width."""
     split: Split | None = None
-    """The part to use, if the data has train/ and val/."""
+    """Split to use, if the data has train/ and val/."""
     crop: Crop = "centre"
-    """centre, see above; or training: the centred part that training uses for validation, 1.125 times smaller."""
+    """How images are cropped. centre: see above. training: the centre crop of validation, 1.125 times smaller."""
     features: str = ""
-    """The network for the features: a file with Inception's weights, OWNER/NAME:FILE on the Hugging Face hub, or a
-    folder of "evaluate classifier". By default an Inception that torch-fidelity or pytorch-fid has downloaded."""
+    """Feature extractor: a file with the weights of Inception, OWNER/NAME:FILE on the Hugging Face hub, or a folder of
+    "evaluate classifier". Default: the Inception that torch-fidelity or pytorch-fid has downloaded."""
     batch_size: int = 50
-    """Images per batch."""
+    """Number of images per batch."""
     seed: int = 0
-    """Seed of the choice of images whose features the file holds."""
+    """Seed for choosing the images whose features are stored."""
     device: str = "auto"
     """auto, cpu, or cuda."""
 

@@ -24,9 +24,9 @@ SWEPT = ("cfg", "temperature", "top_k", "top_p")
 
 @dataclass(frozen=True, kw_only=True)
 class Options(EvaluationOptions):
-    """Measure a model with every combination of sampling settings. Writes OUT/sweep.csv and OUT/sweep.png.
+    """Evaluate a model with every combination of sampling settings. Writes OUT/sweep.csv and OUT/sweep.png.
 
-    Each combination is an evaluation in its own folder. All combinations use the same seeds.
+    Each combination is evaluated in a separate folder. All combinations use the same seeds.
 
     Example: nextscale evaluate sweep --model runs/var --reference val.npz --features runs/classifier --cfg 0 1.5 3
     --top-p 0 0.96 --out runs/sweep
@@ -35,11 +35,11 @@ class Options(EvaluationOptions):
     cfg: tuple[float, ...] = (METRICS.cfg,)
     """Values of classifier-free guidance at the last scale. 0 turns guidance off."""
     temperature: tuple[float, ...] = (METRICS.temperature,)
-    """Values that logits are divided by before top-k and top-p. 1 leaves them unchanged."""
+    """Values of the temperature, by which logits are divided before top-k and top-p. 1 leaves them unchanged."""
     top_k: tuple[int, ...] = (METRICS.top_k,)
-    """Values of k, to sample only from the k most probable tokens. 0 turns this off."""
+    """Values of k: sample only from the k most probable tokens. 0 turns this off."""
     top_p: tuple[float, ...] = (METRICS.top_p,)
-    """Values of p, to sample only from the most probable tokens that together reach probability p. 0 turns this off."""
+    """Values of p: sample only from the most probable tokens that together reach probability p. 0 turns this off."""
 
 
 def run(options: Options) -> None:

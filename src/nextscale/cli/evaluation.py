@@ -32,26 +32,26 @@ class EvaluationOptions(ModelOptions):
     out: Path
     """Folder of the evaluation. Repeat the command to resume an interrupted one."""
     dtype: Literal[Dtype, Int8Dtype] = "float32"  # type: ignore[override]
-    """Precision of matrix products and convolutions. int8 is faster and less exact; it needs a CPU with fast int8
-    products. int8-float32 and int8-bfloat16 also set the precision of everything that is not in int8."""
+    """Precision of matrix products and convolutions. int8: 8-bit products at large scales, faster but less exact, for
+    CPUs with AVX512-VNNI. int8-float32 and int8-bfloat16 also set the precision of everything that is not int8."""
     seed: int = 0
-    """Image i is sampled with the seed SEED + i."""
+    """Seed of the first image. Image i is sampled with the seed SEED + i."""
     reference: str = ""
-    """Real images: a reference file (.npz) of "evaluate reference" or of the ADM evaluator; or a data set (a folder, a
-    table, shards, or hf:NAME)."""
+    """Real images to compare with: a reference file (.npz) of "evaluate reference" or of the ADM evaluator; or a data
+    set (a folder, a .csv table, .tar shards, or hf:NAME)."""
     split: Split | None = None
-    """The part of a data set with train/ and val/ that is the reference, or is reconstructed."""
+    """Split of the data set of --reference or --data, if it has train/ and val/."""
     crop: Crop | None = None
-    """How the images of a data set are cropped. centre: the largest centred part, as in published references of
-    ImageNet. training: the centred part that training uses for validation, 1.125 times smaller. By default the crop of
-    the reference file, or centre."""
+    """How the images of a data set are cropped. centre: the largest centre crop, as in published references of
+    ImageNet. training: the centre crop of validation, 1.125 times smaller. Default: the crop of the reference file, or
+    centre."""
     features: str = ""
-    """The network for the features: a file with Inception's weights, OWNER/NAME:FILE on the Hugging Face hub, or a
-    folder of "evaluate classifier". By default an Inception that torch-fidelity or pytorch-fid has downloaded."""
+    """Feature extractor: a file with the weights of Inception, OWNER/NAME:FILE on the Hugging Face hub, or a folder of
+    "evaluate classifier". Default: the Inception that torch-fidelity or pytorch-fid has downloaded."""
     per_class: int | None = None
-    """Number of images per class; 50 by default."""
+    """Number of sampled images per class. Default: 50."""
     num_images: int | None = None
-    """Total number of images, the same for every class, instead of --per-class."""
+    """Total number of sampled images, divided evenly among the classes, instead of --per-class."""
     batch_size: int = 50
     """Images per batch, in sampling and for the features. Halved if a GPU runs out of memory."""
 
@@ -91,7 +91,7 @@ class EvaluationOptions(ModelOptions):
         return reference
 
     def crop_in_use(self, file: Reference | None) -> Crop:
-        """Return ``--crop``, else the crop of the reference file, else that of published references."""
+        """Return ``--crop``, else the crop of the reference file, else the crop of published references."""
         known = file.origin.crop if file and file.origin else None
         return self.crop or next((crop for crop in get_args(Crop) if crop == known), "centre")
 

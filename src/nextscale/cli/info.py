@@ -27,14 +27,14 @@ class Options(ModelOptions):
     """
 
     name: Annotated[str, tyro.conf.Positional] = ""
-    """The model, as for --model."""
+    """Model to show, in the same form as --model."""
     dtype: Dtype = "float32"
-    """Precision of the stored weights, for their size in MB."""
+    """Precision for which the size of the weights in MB is shown."""
 
 
 def run(options: Options) -> None:
     if options.name and options.model != "starter":
-        raise InputError(f"two models were given, {options.name} and {options.model}: expected one")
+        raise InputError(f"expected one model, got two: {options.name} and {options.model}")
     source = options.name or options.model
     published = find_published(source)
     if published and not Path(source).exists():
@@ -48,7 +48,7 @@ def run(options: Options) -> None:
 
 
 def describe(tokenizer: TokenizerConfig, model: VARConfig, dtype: str) -> str:
-    """Describe a model from its configurations alone."""
+    """Describe a model from its configurations."""
     work = count_flops(tokenizer, model)
     schedule, side = tokenizer.schedule, tokenizer.downsampling
     height, width = tokenizer.image_size

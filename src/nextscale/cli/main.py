@@ -14,7 +14,7 @@ from nextscale.runtime.allocator import restart_with_less_fragmentation
 
 VERBS = {
     "sample": ("nextscale.cli.sample", "generate images"),
-    "edit": ("nextscale.cli.edit", "regenerate parts of an image, or add detail to a small one"),
+    "edit": ("nextscale.cli.edit", "regenerate a part of an image, or upscale a small image"),
     "reconstruct": ("nextscale.cli.reconstruct", "encode and decode images, and show each scale"),
     "tokenize": ("nextscale.cli.tokenize", "encode a data set into a cache of tokens for training"),
     "train tokenizer": ("nextscale.cli.train_tokenizer", "train an image tokenizer"),
@@ -70,7 +70,7 @@ def command() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a verb. Exits with 0 after --help and with 2 on bad input."""
+    """Run a verb. Exits with 0 after --help, and with 2 on invalid input."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
@@ -94,8 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(verb: str, arguments: list[str]) -> None:
-    """Parse the flags of a verb and run it. Bad input is reported in one sentence."""
-    atexit.register(gc.freeze)  # skips a last garbage collection, which takes half a second
+    """Parse the flags of a verb and run it. Invalid input is reported in one sentence."""
+    atexit.register(gc.freeze)  # skips the final garbage collection, which takes half a second
     parsing, module = (import_all(name) for name in ("nextscale.cli.parsing", VERBS[verb][0]))
     try:
         module.run(parsing.parse(module.Options, verb, arguments))
@@ -107,7 +107,7 @@ def run(verb: str, arguments: list[str]) -> None:
         if not is_out_of_memory(error):
             raise
         fail("not enough memory: use fewer images at once")
-    except BrokenPipeError:  # the reader of our output has closed it
+    except BrokenPipeError:  # the process that reads the output has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:

@@ -15,15 +15,15 @@ SamplingDtype = Literal["auto", Dtype, Int8Dtype]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """The model and its device. Every verb that loads a model has these flags."""
+    """The model and its device. All verbs that load a model have these flags."""
 
     model: str = "starter"
-    """starter (comes with the package); a model folder; FoundationVision/var:d16 ... d36 from the Hugging Face Hub, or
-    d16 ... d36 for short; vae.pth,var.pth; or one .pth file of the official trainer."""
+    """Model to load: starter (included in the package); a model folder; d16 ... d36, short for FoundationVision/var:d16
+    ... on the Hugging Face Hub; two files vae.pth,var.pth; or one .pth file of the official trainer."""
     scales: str | None = None
-    """Side lengths of the scales, such as 1,2,3,4 or 1x1,2x3. Only for .pth files with an unofficial schedule."""
+    """Sizes of the scales in tokens, such as 1,2,3,4 or 1x1,2x3. Only for .pth files with an unofficial schedule."""
     device: str = "auto"
-    """auto, cpu or cuda."""
+    """auto, cpu or cuda. auto uses a GPU if there is one."""
 
     def schedule(self) -> ScaleSchedule | None:
         return ScaleSchedule.parse(self.scales) if self.scales else None

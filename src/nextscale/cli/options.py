@@ -21,7 +21,7 @@ DATA = (
     "has the splits train and val, val is used for validation."
 )
 DTYPE = (
-    "Precision of matrix products and convolutions. auto is bfloat16 on a GPU (float16 for the presets d16 to d36); on "
+    "Precision of matrix products and convolutions. auto: bfloat16 on a GPU (float16 for the presets d16 to d36). On "
     "a CPU it is bfloat16 if the CPU is fast at it, else float32. A resumed run keeps its precision. Default: from the "
     "preset."
 )
@@ -29,7 +29,7 @@ DTYPE = (
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """Flags of both training verbs."""
+    """Flags that both training verbs share."""
 
     data: Annotated[str, arg(help=DATA)]
     out: Path
@@ -48,12 +48,12 @@ class TrainingOptions:
     """Seed of initial weights, data order, crops and all other random numbers. Default: from the preset."""
     dtype: Annotated[Precision | None, arg(help=DTYPE)] = None
     compare: str = ""
-    """Plot this run and another one (a folder, or d16 for the official training) to OUT/curves.png."""
+    """Compare with another run (its folder, or d16 for the official training), and plot both to OUT/curves.png."""
     settings: RunSettings = field(default_factory=RunSettings)
-    """Everything that does not determine the trained weights, except --init-from and --epochs."""
+    """Settings that are not part of the recipe. Only --init-from and --epochs change the trained weights."""
 
     def plan(self, presets: dict[str, RecipeT]) -> tuple[RecipeT, RunSettings]:
-        """Return the recipe and the settings that the flags ask for; see `nextscale.training.setup.plan`."""
+        """Return the recipe and the settings of the flags; see `nextscale.training.setup.plan`."""
         preset = override(find_recipe(presets, self.preset), self.set)
         return plan(presets, preset, self.changes(), self.out)
 

@@ -20,7 +20,7 @@ SMOOTH = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Plot the logs of training runs, finished or not: a panel for each metric, with all runs in it.
+    """Plot the logs of finished or unfinished training runs, with a panel for each metric.
 
     Example: nextscale plot runs/var --compare d16 --out curves.png
     """
@@ -30,10 +30,10 @@ class Options:
     out: Path = Path("curves.png")
     """File to write: .png, .svg or .pdf."""
     compare: str | None = None
-    """Compare with d16, the official training, or with another run (its folder): plots the metrics that all runs
-    have, and prints a verdict on the loss."""
+    """Compare with another run (its folder, or d16 for the official training). Plots the metrics that all runs have,
+    and prints a comparison of the losses."""
     smooth: int = SMOOTH
-    """Number of log lines that a point of a training curve averages, at most one in 20 of the lines so far."""
+    """Number of log lines to average for each point of a training curve, at most 1/20 of the lines so far."""
 
 
 def run(options: Options) -> None:
@@ -56,7 +56,7 @@ def curves_beside(folder: Path, compare: str, out: Path) -> Callable[[], str]:
     """Return a function that plots the current state of a run together with ``compare``, and returns the verdict.
 
     Raises:
-        InputError: nothing of that name to compare with, or matplotlib is not installed.
+        InputError: there is no run ``compare``, or matplotlib is not installed.
     """
     reference = find_reference(compare)
     assert reference
@@ -65,7 +65,7 @@ def curves_beside(folder: Path, compare: str, out: Path) -> Callable[[], str]:
     def plot_now() -> str:
         try:
             (run,), other = comparable([read_run(folder)], reference)
-        except InputError as error:  # too early in the run: it must go on
+        except InputError as error:  # too early in the run, which must continue
             return f"nothing to compare with {compare} yet: {error}"
         save(plot([run], other), out)
         return verdict_line(run, other, SMOOTH)
@@ -74,11 +74,11 @@ def curves_beside(folder: Path, compare: str, out: Path) -> Callable[[], str]:
 
 
 def find_reference(name: str | None) -> RunLog | None:
-    """Return the run to compare with: ``d16``, or that of a folder."""
+    """Return the run to compare with: ``d16``, or the run in a folder."""
     if name is None or name == "d16":
         return D16 if name else None
     if not Path(name).is_dir():
-        raise InputError(f"nothing to compare with named {name}: expected d16 or the folder of a run")
+        raise InputError(f"no run {name} to compare with: expected d16 or the folder of a run")
     return read_run(Path(name))
 
 

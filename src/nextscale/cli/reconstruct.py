@@ -19,9 +19,9 @@ from nextscale.runtime.device import pick_device, precision
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ModelOptions):
-    """Encode and decode images. Show each image beside its reconstructions after every scale, with their PSNR in dB.
+    """Encode and decode images. Writes each image and its reconstructions after every scale, with their PSNR in dB.
 
-    Images are resized to the model's size and cropped in the middle.
+    Images are resized and center-cropped to the size of the model.
 
     Example: nextscale reconstruct photo.jpg other.jpg --out reconstruction.png
     """

@@ -24,14 +24,14 @@ class Options(SamplingOptions):
     """
 
     labels: tuple[str, ...] = ()
-    """Class names or numbers, repeated until all images have one; "none" or "unconditional" means no class. Without
-    this flag, classes are random."""
+    """Class names or numbers. They are repeated until all images have a class. "none" or "unconditional" means no
+    class. Default: random classes."""
     num_images: int | None = None
-    """Number of images. If not set: the number of seeds, else of labels, else 20."""
+    """Number of images. Default: the number of --seeds, else of --labels, else 20."""
     out: Path = Path("samples.png")
-    """File for the grid of images. A PNG contains its provenance, for --like."""
+    """File for the grid of images. PNG files contain their provenance, which --like reads."""
     show_scales: bool = False
-    """Also write OUT-scales.png: the images after each scale, one row for each of the first 8 images."""
+    """Also write OUT-scales.png with the result after each scale, one row for each of the first 8 images."""
 
 
 def run(options: Options) -> None:

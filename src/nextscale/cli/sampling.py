@@ -23,32 +23,32 @@ from nextscale.sampling.sampler import ScaleStep
 from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings
 
 FREE = ("like", "out", "separate", "show", "show_scales", "model", "device", "image", "mask")
-"""Flags that may stand beside ``--like``: where the inputs are, and what to write."""
+"""Flags that may be combined with ``--like``: the locations of the inputs, and the output."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions(ModelOptions):
-    """How images are sampled, and what is written."""
+    """Sampling and output flags that ``sample`` and ``edit`` share."""
 
     dtype: SamplingDtype = "auto"
     """Precision of matrix products and convolutions. auto: bfloat16 for large models on devices that compute it fast,
-    else float32. int8: 8-bit products, faster but less exact, on CPUs with AVX512-VNNI; everything else runs as with
-    auto, or in the second precision of int8-float32 and int8-bfloat16."""
+    else float32. int8: 8-bit products at large scales, faster but less exact, for CPUs with AVX512-VNNI. int8-float32
+    and int8-bfloat16 also set the precision of everything that is not int8."""
     settings: SamplingSettings = FOR_IMAGES
     """How tokens are sampled."""
     seed: int = 0
-    """Seed of one random generator for all images, as in the official code. An image then depends on the number of
-    images, too."""
+    """Seed of one random generator for all images, as in the official code. Each image also depends on the number of
+    images."""
     seeds: tuple[int, ...] = ()
-    """Instead of --seed: one seed per image. Every image then depends on its own seed only."""
+    """One seed per image, instead of --seed. Each image depends on its seed only."""
     separate: bool = False
     """Also write each image to its own file, OUT-000.png ..."""
     like: Path | None = None
-    """PNG written by sample or edit: repeat how it was made. Only flags for the model, the device, the input files and
-    the output may be added."""
+    """PNG file written by "sample" or "edit". Repeats the command with the settings stored in the file. Only flags for
+    the model, the device, the input files and the output can be combined with it."""
 
     def seed_or_seeds(self) -> int | tuple[int, ...]:
-        """Return the seed of the call, or one per image."""
+        """Return the single seed, or one seed per image."""
         if self.seeds and self.seed:
             raise InputError(f"expected seed or seeds, got both: {self.seed} and {' '.join(map(str, self.seeds))}")
         return self.seeds or self.seed
@@ -56,7 +56,7 @@ class SamplingOptions(ModelOptions):
     def provenance(
         self, pipeline: Pipeline, labels: tuple[str, ...], count: int, edit: EditProvenance | None = None
     ) -> Provenance:
-        """Return how the images of this call are made."""
+        """Return the provenance of the images of this call."""
         return Provenance(
             model=self.model,
             weights=pipeline.fingerprint,
@@ -78,7 +78,7 @@ def read_like(options: SamplingOptions, verb: str) -> Provenance | None:
     """Read the provenance of the ``--like`` file, if the flag is given.
 
     Raises:
-        InputError: a file without provenance or of another verb, or flags that the file already answers.
+        InputError: the file has no provenance or is of another verb, or flags contradict the file.
     """
     if options.like is None:
         return None
@@ -106,11 +106,11 @@ def changed_fields(options: Any, defaults: Any = None) -> list[str]:
 
 
 def as_made(options: OptionsT, made: Provenance) -> OptionsT:
-    """Return the flags that an image was made with. The model's location and the device may differ.
+    """Return the flags of the command that made an image. The model's location and the device may differ.
 
     Raises:
-        InputError: the image was made with a model other than the starter, and ``--model`` is not given. A file from
-            somebody else must not decide what is loaded.
+        InputError: the image was made with a model other than the starter, and ``--model`` is not given. For security,
+            an image file cannot choose the model to load.
     """
     if "starter" == options.model != made.model:
         model = brief(made.model)
@@ -128,7 +128,7 @@ def as_made(options: OptionsT, made: Provenance) -> OptionsT:
 
 
 def load(options: SamplingOptions, made: Provenance | None) -> Pipeline:
-    """Load the model. With ``--like``, check that its weights are those that the image was made with."""
+    """Load the model. With ``--like``, check that the image was made with the same weights."""
     pipeline = options.load(options.dtype)
     if made and made.weights != pipeline.fingerprint:
         raise InputError(f"{options.like} was made with other weights than those of {options.model}")

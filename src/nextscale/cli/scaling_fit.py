@@ -22,19 +22,20 @@ from nextscale.scaling_laws.report import describe, write_fits, write_points
 class Options:
     """Fit scaling laws L = (beta X)^alpha to finished transformer runs of at least 3 sizes.
 
-    X is the number of parameters or the training compute. Prints the laws with confidence intervals and the distance of
-    each run from them. Writes a plot over parameters to OUT, and beside it a plot over compute, all points (.csv) and
-    the laws (.json).
+    X is the number of parameters or the training compute. Prints the laws with confidence intervals, and the distance
+    of each run from them. Writes a plot over parameters to OUT. Files with similar names in the same folder contain a
+    plot over compute, all points (.csv) and the laws (.json).
 
     Example: nextscale scaling fit ladder --out scaling.png
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Folders of runs, or folders that contain runs, such as that of "scaling run"."""
+    """Folders of runs, or folders that contain runs, such as the output folder of "scaling run"."""
     out: Path = Path("scaling.png")
     """File to write: .png, .svg or .pdf."""
     compute_from: float = 0
-    """Skip points below this compute (PFLOP) in the laws over compute: losses fall faster at the start of training."""
+    """Exclude points below this compute (PFLOP) from the laws over compute, because losses fall faster at the start of
+    training."""
     resamples: int = RESAMPLES
     """Number of bootstrap resamples for the intervals."""
     level: float = LEVEL

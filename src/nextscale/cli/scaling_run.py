@@ -37,9 +37,9 @@ OURS = ("depth", "width", "heads", "learning_rate", "steps", "batch_size", "seed
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Train transformers of several sizes on one token cache, all on the same batches in the same order.
+    """Train transformers of several sizes on one token cache, with the same batches in the same order.
 
-    "scaling fit" then fits scaling laws to the runs. Each size is a "train transformer" run in a folder of its own
+    "scaling fit" then fits scaling laws to the runs. Each size is a "train transformer" run in a separate folder
     (OUT/d03, ...). The largest size is trained first. Repeat the same command to resume.
 
     Example: nextscale scaling run --data cache --depths 2 3 4 5 6 7 8 9 --width-per-depth 16 --out ladder
@@ -50,11 +50,11 @@ class Options:
     out: Path
     """Folder of the runs."""
     depths: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8)
-    """Number of blocks of each size, which is also its number of heads."""
+    """Depths of the models. The depth is the number of blocks and also the number of heads."""
     width_per_depth: int = 32
-    """Width of a size divided by its depth, which is also the dimension of a head. The official models have 64."""
+    """Width divided by depth, which is also the head dimension. The official models have 64."""
     preset: str = "cifar10"
-    """Named recipe of "train transformer", or a .json file with a recipe, for all values without a flag here."""
+    """Named recipe of "train transformer", or a .json file with a recipe. It sets all values without a flag here."""
     set: tuple[str, ...] = ()
     """Change values of the recipe for all sizes, as NAME=VALUE."""
     steps: int | None = None
@@ -62,9 +62,11 @@ class Options:
     batch_size: int | None = None
     """Number of images in a step. Default: from the preset."""
     learning_rate: float | None = None
-    """Peak learning rate at the preset's width. Default: from the preset, scaled in proportion to the batch size."""
+    """Peak learning rate at the width of the preset. Default: from the preset, scaled in proportion to the batch size.
+    """
     rate_power: float = 0.5
-    """Multiply the peak learning rate of each size by (width of the preset / width)^rate_power. 0: the same for all."""
+    """Multiply the peak learning rate of each size by (width of the preset / width)^rate_power. 0 uses the same rate
+    for all sizes."""
     seed: int = 0
     """Seed of initial weights, data order and all other random numbers."""
     dtype: Precision | None = None
@@ -72,7 +74,8 @@ class Options:
     device: str = "auto"
     """auto, cpu or cuda. cuda uses all GPUs; auto uses them if there are any."""
     parallel: int = 0
-    """Number of sizes to train at once. 0: one on each GPU, or one on the CPU. On the CPU they divide the threads."""
+    """Number of sizes to train in parallel. 0 trains one per GPU, or one on the CPU. On the CPU they share the threads.
+    """
     log_every: int = 20
     """Write a line to the log every this many steps."""
     save_every: int = 100
@@ -80,7 +83,8 @@ class Options:
     validate_every: int = 100
     """Evaluate on the validation images every this many steps. "scaling fit" uses these losses."""
     validate_images: int = 0
-    """Number of validation images; 0 uses all. The last step uses all, so other numbers make a jump in the curve."""
+    """Number of validation images; 0 uses all. The last step always uses all, so other values cause a jump at the end
+    of the curve."""
 
 
 def run(options: Options) -> None:
@@ -89,7 +93,7 @@ def run(options: Options) -> None:
         raise InputError(f"parallel must be 0 or more, not {options.parallel}")
     device = pick_device(options.device)
     begun = [name for rung in ladder if (name := begun_precision(options.out / rung.name)) != "auto"]
-    if options.dtype in (None, "auto"):  # one precision for all sizes, also on another machine
+    if options.dtype in (None, "auto"):  # the same precision for all sizes, even on another machine
         options = replace(options, dtype=next(iter(begun), options.dtype))
     base = base_recipe(options)
     planned = {rung: plan_rung(options, rung, base) for rung in ladder}
@@ -110,7 +114,7 @@ def run(options: Options) -> None:
 
 
 def base_recipe(options: Options) -> TransformerRecipe:
-    """Return the recipe of the preset with the changes that hold for all sizes.
+    """Return the recipe of the preset with the changes that apply to all sizes.
 
     Raises:
         InputError: ``--set`` has a field with a flag, or a value does not fit.
@@ -162,7 +166,7 @@ def check_data(
     """Return the tokenizer and the number of classes of the cache.
 
     Raises:
-        InputError: no cache, a damaged one, or one without validation images.
+        InputError: there is no cache, or it is damaged or has no validation images.
     """
     if not is_cache(options.data):
         raise InputError(f"{options.data} is not a token cache: expected a folder that tokenize made")

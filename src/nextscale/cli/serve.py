@@ -30,22 +30,22 @@ class Options(ModelOptions):
     dtype: Dtype = "float32"
     """Precision of matrix products and convolutions."""
     host: str = "127.0.0.1"
-    """Address to listen on. The default accepts connections from this machine only, 0.0.0.0 from everywhere."""
+    """Address to listen on. 127.0.0.1 accepts connections from this machine only, 0.0.0.0 from everywhere."""
     port: int = 8000
     """Port to listen on. 0 chooses a free one."""
     studio: bool = True
-    """Serve the studio beside the API."""
+    """Serve the studio in addition to the API."""
     compare: tuple[str, ...] = ()
-    """Further models for the studio's Compare tab."""
+    """Additional models for the Compare tab of the studio."""
     hosts: tuple[str, ...] = ()
-    """Further host names to accept in requests, such as example.com behind a proxy. If --host is a public address, all
-    host names are accepted."""
+    """Additional host names to accept in requests, such as example.com behind a proxy. If --host is a public address,
+    all host names are accepted."""
     cors_origin: tuple[str, ...] = ()
-    """Other web sites whose pages may call the API from a browser, such as https://example.com; * allows all."""
+    """Web sites that may call the API from a browser, such as https://example.com. * allows all."""
     limits: Limits = field(default_factory=Limits)
     """Limits of the server. It refuses requests beyond them."""
     seed: int | None = None
-    """Make the random seeds of requests without a seed reproducible. If not set, they differ in every run."""
+    """Seed for the random seeds of requests that have none. Default: different seeds each time the server runs."""
 
 
 def read_key() -> str | None:

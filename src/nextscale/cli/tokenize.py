@@ -13,7 +13,7 @@ from nextscale.training.token_cache import CacheSettings, make_cache
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Encode the images of a data set once, into a cache of tokens.
+    """Encode the images of a data set into a cache of tokens.
 
     "train transformer" reads the cache instead of the images, which is faster. Repeat the same command to finish an
     incomplete cache. Under torchrun, the processes divide the work.
@@ -30,7 +30,7 @@ class Options:
     device: str = "auto"
     """auto, cpu or cuda. auto uses a GPU if there is one."""
     settings: CacheSettings = field(default_factory=CacheSettings)
-    """Views and speed."""
+    """Random crops, batch size and number of processes."""
 
 
 def run(options: Options) -> None:

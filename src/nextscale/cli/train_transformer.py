@@ -14,15 +14,16 @@ from nextscale.workflows.train import preview_samples
 class Options(TrainingOptions):
     """Train a transformer on the tokens of a trained tokenizer. Repeat the same command to resume an interrupted run.
 
-    --data may also be a cache that "tokenize" made. A cache contains its tokenizer.
+    --data may also be a token cache of "tokenize", which contains its tokenizer.
 
     Example: nextscale train transformer --preset starter --tokenizer runs/tokenizer --data photos/ --out runs/var
     """
 
     tokenizer: str = ""
-    """A "train tokenizer" run or any model (starter, d16, ...). Default: that of --init-from or of the token cache."""
+    """Folder of a "train tokenizer" run, or a model whose tokenizer to use (starter, d16, ...). Default: the tokenizer
+    of --init-from or of the token cache."""
     strategy: Strategy = "ddp"
-    """With several processes: ddp gives each one all weights, fsdp a part of the weights."""
+    """Data parallelism with several processes. ddp: each process holds all weights. fsdp: each holds a part of them."""
 
 
 def run(options: Options) -> None:
