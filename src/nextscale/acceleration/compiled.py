@@ -1,4 +1,4 @@
-"""Compile the blocks of models with torch.compile. Each scale has fixed sizes and one compiled function for all blocks."""
+"""Compile the blocks of models with torch.compile. All blocks share one compiled function for each scale."""
 
 from __future__ import annotations
 

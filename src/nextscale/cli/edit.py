@@ -42,7 +42,7 @@ BOX_FLAG: Any = PrimitiveConstructorSpec(
 
 @dataclass(frozen=True, kw_only=True)
 class EditFlags(EditSpec):
-    """What is generated, and what is kept of the image."""
+    """Which part of the image is generated, and which part is kept."""
 
     box: Annotated[Box | None, BOX_FLAG] = None
 
@@ -58,7 +58,7 @@ class EditFlags(EditSpec):
 class Options(SamplingOptions):
     """Regenerate a part of an image, or its finer scales.
 
-    The image is resized and center-cropped to the size of the model. The results have this size.
+    The image is resized and centre-cropped to the size of the model. The results have this size.
 
     Example: nextscale edit dress.jpg --box 0.25,0.25,0.75,0.75 --label dress --variants 4 --out edited.png
     """
@@ -69,7 +69,7 @@ class Options(SamplingOptions):
     """Image file whose transparent pixels mark the region, or whose white pixels do if none is transparent. It may have
     any size, with the aspect ratio of the image or of the model's images."""
     edit: EditFlags = field(default_factory=EditFlags)
-    """What is generated, and what is kept of the image."""
+    """Which part of the image is generated, and which part is kept."""
     label: str = ""
     """Class name or number of the generated part. "none", "unconditional" or no flag means no class."""
     variants: int | None = None

@@ -16,7 +16,7 @@ ALL = "accuracy on held-out images"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Train a small classifier on real images. Evaluation uses its features and predictions to measure generated images.
+    """Train a small classifier on real images. Evaluation measures generated images by its features and predictions.
 
     Repeat the same command to resume an interrupted run.
 

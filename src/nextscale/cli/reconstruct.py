@@ -21,7 +21,7 @@ from nextscale.runtime.device import pick_device, precision
 class Options(ModelOptions):
     """Encode and decode images. Writes each image and its reconstructions after every scale, with their PSNR in dB.
 
-    Images are resized and center-cropped to the size of the model.
+    Images are resized and centre-cropped to the size of the model.
 
     Example: nextscale reconstruct photo.jpg other.jpg --out reconstruction.png
     """

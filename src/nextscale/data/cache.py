@@ -1,8 +1,8 @@
-"""A cache of tokens: the images of a data set, encoded once in several views.
+"""The token cache: one or more views of each image of a data set, encoded as tokens.
 
-``CACHE/cache.json`` records the data set and the settings, ``CACHE/tokenizer/`` holds the tokenizer. Each file
-``CACHE/train/tokens-00000.safetensors`` (likewise in ``val/``) covers `IMAGES_IN_SHARD` images and holds ``tokens``
-(n, views, L) and ``labels`` (n,) of those that could be read.
+``CACHE/cache.json`` records the data set and the settings, ``CACHE/tokenizer/`` contains the tokenizer. Each file
+``CACHE/train/tokens-00000.safetensors`` (likewise in ``val/``) covers `IMAGES_IN_SHARD` images and contains ``tokens``
+(n, views, L) and ``labels`` (n,) of the readable images.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SMALL = torch.iinfo(torch.int16).max
 
 
 def is_cache(data: str | Path) -> bool:
-    """Return whether ``data`` is a folder that `start_cache` made."""
+    """Return whether ``data`` is a token cache."""
     return (Path(data) / INDEX).is_file()
 
 
@@ -53,7 +53,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     """Return the content of ``cache.json``.
 
     Raises:
-        InputError: the file is not one that `start_cache` writes.
+        InputError: the file was not written by `start_cache`.
     """
     index = with_current_names(read_json(folder / INDEX))
     if not isinstance(index, dict) or not isinstance(index.get("images"), dict):
@@ -87,7 +87,7 @@ class CacheSource:
 
 
 class TokenDataset(Dataset[Example]):
-    """Tokens of images. (seed, epoch, index) selects the view of an image. Read from disk as needed."""
+    """Tokens of images, read from disk on demand. (seed, epoch, index) selects the view of an image."""
 
     def __init__(self, source: CacheSource, shards: Sequence[Mapping[str, Tensor]], seed: int = 0):
         self.source, self.seed, self._shards = source, seed, shards
@@ -95,14 +95,14 @@ class TokenDataset(Dataset[Example]):
 
     @property
     def views(self) -> int:
-        """Number of views (crops, mirrored or not) of each image."""
+        """Return the number of views (crops and mirrored crops) of each image."""
         return self._shards[0]["tokens"].shape[1]
 
     def __len__(self) -> int:
         return self._ends[-1]
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
-        """Return the tokens (L,) of (epoch, index)."""
+        """Return the tokens (L,) of the example (epoch, index)."""
         epoch, index = key
         i = bisect_right(self._ends, index)
         shard, row = self._shards[i], index - (self._ends[i - 1] if i else 0)

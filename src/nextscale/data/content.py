@@ -1,4 +1,4 @@
-"""Content of examples and batches. The type says what the tensor holds."""
+"""Content types of examples and batches: pixels or tokens."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Pixels(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """Images that a tokenizer has already encoded."""
+    """Images as tokens of a tokenizer."""
 
     values: Tensor
-    """(L,) for an example, (B, L) for a batch; int64, all scales one after the other."""
+    """(L,) for an example, (B, L) for a batch; int64, all scales concatenated."""
 
 
 Content = Pixels | Tokens

@@ -19,11 +19,11 @@ from nextscale.imaging.images import centre_crop, cover, to_unit_range
 MARGIN = 1.125
 """Images are resized to cover 1.125 times the size of the crop, as in the official VAR training code."""
 ZOOM = 2
-"""With ``zoom``, images are resized this many times larger, so that small crops stay sharp."""
+"""With ``zoom``, images are resized to this many times the size, so that small crops stay sharp."""
 PART, STRETCH = (0.3, 1.0), 0.3
-"""For `random_part`: range of its share of the area, and largest absolute logarithm of its change in aspect ratio."""
+"""Ranges of `random_part`: its fraction of the area, and the largest absolute logarithm of its relative aspect ratio."""
 CACHE_BYTES = 2**30
-"""Resized images that each process keeps in memory."""
+"""Memory for resized images in each process."""
 
 
 class Example(NamedTuple):
@@ -34,11 +34,11 @@ class Example(NamedTuple):
     label: int
     """Class of the image, an index into ``class_names``."""
     unreadable: tuple[str, ...]
-    """Images that were skipped to get this one, with the reason."""
+    """Unreadable images that were skipped before this one, with the reason."""
 
     @property
     def image(self) -> Tensor:
-        """The image (3, H, W) in [-1, 1].
+        """Return the image (3, H, W) in [-1, 1].
 
         Raises:
             InputError: the example holds tokens.
@@ -67,9 +67,9 @@ class Examples(Protocol):
 class ImageDataset(Dataset[Example]):
     """Images resized and cropped to (H, W).
 
-    With ``augment``, an example is a random crop, mirrored with probability 1/2 if ``flip`` is set; with ``zoom``, it
-    is a `random_part`. Without ``augment``, it is the centre crop. If an image cannot be read, the next one takes its
-    place, and the `Example` names the skipped image. Each process keeps up to 1 GiB of resized images in memory.
+    With ``augment``, an example is a random crop, or a `random_part` with ``zoom``. With ``flip`` it is mirrored with
+    probability 1/2. Without ``augment``, it is the centre crop. If an image cannot be read, the next image is used
+    instead, and the `Example` names the skipped image. Each process keeps up to 1 GiB of resized images in memory.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ def random_part(pixels: np.ndarray, size: tuple[int, int], rng: np.random.Genera
     """Return a random rectangle of the image, resized to (H, W): (h, w, 3) -> (H, W, 3).
 
     The rectangle has 30 to 100 % of the area, and its aspect ratio differs from that of (H, W) by up to a third
-    (arXiv 1409.4842). Use it for classifiers only: a generator trained on such crops makes images that look cropped.
+    (arXiv 1409.4842). Use it for classifiers only: a generative model trained on such crops generates cropped images.
     """
     h, w = pixels.shape[:2]
     area, stretch = h * w * rng.uniform(*PART), math.exp(rng.uniform(-STRETCH, STRETCH))
@@ -162,5 +162,5 @@ def cover_with_margin(image: Image.Image, size: tuple[int, int], zoom: int = 1) 
 
 
 def validation_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Return the centre crop (H, W) that is used for validation."""
+    """Return the centre crop (H, W) for validation."""
     return centre_crop(cover_with_margin(image, size), size)

@@ -25,7 +25,7 @@ def find_splits(root: Path) -> tuple[Path, Path | None]:
     images of ``root`` are training images.
 
     Raises:
-        InputError: no folder, or one with only a folder ``val``.
+        InputError: the folder does not exist, or has ``val`` but no ``train``.
     """
     if not root.is_dir():
         raise InputError(f"no folder {root}")
@@ -34,7 +34,7 @@ def find_splits(root: Path) -> tuple[Path, Path | None]:
     if train and (val or any(path.is_dir() for path in train.iterdir())):
         return train, val
     if val and len(folders) == 1:
-        raise InputError(f"{root} has {val.name}/ but no train/: expected both, or neither")
+        raise InputError(f"{root} has {val.name}/ but no train/: expected both or neither")
     return root, None
 
 
@@ -48,7 +48,8 @@ def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> Ima
         class_names: classes of the training split; other classes are an error.
 
     Raises:
-        InputError: no folder, no images, an unknown class, a class without images, or a data set further down.
+        InputError: the folder does not exist, has no images, has an unknown class or a class without images, or
+            contains a data set in a sub-folder.
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}")

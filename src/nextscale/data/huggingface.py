@@ -18,13 +18,13 @@ from nextscale.io.fingerprint import stamp
 
 PREFIX = "hf:"
 IMAGE, LABEL = ("image", "img"), ("label", "labels", "fine_label")
-"""Accepted column names, used if the column types do not decide."""
+"""Accepted column names, used if the column types are ambiguous."""
 SAVED = ("dataset_dict.json", "state.json")
 
 
 @dataclass(frozen=True, eq=False)
 class HuggingFaceImages:
-    """Images in a ``datasets.Dataset``, which returns them undecoded."""
+    """Images in a ``datasets.Dataset`` with decoding disabled."""
 
     root: str
     rows: Any
@@ -54,7 +54,7 @@ def huggingface_splits(data: str) -> Splits:
     """Open the images of ``hf:owner/name`` or ``hf:folder``.
 
     Raises:
-        InputError: the package or the data set is missing, or it lacks a split, images, or labels.
+        InputError: the package ``datasets`` or the data set is missing, or the data set lacks a split, images or labels.
     """
     splits = load(data)
     train, val = pick_splits(splits)
@@ -76,7 +76,7 @@ def load(data: str) -> dict[str, Any]:
     try:
         saved = any((Path(place) / name).is_file() for name in SAVED)
         content = datasets.load_from_disk(place) if saved else datasets.load_dataset(place)
-    except Exception as error:  # no network, no such data set, a broken file, several to choose from
+    except Exception as error:  # no network, no such data set, a damaged file, several configurations
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"cannot load {data} ({type(error).__name__}: {reason})") from error
     return {str(name): rows for name, rows in content.items()} if isinstance(content, dict) else {"train": content}
@@ -86,10 +86,10 @@ def open_split(root: str, rows: Any, class_names: tuple[str, ...] | None = None)
     """Open the images of one split.
 
     Args:
-        class_names: classes that are known already (of the training split): others are an error.
+        class_names: classes of the training split; other classes are an error.
 
     Raises:
-        InputError: no images, no column of images or labels, an image without a label, or an unknown class.
+        InputError: there are no images, no column of images or labels, an image has no label, or a class is unknown.
     """
     import datasets
 
@@ -108,10 +108,10 @@ def open_split(root: str, rows: Any, class_names: tuple[str, ...] | None = None)
 
 
 def find_column(root: str, features: dict[str, Any], kind: type, names: Sequence[str], what: str) -> str:
-    """Return the only column of a type, or else the first with one of these names.
+    """Return the only column of a type, or else the first column with one of these names.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such column.
     """
     typed = [name for name, feature in features.items() if isinstance(feature, kind)]
     found = typed if len(typed) == 1 else [name for name in names if name in (typed or features)]
@@ -124,10 +124,10 @@ def find_column(root: str, features: dict[str, Any], kind: type, names: Sequence
 
 
 def read_labels(root: str, rows: Any, column: str) -> tuple[list[str], tuple[str, ...]]:
-    """Return the label of each image as text, and the class names in the order of ``ClassLabel`` or else sorted.
+    """Return the label of each image as text, and the class names in the order of ``ClassLabel``, or else sorted.
 
     Raises:
-        InputError: an image without a label, or one that is neither a number nor a name.
+        InputError: an image has no label, or its label is neither a number nor a name.
     """
     names = getattr(rows.features[column], "names", None)
     labels = []

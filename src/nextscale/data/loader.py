@@ -36,7 +36,7 @@ class BatchSlice:
     def random(self, *shape: int, generator: torch.Generator) -> Tensor:
         """Return uniform numbers in [0, 1) for the images of the part: (count, *shape).
 
-        They are drawn for the whole batch, so an image gets the same numbers however the batch is divided.
+        The numbers are drawn for the whole batch, so those of an image do not depend on the division of the batch.
         """
         return torch.rand(self.whole, *shape, generator=generator)[self.first : self.first + self.count]
 
@@ -54,7 +54,7 @@ class Batch(NamedTuple):
 
     @property
     def images(self) -> Tensor:
-        """The images (B, 3, H, W) in [-1, 1].
+        """Return the images (B, 3, H, W) in [-1, 1].
 
         Raises:
             InputError: the batch holds tokens.
@@ -70,7 +70,7 @@ class Batch(NamedTuple):
 
 
 class PartSampler(Sampler[list[tuple[int, int]]]):
-    """Yield parts of batches as lists of (epoch, index), without end.
+    """Yield parts of batches as lists of (epoch, index), endlessly.
 
     Each epoch is a new permutation of the data. An incomplete last batch is skipped.
     """
@@ -92,7 +92,7 @@ class PartSampler(Sampler[list[tuple[int, int]]]):
 
 
 def divide(batch_size: int, turns: int) -> list[BatchSlice]:
-    """Return this process's parts of every batch, which it computes one after the other.
+    """Return the parts of every batch that this process computes, one after the other.
 
     Raises:
         InputError: the batch cannot be divided evenly.
@@ -108,10 +108,10 @@ def divide(batch_size: int, turns: int) -> list[BatchSlice]:
 
 
 def check_data(data: Examples, val_data: Examples | None, batch_size: int) -> None:
-    """Check the data of a run before its folder is made.
+    """Check the data of a run before its folder is created.
 
     Raises:
-        InputError: a batch larger than the data, or a split without a readable image.
+        InputError: the batch is larger than the data, or a split has no readable image.
     """
     if batch_size > len(data):
         raise InputError(f"a batch of {batch_size} images is larger than the data: {len(data)} in {data.source.root}")
@@ -121,10 +121,10 @@ def check_data(data: Examples, val_data: Examples | None, batch_size: int) -> No
 
 
 class TrainingBatches:
-    """Yield this process's parts of the batch of each step from ``start_step`` on, without end.
+    """Endless iterator over the parts of each batch that this process computes, starting at ``start_step``.
 
     Args:
-        turns: number of parts that a process divides its share into (gradient accumulation).
+        turns: number of parts per process and batch (gradient accumulation).
         workers: number of processes that load data; 0 loads in this process.
     """
 
@@ -161,8 +161,8 @@ def ignore_sigterm(_: int) -> None:
 def validation_batches(dataset: Examples, batch_size: int, limit: int = 0) -> Iterator[Batch]:
     """Yield every image once, divided among the processes. Unreadable images are skipped and named in their batch.
 
-    Every process gets the same number of batches. If the images do not suffice, the last batches of some processes have
-    ``batch_slice.count`` 0.
+    Every process gets the same number of batches. If there are too few images, ``batch_slice.count`` is 0 for the last
+    batches of some processes.
 
     Args:
         limit: number of images, evenly spaced in the data; 0 uses all.
@@ -179,7 +179,7 @@ def validation_batches(dataset: Examples, batch_size: int, limit: int = 0) -> It
 
 
 def collate(examples: Sequence[Example], count: int | None = None) -> Batch:
-    """Stack examples of one type into a batch. Only the first ``count`` are counted in metrics."""
+    """Stack examples of one type into a batch. Metrics use only the first ``count`` examples."""
     return Batch(
         type(examples[0].content)(torch.stack([example.content.values for example in examples])),
         torch.tensor([example.label for example in examples]),

@@ -32,12 +32,12 @@ def number_labels(labels: Sequence[str], class_names: tuple[str, ...], root: Pat
     """Return the index of each label in ``class_names``.
 
     Raises:
-        InputError: an unknown label.
+        InputError: a label is unknown.
     """
     numbers = {name: i for i, name in enumerate(class_names)}
     if unknown := next((label for label in labels if label not in numbers), None):
         raise InputError(
-            f"{root} has a class {unknown!r} that training does not know: it has {list_names(class_names)}"
+            f"{root} has a class {unknown!r} that is not in training: expected one of {list_names(class_names)}"
         )
     return tuple(numbers[label] for label in labels)
 

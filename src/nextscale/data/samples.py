@@ -1,7 +1,7 @@
-"""What one WebDataset shard holds: where its images lie, and their labels.
+"""The index of a WebDataset shard: positions of its images, and their labels.
 
-A sample is the files with one key: ``KEY.jpg`` beside its label in ``KEY.cls`` or ``KEY.json``. The key is a name up to
-the first dot behind the last slash, as in the webdataset package.
+A sample consists of the files with the same key: ``KEY.jpg`` with its label in ``KEY.cls`` or ``KEY.json``. The key is
+the file name up to the first dot after the last slash, as in the webdataset package.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ class Sample(NamedTuple):
 
 
 def index_shard(shard: Path) -> list[Sample]:
-    """Return the samples of a shard in order. Files without an ending, and hidden files, belong to no sample.
+    """Return the samples of a shard in order. Files without an ending and hidden files are ignored.
 
     Raises:
-        InputError: no whole, uncompressed .tar file, a sample without an image or with two, or a broken label.
+        InputError: the shard is not a complete, uncompressed .tar file, a sample does not have exactly one image, or a
+            label is invalid.
     """
     samples: dict[str, dict[str, Member]] = {}
     for member in list_members(shard):
@@ -62,31 +63,34 @@ def list_members(shard: Path) -> list[Member]:
     """Return the files in a shard, without links and folders.
 
     Raises:
-        InputError: it cannot be read, is compressed, or ends too early.
+        InputError: the shard cannot be read, is compressed or truncated.
     """
     try:
         with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             members = [Member(shard, info.name, info.offset_data, info.size) for info in tar if info.isreg()]
-            file.seek(tar.offset)  # where reading stopped: tarfile does not say why
+            file.seek(tar.offset)  # the position where tarfile stopped
             whole = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
     except OSError as error:
         raise InputError(f"cannot read {shard}: {error.strerror or error}") from error
     except (tarfile.TarError, ValueError) as error:
-        raise InputError(f"{shard} is not a whole, uncompressed .tar file ({error})") from error
+        raise InputError(f"{shard} is not a complete, uncompressed .tar file ({error})") from error
     if not whole:
-        raise InputError(f"{shard} is not a whole .tar file: what follows the first {len(members)} files is damaged")
+        raise InputError(f"{shard} is not a complete .tar file: it is damaged after the first {len(members)} files")
     return members
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """``photos/a.seg.PNG`` -> (``photos/a``, ``seg.png``). The key is empty for a file without a sample."""
+    """Split a name into key and ending: ``photos/a.seg.PNG`` -> (``photos/a``, ``seg.png``).
+
+    The key is empty for a file that belongs to no sample.
+    """
     folder, slash, file = name.rpartition("/")
     stem, dot, ending = file.partition(".")
     return (folder + slash + stem if stem and dot else "", ending.lower())
 
 
 def find_image(shard: Path, key: str, files: dict[str, Member]) -> Member:
-    """Return the image of a sample, which must be the only one."""
+    """Return the only image of a sample."""
     images = [ending for ending in IMAGES if ending in files]
     if len(images) != 1:
         found = f"{len(images)} images" if images else "no image"

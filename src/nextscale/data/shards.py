@@ -1,7 +1,7 @@
 """WebDataset shards: images and labels in .tar files.
 
-Shards are indexed once, and each image is read from where it lies. Thus images come in any order, as our batches
-need, which depend on (seed, step) alone.
+Shards are indexed once, and each image is read from its position in the file. Images can therefore be read in any
+order, which batches need because they depend on (seed, step) only.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ShardedImages:
         return stamp(dict.fromkeys(member.shard for member in self.members))
 
     def read(self, index: int) -> Image.Image:
-        """Read an image. Opens its shard each time, because processes that share an open file share its position."""
+        """Read an image. Opens the shard each time, because processes that share an open file share its position."""
         member = self.members[index]
         try:
             with member.shard.open("rb") as file:
@@ -66,7 +66,7 @@ def shard_splits(data: str) -> Splits:
     """Open the images of ``train-{000..012}.tar``, ``*.tar`` or a folder of shards; see `find_shards`.
 
     Raises:
-        InputError: a shard that is missing or damaged, no images, or a class that training does not know.
+        InputError: a shard is missing or damaged, there are no images, or a class is not in training.
     """
     train, val = find_shards(data)
     source = open_shards(data, train)
@@ -76,8 +76,8 @@ def shard_splits(data: str) -> Splits:
 def find_shards(data: str) -> tuple[list[Path], list[Path]]:
     """Return the training shards and the validation shards.
 
-    In a folder, those in ``train/`` and in ``val/``, or all of them; these, and those that a pattern names, are parted
-    by the word train or val in their names, where there are both.
+    In a folder, they are the shards in ``train/`` and ``val/``. Without these sub-folders, and for a pattern, shards
+    are divided by the word train or val in their names, if both words occur.
     """
     root = Path(data)
     if not root.is_dir():
@@ -92,7 +92,7 @@ def find_shards(data: str) -> tuple[list[Path], list[Path]]:
 
 
 def shards_in(folder: Path) -> list[Path]:
-    """Return the .tar files in a folder. Returns none if there are sub-folders, which then hold the images."""
+    """Return the .tar files in a folder, or none if it has sub-folders, which then contain the images."""
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     return [] if any(path.is_dir() for path in paths) else [path for path in paths if path.suffix.lower() == ".tar"]
 
@@ -108,13 +108,13 @@ def part(shards: list[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def expand(pattern: str) -> Iterator[Path]:
-    """Return the shards that a pattern names.
+    """Return the shards that match a pattern.
 
     Raises:
-        InputError: there are none, one of a range is missing, or one is compressed.
+        InputError: there are no shards, a shard of a range is missing, or a shard is compressed.
     """
     if not any(expand_ranges(pattern)):
-        raise InputError(f"{pattern} names no shard: expected the smaller number of the range first")
+        raise InputError(f"{pattern} matches no shard: expected the smaller number of the range first")
     for name in expand_ranges(pattern):
         paths = [Path(name)] if Path(name).exists() else sorted(map(Path, glob.glob(name)))
         if not paths:
@@ -126,7 +126,7 @@ def expand(pattern: str) -> Iterator[Path]:
 
 
 def expand_ranges(pattern: str) -> Iterator[str]:
-    """``a-{08..10}`` -> ``a-08``, ``a-09``, ``a-10``."""
+    """Expand ranges of numbers: ``a-{08..10}`` -> ``a-08``, ``a-09``, ``a-10``."""
     if not (found := RANGE.search(pattern)):
         yield pattern
         return
@@ -140,10 +140,10 @@ def open_shards(root: str, shards: Sequence[Path], class_names: tuple[str, ...] 
     """Open the images of some shards. Without labels they form one class, named after their folder.
 
     Args:
-        class_names: classes that are known already (of the training split): others are an error.
+        class_names: classes of the training split; other classes are an error.
 
     Raises:
-        InputError: a damaged shard, no images, some without a label, or an unknown class.
+        InputError: a shard is damaged, there are no images, only some images have a label, or a class is unknown.
     """
     samples = [sample for shard in shards for sample in index_shard(shard)]
     if not samples:

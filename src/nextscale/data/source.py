@@ -1,4 +1,4 @@
-"""The interface of data sets, and data sets whose images are single files."""
+"""The interface of data sets, and data sets of image files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ClassSource(Protocol):
 
     @property
     def root(self) -> Path | str:
-        """Name of the data set in messages."""
+        """The name of the data set in messages."""
         ...
 
     @property
@@ -36,18 +36,18 @@ class ImageSource(ClassSource, Protocol):
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """Name of an image in messages."""
+        """Return the name of an image for messages."""
         ...
 
     def stamp(self) -> str:
-        """Digits that change when the files change; see `nextscale.io.fingerprint.stamp`."""
+        """Return digits that change when the files change; see `nextscale.io.fingerprint.stamp`."""
         ...
 
     def read(self, index: int) -> Image.Image:
         """Read an image as `read_image` does.
 
         Raises:
-            InputError: it cannot be read; the sentence names it.
+            InputError: the image cannot be read. The message names it.
         """
         ...
 
@@ -58,7 +58,7 @@ Splits = tuple[ImageSource, ImageSource | None]
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images in single files."""
+    """Images in separate files."""
 
     root: Path | str
     paths: tuple[Path, ...]

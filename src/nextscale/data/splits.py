@@ -30,11 +30,11 @@ def find_sources(data: str) -> Splits:
     ``hf:NAME``                 a Hugging Face data set, or a folder of ``save_to_disk``
     ``photos/labels.csv``       a table of files and labels; also a folder with a train.csv
     ``shards/{000..012}.tar``   WebDataset shards; also ``shards/*.tar``, or a folder of them
-    anything else               a folder of images, a folder per class
+    anything else               a folder with a sub-folder of images for each class
     ==========================  ============================================================
 
     Raises:
-        InputError: no such data set, or an incomplete one.
+        InputError: the data set does not exist or is incomplete.
     """
     if not data.strip():
         raise InputError("no data: expected a folder, a .csv table, .tar shards, or hf:NAME")

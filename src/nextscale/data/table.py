@@ -20,7 +20,7 @@ class Row(NamedTuple):
     path: Path
     label: str
     split: str
-    """Empty if the table has no such column."""
+    """Split of the image, or empty if the table has no such column."""
 
 
 def is_table(data: Path) -> bool:
@@ -38,10 +38,10 @@ def tables_in(folder: Path) -> dict[str, Path]:
 def table_splits(data: Path) -> Splits:
     """Open the images of a CSV file, or of ``train.csv`` and an optional ``val.csv`` in a folder.
 
-    Without ``val.csv``, a column ``split`` says what is validation.
+    Without ``val.csv``, a column ``split`` selects the validation images.
 
     Raises:
-        InputError: a table that is not one, a file that is missing, or a class that training does not know.
+        InputError: the table is invalid, a file is missing, or a class is not in training.
     """
     tables = tables_in(data) if data.is_dir() else {"train": data}
     train, val = (tables[name] if name else None for name in pick_splits(tables))
@@ -67,7 +67,7 @@ def read_rows(table: Path) -> list[Row]:
     """Read the rows of a table. File names are relative to its folder.
 
     Raises:
-        InputError: no column for files or labels, a row without either, or no row at all.
+        InputError: there is no column for files or labels, a row lacks one of them, or there are no rows.
     """
     header, lines = read_lines(table)
     file_at, label_at = find_column(table, header, FILE), find_column(table, header, LABEL)
@@ -75,7 +75,7 @@ def read_rows(table: Path) -> list[Row]:
     rows = []
     for number, cells in lines:
         if len(cells) != len(header):
-            raise InputError(f"line {number} of {table} has {len(cells)} cells, but its first line {len(header)}")
+            raise InputError(f"line {number} of {table} has {len(cells)} cells, but its first line has {len(header)}")
         file, label = cells[file_at], cells[label_at]
         split = "" if split_at is None else cells[split_at].casefold()
         if not file or not label:
@@ -93,7 +93,7 @@ def read_lines(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Read the column names, and the other non-empty lines with their numbers.
 
     Raises:
-        InputError: no such file, or it is not CSV in UTF-8.
+        InputError: the file does not exist, or is not CSV in UTF-8.
     """
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
@@ -112,7 +112,7 @@ def find_column(table: Path, header: Sequence[str], names: Sequence[str]) -> int
     if name is None:
         raise InputError(
             f"{table} has no column {names[0]!r} (or {', '.join(names[1:])}): "
-            f"expected a first line such as file,label but found {list_names(header)!r}"
+            f"expected a first line such as file,label got {list_names(header)!r}"
         )
     if header.count(name) > 1:
         raise InputError(f"{table} has {header.count(name)} columns {name!r}: expected one")
@@ -126,7 +126,7 @@ def list_images(root: Path | str, rows: Sequence[Row], class_names: tuple[str, .
         class_names: classes of the training split; other classes are an error.
 
     Raises:
-        InputError: missing files, or an unknown class.
+        InputError: files are missing, or a class is unknown.
     """
     if missing := [row.path for row in rows if not os.path.isfile(row.path)]:
         raise InputError(f"{len(missing)} of the {len(rows)} files named in {root} are missing (first: {missing[0]})")

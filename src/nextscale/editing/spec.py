@@ -1,4 +1,4 @@
-"""The description of an edit: which part of an image is generated, and how the result joins the image."""
+"""The description of an edit: which part of an image is generated, and how the result is merged with the image."""
 
 from __future__ import annotations
 
@@ -19,31 +19,32 @@ REGION_FIELDS = ("mode", "leak_free", "softness", "composite")
 
 @dataclass(frozen=True, kw_only=True)
 class EditSpec:
-    """What an edit generates, and what it keeps of the given image.
+    """Settings of an edit: which part of an image to generate, and which part to keep.
 
     An edit needs exactly one of a mask, ``box``, ``scales_kept`` and ``upscale``. The mask is an image and is therefore
-    passed beside the spec.
+    passed separately.
 
     Raises:
-        InputError: a field of the wrong type or out of range, or fields that exclude each other.
+        InputError: a field has the wrong type or is out of range, or fields exclude each other.
     """
 
     mode: Mode = "inpaint"
-    """inpaint generates the masked region, outpaint everything else; class is inpaint with a class label."""
+    """inpaint generates the masked region. outpaint generates everything else. class is inpaint with a class label."""
     box: Box | None = None
-    """Instead of a mask: y0,x0,y1,x1 as fractions of the image's height and width, rounded to whole tokens."""
+    """Region as a box y0,x0,y1,x1 instead of a mask, in fractions of the image's height and width. It is rounded to
+    whole tokens."""
     leak_free: bool = True
-    """Hide the masked region from the encoder. Without it, as in the official code, coarse tokens still depend on
-    the region."""
+    """Hide the masked region from the encoder. If disabled, as in the official code, coarse tokens depend on the
+    region."""
     softness: float = field(default=0.0, metadata={"least": 0.0})
-    """Width in pixels of the blend between image and result, inside the generated region."""
+    """Width in pixels of the soft transition between image and result, inside the generated region."""
     composite: bool = True
-    """Paste the result into the image, so that all other pixels stay unchanged. Without it, all pixels are decoded
+    """Paste the result into the image, so that all other pixels stay unchanged. If disabled, all pixels are decoded
     from tokens."""
     scales_kept: int | None = field(default=None, metadata={"least": 1})
-    """Instead of a mask: keep the first K scales of the image, and generate the others."""
+    """Keep the first K scales of the image and generate the others, instead of a region."""
     upscale: bool = False
-    """Instead of a mask: upscale an image that is smaller than the model's. The scales it can fill are kept."""
+    """Upscale an image that is smaller than the model's images, instead of editing a region. Coarse scales are kept."""
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):

@@ -1,1 +1,1 @@
-"""Galleries for evaluation: images sampled from a model, of a data set, and reconstructed by a tokenizer."""
+"""Galleries for evaluation: sampled images, images of a data set, and reconstructions of a tokenizer."""

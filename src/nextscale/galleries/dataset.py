@@ -1,4 +1,4 @@
-"""The images of a data set as a gallery, each in one crop or in several."""
+"""The images of a data set as a gallery, with one or more crops of each image."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ Split = Literal["train", "val"]
 EVERY_WAY = "centre and training, each also mirrored"
 AS_LEARNT = "at random as in training, mirrored"
 Cut = Callable[[Image.Image, tuple[int, int], int], Image.Image]
-"""Crops an image to (H, W), given the image, (H, W), and the image's number."""
+"""Function (image, (H, W), number of the image) -> image cropped to (H, W)."""
 
 
 def centre(image: Image.Image, size: tuple[int, int], number: int) -> Image.Image:
-    """Crop the largest centred part, as for the ADM evaluator's references of ImageNet."""
+    """Crop the largest centred part, as in the ADM evaluator's references of ImageNet."""
     return adm_crop(image, size)
 
 
 def training(image: Image.Image, size: tuple[int, int], number: int) -> Image.Image:
-    """Crop the centred part that training uses for validation: 1.125 times smaller than the largest one."""
+    """Crop the centre as training does for validation, 1.125 times smaller than the largest centre crop."""
     return validation_crop(image, size)
 
 
 def at_random(image: Image.Image, size: tuple[int, int], number: int) -> Image.Image:
-    """Crop a random part as training does. The image's number is the seed, so it is always the same part."""
+    """Crop a random part as training does. The number of the image is the seed, so the crop is reproducible."""
     return Image.fromarray(random_crop(np.array(cover_with_margin(image, size)), size, np.random.default_rng(number)))
 
 
 def mirrored(cut: Cut) -> Cut:
-    """Return a crop that also mirrors the image."""
+    """Return a crop function that also mirrors the image."""
     return lambda image, size, number: ImageOps.mirror(cut(image, size, number))
 
 
@@ -57,15 +57,15 @@ CUTS: Mapping[str, tuple[Cut, ...]] = {
 
 
 class CroppedImages:
-    """The images of a data set, resized and cropped to (H, W). Each appears once for every function of its crop.
+    """The images of a data set, resized and cropped to (H, W). Each image appears once for every function of ``crop``.
 
     Args:
         data: name of the data set.
-        source: one of its splits.
+        source: a split of the data set.
         crop: a key of `CUTS`.
         report: called with a message for each image that cannot be read; the image is skipped.
         split: name of the split.
-        chosen: numbers of the images to take; None for all.
+        chosen: numbers of the images to use; None uses all.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class CroppedImages:
         return other
 
     def number(self, index: int) -> int:
-        """Return the number in the source of an image of the gallery."""
+        """Return the number in ``source`` of an image of the gallery."""
         return self.chosen[index // len(CUTS[self.crop])]
 
     def read(self, indices: Sequence[int]) -> ImageBatch:
@@ -152,16 +152,16 @@ def open_crops(
         size: (H, W) of the images.
         crop: a key of `CUTS`.
         report: called with a message for each image that cannot be read.
-        prefer: the split to take if ``split`` is None and the data has splits.
+        prefer: the split to use if ``split`` is None and the data has splits.
 
     Raises:
-        InputError: no such data or split, or the data has splits and none was chosen.
+        InputError: the data or the split does not exist, or the data has splits and none was chosen.
     """
     train, val = find_sources(data)
     split = split or (prefer if val is not None else None)
     if split is None and val is not None:
         raise InputError(f"{data} has both train and val: expected --split {' or --split '.join(get_args(Split))}")
     if split == "val" and val is None:
-        raise InputError(f"{data} has no val, only {len(train)} training images")
+        raise InputError(f"{data} has no split val, only {len(train)} training images")
     source = val if split == "val" and val is not None else train
     return CroppedImages(data, source, size, crop, report, split or "")

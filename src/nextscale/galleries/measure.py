@@ -27,18 +27,19 @@ from nextscale.sampling.sampler import METRICS
 
 CLOSEST = "closest.png"
 CONTROLS = 500
-"""Number of training images that serve as known copies."""
+"""Number of training images to use as known copies."""
 
 
 class CopyCheck(NamedTuple):
-    """The features that the check for copies of training images needs."""
+    """Features for the check for copies of training images."""
 
     training: FeatureStore
     """Features of each training image in several views."""
     held_out: FeatureStore
     """Features of images that the model was not trained on."""
     control: FeatureStore
-    """Features of some training images in other views, encoded and decoded if the measured images come from a model."""
+    """Features of some training images in other views. They are encoded and decoded if the measured images are sampled.
+    """
 
 
 def open_copy_check(
@@ -55,18 +56,18 @@ def open_copy_check(
         gallery: the images to check.
         training: the data set that the model was trained on (its train/, if it has train/ and val/).
         held_out: a data set that it was not trained on; by default val/ of ``training``.
-        crop: of the held-out images.
+        crop: crop of the held-out images.
         report: called with a message for each image that cannot be read.
 
     Raises:
-        InputError: no such data, or the held-out images are the training images.
+        InputError: the data does not exist, or the held-out images are the training images.
     """
     seen = open_crops(training, None, gallery.size, EVERY_WAY, report, "train")
     unseen = open_crops(held_out or training, None, gallery.size, crop, report, "val")
     check_apart(seen, unseen)
     control: Gallery = seen.at_random(CONTROLS, session.seed)
     if isinstance(gallery, SampledImages):
-        dtype = gallery.pipeline.precision.without_int8.name  # of decoding
+        dtype = gallery.pipeline.precision.without_int8.name  # the precision of decoding
         control = ReconstructedImages(control, gallery.pipeline.tokenizer, dtype=dtype, noted=False)
     galleries = {"training": seen, "held-out": unseen, "control": control}
     return CopyCheck(*(session.open(name, each, ("pool",)) for name, each in galleries.items()))
@@ -83,14 +84,14 @@ def measure(
     """Measure the images of a gallery. All processes must call this.
 
     Args:
-        session: its folder keeps the features, so that the same call can resume an interrupted one.
+        session: settings of the evaluation. Its folder stores the features, so that the same call can resume.
         target: the reference.
-        copies: for the check for copies of training images, which also writes ``closest.png`` to the session's folder.
+        copies: features for the check for copies, which also writes ``closest.png`` to the folder of the session.
         saver: saves the images.
-        crop: that the reference must have; None for any.
+        crop: required crop of the reference; None accepts any crop.
 
     Returns:
-        the report in the main process, None in others.
+        The report in the main process, None in others.
 
     Raises:
         InputError: the gallery does not fit the reference or earlier features in the folder, or cannot be read.
@@ -130,7 +131,7 @@ def progress_text(gallery: Gallery) -> str:
 
 
 def find_copies(session: Session, gallery: Gallery, summary: Summary, copies: CopyCheck) -> Memorisation:
-    """Compare the sampled images with the training images, and write a contact sheet of the closest pairs."""
+    """Compare the sampled images with the training images, and write an image of the closest pairs."""
     found = session.memorised(summary, gallery.class_names, *copies)
     training = copies.training.gallery
     assert isinstance(training, CroppedImages)
@@ -140,7 +141,7 @@ def find_copies(session: Session, gallery: Gallery, summary: Summary, copies: Co
 
 
 def published(model: str) -> Published | None:
-    """Return the FID that the authors of an official model state; None for other models."""
+    """Return the published FID of an official model, or None for other models."""
     found = None if Path(model).exists() else find_published(model)
     if found is None:
         return None

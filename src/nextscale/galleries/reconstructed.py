@@ -1,4 +1,4 @@
-"""A tokenizer's reconstructions as a gallery, with measurements of each image, and the means of these."""
+"""The reconstructions of a tokenizer as a gallery, with measurements of each image and their means."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PSNR_NOTE, SSIM_NOTE, LPIPS_NOTE, TOKENS_NOTE = "psnr", "ssim", "lpips", "tokens
 class ReconstructedImages:
     """The images of a gallery, encoded and decoded by a tokenizer.
 
-    The notes of each image are its PSNR after each scale (K,), SSIM, LPIPS if it is given, and tokens (L,).
+    The notes of each image are its PSNR after each scale (K,), SSIM, LPIPS if the network is given, and tokens (L,).
 
     Args:
         originals: images of the tokenizer's size.
         dtype: precision of decoding. Encoding always uses float32.
-        noted: whether to make notes; if not, only the last scale is decoded.
+        noted: make notes. If False, only the last scale is decoded.
     """
 
     def __init__(

@@ -17,29 +17,29 @@ from nextscale.runtime.out_of_memory import in_halves
 from nextscale.sampling.settings import SETTINGS, SamplingSettings
 
 SEEDS = 2**63
-"""Seeds are below this."""
+"""Exclusive upper bound of the seeds."""
 
 
 class SampledImages:
-    """Images of a model. Image i has the seed ``seed + i`` and the class ``i C // N``: classes come in order, evenly.
+    """Images of a model. Image i has the seed ``seed + i`` and the class ``i C // N``, so classes are evenly distributed.
 
     A batch is halved if memory runs out.
 
     Args:
-        name: of the model.
+        name: name of the model.
         count: N, number of images.
-        settings: of sampling.
-        seed: of image 0.
+        settings: sampling settings.
+        seed: seed of image 0.
 
     Raises:
-        InputError: no images, or a seed out of range.
+        InputError: ``count`` is below 1, or a seed is out of range.
     """
 
     def __init__(self, pipeline: Pipeline, name: str, count: int, settings: SamplingSettings, seed: int = 0):
         if count < 1:
             raise InputError(f"the number of images must be at least 1, not {count}")
         if not 0 <= seed < SEEDS - count:
-            raise InputError(f"a seed is an integer from 0 to {SEEDS - count - 1}, not {seed}")
+            raise InputError(f"seed must be an integer from 0 to {SEEDS - count - 1}, not {seed}")
         self.pipeline, self.name, self.count, self.settings, self.seed = pipeline, name, count, settings, seed
         self.size = pipeline.tokenizer.config.image_size
         self.class_names = pipeline.class_names
@@ -69,7 +69,7 @@ class SampledImages:
         return ImageBatch(pixels, torch.tensor(chosen), torch.tensor([self.labels[i] for i in chosen]))
 
     def _sample(self, indices: list[int]) -> torch.Tensor:
-        """Sample images, uint8 (B, 3, H, W)."""
+        """Return sampled images, uint8 (B, 3, H, W)."""
         seeds = [self.seed + i for i in indices]
         run = self.pipeline.scales([self.labels[i] for i in indices], seed=seeds, settings=self.settings)
         return to_pixels(run.result().images).cpu()

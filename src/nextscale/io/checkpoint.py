@@ -1,8 +1,8 @@
 """Checkpoints of a training run, written in the background.
 
-``RUN/checkpoints/step-00001000/`` holds ``config.json`` and ``model.safetensors`` (the EMA weights, loadable like any
-model), ``state/`` (everything that resuming needs, written by torch.distributed.checkpoint, one part per process) and
-``files.json`` (the size of every file, by which an incomplete checkpoint is recognised). No pickles.
+``RUN/checkpoints/step-00001000/`` contains ``config.json`` and ``model.safetensors`` (the EMA weights, loadable like
+any model), ``state/`` (all tensors for resuming, written by torch.distributed.checkpoint, one part per process) and
+``files.json`` (the size of every file, to recognise incomplete checkpoints). There are no pickles.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ KEPT = 2
 TEMPORARY = ".{}.tmp"
 """Name of a checkpoint's folder until it is complete."""
 ALONE = "state.safetensors"
-"""The only file in ``state/`` when one process trains."""
+"""The only file in ``state/`` if the run has one process."""
 
 
 class CheckpointWriter:
-    """Write the checkpoints of a run in the background, one at a time; keep the newest two.
+    """Write the checkpoints of a run in the background, one at a time, and keep the newest two.
 
-    When a ``with`` block ends, also by an exception, every saved checkpoint is on the disk.
+    When a ``with`` block ends, even by an exception, every saved checkpoint is on the disk.
     """
 
     def __init__(self, run: Path):
@@ -58,15 +58,15 @@ class CheckpointWriter:
     def save(self, step: int, config: Any, weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
         """Copy all tensors and start to write them. All processes must call this.
 
-        The folder gets its final name when it is complete. If the process is killed before that, earlier checkpoints
-        are untouched.
+        The folder gets its final name when it is complete. If the process is killed earlier, previous checkpoints stay
+        unchanged.
 
         Args:
             weights: the EMA weights, unsharded. The main process writes them.
             state: tensors for resuming, sharded or not.
 
         Raises:
-            InputError: the previous checkpoint could not be written, or this one's folder cannot be created.
+            InputError: the previous checkpoint could not be written, or the folder of this one cannot be created.
         """
         self.wait()
         folder = self.run / CHECKPOINTS / f"step-{step:08d}"
@@ -101,7 +101,7 @@ class CheckpointWriter:
             return
         try:
             writing.result()
-        except (Exception, CheckpointException) as error:  # CheckpointException is no Exception
+        except (Exception, CheckpointException) as error:  # CheckpointException is not a subclass of Exception
             if is_main():
                 self._tidy()
             if isinstance(error, InputError):
@@ -109,7 +109,7 @@ class CheckpointWriter:
             raise InputError(f"cannot write a checkpoint in {self.run / CHECKPOINTS}: {last_line(error)}") from error
 
     def _tidy(self) -> None:
-        """Delete the temporary folders of interrupted saves: each takes as much space as a checkpoint."""
+        """Delete the temporary folders of interrupted saves, which are as large as a checkpoint."""
         for folder in (self.run / CHECKPOINTS).glob(TEMPORARY.format("*")):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -136,22 +136,22 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def load_state(folder: Path, state: Mapping[str, Tensor]) -> None:
-    """Load a checkpoint into tensors in place, sharded or not. Any number of processes may have written it.
+    """Load a checkpoint into tensors in place, sharded or not, regardless of the number of processes that wrote it.
 
     Raises:
-        InputError: the checkpoint is damaged, or has other tensors.
+        InputError: the checkpoint is damaged, or contains other tensors.
     """
     reader = HuggingFaceStorageReader(str(folder / STATE))
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process needs no process group
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # not needed with one process
             load(dict(state), storage_reader=reader, no_dist=world_size() == 1)
     except (Exception, CheckpointException) as error:
         raise InputError(f"cannot resume from {folder}: {last_line(error)}") from error
 
 
 def flush(path: Path) -> None:
-    """Force a file, or a folder's list of names, from the system's cache onto the disk."""
+    """Write a file, or the entries of a folder, from the system's cache to the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

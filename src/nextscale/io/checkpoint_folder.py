@@ -8,7 +8,7 @@ from pathlib import Path
 CHECKPOINTS = "checkpoints"
 STATE = "state"
 FILES = "files.json"
-"""The file with the size of every other file: an incomplete checkpoint is recognised by it."""
+"""The file with the sizes of all other files, to recognise incomplete checkpoints."""
 
 
 def newest_checkpoint(run: Path) -> Path | None:
@@ -18,14 +18,14 @@ def newest_checkpoint(run: Path) -> Path | None:
 
 
 def incomplete_checkpoints(run: Path) -> list[Path]:
-    """Return the checkpoint folders that are newer than the newest complete one: writing them was interrupted."""
+    """Return the incomplete checkpoint folders that are newer than the newest complete one."""
     complete = newest_checkpoint(run)
     newest = checkpoint_step(complete) if complete else -1
     return sorted(folder for folder in (run / CHECKPOINTS).glob("step-*") if checkpoint_step(folder) > newest)
 
 
 def checkpoint_step(folder: Path) -> int:
-    """Return the step in a checkpoint folder's name, 1000 for ``step-00001000``; -1 for another name."""
+    """Return the step in the name of a checkpoint folder, such as 1000 for ``step-00001000``; -1 for other names."""
     digits = folder.name.removeprefix("step-")
     return int(digits) if digits.isdecimal() else -1
 

@@ -1,4 +1,4 @@
-"""Config dataclasses: made from JSON, with their fields checked."""
+"""Create config dataclasses from JSON, and check their fields."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ ConfigT = TypeVar("ConfigT")
 
 
 def as_config(kind: type[ConfigT], value: ConfigT | Mapping[str, Any]) -> ConfigT:
-    """Return a config dataclass from an instance of it, or from the object that JSON has in its place.
+    """Return a config dataclass from an instance of it, or from a JSON object.
 
     Raises:
-        InputError: ``value`` is no object, or has unknown, missing or bad fields.
+        InputError: ``value`` is not an object, or has unknown, missing or invalid fields.
     """
     if isinstance(value, kind):
         return value
     if not isinstance(value, Mapping):
-        raise InputError(f"{kind.__name__} is written as an object with named fields, not {brief(value)}")
+        raise InputError(f"{kind.__name__} must be an object with named fields, not {brief(value)}")
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if unknown := set(value) - names:
         raise InputError(
@@ -45,8 +45,8 @@ def required_fields(kind: type) -> list[str]:
 def check_fields(config: Any) -> None:
     """Check the type and range of each field of a config dataclass.
 
-    An int must be at least 1, a float finite, a tuple of ints non-empty with items of at least 1, a pair of floats in
-    [0, 1). ``least`` and ``most`` in a field's metadata set other bounds of a number.
+    An int must be at least 1. A float must be finite. A tuple of ints must be non-empty with items of at least 1. A pair
+    of floats must lie in [0, 1). ``least`` and ``most`` in the metadata of a field set other bounds of a number.
 
     Raises:
         InputError: a field has another type, or lies outside its bounds.

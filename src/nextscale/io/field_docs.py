@@ -10,7 +10,7 @@ import textwrap
 
 @functools.cache
 def field_docs(kind: type) -> dict[str, str]:
-    """Return the docstrings below the fields of a dataclass and its bases, each on one line, by field name."""
+    """Return the docstring of each field of a dataclass and its bases, joined to one line, by field name."""
     docs: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body

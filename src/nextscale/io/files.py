@@ -1,4 +1,4 @@
-"""Read and write JSON and safetensors files: atomic writes, and one clear sentence for a missing or damaged file."""
+"""Read and write JSON and safetensors files, with atomic writes and clear errors for missing or damaged files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON. If writing fails, the old file stays as it was."""
+    """Write a JSON file. If writing fails, the old file is unchanged."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -42,13 +42,13 @@ def check_begun_with(path: Path, record: Mapping[str, Any], what: str, passing: 
     """Check that unfinished work in a folder was started with the same settings.
 
     Args:
-        path: the JSON file beside the work, with its settings. If it does not exist, nothing was started.
+        path: JSON file with the settings of the unfinished work. If it does not exist, nothing was started.
         record: the settings that the work depends on.
         what: kind of work in the folder, for the message, such as ``a cache``.
         passing: names in the record that may differ.
 
     Raises:
-        InputError: another value in the file than in the record.
+        InputError: a value in the file differs from that in the record.
     """
     if not path.is_file():
         return
@@ -69,7 +69,7 @@ def temporary_name(path: Path) -> str:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary file to write, which replaces ``path`` when the block ends without an error.
+    """Context manager that yields a temporary file. It replaces ``path`` when the block ends without an error.
 
     Raises:
         InputError: the disk is full, or the folder cannot be created or written to.
@@ -85,7 +85,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def make_folder(folder: Path) -> Path:
-    """Return the folder, created if it is missing.
+    """Create a folder if it does not exist, and return it.
 
     Raises:
         InputError: the folder cannot be created or written to.
@@ -100,7 +100,7 @@ def make_folder(folder: Path) -> Path:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise the InputError that a later `make_folder` would raise. Creates nothing."""
+    """Raise the InputError that `make_folder` would raise, without creating the folder."""
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not nearest.is_dir():
         raise InputError(f"cannot create folder {folder}: {nearest} is a file")
@@ -109,7 +109,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_creatable(path: Path) -> None:
-    """Raise the InputError that a later `atomic_file` would raise. Creates a file, and deletes it again."""
+    """Raise the InputError that `atomic_file` would raise. Creates a file and deletes it."""
     try:
         check_folder(path.parent)
         nearest = next(folder for folder in path.absolute().parents if folder.exists())
@@ -137,7 +137,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def is_tensor_file(path: Path) -> bool:
-    """Return whether the file exists and is a complete safetensors file. Reads only its header."""
+    """Return whether the file exists and is a complete safetensors file. Reads only the header."""
     from safetensors import safe_open
 
     try:
@@ -148,12 +148,12 @@ def is_tensor_file(path: Path) -> bool:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file. If writing fails, the old file stays as it was."""
+    """Write a safetensors file. If writing fails, the old file is unchanged."""
     from safetensors.torch import save_file
 
     with atomic_file(path) as temporary:
         temporary.touch()
-        mode = temporary.stat().st_mode  # safetensors writes files that only the owner may read
+        mode = temporary.stat().st_mode  # safetensors creates files that only the owner can read
         try:
             save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary)
         except SafetensorError as error:

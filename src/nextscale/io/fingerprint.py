@@ -11,21 +11,21 @@ import torch
 from torch import Tensor, nn
 
 DIGITS = 16
-"""Hexadecimal digits of a fingerprint: the first of a SHA-256."""
+"""Number of hexadecimal digits of a fingerprint, the first digits of a SHA-256."""
 PIECES, PIECE = 16, 1024
-"""`quick_fingerprint` reads this many evenly spaced pieces, of this many numbers each, of a larger tensor."""
+"""Number of evenly spaced pieces that `quick_fingerprint` reads from a large tensor, and numbers per piece."""
 
 
 def content_fingerprint(content: bytes) -> str:
-    """Return the whole SHA-256 of a file's content, 64 hexadecimal digits."""
+    """Return the full SHA-256 of the content of a file, 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
 def stamp(paths: Iterable[str | Path]) -> str:
     """Return 16 hexadecimal digits that change when one of the files is written, renamed, added or removed.
 
-    Names, sizes and modification times are hashed: no file is opened. Names are relative to the folder that holds all
-    files, so that moving this folder does not change the result.
+    Names, sizes and modification times are hashed, and no file is opened. Names are relative to the common folder of
+    all files, so that moving this folder does not change the result.
     """
     names = [os.path.abspath(path) for path in paths]
     root = os.path.commonpath([os.path.dirname(name) for name in names]) if names else ""
@@ -60,7 +60,7 @@ def weights_fingerprint(module: nn.Module) -> str:
 def quick_fingerprint(module: nn.Module) -> str:
     """Return 16 hexadecimal digits of the SHA-256 of all small tensors and of pieces of large ones, with their names.
 
-    Training changes every part of a matrix, so pieces are enough, and several gigabytes take a fraction of a second.
+    Pieces are sufficient because training changes every part of a matrix. Several gigabytes take a fraction of a second.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
@@ -75,7 +75,7 @@ def header(name: str, tensor: Tensor) -> bytes:
 
 
 def pieces(tensor: Tensor) -> Tensor:
-    """Return all numbers of a small tensor, or evenly spaced pieces of a large one, as one row (n,)."""
+    """Return all numbers of a small tensor, or evenly spaced pieces of a large one, as a vector (n,)."""
     row = tensor.reshape(-1)
     last = len(row) - PIECE
     if len(row) <= PIECES * PIECE:

@@ -1,4 +1,4 @@
-"""A lock on a folder, so that two commands do not write to it at once."""
+"""A lock on a folder, so that two commands do not write to it at the same time."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LOCK = ".lock"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[list[int]]:
-    """Hold a lock on a folder while the block runs.
+    """Context manager that locks a folder.
 
-    Yields the file descriptors of the lock. A child process that inherits them keeps the lock for as long as it runs,
-    even when this process is killed. On systems without ``fcntl`` (Windows) nothing is locked.
+    Yields the file descriptors of the lock. A child process that inherits them holds the lock while it runs, even if
+    this process is killed. On systems without ``fcntl`` (Windows) nothing is locked.
 
     Raises:
         InputError: another command holds the lock.

@@ -1,6 +1,6 @@
 """Save a module to a folder as ``config.json`` and ``model.safetensors``, and load it again.
 
-A training run is such a folder too: its newest checkpoint holds the two files.
+A training run can also be loaded. Its newest checkpoint contains the two files.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def fill(module: ModuleT, state: Mapping[str, Tensor], source: object) -> Module
     A module on the meta device becomes a real one.
 
     Args:
-        source: the file that ``state`` comes from, for messages.
+        source: the file of ``state``, for messages.
 
     Raises:
-        InputError: missing or unknown names, or another shape.
+        InputError: a name is missing or unknown, or a shape differs.
     """
     expected = module.state_dict()
     for name, tensor in expected.items():
@@ -45,18 +45,18 @@ def fill(module: ModuleT, state: Mapping[str, Tensor], source: object) -> Module
             )
     kind = f"the {len(expected)} tensors of this {type(module).__name__}"
     if missing := expected.keys() - state.keys():
-        raise InputError(f"{source} lacks {len(missing)} of {kind}, {min(missing)} the first")
+        raise InputError(f"{source} lacks {len(missing)} of {kind} (first: {min(missing)})")
     if unknown := state.keys() - expected.keys():
-        raise InputError(f"{source} has {len(unknown)} tensors besides {kind}, {min(unknown)} the first")
+        raise InputError(f"{source} has {len(unknown)} tensors besides {kind} (first: {min(unknown)})")
     module.load_state_dict(dict(state), assign=True)
     return module
 
 
 def check_no_run(folder: Path) -> Path:
-    """Return the folder, created if it is missing.
+    """Create a folder if it does not exist, and return it.
 
     Raises:
-        InputError: it holds a training run, whose weights would no longer be the newest.
+        InputError: the folder contains a training run, whose checkpoints would hide the new weights.
     """
     if newest_checkpoint(folder):
         raise InputError(f"{folder} holds a training run: choose another folder")
@@ -71,10 +71,10 @@ def is_module_folder(folder: Path) -> bool:
 def load_module(folder: str | Path, config_kind: type[ConfigT], build: Callable[[ConfigT], ModuleT]) -> ModuleT:
     """Load a module from a folder, in eval mode.
 
-    Floating-point weights become float32, whatever precision the file has; integer tensors keep their type.
+    Floating-point weights are converted to float32. Integer tensors keep their type.
 
     Raises:
-        InputError: no such folder, or missing, damaged or unsuitable files in it.
+        InputError: the folder does not exist, or a file in it is missing, damaged or unsuitable.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -94,7 +94,7 @@ def save_module(folder: str | Path, config: Any, module: nn.Module, dtype: torch
     """Write ``config.json`` and ``model.safetensors``.
 
     Args:
-        dtype: of the stored weights; None keeps that of the module.
+        dtype: type of the stored weights; None keeps that of the module.
 
     Raises:
         InputError: the folder is not writable, or holds a training run.

@@ -1,4 +1,4 @@
-"""Read official ``.pth`` files without running code in them."""
+"""Read official ``.pth`` files without executing code in them."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def read_pth(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     if head.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise InputError(f"{path} is an HTML page, not a checkpoint: the download went wrong, fetch the file itself")
+        raise InputError(f"{path} is an HTML page, not a checkpoint: the download failed, download the file itself")
     if head.startswith(b"version https://git-lfs"):
-        raise InputError(f"{path} is a Git LFS pointer, not a checkpoint: fetch the file itself")
+        raise InputError(f"{path} is a Git LFS pointer, not a checkpoint: download the file itself")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     except pickle.UnpicklingError as error:
@@ -53,25 +53,25 @@ def as_state(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """Return named tensors in float32 (integer tensors unchanged), without the prefixes of wrappers in their names.
 
     Raises:
-        InputError: the content has anything but named tensors.
+        InputError: the content is not a dictionary of tensors.
     """
     state = {}
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise InputError(f"{path} is not a state of named tensors: {name!r} is a {type(value).__name__}")
+            raise InputError(f"{path} is not a dictionary of tensors: {name!r} is a {type(value).__name__}")
         state[WRAPPERS.sub("", name)] = value.float() if value.is_floating_point() else value
     return state
 
 
 def is_trainer_checkpoint(content: Mapping[str, Any]) -> bool:
-    """Return whether the official trainer wrote this: {epoch, iter, args, trainer: {config, var_wo_ddp, ...}}."""
+    """Return whether this is an official trainer checkpoint {epoch, iter, args, trainer: {config, var_wo_ddp, ...}}."""
     trainer = content.get("trainer")
     parts = ("var_wo_ddp", "vae_local")
     return isinstance(trainer, Mapping) and all(isinstance(trainer.get(part), Mapping) for part in parts)
 
 
 def trainer_schedule(content: Mapping[str, Any]) -> ScaleSchedule | None:
-    """Return the schedule that is stored in a trainer checkpoint, or None if there is none."""
+    """Return the schedule in a trainer checkpoint, or None if it has none."""
     config = content["trainer"].get("config")
     sides = config.get("patch_nums") if isinstance(config, Mapping) else None
     return ScaleSchedule.square(sides) if isinstance(sides, tuple | list) else None

@@ -16,7 +16,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a ``.safetensors`` file or a `torch.save` file, as float32.
 
     Raises:
-        InputError: no such file, a damaged one, or one with other content.
+        InputError: the file does not exist, is damaged, or has other content.
     """
     return as_state(read_tensors(path) if path.suffix == ".safetensors" else read_pth(path), path)
 

@@ -28,15 +28,16 @@ class SamplingSettings:
     """
 
     cfg: float = field(default=1.5, metadata={"least": -LARGEST_CFG, "most": LARGEST_CFG})
-    """Classifier-free guidance at the last scale. 0 turns guidance off; metrics use 1.5, sharp images 4."""
+    """Scale of classifier-free guidance at the last scale. 0 turns it off. Use 1.5 for metrics, 4 for sharp images."""
     temperature: float = field(default=1.0, metadata={"least": LEAST_TEMPERATURE, "most": LARGEST_TEMPERATURE})
-    """Logits are divided by this before top-k and top-p. 1 leaves them unchanged."""
+    """Divide logits by this number before top-k and top-p. 1 leaves them unchanged."""
     top_k: int = field(default=900, metadata={"least": 0})
     """Sample only from the k most probable tokens. 0 turns this off."""
     top_p: float = field(default=0.96, metadata={"least": 0.0, "most": 1.0})
     """Sample only from the most probable tokens that together reach probability p. 0 turns this off."""
     more_smooth: bool = False
-    """Mix code vectors with Gumbel-softmax weights instead of sampling one token. Smoother images; not for metrics."""
+    """Mix code vectors with Gumbel-softmax weights instead of sampling one token. Gives smoother images; not for
+    metrics."""
 
     def __post_init__(self) -> None:
         if not (is_number(self.cfg) and abs(self.cfg) <= LARGEST_CFG):

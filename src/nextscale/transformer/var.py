@@ -26,7 +26,7 @@ Reading = TypeVar("Reading")
 
 @dataclass(frozen=True)
 class VARConfig:
-    """Sizes of a VAR. The defaults are VAR-d16 for 256 pixels. Official models have width 64 * depth, ``depth`` heads."""
+    """Sizes of a VAR. The defaults are VAR-d16 for 256 pixels. Official models: width 64 * depth, ``depth`` heads."""
 
     schedule: ScaleSchedule = OFFICIAL_256
     depth: int = 16
