@@ -45,6 +45,7 @@ class Options(EvaluationOptions):
     """Evaluate these images instead of sampling: a folder of images of the same size, with or without sub-folders for
     classes, or an .npz file."""
     sampling: SamplingSettings = METRICS
+    """How tokens are sampled. The defaults are the official settings for metrics."""
     save: Literal["nothing", "png", "npz"] = "nothing"
     """Also save the sampled images. png: OUT/images/CLASS/*.png. npz: OUT/images.npz, for the ADM evaluator."""
     training: str = ""

@@ -21,7 +21,7 @@ MARGIN = 1.125
 ZOOM = 2
 """With ``zoom``, images are resized to this many times the size, so that small crops stay sharp."""
 PART, STRETCH = (0.3, 1.0), 0.3
-"""Ranges of `random_part`: its fraction of the area, and the largest absolute logarithm of its relative aspect ratio."""
+"""Limits of `random_part`: its fraction of the area, and the absolute logarithm of its relative aspect ratio."""
 CACHE_BYTES = 2**30
 """Memory for resized images in each process."""
 

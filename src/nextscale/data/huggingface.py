@@ -54,7 +54,7 @@ def huggingface_splits(data: str) -> Splits:
     """Open the images of ``hf:owner/name`` or ``hf:folder``.
 
     Raises:
-        InputError: the package ``datasets`` or the data set is missing, or the data set lacks a split, images or labels.
+        InputError: the package ``datasets`` or the data set is missing, or it lacks a split, images or labels.
     """
     splits = load(data)
     train, val = pick_splits(splits)

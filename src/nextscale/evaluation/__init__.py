@@ -1,1 +1,1 @@
-"""Metrics of images: how close they are to real images, and how many are copies of training images."""
+"""Metrics of images: similarity to real images, and copies of training images."""

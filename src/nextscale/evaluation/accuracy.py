@@ -25,12 +25,12 @@ class Confusion:
         """Count images with labels (B,) and probabilities (B, C). The largest probability is the prediction.
 
         Raises:
-            InputError: other shapes, or a label outside 0 .. C - 1.
+            InputError: a shape is wrong, or a label lies outside 0 .. C - 1.
         """
         classes = len(self.counts)
         if labels.ndim != 1 or probabilities.shape != (len(labels), classes):
             raise InputError(
-                f"labels (B,) and probabilities (B, {classes}) are expected, not {tuple(labels.shape)} and "
+                f"expected labels (B,) and probabilities (B, {classes}), not {tuple(labels.shape)} and "
                 f"{tuple(probabilities.shape)}"
             )
         labels = labels.cpu()
@@ -41,12 +41,12 @@ class Confusion:
 
     @property
     def images(self) -> int:
-        """Number of counted images."""
+        """The number of counted images."""
         return int(self.counts.sum())
 
     @property
     def accuracy(self) -> float:
-        """Share of the images whose prediction is their label.
+        """The fraction of images whose prediction is correct.
 
         Raises:
             InputError: there are no images.
@@ -57,7 +57,7 @@ class Confusion:
 
     @property
     def per_class(self) -> list[float | None]:
-        """Accuracy of the images of each class; None for a class without images."""
+        """Return the accuracy of each class; None for a class without images."""
         rows = zip(self.counts.diag().tolist(), self.counts.sum(1).tolist(), strict=True)
         return [right / total if total else None for right, total in rows]
 

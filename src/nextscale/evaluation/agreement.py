@@ -1,4 +1,4 @@
-"""Label agreement: how often a classifier assigns an image to the class that it was sampled for."""
+"""Label agreement: the fraction of images that a classifier assigns to the class that they were sampled for."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from nextscale.evaluation.features import FeatureExtractor
 
 @dataclass(frozen=True)
 class Agreement:
-    """Shares in [0, 1].
+    """Label agreement, as fractions in [0, 1].
 
     Attributes:
-        overall: of all images with a class.
-        per_class: of the images of each class that has images.
-        real: of real images; None if it is not known. Sampled images with a higher share are more typical than real
-            ones, which is not the same as better.
-        real_images: which real images these are.
+        overall: agreement of all images with a class.
+        per_class: agreement of the images of each class that has images.
+        real: agreement of real images; None if unknown. Sampled images with a higher agreement are more typical than
+            real images, but not necessarily better.
+        real_images: description of these real images.
     """
 
     overall: float
@@ -31,22 +31,22 @@ class Agreement:
 
 
 class AgreementCounts:
-    """Count how often the most probable class is the label.
+    """Count the images whose most probable class is the label.
 
     Args:
-        class_names: of the images.
-        known: names of the classifier's classes, in the order of its probabilities.
+        class_names: class names of the images.
+        known: class names of the classifier, in the order of its probabilities.
     """
 
     def __init__(self, class_names: Sequence[str], known: Sequence[str]):
         self.class_names = class_names
         self.place = torch.tensor([known.index(name) for name in class_names])
-        """(C,), the index among the probabilities of each class of the images."""
+        """(C,), the index of each class of the images in the probabilities."""
         self.counted = Confusion(len(known))
 
     @classmethod
     def of(cls, class_names: Sequence[str], extractor: FeatureExtractor) -> AgreementCounts | None:
-        """Return counts for an extractor, or None unless it knows all these classes by their names."""
+        """Return counts for an extractor, or None if it does not know the names of all classes."""
         known = list(getattr(extractor, "class_names", ()))
         if not class_names or not set(class_names) <= set(known):
             return None

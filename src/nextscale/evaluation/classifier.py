@@ -1,4 +1,4 @@
-"""A small classifier, trained on the data set of a model, whose features measure the model's images."""
+"""A small classifier for evaluation, trained on the data set of the evaluated model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ClassifierConfig:
     Attributes:
         classes: number of classes, at least 2.
         size: (H, W) of the images. Both must be at least 2 ** len(widths), so that the last stage has a pixel.
-        widths: channels at 1/2, 1/4, 1/8 ... of the image's side. The last width is the features' dimension.
+        widths: channels at 1/2, 1/4, 1/8 ... of the image's side. The last width is the feature dimension.
     """
 
     classes: int = field(metadata={"least": 2})
@@ -51,9 +51,10 @@ class ClassifierConfig:
 
 
 class Block(nn.Module):
-    """shortcut(x) + conv(relu(norm(conv(relu(norm(x)))))), pre-activation (arXiv 1603.05027).
+    """Pre-activation residual block: shortcut(x) + conv(relu(norm(conv(relu(norm(x)))))) (arXiv 1603.05027).
 
-    Where the width changes, the side is halved, rounded up, and the shortcut is a 1x1 convolution of relu(norm(x)).
+    If the width changes, height and width are halved, rounded up, and the shortcut is a 1x1 convolution of
+    relu(norm(x)).
     """
 
     def __init__(self, inputs: int, outputs: int):
@@ -71,7 +72,7 @@ class Block(nn.Module):
 
 
 class ResidualClassifier(nn.Module):
-    """A residual network whose first layer halves the image's side. A `Classifier`.
+    """A residual network that implements `Classifier`. Its first layer halves height and width of the image.
 
     The features are the mean over positions of the last activation; the logits are linear in the features.
     """
@@ -87,8 +88,8 @@ class ResidualClassifier(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> ResidualClassifier:
-        """Draw the weights: normal, with variance 2 / inputs for convolutions (arXiv 1502.01852) and 1 / inputs for the
-        head. The bias is 0."""
+        """Initialize the weights: normal with variance 2 / inputs for convolutions (arXiv 1502.01852) and 1 / inputs for
+        the head; biases 0."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
@@ -97,24 +98,24 @@ class ResidualClassifier(nn.Module):
         return self
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> (B, D), at least 0."""
+        """Return the features of images. (B, 3, H, W) in [-1, 1] -> (B, D), at least 0."""
         x = self.stem(images.contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
             x = block(x)
         return F.relu(self.norm(x)).mean((2, 3))
 
     def logits(self, features: Tensor) -> Tensor:
-        """(B, D) -> (B, C)."""
+        """Return the logits of features. (B, D) -> (B, C)."""
         return self.head(features)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> logits (B, C)."""
+        """Classify images. (B, 3, H, W) in [-1, 1] -> logits (B, C)."""
         return self.logits(self.features(images))
 
 
 @dataclass(frozen=True)
 class Card:
-    """The content of ``classifier.json``. It is written last, so a folder that has it is complete."""
+    """The content of ``classifier.json``. It is written last, so a folder with this file is complete."""
 
     class_names: tuple[str, ...]
     accuracy: float | None
@@ -132,7 +133,7 @@ def load_classifier(folder: Path) -> ClassifierExtractor:
     """Load a classifier from a folder of ``nextscale evaluate classifier`` or `save_classifier`.
 
     Raises:
-        InputError: no such folder, no classifier in it, unfinished training, or damaged files.
+        InputError: the folder does not exist, has no classifier, is unfinished, or has damaged files.
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}")
@@ -150,7 +151,7 @@ def load_classifier(folder: Path) -> ClassifierExtractor:
 def as_extractor(
     network: ResidualClassifier, class_names: Sequence[str], accuracy: float | None = None
 ) -> ClassifierExtractor:
-    """Make a feature extractor of a classifier."""
+    """Return a feature extractor that uses a classifier."""
     height, width = network.config.size
     name = f"a classifier of {network.config.classes} classes"
     return ClassifierExtractor(name, network, (height, width), class_names, accuracy)

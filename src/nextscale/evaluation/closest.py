@@ -1,4 +1,4 @@
-"""A contact sheet of the sampled images that are closest to training images."""
+"""A grid of the sampled images that are closest to training images."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from nextscale.evaluation.statistics import check_features
 TILE = 2**23
 """Number of distances in memory at a time: 64 MiB."""
 ROUNDING = 1e-12
-"""Squared distances below this share of the squared norms count as 0: they are within float64's rounding error."""
+"""Squared distances below this fraction of the squared norms count as 0, because of float64 rounding errors."""
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
@@ -35,19 +35,21 @@ def neighbour_distances(features: Tensor, neighbours: Sequence[int], tile: int =
     """Return the squared distance of each vector (N, D) to its k-th nearest other one: (N, K) for K values of k.
 
     Raises:
-        InputError: k below 1, or fewer than k + 1 vectors.
+        InputError: k is below 1, or there are fewer than k + 1 vectors.
     """
     check_features(features)
     most, n = max(neighbours), len(features)
     if min(neighbours) < 1 or n <= most:
-        raise InputError(f"{n} images have no {most} nearest others: expected more images than k, and k >= 1")
+        raise InputError(
+            f"{n} images are too few for k = {most} nearest neighbours: expected more images than k, and k >= 1"
+        )
     radii = []
     for rows in blocks(n, tile):
         least = torch.full((rows.stop - rows.start, most), torch.inf, dtype=torch.float64, device=features.device)
         for columns in blocks(n, tile):
             distances = squared_distances(features[rows], features[columns])
             if rows == columns:
-                distances.fill_diagonal_(torch.inf)  # itself
+                distances.fill_diagonal_(torch.inf)  # the vector itself
             least = torch.cat([least, distances], 1).topk(most, largest=False).values
         radii.append(least[:, [k - 1 for k in neighbours]])
     return torch.cat(radii)
@@ -58,13 +60,13 @@ def nearest(queries: Tensor, pool: Tensor | Iterable[Tensor], tile: int = TILE) 
 
     Args:
         queries: (N, D).
-        pool: (M, D), or an iterable of parts of it, so that a large pool need not be in memory at once.
+        pool: (M, D), or an iterable of parts of it, so that a large pool does not have to fit into memory.
 
     Returns:
-        distances (N,), not squared, in float64, and indices (N,) into the pool; the lower index on ties.
+        Distances (N,), not squared, in float64, and indices (N,) into the pool. Ties give the lower index.
 
     Raises:
-        InputError: an empty pool, vectors of different dimensions, or vectors that are not finite.
+        InputError: the pool is empty, or vectors have different dimensions or are not finite.
     """
     check_features(queries)
     best = torch.full((len(queries),), torch.inf, dtype=torch.float64, device=queries.device)

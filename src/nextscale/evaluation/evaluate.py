@@ -1,4 +1,4 @@
-"""`evaluate`: compare images with real ones, from Python."""
+"""The Python API of evaluation: compare images with real images."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def evaluate(
     seed: int = 0,
     device: str | None = None,
 ) -> Report:
-    """Measure images, and compare them with real images.
+    """Evaluate images, and compare them with real images.
 
-    The metrics depend on what the extractor returns. Pool features give FID, precision and recall, density and
-    coverage. Probabilities also give the Inception Score (and label agreement, if both sides name their classes);
-    spatial features also give sFID. ``report.warnings`` names the metrics that are skipped.
+    The metrics depend on the features of the extractor. Pool features give FID, precision and recall, density and
+    coverage. Probabilities also give the Inception Score, and label agreement if the class names of images and
+    extractor are known. Spatial features also give sFID. ``report.warnings`` lists the metrics that are skipped.
 
-    Example: a feature extractor of your own is a function of a batch of images.
+    Example: a custom feature extractor is a function of a batch of images.
 
     ```python
     import torch
@@ -61,20 +61,20 @@ def evaluate(
     ```
 
     Args:
-        images: to measure: a tensor or array, uint8 (N, 3, H, W); a folder of images of one size; an .npz file with
-            images in ``arr_0``; or any `Gallery`, such as those of ``nextscale.galleries``.
-        reference: real images, given in the same way; a reference file (.npz) of ``nextscale evaluate reference`` or
-            of the ADM evaluator; or None, for the metrics without a reference.
+        images: the images to evaluate: a tensor or array, uint8 (N, 3, H, W); a folder of images of one size; an .npz
+            file with images in ``arr_0``; or any `Gallery`, such as those of ``nextscale.galleries``.
+        reference: real images in the same forms; a reference file (.npz) of ``nextscale evaluate reference`` or of the
+            ADM evaluator; or None, for the metrics without a reference.
         extractor: a function, uint8 (B, 3, H, W) -> (B, F); a `FeatureExtractor`; or a name: a file with the weights
             of Inception, a folder of ``nextscale evaluate classifier``, or empty for the Inception in PyTorch's cache.
         batch_size: images per call of the extractor.
-        seed: of the shuffling for the Inception Score, and of the choice of images for precision and recall.
-        device: on which the extractor gets the images: auto, cpu or cuda. By default that of the extractor's weights;
-            auto for a name; cpu for a function.
+        seed: seed for shuffling images for the Inception Score, and for choosing images for precision and recall.
+        device: device of the images that the extractor gets: auto, cpu or cuda. Defaults to the device of the
+            extractor's weights, to auto for a name, and to cpu for a function.
 
     Raises:
-        InputError: images of different sizes or that cannot be read, an extractor that does not accept them, features
-            of a wrong shape or that are not finite, or more than one process.
+        InputError: images have different sizes or cannot be read, the extractor does not accept them, its features have
+            a wrong shape or are not finite, or there is more than one process.
     """
     if world_size() > 1:
         raise InputError(f"ns.evaluate runs in 1 process, not in {world_size()}: use nextscale evaluate with torchrun")
@@ -104,14 +104,14 @@ def default_device(extractor: object) -> str:
 
 
 def open_gallery(images: Images, name: str) -> Gallery:
-    """Return images as a gallery. ``name`` is that of a tensor, for messages."""
+    """Return images as a gallery. ``name`` is the name of a tensor in messages."""
     if isinstance(images, Tensor | np.ndarray):
         return ImageTensor(images, name)
     return open_images(Path(images)) if isinstance(images, str | Path) else images
 
 
 def open_target(session: Session, reference: Images | Reference | None) -> Target | None:
-    """Return the reference of an evaluation, which may have to be computed."""
+    """Return the reference of an evaluation. It may have to be computed."""
     if reference is None or isinstance(reference, Reference):
         return Target.of_file(session, reference) if reference else None
     if isinstance(reference, str | Path) and str(reference).lower().endswith(".npz"):

@@ -1,4 +1,4 @@
-"""Find a feature extractor by its name, or make one of a function."""
+"""Load a feature extractor by name, or make one from a function."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def load_extractor(name: str, device: torch.device) -> FeatureExtractor:
             pytorch-fid download it.
 
     Raises:
-        InputError: no such file (the message names a place to download it from), or other weights in it.
+        InputError: the file does not exist (the message contains a download link), or contains other weights.
     """
     if name and Path(name).is_dir():
         return load_classifier(Path(name)).to(device)
@@ -41,7 +41,7 @@ class CallableExtractor:
 
     Args:
         function: uint8 images (B, 3, H, W) -> features (B, F), a tensor or a NumPy array; or `Features`.
-        name: for messages and reports; by default that of the function.
+        name: name in messages and reports; defaults to the name of the function.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor | np.ndarray | Features], name: str = ""):
@@ -51,10 +51,10 @@ class CallableExtractor:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
-        """uint8 (B, 3, H, W) -> features in float32.
+        """Return the features of uint8 images (B, 3, H, W) in float32.
 
         Raises:
-            InputError: the function returns something else than features (B, F).
+            InputError: the function does not return features (B, F).
         """
         found = self.function(images)
         if isinstance(found, Features):
@@ -70,7 +70,7 @@ class CallableExtractor:
 def make_extractor(
     extractor: str | Path | FeatureExtractor | Callable[[Tensor], Tensor | np.ndarray | Features], device: torch.device
 ) -> FeatureExtractor:
-    """Return a `FeatureExtractor`: loaded if ``extractor`` is a name, unchanged if it is one, else made from it."""
+    """Return a `FeatureExtractor`. Names are loaded, functions are wrapped, and extractors are returned unchanged."""
     if isinstance(extractor, str | Path):
         return load_extractor(str(extractor), device)
     if not callable(extractor):
@@ -81,7 +81,7 @@ def make_extractor(
 
 
 def find_inception(name: str) -> Path:
-    """Return the file with Inception's weights that a name stands for. A named file may not exist."""
+    """Return the file with Inception's weights for a name. A file given by path may not exist."""
     if not name:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         found = [folder / file for file in CACHED if (folder / file).is_file()]
@@ -100,7 +100,7 @@ def find_inception(name: str) -> Path:
 
 
 def probe(extractor: FeatureExtractor, size: tuple[int, int], device: torch.device) -> Features:
-    """Return the features of one black image (H, W), to learn which ones there are and their dimensions.
+    """Return the features of one black image (H, W), to determine their kinds and dimensions.
 
     Raises:
         InputError: the extractor does not accept images of this size.

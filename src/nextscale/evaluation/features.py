@@ -1,4 +1,4 @@
-"""Feature extractors: networks that turn images into the vectors that metrics are computed from."""
+"""Feature extractors: networks that compute the feature vectors for metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nextscale.io.fingerprint import weights_fingerprint
 from nextscale.runtime.device import tf32
 
 INCEPTION = "inception-2015-12-05"
-"""Name of the network that published figures use."""
+"""Name of the network of published metrics."""
 
 
 class Features(NamedTuple):
@@ -32,9 +32,9 @@ class Features(NamedTuple):
 
 
 class FeatureExtractor(Protocol):
-    """uint8 images (B, 3, H, W) -> features.
+    """A function from uint8 images (B, 3, H, W) to features.
 
-    ``name`` and ``fingerprint`` identify the network and its weights: figures of two networks cannot be compared.
+    ``name`` and ``fingerprint`` identify the network and its weights. Metrics of different networks cannot be compared.
     """
 
     @property
@@ -50,23 +50,23 @@ class Classifier(Protocol):
     """A network for `ClassifierExtractor`."""
 
     def features(self, images: Tensor, /) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> (B, D), the input of the last layer."""
+        """Return the input of the last layer. (B, 3, H, W) in [-1, 1] -> (B, D)."""
         ...
 
     def logits(self, features: Tensor, /) -> Tensor:
-        """(B, D) -> (B, C)."""
+        """Return the logits of features. (B, D) -> (B, C)."""
         ...
 
 
 class ClassifierExtractor:
-    """A feature extractor made from a classifier, for images unlike those that Inception was trained on.
+    """A feature extractor that uses a classifier, for images that differ from Inception's training images.
 
     Args:
-        name: of the classifier, in reports and reference files.
+        name: name of the classifier in reports and reference files.
         classifier: an `nn.Module` that is a `Classifier`. It is put into eval mode.
         size: (H, W) of its input images; None for any size.
-        class_names: in the order of its logits; empty if they are not known.
-        accuracy: of the classifier on held-out real images, 0 to 1; None if it is not known.
+        class_names: class names in the order of the logits; empty if unknown.
+        accuracy: accuracy of the classifier on held-out real images, 0 to 1; None if unknown.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class ClassifierExtractor:
                     "logits(features)"
                 )
         if accuracy is not None and not 0 <= accuracy <= 1:
-            raise InputError(f"the accuracy of {name} is a share, at least 0 and at most 1, not {accuracy}")
+            raise InputError(f"the accuracy of {name} must be from 0 to 1, not {accuracy}")
         self.name, self.size, self.class_names, self.accuracy = name, size, tuple(class_names), accuracy
         self.classifier = classifier.eval()
         self.fingerprint = weights_fingerprint(classifier)
@@ -96,10 +96,10 @@ class ClassifierExtractor:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
-        """uint8 (B, 3, H, W) -> pool (B, D) and probabilities (B, C).
+        """Return the features of images. uint8 (B, 3, H, W) -> pool (B, D) and probabilities (B, C).
 
         Raises:
-            InputError: images that are not uint8 (B, 3, H, W) or have another size, or a number of logits that is not
+            InputError: the images are not uint8 (B, 3, H, W) or have another size, or the number of logits differs from
                 the number of class names.
         """
         check_images(images)
@@ -118,12 +118,12 @@ class ClassifierExtractor:
 
 
 def check_images(images: Tensor) -> None:
-    """Raise InputError for anything but one or more uint8 images (B, 3, H, W)."""
+    """Raise InputError unless the images are uint8 (B, 3, H, W) with B at least 1."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or not images.numel():
         kind = str(images.dtype).removeprefix("torch.")
         raise InputError(f"expected uint8 images of shape (B, 3, H, W), not {kind} of shape {tuple(images.shape)}")
 
 
 def sides(size: tuple[int, ...] | None) -> str:
-    """Return a size as text, ``256 x 256 pixels``, height first."""
+    """Return a size as text, such as ``256 x 256 pixels``, height first."""
     return f"{' x '.join(map(str, size or ()))} pixels"

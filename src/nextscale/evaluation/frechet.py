@@ -1,4 +1,4 @@
-"""The Frechet distance between two Gaussians: FID of Inception's pool features, sFID of its spatial features."""
+"""The Frechet distance between two Gaussians: FID for Inception's pool features, sFID for its spatial features."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from nextscale.evaluation.statistics import Gaussian
 
 @torch.no_grad()
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
-    """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) (Dowson and Landau 1982; FID: arXiv 1706.08500, eq. 6).
+    """Return |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) (Dowson and Landau 1982; FID: arXiv 1706.08500, eq. 6).
 
-    The trace of the root is the sum of the singular values of A^T B, with S_a = A A^T and S_b = B B^T: their squares
-    are the eigenvalues of S_a^(1/2) S_b S_a^(1/2), and so of S_a S_b. With singular values and without the null
-    spaces, the rounding error is about 1e-16 of the variance; with a root of the product it is 1e-8. In float64.
+    The trace of the root is the sum of the singular values of A^T B with S_a = A A^T and S_b = B B^T. Their squares are
+    the eigenvalues of S_a^(1/2) S_b S_a^(1/2), which are those of S_a S_b. With singular values and without the null
+    spaces, the rounding error is about 1e-16 of the variance. With a root of the product it is 1e-8. Computed in
+    float64.
 
     Returns:
-        a number of at least 0. A negative result of rounding becomes 0.
+        The distance, at least 0. Negative rounding errors become 0.
 
     Raises:
-        InputError: Gaussians of different dimensions.
+        InputError: the Gaussians have different dimensions.
     """
     if a.dimensions != b.dimensions:
         raise InputError(

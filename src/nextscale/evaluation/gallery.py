@@ -19,7 +19,7 @@ from nextscale.io.fingerprint import stamp, tensors_fingerprint
 
 FILES = "files"
 PLACES = ("data", "images", "model")
-"""Names in ``made_from`` that may change: the files there are identified by their stamp, models by their weights."""
+"""Names of locations in ``made_from``, which may change. Files are identified by their stamp, models by weights."""
 ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp"))
 
 
@@ -42,14 +42,14 @@ class ImageBatch(NamedTuple):
 class Gallery(Protocol):
     """Images of one size, read by number.
 
-    ``made_from`` records everything that the images depend on, in JSON values, so that features of one gallery are
-    never completed with those of another. Files are recorded by their `stamp` under `FILES`; their locations under
-    `PLACES` are for information.
+    ``made_from`` records everything that the images depend on, as JSON values, so that features of different galleries
+    are never mixed. Files are recorded by their `stamp` under `FILES`. Their locations under `PLACES` are only for
+    information.
     """
 
     @property
     def name(self) -> str:
-        """Name in messages."""
+        """The name of the gallery in messages."""
         ...
 
     @property
@@ -59,7 +59,7 @@ class Gallery(Protocol):
 
     @property
     def class_names(self) -> Sequence[str]:
-        """Names of the classes; empty if they are not known."""
+        """The names of the classes; empty if unknown."""
         ...
 
     @property
@@ -73,10 +73,10 @@ class Gallery(Protocol):
 
 
 class ImageFolder:
-    """All image files below a folder. If all of them lie in sub-folders, these are the classes.
+    """All image files below a folder. If all of them are in sub-folders, the sub-folders are the classes.
 
     Raises:
-        InputError: no folder, no images, images of different sizes, or one that cannot be read.
+        InputError: the folder does not exist, has no images, or has images of different sizes or unreadable images.
     """
 
     def __init__(self, folder: Path):
@@ -120,10 +120,10 @@ class ImageFolder:
 
 
 class ImageFile:
-    """The images of an .npz file in ``arr_0``, their labels in ``arr_1`` if it has any, named by ``class_names``.
+    """The images of an .npz file: images in ``arr_0``, optional labels in ``arr_1``, and their ``class_names``.
 
     Raises:
-        InputError: no such file, a damaged one, or one without images.
+        InputError: the file does not exist, is damaged, or has no images.
     """
 
     class_names = ()
@@ -160,10 +160,10 @@ class ImageTensor:
 
     Args:
         pixels: uint8 (N, 3, H, W), a tensor or a NumPy array.
-        name: for messages.
+        name: name in messages.
 
     Raises:
-        InputError: images of another type or shape.
+        InputError: the images have another type or shape.
     """
 
     class_names = ()

@@ -1,4 +1,4 @@
-"""The Inception-v3 of 2015-12-05, which FID is defined with, for uint8 images."""
+"""The Inception-v3 of 2015-12-05, which defines FID, for uint8 images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPATIAL_BLOCK, SPATIAL_CHANNELS = "Mixed_6d", 7
 """sFID uses the first 7 channels of ``mixed_6/conv``, which are the first channels of this block's output."""
 SPATIAL = SPATIAL_CHANNELS * 17 * 17
 MARKER = "Mixed_5b.branch1x1.conv.weight"
-"""A tensor that every file with Inception's weights has."""
+"""A tensor in every file with Inception's weights."""
 WHERE = (
     "fetch weights-inception-2015-12-05-6726825d.pth from "
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/ or pt_inception-2015-12-05-6726825d.pth from "
@@ -31,7 +31,7 @@ WHERE = (
 
 
 class Inception(nn.Module):
-    """The network as a `FeatureExtractor`. It has no gradient; training and eval mode give the same result."""
+    """The network as a `FeatureExtractor`, without gradients. Training and eval mode give the same results."""
 
     name = INCEPTION
 
@@ -53,20 +53,20 @@ class Inception(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the weights, computed once."""
+        """The fingerprint of the weights, computed once."""
         self._fingerprint = self._fingerprint or weights_fingerprint(self)
         return self._fingerprint
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Features:
-        """uint8 (B, 3, H, W) -> pool (B, 2048), spatial (B, 2023) and probabilities (B, 1008), in float32.
+        """Return float32 features of uint8 images (B, 3, H, W): pool (B, 2048), spatial (B, 2023), probabilities (B, 1008).
 
-        ``pool`` is TensorFlow's ``pool_3``; ``spatial`` is the first 7 channels of ``mixed_6/conv``, flattened in the
-        order height, width, channel; ``probabilities`` is the softmax of the logits without their bias. Images are
-        resized to 299 x 299 as by TensorFlow 1, and scaled to (x - 128) / 128.
+        ``pool`` is TensorFlow's ``pool_3``. ``spatial`` is the first 7 channels of ``mixed_6/conv``, flattened in the
+        order height, width, channel. ``probabilities`` is the softmax of the logits without their bias. Images are
+        resized to 299 x 299 as in TensorFlow 1, and scaled to (x - 128) / 128.
 
         Raises:
-            InputError: images that are not uint8 (B, 3, H, W).
+            InputError: the images are not uint8 (B, 3, H, W).
         """
         check_images(images)
         with torch.autocast(images.device.type, enabled=False), tf32(False):
@@ -82,14 +82,15 @@ class Inception(nn.Module):
             return Features(pool.float(), spatial.float(), self.logits(pool).softmax(1).float())
 
     def logits(self, pool: Tensor) -> Tensor:
-        """(B, 2048) -> (B, 1008), without the bias."""
+        """Return the logits without the bias. (B, 2048) -> (B, 1008)."""
         return pool @ self.fc.weight.T
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize as TensorFlow 1 does by default: bilinear, pixel i of n reads from i * (old n / n), corners not aligned.
+    """Resize images as TensorFlow 1 does by default. (B, C, h, w) -> (B, C, H, W), floating point.
 
-    There is no anti-aliasing. (B, C, h, w) -> (B, C, H, W), floating point.
+    The interpolation is bilinear, without anti-aliasing. Pixel i of n reads from position i * (old n / n), and corners
+    are not aligned.
     """
     for dim, new in ((3, size[1]), (2, size[0])):
         old = images.shape[dim]
@@ -105,7 +106,7 @@ def load_inception(path: Path) -> Inception:
     """Load the network from a ``.pth`` or ``.safetensors`` file with the names of `BLOCKS`.
 
     Raises:
-        InputError: a missing file (the message says where to download one), a damaged one, or other tensors in it.
+        InputError: the file is missing (the message contains a download link), is damaged, or has other tensors.
     """
     if not path.is_file():
         raise InputError(f"no file {path} with the weights of Inception: {WHERE}")

@@ -1,4 +1,4 @@
-"""The blocks of the Inception-v3 of 2015-12-05: their description as data, and modules built from it.
+"""The blocks of the Inception-v3 of 2015-12-05: their description, and the modules.
 
 The network is that of arXiv 1512.00567, as in TensorFlow's ``classify_image_graph_def.pb``. It differs from later
 versions: average pooling excludes the padding, and the last block uses max pooling instead of average pooling.
@@ -26,17 +26,17 @@ class Conv(NamedTuple):
 
 
 def mean(x: Tensor) -> Tensor:
-    """Average over 3 x 3 pixels, without the padding."""
+    """Return the average over 3 x 3 pixels, excluding the padding."""
     return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
 
 def maximum(x: Tensor) -> Tensor:
-    """Maximum over 3 x 3 pixels."""
+    """Return the maximum over 3 x 3 pixels."""
     return F.max_pool2d(x, 3, stride=1, padding=1)
 
 
 def shrink(x: Tensor) -> Tensor:
-    """Maximum over 3 x 3 pixels, with stride 2."""
+    """Return the maximum over 3 x 3 pixels with stride 2."""
     return F.max_pool2d(x, 3, stride=2)
 
 
@@ -138,7 +138,7 @@ class Layer(nn.Module):
 class Block(nn.Module):
     """Parallel branches, concatenated along the channels.
 
-    In a branch of several layers, the i-th is named ``branch_i``; two parallel ones ``branch_ia`` and ``branch_ib``.
+    Layer i of a branch is named ``branch_i``, and two parallel layers ``branch_ia`` and ``branch_ib``.
     """
 
     def __init__(self, before: int, branches: Branches):

@@ -1,4 +1,4 @@
-"""The Inception Score: high if each image clearly has one class, and all images together many classes."""
+"""The Inception Score. It is high if each image clearly has one class, and all images together have many classes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from torch import Tensor
 from nextscale.errors import InputError
 
 SPLIT_SIZE = 5000
-"""Images per split of the ADM evaluator."""
+"""Number of images per split in the ADM evaluator."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """All between 1 and the number of classes.
+    """Inception Scores, between 1 and the number of classes.
 
     Attributes:
-        shuffled: mean over splits of shuffled images. Compare this one with published figures.
-        shuffled_std: standard deviation over these splits (of a population, as np.std).
-        ordered: mean over splits of the images in their given order, as in the ADM evaluator. Far too low if the
-            images are sorted by class, because a split then has few classes.
+        shuffled: mean over splits of shuffled images. Compare this score with published ones.
+        shuffled_std: population standard deviation over these splits, as in np.std.
+        ordered: mean over splits of the images in their given order, as in the ADM evaluator. It is far too low if the
+            images are sorted by class, because each split then has few classes.
         ordered_std: standard deviation over these splits.
         whole: score of all images as one split.
         splits: number of splits.
-        seed: of the shuffling.
+        seed: seed of the shuffling.
     """
 
     shuffled: float
@@ -38,15 +38,16 @@ class Scores:
 
 
 class InceptionScore:
-    """IS = exp(mean over x of KL(p(y|x), p(y))), p(y) the mean of p(y|x) in a split (arXiv 1606.03498).
+    """Accumulate IS = exp(mean over x of KL(p(y|x), p(y))) with p(y) the mean of p(y|x) in a split (arXiv 1606.03498).
 
-    With H the entropy, mean KL = H(mean p) - mean H(p). So two sums per split are enough, and memory grows with the
-    number of splits, not of images. The index of an image and the seed determine its split. In float64.
+    With the entropy H, mean KL = H(mean p) - mean H(p). Two sums per split are therefore sufficient, and memory grows
+    with the number of splits, not of images. The index of an image and the seed determine its split. Computed in
+    float64.
 
     Args:
         images: number of images.
         split_size: images per split; the last split may be smaller, as in the ADM evaluator.
-        seed: of the shuffling.
+        seed: seed of the shuffling.
     """
 
     def __init__(self, images: int, split_size: int = SPLIT_SIZE, seed: int = 0):
@@ -58,9 +59,9 @@ class InceptionScore:
         order = torch.arange(images)
         shuffled = torch.randperm(images, generator=torch.Generator().manual_seed(seed))
         self.split_of = torch.stack([shuffled, order]) // split_size
-        """(2, N): the split of each image, shuffled and in order."""
+        """(2, N): the split of each image, for shuffled and for given order."""
         self.seen = torch.zeros(images, dtype=torch.int32)
-        """(N,): how often each image was added."""
+        """(N,): how many times each image was added."""
         self.entropy = torch.zeros(2, -(-images // split_size), dtype=torch.float64)
         self.sums: Tensor | None = None
         """(2, splits, C), created when C is known."""
@@ -74,7 +75,7 @@ class InceptionScore:
             probabilities: (B, C), softmax over classes.
 
         Raises:
-            InputError: other shapes, an index outside 0 .. N - 1, or rows that are not probabilities.
+            InputError: a shape is wrong, an index lies outside 0 .. N - 1, or a row does not contain probabilities.
         """
         self._check(indices, probabilities)
         if self.sums is None:

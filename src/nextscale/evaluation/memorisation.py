@@ -1,4 +1,4 @@
-"""Memorisation: how many sampled images are copies of training images."""
+"""Memorisation: the fraction of sampled images that are copies of training images."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from nextscale.evaluation.statistics import check_features
 
 RESAMPLED = 1000
 STRONG = 0.5
-"""If the check finds a smaller share of known copies, its result means little."""
+"""The check is weak if it finds a smaller fraction of known copies."""
 LEAST = 10
-"""Held-out images that every class needs for distances relative to the class."""
+"""Minimum number of held-out images of every class for distances relative to the class."""
 
 
 class Labelled(NamedTuple):
@@ -28,7 +28,7 @@ class Labelled(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """The numbers of a sampled image and of the training image nearest to it, and their relative distance."""
+    """The numbers of a sampled image and of its nearest training image, and their relative distance."""
 
     sampled: int
     training: int
@@ -37,16 +37,16 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Memorisation:
-    """The result. Distances are relative: 1 is the mean distance of held-out images, of the same class if known.
+    """Result of `memorisation`. Distances are relative to the mean distance of held-out images, of the same class if known.
 
     Attributes:
-        share: of the sampled images that are closer to a training image than the threshold. About
+        share: fraction of the sampled images whose distance to a training image is below the threshold. It is about
             ``percentile`` / 100 for a model that has learnt the distribution.
-        interval: 95 % confidence interval of the share, for the choice of images (bootstrap).
-        control: share of the control images, which are known copies, below the threshold: the result for a model
-            that reproduces its training images.
+        interval: 95 % confidence interval of ``share``, for the choice of images (bootstrap).
+        control: fraction of the control images, which are known copies, below the threshold. A model that reproduces
+            its training images would have this result.
         control_images: number of control images.
-        percentile: of the held-out images' distances, at which the threshold lies.
+        percentile: percentile of the distances of held-out images that defines the threshold.
         threshold: the distance below which an image counts as close.
         sampled: mean distance of sampled images to the nearest training image.
         by_class: whether distances are relative to the class.
@@ -68,7 +68,7 @@ class Memorisation:
     tokenized: bool = False
 
     def sentences(self) -> list[str]:
-        """Return the result in sentences, one per line."""
+        """Return the result as a list of sentences."""
         tokenized = " and reconstructed by the tokenizer" if self.tokenized else ""
         weak = "" if self.control >= STRONG else ": this check misses most copies"
         low, high = (f"{100 * share:.1f}" for share in self.interval)
@@ -99,10 +99,10 @@ def memorisation(
 ) -> Memorisation:
     """Compare the distance of sampled images to training images with that of held-out images.
 
-    The distance of an image is that between its features and the nearest training features, divided by the mean of
-    these distances over the held-out images of its class: images of some classes are more alike than those of others.
-    If a class has fewer than `LEAST` held-out images, or an image has no class, all images count as one class. The
-    threshold is the p-th percentile (linear interpolation) of the distances of held-out images.
+    The distance of an image is the distance of its features to the nearest training features, divided by the mean of
+    these distances over the held-out images of its class, because some classes vary less than others. If a class has
+    fewer than `LEAST` held-out images, or an image has no class, all images count as one class. The threshold is the
+    p-th percentile (linear interpolation) of the distances of held-out images.
 
     Args:
         sampled: images with labels among ``class_names``.
@@ -111,12 +111,12 @@ def memorisation(
         control: training images in views that are not in ``training``.
         percentile: p, above 0 and below 100.
         pairs: number of closest pairs to return.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
         tile: number of distances in memory at a time.
 
     Raises:
-        InputError: one of the four sets is empty, features have different dimensions or are not finite, held-out
-            images are training images, or the percentile is out of range.
+        InputError: a set of images is empty, features have different dimensions or are not finite, held-out images are
+            training images, or the percentile is out of range.
     """
     if not 0 < percentile < 100:
         raise InputError(f"the percentile must be above 0 and below 100, not {percentile:g}")
@@ -143,7 +143,7 @@ def memorisation(
     close, close_others = relative < threshold, others / scale[other_labels] < threshold
 
     def resampled(generator: torch.Generator) -> Tensor:
-        """Return the share for a resample of the sampled and held-out images."""
+        """Return ``share`` for a resample of the sampled and held-out images."""
         a, b = (torch.randint(n, (n,), generator=generator).to(device) for n in sizes[:2])
         means = class_means(others[b], other_labels[b], scale)
         limit = torch.quantile(others[b] / means[other_labels[b]], percentile / 100)

@@ -1,4 +1,4 @@
-"""Read and write arrays in .npz files, without pickles; arrays of images in parts."""
+"""Read and write arrays in .npz files without pickles, and large arrays of images in parts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_headers(path: Path) -> dict[str, Header]:
     """Return the headers of a file's arrays by their names.
 
     Raises:
-        InputError: no such file, not an .npz file, or one with anything but plain arrays.
+        InputError: the file does not exist, is not an .npz file, or contains something other than plain arrays.
     """
     with open_archive(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
@@ -54,7 +54,7 @@ def read_array(path: Path, name: str) -> np.ndarray:
     """Read a whole array.
 
     Raises:
-        InputError: no such file or array, or a damaged one.
+        InputError: the file or the array does not exist or is damaged.
     """
     read_named_header(path, name)
     with open_archive(path) as archive, archive.open(f"{name}.npy") as file:
@@ -64,7 +64,7 @@ def read_array(path: Path, name: str) -> np.ndarray:
 class ImageArray:
     """The images of a file, uint8 (N, H, W, 3) in ``arr_0``, decompressed on demand.
 
-    Only the requested images are in memory. Reading forward is fast; reading backward decompresses from the start.
+    Only the requested images are in memory. Reading in order is fast. Reading backwards decompresses from the start.
 
     Raises:
         InputError: the file has no images.
@@ -77,7 +77,7 @@ class ImageArray:
         self._start = 0
 
     def read(self, start: int, count: int) -> Tensor:
-        """Read ``count`` images from number ``start`` on, uint8 (count, 3, H, W).
+        """Read ``count`` images, starting at number ``start``: uint8 (count, 3, H, W).
 
         Raises:
             InputError: the file is truncated or damaged.
@@ -85,7 +85,7 @@ class ImageArray:
         _, h, w, channels = self.shape
         with explained(self.path):
             if self._file is None:
-                with zipfile.ZipFile(self.path) as archive:  # its file stays open while the array is
+                with zipfile.ZipFile(self.path) as archive:  # its file stays open until the array is closed
                     self._file = archive.open(f"{IMAGES}.npy")
                 read_header(self._file, archive.getinfo(f"{IMAGES}.npy").file_size, f"{IMAGES} in {self.path}")
                 self._start = self._file.tell()
@@ -111,13 +111,13 @@ def write_images(
     """Write images for the ADM evaluator, one part at a time.
 
     Args:
-        parts: uint8 (B, 3, H, W) each.
+        parts: parts of the images, each uint8 (B, 3, H, W).
         shape: (N, H, W) of all images.
-        labels: (N,), for ``arr_1``.
-        class_names: for ``class_names``, if there are labels.
+        labels: (N,), to store in ``arr_1``.
+        class_names: names of the classes, stored if there are labels.
 
     Raises:
-        InputError: fewer or more than N images, or the file cannot be written.
+        InputError: there are fewer or more than N images, or the file cannot be written.
     """
     left = shape[0]
     with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
@@ -136,7 +136,7 @@ def write_images(
 
 
 def check_images_array(header: Header, path: Path) -> Header:
-    """Raise InputError unless an array is uint8 (N, H, W, 3) with N at least 1; return its header."""
+    """Return the header of an array. Raise InputError unless it is uint8 (N, H, W, 3) with N at least 1."""
     shape = header.shape
     if header.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or not math.prod(shape) or header.fortran:
         order = " in Fortran order" if header.fortran else ""
@@ -147,7 +147,7 @@ def check_images_array(header: Header, path: Path) -> Header:
 
 
 def read_named_header(path: Path, name: str) -> Header:
-    """Return the header of one array; raise InputError if there is none of this name."""
+    """Return the header of an array by name. Raise InputError if it does not exist."""
     headers = read_headers(path)
     if name not in headers:
         raise InputError(f"{path} has no {name}: it holds {', '.join(headers) or 'no arrays'}")
@@ -155,12 +155,12 @@ def read_named_header(path: Path, name: str) -> Header:
 
 
 def read_header(file: IO[bytes], size: int, name: str) -> Header:
-    """Read the header of an array in the .npy format. The file is then at the array's first number.
+    """Read the header of an array in the .npy format. The file position is then at the first number of the array.
 
     Args:
-        file: at its beginning.
-        size: of the file, in bytes.
-        name: of the array, for messages.
+        file: the file, positioned at its start.
+        size: size of the file in bytes.
+        name: name of the array in messages.
     """
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
@@ -179,14 +179,14 @@ def read_header(file: IO[bytes], size: int, name: str) -> Header:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open an .npz file; raise InputError for every error in the block."""
+    """Open an .npz file. Convert every error in the block to InputError."""
     with explained(path), zipfile.ZipFile(path) as archive:
         yield archive
 
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Raise InputError for every error that a damaged .npz file causes in the block."""
+    """Context manager that converts errors of a damaged .npz file to InputError."""
     try:
         yield
     except InputError:

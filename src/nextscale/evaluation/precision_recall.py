@@ -1,4 +1,4 @@
-"""Precision and recall, density and coverage of sampled images, by their nearest neighbours."""
+"""Precision, recall, density and coverage of sampled images, based on nearest neighbours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nextscale.evaluation.statistics import check_features
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Shares in [0, 1], except density, which is about 1 for images of the same distribution and may be higher.
+    """Fractions in [0, 1], except density, which is about 1 for images of the same distribution and may be higher.
 
     Attributes:
         neighbours: k of precision and recall.
@@ -33,18 +33,18 @@ class PrecisionRecall:
 def precision_recall(
     real: Tensor, sampled: Tensor, neighbours: int = 3, cover_neighbours: int = 5, tile: int = TILE
 ) -> PrecisionRecall:
-    """Improved precision and recall (arXiv 1904.06991), density and coverage (arXiv 2002.09797).
+    """Return improved precision and recall (arXiv 1904.06991), density and coverage (arXiv 2002.09797).
 
-    Each image has a ball whose radius is the distance to its k-th nearest other image of the same set.
+    Each image has a ball whose radius is the distance to the k-th nearest image of the same set.
 
-    - precision: share of sampled images inside the ball of at least one real image
-    - recall: share of real images inside the ball of at least one sampled image
-    - density: mean number of real images' balls that contain a sampled image, divided by k
-    - coverage: share of real images whose ball contains at least one sampled image
+    - precision: fraction of sampled images inside the ball of at least one real image
+    - recall: fraction of real images inside the ball of at least one sampled image
+    - density: mean number of balls of real images that contain a sampled image, divided by k
+    - coverage: fraction of real images whose ball contains at least one sampled image
 
-    As in the papers' code and the ADM evaluator (which has the first two, with k = 3), a ball includes its surface for
-    precision and recall, but not for density and coverage. Distances are Euclidean, in float64. The ADM evaluator
-    computes them in float16 unless that overflows, so its last digits differ.
+    As in the papers' code and the ADM evaluator (which has precision and recall with k = 3), a ball includes its surface
+    for precision and recall, but not for density and coverage. Distances are Euclidean, in float64. The ADM evaluator
+    computes them in float16 if that does not overflow, so its last digits differ.
 
     Args:
         real: (N, D) features.
@@ -54,7 +54,7 @@ def precision_recall(
         tile: number of distances in memory at a time; the result does not depend on it.
 
     Raises:
-        InputError: features of different dimensions, not finite, or too few for k.
+        InputError: the features have different dimensions, are not finite, or are too few for k.
     """
     check_features(real)
     check_features(sampled, real.shape[1])
@@ -88,5 +88,5 @@ def precision_recall(
 
 
 def share(of: Tensor) -> float:
-    """Return the share of true values in a bool tensor."""
+    """Return the fraction of true values in a bool tensor."""
     return int(of.sum()) / len(of)

@@ -12,8 +12,8 @@ class ScaleFigures(NamedTuple):
     Attributes:
         size: (h, w) of its token map.
         psnr: mean over the images, in dB, decoded after this scale.
-        usage: share of the codes that occur at this scale.
-        perplexity: exp(entropy) of the codes' frequencies.
+        usage: fraction of the codes that occur at this scale.
+        perplexity: exp(entropy) of the code frequencies.
     """
 
     size: tuple[int, int]

@@ -1,6 +1,6 @@
 """Reference files: statistics of the features of real images.
 
-A file is an .npz as the ADM evaluator reads it: ``mu`` and ``sigma`` of the pool features, ``mu_s`` and ``sigma_s`` of
+Files have the .npz format of the ADM evaluator: ``mu`` and ``sigma`` of the pool features, ``mu_s`` and ``sigma_s`` of
 the spatial features, and the images in ``arr_0``. nextscale adds ``pool``, the features of some images for precision
 and recall, and ``meta``, a JSON text with the origin of the file.
 """
@@ -27,9 +27,9 @@ from nextscale.io.files import atomic_file
 KEPT = 10_000
 """Number of images whose features a reference file stores, for precision and recall."""
 ROUNDING = 1e-4
-"""A variance may be negative by this share of the largest one: rounding in float32 turns 0 into such values."""
+"""Negative variances up to this fraction of the largest one are accepted, because float32 rounding can cause them."""
 UNKNOWN = "unknown"
-"""The crop of images whose files do not record it."""
+"""The crop of images in files that do not record it."""
 POOL, META = "pool", "meta"
 STATISTICS = {"gaussian": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 
@@ -40,11 +40,11 @@ class Origin:
 
     Attributes:
         extractor: name of the network.
-        fingerprint: of its weights.
+        fingerprint: fingerprint of the weights.
         size: (H, W) of the images.
-        crop: how they were cropped, such as "centre".
+        crop: crop of the images, such as "centre".
         images: number of images.
-        agreement: share of the images that the network assigns to their own class; None if it does not know the
+        agreement: fraction of the images that the network assigns to their class; None if it does not know the
             classes.
     """
 
@@ -74,11 +74,11 @@ class Reference:
     """Statistics of real images, which other images are compared with.
 
     Attributes:
-        name: for messages.
-        gaussian: of the pool features; None in a file that only has images.
-        spatial: of the spatial features, for sFID.
+        name: name in messages.
+        gaussian: Gaussian of the pool features; None in a file with images only.
+        spatial: Gaussian of the spatial features, for sFID.
         features: (N, D) pool features of some of the images, for precision and recall.
-        origin: None in a file of the ADM evaluator.
+        origin: origin of the file; None in a file of the ADM evaluator.
         stored: shape (N, H, W) of the images in the file, for `ImageArray`.
     """
 
@@ -92,8 +92,8 @@ class Reference:
     def check(self, extractor: FeatureExtractor, size: tuple[int, int], crop: str | None = None) -> None:
         """Raise InputError if images of this size cannot be compared with the reference by this extractor.
 
-        A file without ``meta`` is taken for one of Inception. Its crop is unknown, and so is its size unless it has
-        images. ``crop``, if given, must be the crop of the reference: rFID needs that, FID does not.
+        A file without ``meta`` is assumed to be made with Inception. Its crop is unknown, and so is its size unless it
+        has images. If ``crop`` is given, the reference must have the same crop, as rFID requires.
         """
         origin = self.origin
         if origin is None:
@@ -121,7 +121,7 @@ class Reference:
             raise InputError(f"{self.name} was made from images cropped {self.origin.crop!r}, not {crop!r}")
 
     def warning(self) -> str | None:
-        """Return a sentence if the reference has too few images for a covariance of full rank, else None."""
+        """Return a warning if the reference has too few images for a covariance of full rank, else None."""
         if self.origin is None or self.gaussian is None or self.origin.images > self.gaussian.dimensions:
             return None
         return (
@@ -142,7 +142,7 @@ class Reference:
 
 
 def kept_images(images: int, seed: int = 0, most: int = KEPT) -> Tensor:
-    """Return the numbers of at most ``most`` images, chosen at random because the first ones may be of few classes."""
+    """Return the numbers of at most ``most`` images, chosen at random because the first images may have few classes."""
     order = torch.randperm(images, generator=torch.Generator().manual_seed(seed))
     return order[:most].sort().values
 
@@ -151,7 +151,7 @@ def read_reference(path: Path) -> Reference:
     """Read the statistics and stored features of a reference file. `ImageArray` reads its images.
 
     Raises:
-        InputError: a missing or damaged file, one with neither statistics nor images, or arrays of wrong shapes.
+        InputError: the file is missing or damaged, has neither statistics nor images, or has arrays of wrong shapes.
     """
     headers = read_headers(path)
     statistics = {field: read_gaussian(path, headers, *names) for field, names in STATISTICS.items()}
@@ -206,7 +206,7 @@ def write_reference(path: Path, reference: Reference) -> None:
     """Write a reference file. Features in float16 stay in float16; others become float32.
 
     Raises:
-        InputError: no statistics, more than `KEPT` features, or a folder that is not writable.
+        InputError: there are no statistics, there are more than `KEPT` features, or the folder is not writable.
     """
     if reference.gaussian is None:
         raise InputError(f"there are no statistics to write to {path}: expected those of real images")

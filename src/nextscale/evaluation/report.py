@@ -1,4 +1,4 @@
-"""The report of an evaluation: all metrics, what they depend on, and a comparison with a published figure."""
+"""The report of an evaluation: all metrics, their settings, and a comparison with a published metric."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ LABELS = {
     "ssim": ("SSIM", "higher is better"),
     "lpips": ("LPIPS", "lower is better"),
 }
-"""The name of each metric, and which direction is better."""
+"""The name of each metric, and whether lower or higher is better."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A figure from a paper.
+    """A metric from a paper.
 
     Attributes:
-        name: of the model.
+        name: name of the model.
         metric: a key of `LABELS`.
-        value: of the metric.
+        value: value of the metric.
         images: number of sampled images.
-        settings: of sampling.
+        settings: sampling settings.
     """
 
     name: str
@@ -78,17 +78,17 @@ class Report:
         images: number of measured images.
         size: their (H, W).
         extractor: name of the network that computed the features.
-        fingerprint: of its weights.
+        fingerprint: fingerprint of the weights.
         reference: name of the reference.
         reference_images: number of its images; None if its file does not record it.
-        reference_crop: how its images were cropped; None if its file does not record it.
-        seed: of sampling, and of the shuffling for the Inception Score.
-        settings: of sampling, such as cfg and top_k, and everything else that the images depend on, in JSON values.
+        reference_crop: crop of its images; None if its file does not record it.
+        seed: seed of sampling, and of the shuffling for the Inception Score.
+        settings: sampling settings, such as cfg and top_k, and all other inputs of the images, as JSON values.
         seconds_of_last_call: duration of the command that finished the evaluation, without earlier, interrupted ones.
-        agreement: how often a classifier assigns images to the class that they were sampled for.
-        reconstruction: of a tokenizer; the other metrics are then those of its reconstructions.
-        verdict_line: comparison with a published figure.
-        warnings: sentences to read with the metrics, and the metrics that were skipped.
+        agreement: label agreement of a classifier.
+        reconstruction: metrics of a tokenizer. The other metrics are then those of its reconstructions.
+        verdict_line: comparison with a published metric.
+        warnings: warnings about the metrics, and the metrics that were skipped.
     """
 
     images: int
@@ -133,10 +133,10 @@ class Report:
         return {name: value for name, value in figures.items() if value is not None}
 
     def verdict(self, published: Published) -> str:
-        """Return one line that compares a metric with a published figure, or explains why this is not possible.
+        """Return one line that compares a metric with a published one, or explains why they are not comparable.
 
         Raises:
-            InputError: the metric was not computed, or is no key of `LABELS`.
+            InputError: the metric was not computed, or is not a key of `LABELS`.
         """
         figures = self.figures()
         if published.metric not in figures:
@@ -173,7 +173,7 @@ class Report:
         return "\n".join([*lines, *(f"note: {warning}" for warning in self.warnings)])
 
     def _remark(self, name: str) -> str:
-        """Return the remark behind a metric in the table."""
+        """Return the remark after a metric in the table."""
         if name == "inception_score" and (scores := self.inception_score):
             if scores.splits == 1:
                 return f" of one part: {SPLIT_SIZE:,} images or fewer, so their order has no effect"
@@ -191,7 +191,7 @@ class Report:
         """Write the report as JSON.
 
         Raises:
-            InputError: the folder is not writable, or a setting is no JSON value.
+            InputError: the folder is not writable, or a setting is not a JSON value.
         """
         try:
             write_json(path, dataclasses.asdict(self))
@@ -207,6 +207,6 @@ def formatted(value: float) -> str:
 
 
 def difference(value: float, other: float) -> str:
-    """Return the relative difference, such as ``1.7 % above``. The other number is to follow."""
+    """Return the relative difference as text, such as ``1.7 % above``, to be followed by the other number."""
     percent = round(100 * (value / other - 1), 1) if other else math.inf
     return f"{abs(percent)} % {'above' if percent > 0 else 'below'}" if percent else "the same as"

@@ -15,7 +15,7 @@ from nextscale.io.files import read_tensors, write_tensors
 
 
 class Saver(Protocol):
-    """Saves images shard by shard, in any order. A shard may come twice."""
+    """Saves images shard by shard, in any order. A shard may be saved more than once."""
 
     def has(self, indices: Sequence[int]) -> bool:
         """Return whether these images are already saved."""
@@ -26,7 +26,7 @@ class Saver(Protocol):
         ...
 
     def finish(self) -> None:
-        """Called when all images are saved."""
+        """Finish the output. Called after all images are saved."""
         ...
 
 
@@ -57,9 +57,9 @@ class PngSaver:
 
 
 class NpzSaver:
-    """Save images to an .npz: images in ``arr_0``, labels in ``arr_1``, names of the classes in ``class_names``.
+    """Save images to an .npz file: images in ``arr_0``, labels in ``arr_1``, names of the classes in ``class_names``.
 
-    The images are kept in a folder beside the file until all of them are there.
+    The images are kept in a temporary folder next to the file until all of them are saved.
 
     Args:
         shape: (N, H, W).
@@ -80,7 +80,7 @@ class NpzSaver:
         write_tensors(self._part(indices[0]), {"pixels": pixels})
 
     def finish(self) -> None:
-        """Write the array, and delete the folder beside it."""
+        """Write the array, and delete the temporary folder."""
         if self.path.is_file():
             return
         parts = sorted(self.parts.glob("images-*.safetensors"))

@@ -1,7 +1,7 @@
 """An evaluation with one extractor: compute the features of galleries in a folder, then the metrics.
 
-All processes share the computation of features, which can be interrupted and resumed. The main process computes the
-metrics.
+The computation of features is divided among all processes, and can be interrupted and resumed. The main process
+computes the metrics.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from nextscale.evaluation.summary import Kept, Summary, summarise
 from nextscale.runtime.progress import Progress
 
 KEPT_SAMPLED = 50_000
-"""Largest number of sampled images whose features precision and recall use: that of published figures."""
+"""Maximum number of sampled images for precision and recall, as in published metrics."""
 FEW = 5
 """Precision, recall, density and coverage need more images than this."""
 SAMPLED, SAMPLED_BEFORE = "sampled", "drawn"
@@ -43,11 +43,11 @@ class Session:
     """The settings of an evaluation.
 
     Attributes:
-        folder: of the features. Each gallery has a sub-folder.
+        folder: folder of the features, with a sub-folder for each gallery.
         extractor: computes the features.
-        device: of the extractor, and of the metrics' sums.
+        device: device of the extractor and of the sums for the metrics.
         batch_size: images per call of the extractor.
-        seed: of the shuffling for the Inception Score, and of the choice of kept features.
+        seed: seed for shuffling images for the Inception Score, and for choosing the kept features.
     """
 
     folder: Path
@@ -60,8 +60,8 @@ class Session:
         """Return the store of a gallery's features, in the sub-folder ``name``. `fill` computes the missing ones.
 
         Raises:
-            InputError: the folder has features of another gallery or extractor, or the extractor does not accept the
-                images' size.
+            InputError: the folder has features of another gallery or extractor, or the extractor does not accept images
+                of this size.
         """
         probe(self.extractor, gallery.size, self.device)
         return FeatureStore(self.folder / name, gallery, self.extractor, kinds)
@@ -114,11 +114,11 @@ class Session:
         memorisation: Memorisation | None = None,
         reconstruction: Reconstruction | None = None,
     ) -> Report:
-        """Compute the metrics, and return them with everything that they depend on.
+        """Compute the metrics, and return them with all inputs that they depend on.
 
         Args:
-            seconds: how long the command took before.
-            settings: what the figures depend on besides ``gallery.made_from``.
+            seconds: duration of the command so far.
+            settings: inputs of the metrics in addition to ``gallery.made_from``.
         """
         start = time.monotonic()
         metrics = self.measure(sampled, reference)
@@ -160,8 +160,8 @@ class Session:
         """Measure how close sampled images are to training images. Pairs are numbers in the galleries.
 
         Args:
-            names: of the classes of the sampled images.
-            control: training images in other views than those of ``training``.
+            names: class names of the sampled images.
+            control: training images in views that are not in ``training``.
         """
         known = tuple(held_out.gallery.class_names)
         training.count()  # raises InputError if there are none
@@ -186,6 +186,6 @@ class Session:
 
 
 def renumbered(labels: Tensor, names: Sequence[str], known: Sequence[str]) -> Tensor:
-    """Turn indices into ``names`` into indices of the same names in ``known``; -1 for a name that is not there."""
+    """Convert indices into ``names`` to indices of the same names in ``known``; -1 for a missing name."""
     place = torch.tensor([*(known.index(name) if name in known else -1 for name in names), -1])
     return place[labels]

@@ -12,7 +12,7 @@ from nextscale.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
-    """Mean and covariance, which the Frechet distance compares.
+    """Mean and covariance, for the Frechet distance.
 
     Attributes:
         mean: (D,) float64.
@@ -26,7 +26,7 @@ class Gaussian:
         d = len(self.mean) if self.mean.ndim == 1 else 0
         if not d or self.covariance.shape != (d, d):
             raise InputError(
-                f"a mean of shape (D,) and a covariance of shape (D, D) are expected, not {tuple(self.mean.shape)} "
+                f"expected a mean of shape (D,) and a covariance of shape (D, D), not {tuple(self.mean.shape)} "
                 f"and {tuple(self.covariance.shape)}"
             )
         for name, tensor in (("mean", self.mean), ("covariance", self.covariance)):
@@ -42,7 +42,7 @@ class Gaussian:
 class Moments:
     """Count, mean and scatter matrix of vectors, S = sum of (x - mean)(x - mean)^T.
 
-    Two sets are merged by the formula of Chan, Golub and LeVeque (1983), which never subtracts two large sums:
+    Two sets are merged with the formula of Chan, Golub and LeVeque (1983), which does not subtract large sums:
     with d = mean_b - mean_a, mean = mean_a + d n_b / n and S = S_a + S_b + d d^T n_a n_b / n.
     """
 
@@ -69,7 +69,7 @@ class Moments:
         """Add vectors (B, D), in place. B may be 0.
 
         Raises:
-            InputError: vectors of another shape, or with numbers that are not finite.
+            InputError: the vectors have another shape, or are not finite.
         """
         check_features(batch, self.dimensions)
         if not len(batch):
@@ -85,10 +85,12 @@ class Moments:
         """Add another set, in place.
 
         Raises:
-            InputError: vectors of another dimension.
+            InputError: the dimensions differ.
         """
         if other.dimensions != self.dimensions:
-            raise InputError(f"features of {other.dimensions} dimensions cannot join those of {self.dimensions}")
+            raise InputError(
+                f"features of {other.dimensions} dimensions cannot be merged with features of {self.dimensions}"
+            )
         if other.count:
             self.scatter += other.scatter.to(self.scatter.device)
             self._shift(other.count, other.mean.to(self.mean.device))
@@ -104,10 +106,10 @@ class Moments:
 
     @property
     def covariance(self) -> Tensor:
-        """S / (n - 1), (D, D): the unbiased estimate, as of np.cov.
+        """Return the unbiased estimate S / (n - 1), (D, D), as np.cov does.
 
         Raises:
-            InputError: fewer than 2 vectors.
+            InputError: there are fewer than 2 vectors.
         """
         if self.count < 2:
             raise InputError(f"a covariance needs at least 2 images, not {self.count}")
@@ -117,12 +119,12 @@ class Moments:
         """Return the current mean and covariance.
 
         Raises:
-            InputError: fewer than 2 vectors.
+            InputError: there are fewer than 2 vectors.
         """
         return Gaussian(self.mean.clone(), self.covariance)
 
     def warning(self) -> str | None:
-        """Return a sentence if there are too few images for a covariance of full rank, else None."""
+        """Return a warning if there are too few images for a covariance of full rank, else None."""
         if self.count > self.dimensions:
             return None
         return (
@@ -132,7 +134,7 @@ class Moments:
 
 
 def check_features(features: Tensor, dimensions: int | None = None) -> None:
-    """Raise InputError unless features have shape (B, D), with D as given, and are finite."""
+    """Raise InputError unless features are finite and have shape (B, D), with D = ``dimensions`` if given."""
     if features.ndim != 2 or not features.shape[1] or dimensions not in (None, features.shape[1]):
         raise InputError(
             f"expected features of shape (B, {'D' if dimensions is None else dimensions}), not {tuple(features.shape)}"

@@ -1,8 +1,8 @@
-"""Features on disk, in shards, so that computing them can be interrupted, resumed, and shared among processes.
+"""Features on disk, in shards, so that their computation can be interrupted, resumed, and divided among processes.
 
-``STORE/made_from.json`` records what the features depend on. ``STORE/features-00000.safetensors`` and so on hold
-`IMAGES_IN_SHARD` images each: ``pool``, ``spatial`` and ``probabilities`` as in `Features`, ``index`` and ``label``
-(n,), and the notes of the gallery. A shard does not depend on which process writes it, or when.
+``STORE/made_from.json`` records all inputs of the features. Each file ``STORE/features-00000.safetensors`` contains
+`IMAGES_IN_SHARD` images: ``pool``, ``spatial`` and ``probabilities`` as in `Features`, ``index`` and ``label`` (n,),
+and the notes of the gallery. Its content does not depend on the process that writes it.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ INDEX, LABEL = "index", "label"
 ALL_FEATURES = Features._fields
 
 Watch = Callable[[int], Progress]
-"""Makes the progress display from the number of images of this process."""
+"""Function that creates the progress display from the number of images of this process."""
 
 
 class FeatureStore:
     """The features of a gallery, stored in a folder.
 
     Args:
-        kinds: which of `ALL_FEATURES` to store.
+        kinds: features to store, a subset of `ALL_FEATURES`.
 
     Raises:
-        InputError: the folder holds features of another gallery, of another extractor, or of other files.
+        InputError: the folder contains features of another gallery, of another extractor, or of other files.
     """
 
     def __init__(
@@ -71,15 +71,15 @@ class FeatureStore:
         return self.folder / f"features-{shard:05d}.safetensors"
 
     def fill(self, batch_size: int, device: torch.device, watch: Watch, saver: Saver | None = None) -> FeatureStore:
-        """Compute the missing shards. All processes must call this; each computes its share.
+        """Compute the missing shards, divided among the processes. All processes must call this.
 
         Args:
             batch_size: images per call of the extractor.
-            device: of the extractor.
+            device: device of the extractor.
             saver: also saves the images. A shard whose images are not saved counts as missing.
 
         Raises:
-            InputError: features that are not finite.
+            InputError: the features are not finite.
         """
         barrier()
         if is_main():
@@ -136,7 +136,7 @@ class FeatureStore:
                 folder.rmdir()
 
     def numbers(self) -> Tensor:
-        """Return the numbers (N,) in the gallery of the images that could be read, in order."""
+        """Return the numbers (N,) in the gallery of all readable images, in order."""
         paths = [self.path(i) for i in range(len(self.shards()))]
         return torch.cat([read_numbers(path) for path in paths])
 
@@ -145,7 +145,7 @@ class FeatureStore:
         return (shard["pool"] for shard in self)
 
     def count(self) -> int:
-        """Return how many images could be read.
+        """Return the number of readable images.
 
         Raises:
             InputError: no image could be read.

@@ -1,4 +1,4 @@
-"""The statistics that metrics are computed from, collected in one pass over a store."""
+"""Statistics for the metrics, collected in one pass over a store."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from nextscale.evaluation.store import INDEX, LABEL, FeatureStore
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """Statistics of a store. Only ``kept`` grows with the number of images, up to a limit.
+    """Statistics of a store. Only the size of ``kept`` depends on the number of images, up to a limit.
 
     Attributes:
         count: number of images.
-        moments: of the pool features.
+        moments: moments of the pool features.
         spatial: moments of the spatial features; None if the extractor returns none.
         scores: the Inception Score; None if the extractor returns no probabilities.
-        agreement: of the classifier with the labels; None unless it knows all classes by their names.
+        agreement: agreement of the classifier with the labels; None if it does not know the names of all classes.
         kept: (n, D) float32, pool features of randomly chosen images.
         kept_indices: (n,), the numbers of these images in the gallery.
         kept_labels: (n,), their classes.
@@ -50,7 +50,7 @@ class Kept:
 
     Args:
         count: number of images in the store.
-        seed: of the choice.
+        seed: seed of the choice.
         most: largest number of images to choose.
     """
 
@@ -61,7 +61,7 @@ class Kept:
         self.labels: list[Tensor] = []
 
     def add(self, shard: Mapping[str, Tensor]) -> Kept:
-        """Take the chosen images from the next shard of a store."""
+        """Add the chosen images of the next shard of a store."""
         pool = shard["pool"]
         rows = self.chosen[(self.chosen >= self.seen) & (self.chosen < self.seen + len(pool))] - self.seen
         self.vectors.append(pool[rows])
@@ -80,8 +80,8 @@ def summarise(store: FeatureStore, device: torch.device, seed: int = 0, keep: in
     """Collect the statistics of a complete store.
 
     Args:
-        device: where sums are computed, in float64.
-        seed: of the shuffling for the Inception Score, and of the choice of kept features.
+        device: device of the sums, which are in float64.
+        seed: seed for shuffling images for the Inception Score, and for choosing the kept features.
         keep: largest number of kept features.
     """
     count = store.count()

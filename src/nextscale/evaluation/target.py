@@ -1,4 +1,4 @@
-"""The reference of an evaluation: read from a file, or computed from images first."""
+"""The reference of an evaluation: read from a file, or computed from images."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Target:
     """A reference that may have to be computed.
 
     Attributes:
-        reference: read from a file; None if everything is computed from images.
-        store: features of the images to compute it from; None if the file has everything.
-        crop: of the images in the store.
+        reference: the reference from a file; None if everything is computed from images.
+        store: features of the images to compute the reference from; None if the file is complete.
+        crop: crop of the images in the store.
     """
 
     session: Session
@@ -31,7 +31,7 @@ class Target:
 
     @classmethod
     def of_file(cls, session: Session, reference: Reference) -> Target:
-        """Make a target from a reference file. If it lacks statistics or features but has images, they are computed."""
+        """Make a target from a reference file. Missing statistics or features are computed from its images, if any."""
         store = None
         if reference.stored is not None and (reference.gaussian is None or reference.features is None):
             kinds = ALL_FEATURES if reference.gaussian is None else ("pool",)
@@ -40,7 +40,7 @@ class Target:
 
     @classmethod
     def of_images(cls, session: Session, gallery: Gallery, crop: str) -> Target:
-        """Make a target from images, which were cropped as ``crop`` says."""
+        """Make a target from images with the given crop."""
         return cls(session, None, session.open("reference", gallery), crop)
 
     @property

@@ -21,7 +21,7 @@ SEEDS = 2**63
 
 
 class SampledImages:
-    """Images of a model. Image i has the seed ``seed + i`` and the class ``i C // N``, so classes are evenly distributed.
+    """Sampled images. Image i has the seed ``seed + i`` and the class ``i C // N``, so classes are evenly distributed.
 
     A batch is halved if memory runs out.
 

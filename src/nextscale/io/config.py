@@ -45,8 +45,8 @@ def required_fields(kind: type) -> list[str]:
 def check_fields(config: Any) -> None:
     """Check the type and range of each field of a config dataclass.
 
-    An int must be at least 1. A float must be finite. A tuple of ints must be non-empty with items of at least 1. A pair
-    of floats must lie in [0, 1). ``least`` and ``most`` in the metadata of a field set other bounds of a number.
+    An int must be at least 1. A float must be finite. A tuple of ints must be non-empty with items of at least 1. Both
+    floats of a pair must lie in [0, 1). ``least`` and ``most`` in the metadata of a field set other bounds.
 
     Raises:
         InputError: a field has another type, or lies outside its bounds.

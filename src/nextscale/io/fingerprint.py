@@ -60,7 +60,7 @@ def weights_fingerprint(module: nn.Module) -> str:
 def quick_fingerprint(module: nn.Module) -> str:
     """Return 16 hexadecimal digits of the SHA-256 of all small tensors and of pieces of large ones, with their names.
 
-    Pieces are sufficient because training changes every part of a matrix. Several gigabytes take a fraction of a second.
+    Pieces are sufficient because training changes all parts of a matrix. Several gigabytes take a fraction of a second.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
