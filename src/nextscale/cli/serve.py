@@ -43,7 +43,7 @@ class Options(ModelOptions):
     cors_origin: tuple[str, ...] = ()
     """Web sites that may call the API from a browser, such as https://example.com. * allows all."""
     limits: Limits = field(default_factory=Limits)
-    """Limits of the server. It refuses requests beyond them."""
+    """Limits of the server. It rejects requests that exceed them."""
     seed: int | None = None
     """Seed for the random seeds of requests that have none. Default: different seeds each time the server runs."""
 

@@ -1,1 +1,1 @@
-"""Plots of training logs, and a verdict on whether a run is on track."""
+"""Plots of training logs, and comparisons of training losses."""

@@ -1,4 +1,4 @@
-"""Prepare runs for comparison: reduce them to the metrics that all of them have."""
+"""Prepare runs for comparison: select the metrics that all of them have."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def comparable(runs: Sequence[RunLog], reference: RunLog) -> tuple[list[RunLog],
     by ln V.
 
     Raises:
-        InputError: a run and the reference train different models, or a batch or codebook size is not known.
+        InputError: a run and the reference train different models, or a batch or codebook size is unknown.
     """
     for run in (*runs, reference):
         learning_curve(run)
@@ -39,7 +39,7 @@ def comparable(runs: Sequence[RunLog], reference: RunLog) -> tuple[list[RunLog],
 
 
 def with_token_figures(run: RunLog, shares: bool) -> RunLog:
-    """Add ``accuracy`` over all tokens, the metrics of the last scale, and, if asked, losses divided by ln V."""
+    """Add ``accuracy`` over all tokens, the metrics of the last scale, and, with ``shares``, losses divided by ln V."""
     series = dict(run.series)
     tokens = np.array([h * w for h, w in run.sizes], dtype=float)
     for of in ("", "val_"):
@@ -56,7 +56,7 @@ def with_token_figures(run: RunLog, shares: bool) -> RunLog:
 
 
 def verdict_line(run: RunLog, reference: RunLog, smooth: int) -> str:
-    """Return the verdict on a run so far. Both losses are smoothed."""
+    """Return a comparison of the current losses of a run and the reference. Both are smoothed."""
     loss = run.series["loss"].smoothed(smooth)
     other = replace(reference, series={"loss": reference.series["loss"].smoothed(smooth)})
     seen, losses = learning_curve(replace(run, series={"loss": loss}))

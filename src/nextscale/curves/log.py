@@ -1,4 +1,4 @@
-"""Read the log of a training run: metrics, each over the steps at which it was logged."""
+"""Read the log of a training run: series of metrics over training steps."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from nextscale.io.renamed import with_current_names
 
 LOG = "log.jsonl"
 FEW = 20
-"""Smoothing averages at most one in this many of the values so far."""
+"""Smoothing averages at most 1 / `FEW` of the values so far."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """A metric over the ascending steps at which it was logged.
+    """A metric over training steps.
 
     Args:
-        steps: (n,)
+        steps: (n,) ascending steps at which the metric was logged.
         values: (n,), or (n, K) with one value for each scale; NaN for a missing value.
     """
 
@@ -33,9 +33,9 @@ class Series:
     values: np.ndarray
 
     def smoothed(self, count: int) -> Series:
-        """Return running means: of the last ``count`` values, but at most one in `FEW` of the values so far.
+        """Return running means over the last ``count`` values, but at most 1 / `FEW` of the values so far.
 
-        So the steep beginning is not smoothed, and neither is a series of few values.
+        The steep start and short series are therefore not smoothed.
         """
         ends = np.arange(1, len(self.steps) + 1)
         starts = ends - np.minimum(count, 1 + (ends - 1) // FEW)
@@ -51,14 +51,14 @@ class Series:
 
 @dataclass(frozen=True)
 class RunLog:
-    """The metrics of a run, and what is needed to compare it with others.
+    """The metrics of a run, and the sizes needed to compare it with other runs.
 
     Args:
-        name: of the run, in plots and messages.
+        name: name of the run in plots and messages.
         series: the metrics by their names.
-        batch_size: images per step; None if it is not known.
-        codebook_size: V of the tokens that a transformer predicts; None if it is not known, or for a tokenizer.
-        sizes: (h, w) of each scale; empty if they are not known.
+        batch_size: images per step; None if unknown.
+        codebook_size: V of the tokens that a transformer predicts; None if unknown, or for a tokenizer.
+        sizes: (h, w) of each scale; empty if unknown.
     """
 
     name: str
@@ -69,7 +69,7 @@ class RunLog:
 
     @property
     def predicts_tokens(self) -> bool:
-        """Whether the loss is the cross-entropy of tokens, as of a transformer."""
+        """Whether the loss is the cross-entropy of tokens, as for a transformer."""
         return "scale_loss" in self.series or "last_scale_loss" in self.series
 
     @property
@@ -82,7 +82,7 @@ def read_run(folder: Path, name: str | None = None) -> RunLog:
     """Read the log of a run, which may still be running.
 
     Raises:
-        InputError: no such run, or an empty or damaged log.
+        InputError: the run does not exist, or its log is empty or damaged.
     """
     found: dict[str, list[tuple[float, Any]]] = {}
     for line in read_lines(folder / LOG):
@@ -125,7 +125,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def numbers(value: Any) -> list[float]:
-    """Return a metric as a list of one number, or of one for each scale; empty for a text and other values."""
+    """Return a metric as a list with one number, or one for each scale; empty for texts and other values."""
     parts = value if isinstance(value, list) else [value]
     if not all(part is None or isinstance(part, int | float) for part in parts):
         return []
@@ -133,7 +133,7 @@ def numbers(value: Any) -> list[float]:
 
 
 def make_series(rows: list[tuple[float, Any]]) -> Series:
-    """Make a series from (step, one number or a list) of each line."""
+    """Make a series from (step, number or list of numbers) of each line."""
     steps = np.array([step for step, _ in rows], dtype=float)
     found = [numbers(value) for _, value in rows]
     values = np.full((len(rows), max(map(len, found))), np.nan)
@@ -155,11 +155,11 @@ def model_config(folder: Path) -> dict[str, Any]:
 
 
 def read_json_if_there(path: Path) -> Any:
-    """Read a JSON file; None if it is missing. A run that is still training deletes its old checkpoints."""
+    """Read a JSON file, or return None if it is missing, because a running training deletes old checkpoints."""
     with contextlib.suppress(InputError):
         return read_json(path)
 
 
 def as_object(content: Any) -> dict[str, Any]:
-    """Return the content of a JSON object; {} for anything else."""
+    """Return the content if it is a JSON object, else {}."""
     return content if isinstance(content, dict) else {}

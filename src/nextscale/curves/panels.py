@@ -41,7 +41,7 @@ UNITS = {"psnr": "dB", "accuracy": "%", "usage": "%", "wait": "%"}
 """The unit, by the last word of a metric's name."""
 TOKEN_LOSSES = ("loss", "last_scale_loss", "scale_loss")
 EXACT = ("learning_rate",)
-"""Metrics without noise: they are not smoothed, and their axis is linear."""
+"""Metrics without noise. They are not smoothed, and their axis is linear."""
 WIDE = 10
 """If the largest value is this many times the smallest, the axis is logarithmic."""
 
@@ -52,10 +52,10 @@ class Panel:
 
     Args:
         figure: name of the metric in the log.
-        title: of the panel, with the unit.
-        factor: converts the logged value to the unit.
-        logarithmic: whether the y axis is.
-        exact: whether the metric has no noise, so that it is not smoothed.
+        title: title of the panel, with the unit.
+        factor: factor from the logged value to the unit.
+        logarithmic: whether the y axis is logarithmic.
+        exact: whether the metric has no noise and is not smoothed.
     """
 
     figure: str
@@ -66,7 +66,7 @@ class Panel:
 
 
 def make_panels(runs: Sequence[RunLog]) -> list[Panel]:
-    """Make a panel for each metric of any run: known ones first, then others, learning rate and speed last."""
+    """Make a panel for each metric of any run: known metrics first, then others, learning rate and speed last."""
     logged = [name.removeprefix(VALIDATION) for run in runs for name in run.series]
     figures = [name for name in TITLES if name in logged]
     figures += [name for name in dict.fromkeys(logged) if name not in TITLES | LAST_TITLES]
@@ -93,11 +93,11 @@ def make_panel(figure: str, runs: Sequence[RunLog]) -> Panel:
 
 
 def is_of(name: str, figure: str) -> bool:
-    """Return whether a name in the log is this metric, in training or validation."""
+    """Return whether a name in the log is the training or validation value of this metric."""
     return name.removeprefix(VALIDATION) == figure
 
 
 def is_wide(values: np.ndarray) -> bool:
-    """Return whether values are positive and range so widely that a linear axis would hide the small ones."""
+    """Return whether values are positive and have such a wide range that a linear axis would hide the small ones."""
     values = values[np.isfinite(values)]
     return bool(values.size and values.min() > 0 and values.max() > WIDE * values.min())

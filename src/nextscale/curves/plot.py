@@ -25,7 +25,7 @@ FORMATS = (".png", ".svg", ".pdf")
 PANEL_SIZE = (3.6, 2.5)
 """Width and height in inches, at 100 dots per inch."""
 LETTERS_PER_INCH = 14
-"""Letters that fit into an inch of the legend."""
+"""Number of letters per inch of the legend."""
 WIDE_IMAGES = 300
 """If the largest value is this many times the smallest, the logarithmic x axis has ticks at powers of ten only."""
 HUES = (("Blues", "C0"), ("Oranges", "C1"), ("Greens", "C2"), ("Reds", "C3"), ("Purples", "C4"))
@@ -35,7 +35,7 @@ REFERENCE = ("Greys", "black")
 
 @dataclass(frozen=True)
 class Pen:
-    """The style of a run's lines. Among several scales, coarse ones are light and fine ones dark."""
+    """The line style of a run. With several scales, coarse scales are light and fine scales are dark."""
 
     shades: str
     colour: str
@@ -49,11 +49,11 @@ class Pen:
 
 
 def plot(runs: Sequence[RunLog], reference: RunLog | None = None, smooth: int = 10) -> Figure:
-    """Plot runs over each other, with a panel for each metric.
+    """Plot runs together, with a panel for each metric.
 
     Args:
-        reference: another run, plotted dashed. The x axis is then the number of images seen, not the step.
-        smooth: number of log lines that a point of a training curve averages. Validation is not smoothed.
+        reference: another run, plotted with dashed lines. The x axis is then the number of images, not the step.
+        smooth: number of log lines to average for each point of a training curve. Validation is not smoothed.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -128,7 +128,7 @@ def label_x(axis: Axes, over_images: bool) -> None:
 def plot_run(axis: Axes, panel: Panel, run: RunLog, pen: Pen, rate: float, smooth: int, details: bool) -> None:
     """Plot a run in a panel: training smoothed, validation with markers.
 
-    If both have a line for every scale, training is plotted only with ``details``.
+    If both have a line for each scale, training is plotted only with ``details``.
     """
     training, validation = run.series.get(panel.figure), run.series.get(VALIDATION + panel.figure)
     if training and validation and training.values.ndim == 2 and len(validation.steps) > 1 and not details:
@@ -199,7 +199,7 @@ def caption(runs: Sequence[RunLog], reference: RunLog | None) -> str:
     if differ:
         lines.append("codebook sizes differ: compare losses divided by ln V (1 is uniform guessing)")
     if has_scales(everyone) and (len(everyone) > 1 or not everyone[0].sizes):
-        lines.append("lines of several scales: coarse is light, fine is dark")
+        lines.append("with several scales, coarse is light and fine is dark")
     return "\n".join(lines)
 
 
@@ -209,7 +209,7 @@ def has_scales(runs: Sequence[RunLog]) -> bool:
 
 
 def text(words: str) -> str:
-    """Escape $, which starts a formula in matplotlib."""
+    """Return the text with $ escaped, which starts a formula in matplotlib."""
     return words.replace("$", r"\$")
 
 
@@ -223,14 +223,14 @@ def save(figure: Figure, path: Path) -> None:
     kind = path.suffix[1:].lower()
     with atomic_file(path) as temporary:
         figure.savefig(temporary, format=kind)
-        if kind == "png":  # 256 colours look the same and take a third of the space
+        if kind == "png":  # 256 colours look the same and need a third of the space
             with Image.open(temporary) as image:
                 few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
             few.save(temporary, format="PNG", optimize=True)
 
 
 def check_out(path: Path) -> None:
-    """Raise the InputError that a later `save` would raise."""
+    """Raise the InputError that `save` would raise."""
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"cannot write a plot to {path}: expected a name that ends with {', '.join(FORMATS)}")
     if path.is_dir():

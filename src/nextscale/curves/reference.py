@@ -1,4 +1,4 @@
-"""The official training of VAR-d16 as data, to compare other runs with (`docs/reference-curves.md`).
+"""Training log of the official VAR-d16, for comparison with other runs (`docs/reference-curves.md`).
 
 ImageNet at 256 x 256 pixels, V = 4096, batches of 768 images, float16. Each value is a mean over training batches.
 """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SETTINGS = ("cfg", "top_k", "top_p")
 TEMPERATURE = "temperature"
-"""Reports have it only if it is not 1; then it is another column."""
+"""Reports contain the temperature only if it is not 1. The table then has a column for it."""
 PANELS = (("inception_score", "fid"), ("recall", "precision"))
 """The metrics on the two axes of each panel."""
 
@@ -60,7 +60,7 @@ def write_csv(path: Path, reports: Sequence[Report]) -> None:
 def plot(reports: Sequence[Report]) -> Figure:
     """Plot FID over Inception Score and precision over recall, if they were computed.
 
-    A line connects the reports that differ only in cfg, in its order. The numbers at its points are cfg.
+    A line connects reports that differ only in cfg, by ascending cfg. The numbers at the points are cfg.
     """
     panels = [pair for pair in PANELS if all(name in report.figures() for name in pair for report in reports)]
     figure = empty_figure((max(1, len(panels)) * 1.4 * PANEL_SIZE[0], 1.4 * PANEL_SIZE[1] + 0.5))
@@ -83,13 +83,13 @@ def plot(reports: Sequence[Report]) -> Figure:
 
 
 def line_name(report: Report) -> str:
-    """Return the label of a line: all settings but cfg."""
+    """Return the label of a line, with all settings except cfg."""
     temperature = f", temperature {report.settings[TEMPERATURE]:g}" if TEMPERATURE in report.settings else ""
     return f"top-k {report.settings['top_k']:g}, top-p {report.settings['top_p']:g}{temperature}"
 
 
 def plot_line(axis: Axes, reports: Sequence[Report], x: str, y: str, label: str) -> None:
-    """Plot the points of a line, with their cfg."""
+    """Plot a line and its points, labelled with cfg."""
     points = [(report.figures()[x], report.figures()[y]) for report in reports]
     axis.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1, label=label)
     for report, point in zip(reports, points, strict=True):

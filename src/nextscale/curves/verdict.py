@@ -1,4 +1,4 @@
-"""Compare a training loss with a reference at the same number of images seen, in one sentence."""
+"""Compare a training loss with a reference at the same number of training images, in one sentence."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from nextscale.errors import InputError
 def verdict(images: float, loss: float, codebook_size: int | None, reference: RunLog = D16) -> str:
     """Return a sentence that compares a training loss with that of a reference.
 
-    The reference is interpolated over the logarithm of the images seen, never extrapolated. If the codebook sizes
-    differ, losses are divided by ln V, the loss of uniform guessing.
+    The reference is interpolated over the logarithm of the number of images, and never extrapolated. If the codebook
+    sizes differ, losses are divided by ln V, the loss of uniform guessing.
 
     Args:
-        images: number of images seen in training so far.
+        images: number of training images so far.
         loss: mean over all tokens of recent training batches.
-        codebook_size: V; None to compare the losses without this division.
+        codebook_size: V; None compares the losses without this division.
         reference: the run to compare with.
 
     Raises:
@@ -43,7 +43,7 @@ def verdict(images: float, loss: float, codebook_size: int | None, reference: Ru
 
 
 def learning_curve(run: RunLog) -> tuple[np.ndarray, np.ndarray]:
-    """Return (images seen, training loss), without the values at step 0."""
+    """Return (number of training images, training loss), without the values at step 0."""
     series = run.series.get("loss")
     if series is None or run.batch_size is None:
         raise InputError(f"{run.name} has no training loss over the images seen: expected a log and a recipe.json")

@@ -88,8 +88,8 @@ class ResidualClassifier(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> ResidualClassifier:
-        """Initialize the weights: normal with variance 2 / inputs for convolutions (arXiv 1502.01852) and 1 / inputs for
-        the head; biases 0."""
+        """Initialize the weights: normal with variance 2 / inputs for convolutions (arXiv 1502.01852) and variance
+        1 / inputs for the head. The bias is 0."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)

@@ -59,8 +59,9 @@ class Inception(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Features:
-        """Return float32 features of uint8 images (B, 3, H, W): pool (B, 2048), spatial (B, 2023), probabilities (B, 1008).
+        """Return float32 features of uint8 images (B, 3, H, W).
 
+        They are ``pool`` (B, 2048), ``spatial`` (B, 2023) and ``probabilities`` (B, 1008).
         ``pool`` is TensorFlow's ``pool_3``. ``spatial`` is the first 7 channels of ``mixed_6/conv``, flattened in the
         order height, width, channel. ``probabilities`` is the softmax of the logits without their bias. Images are
         resized to 299 x 299 as in TensorFlow 1, and scaled to (x - 128) / 128.

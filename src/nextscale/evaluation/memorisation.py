@@ -37,7 +37,9 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Memorisation:
-    """Result of `memorisation`. Distances are relative to the mean distance of held-out images, of the same class if known.
+    """Result of `memorisation`.
+
+    Distances are relative to the mean distance of held-out images, of the same class if known.
 
     Attributes:
         share: fraction of the sampled images whose distance to a training image is below the threshold. It is about

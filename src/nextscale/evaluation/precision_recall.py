@@ -42,9 +42,9 @@ def precision_recall(
     - density: mean number of balls of real images that contain a sampled image, divided by k
     - coverage: fraction of real images whose ball contains at least one sampled image
 
-    As in the papers' code and the ADM evaluator (which has precision and recall with k = 3), a ball includes its surface
-    for precision and recall, but not for density and coverage. Distances are Euclidean, in float64. The ADM evaluator
-    computes them in float16 if that does not overflow, so its last digits differ.
+    As in the papers' code and the ADM evaluator (which has precision and recall with k = 3), a ball includes its
+    surface for precision and recall, but not for density and coverage. Distances are Euclidean, in float64. The ADM
+    evaluator computes them in float16 if that does not overflow, so its last digits differ.
 
     Args:
         real: (N, D) features.

@@ -1,1 +1,1 @@
-"""Scaling laws fitted to the logs of runs of several sizes (VAR, section 4.2): loss and error over size and compute."""
+"""Scaling laws of loss and error over size and compute, fitted to the logs of several runs (VAR, section 4.2)."""

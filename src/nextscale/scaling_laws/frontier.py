@@ -33,23 +33,23 @@ def fit_frontier(
 ) -> tuple[np.ndarray, PowerLaw]:
     """Fit a law to the frontier of some curves.
 
-    Neighbouring points of the frontier often belong to the same run, so they are not independent. Therefore whole runs
-    are resampled, the frontier of each resample is fitted, and the intervals are percentiles of these fits (cluster
-    bootstrap). A resample has fewer different runs, so with few runs the interval is rough, and the fit may lie near
-    one of its ends.
+    Neighbouring points of the frontier often belong to the same run and are not independent. Whole runs are therefore
+    resampled, the frontier of each resample is fitted, and the intervals are percentiles of these fits (cluster
+    bootstrap). Each resample has fewer distinct runs. With few runs the interval is rough, and the fit may lie near one
+    of its ends.
 
     Args:
-        start: points with a smaller X are skipped. The steep beginning of the smallest run is on the frontier only
-            because no smaller model was trained.
+        start: points with a smaller X are skipped. The steep start of the smallest run is on the frontier only because
+            no smaller model was trained.
         resamples: number of resamples.
         level: confidence level of the intervals.
-        seed: of the resamples.
+        seed: seed of the resamples.
 
     Returns:
-        the indices of the frontier's points in the concatenated curves, and the law.
+        The indices of the points of the frontier in the concatenated curves, and the law.
 
     Raises:
-        InputError: the frontier has fewer than 3 points, or `check_points` refuses them.
+        InputError: the frontier has fewer than 3 points, or `check_points` rejects them.
     """
     x, y = (np.concatenate(parts) for parts in zip(*curves, strict=True))
     best = find_frontier(x, y)

@@ -29,7 +29,7 @@ class Rung:
         return f"d{self.depth:02d}"
 
     def learning_rate(self, base: float, base_width: int, power: float) -> float:
-        """Return base * (base_width / width)^power: with 0.5 wide models learn more slowly, with 0 all alike."""
+        """Return base * (base_width / width)^power. With a positive power, wide models get lower rates."""
         return base * (base_width / self.width) ** power
 
 

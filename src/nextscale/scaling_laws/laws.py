@@ -36,13 +36,13 @@ class Law:
 
     @property
     def residuals(self) -> np.ndarray:
-        """Distances from the law, (n,), in logarithms: 0.01 is 1 % above it."""
+        """The log-residuals of the points, (n,): 0.01 means 1 % above the law."""
         return self.fit.residuals(self.x, self.y)
 
     @property
     def halves(self) -> tuple[float, float]:
-        """alpha of the smaller and of the larger half of the distinct x (a middle one belongs to both). They differ if
-        the points do not lie on a straight line in logarithms."""
+        """alpha of the smaller and of the larger half of the distinct x, with a middle x in both halves. The two values
+        differ if the points are not on a straight line in logarithms."""
         sizes = np.unique(self.x)
         parts = (self.x <= sizes[(len(sizes) - 1) // 2], self.x >= sizes[len(sizes) // 2])
         smaller, larger = (float(fit_line(np.log(self.x[part]), np.log(self.y[part])).slope) for part in parts)
@@ -61,15 +61,15 @@ def fit_laws(
     Args:
         resamples: number of bootstrap resamples.
         level: confidence level of the intervals.
-        seed: of the resamples.
+        seed: seed of the resamples.
         compute_from: points of the frontier below this compute, in PFLOP, are skipped.
 
     Returns:
-        the laws, and a sentence for each law that could not be fitted.
+        The laws, and a sentence for each law that could not be fitted.
 
     Raises:
-        InputError: fewer than 3 sizes, runs that cannot be compared, no law over parameters, or, if ``compute_from``
-            is given, no law over compute.
+        InputError: there are fewer than 3 sizes, the runs cannot be compared, or no law over parameters (or, with
+            ``compute_from``, over compute) can be fitted.
     """
     check_alike(runs)
     sizes = sorted({run.parameters for run in runs})

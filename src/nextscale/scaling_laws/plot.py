@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 PANEL_SIZE = (4.4, 3.3)
 """Width and height in inches, at 100 dots per inch."""
 ROOM = 1.25
-"""A law is plotted beyond its points by this factor."""
+"""Laws are plotted beyond their points by this factor."""
 NAMES_IN_ROW = 6
 SHADES = "viridis_r"
 LAW = "crimson"
 
 
 def plot_parameters(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
-    """Plot each metric over N: the final values of the runs, the law, and the distances of the points from it.
+    """Plot each metric over N: the final values of the runs, the law, and the residuals of the points.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -98,7 +98,7 @@ def make_figure() -> Figure:
 
 
 def colours_of(runs: Sequence[ScalingRun]) -> dict[str, Any]:
-    """Return a colour for each run: light for small, dark for large models. Equal steps by rank, not by size."""
+    """Return a colour for each run, from light for small models to dark for large ones, evenly spaced by rank."""
     from matplotlib import colormaps
 
     sizes = sorted({run.parameters for run in runs})
@@ -107,7 +107,7 @@ def colours_of(runs: Sequence[ScalingRun]) -> dict[str, Any]:
 
 
 def plot_law(axis: Axes, law: Law, unit: float, low: float, high: float) -> None:
-    """Plot a law as a dashed line from ``low`` to ``high``, in numbers that are ``unit`` times those of the law."""
+    """Plot a law as a dashed line from ``low`` to ``high``, with X multiplied by ``unit``."""
     x = np.geomspace(low / ROOM, high * ROOM, 50)
     axis.plot(x, law.fit.predict(x / unit) * MEASURES[law.measure].factor, color=LAW, linewidth=1.2, linestyle="--")
 

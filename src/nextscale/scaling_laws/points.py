@@ -24,12 +24,12 @@ RECIPE = "recipe.json"
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric that falls with size and compute.
+    """A metric that decreases with size and compute.
 
     Args:
-        title: in plots and tables.
-        unit: in plots and tables.
-        factor: converts the logged value to the unit.
+        title: title in plots and tables.
+        unit: unit in plots and tables.
+        factor: factor from the logged value to the unit.
     """
 
     title: str
@@ -51,10 +51,10 @@ class ScalingRun:
     """A finished run and its n validations.
 
     Args:
-        name: in plots and tables.
-        config: of the model.
+        name: name in plots and tables.
+        config: configuration of the model.
         parameters: N, as counted by `block_parameters`.
-        steps, images: (n,), trained at each validation.
+        steps, images: (n,) training steps and images at each validation.
         compute: (n,) PFLOP of training at each validation.
         measures: (n,) for each of `MEASURES`.
         origin: properties that runs must share to be comparable.
@@ -74,7 +74,7 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
     """Return the given folders that are runs, and the runs inside the others.
 
     Raises:
-        InputError: a folder does not exist, or neither is a run nor contains one.
+        InputError: a folder does not exist, or contains no run.
     """
     found: list[Path] = []
     for folder in folders:
@@ -91,8 +91,8 @@ def read_points(folder: Path, name: str) -> ScalingRun:
     """Read the validations of a finished transformer run.
 
     Raises:
-        InputError: the run trains no transformer, has no validation, is not finished, has diverged, or lacks its recipe
-            or checkpoint.
+        InputError: the run is not of a transformer, has no validation, is not finished, has diverged, or lacks its
+            recipe or checkpoint.
     """
     log = read_run(folder, name)
     if not log.predicts_tokens:
@@ -153,7 +153,7 @@ def read_config(folder: Path) -> VARConfig:
 
 
 def check_alike(runs: Sequence[ScalingRun]) -> None:
-    """Raise InputError if the runs' losses cannot be compared because their tokens or images differ."""
+    """Raise InputError if the losses of the runs are not comparable because their tokens or images differ."""
     for run in runs[1:]:
         for what, value in runs[0].origin.items():
             if run.origin[what] != value:

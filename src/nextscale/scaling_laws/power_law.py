@@ -1,4 +1,4 @@
-"""L = (beta X)^alpha: a straight line in logarithms, log L = alpha (log X + log beta)."""
+"""The power law L = (beta X)^alpha, a straight line in logarithms: log L = alpha (log X + log beta)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from nextscale.errors import InputError
 
 LEAST = 3
-"""Smallest number of distinct X of a law."""
+"""Minimum number of distinct X for a law."""
 RESAMPLES = 2000
 LEVEL = 0.95
 TINY = 1e-9
-"""Smallest standard error of a resample, as a share of the fit's: smaller ones are replaced by it."""
+"""Minimum standard error of a resample, as a fraction of that of the fit. Smaller errors are replaced by it."""
 
 Pair = tuple[float, float]
 
@@ -24,7 +24,7 @@ class PowerLaw:
     """A fitted law, with confidence intervals.
 
     Args:
-        log_beta: natural logarithm of beta. For a small alpha, beta may be out of a float's range. If the interval of
+        log_beta: natural logarithm of beta. For a small alpha, beta may exceed the range of a float. If the interval of
             alpha contains 0, every beta is possible, and its interval is infinite.
         pearson: correlation coefficient of log X and log L, in [-1, 1].
     """
@@ -37,12 +37,12 @@ class PowerLaw:
 
     @property
     def beta(self) -> float:
-        """beta, which may be 0 or infinite: see `log_beta`."""
+        """The value of beta. It may be 0 or infinite; see `log_beta`."""
         return _exp(self.log_beta)
 
     @property
     def beta_interval(self) -> Pair:
-        """Confidence interval of beta."""
+        """The confidence interval of beta."""
         low, high = self.log_beta_interval
         return _exp(low), _exp(high)
 
@@ -51,7 +51,7 @@ class PowerLaw:
         return np.exp(self.alpha * (np.log(x) + self.log_beta))
 
     def residuals(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Return log L minus its prediction, (n,): 0.01 for a point 1 % above the law."""
+        """Return log L minus its prediction, (n,). A point 1 % above the law has 0.01."""
         return np.log(y) - np.log(self.predict(x))
 
 
@@ -90,20 +90,20 @@ def fit_power_law(
 ) -> PowerLaw:
     """Fit a law to points, by least squares in logarithms.
 
-    The intervals are bootstrapped. The X of a ladder are chosen, not random, so the residuals are resampled. Each is
-    divided by sqrt(1 - leverage), because least squares makes those of the outer points too small (Davison and Hinkley,
-    Bootstrap Methods and their Application, 1997, algorithm 6.1). Points are few, so the quantiles are those of
-    studentised estimates (ibid., section 5.2.1), which gives few points a suitably wide interval. The intervals cover
-    random errors only: if the points do not follow a power law, they say nothing about larger models.
+    The intervals are bootstrapped. Residuals are resampled, because the X of a ladder are chosen, not random. Each
+    residual is divided by sqrt(1 - leverage), because least squares underestimates the residuals of outer points
+    (Davison and Hinkley, Bootstrap Methods and their Application, 1997, algorithm 6.1). The quantiles are those of
+    studentised estimates (ibid., section 5.2.1), which gives suitably wide intervals for few points. The intervals
+    cover random errors only. If the points do not follow a power law, the intervals do not apply to larger models.
 
     Args:
         x, y: (n,), with at least 3 distinct x.
         resamples: number of resamples.
         level: confidence level of the intervals.
-        seed: of the resamples.
+        seed: seed of the resamples.
 
     Raises:
-        InputError: see `check_points`; or all y are equal.
+        InputError: all y are equal; see also `check_points`.
     """
     x, y = check_points(x, y, resamples, level)
     if np.ptp(y) == 0:
@@ -121,7 +121,7 @@ def fit_power_law(
 
 
 def make_law(log_x: np.ndarray, log_y: np.ndarray, alpha_interval: Pair, log_beta_interval: Pair) -> PowerLaw:
-    """Fit a law to points (n,), and give it these intervals."""
+    """Fit a law to points (n,), and return it with the given intervals."""
     line = fit_line(log_x, log_y)
     if alpha_interval[0] <= 0 <= alpha_interval[1]:
         log_beta_interval = (-math.inf, math.inf)
@@ -144,8 +144,7 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def studentised(value: np.ndarray, error: np.ndarray, values: np.ndarray, errors: np.ndarray, level: float) -> Pair:
-    """Return the interval of a studentised bootstrap: its ends are quantiles of the distances of resampled values from
-    ``value``, in standard errors."""
+    """Return the interval of a studentised bootstrap, from quantiles of (resampled value - value) / standard error."""
     distances = (values - value) / np.maximum(errors, TINY * error + np.finfo(float).tiny)
     low, high = np.quantile(distances, [(1 + level) / 2, (1 - level) / 2])
     return float(value - low * error), float(value - high * error)
@@ -157,8 +156,8 @@ def check_points(
     """Check points, and return them as float64.
 
     Raises:
-        InputError: fewer than 3 distinct x, values that are not positive and finite, or a bad number of resamples or
-            level.
+        InputError: there are fewer than 3 distinct x, a value is not positive and finite, or ``resamples`` or ``level``
+            is out of range.
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if x.ndim != 1 or x.shape != y.shape:

@@ -1,8 +1,8 @@
 """The scaling laws in the VAR paper (arXiv 2404.02905, figures 5 and 6): class-conditional ImageNet at 256 pixels.
 
-N in billions, C in PFLOP. The paper does not name the unit of its test loss, which is not nats: at d16's 0.302 billion
-parameters its law of all scales gives 1.06, while the official training log ends at 6.05 nats. So compare exponents
-rather than beta, and with care.
+N is in billions, C in PFLOP. The paper does not state the unit of its test loss, which is not nats: at d16's 0.302
+billion parameters, its law of all scales gives 1.06, while the official training log ends at 6.05 nats. Compare
+exponents rather than beta, and with care.
 """
 
 from __future__ import annotations
@@ -13,4 +13,4 @@ PUBLISHED = {
     ("last_scale_loss", "compute"): (-0.13, 2.2e-5),
     ("loss", "compute"): (-0.16, 1.5e-5),
 }
-"""(metric, over parameters or compute) -> (alpha, beta)."""
+"""Maps (metric, "parameters" or "compute") to (alpha, beta)."""

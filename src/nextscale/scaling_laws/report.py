@@ -32,7 +32,7 @@ def describe(runs: Sequence[ScalingRun], laws: Sequence[Law], level: float) -> s
     seen = sorted({run.images[-1] for run in runs})
     images = f"{count(seen[0])} images each" if len(seen) == 1 else f"{count(seen[0])} to {count(seen[-1])} images"
     compute = sorted(run.compute[-1] for run in runs)
-    note = ["laws over N assume equal numbers of images: in these runs they differ, not only the sizes", ""]
+    note = ["laws over N assume equal numbers of images, but these runs have different numbers", ""]
     lines = [
         f"{len(runs)} runs, {count(sizes[0])} to {count(sizes[-1])} parameters ({sizes[-1] / sizes[0]:.3g} times), "
         f"{images}, {compute[0]:.3g} to {compute[-1]:.3g} PFLOP",
@@ -81,7 +81,7 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def power_of_ten(log: float) -> str:
-    """Format exp(log), which may be out of a float's range: ``2.2e-05``, ``3.1e-410``."""
+    """Format exp(log), which may exceed the range of a float: ``2.2e-05``, ``3.1e-410``."""
     if math.isinf(log):
         return "0" if log < 0 else "inf"
     if abs(log) < math.log(1e3):
@@ -134,7 +134,7 @@ def law_fields(law: Law) -> dict[str, Any]:
 
 
 def finite(value: float) -> float | None:
-    """Return a number, or None if it is infinite: JSON has no infinity."""
+    """Return a number, or None if it is infinite, because JSON has no infinity."""
     return value if np.isfinite(value) else None
 
 

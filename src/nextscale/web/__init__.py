@@ -1,1 +1,1 @@
-"""The web server: an engine that serves many requests at once, an HTTP API, and the studio."""
+"""The web server: an engine that processes many requests at the same time, an HTTP API, and the studio."""

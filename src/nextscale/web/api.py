@@ -34,7 +34,7 @@ EVENT = {
 }
 IMAGES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Images. With stream: server-sent events with one image each, after a scale or finished",
+        "description": "Images. With stream: server-sent events, each with one partial or finished image",
         "content": {"text/event-stream": {"schema": EVENT}},
     },
     **REFUSALS,
@@ -43,7 +43,7 @@ IMAGES: dict[int | str, dict[str, Any]] = {
 
 
 def make_router(engine: Engine, scales: str = "") -> APIRouter:
-    """``/v1/...`` and ``/healthz``.
+    """Return the routes ``/v1/...`` and ``/healthz``.
 
     Args:
         scales: value of ``--scales``, for .pth files with an unofficial schedule.
@@ -63,7 +63,7 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
 
     @router.post("/v1/images/edits", response_model=ImagesResponse, responses=IMAGES)
     async def edit(body: Annotated[EditRequest, Form(media_type="multipart/form-data")], request: Request) -> Any:
-        """Generate a part of an image anew."""
+        """Regenerate a part of an image."""
         body.check(engine)
         check_once(await request.form())
         label, mode = label_of(body.prompt, pipeline), body.spec().mode

@@ -1,4 +1,4 @@
-"""Batches of the engine: which requests share one, and how a batch is divided."""
+"""Batches of the engine: combine requests to batches, and divide batches."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def may_share(job: Job, other: Job) -> bool:
 
 
 def rules(edit: TokenEdit) -> dict[str, Any]:
-    """Return the fields of an edit that must be equal in a batch: all but tokens and mask."""
+    """Return the fields of an edit that must be equal in a batch: all except tokens and mask."""
     return {name: value for name, value in vars(edit).items() if name not in ("tokens", "keep")}
 
 
@@ -80,7 +80,7 @@ def join_edits(parts: Sequence[Part]) -> TokenEdit | None:
 
 
 def pick(rows: Tensor, chosen: range) -> Tensor:
-    """Return some rows of (B, ...). A single row (1, ...) stands for all."""
+    """Return some rows of (B, ...). A single row (1, ...) is used for all."""
     return rows[chosen.start : chosen.stop] if len(rows) > 1 else rows.expand(len(chosen), *rows.shape[1:])
 
 

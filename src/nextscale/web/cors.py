@@ -1,4 +1,4 @@
-"""Restrict which web pages may call the server: its own, and those of ``--cors-origin``."""
+"""Allow only the server's own web pages and those of ``--cors-origin`` to call the server."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from nextscale.web.errors import refuse
 
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 NOT_PAGES = ("/v1/", "/gradio_api/")
-"""Paths that are no pages: links from other sites to them are refused."""
+"""Paths that are not pages. Links from other sites to them are rejected."""
 
 
 class OwnPages:
-    """Refuses requests that browsers send on behalf of pages of other origins (403), with or without a preflight.
+    """Middleware that rejects requests of web pages of other origins (403), with or without a preflight.
 
     Such pages may only link to the server. Requests with neither ``Origin`` nor ``Sec-Fetch-Site`` do not come from a
-    web page and pass. CORS headers of the inner app are removed for origins that are not allowed.
+    web page and are accepted. CORS headers of the inner app are removed for origins that are not allowed.
 
     Args:
         origins: allowed origins, such as ``https://example.com``; ``*`` allows all.

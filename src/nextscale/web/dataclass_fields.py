@@ -1,4 +1,4 @@
-"""Request fields made from dataclasses, so that each setting is declared in one place."""
+"""Create request fields from dataclasses, so that each setting is declared only once."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pydantic import BeforeValidator, Field
 from nextscale.io.field_docs import field_docs
 
 LARGEST_INTEGER = 2**53 - 1
-"""JavaScript has no larger integers."""
+"""The largest exact integer in JavaScript."""
 
 DataclassT = TypeVar("DataclassT")
 
 
 def whole(value: Any) -> Any:
-    """Convert ``2.0`` and ``1e3`` to integers. JSON Schema counts them as such."""
+    """Convert ``2.0`` and ``1e3`` to integers, which they are in JSON Schema."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -31,7 +31,7 @@ def pydantic_fields(config: Any, skip: Collection[str] = ()) -> dict[str, Any]:
 
     Args:
         config: an instance; its values are the defaults.
-        skip: names to leave out.
+        skip: names of fields to skip.
     """
     types, docs = get_type_hints(type(config)), field_docs(type(config))
     made: dict[str, Any] = {}

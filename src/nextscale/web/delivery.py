@@ -36,7 +36,7 @@ class Delivery:
     Args:
         kind: prefix of the names of streamed events.
         made: provenance for the PNG metadata.
-        plan: paste the images into the edited one.
+        plan: plan of an edit, to paste the images into the edited image.
     """
 
     engine: Engine
@@ -108,7 +108,7 @@ class Delivery:
 
 
 async def while_connected(request: Request, awaited: Awaitable[T]) -> T:
-    """Await something while the client is connected. If it disconnects, cancel it and raise Cancelled."""
+    """Await a coroutine while the client is connected. If the client disconnects, cancel it and raise Cancelled."""
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -129,7 +129,7 @@ async def while_connected(request: Request, awaited: Awaitable[T]) -> T:
 
 
 def shown_scales(count: int | None, num_scales: int) -> Collection[int]:
-    """Return the scales before the last to send: at most ``count``, evenly spread."""
+    """Return the scales to send before the last one: at most ``count``, evenly spaced."""
     before = num_scales - 1
     if count is None or count >= before:
         return range(before)

@@ -1,4 +1,4 @@
-"""Turn the form of an edit request, with its uploaded files, into the plan of an edit."""
+"""Convert the form of an edit request, with its uploaded files, to the plan of an edit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nextscale.web.uploads import read_upload
 
 
 def check_once(form: FormData) -> None:
-    """Raise FieldError if a form contains a field twice. Only one of them would be used."""
+    """Raise FieldError if a form contains a field more than once, because only one value would be used."""
     for name, count in Counter(name for name, _ in form.multi_items()).items():
         if count > 1:
             raise FieldError(name, f"{name} is given {count} times: expected once")
@@ -29,7 +29,7 @@ def read_edit(body: EditRequest, tokenizer: ImageTokenizer, limits: Limits) -> t
     As in OpenAI's API, an image with transparent pixels is its own mask, unless the request selects a region.
 
     Raises:
-        InputError: an upload that is not an image, or not exactly one of mask, box, scales_kept and upscale.
+        InputError: an upload is not an image, or not exactly one of mask, box, scales_kept and upscale is given.
     """
     spec = body.spec()
     upload = read_upload(body.image, "image", limits)

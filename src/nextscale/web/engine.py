@@ -1,10 +1,9 @@
-"""The engine: generates the images of many requests, several requests per batch.
+"""The engine generates the images of many requests, with several requests per batch.
 
-Requests that wait at the same time and have equal settings share a batch. Every image has its own seed, so it does not
-depend on the batch.
+Waiting requests with equal settings share a batch. Each image has its own seed, so it does not depend on the batch.
 
-On a CPU, several workers each process a batch. Two batches on one core each finish sooner than one after the other on
-two cores, because most steps are too small to parallelise. A batch that runs alone uses all cores.
+On a CPU, several workers each process a batch. Two batches in parallel on one core each are faster than two batches in
+sequence on two cores, because most steps are too small to parallelise. A single batch uses all cores.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ from nextscale.web.tickets import Busy, Closed, Done, Failed, Job, Scale, Ticket
 log = logging.getLogger(__name__)
 
 MOST_WORKERS = 4
-"""Most workers on a CPU. Every batch in progress needs its own memory, so with more cores each worker uses several."""
+"""Maximum number of workers on a CPU, because each batch needs memory. With more cores, each worker uses several."""
 
 NEW_SEEDS = 2**31
 TRIM_SECONDS = 10.0
 
 LAST_CHECK_SECONDS = 5.0
-"""How long a closed engine waits for its workers to notice, between two scales, that their requests have failed."""
+"""Seconds that a closed engine waits for its workers, which check between two scales whether their requests failed."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +58,14 @@ def count_workers(device: torch.device) -> int:
 
 
 class Engine:
-    """Generates images for many requests at once.
+    """Generate images for many requests at the same time.
 
     Args:
         pipeline: the model. Only the engine may use it.
         name: name of the model.
-        on_batch: called in one of the engine's threads after each batch.
-        workers: number of batches at once; None chooses it for the device.
-        seed: makes the seeds of requests without a seed reproducible, in the order of their arrival; None is random.
+        on_batch: called in a thread of the engine after each batch.
+        workers: number of batches in parallel; None chooses it for the device.
+        seed: seed for the seeds of requests that have none, in the order of their arrival; None chooses them randomly.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class Engine:
         self._running: list[Sequence[Part]] = []
         self._seconds_per_image = 0.0
         self._cores = torch.get_num_threads()
-        pipeline.ready()  # before several threads ask for it
+        pipeline.ready()  # before several threads use it
         self._workers = [
             threading.Thread(target=self._run, name=f"nextscale-engine-{i}", daemon=True)
             for i in range(workers or count_workers(pipeline.device))
@@ -99,7 +98,7 @@ class Engine:
         """Queue a request.
 
         Raises:
-            InputError: more images than a request may have, or an edit that does not fit the model.
+            InputError: the request has too many images, or the edit does not fit the model.
             Busy: the queue is full.
             Closed: the engine accepts no more requests.
         """
@@ -128,7 +127,7 @@ class Engine:
         return self._seeds.randrange(NEW_SEEDS)
 
     def check_count(self, count: int) -> None:
-        """Raise InputError for more images than a request may have."""
+        """Raise InputError if a request has too many images."""
         most = min(self.limits.request_images, self.limits.queue_images)
         if count > most:
             raise InputError(f"a request may have at most {most} images, not {count}")
@@ -146,7 +145,7 @@ class Engine:
         return not self._closed and all(worker.is_alive() for worker in self._workers)
 
     def close(self, drain_seconds: float | None = None) -> None:
-        """Accept no more requests, finish what is possible within the drain time, and fail the rest."""
+        """Accept no more requests, finish running requests within the drain time, and fail the others."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -156,10 +155,10 @@ class Engine:
                 part.ticket.fail(Closed("the server shut down before this request was finished"))
         self._join(LAST_CHECK_SECONDS)
         if self.pipeline.device.type == "cpu":
-            use_cores(self._cores)  # MKL has one number for the whole process
+            use_cores(self._cores)  # MKL has one setting for the whole process
 
     def _join(self, seconds: float) -> None:
-        """Wait until all workers have ended, but not longer than ``seconds``."""
+        """Wait at most ``seconds`` until all workers have ended."""
         end = time.monotonic() + seconds
         for worker in self._workers:
             worker.join(max(0.0, end - time.monotonic()))
@@ -176,16 +175,16 @@ class Engine:
             self._trim()
 
     def _trim(self) -> None:
-        """Return unused memory to the system now and then, so that a rare large batch does not occupy it for ever."""
+        """Return unused memory to the system from time to time, so that a rare large batch does not keep it."""
         if time.monotonic() - self._trimmed > TRIM_SECONDS:
             self._trimmed = time.monotonic()
             trim()
 
     def _next_batch(self) -> Sequence[Part]:
-        """Wait for the first request in the queue. Return it with others that may share its batch; none when the engine
-        is closed and the queue is empty.
+        """Wait for the first request in the queue, and return it with others that may share its batch. Return no parts
+        if the engine is closed and the queue is empty.
 
-        A batch is not larger than a worker's even share of all images in the queue or in progress.
+        A batch is limited to 1 / workers of all images in the queue or in progress.
         """
         with self._changed:
             while not (waiting := self.waiting):
@@ -206,7 +205,7 @@ class Engine:
             return chosen
 
     def _attempt(self, parts: Sequence[Part]) -> None:
-        """Process a batch. Errors fail its requests, unless a smaller batch may still fit into memory."""
+        """Process a batch. Errors fail its requests, unless a smaller batch may fit into memory."""
         try:
             self._sample(parts)
         except Exception as error:
@@ -242,7 +241,7 @@ class Engine:
             use_cores(max(1, self._cores // len(self._running)))
 
     def _deliver(self, parts: Sequence[Part], step: ScaleStep, result: SampleResult, begun: float) -> None:
-        """Hand the images of a finished batch to its requests."""
+        """Deliver the images of a finished batch to its requests."""
         images, seconds = result.images.cpu(), time.monotonic() - begun
         self._seconds_per_image = seconds / len(images) / len(self._running)
         self.on_batch(BatchReport(len(images), tuple(begun - part.ticket.begun for part in parts), seconds))

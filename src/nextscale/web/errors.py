@@ -50,10 +50,10 @@ class ErrorDetail(BaseModel):
 
     message: str
     type: str
-    """``invalid_request_error``, ``rate_limit_error`` or ``server_error``."""
+    """Kind of error: ``invalid_request_error``, ``rate_limit_error`` or ``server_error``."""
     code: str
     param: str | None = None
-    """The invalid field, if the error is about one."""
+    """Name of the invalid field, if there is one."""
 
 
 class ErrorBody(BaseModel):
@@ -111,7 +111,7 @@ def refusal_of(error: Exception) -> JSONResponse:
 
 
 def unreadable(cause: BaseException | None) -> str | None:
-    """Explain why a body is not valid JSON; None for other causes."""
+    """Return the reason why a body is not valid JSON, or None for other causes."""
     if isinstance(cause, UnicodeDecodeError):
         return f"the body is not JSON: it is not UTF-8 (byte {cause.start})"
     if isinstance(cause, RecursionError):
@@ -141,9 +141,9 @@ def explain(errors: Sequence[Any]) -> tuple[str, str | None]:
 
 
 class KnownRoutes:
-    """Answers unknown paths below ``/v1`` with 404 and unknown methods with 405, in OpenAI's format.
+    """Middleware that answers unknown paths below ``/v1`` with 404 and unknown methods with 405, in OpenAI's format.
 
-    Otherwise the studio, which is mounted on all other paths, would answer them in another format.
+    Without it, the studio, which is mounted on all other paths, would answer them in another format.
 
     Args:
         api: the application whose routes are known.

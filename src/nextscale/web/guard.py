@@ -1,4 +1,4 @@
-"""Check requests before they reach the app: API key, host name, and size of the body."""
+"""Check the API key, the host name and the body size of requests before they reach the app."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPEN_TO_ALL = ("/healthz",)
 """Paths that need no key."""
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="nextscale", charset="UTF-8"'}
 PATIENCE = 0.25
-"""Seconds between two checks whether the server is stopping, while a body arrives."""
+"""Seconds between two checks for a stopping server while a body arrives."""
 
 LINGER_SECONDS = 1.0
 LAST_EVENTS_SECONDS = 1.0
@@ -31,11 +31,11 @@ OPEN_ENDS = "/gradio_api/"
 
 
 class Guard:
-    """Requires the API key on every route but ``/healthz``, and a known host name.
+    """Middleware that requires the API key on every route except ``/healthz``, and a known host name.
 
-    The key is sent as ``Authorization: Bearer KEY``, or as the password of HTTP basic authentication, for which
-    browsers ask their users. So the key protects the studio as well. The check of the host name protects a local server
-    from web pages whose domain resolves to it (DNS rebinding).
+    Clients send the key as ``Authorization: Bearer KEY``, or as the password of HTTP basic authentication. Browsers ask
+    their users for this password, so the key also protects the studio. The check of the host name protects a local
+    server from web pages whose domain resolves to it (DNS rebinding).
 
     Args:
         key: None requires no key.
@@ -62,10 +62,10 @@ class Guard:
 
 
 class BodyLimit:
-    """Refuses a body that is too large, and a body that is still arriving when the engine closes.
+    """Middleware that rejects a body that is too large, or that is still arriving when the engine closes.
 
-    The size is checked from the Content-Length header, and while the body arrives. The client gets the error response
-    even if the app answers the incomplete body otherwise. The studio's streams, which are open as long as its page,
+    The size is checked in the Content-Length header, and while the body arrives. The client gets the error response
+    even if the app answers the incomplete body differently. The studio's streams, which are open as long as its page,
     end when the engines are drained.
 
     Args:
@@ -124,7 +124,7 @@ class BodyLimit:
 
 
 async def linger(receive: Receive) -> None:
-    """Read an unwanted body for a moment. A client that is still sending when the connection closes would not receive
+    """Read and discard a body for a moment. A client that is still sending when the connection closes would not receive
     the response."""
     end = time.monotonic() + LINGER_SECONDS
     more = True

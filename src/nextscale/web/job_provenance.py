@@ -10,14 +10,14 @@ from nextscale.web.tickets import Job
 def provenance_of(
     job: Job, pipeline: Pipeline, model: str, scales: str = "", edit: EditProvenance | None = None
 ) -> Provenance:
-    """Return how the images of a job are made.
+    """Return the provenance of the images of a job.
 
     Args:
         model: value of the command line's ``--model``.
         scales: value of ``--scales``, for .pth files with an unofficial schedule.
     """
     words = tuple(label_word(label, pipeline) for label in job.labels)
-    if edit is not None:  # all variants have one class; no class is the default
+    if edit is not None:  # all variants have the same class; the default is no class
         words = () if words[0] == "none" else words[:1]
     elif len(set(words)) == 1:
         words = words[:1]
@@ -36,7 +36,7 @@ def provenance_of(
 
 
 def label_word(label: int, pipeline: Pipeline) -> str:
-    """Return a word for a class label that commands understand: its name, or its number if the name is ambiguous."""
+    """Return a class label for commands: its name, or its number if the name is ambiguous."""
     name = pipeline.classes.name_of(label)
     if label == len(pipeline.classes):
         return name

@@ -10,26 +10,26 @@ from nextscale.errors import InputError
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the server. It refuses requests beyond them instead of slowing down or running out of memory."""
+    """Limits of the server. It rejects requests that exceed them, instead of slowing down or running out of memory."""
 
     batch_images: int = 16
     """Maximum number of images per batch."""
     queue_images: int = 256
-    """Maximum number of images in the queue. Further requests are refused with status 429."""
+    """Maximum number of images in the queue. Additional requests are rejected with status 429."""
     request_images: int = 16
     """Maximum number of images per request."""
     seconds: float = 120.0
     """Time limit of a request in seconds, including its time in the queue. Slower requests fail with status 504."""
     drain_seconds: float = 20.0
-    """Seconds that running requests have to finish when the server stops. Slower ones fail with status 503."""
+    """Time in seconds for running requests to finish when the server stops. Slower requests fail with status 503."""
     upload_bytes: int = 10 * 2**20
-    """Maximum size of a request with files, in bytes. Larger ones are refused with status 413."""
+    """Maximum size of a request with files, in bytes. Larger requests are rejected with status 413."""
     upload_pixels: int = 25_000_000
     """Maximum number of pixels of an uploaded image, checked before it is decoded."""
     folder_bytes: int = 2**30
-    """Maximum size of all uploads that the studio keeps, in bytes. Further uploads are refused with status 507."""
+    """Maximum size of all uploads that the studio keeps, in bytes. Additional uploads are rejected with status 507."""
     body_bytes: int = 64 * 2**10
-    """Maximum size of a request without files, in bytes. Larger ones are refused with status 413."""
+    """Maximum size of a request without files, in bytes. Larger requests are rejected with status 413."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

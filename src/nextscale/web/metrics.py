@@ -60,7 +60,7 @@ class Metrics:
 
 
 class CountRequests:
-    """Counts responses by route, method and status. All paths outside the API count as one route, "other"."""
+    """Middleware that counts responses by route, method and status. Paths outside the API count as "other"."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, routes: frozenset[str]):
         self.app, self.metrics, self.routes = app, metrics, routes

@@ -1,4 +1,4 @@
-"""Requests and responses of the HTTP API: OpenAI's image API, with the settings of next-scale models added."""
+"""Requests and responses of the HTTP API: OpenAI's image API with additional settings of next-scale models."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ SpecFields: type[BaseModel] = create_model("SpecFields", **pydantic_fields(EditS
 
 
 class SamplingFields(SettingsFields):
-    """Fields of both kinds of requests."""
+    """Fields that generation and edit requests share."""
 
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True, json_schema_extra=allow_null)
 
     model: Annotated[str | None, Field(max_length=LONGEST_NAME)] = None
-    """Name of the served model. Optional, as a server has one model."""
+    """Name of the served model. Optional, because a server has one model."""
     n: Annotated[int, Field(ge=1), WHOLE] = 1
     """Number of images."""
     size: Annotated[str, Field(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")] = "auto"
@@ -50,7 +50,7 @@ class SamplingFields(SettingsFields):
     stream: bool = False
     """Send the images after each scale, as server-sent events."""
     partial_images: Annotated[int | None, Field(ge=0, le=100), WHOLE] = None
-    """With ``stream``: the number of scales before the last whose images are sent, evenly spread. Default: all."""
+    """Number of partial images to send with ``stream``, after evenly spaced scales before the last. Default: all."""
     user: Annotated[str | None, Field(max_length=LONGEST_NAME)] = None
     """Accepted for compatibility with OpenAI's clients, without effect."""
     quality: Literal["auto", "standard"] = "auto"
@@ -72,12 +72,12 @@ class SamplingFields(SettingsFields):
         return dataclass_of(SamplingSettings, self)
 
     def seeds(self, new_seed: Callable[[], int]) -> tuple[int, ...]:
-        """Return one seed per image. ``new_seed`` gives the first if the request has none."""
+        """Return one seed per image. If the request has no seed, ``new_seed`` returns the first."""
         first = new_seed() if self.seed is None else self.seed
         return tuple(first + i for i in range(self.n))
 
     def check(self, engine: Engine) -> None:
-        """Raise FieldError for another model or size than the served one's, too many images, and format "url"."""
+        """Raise FieldError for another model or size than the served ones, for too many images, and for format "url"."""
         if self.model not in (None, engine.name):
             raise FieldError("model", f"no model {self.model!r} is served here: expected {engine.name!r}, or none")
         try:
@@ -95,7 +95,7 @@ class GenerationRequest(SamplingFields):
     """``POST /v1/images/generations``."""
 
     prompt: Annotated[str, Field(max_length=LONGEST_NAME)]
-    """Name or number of a class. Empty, ``none`` or ``unconditional`` means no class."""
+    """Name or number of a class. ``none``, ``unconditional`` or an empty text means no class."""
 
 
 class EditRequest(SamplingFields, SpecFields):
@@ -104,10 +104,10 @@ class EditRequest(SamplingFields, SpecFields):
     model_config = ConfigDict(extra="forbid", strict=False, json_schema_extra=None)  # form fields are text
 
     image: UploadFile
-    """PNG, JPEG, WebP, GIF (first frame) or BMP of any size. It is resized to the model's size and cropped in the
-    middle."""
+    """PNG, JPEG, WebP, GIF (first frame) or BMP of any size. It is resized and centre-cropped to the size of the
+    model."""
     mask: Annotated[UploadFile | None, WithJsonSchema({"type": "string", "format": "binary"})] = None
-    """Image file whose transparent pixels mark the region to generate, or the white ones if none is transparent.
+    """Image file whose transparent pixels mark the region to generate, or whose white pixels do if none is transparent.
     Without mask, box, scales_kept and upscale, the transparent pixels of ``image`` mark the region."""
     box: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
     """Instead of a mask: y0,x0,y1,x1 as fractions of the image's height and width, rounded to whole tokens."""
@@ -119,7 +119,7 @@ class EditRequest(SamplingFields, SpecFields):
 
         Raises:
             FieldError: ``box`` is not four numbers.
-            InputError: fields that exclude each other.
+            InputError: fields exclude each other.
         """
         try:
             box = parse_box(self.box) if self.box else None
@@ -208,7 +208,7 @@ def label_of(prompt: str, pipeline: Pipeline) -> int:
     """Return the class label that a prompt names.
 
     Raises:
-        FieldError: an unknown class.
+        FieldError: the class is unknown.
     """
     try:
         return pipeline.classes.id_of(prompt.strip() or "none")

@@ -39,7 +39,7 @@ def build_app(
     """Build the HTTP API of an engine.
 
     Args:
-        key: API key that every route but ``/healthz`` requires; None requires none.
+        key: API key that every route except ``/healthz`` requires; None requires no key.
         hosts: accepted host names; None accepts all.
         cors_origins: other origins whose pages may call the API, such as ``https://example.com``.
         scales: value of ``--scales``, for .pth files with an unofficial schedule.
@@ -64,10 +64,10 @@ def build_app(
 
 
 class Server(uvicorn.Server):
-    """On SIGTERM or SIGINT, finishes running requests within the engines' drain time, and answers new ones with 503.
+    """Server that, on SIGTERM or SIGINT, finishes running requests within the drain time and answers new ones with 503.
 
-    Then the process exits with code 0. A second signal answers running requests with 503, too. A third signal stops the
-    server at once. ``on_ready`` is called when the server accepts requests and handles signals.
+    The process then exits with code 0. After a second signal, running requests are also answered with 503. A third
+    signal stops the server at once. ``on_ready`` is called when the server accepts requests and handles signals.
     """
 
     def __init__(self, app: FastAPI, engines: Sequence[Engine], on_ready: Callable[[], None]):
@@ -105,7 +105,7 @@ def open_socket(host: str, port: int) -> socket.socket:
         InputError: the port is in use or not allowed, or the address does not exist.
     """
     if not 0 <= port < 2**16:
-        raise InputError(f"a port must be a number from 0 to 65535, not {port}")
+        raise InputError(f"port must be a number from 0 to 65535, not {port}")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.create_server(address[:2], family=family, backlog=2048)

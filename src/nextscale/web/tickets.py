@@ -24,7 +24,7 @@ LARGEST_SEED = LARGEST_INTEGER
 
 
 class Refused(Exception):
-    """A request that gets no images. The message gives the reason."""
+    """A request was rejected or stopped, for the reason in the message."""
 
     status = 500
 
@@ -72,7 +72,7 @@ class Job:
     settings: SamplingSettings
     edit: TokenEdit | None = None
     watch: bool = False
-    """Whether to deliver the images after each scale."""
+    """Deliver the images after each scale as well."""
 
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.seeds) or not self.labels:
@@ -95,7 +95,7 @@ class Scale:
     images: Tensor = field(repr=False)
     """(b, 3, H, W) in [0, 1]."""
     first: int = 0
-    """Position of the first of these images in the request. Not 0 if a request takes several batches."""
+    """Position of the first of these images in the request. It may be above 0 if a request takes several batches."""
 
     @property
     def pil_images(self) -> list[Image.Image]:
@@ -140,7 +140,7 @@ class Ticket:
         """Yield a `Scale` after each scale if the job is watched, then `Done`.
 
         Raises:
-            Refused: there will be no images.
+            Refused: the request was rejected or stopped.
             InputError: the job does not fit the model.
         """
         while True:
@@ -153,7 +153,7 @@ class Ticket:
                 return
 
     async def aevents(self) -> AsyncIterator[Scale | Done]:
-        """`events` for coroutines. Cancelling or closing the iterator cancels the job."""
+        """Version of `events` for coroutines. Cancelling or closing the iterator cancels the job."""
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
@@ -187,7 +187,7 @@ class Ticket:
         return last
 
     async def aresult(self) -> Done:
-        """`result` for coroutines."""
+        """Version of `result` for coroutines."""
         last = [event async for event in self.aevents()][-1]
         assert isinstance(last, Done)
         return last
@@ -203,7 +203,7 @@ class Ticket:
         return self.begun + self.seconds - self.clock()
 
     def waits(self) -> bool:
-        """Return whether the reader still waits. After the time limit, it does not."""
+        """Return whether the reader is still waiting. After the time limit, fail the job and return False."""
         if self._outcome is None and self.left() <= 0:
             self.fail(Expired(f"the time limit of {self.seconds:g} s has passed before the images were finished"))
         return self._outcome is None
@@ -215,7 +215,7 @@ class Ticket:
                 self._notify()
 
     def deliver(self, first: int, part: Done) -> None:
-        """Deliver the images from position ``first`` on. The job is finished when all images have arrived."""
+        """Deliver images, starting at position ``first``. The job is finished when all images are delivered."""
         with self._changed:
             if self._outcome is not None:
                 return

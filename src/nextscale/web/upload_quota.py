@@ -1,4 +1,4 @@
-"""Quota of the studio's uploads, in a private temporary folder."""
+"""Limit the size of the studio's uploads, in a private temporary folder."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from nextscale.web.errors import refuse
 from nextscale.web.limits import Limits
 
 FOLDER = "GRADIO_TEMP_DIR"
-"""Environment variable that Gradio reads when the studio is built and for each upload."""
+"""Environment variable that Gradio reads when the studio is built, and at each upload."""
 KEPT_SECONDS = 600
 """Minimum age of files that are deleted to make room. The studio and the browser read files soon after an upload."""
 
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """Make a temporary folder for Gradio's files that no other user can read, and delete it after the context."""
+    """Context manager that creates a private temporary folder for Gradio's files, and deletes it afterwards."""
     before = os.environ.get(FOLDER)
     with tempfile.TemporaryDirectory(prefix="nextscale-", ignore_cleanup_errors=True) as folder:
         os.environ[FOLDER] = folder
@@ -37,7 +37,7 @@ def private_folder() -> Iterator[Path]:
 
 
 class UploadQuota:
-    """Refuses an upload that exceeds the folder's quota (507), after old files have been deleted.
+    """Middleware that rejects an upload (507) if it exceeds the folder's quota after old files were deleted.
 
     Uploads in progress count with their Content-Length, or with the largest allowed size if they have none.
     """
@@ -66,7 +66,7 @@ def make_room(folder: Path, most: int) -> int:
     """Delete old files, oldest first, until at most ``most`` bytes are left. Return the remaining bytes."""
     files: list[tuple[float, int, Path]] = []
     for path in folder.rglob("*"):
-        with suppress(OSError):  # it may just have been deleted
+        with suppress(OSError):  # the file may have been deleted meanwhile
             if not path.is_dir():
                 found = path.lstat()
                 files.append((found.st_mtime, found.st_size, path))

@@ -1,4 +1,4 @@
-"""Uploaded images and masks: checked by their header before they are decoded."""
+"""Uploaded images and masks. Their headers are checked before they are decoded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 @dataclass(frozen=True)
 class Upload:
-    """An uploaded image, rotated as its EXIF data says, in its own mode. Of an animation, the first frame."""
+    """An uploaded image or the first frame of an animation, rotated according to its EXIF data, in its original mode."""
 
     image: Image.Image
     name: str
@@ -70,5 +70,5 @@ def decode(data: bytes, field: str, limits: Limits) -> Image.Image:
         ) from error
     except UnidentifiedImageError as error:
         raise FieldError(field, f"{field} is not an image: expected one of {', '.join(FORMATS)}") from error
-    except Exception as error:  # Pillow's plugins raise all kinds of errors on damaged files
+    except Exception as error:  # Pillow's plugins raise many kinds of errors for damaged files
         raise FieldError(field, f"{field} is not a complete image: the file is damaged or truncated") from error

@@ -27,7 +27,7 @@ SIDES = ("A", "B")
 
 
 def compare_tab(models: Sequence[Model]) -> None:
-    """Lay out the tab. At first, side A uses guidance and side B does not, unless there are two models."""
+    """Lay out the tab. Initially, side A uses guidance and side B does not, unless there are two models."""
     names = [model.name for model in models]
     sides: list[list[Component]] = []
     with gr.Row(elem_classes="ns-tab"):
@@ -72,7 +72,7 @@ def compare_tab(models: Sequence[Model]) -> None:
 def compare(
     sides: Sequence[tuple[Model, SamplingSettings]], classes: Sequence[int], each: int, seed: int
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield (status, images, seed, how to repeat A, how to repeat B) after every scale, one side after the other."""
+    """Yield (status, images, seed, commands for A, commands for B) after every scale, first of A, then of B."""
     if len({model.no_class for model, _ in sides}) > 1:
         raise InputError("the two models have different numbers of classes: their images cannot be compared")
     jobs = [make_job(model, classes, each, settings, seed) for model, settings in sides]

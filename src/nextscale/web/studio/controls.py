@@ -1,4 +1,4 @@
-"""Controls that several tabs have, and how their values are read."""
+"""Controls that several tabs share, and functions to read their values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings
 from nextscale.web.studio.served_model import Model
 
 FIRST_CLASSES = 4
-"""Number of classes that are selected at first, evenly spread over all."""
+"""Number of initially selected classes, evenly spaced."""
 
 
 class SliderRange(NamedTuple):
@@ -61,7 +61,8 @@ def first_classes(model: Model) -> list[int]:
 
 
 def sampling_controls(model: Model, settings: SamplingSettings = FOR_IMAGES) -> list[Component]:
-    """Add a control for every sampling setting, in the order of `SamplingSettings`. All but the first are folded away.
+    """Add a control for every sampling setting, in the order of `SamplingSettings`. All but the first are in a closed
+    accordion.
 
     Args:
         settings: the initial values.

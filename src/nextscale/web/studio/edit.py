@@ -1,4 +1,4 @@
-"""The Edit tab: generate a part of an image anew."""
+"""The Edit tab: regenerate a part of an image."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BRUSH, BOX = "Brush", "Box"
 
 
 class EditTab(NamedTuple):
-    """What the page needs to send an image to the tab."""
+    """The controls that the page uses to send an image to the tab."""
 
     corners: list[gr.Slider]
     """Inputs of `take`."""
@@ -155,7 +155,7 @@ def take(image: Image.Image, corners: Sequence[float]) -> tuple[Any, ...]:
 
 
 def edit(model: Model, inputs: EditInputs) -> Iterator[tuple[Any, ...]]:
-    """Yield (status, before and after, images, seed, how to repeat it, files for that) after every scale.
+    """Yield (status, before and after, images, seed, commands to repeat it, their files) after every scale.
 
     Raises:
         InputError: see `EditInputs.plan`.
@@ -204,7 +204,7 @@ def files_shown(files: Sequence[figures.Figure]) -> str:
 
 
 def enlarge(image: Image.Image) -> Image.Image:
-    """Enlarge a small image by a whole factor, to about the size of the painting canvas."""
+    """Enlarge a small image by an integer factor, to about the size of the painting canvas."""
     factor = max(1, CANVAS // max(image.size))
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 

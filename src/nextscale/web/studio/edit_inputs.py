@@ -1,4 +1,4 @@
-"""The values of the Edit tab, and the edit that they describe."""
+"""The values of the Edit tab, and the resulting edit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMAGE_FILE, MASK_FILE = "image.png", "mask.png"
 
 @dataclass(frozen=True)
 class EditInputs:
-    """An edit, its images and how to sample it."""
+    """An edit, its images and its sampling settings."""
 
     spec: EditSpec
     image: Image.Image | None
@@ -41,7 +41,7 @@ class EditInputs:
         """Plan the edit.
 
         Raises:
-            InputError: no image, no region, no class for mode "class", or an invalid box.
+            InputError: there is no image, no region, or no class for mode "class", or the box is invalid.
         """
         if self.image is None:
             raise InputError("there is no image yet: upload or generate one")

@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 SMALL = 200
-"""Images whose shorter side is smaller are enlarged with sharp pixels, larger ones as the browser does."""
+"""Images whose shorter side is smaller are enlarged with sharp pixels. The browser scales larger images smoothly."""
 
 TAKE_IMAGE = "this.href=this.closest('figure').querySelector('img').src"
 """JavaScript of a download link. It saves the displayed image, so that the page contains it only once."""
@@ -82,7 +82,7 @@ def grid(figures: Sequence[Figure], kind: str = "") -> str:
 
 
 def status(words: str, share: float | None = None) -> str:
-    """Return a status line for screen readers, too. With ``share`` in [0, 1], a progress bar is below it."""
+    """Return a status line that screen readers announce. With ``share`` in [0, 1], it has a progress bar."""
     bar = f'<div class="ns-bar"><i style="width:{100 * share:.0f}%"></i></div>' if share is not None else ""
     return f'<div class="ns-status" role="status">{escape(words)}{bar}</div>'
 

@@ -32,11 +32,11 @@ MOST_EACH = 8
 READY = "Select classes, then generate."
 
 Generated = list[tuple[str, Image.Image, int]]
-"""The images that a visitor generated last: (name, image, label)."""
+"""The last images that a visitor generated: (name, image, label)."""
 
 
 class GenerateTab(NamedTuple):
-    """What the page needs from the tab."""
+    """The controls that the page uses."""
 
     generated: gr.State
     """A `Generated`."""
@@ -45,7 +45,7 @@ class GenerateTab(NamedTuple):
     edit: gr.Button
     inspect: gr.Button
     first_images: Callable[[], Iterator[tuple[Any, ...]]]
-    """Generates images for ``outputs`` when the page is opened."""
+    """Function that generates images for ``outputs`` when the page is opened."""
     outputs: list[Component]
 
 
@@ -96,11 +96,11 @@ def generate_first(model: Model) -> Iterator[tuple[Any, ...]]:
 
 
 def generate(model: Model, job: Job) -> Iterator[tuple[Any, ...]]:
-    """Yield (status, images, seed, `Generated`, choice of one, its visibility, how to repeat it) after every scale.
+    """Yield (status, images, seed, `Generated`, choice of an image, its visibility, commands) after every scale.
 
     Raises:
         Refused: the queue is full, or the time limit has passed.
-        InputError: more images than a request may have.
+        InputError: the job has too many images.
     """
     seed, unchanged = job.seeds[0], (gr.skip(), gr.skip(), gr.skip(), *skip_repeat())
     yield figures.status("waiting for the model …", 0), gr.skip(), seed, *unchanged
@@ -122,9 +122,9 @@ def generate(model: Model, job: Job) -> Iterator[tuple[Any, ...]]:
 
 
 def make_job(model: Model, classes: Sequence[int], each: int, settings: SamplingSettings, seed: int) -> Job:
-    """Return the job of ``each`` images per selected class; without classes, of ``each`` images of random classes.
+    """Return a job with ``each`` images per selected class, or ``each`` images of random classes if none is selected.
 
-    The first image gets the seed, the others the following integers.
+    The first image gets the seed, and the others get the following integers.
     """
     if each < 1:
         raise InputError(f"expected at least one image per class, not {each}")

@@ -1,4 +1,4 @@
-"""Input images: uploaded, or generated on the spot."""
+"""Input images, uploaded or generated."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_upload(content: bytes, model: Model) -> Image.Image:
     """Decode an uploaded file and fit the image to the model's size.
 
     Raises:
-        InputError: not an image, or one that is too large or too narrow.
+        InputError: the file is not an image, or the image is too large or too narrow.
     """
     return fit(as_rgb(decode(content, "the upload", model.engine.limits)), model.pipeline.tokenizer)
 

@@ -1,4 +1,4 @@
-"""The Inspect tab: the token maps of an image, scale by scale, and the codes they use."""
+"""The Inspect tab: the token maps of an image at each scale, and its codes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def inspect_image(image: Image.Image, model: Model) -> tuple[str, str, str]:
     """Return (the image, its pyramid, its codes) as HTML.
 
     Raises:
-        InputError: an image that is too narrow.
+        InputError: the image is too narrow.
     """
     tokenizer = model.pipeline.tokenizer
     with model.pipeline.precision.autocast(model.pipeline.device):

@@ -1,4 +1,4 @@
-"""Check the values that the page sends before a control or a function uses them."""
+"""Check values from the page before a control or a function uses them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOT_A_VALUE = "a control has an invalid value"
 
 
 class Page(gr.Blocks):
-    """Blocks that read only files of the upload folder, and refuse invalid values with a message and a log line.
+    """Blocks that read only files of the upload folder, and reject invalid values with a message and a log line.
 
     Gradio checks paths itself only in apps that it launches, not in mounted ones.
     """
@@ -43,13 +43,13 @@ class Page(gr.Blocks):
             what = str(error.message)
             log.warning("the studio refused a request: %s", one_line(what))
             raise gr.Error(what, title="Invalid input", print_exception=False) from error
-        except Exception as error:  # Gradio's controls raise all kinds of errors on values that no page sends
+        except Exception as error:  # Gradio's controls raise many kinds of errors for invalid values
             log.warning("the studio refused a request: %s: %s", NOT_A_VALUE, one_line(str(error)))
             raise gr.Error(NOT_A_VALUE, title="Invalid input", print_exception=False) from error
 
 
 def name_nothing(request: Request, error: Exception) -> JSONResponse:
-    """Answer a request for an unknown button, which Gradio looks up without a check."""
+    """Answer a request for an unknown button, which Gradio does not check."""
     log.warning("the studio refused a request: %s: %s", NO_BUTTON, one_line(str(error)))
     return refuse(404, NO_BUTTON)
 
@@ -76,8 +76,8 @@ def is_uploaded(path: Any) -> bool:
 
 
 def check_number(block: gr.Slider | gr.Number, value: Any) -> None:
-    """Raise gr.Error for a number that the control does not allow, before Gradio rounds it. Gradio refuses other values
-    itself."""
+    """Raise gr.Error for a number that the control does not allow, before Gradio rounds it. Gradio itself rejects other
+    values."""
     if isinstance(block, gr.Slider):
         if value is None:
             raise gr.Error(f"{block.label} is empty: expected a number from {block.minimum} to {block.maximum}")

@@ -21,7 +21,7 @@ CANVAS = 512
 """Length of the canvas's longer side in pixels."""
 PREFIX = "data:image/png;base64,"
 LARGEST = 2**22
-"""Most characters of an encoded mask, far more than a canvas needs."""
+"""Maximum number of characters of an encoded mask, far more than a canvas needs."""
 EMPTY = figures.hint("Upload or generate an image, then paint over a part of it.")
 
 
@@ -56,10 +56,10 @@ def mask_to_input(index: int) -> str:
 
 
 def read_paint(text: str | None, limits: Limits) -> Image.Image | None:
-    """Decode the painted mask: white where there is paint, else black; None if nothing was painted.
+    """Decode the painted mask: painted pixels are white, others black. Return None if nothing was painted.
 
     Raises:
-        InputError: not a PNG of a canvas, or too many pixels.
+        InputError: the text is not a PNG of a canvas, or the image has too many pixels.
     """
     if not text:
         return None

@@ -29,7 +29,7 @@ def watch(model: Model, job: Job) -> Generator[Step, None, None]:
 
     Raises:
         Refused: the queue is full, or the time limit has passed.
-        InputError: more images than a request may have.
+        InputError: the job has too many images.
     """
     ticket = model.engine.submit(job)
     shown: dict[int, Image.Image] = {}
@@ -61,7 +61,7 @@ def pick_seed(seed: float | None, locked: bool) -> int:
 
 
 def shown_errors(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap the function of a button, so that the page shows its errors."""
+    """Wrap the function of a button so that the page shows its errors."""
     if inspect.isgeneratorfunction(function):
 
         @functools.wraps(function)

@@ -1,4 +1,4 @@
-"""Commands and Python code that repeat the shown images, and the provenance for their PNGs."""
+"""Commands and Python code to repeat the shown images, and the provenance for their PNGs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def repeat(made: Provenance, out: str) -> tuple[Any, ...]:
     """Return the updates of a `RepeatBlock`.
 
     Args:
-        out: the PNG that the command writes. The Python code writes it too, or OUT-000.png ... for several images.
+        out: the PNG that the command writes. The Python code writes the same file, or OUT-000.png ... for several
+            images.
     """
     return gr.update(visible=True), made.command(out), made.python(out.removesuffix(".png"))
 

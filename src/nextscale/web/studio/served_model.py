@@ -12,12 +12,12 @@ from nextscale.pipeline import Pipeline
 from nextscale.web.engine import Engine
 
 LIGHT = 100e6
-"""Parameters of a transformer that is fast on a CPU, at most."""
+"""Maximum number of parameters of a transformer that is fast on a CPU."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """An engine, and facts about its model."""
+    """An engine and information about its model."""
 
     engine: Engine
     scales: str = ""
@@ -48,13 +48,13 @@ class Model:
 
     @property
     def facts(self) -> str:
-        """``64 × 64 pixels, 10 classes, scales 1 2 3 4 6 8``."""
+        """A summary such as ``64 × 64 pixels, 10 classes, scales 1 2 3 4 6 8``."""
         h, w = self.pipeline.tokenizer.config.image_size
         return f"{w} × {h} pixels, {self.no_class} classes, scales {self.pipeline.tokenizer.schedule}"
 
     @property
     def is_quick(self) -> bool:
-        """Whether the model is fast enough to generate images whenever the page is opened."""
+        """Whether the model is fast enough to generate images each time the page is opened."""
         size = sum(parameter.numel() for parameter in self.pipeline.model.parameters())
         return self.pipeline.device.type != "cpu" or size < LIGHT
 

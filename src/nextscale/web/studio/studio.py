@@ -27,7 +27,7 @@ from nextscale.web.studio.theme import HEAD, beside, icon, make_theme, style
 Made = TypeVar("Made")
 
 AT_ONCE = 32
-"""Most button clicks that are processed at once. The engine has its own queue behind."""
+"""Maximum number of button clicks processed at the same time. The engine has a separate queue."""
 
 SWEEP = (60, 3600)
 """Seconds between deletions of old files, and the age of an old file in seconds."""
@@ -37,7 +37,7 @@ def build_studio(engine: Engine, others: Sequence[Engine] = (), scales: str = ""
     """Build the page.
 
     Args:
-        others: engines of further models for the Compare tab.
+        others: engines of additional models for the Compare tab.
         scales: value of ``--scales`` in commands, for .pth files with an unofficial schedule.
     """
     return in_event_loop(lambda: lay_out(Model(engine, scales), [Model(other) for other in others]))
@@ -117,7 +117,7 @@ def mount_studio(app: FastAPI, studio: gr.Blocks, path: str) -> None:
 
 
 def in_event_loop(make: Callable[[], Made]) -> Made:
-    """Call a function inside an event loop. Outside of one, Gradio opens event loops that it never closes."""
+    """Call a function inside an event loop. Without one, Gradio opens event loops that it never closes."""
 
     async def call() -> Made:
         return make()
