@@ -99,5 +99,5 @@ def test_a_pipeline_draws_only_the_later_scales_in_int8(beside):
 def test_other_devices_refuse(monkeypatch):
     monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: False)
     for device in (CPU, torch.device("cuda")):
-        with pytest.raises(InputError, match="int8 is for CPUs with AVX512-VNNI"):
+        with pytest.raises(InputError, match="int8 needs a CPU with AVX512-VNNI"):
             Precision.parse("int8-float32", 64, device)

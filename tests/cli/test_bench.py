@@ -27,7 +27,7 @@ def test_it_tells_and_writes_what_it_found(call, model, place, verb):
         (("decode", "--repeats", 0), ["repeats", "0"]),
         (("load", "--batch", 2), ["batch must be 1", "2"]),
         (("sample", "--random", "d17"), ["'d17'", "d16"]),
-        (("sample", "--random", "d16", "--model", "elsewhere"), ["two models", "d16", "elsewhere"]),
+        (("sample", "--random", "d16", "--model", "elsewhere"), ["expected one model, got two", "d16", "elsewhere"]),
         (("decode", "--repeats", 1, "--against", "false"), ["'false'", "exit code 1"]),
     ],
 )

@@ -172,7 +172,7 @@ def test_inputs_that_changed_or_left(call, model, pair, place):
     assert call("edit", image, "--mask", mask, "--model", model).code == 0
     again = ("edit", "--like", "edited.png", "--out", "b.png", "--model", model)
     shutil.move(mask, "moved.png")
-    assert_refused(call(*again), "edited.png", "mask.png", "not there", "--mask")
+    assert_refused(call(*again), "edited.png", "mask.png", "does not exist", "--mask")
     assert call(*again, "--mask", "moved.png").code == 0
     assert_refused(call(*again, "--mask", image), "not the mask", image)
     shutil.copy("photos/1.png", image)
@@ -210,7 +210,10 @@ def test_a_file_that_an_image_names_is_decoded_only_if_it_is_the_same(call, mode
     monkeypatch.setattr(
         "nextscale.cli.edit.read_as_stored", lambda file, name: decoded.append(str(name)) or Image.new("RGB", (28, 22))
     )
-    for name, said in (("secret.txt", f"not the {which} that theirs.png was made from"), ("/dev/zero", "not there")):
+    for name, said in (
+        ("secret.txt", f"not the {which} that theirs.png was made from"),
+        ("/dev/zero", "does not exist"),
+    ):
         made = Provenance(model="x", weights="0", edit=EditProvenance(spec=EditSpec(), **{**files, which: name}))
         save_image(Image.new("RGB", (8, 8)), "theirs.png", made.to_png_info())
         assert_refused(call("edit", "--like", "theirs.png", "--model", model), name, said)

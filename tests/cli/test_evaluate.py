@@ -478,7 +478,7 @@ BAD_REFERENCES = {
     "real --size 8 --out ref.txt": ".npz",
     "real --size 8 --out file/ref.npz": "file",
     "real --size 8 --batch-size 0": "batch-size",
-    "real --size 8 --split val": "no val",
+    "real --size 8 --split val": "no split val",
     "broken --size 8": "none of the 1",
     "real --size 8 --features nowhere.pth": "https://github.com/",
 }

@@ -128,7 +128,7 @@ def test_which_split(tmp_path):
         open_crops(data, None, SIZE, "centre", nothing)
     plain = str(tmp_path / "data" / "train")
     assert len(open_crops(plain, None, SIZE, "centre", nothing, prefer="val")) == 10
-    with refused(plain, "no val", 10):
+    with refused(plain, "no split val", 10):
         open_crops(plain, "val", SIZE, "centre", nothing)
 
 

@@ -107,7 +107,7 @@ def test_a_cache_without_a_readable_image(tmp_path):
 def test_a_damaged_shard(folder):
     path = shard_path(folder, "train", 1)
     path.write_bytes(path.read_bytes()[:-7])
-    with refused(path, "whole"):
+    with refused(path, "complete"):
         open_cache(folder, 0)
 
 

@@ -185,7 +185,7 @@ def test_a_truncated_shard_is_refused(tmp_path, png):
     whole, end = cut(shard, png)
     for length in (*range(0, end + tarfile.BLOCKSIZE, tarfile.BLOCKSIZE), 1, 700, end - 1, end + 1):
         shard.write_bytes(whole[:length])
-        with refused(shard, "not a whole"):
+        with refused(shard, "not a complete"):
             find_sources(str(shard))
     shard.write_bytes(whole[: end + tarfile.BLOCKSIZE])
     assert names(find_sources(str(shard))[0]) == ["a.png", "b.png"]
@@ -197,7 +197,7 @@ def test_a_damaged_shard_is_refused(tmp_path, png):
     whole, end = cut(shard, png)
     for block in (0, end - 2 * tarfile.BLOCKSIZE):
         shard.write_bytes(whole[:block] + b"\xff" * 100 + whole[block + 100 :])
-        with refused(shard, "not a whole"):
+        with refused(shard, "not a complete"):
             find_sources(str(shard))
 
 

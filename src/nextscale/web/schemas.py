@@ -77,7 +77,7 @@ class SamplingFields(SettingsFields):
         return tuple(first + i for i in range(self.n))
 
     def check(self, engine: Engine) -> None:
-        """Raise FieldError for another model or size than the served ones, for too many images, and for format "url"."""
+        """Raise FieldError for another model or size than the served ones, too many images, and format "url"."""
         if self.model not in (None, engine.name):
             raise FieldError("model", f"no model {self.model!r} is served here: expected {engine.name!r}, or none")
         try:

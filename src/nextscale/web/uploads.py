@@ -21,7 +21,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 @dataclass(frozen=True)
 class Upload:
-    """An uploaded image or the first frame of an animation, rotated according to its EXIF data, in its original mode."""
+    """An uploaded image, or the first frame of an animation, rotated by its EXIF data, in its original mode."""
 
     image: Image.Image
     name: str
