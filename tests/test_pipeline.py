@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -133,8 +134,9 @@ def test_a_recorded_pipeline_samples_the_same(pipeline, monkeypatch):
 
 @pytest.mark.parametrize("option", ["compile", "cuda_graph"])
 def test_options_for_gpus(option):
+    asked: dict[str, Any] = {option: True}
     with refused(option, "CUDA", "cpu"):
-        ns.Pipeline(make_tokenizer(SQUARE), make_var(SQUARE), device="cpu", **{option: True})
+        ns.Pipeline(make_tokenizer(SQUARE), make_var(SQUARE), device="cpu", **asked)
 
 
 def test_a_compiled_pipeline_compiles_the_ready_models(pipeline, monkeypatch):
