@@ -176,7 +176,7 @@ def test_a_missing_file(tmp_path, name):
         load_dino(tmp_path / name)
 
 
-@pytest.mark.parametrize(("kind", "words"), [("pth", "truncated"), ("safetensors", "whole")])
+@pytest.mark.parametrize(("kind", "words"), [("pth", "truncated"), ("safetensors", "complete")])
 def test_a_truncated_file(state, tmp_path, kind, words):
     path = write(state, tmp_path / f"dino.{kind}")
     path.write_bytes(path.read_bytes()[:-100])
