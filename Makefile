@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: help sample test lint docs format clean
 
 help:
-	@echo "make sample   install, then draw 20 images into samples.png"
+	@echo "make sample   install, then generate 20 images into samples.png"
 	@echo "make test     install with the dev tools, then run the tests"
 	@echo "make lint     format check, lint, types, import contracts"
 	@echo "make docs     build the documentation into build/site"

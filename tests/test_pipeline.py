@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -131,15 +132,18 @@ def test_a_recorded_pipeline_samples_the_same(pipeline, monkeypatch):
     assert not same(processed.tokens, expected[0].tokens) and len(recorded) == 3
 
 
-def test_a_cuda_graph_needs_a_gpu():
-    with refused("CUDA", "cpu"):
-        ns.Pipeline(make_tokenizer(SQUARE), make_var(SQUARE), device="cpu", cuda_graph=True)
+@pytest.mark.parametrize("option", ["compile", "cuda_graph"])
+def test_options_for_gpus(option):
+    asked: dict[str, Any] = {option: True}
+    with refused(option, "CUDA", "cpu"):
+        ns.Pipeline(make_tokenizer(SQUARE), make_var(SQUARE), device="cpu", **asked)
 
 
 def test_a_compiled_pipeline_compiles_the_ready_models(pipeline, monkeypatch):
     compiled = []
     monkeypatch.setattr("nextscale.pipeline.compile_parts", lambda *parts: compiled.append(parts))
-    compiling = ns.Pipeline(pipeline.tokenizer, pipeline.model, device="cpu", compile=True)
+    compiling = ns.Pipeline(pipeline.tokenizer, pipeline.model, device="cpu")
+    compiling._compile = True
     assert same(compiling([1], seed=3).tokens, pipeline([1], seed=3).tokens)
     assert compiled == [compiling.ready()]
 

@@ -83,7 +83,7 @@ def visit(page: Page, suffix: str) -> None:
 
 def keep_seed(page: Page, seed: int) -> None:
     page.get_by_label("Seed", exact=True).locator("visible=true").fill(str(seed))
-    page.get_by_label("Keep seed").locator("visible=true").check()
+    page.get_by_label("Keep it").locator("visible=true").check()
 
 
 def shoot(page: Page, name: str) -> None:

@@ -65,11 +65,11 @@ class Pipeline:
             bfloat16 where it is faster and changes little. "int8" (CPUs with AVX512-VNNI) rounds the large matrices of
             the blocks to 8 bits at scales of 64 tokens or more, which is faster and less exact; the rest runs in the
             faster of float32 and bfloat16. "int8-float32" and "int8-bfloat16" name the precision of the rest.
-        compile: Run the blocks and the decoder through torch.compile.
+        compile: On a CUDA GPU, run the blocks and the decoder through torch.compile.
         cuda_graph: On a CUDA GPU, record the work of each batch size and settings once and replay it.
 
     Raises:
-        InputError: The parts do not fit together, or the device does not support the precision or CUDA graphs.
+        InputError: The parts do not fit together, or the device does not support an option.
     """
 
     def __init__(
@@ -87,8 +87,9 @@ class Pipeline:
         if class_names and len(class_names) != count:
             raise InputError(f"the transformer has {count} classes, but {len(class_names)} names were given")
         self.device = pick_device(device)
-        if cuda_graph and self.device.type != "cuda":
-            raise InputError(f"a CUDA graph needs a CUDA GPU, not {self.device}")
+        for option, asked in (("compile", compile), ("cuda_graph", cuda_graph)):
+            if asked and self.device.type != "cuda":
+                raise InputError(f"{option} needs a CUDA GPU, not {self.device}")
         self.precision = Precision.parse(dtype, model.config.width, self.device)
         self.dtype = self.precision.name
         self.tokenizer: Any = tokenizer.to(self.device).eval()

@@ -1,6 +1,6 @@
-"""The joints between the parts: what sampler, trainer and pipeline expect of tokenizers, transformers and guidance.
+"""The interfaces of tokenizers, transformers and guidance that the sampler, trainer and pipeline use.
 
-VAR, Infinity and InfinityStar differ in these parts only. Nothing here names a family.
+VAR, Infinity and InfinityStar implement them differently. Nothing here names a family.
 
 Notation: B images, n tokens of a visit, D numbers per code vector.
 """

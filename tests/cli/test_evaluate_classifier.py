@@ -83,7 +83,7 @@ def test_stopped_on_the_way_it_is_no_classifier_yet(call, place, monkeypatch):
     monkeypatch.setattr(ClassifierTask, "losses", stop)
     code, out, err = call(*COMMAND)
     newest = newest_checkpoint(Path("c"))
-    assert code == 0 and not out and "asked to stop" in err
+    assert code == 0 and not out and "stopped: saved" in err
     assert newest is not None and newest.name == "step-00000002" and not Path("c/classifier.json").exists()
     monkeypatch.undo()
     os.chdir(place)

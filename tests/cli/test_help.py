@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -67,11 +66,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_module_runs_and_is_fast_to_help():
-    start = time.monotonic()
+def test_the_module_runs_and_helps_without_torch():
     result = run("-m", "nextscale", "--help")
     assert result.returncode == 0 and "nextscale sample" in result.stdout and not result.stderr
-    assert time.monotonic() - start < 2
     loaded = run("-c", "import sys, nextscale.cli.main; print('torch' in sys.modules)")
     assert loaded.stdout == "False\n"
 

@@ -245,3 +245,14 @@ def test_a_model_is_not_saved_into_a_run(run, pipeline):
     with refused("training run", run):
         pipeline.save_pretrained(run)
     check_same(run, pipeline)
+
+
+def test_the_embedded_model_has_two_names():
+    starter, clothes = (ns.Pipeline.from_pretrained(name, device="cpu") for name in ("starter", "clothes"))
+    assert clothes.fingerprint == starter.fingerprint and clothes.class_names == starter.class_names
+    assert clothes.family is sources.FAMILIES[0] and clothes.family.media == "image"
+
+
+def test_published_models_are_found_by_both_names():
+    assert sources.find_published("d16") is sources.find_published("FoundationVision/var:d16") is PUBLISHED["d16"]
+    assert sources.find_published("d17") is None

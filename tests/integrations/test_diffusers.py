@@ -173,8 +173,8 @@ def test_a_callback_may_stop(pipe):
     options = {"callback_on_step_end": stop, "callback_on_step_end_tensor_inputs": ["images"], "output_type": "pt"}
     images = pipe([0], generator=generator(), **options).images
     assert pipe.interrupt and list(early) == [0, 1] and torch.equal(images, early[1])
-    images = pipe([0], generator=generator(), **options | {"output_type": "pil"}).images
-    assert pixels(images) == pixels(pipe.numpy_to_pil(images.permute(0, 2, 3, 1).numpy()))
+    stopped = pipe([0], generator=generator(), **options | {"output_type": "pil"}).images
+    assert pixels(stopped) == pixels(pipe.numpy_to_pil(images.permute(0, 2, 3, 1).numpy()))
     assert not torch.equal(images, pipe([0], generator=generator(), output_type="pt").images)
     assert not pipe.interrupt
 

@@ -72,7 +72,7 @@ def test_batches(folder):
     train, val = open_cache(folder, seed=0)
     assert val is not None
     first, again = (list(islice(TrainingBatches(train, 2, start), 4)) for start in (0, 2))
-    assert [b.images.shape for (b,) in first] == [(2, LENGTH)] * 4
+    assert [b.content.values.shape for (b,) in first] == [(2, LENGTH)] * 4
     assert all(torch.equal(a.content.values, b.content.values) for (a,), (b,) in zip(first[2:], again, strict=False))
     (batch,) = validation_batches(val, 4)
     assert (
@@ -94,7 +94,7 @@ def test_a_cache_begun_with_something_else(folder):
 
 def test_a_cache_that_is_not_finished(folder):
     shard_path(folder, "train", 1).unlink()
-    with refused(folder, "2 of 3 shards of train", "repeat its command"):
+    with refused(folder, "2 of 3 shards of train", "repeat the tokenize command"):
         open_cache(folder, 0)
 
 

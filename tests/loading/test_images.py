@@ -140,7 +140,7 @@ def test_save_image(tmp_path):
     image = Image.new("RGB", (3, 2), ORANGE)
     save_image(image, tmp_path / "new" / "a.png")
     assert pixel(tmp_path / "new" / "a.png") == ORANGE
-    with refused(".xyz", "ending"):
+    with refused(".xyz", "extensions"):
         save_image(image, tmp_path / "a.xyz")
     (tmp_path / "file").touch()
     with refused("file"):

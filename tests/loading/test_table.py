@@ -122,7 +122,7 @@ def test_what_is_no_table(photos):
 def test_a_class_of_validation_that_training_does_not_know(photos):
     write(photos, "file,label\n0.png,hat\n", "train.csv")
     write(photos, "file,label\n1.png,boot\n", "val.csv")
-    with refused("val.csv", "'boot'", "it has hat"):
+    with refused("val.csv", "'boot'", "expected one of hat"):
         find_sources(str(photos))
 
 

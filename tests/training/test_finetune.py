@@ -109,7 +109,7 @@ def test_a_pattern_that_matches_nothing(pattern):
 
 
 def test_nothing_left_to_learn():
-    with refused("nothing to learn", "*"):
+    with refused("no parameter to train", "*"):
         freeze(deepcopy(make_var(SQUARE)), ["*"])
 
 

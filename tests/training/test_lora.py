@@ -116,7 +116,7 @@ def test_a_rank_that_is_not_low(rank):
 
 
 def test_a_model_without_such_matrices():
-    with refused("no matrices", "qkv"):
+    with refused("none of the matrices", "qkv"):
         add_lora(nn.Sequential(nn.Linear(3, 3)), 1)
 
 

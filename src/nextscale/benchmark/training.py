@@ -12,7 +12,7 @@ from nextscale.benchmark.machine import measure_peak, peak_memory
 from nextscale.benchmark.report import Report
 from nextscale.benchmark.sampling import check_batch, least_seconds
 from nextscale.benchmark.turns import take_turns
-from nextscale.data.content import Pixels
+from nextscale.data.content import Tokens
 from nextscale.data.loader import Batch, BatchSlice
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.allocator import kept
@@ -38,9 +38,9 @@ def bench_training(
     recipe = recipe.on(device)
     state = make_state(TransformerTask(pipeline.model.train(), pipeline.tokenizer, recipe), recipe, Execution(), device)
     generator = torch.Generator().manual_seed(seed)
-    images = torch.randint(config.codebook_size, (batch, config.schedule.num_tokens), generator=generator)
+    tokens = torch.randint(config.codebook_size, (batch, config.schedule.num_tokens), generator=generator)
     labels = torch.randint(config.num_classes, (batch,), generator=generator)
-    parts = [Batch(Pixels(images), labels, (), BatchSlice(0, batch, batch)).to(device)]
+    parts = [Batch(Tokens(tokens), labels, (), BatchSlice(0, batch, batch)).to(device)]
     steps = count()
     with kept(device):  # as in a training run
         turns = take_turns(lambda: training_step(state, parts, recipe, next(steps)), repeats, device, against)

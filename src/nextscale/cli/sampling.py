@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nextscale.cli.models import ModelOptions, SamplingDtype
 from nextscale.errors import InputError, brief
+from nextscale.families.sources import EMBEDDED, STARTER
 from nextscale.imaging.images import grid, save_image
 from nextscale.pipeline import Pipeline
 from nextscale.provenance import EditProvenance, Provenance, read_provenance
@@ -109,10 +110,10 @@ def as_made(options: OptionsT, made: Provenance) -> OptionsT:
     """Return the flags of the command that made an image. The model's location and the device may differ.
 
     Raises:
-        InputError: the image was made with a model other than the starter, and ``--model`` is not given. For security,
+        InputError: the image was made with a model that is not embedded, and ``--model`` is not given. For security,
             an image file cannot choose the model to load.
     """
-    if "starter" == options.model != made.model:
+    if options.model == STARTER and made.model not in EMBEDDED:
         model = brief(made.model)
         raise InputError(f"{options.like} was made with model {model}: add --model {model} if you trust it")
     one = not isinstance(made.seed, tuple)

@@ -112,7 +112,7 @@ def find_column(table: Path, header: Sequence[str], names: Sequence[str]) -> int
     if name is None:
         raise InputError(
             f"{table} has no column {names[0]!r} (or {', '.join(names[1:])}): "
-            f"expected a first line such as file,label got {list_names(header)!r}"
+            f"expected a first line such as 'file,label', got {list_names(header)!r}"
         )
     if header.count(name) > 1:
         raise InputError(f"{table} has {header.count(name)} columns {name!r}: expected one")

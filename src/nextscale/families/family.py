@@ -38,6 +38,8 @@ class Family:
     """The tokenizer's class, with ``from_pretrained``."""
     transformer: Any
     """The transformer's class, with ``from_pretrained``."""
+    transformer_config: Any
+    """The class of its configuration."""
     settings: SamplingSettings
     """Default settings of a pipeline."""
     repository: str

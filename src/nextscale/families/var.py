@@ -33,6 +33,7 @@ FAMILY = Family(
     media="image",
     tokenizer=ImageTokenizer,
     transformer=VAR,
+    transformer_config=VARConfig,
     settings=FOR_IMAGES,
     repository="FoundationVision/var",
     tokenizer_file="vae_ch160v4096z32.pth",

@@ -76,11 +76,6 @@ class SamplingSettings:
             del values["temperature"]
         return values
 
-    def python(self, base: SamplingSettings | None = None) -> str:
-        """Python keyword arguments, ``cfg=4.0, top_k=900``. Settings that equal those of ``base`` are not repeated."""
-        mine, known = asdict(self), asdict(base) if base else {}
-        return ", ".join(f"{name}={value!r}" for name, value in mine.items() if known.get(name, ...) != value)
-
 
 SETTINGS = tuple(f.name for f in fields(SamplingSettings))
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nextscale.errors import InputError
-from nextscale.transformer.var import VAR
 
 
 def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
@@ -30,7 +30,7 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
 
 
 @torch.no_grad()
-def with_classes(model: VAR, names: Sequence[str], new_names: Sequence[str]) -> tuple[VAR, str]:
+def with_classes(model: Any, names: Sequence[str], new_names: Sequence[str]) -> tuple[Any, str]:
     """Change the classes of a model. Return the model and a description of the change.
 
     Classes whose name the model knows keep their embedding. Other classes start from the mean of all class embeddings.
@@ -38,12 +38,13 @@ def with_classes(model: VAR, names: Sequence[str], new_names: Sequence[str]) -> 
     classes, the model is returned unchanged.
 
     Args:
+        model: a transformer with a table ``class_embedding``, such as VAR.
         names: class names of the model; empty if it has none.
     """
     table, count = model.class_embedding.weight, len(new_names)
     if count == model.config.num_classes and (not names or list(names) == list(new_names)):
         return model, f"same {count} classes"
-    changed = VAR(replace(model.config, num_classes=count))
+    changed = type(model)(replace(model.config, num_classes=count))
     known = [names.index(name) if name in names else None for name in new_names]
     mean = table[:-1].mean(dim=0)
     rows: list[Tensor] = [mean if row is None else table[row] for row in known]

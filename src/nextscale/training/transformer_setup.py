@@ -6,16 +6,16 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from PIL import Image
-from torch import nn
 
 from nextscale.data.cache import TOKENIZER as CACHED_TOKENIZER
 from nextscale.data.cache import TokenDataset, is_cache, open_cache
 from nextscale.data.dataset import Examples
 from nextscale.errors import InputError
+from nextscale.families import var
 from nextscale.families.sources import INDEX, TOKENIZER, Parts, load_source, load_tokenizer
 from nextscale.io.files import write_json
 from nextscale.runtime.device import pick_device
@@ -28,12 +28,11 @@ from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.run import Run
 from nextscale.training.setup import RunSettings, check_run, count_epochs, open_images, run_inputs, summary
 from nextscale.training.transformer_task import TransformerTask
-from nextscale.transformer.var import VAR, VARConfig
 
 TASK = "train transformer"
 Strategy = Literal["ddp", "fsdp"]
 TokenizerSource = str | Path | ImageTokenizer
-Samples = Callable[[ImageTokenizer, nn.Module, int], Image.Image]
+Samples = Callable[[ImageTokenizer, Any, int], Image.Image]
 """``samples(tokenizer, model, num_classes)`` makes a preview image."""
 
 
@@ -134,7 +133,7 @@ def make_model(
     trained: Parts | None,
     class_names: tuple[str, ...],
     strategy: Strategy,
-) -> tuple[VAR, TransformerRecipe, str]:
+) -> tuple[Any, TransformerRecipe, str]:
     """Return the model to train, the recipe with the model's sizes, and a description of the initial weights.
 
     Raises:
@@ -160,15 +159,15 @@ def make_model(
     return model, recipe, description
 
 
-def fresh_model(tokenizer: ImageTokenizer, recipe: TransformerRecipe, num_classes: int) -> VAR:
+def fresh_model(tokenizer: ImageTokenizer, recipe: TransformerRecipe, num_classes: int) -> Any:
     """Return a transformer for the tokens of a tokenizer, with random weights."""
-    model = VAR(transformer_config(tokenizer, recipe, num_classes))
+    model = var.FAMILY.transformer(transformer_config(tokenizer, recipe, num_classes))
     return model.init_weights(torch.Generator().manual_seed(recipe.seed), recipe.init_gamma)
 
 
-def transformer_config(tokenizer: ImageTokenizer, recipe: TransformerRecipe, num_classes: int) -> VARConfig:
+def transformer_config(tokenizer: ImageTokenizer, recipe: TransformerRecipe, num_classes: int) -> Any:
     """Return the configuration of a transformer with the sizes of a recipe for the tokens of a tokenizer."""
-    return VARConfig(
+    return var.FAMILY.transformer_config(
         schedule=tokenizer.schedule,
         depth=recipe.depth,
         width=recipe.width,

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from torch import nn
 
 from nextscale.imaging.images import grid, to_pil
 from nextscale.pipeline import Pipeline
+from nextscale.protocols import Transformer
 from nextscale.sampling.sampler import sample
+from nextscale.sampling.settings import FOR_IMAGES
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.presets.var import TRANSFORMERS
 from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.setup import plan
 from nextscale.training.transformer_setup import Strategy, TokenizerSource, run_transformer
-from nextscale.transformer.var import VAR
 
 PREVIEWED = 20
 
@@ -63,8 +63,7 @@ def train_transformer(
     return Pipeline.from_pretrained(out, device=settings.device)
 
 
-def preview_samples(tokenizer: ImageTokenizer, model: nn.Module, num_classes: int) -> Image.Image:
+def preview_samples(tokenizer: ImageTokenizer, model: Transformer, num_classes: int) -> Image.Image:
     """Return a grid of images of classes from the first to the last."""
-    assert isinstance(model, VAR)
     labels = [i * num_classes // PREVIEWED for i in range(PREVIEWED)]
-    return grid(to_pil(sample(tokenizer, model, labels, cfg=4.0, top_p=0.95).images), columns=PREVIEWED // 2)
+    return grid(to_pil(sample(tokenizer, model, labels, settings=FOR_IMAGES).images), columns=PREVIEWED // 2)

@@ -324,7 +324,9 @@ def test_dino_moves_with_the_critic(vit):
     assert all(logits.dtype == torch.float32 for logits in judged.logits)
 
 
-@pytest.mark.parametrize(("options", "words"), [({"side": 14}, ("patch of 4", "14")), ({"side": 0}, ("patch of 4",))])
+@pytest.mark.parametrize(
+    ("options", "words"), [({"side": 14}, ("patch size of 4", "14")), ({"side": 0}, ("patch size of 4",))]
+)
 def test_sides_that_are_no_whole_patches(vit, options, words):
     with refused("side", *words):
         DinoCritic(vit, taps=TAPS, **options)

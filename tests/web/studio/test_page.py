@@ -116,7 +116,7 @@ def test_a_bad_value_is_one_line_in_the_log(ask, changes, caplog, capfd):
 def test_seeds_that_are_out_of_range(ask, seed, caplog, capfd):
     named = {"Seed": seed, "Keep it": True, "Classes": [0, 1]}
     good, answer = ask("run_generate", **named)
-    assert not good and "a seed is from 0 to 9007199254740991" in answer["error"]
+    assert not good and "a seed must be from 0 to 9007199254740991" in answer["error"]
     assert "Traceback" not in capfd.readouterr().err and not [r for r in caplog.records if r.levelname == "ERROR"]
     assert ask("run_generate", **{**named, "Seed": 2**53 - 2})[0]  # the page goes on, up to the last seed
 
