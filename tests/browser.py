@@ -1,4 +1,4 @@
-"""A real browser on a real server."""
+"""A real browser for a real server."""
 
 from __future__ import annotations
 

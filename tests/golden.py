@@ -1,4 +1,4 @@
-"""The golden cases: what the reference computes, and how its weights are rebuilt from a formula."""
+"""The golden cases: results of the reference, and a formula for its weights."""
 
 from __future__ import annotations
 

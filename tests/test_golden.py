@@ -1,4 +1,4 @@
-"""Everything the reference computed in the golden cases, computed by us."""
+"""The results of the reference in all golden cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What importing costs, and that every public name is there."""
+"""The cost of importing, and all public names."""
 
 from __future__ import annotations
 

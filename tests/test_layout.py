@@ -1,4 +1,4 @@
-"""The house stays readable."""
+"""Limits on file length, imports and other structure of the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names in, images out."""
+"""The pipeline: from class names to images."""
 
 from __future__ import annotations
 

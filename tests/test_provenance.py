@@ -1,4 +1,4 @@
-"""How images were made: written, read, and done again."""
+"""Provenance of images: writing, reading and repeating."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model that comes with the package."""
+"""The model in the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models small enough to build in a test, with weights at which every part matters."""
+"""Models small enough to build in a test, with weights that make every part matter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that say their number, and features looked up by it."""
+"""Galleries whose images encode their number, and an extractor that looks up features by it."""
 
 from __future__ import annotations
 

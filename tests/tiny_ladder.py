@@ -1,4 +1,4 @@
-"""Folders of runs of several sizes that never took place, whose losses follow a law exactly."""
+"""Folders of artificial runs of several sizes, whose losses follow a law exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of training runs that never took place."""
+"""Folders of artificial training runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the studio's pieces of HTML hold."""
+"""Parse the HTML of the studio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiled scales draw what the plain ones do."""
+"""Compiled models sample the same images as uncompiled models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokenizers without gradients compute what plain ones do."""
+"""Tokenizers without gradients have the same results as the originals."""
 
 from __future__ import annotations
 

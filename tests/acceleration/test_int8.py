@@ -1,4 +1,4 @@
-"""Linear layers in int8, and models that are made of them."""
+"""Linear layers in int8, and models that contain them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models made ready for drawing compute what the models themselves do."""
+"""Models prepared for sampling have the same results as the originals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training with recomputation gives the results and gradients that PyTorch's own way gives, and keeps less."""
+"""Training with recomputation has the same results and gradients as PyTorch, and stores fewer tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A 3x3 convolution with a quarter of the products gives what the plain one gives."""
+"""Winograd convolution has the same results as direct 3x3 convolution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counted work, against what the reference was measured at."""
+"""Counted FLOPs match the measurements of the reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Views of an image's tokens, scale by scale."""
+"""Views of the tokens of an image at each scale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of drawing, decoding and loading report."""
+"""Reports of the benchmarks of sampling, decoding and loading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the benchmark of training reports."""
+"""Reports of the training benchmark."""
 
 from __future__ import annotations
 

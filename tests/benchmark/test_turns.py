@@ -1,4 +1,4 @@
-"""Ours and theirs, in turn."""
+"""Timing two commands in turn."""
 
 from __future__ import annotations
 

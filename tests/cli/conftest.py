@@ -1,4 +1,4 @@
-"""The command line in this process, and a place with a small model and images to call it from."""
+"""Call the command line in this process, in a folder with a small model and images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nextscale edit``, and doing again what made an image."""
+"""``nextscale edit``, and repeating commands with ``--like``."""
 
 from __future__ import annotations
 

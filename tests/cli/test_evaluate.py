@@ -1,4 +1,4 @@
-"""``nextscale evaluate`` and its kin, with a tiny model and a tiny classifier."""
+"""``nextscale evaluate`` and related verbs, with a tiny model and a tiny classifier."""
 
 from __future__ import annotations
 

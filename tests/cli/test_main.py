@@ -1,4 +1,4 @@
-"""Starting a verb."""
+"""Dispatch of verbs."""
 
 from __future__ import annotations
 

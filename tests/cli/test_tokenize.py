@@ -1,4 +1,4 @@
-"""``nextscale tokenize``, and training on what it makes."""
+"""``nextscale tokenize``, and training on its cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every verb does what it says."""
+"""Every verb works with a tiny model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs are compared by what they share."""
+"""Runs are compared by their common metrics."""
 
 from __future__ import annotations
 

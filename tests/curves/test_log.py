@@ -1,4 +1,4 @@
-"""A log is read as it was written, whole lines only."""
+"""Logs are read up to the last complete line."""
 
 from __future__ import annotations
 

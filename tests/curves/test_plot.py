@@ -1,4 +1,4 @@
-"""A panel for everything that was logged, and a legend for everyone who logged it."""
+"""Plots have a panel for each metric, and a legend for all runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verdict says what the table says, and no more."""
+"""Verdicts agree with the reference table, and do not extrapolate."""
 
 from __future__ import annotations
 

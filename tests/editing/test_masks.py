@@ -1,4 +1,4 @@
-"""Which pixels a mask hides, what is put in their place, and how the edge fades."""
+"""Masks: hidden pixels, their replacement, and soft edges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans of edits: what is kept, what is drawn, and how both are joined."""
+"""Plans of edits: kept tokens, generated tokens, and the merged image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counting right answers."""
+"""The confusion matrix and accuracy of a classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The small classifier: what it computes, and its folder."""
+"""The small classifier: its results, and its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ns.evaluate`: images against real ones, by any function as feature extractor."""
+"""`ns.evaluate` with any function as feature extractor."""
 
 from __future__ import annotations
 

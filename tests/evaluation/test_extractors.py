@@ -1,4 +1,4 @@
-"""Where the network that looks comes from."""
+"""Loading feature extractors by name."""
 
 from __future__ import annotations
 

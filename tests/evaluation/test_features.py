@@ -1,4 +1,4 @@
-"""Features of a classifier of one's own."""
+"""Features of a custom classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Frechet distance: closed forms, laws, and a plain statement in NumPy."""
+"""The Frechet distance: closed forms, properties, and a NumPy implementation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that are there: files in a folder, and the array of an .npz file."""
+"""Galleries of image files in a folder, and of the array in an .npz file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our Inception is torch-fidelity's, image in and features out, on random weights (`data/golden/inception`)."""
+"""Inception has the results of torch-fidelity on random weights (`data/golden/inception`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model that plays back its training images is told from one that has learnt them."""
+"""A model that reproduces its training images is distinguished from one that has learnt the distribution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images in .npz files are read in parts; nothing in a file is trusted."""
+"""Images in .npz files are read in parts, and no file content is trusted."""
 
 from __future__ import annotations
 

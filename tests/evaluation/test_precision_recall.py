@@ -1,4 +1,4 @@
-"""Balls around images: laws, and a plain statement in NumPy."""
+"""Precision, recall, density and coverage: properties, and a NumPy implementation."""
 
 from __future__ import annotations
 

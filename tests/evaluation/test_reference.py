@@ -1,4 +1,4 @@
-"""A reference says what it is, and is refused where it does not fit."""
+"""References record their origin, and are rejected if they do not fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A report holds what a figure depends on, and compares only what can be compared."""
+"""Reports record the inputs of metrics, and compare only comparable metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From images to figures: all of them together are those of a plain statement in NumPy."""
+"""The metrics of an evaluation agree with a NumPy implementation."""
 
 from __future__ import annotations
 

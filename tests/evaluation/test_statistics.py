@@ -1,4 +1,4 @@
-"""Mean and covariance do not depend on how vectors came in."""
+"""Mean and covariance do not depend on the division into batches."""
 
 from __future__ import annotations
 

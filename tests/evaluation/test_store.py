@@ -1,4 +1,4 @@
-"""Looking at images can stop, go on, and be shared out; what comes out does not depend on it."""
+"""Computing features can be interrupted, resumed and divided without changing the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model may come as, and what is no model."""
+"""Accepted forms of models, and errors for everything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set in one crop is what training validates on, or what the ADM's code makes of it."""
+"""Crops of a data set are those of validation, or those of the ADM evaluator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a tokenizer keeps, and the notes on it."""
+"""Reconstructed images, and the measurements of each image."""
 
 from __future__ import annotations
 

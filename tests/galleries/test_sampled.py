@@ -1,4 +1,4 @@
-"""An image of a gallery is the same however it comes to be drawn."""
+"""A sampled image does not depend on its batch."""
 
 from __future__ import annotations
 

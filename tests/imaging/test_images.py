@@ -1,4 +1,4 @@
-"""Grids, captions, and where images may be written."""
+"""Grids, captions, and paths for images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PSNR and SSIM: closed forms, and SSIM written out."""
+"""PSNR and SSIM: closed forms, and a direct implementation of SSIM."""
 
 from __future__ import annotations
 

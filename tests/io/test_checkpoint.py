@@ -1,4 +1,4 @@
-"""A checkpoint is whole or absent."""
+"""Checkpoints are complete or absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder <-> a module."""
+"""Saving modules to folders, and loading them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Official files, good and bad."""
+"""Official files, valid and invalid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens in files, in place of images."""
+"""Token caches."""
 
 from __future__ import annotations
 

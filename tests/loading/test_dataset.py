@@ -1,4 +1,4 @@
-"""Images -> examples: crops, mirror images, and what happens to unreadable files."""
+"""Training examples: crops, mirrored images, and unreadable files."""
 
 from __future__ import annotations
 

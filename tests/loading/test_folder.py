@@ -1,4 +1,4 @@
-"""Which images and classes a folder holds."""
+"""Images and classes in a folder."""
 
 from __future__ import annotations
 

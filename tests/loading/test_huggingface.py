@@ -1,4 +1,4 @@
-"""Which images and classes a Hugging Face data set holds."""
+"""Images and classes in a Hugging Face data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever the file holds, it becomes an upright RGB image or one sentence."""
+"""Any image file becomes an upright RGB image or a one-sentence error."""
 
 from __future__ import annotations
 

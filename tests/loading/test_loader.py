@@ -1,4 +1,4 @@
-"""The order of batches depends on (seed, step) alone."""
+"""The order of batches depends on (seed, step) only."""
 
 from __future__ import annotations
 

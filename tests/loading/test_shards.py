@@ -1,4 +1,4 @@
-"""Which images and classes shards hold, and where."""
+"""Images and classes in .tar shards, and their positions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same images are the same examples, whatever they lie in."""
+"""All kinds of data sets with the same images give the same examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images and classes a table names."""
+"""Images and classes in a table."""
 
 from __future__ import annotations
 

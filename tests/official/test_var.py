@@ -1,4 +1,4 @@
-"""Official checkpoints, there and back."""
+"""Reading and writing official checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory that is given back loses nothing."""
+"""Returning memory to the system loses no data."""
 
 from __future__ import annotations
 

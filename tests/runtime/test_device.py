@@ -1,4 +1,4 @@
-"""What a CPU is fast in; and cores: what is computed on one of them does not depend on how many there are."""
+"""Fast precisions of a CPU, and results that do not depend on the number of cores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""With one process there is nothing to exchange."""
+"""With one process, communication does nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far, how fast, how long yet."""
+"""Progress lines: count, rate and remaining time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tokens may be drawn."""
+"""Top-k and top-p filters."""
 
 from __future__ import annotations
 

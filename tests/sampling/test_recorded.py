@@ -1,4 +1,4 @@
-"""Drawing as one CUDA graph: what can be said of it without a GPU."""
+"""Sampling as one CUDA graph, as far as it can be tested without a GPU."""
 
 from __future__ import annotations
 

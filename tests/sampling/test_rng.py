@@ -1,4 +1,4 @@
-"""One generator for the call, or one for each image."""
+"""One random generator for the call, or one for each image."""
 
 from __future__ import annotations
 

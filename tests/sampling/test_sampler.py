@@ -1,4 +1,4 @@
-"""Scale by scale to an image."""
+"""The sampling loop over scales."""
 
 from __future__ import annotations
 

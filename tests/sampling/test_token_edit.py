@@ -1,4 +1,4 @@
-"""Keeping tokens of a given image."""
+"""Keeping tokens of a given image while sampling."""
 
 from __future__ import annotations
 

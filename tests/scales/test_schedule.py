@@ -1,4 +1,4 @@
-"""Sizes, offsets and levels."""
+"""Sizes, offsets and visits of scale schedules."""
 
 from __future__ import annotations
 

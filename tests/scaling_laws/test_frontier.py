@@ -1,4 +1,4 @@
-"""The frontier is what no other point beats, and its law that of the best runs."""
+"""The frontier contains no dominated points, and its law is that of the best runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The official ladder is the one of 64."""
+"""The official ladder has 64 channels per block."""
 
 from __future__ import annotations
 

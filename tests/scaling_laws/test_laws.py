@@ -1,4 +1,4 @@
-"""A ladder's folders give back the laws that wrote them, in words, tables and images."""
+"""Laws are recovered from the folders of a ladder, and written as text, tables and plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs become the points that were logged."""
+"""Points are read correctly from logs."""
 
 from __future__ import annotations
 

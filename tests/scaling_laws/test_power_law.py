@@ -1,4 +1,4 @@
-"""A law that made the points comes back from them, and the intervals cover it as often as they say."""
+"""Power laws are recovered from their points, and intervals have the stated coverage."""
 
 from __future__ import annotations
 

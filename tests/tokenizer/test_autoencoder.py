@@ -1,4 +1,4 @@
-"""Image <-> feature grid."""
+"""The autoencoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nearest code."""
+"""Nearest codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The laws of the canvas: one walk, whoever goes it."""
+"""Properties of the canvas that all walks share."""
 
 from __future__ import annotations
 

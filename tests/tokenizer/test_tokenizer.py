@@ -1,4 +1,4 @@
-"""Image <-> tokens."""
+"""Encoding images as tokens, and decoding them."""
 
 from __future__ import annotations
 

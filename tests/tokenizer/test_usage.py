@@ -1,4 +1,4 @@
-"""Usage and perplexity of codes, per scale."""
+"""Usage and perplexity of codes at each scale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The game between tokenizer and critic, against its formulas."""
+"""The adversarial losses agree with their formulas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipe from a preset or a file, with some of its numbers changed."""
+"""Recipes from presets or files, with changed fields."""
 
 from __future__ import annotations
 

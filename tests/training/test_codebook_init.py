@@ -1,4 +1,4 @@
-"""Codes start from the data, and start again when nobody uses them."""
+"""Initialising codes from data, and restarting unused codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting from a trained model: other classes, and what does not learn."""
+"""Fine-tuning: changed classes, and frozen parameters."""
 
 from __future__ import annotations
 

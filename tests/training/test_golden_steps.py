@@ -1,4 +1,4 @@
-"""Eight optimizer steps of the reference, taken by the training loop's own step."""
+"""Eight optimizer steps of the training loop match those of the reference."""
 
 from __future__ import annotations
 

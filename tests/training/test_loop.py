@@ -1,4 +1,4 @@
-"""The loop: losses fall, runs keep what they should, and stop in one sentence."""
+"""The training loop: losses decrease, runs keep their files, and errors are one sentence."""
 
 from __future__ import annotations
 

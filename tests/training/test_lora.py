@@ -1,4 +1,4 @@
-"""LoRA: nothing changes at first, little learns, and what is saved is an ordinary model."""
+"""LoRA: no initial change, few trained parameters, and saved models of the usual format."""
 
 from __future__ import annotations
 

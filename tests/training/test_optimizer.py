@@ -1,4 +1,4 @@
-"""AdamW's state is there from the start, and the loss scale follows the official rules."""
+"""The state of AdamW is complete from the start, and the loss scale follows the official rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""However a batch is divided, among processes or turns, the run learns the same."""
+"""Dividing a batch among processes or accumulation steps does not change training."""
 
 from __future__ import annotations
 

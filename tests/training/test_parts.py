@@ -1,4 +1,4 @@
-"""What a training step is made of: EMA, dropping, losses, code restarts, parameter groups."""
+"""Parts of a training step: EMA, dropping, losses, code restarts, parameter groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that was killed and started again ends as one that was not, bit for bit."""
+"""An interrupted and resumed run ends with the same bits as an uninterrupted one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The official schedules, row by row."""
+"""The schedules match the official ones at each step."""
 
 from __future__ import annotations
 

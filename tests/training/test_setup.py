@@ -1,4 +1,4 @@
-"""Training from Python: the same runs as from the command line."""
+"""Training from Python gives the same runs as the command line."""
 
 from __future__ import annotations
 

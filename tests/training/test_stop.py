@@ -1,4 +1,4 @@
-"""SIGTERM: the step at hand is finished, saved, and the run ends with success."""
+"""After SIGTERM, a run finishes its step, saves, and exits with success."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task of one's own: a model and a loss, and nothing else."""
+"""A custom task: a model and a loss."""
 
 from __future__ import annotations
 

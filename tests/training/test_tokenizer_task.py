@@ -1,4 +1,4 @@
-"""The tokenizer's losses, its critic's, and the care of its codes."""
+"""The losses of the tokenizer and the critic, and restarts of codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention written out."""
+"""Attention agrees with a direct implementation."""
 
 from __future__ import annotations
 

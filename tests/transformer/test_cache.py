@@ -1,4 +1,4 @@
-"""Keys and values of the scales sampled so far."""
+"""The KV cache."""
 
 from __future__ import annotations
 

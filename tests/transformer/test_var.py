@@ -1,4 +1,4 @@
-"""Two ways to the same logits: all scales at once behind a mask, or scale by scale over a cache."""
+"""Teacher forcing and sampling with a cache give the same logits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tiny model, an engine whose drawing can be held up, and a client of the API over it."""
+"""A tiny model, an engine whose sampling can be paused, and a client of the API."""
 
 from __future__ import annotations
 

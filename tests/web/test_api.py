@@ -1,4 +1,4 @@
-"""The API as a client sees it."""
+"""The API from the perspective of a client."""
 
 from __future__ import annotations
 

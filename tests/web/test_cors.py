@@ -1,4 +1,4 @@
-"""Other web pages get a 403 for all that they could send, and no permission to read."""
+"""Requests of other web pages get a 403, and no permission to read."""
 
 from __future__ import annotations
 

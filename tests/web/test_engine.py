@@ -1,4 +1,4 @@
-"""The engine: images do not depend on whom they are drawn with, and nobody waits in vain."""
+"""The engine: images do not depend on their batch, and no request waits forever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may speak to the server."""
+"""API keys, host names and body sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What images of a work say of themselves."""
+"""Provenance of the images of a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploads to the studio lie in a private folder, which has a limit."""
+"""Uploads to the studio are in a private folder with a size limit."""
 
 from __future__ import annotations
 

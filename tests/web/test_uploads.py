@@ -1,4 +1,4 @@
-"""Hostile files: each gets its images or one sentence, and the server lives on."""
+"""Hostile uploads: each gets images or one sentence, and the server keeps running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DiffAugment: the same change for real and reconstructed, in any division of the batch."""
+"""DiffAugment changes real and reconstructed images equally, for any division of the batch."""
 
 from __future__ import annotations
 

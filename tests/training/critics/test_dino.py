@@ -1,4 +1,4 @@
-"""The critic on DINO, with a tiny vision transformer of random weights."""
+"""The DINO critic, with a tiny vision transformer of random weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PatchGAN: a score for each patch, weights of spectral norm 1."""
+"""PatchGAN: scores of patches, and weights with spectral norm 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model of the studio over a tiny engine."""
+"""A studio model with a tiny engine."""
 
 from __future__ import annotations
 

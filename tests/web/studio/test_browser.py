@@ -1,4 +1,4 @@
-"""The studio as its users have it: a headless Chromium on ``nextscale serve``."""
+"""The studio in a headless Chromium, served by ``nextscale serve``."""
 
 from __future__ import annotations
 

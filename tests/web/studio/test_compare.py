@@ -1,4 +1,4 @@
-"""What happens behind the tab Compare."""
+"""The functions of the Compare tab."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens behind the tab Edit."""
+"""The functions of the Edit tab."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pieces of HTML."""
+"""HTML of images and figures."""
 
 from __future__ import annotations
 

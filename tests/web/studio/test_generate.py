@@ -1,4 +1,4 @@
-"""What happens behind the tab Generate."""
+"""The functions of the Generate tab."""
 
 from __future__ import annotations
 

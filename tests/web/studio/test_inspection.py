@@ -1,4 +1,4 @@
-"""What happens behind the tab Inside."""
+"""The functions of the Inspect tab."""
 
 from __future__ import annotations
 

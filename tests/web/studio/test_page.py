@@ -1,4 +1,4 @@
-"""What strangers send to the studio instead of a page: one sentence, one line in the log, and no file of the server."""
+"""Invalid requests to the studio get one sentence and one log line, and no file of the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page as a whole, without a browser."""
+"""The studio page as a whole, without a browser."""
 
 from __future__ import annotations
 
