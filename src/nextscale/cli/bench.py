@@ -27,7 +27,7 @@ class BenchOptions(ModelOptions):
     random: str = ""
     """Use a model of an official size, d16 ... d36, with random weights, instead of --model."""
     batch: int = 1
-    """Images per batch."""
+    """Number of images per batch."""
     repeats: int = 5
     """Number of timed calls, after one call to warm up."""
     seed: int = 0

@@ -30,7 +30,7 @@ class EvaluationOptions(ModelOptions):
     """Flags of "evaluate" and "evaluate sweep"."""
 
     out: Path
-    """Folder of the evaluation. Repeat the command to resume an interrupted one."""
+    """Folder of the evaluation. Repeat the command to resume an interrupted evaluation."""
     dtype: Literal[Dtype, Int8Dtype] = "float32"  # type: ignore[override]
     """Precision of matrix products and convolutions. int8: 8-bit products at large scales, faster but less exact, for
     CPUs with AVX512-VNNI. int8-float32 and int8-bfloat16 also set the precision of everything that is not int8."""
@@ -53,7 +53,7 @@ class EvaluationOptions(ModelOptions):
     num_images: int | None = None
     """Total number of sampled images, divided evenly among the classes, instead of --per-class."""
     batch_size: int = 50
-    """Images per batch, in sampling and for the features. Halved if a GPU runs out of memory."""
+    """Number of images per batch, for sampling and feature extraction. It is halved if a GPU runs out of memory."""
 
     def check_numbers(self) -> None:
         """Raise InputError for numbers out of range, before anything is loaded."""
@@ -82,7 +82,7 @@ class EvaluationOptions(ModelOptions):
         """Read ``--reference`` if it is a file.
 
         Raises:
-            InputError: no such file, a bad one, or one whose crop is not that of ``--crop``.
+            InputError: the file does not exist or is invalid, or its crop differs from ``--crop``.
         """
         if not self.reference.lower().endswith(".npz"):
             return None

@@ -24,7 +24,7 @@ class Options:
 
     X is the number of parameters or the training compute. Prints the laws with confidence intervals, and the distance
     of each run from them. Writes a plot over parameters to OUT. Files with similar names in the same folder contain a
-    plot over compute, all points (.csv) and the laws (.json).
+    plot over compute, all points (.csv), and the laws (.json).
 
     Example: nextscale scaling fit ladder --out scaling.png
     """

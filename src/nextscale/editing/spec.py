@@ -42,9 +42,10 @@ class EditSpec:
     """Paste the result into the image, so that all other pixels stay unchanged. If disabled, all pixels are decoded
     from tokens."""
     scales_kept: int | None = field(default=None, metadata={"least": 1})
-    """Keep the first K scales of the image and generate the others, instead of a region."""
+    """Instead of editing a region, keep the first K scales of the image and generate the others."""
     upscale: bool = False
-    """Upscale an image that is smaller than the model's images, instead of editing a region. Coarse scales are kept."""
+    """Instead of editing a region, upscale an image that is smaller than the model's images. The scales up to its size
+    are kept."""
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):

@@ -99,7 +99,7 @@ class Reference:
         if origin is None:
             if self.gaussian is not None and extractor.name != INCEPTION:
                 raise InputError(
-                    f"{self.name} records no extractor, so it is one of {INCEPTION}, not of {extractor.name}"
+                    f"{self.name} records no extractor, so it is assumed to be made with {INCEPTION}, not {extractor.name}"
                 )
             ours = self.stored and self.stored[1:]
         else:
@@ -116,7 +116,7 @@ class Reference:
             raise InputError(f"{self.name} was made from images of {sides(ours)}, not {sides(size)}")
 
     def check_crop(self, crop: str | None) -> None:
-        """Raise InputError if the images of the reference have another crop. An unknown crop is accepted."""
+        """Raise InputError if the images of the reference have a different crop. An unknown crop is accepted."""
         if self.origin and crop not in (None, self.origin.crop):
             raise InputError(f"{self.name} was made from images cropped {self.origin.crop!r}, not {crop!r}")
 

@@ -37,7 +37,7 @@ def make_ladder(depths: Sequence[int], width_per_depth: int = OFFICIAL_WIDTH) ->
     """Return sizes with depth d, width ``width_per_depth`` d and d heads, ascending. The official ladder has 64.
 
     Raises:
-        InputError: no depth, a depth below 1 or given twice, or a width below 1.
+        InputError: there is no depth, a depth is below 1 or occurs twice, or the width is below 1.
     """
     if not depths or min(depths) < 1:
         raise InputError(f"depths must be one or more integers of at least 1, not {list(depths)}")

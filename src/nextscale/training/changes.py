@@ -41,7 +41,7 @@ def with_changes(recipe: T, changes: Mapping[str, Any]) -> T:
     Example: ``with_changes(recipe, {"steps": 100, "model": {"channels": 64}, "adversarial": None})``.
 
     Raises:
-        InputError: an unknown name, or a value that does not fit.
+        InputError: a name is unknown, or a value does not fit.
     """
     if not dataclasses.is_dataclass(recipe):
         raise InputError(f"a {type(recipe).__name__} has no fields to change, got {dict(changes)}")
@@ -70,7 +70,7 @@ def override(recipe: RecipeT, settings: Sequence[str]) -> RecipeT:
     Dots select fields of a part, such as ``model.channels``. Values are written as in JSON.
 
     Raises:
-        InputError: an unknown name, or a value that does not fit.
+        InputError: a name is unknown, or a value does not fit.
     """
     if not settings:
         return recipe

@@ -110,7 +110,8 @@ class EditRequest(SamplingFields, SpecFields):
     """Image file whose transparent pixels mark the region to generate, or whose white pixels do if none is transparent.
     Without mask, box, scales_kept and upscale, the transparent pixels of ``image`` mark the region."""
     box: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
-    """Instead of a mask: y0,x0,y1,x1 as fractions of the image's height and width, rounded to whole tokens."""
+    """Region as a box y0,x0,y1,x1 instead of a mask, in fractions of the image's height and width. It is rounded to
+    whole tokens."""
     prompt: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
     """Class of the generated part, as for generations."""
 

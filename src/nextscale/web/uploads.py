@@ -36,7 +36,7 @@ def read_upload(file: UploadFile, field: str, limits: Limits) -> Upload:
         field: name of the field, for error messages.
 
     Raises:
-        InputError: not a complete image of `FORMATS`, or too many pixels.
+        InputError: the upload is not a complete image of `FORMATS`, or has too many pixels.
     """
     file.file.seek(0)
     data = file.file.read(limits.upload_bytes)
@@ -52,7 +52,7 @@ def decode(data: bytes, field: str, limits: Limits) -> Image.Image:
         field: name of the field, for error messages.
 
     Raises:
-        InputError: not a complete image of `FORMATS`, or too many pixels.
+        InputError: the upload is not a complete image of `FORMATS`, or has too many pixels.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:

@@ -196,6 +196,6 @@ def from_hugging_face(state: Mapping[str, Tensor], path: Path) -> dict[str, Tens
         parts = [torch.atleast_1d(renamed.pop(name)) for name in names]
         if len({part.shape for part in parts}) > 1:
             shapes = ", ".join(str(tuple(part.shape)) for part in parts)
-            raise InputError(f"{path}: {', '.join(names)} have shapes {shapes}, expected one shape for all three")
+            raise InputError(f"{path}: {', '.join(names)} have shapes {shapes}, expected the same shape for all three")
         renamed[query.replace("attention.attention.query", "attn.qkv")] = torch.cat(parts)
     return renamed
