@@ -45,7 +45,7 @@ class Options(ModelOptions):
     limits: Limits = field(default_factory=Limits)
     """Limits of the server. It rejects requests that exceed them."""
     seed: int | None = None
-    """Seed that makes the random seeds of requests without a seed reproducible. Default: different seeds in every run."""
+    """Seed that makes the random seeds of requests without a seed reproducible. Default: new seeds in every run."""
 
 
 def read_key() -> str | None:

@@ -99,7 +99,7 @@ class Reference:
         if origin is None:
             if self.gaussian is not None and extractor.name != INCEPTION:
                 raise InputError(
-                    f"{self.name} records no extractor, so it is assumed to be made with {INCEPTION}, not {extractor.name}"
+                    f"{self.name} records no extractor, so it counts as made with {INCEPTION}, not {extractor.name}"
                 )
             ours = self.stored and self.stored[1:]
         else:
