@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from tiny import CODES, make_tokenizer, random_images, random_tokens, refused, same
+from tiny import CODES, SCHEDULES, make_tokenizer, random_images, random_tokens, refused, same
 
 import nextscale as ns
 
@@ -157,3 +157,16 @@ def test_json_makes_the_same_configuration(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert ns.TokenizerConfig(**config) == tokenizer.config
+
+
+def test_fresh_weights_follow_from_the_seed():
+    config = make_tokenizer(SCHEDULES["square"]).config
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        first = ns.ImageTokenizer(config).state_dict()
+        torch.manual_seed(3)
+        again = ns.ImageTokenizer(config).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
+    size = config.codebook_size
+    codes = first["pyramid.codebook.weight"]
+    assert codes.abs().max() <= 1 / size and codes.std() == pytest.approx(1 / size / 3**0.5, rel=0.1)

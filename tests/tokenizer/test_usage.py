@@ -49,3 +49,14 @@ def test_nothing_seen():
     usage = CodeUsage(SCHEDULE, 8)
     assert usage.used().tolist() == [0, 0]
     assert not usage.perplexity().isnan().any()
+
+
+@pytest.mark.parametrize(
+    ("codes", "tokens", "used", "collapsed"),
+    [(100, 100_000, 9, True), (100, 100_000, 10, False), (1000, 20, 1, True), (1000, 20, 2, False)],
+)
+def test_the_codebook_has_collapsed_below_a_tenth_of_the_codes_of_random_tokens(codes, tokens, used, collapsed):
+    """Random tokens use all of 100 codes, given enough tokens, and 19.8 of 1000 codes with 20 tokens."""
+    usage = CodeUsage(ns.ScaleSchedule.square((2,)), codes)
+    usage.counts[0, :used] = tokens // used
+    assert usage.collapsed() == (f"collapse: {used} of {codes} codes used" if collapsed else "")

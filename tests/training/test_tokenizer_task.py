@@ -77,6 +77,20 @@ def test_a_critic_changes_what_the_tokenizer_learns():
     assert not torch.allclose(plain[name], judged[name], rtol=1e-2)
 
 
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_the_loss_is_the_sum_of_its_weighted_terms(adaptive):
+    """Reconstruction + quantizer + growth * (weight * adversarial + feature matching): every term is minimised."""
+    game = replace(GAME, adaptive=adaptive, weight=0.3, warmup=0.5)
+    task = make_task(game)
+    growth = game.growth(3, TOKENIZER.steps)
+    assert 0 < growth < 1
+    losses, metrics = task.losses(batch_of(task), 3, seeded())
+    added = metrics["adversarial_weight"] * metrics["adversarial"] + 0.1 * metrics["feature_distance"]
+    expected = metrics["reconstruction"] + metrics["vq"] + growth * added
+    torch.testing.assert_close(losses[MODEL], expected)
+    assert metrics["adversarial_weight"] > 0 and (adaptive or metrics["adversarial_weight"] == pytest.approx(0.3))
+
+
 def test_the_critics_scores_are_remembered_slowly():
     task = make_task(GAME)
     for step in range(3):
