@@ -66,12 +66,13 @@ class Options(SamplingOptions):
     image: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")] = None
     """Image file."""
     mask: Path | None = None
-    """Image file whose transparent pixels mark the region, or whose white pixels do if none is transparent. It may have
-    any size, with the aspect ratio of the image or of the model's images."""
+    """Image file that marks the region: by its transparent pixels or, if it has none, by its white pixels. Any size is
+    accepted, but the aspect ratio must be that of the image or of the model's images."""
     edit: EditFlags = field(default_factory=EditFlags)
     """Which part of the image is generated, and which part is kept."""
     label: str = ""
-    """Class name or number of the generated part. "none", "unconditional" or no flag means no class."""
+    """Class name or number of the generated part. Without this flag, or with "none" or "unconditional", no class is
+    used."""
     variants: int | None = None
     """Number of results. Default: the number of --seeds, or 1 without --seeds."""
     show: bool = False

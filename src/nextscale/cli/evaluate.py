@@ -49,8 +49,8 @@ class Options(EvaluationOptions):
     save: Literal["nothing", "png", "npz"] = "nothing"
     """Also save the sampled images. png: OUT/images/CLASS/*.png. npz: OUT/images.npz, for the ADM evaluator."""
     training: str = ""
-    """Training images of the model. Measures how many sampled images are copies of them, and writes the closest pairs
-    to OUT/closest.png. If the data has train/ and val/, train/ is used."""
+    """Training images of the model. Counts the sampled images that are unusually close to one of them, and writes the
+    closest pairs to OUT/closest.png. If the data has train/ and val/, train/ is used."""
     held_out: str = ""
     """Images that the model was not trained on, to compare with --training. Default: val/ of --training."""
     reconstruction: bool = False

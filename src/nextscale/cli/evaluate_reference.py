@@ -43,7 +43,8 @@ class Options:
     split: Split | None = None
     """Split to use, if the data has train/ and val/."""
     crop: Crop = "centre"
-    """How images are cropped. centre: see above. training: the centre crop of validation, 1.125 times smaller."""
+    """How images are cropped. centre: see above. training: the crop that training uses for its validation
+    images, 1.125 times smaller than centre."""
     features: str = ""
     """Feature extractor: a file with the weights of Inception, OWNER/NAME:FILE on the Hugging Face hub, or a folder of
     "evaluate classifier". Default: the Inception that torch-fidelity or pytorch-fid has downloaded."""

@@ -32,19 +32,21 @@ class EvaluationOptions(ModelOptions):
     out: Path
     """Folder of the evaluation. Repeat the command to resume an interrupted evaluation."""
     dtype: Literal[Dtype, Int8Dtype] = "float32"  # type: ignore[override]
-    """Precision of matrix products and convolutions. int8: 8-bit products at large scales, faster but less exact, for
-    CPUs with AVX512-VNNI. int8-float32 and int8-bfloat16 also set the precision of everything that is not int8."""
+    """Precision of matrix products and convolutions. int8: 8-bit products at large scales and the faster of float32
+    and bfloat16 for the rest; faster but less exact, for CPUs with AVX512-VNNI. int8-float32 and int8-bfloat16 choose
+    the precision of the rest."""
     seed: int = 0
     """Seed of the first image. Image i is sampled with the seed SEED + i."""
     reference: str = ""
     """Real images to compare with: a reference file (.npz) of "evaluate reference" or of the ADM evaluator; or a data
     set (a folder, a .csv table, .tar shards, or hf:NAME)."""
     split: Split | None = None
-    """Split of the data set of --reference or --data, if it has train/ and val/."""
+    """train or val: which part of --reference or --data to use. A --reference data set with both parts needs this flag;
+    for --data the default is val."""
     crop: Crop | None = None
     """How the images of a data set are cropped. centre: the largest centre crop, as in published references of
-    ImageNet. training: the centre crop of validation, 1.125 times smaller. Default: the crop of the reference file, or
-    centre."""
+    ImageNet. training: the crop that training uses for its validation images, 1.125 times smaller than centre.
+    Default: the crop of the reference file, or centre."""
     features: str = ""
     """Feature extractor: a file with the weights of Inception, OWNER/NAME:FILE on the Hugging Face hub, or a folder of
     "evaluate classifier". Default: the Inception that torch-fidelity or pytorch-fid has downloaded."""

@@ -21,9 +21,9 @@ DATA = (
     "has the splits train and val, val is used for validation."
 )
 DTYPE = (
-    "Precision of matrix products and convolutions. auto: bfloat16 on a GPU (float16 for the presets d16 to d36). On "
-    "a CPU it is bfloat16 if the CPU is fast at it, else float32. A resumed run keeps its precision. Default: from the "
-    "preset."
+    "Precision of matrix products and convolutions. Default: auto, unless the recipe sets a precision. auto on a GPU: "
+    "bfloat16, or float16 with the presets d16 to d36. auto on a CPU: bfloat16 if it is fast there, else float32. A "
+    "resumed run keeps its precision."
 )
 
 

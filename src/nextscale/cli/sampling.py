@@ -33,8 +33,8 @@ class SamplingOptions(ModelOptions):
 
     dtype: SamplingDtype = "auto"
     """Precision of matrix products and convolutions. auto: bfloat16 for large models on devices that compute it fast,
-    else float32. int8: 8-bit products at large scales, faster but less exact, for CPUs with AVX512-VNNI. int8-float32
-    and int8-bfloat16 also set the precision of everything that is not int8."""
+    else float32. int8: 8-bit products at large scales and the faster of float32 and bfloat16 for the rest; faster but
+    less exact, for CPUs with AVX512-VNNI. int8-float32 and int8-bfloat16 choose the precision of the rest."""
     settings: SamplingSettings = FOR_IMAGES
     """How tokens are sampled."""
     seed: int = 0
@@ -45,8 +45,8 @@ class SamplingOptions(ModelOptions):
     separate: bool = False
     """Also write each image to its own file, OUT-000.png ..."""
     like: Path | None = None
-    """PNG file written by "sample" or "edit". Repeats the command with the settings stored in the file. Only flags for
-    the model, the device, the input files and the output can be combined with it."""
+    """PNG file written by "sample" or "edit". Repeats the command with the settings stored in the file. Other flags can
+    be combined with it only if they name the model, the device, the input files or the output."""
 
     def seed_or_seeds(self) -> int | tuple[int, ...]:
         """Return the single seed, or one seed per image."""

@@ -22,7 +22,8 @@ NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 class Options(ModelOptions):
     """Serve a model: a web page (the studio) and an HTTP API compatible with OpenAI's image API.
 
-    If the environment variable NEXTSCALE_API_KEY is set, both require it as the API key or password.
+    If the environment variable NEXTSCALE_API_KEY is set, the API requires its value as the API
+    key, and the studio as the password.
 
     Example: nextscale serve --model starter --port 8000
     """
@@ -38,14 +39,15 @@ class Options(ModelOptions):
     compare: tuple[str, ...] = ()
     """Additional models for the Compare tab of the studio."""
     hosts: tuple[str, ...] = ()
-    """Additional host names to accept in requests, such as example.com behind a proxy. If --host is a public address,
-    all host names are accepted."""
+    """Additional host names to accept in requests, such as example.com behind a proxy. If --host is not a
+    loopback address, all host names are accepted."""
     cors_origin: tuple[str, ...] = ()
     """Web sites that may call the API from a browser, such as https://example.com. * allows all."""
     limits: Limits = field(default_factory=Limits)
-    """Limits of the server. It rejects requests that exceed them."""
+    """Limits of the server."""
     seed: int | None = None
-    """Seed that makes the random seeds of requests without a seed reproducible. Default: new seeds in every run."""
+    """Make the seeds reproducible that the server chooses for requests without one. Default: different ones in every
+    run."""
 
 
 def read_key() -> str | None:
@@ -100,6 +102,6 @@ def run(options: Options) -> None:
 
             mount_studio(app, build_studio(engine, others, scales), "/")
         if key is None and not own:
-            say(f"warning: {options.host} is a public address and there is no API key: set {KEY} to require one")
+            say(f"warning: {options.host} is not a loopback address and there is no API key: set {KEY} to require one")
         line = f"serving {options.model} at {address_of(listener)}"
         serve(app, [engine, *others], listener, on_ready=lambda: print(line, flush=True))

@@ -14,7 +14,7 @@ from nextscale.workflows.train import preview_samples
 class Options(TrainingOptions):
     """Train a transformer on the tokens of a trained tokenizer. Repeat the same command to resume an interrupted run.
 
-    --data may also be a token cache of "tokenize", which contains its tokenizer.
+    --data may also be a token cache written by "tokenize". It contains the tokenizer, so --tokenizer is not needed.
 
     Example: nextscale train transformer --preset starter --tokenizer runs/tokenizer --data photos/ --out runs/var
     """

@@ -29,13 +29,14 @@ class EditSpec:
     """
 
     mode: Mode = "inpaint"
-    """inpaint generates the masked region. outpaint generates everything else. class is inpaint with a class label."""
+    """inpaint generates the masked region. outpaint generates everything else. class is inpaint, but
+    requires --label."""
     box: Box | None = None
     """Region as a box y0,x0,y1,x1 instead of a mask, in fractions of the image's height and width. It is rounded to
     whole tokens."""
     leak_free: bool = True
-    """Hide the masked region from the encoder. If disabled, as in the official code, coarse tokens depend on the
-    region."""
+    """Hide the masked region from the encoder. If disabled, the encoder sees the whole image, as in the official code,
+    and the result depends on the hidden pixels."""
     softness: float = field(default=0.0, metadata={"least": 0.0})
     """Width in pixels of the soft transition between image and result, inside the generated region."""
     composite: bool = True
@@ -44,8 +45,8 @@ class EditSpec:
     scales_kept: int | None = field(default=None, metadata={"least": 1})
     """Instead of editing a region, keep the first K scales of the image and generate the others."""
     upscale: bool = False
-    """Instead of editing a region, upscale an image that is smaller than the model's images. The scales up to its size
-    are kept."""
+    """Instead of editing a region, upscale an image that is smaller than the model's images. The scales that the small
+    image determines are kept, and the finer ones are generated."""
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
