@@ -120,3 +120,10 @@ def test_a_gaussian_that_does_not_fit():
         Gaussian(torch.zeros(3), torch.eye(4))
     with refused("1 of the 9", "covariance", "not finite"):
         Gaussian(torch.zeros(3), torch.eye(3).masked_fill(torch.tensor([[0, 1, 0]] + [[0] * 3] * 2).bool(), torch.inf))
+
+
+def test_features_of_one_dimension():
+    moments = Moments(1)
+    with refused("at least 1 dimension", "0"):
+        Moments(0)
+    assert moments.mean.shape == (1,) and moments.scatter.shape == (1, 1)
