@@ -127,7 +127,7 @@ def test_parts_and_tiles_make_no_difference(tile):
 def test_the_sentences():
     one, two = check(TRAINING, percentile=2.5).sentences()
     assert "100.0 %" in one and "2.5 %" in one and "95 % interval 100.0 to 100.0" in one and "\n" not in one + two
-    assert "it would be 100.0 %" in two and "20 training images" in two
+    assert "this check finds 100.0 %" in two and "20 known copies" in two
 
 
 @pytest.mark.parametrize("percentile", [0, 100, -1])

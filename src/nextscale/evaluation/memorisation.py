@@ -71,20 +71,25 @@ class Memorisation:
 
     def sentences(self) -> list[str]:
         """Return the result as a list of sentences."""
-        tokenized = " and reconstructed by the tokenizer" if self.tokenized else ""
-        weak = "" if self.control >= STRONG else ": this check misses most copies"
         low, high = (f"{100 * share:.1f}" for share in self.interval)
-        measure = ", relative to their class" if self.by_class else ""
-        most = ""
+        share = (
+            f"{100 * self.share:.1f} % of the samples (95 % interval {low} to {high} %) are as close to a training "
+            f"image as the closest {self.percentile:g} % of the held-out images."
+        )
+        if self.by_class:
+            share += " Distances are relative to the class."
         if self.share and self.per_class:
             name, (sampled, held_out) = max(self.per_class.items(), key=lambda item: item[1])
-            most = f"; most in {name}: {100 * sampled:.1f} %, and {100 * held_out:.1f} % of its held-out images"
-        return [
-            f"{100 * self.share:.1f} % of the sampled images (95 % interval {low} to {high}) are closer to a training "
-            f"image than the closest {self.percentile:g} % of the held-out images{measure}{most}",
-            f"if all sampled images were copies, it would be {100 * self.control:.1f} %: the share of "
-            f"{self.control_images} training images, cropped at random, mirrored{tokenized}, that are as close{weak}",
-        ]
+            share += (
+                f" The highest share is in {name}: {100 * sampled:.1f} % of its samples, and {100 * held_out:.1f} % of "
+                "its held-out images."
+            )
+        views = ", mirrored and reconstructed by the tokenizer" if self.tokenized else " and mirrored"
+        copies = f"Of {self.control_images} known copies (training images, cropped at random{views}), "
+        found = f"{100 * self.control:.1f} %."
+        if self.control < STRONG:
+            return [share, f"This check misses most copies. {copies}it finds only {found}"]
+        return [share, f"{copies}this check finds {found}"]
 
 
 @torch.no_grad()
