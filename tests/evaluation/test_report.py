@@ -135,8 +135,8 @@ def test_the_table_says_all_that_was_measured():
         *(LABELS[name][0] for name in report().figures()),
         "a verdict",
         "note: a sentence",
-        "1.0 % of the sampled",
-        "if all sampled images were copies, it would be 90.0 %",
+        "1.0 % of the samples",
+        "this check finds 90.0 %.",
     ):
         assert words in table
 
