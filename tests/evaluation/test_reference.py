@@ -105,7 +105,7 @@ def test_a_file_of_the_adm_evaluator(tmp_path):
     read.check(Extractor(), (8, 12), crop="any")
     with refused("adm.npz", "8 x 12", "16 x 16"):
         read.check(Extractor(), (16, 16))
-    with refused("adm.npz", INCEPTION, "not of flat"):
+    with refused("adm.npz", INCEPTION, "not flat"):
         read.check(Extractor("flat"), (8, 12))
 
 
