@@ -47,11 +47,10 @@ def figures(run: Path, name: str) -> torch.Tensor:
 
 
 def check_alike(a: Path, b: Path, *names: str, atol: float = 1e-5) -> None:
-    """Figures near 10, such as the PSNR, round by more than ``atol`` on some CPUs: hence a relative tolerance, too."""
     for name in names:
         ours, theirs = figures(a, name), figures(b, name)
         assert len(ours) == len(theirs) > 0
-        torch.testing.assert_close(ours, theirs, atol=atol, rtol=1e-5)
+        torch.testing.assert_close(ours, theirs, atol=atol, rtol=0)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +118,8 @@ def test_two_processes_train_a_tokenizer_as_one_does_and_resume_bit_for_bit(imag
     run = tmp_path / "run"
     command = train_command("tokenizer", images, run, *EXACT)
     two_processes(command)
-    check_alike(run, tokenizer, "loss", "usage", "val_psnr", "val_usage")
+    check_alike(run, tokenizer, "loss", "usage", "val_usage")
+    check_alike(run, tokenizer, "val_psnr", atol=1e-4)  # near 12, it rounds by 5e-5 on some CPUs
     names = ["model.safetensors", *(f"state/{path.name}" for path in (run / LAST / "state").glob("*.safetensors"))]
     expected = {name: load_file(run / LAST / name) for name in names}
 

@@ -57,6 +57,13 @@ def test_later_tokens_are_hidden(attention, x):
     assert torch.equal(attention(changed, spans)[:, :5], attention(x, spans)[:, :5])
 
 
+def test_spans_equal_a_mask_over_all_pairs(attention, x):
+    mask = torch.tensor([[True] * 5 + [False] * 2] * 5 + [[True] * 7] * 2)
+    spans = [Span(slice(0, 5), slice(0, 5)), Span(slice(5, 7), slice(0, 7))]
+    masked = attention(x, [Span(slice(0, 7), slice(0, 7), mask)])
+    torch.testing.assert_close(attention(x, spans), masked, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.3])
 def test_in_bfloat16_scores_are_float32_and_heads_do_not_depend_on_others(scale, monkeypatch):
     monkeypatch.setattr("nextscale.acceleration.cpu_attention.SCORES", 3 * 5 * 11)  # three heads at a time
