@@ -28,8 +28,9 @@ def address(tmp_path_factory) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
+    """A browser. Its event loop runs until the module ends, so tests that start a loop are in other modules."""
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=PATIENCE)

@@ -95,6 +95,7 @@ def seed_controls() -> SeedControls:
     with gr.Row(equal_height=True, elem_classes="ns-seed"):
         seed = gr.Number(label="Seed", placeholder="random", precision=0, min_width=140, scale=2)
         locked = gr.Checkbox(False, label="Keep it", container=False, min_width=90, scale=1)
+    gr.on(None, None, None, seed, js="() => null", show_progress="hidden", api_visibility="private")  # Gradio shows 0
     seed.input(None, seed, locked, js=TICK_IF_TYPED, show_progress="hidden", api_visibility="private")
     return SeedControls(seed, locked)
 

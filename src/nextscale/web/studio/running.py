@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
@@ -57,14 +58,26 @@ def connect(
         show_progress="hidden",
         api_visibility="private",
     )
-    buttons.stop.click(
-        lambda: (figures.status(STOPPED), gr.update(interactive=False)),
+    buttons.stop.click(None, cancels=[running], show_progress="hidden", api_visibility="private")
+    running.failure(
+        None,
         None,
         [outputs[0], buttons.stop],
-        cancels=[running],
+        js=when_cancelled(buttons.stop),
         show_progress="hidden",
         api_visibility="private",
     )
+
+
+def when_cancelled(stop: gr.Button) -> str:
+    """Return JavaScript for the outputs (status, Stop) after a failure.
+
+    Gradio calls it after a cancellation, when no more outputs arrive, and after an error. Only after a cancellation is
+    the button still enabled, see `stoppable`.
+    """
+    unchanged = json.dumps([gr.skip(), gr.skip()])
+    stopped = json.dumps([figures.status(STOPPED), gr.update(interactive=False)])
+    return f"() => document.querySelector('#{stop.elem_id}').disabled ? {unchanged} : {stopped}"
 
 
 def stoppable(function: Steps) -> Steps:
