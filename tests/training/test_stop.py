@@ -19,7 +19,7 @@ from nextscale.data.dataset import Example
 from nextscale.data.loader import TrainingBatches
 from nextscale.io.checkpoint import CheckpointWriter
 from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
-from nextscale.runtime.stop import stop_on_sigterm
+from nextscale.runtime.stop import stop_on_signals
 from nextscale.training.run import Run
 
 LAST = f"checkpoints/step-{TRANSFORMER.steps:08d}/model.safetensors"
@@ -92,7 +92,7 @@ def test_a_second_request_does_not_cut_the_last_checkpoint_short(images, tokeniz
 
 def test_only_a_run_listens():
     before = signal.getsignal(signal.SIGTERM)
-    with stop_on_sigterm() as stop:
+    with stop_on_signals() as stop:
         assert not stop.asked
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.asked
@@ -103,7 +103,7 @@ def test_a_run_in_a_thread_does_not_listen():
     asked = []
 
     def look() -> None:
-        with stop_on_sigterm() as stop:
+        with stop_on_signals() as stop:
             asked.append(stop.asked)
 
     thread = threading.Thread(target=look)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from nextscale.cli.evaluation import resumable_in
 from nextscale.cli.options import height_and_width
 from nextscale.errors import InputError
 from nextscale.evaluation.extractors import load_extractor
@@ -65,7 +66,7 @@ def run(options: Options) -> None:
         raise InputError(f"cannot write {options.out}: expected the name of an .npz file")
     check_folder(options.out.parent)
     features = options.out.with_name(f"{options.out.stem}-features")
-    with processes(pick_device(options.device)) as device:
+    with processes(pick_device(options.device)) as device, resumable_in(features):
         session = Session(features, load_extractor(options.features, device), device, options.batch_size, options.seed)
         gallery = open_crops(options.data, options.split, size, options.crop, say)
         target = Target.of_images(session, gallery, options.crop)

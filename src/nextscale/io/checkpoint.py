@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from nextscale.errors import InputError
-from nextscale.io.checkpoint_folder import CHECKPOINTS, FILES, STATE, checkpoint_step
+from nextscale.io.checkpoint_folder import CHECKPOINTS, FILES, STATE, checkpoint_path, checkpoint_step
 from nextscale.io.files import make_folder, read_tensors, write_json, write_tensors
 from nextscale.io.module_folder import CONFIG, WEIGHTS
 from nextscale.runtime.distributed import barrier, is_main, side_group, world_size
@@ -69,7 +69,7 @@ class CheckpointWriter:
             InputError: the previous checkpoint could not be written, or the folder of this one cannot be created.
         """
         self.wait()
-        folder = self.run / CHECKPOINTS / f"step-{step:08d}"
+        folder = checkpoint_path(self.run, step)
         temporary = folder.with_name(TEMPORARY.format(folder.name))
         if is_main():
             shutil.rmtree(temporary, ignore_errors=True)

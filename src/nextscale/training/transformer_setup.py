@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -59,7 +60,7 @@ def run_transformer(
         InputError: see `nextscale.workflows.train.train_transformer`.
     """
     intervals, execution = settings.intervals(), replace(settings.execution(), strategy=strategy)
-    with processes(pick_device(settings.device)) as device:
+    with processes(pick_device(settings.device)) as device, ExitStack() as opened:
         trained = load_source(settings.init_from) if settings.init_from else None
         ours = choose_tokenizer(data, tokenizer, settings, trained)
         examples, val_examples = open_examples(data, out, ours, recipe, settings)
@@ -70,6 +71,7 @@ def run_transformer(
         if isinstance(examples, TokenDataset):
             inputs["cache"] = examples.source.index
         run = Run(out, recipe, inputs)
+        opened.callback(run.close)
         run.say(summary(examples, val_examples))
         if isinstance(examples, TokenDataset):
             run.say(f"training on cached tokens, {examples.views} views of each image")
