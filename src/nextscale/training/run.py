@@ -27,6 +27,8 @@ RECIPE = "recipe.json"
 LOG = "log.jsonl"
 FORMER_TASKS = {"train var": "train transformer"}
 """Task names in recipe.json of older versions, and their current names."""
+NOT_RECORDED = {"keep_classes": False}
+"""Inputs that older versions did not record, and the values that they used."""
 
 
 class Run:
@@ -148,12 +150,12 @@ def check_same(folder: Path, ours: dict[str, Any], theirs: Any) -> None:
     for part, fields in ours.items():
         earlier = theirs.get(part) if isinstance(theirs.get(part), dict) else {}
         for name, value in fields.items():
-            before = earlier.get(name)
+            before = earlier.get(name, NOT_RECORDED.get(name))
             if name == "task" and before in FORMER_TASKS:
                 before = FORMER_TASKS[before]
             if before != value:
                 raise InputError(
-                    f"{folder} holds a run with {name} {earlier.get(name)}, not {value}: "
+                    f"{folder} holds a run with {name} {earlier.get(name, NOT_RECORDED.get(name))}, not {value}: "
                     "repeat its command to resume it, or choose another folder"
                 )
 
