@@ -22,17 +22,14 @@ sys.argv = ["nextscale", "wait"]
 main.command()
 """
 WAIT = "print('waiting', flush=True); import time; time.sleep(60)"
+RUN = "Options = None\ndef run(_):\n"
 MODULES = {
     "an import": {"verb": WAIT},
-    "an import that hides the reason": {
-        "verb": f"try:\n    {WAIT}\nexcept KeyboardInterrupt as error:\n    raise ImportError('loaded twice') from error"
-    },
-    "a late import": {"verb": "Options = None\ndef run(_):\n    import slow", "slow": WAIT},
-    "work": {"verb": f"Options = None\ndef run(_):\n    {WAIT}"},
-    "work that hides the reason": {
-        "verb": f"Options = None\ndef run(_):\n    try:\n        {WAIT}\n    finally:\n        raise RuntimeError('worker died')"
-    },
-    "the end": {"verb": f"import atexit\nOptions = None\ndef run(_):\n    atexit.register(lambda: exec({WAIT!r}))"},
+    "an import that hides the reason": {"verb": f"try:\n {WAIT}\nexcept BaseException:\n raise ImportError('twice')"},
+    "a late import": {"verb": f"{RUN} import slow", "slow": WAIT},
+    "work": {"verb": f"{RUN} {WAIT}"},
+    "work that hides the reason": {"verb": f"{RUN} try:\n  {WAIT}\n finally:\n  raise RuntimeError('a process died')"},
+    "the end": {"verb": f"import atexit\n{RUN} atexit.register(lambda: exec({WAIT!r}))"},
 }
 
 
@@ -62,8 +59,8 @@ def test_ctrl_c_ends_a_command_without_a_traceback(tmp_path, what):
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_cleanup(tmp_path):
-    wait = f"{WAIT}\n    finally:\n        print('cleaning', flush=True); time.sleep(60)"
-    process = start(tmp_path, {"verb": f"Options = None\ndef run(_):\n    try:\n        {wait}"})
+    cleanup = "print('cleaning', flush=True); time.sleep(60)"
+    process = start(tmp_path, {"verb": f"{RUN} try:\n  {WAIT}\n finally:\n  {cleanup}"})
     process.send_signal(signal.SIGINT)
     assert process.stdout and process.stdout.readline() == "cleaning\n"
     process.send_signal(signal.SIGINT)
@@ -71,8 +68,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_cleanup(tmp_path):
 
 
 def test_a_background_job_still_ignores_ctrl_c(tmp_path):
-    work = "Options = None\ndef run(_):\n    print('waiting', flush=True); print(input())"
-    process = start(tmp_path, {"verb": work}, ignored=True)
+    process = start(tmp_path, {"verb": f"{RUN} print('waiting', flush=True); print(input())"}, ignored=True)
     process.send_signal(signal.SIGINT)
     assert process.communicate("done\n", timeout=60) == ("done\n", "") and process.returncode == 0
 
@@ -80,7 +76,7 @@ def test_a_background_job_still_ignores_ctrl_c(tmp_path):
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot be blocked")
 def test_the_restart_for_training_answers_ctrl_c_when_it_can(tmp_path):
     """SIGINT is blocked while the interpreter starts again, and then unblocked."""
-    script = f"""
+    script = """
 import os, signal, sys
 from nextscale.cli import main
 from nextscale.runtime import allocator
