@@ -211,7 +211,7 @@ def test_a_run_adds_its_classes_to_those_of_the_model(var_run, tmp_path, capsys)
     for i, name in enumerate(("dress", "zebra", "hat")):
         make_images(tmp_path / "data" / name, 2, seed=i)
     run = tmp_path / "run"
-    command = train_command("var", tmp_path / "data", run, "--init-from", var_run, "--steps", 2, "--keep-classes")
+    command = train_command("var", tmp_path / "data", run, "--init-from", var_run, "--steps", 6, "--keep-classes")
     main(command)
     said = capsys.readouterr().err
     assert "classes kept: 2 (boot, dress)\nclasses added: 2 (hat, zebra)\nclasses dropped: none\n" in said
@@ -221,9 +221,10 @@ def test_a_run_adds_its_classes_to_those_of_the_model(var_run, tmp_path, capsys)
     first = json.loads((run / "log.jsonl").read_text().splitlines()[0])
     names = {"classes_kept": ["boot", "dress"], "classes_added": ["hat", "zebra"], "classes_dropped": []}
     assert first == {"step": 0} | names
-    before, after = newest(var_run)["class_embedding.weight"], newest(run)["class_embedding.weight"]
-    moved = [float((after[i] - before[min(i, 1)]).abs().max()) for i in range(2)]
-    assert moved[0] < 1e-4 < moved[1]  # weight decay alone, and images of the class
+    before = ns.VAR.from_pretrained(var_run).class_embedding.weight.detach()
+    after = newest(run)["class_embedding.weight"]
+    moved = [float((after[i] - before[i]).abs().max()) for i in range(2)]
+    assert moved[0] < 0.1 * moved[1]  # weight decay alone, and images of the class
 
     main(command)
     assert "already finished" in capsys.readouterr().err

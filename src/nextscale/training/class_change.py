@@ -46,7 +46,9 @@ class ClassChange:
 
     @property
     def added(self) -> tuple[str, ...]:
-        """Classes that the initial model does not have."""
+        """Classes that the initial model does not have. Without names, as many classes are matched by their numbers."""
+        if not self.before and self.count == len(self.data):
+            return ()
         return tuple(name for name in self.data if name not in self.before)
 
     @property
@@ -70,12 +72,11 @@ class ClassChange:
 
     def lines(self) -> list[str]:
         """Return messages about the classes. There are none if the model and the data have the same classes."""
-        unnamed = not self.before and self.count != len(self.data)
         lines = []
-        if unnamed or self.added or self.dropped:
+        if self.added or self.dropped:
             lines += [described("classes kept", self.kept), described("classes added", self.added)]
             dropped = described("classes dropped", self.dropped)
-            if unnamed:
+            if not self.before:
                 dropped = f"classes dropped: all {self.count} of the initial model, which have no names"
             elif self.dropped:
                 dropped += ". The trained model cannot generate them; --keep-classes keeps them"
