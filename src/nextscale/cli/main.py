@@ -46,6 +46,9 @@ VERBS = {
 ALIASES = {"train var": "train transformer"}
 """Former names of verbs."""
 
+FORMER_FLAGS = ("--pictures", "--validate-pictures", "--batch-pictures", "--queue-pictures", "--request-pictures")
+"""Former names of flags, which now end with images."""
+
 TRAINING = ("train tokenizer", "train transformer", "train var", "scaling run", "evaluate classifier", "bench train")
 """Verbs that run in a process whose memory is set up for training."""
 
@@ -100,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
         verb = " ".join(arguments[:length])
         verb = ALIASES.get(verb, verb)
         if verb in VERBS:
-            run(verb, arguments[length:])
+            run(verb, [current_flag(argument) for argument in arguments[length:]])
             return
     family = [name for name in VERBS if name.startswith(f"{arguments[0]} ")]
     if family and (len(arguments) == 1 or arguments[1] in ("-h", "--help")):
@@ -129,6 +132,13 @@ def run(verb: str, arguments: list[str]) -> None:
         sys.exit(0)
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror or error}")
+
+
+def current_flag(argument: str) -> str:
+    """Return an argument with the current name of its flag: ``--images=a`` for ``--pictures=a``."""
+    flag, equals, value = argument.partition("=")
+    flag = flag.replace("pictures", "images") if flag.replace("_", "-") in FORMER_FLAGS else flag
+    return f"{flag}{equals}{value}"
 
 
 def import_all(name: str) -> ModuleType:
