@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -206,6 +208,22 @@ def test_a_second_request_does_not_cut_the_last_checkpoint_short(images, tokeniz
     step = newest_checkpoint(run)
     assert step and f"saved at step {checkpoint_step(step)}" in capfd.readouterr().err
     assert not list((run / "checkpoints").glob(".*"))
+
+
+@pytest.mark.parametrize(("number", "goes_on"), [(errno.EIO, True), (errno.EPIPE, False), (errno.ENOSPC, False)])
+def test_a_closed_terminal_does_not_end_a_run_before_it_has_saved(tmp_path, monkeypatch, number, goes_on):
+    """SIGHUP asks the run to stop, but its next line has nowhere to go."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with closing(Run(tmp_path / "run", TOKENIZER, {})) as run:
+        monkeypatch.setattr("builtins.print", fail)
+        if goes_on:
+            run.say("step 1")
+        else:
+            with pytest.raises(OSError, match=os.strerror(number)):
+                run.say("step 1")
 
 
 def test_only_a_run_listens():

@@ -19,7 +19,7 @@ SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"} | (
     {signal.SIGHUP: "SIGHUP"} if hasattr(signal, "SIGHUP") else {}  # not on Windows
 )
 """The signals, and their names in messages."""
-SAME_PRESS_SECONDS = 0.2
+SAME_PRESS_SECONDS = 0.1
 """SIGINTs that arrive within this time count as one. A process and a child may both report the same Ctrl-C."""
 TORCHRUN_SECONDS = 3.0
 """The same under torchrun, which sends a SIGINT in addition to that of the terminal."""
