@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from nextscale.editing.spec import EditSpec
 from nextscale.errors import InputError, brief
 from nextscale.io.config import as_config
+from nextscale.io.json_text import parse_json
 from nextscale.io.renamed import with_current_names
 from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings, take_settings
 
@@ -226,9 +227,7 @@ def read_provenance(path: str | Path) -> Provenance:
     try:
         if len(text) > LARGEST:
             raise InputError(f"too much metadata, {len(text):,} characters")
-        return as_config(Provenance, upgrade(json.loads(text)))
-    except RecursionError as error:
-        raise InputError(f"{path} has invalid provenance: nested too deeply") from error
+        return as_config(Provenance, upgrade(parse_json(text)))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path} has invalid provenance: {str(error)[:300] or type(error).__name__}") from error
 

@@ -13,7 +13,8 @@ from tiny import SCHEDULES, refused
 import nextscale.io.checkpoint
 from nextscale.io.checkpoint import CheckpointWriter, load_state, load_weights
 from nextscale.io.checkpoint_folder import newest_checkpoint
-from nextscale.io.files import atomic_file, read_tensors, write_tensors
+from nextscale.io.files import atomic_file
+from nextscale.io.tensor_files import read_tensors, write_tensors
 
 CONFIG = SCHEDULES["square"]
 

@@ -22,8 +22,9 @@ from torch.utils.data import Dataset
 from nextscale.data.content import Tokens
 from nextscale.data.dataset import Example
 from nextscale.errors import InputError
-from nextscale.io.files import check_begun_with, read_json, read_tensors, write_json, write_tensors
+from nextscale.io.files import check_begun_with, read_json, write_json
 from nextscale.io.renamed import with_current_names
+from nextscale.io.tensor_files import read_tensors, write_tensors
 
 INDEX = "cache.json"
 TOKENIZER = "tokenizer"

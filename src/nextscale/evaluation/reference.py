@@ -23,6 +23,7 @@ from nextscale.evaluation.npz import IMAGES, Header, check_images_array, read_ar
 from nextscale.evaluation.statistics import Gaussian, check_features
 from nextscale.io.config import as_config
 from nextscale.io.files import atomic_file
+from nextscale.io.json_text import parse_json
 
 KEPT = 10_000
 """Number of images whose features a reference file stores, for precision and recall."""
@@ -197,7 +198,7 @@ def read_origin(path: Path) -> Origin:
     """Read the origin of a file."""
     text = read_array(path, META)
     try:
-        return as_config(Origin, json.loads(str(text)))
+        return as_config(Origin, parse_json(str(text)))
     except ValueError as error:
         raise InputError(f"{META} in {path} is not the origin of a reference file ({error})") from error
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nextscale.evaluation.npz import write_images
 from nextscale.imaging.images import save_image, to_pil
-from nextscale.io.files import read_tensors, write_tensors
+from nextscale.io.tensor_files import read_tensors, write_tensors
 
 
 class Saver(Protocol):

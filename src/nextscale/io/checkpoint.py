@@ -24,8 +24,9 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from nextscale.errors import InputError
 from nextscale.io.checkpoint_folder import CHECKPOINTS, FILES, STATE, checkpoint_step
-from nextscale.io.files import make_folder, read_tensors, write_json, write_tensors
+from nextscale.io.files import make_folder, write_json
 from nextscale.io.module_folder import CONFIG, WEIGHTS
+from nextscale.io.tensor_files import read_tensors, write_tensors
 from nextscale.runtime.distributed import barrier, is_main, side_group, world_size
 
 KEPT = 2

@@ -103,8 +103,15 @@ def whole(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fill_parts(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy a full state dictionary into a network, sharded or not."""
+    """Copy a full state dictionary into a network, sharded or not.
+
+    Raises:
+        InputError: a tensor is missing, or has another shape.
+    """
     for name, target in network.state_dict().items():
+        if name not in tensors or tensors[name].shape != target.shape:
+            found = f"shape {tuple(tensors[name].shape)}" if name in tensors else "nothing"
+            raise InputError(f"the saved weights have {found} for {name}, expected shape {tuple(target.shape)}")
         full = tensors[name].to(target.device)
         if isinstance(target, DTensor):
             full = distribute_tensor(full, target.device_mesh, target.placements)
