@@ -12,20 +12,29 @@ import tyro
 from PIL import Image
 from tyro.constructors import PrimitiveConstructorSpec
 
-from nextscale.cli.sampling import SamplingOptions, as_made, beside, finish, load, read_like, write, write_images
+from nextscale.cli.sampling import (
+    SamplingOptions,
+    as_made,
+    check_outputs,
+    finish,
+    load,
+    read_like,
+    write,
+    write_images,
+)
 from nextscale.conditioning.classes import UNCONDITIONAL
 from nextscale.editing.plan import EditPlan, check_label, plan_edit
 from nextscale.editing.spec import Box, EditSpec, parse_box
 from nextscale.errors import InputError, brief
 from nextscale.imaging.images import (
     caption,
-    check_writable_image,
     grid,
     read_as_stored,
     to_pil,
     to_rgb,
     to_tensor,
 )
+from nextscale.io.files import beside
 from nextscale.io.fingerprint import content_fingerprint
 from nextscale.pipeline import Pipeline
 from nextscale.provenance import EditProvenance, Provenance
@@ -82,8 +91,7 @@ class Options(SamplingOptions):
 
 
 def run(options: Options) -> None:
-    for path in (options.out, beside(options.out, "show")):
-        check_writable_image(path)
+    check_outputs(options, options.out, *(["show"] if options.show else []))
     like = read_like(options, "edit")
     if like:
         options = as_edited(options, like)

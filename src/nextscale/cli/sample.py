@@ -7,9 +7,19 @@ from pathlib import Path
 
 from PIL import Image
 
-from nextscale.cli.sampling import SamplingOptions, as_made, beside, finish, load, read_like, write, write_images
+from nextscale.cli.sampling import (
+    SamplingOptions,
+    as_made,
+    check_outputs,
+    finish,
+    load,
+    read_like,
+    write,
+    write_images,
+)
 from nextscale.errors import InputError
-from nextscale.imaging.images import caption, check_writable_image, grid, to_pil
+from nextscale.imaging.images import caption, grid, to_pil
+from nextscale.io.files import beside
 from nextscale.pipeline import Pipeline
 from nextscale.sampling.sampler import ScaleStep
 
@@ -36,8 +46,7 @@ class Options(SamplingOptions):
 
 
 def run(options: Options) -> None:
-    for path in (options.out, beside(options.out, "scales")):
-        check_writable_image(path)
+    check_outputs(options, options.out, *(["scales"] if options.show_scales else []))
     like = read_like(options, "sample")
     if like:
         options = replace(as_made(options, like), labels=like.labels, num_images=like.num_images)

@@ -15,6 +15,7 @@ from nextscale.errors import InputError
 from nextscale.evaluation.features import check_images, sides
 from nextscale.evaluation.npz import CLASS_NAMES, LABELS, ImageArray, read_array, read_headers
 from nextscale.imaging.images import read_image
+from nextscale.io.config import LARGEST_TABLE
 from nextscale.io.fingerprint import stamp, tensors_fingerprint
 
 FILES = "files"
@@ -137,6 +138,15 @@ class ImageFile:
         header = headers.get(LABELS)
         if header and header.dtype.kind in "iu" and header.shape == (len(self),):
             self._labels = read_array(path, LABELS).astype(np.int64)
+            low, high = int(self._labels.min()), int(self._labels.max())
+            if low < -1 or high >= LARGEST_TABLE:
+                raise InputError(
+                    f"{LABELS} in {path} has classes from {low} to {high}, expected 0 to {LARGEST_TABLE - 1}"
+                )
+            if CLASS_NAMES in headers and (
+                headers[CLASS_NAMES].dtype.kind != "U" or len(headers[CLASS_NAMES].shape) != 1
+            ):
+                raise InputError(f"{CLASS_NAMES} in {path} is {headers[CLASS_NAMES].dtype}, expected a list of texts")
             names = read_array(path, CLASS_NAMES).tolist() if CLASS_NAMES in headers else []
             self.class_names = tuple(names) or tuple(str(i) for i in range(int(self._labels.max()) + 1))
             if self._labels.max() >= len(self.class_names):

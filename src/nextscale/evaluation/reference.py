@@ -20,7 +20,7 @@ from torch import Tensor
 from nextscale.errors import InputError
 from nextscale.evaluation.features import INCEPTION, FeatureExtractor, Features, sides
 from nextscale.evaluation.npz import IMAGES, Header, check_images_array, read_array, read_headers
-from nextscale.evaluation.statistics import Gaussian, check_features
+from nextscale.evaluation.statistics import Gaussian, check_features, check_shapes
 from nextscale.io.config import as_config
 from nextscale.io.files import atomic_file
 from nextscale.io.json_text import parse_json
@@ -173,6 +173,11 @@ def read_gaussian(path: Path, headers: Mapping[str, Header], mean: str, covarian
     """Read a mean and a covariance by their names; None if the file has neither."""
     if mean not in headers and covariance not in headers:
         return None
+    try:
+        if mean in headers and covariance in headers:  # before an array of any size is read
+            check_shapes(headers[mean].shape, headers[covariance].shape)
+    except InputError as error:
+        raise InputError(f"{path}: {mean} and {covariance} do not fit ({error})") from error
     mu, sigma = (read_numbers(path, headers, name).double() for name in (mean, covariance))
     try:
         gaussian = Gaussian(mu, sigma)

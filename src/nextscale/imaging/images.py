@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.io.files import atomic_file, check_creatable
+from nextscale.io.files import atomic_file, check_creatable, check_no_folder, shown
 
 CAPTION_HEIGHT = 16
 LARGEST_ASPECT = 100
@@ -107,16 +107,15 @@ def save_image(image: Image.Image, path: str | Path, text: PngInfo | None = None
 
 def check_writable_image(path: Path) -> None:
     """Raise InputError if `save_image` cannot write to the path."""
+    check_no_folder(path, "an image file")
     image_format(path)
     check_creatable(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: expected the name of an image file")
 
 
 def image_format(path: Path) -> str:
     """Return Pillow's name of the format of a file extension."""
     if path.suffix.lower() not in FORMATS:
-        raise InputError(f"unknown image format of {path}: expected one of the extensions {', '.join(FORMATS)}")
+        raise InputError(f"unknown image format of {shown(path)}: expected one of the extensions {', '.join(FORMATS)}")
     return FORMATS[path.suffix.lower()]
 
 
@@ -131,7 +130,13 @@ def to_unit_range(pixels: Tensor) -> Tensor:
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """Convert [0, 1] to uint8 0..255, rounded to nearest."""
+    """Convert [0, 1] to uint8 0..255, rounded to nearest.
+
+    Raises:
+        InputError: a value is not finite. As a pixel, it would be black.
+    """
+    if not torch.isfinite(images).all():
+        raise InputError("an image has values that are not finite: the weights of the model are damaged")
     return images.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
 
 

@@ -134,13 +134,18 @@ def check_writable_file(path: Path, kind: str = "a file") -> None:
     Args:
         kind: kind of file, for messages, such as ``an image file``.
     """
+    check_no_folder(path, kind)
+    check_creatable(path)
+
+
+def check_no_folder(path: Path, kind: str = "a file") -> None:
+    """Raise InputError if the path names a folder. See `check_writable_file`."""
     try:
         is_folder = not path.name or path.is_dir()
     except OSError as error:
         raise InputError(f"cannot write {shown(path)}: {error.strerror or error}") from error
     if is_folder:
         raise InputError(f"{path} is a folder: expected the name of {kind}")
-    check_creatable(path)
 
 
 def nearest_folder(folder: Path) -> Path:

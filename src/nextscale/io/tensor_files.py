@@ -46,10 +46,9 @@ def read_headers(path: Path) -> dict[str, Header]:
     try:
         with safe_open(path, "pt") as file:
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            return {
-                name: Header(tuple(part.get_shape()), TYPES.get(part.get_dtype(), part.get_dtype()))
-                for name, part in parts.items()
-            }
+            kinds = {name: str(part.get_dtype()) for name, part in parts.items()}
+            shapes = {name: tuple(part.get_shape()) for name, part in parts.items()}
+            return {name: Header(shapes[name], TYPES.get(kind, kind)) for name, kind in kinds.items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} is not a complete safetensors file ({error})") from error
 

@@ -132,9 +132,15 @@ class ImageTokenizer(nn.Module):
         """Encode images as tokens. (B, 3, H, W) in [-1, 1] -> K LongTensors (B, n_k).
 
         Encoding always uses full float32, regardless of autocast and TF32, because lower precision changes tokens.
+
+        Raises:
+            InputError: the images have another size, or the encoder's values are not finite.
         """
         with torch.autocast(images.device.type, enabled=False), tf32(False):
-            return self.pyramid.encode(self.encode_features(images))
+            features = self.encode_features(images)
+            if not features.isfinite().all():
+                raise InputError("the encoder's values are not finite: damaged weights or images")
+            return self.pyramid.encode(features)
 
     @torch.no_grad()
     def decode(self, tokens: Sequence[Tensor]) -> Tensor:
@@ -142,12 +148,13 @@ class ImageTokenizer(nn.Module):
         return self.decode_canvas(self.pyramid.canvas(self.check_tokens(tokens)))
 
     def decode_canvas(self, canvas: Tensor) -> Tensor:
-        """Decode a canvas after any scale. (B, D, h_K, w_K) -> (B, 3, H, W) in [-1, 1]."""
+        """Decode a canvas after any scale. (B, D, h_K, w_K) -> (B, 3, H, W) in [-1, 1], or NaN for infinite values."""
         return self._decode(canvas)
 
     def _decode(self, canvas: Tensor) -> Tensor:
         weight = self.post_quant_conv.weight
-        return self.decoder(self.post_quant_conv(canvas.to(weight.dtype))).float().clamp(-1, 1)
+        decoded = self.decoder(self.post_quant_conv(canvas.to(weight.dtype))).float()
+        return decoded.masked_fill(~decoded.isfinite(), torch.nan).clamp(-1, 1)  # clamping would hide infinity
 
     @torch.no_grad()
     def teacher_forcing_input(self, tokens: Sequence[Tensor]) -> Tensor:
