@@ -51,11 +51,8 @@ def run(options: Options) -> None:
     if options.seed < 0:
         raise InputError(f"seed must be at least 0, not {options.seed}")
     check_out(options.out)
-    compute, points, fits = (
-        beside(options.out, "compute"),
-        beside(options.out, "", ".csv"),
-        beside(options.out, "", ".json"),
-    )
+    compute = beside(options.out, "compute")
+    points, fits = (beside(options.out, "", suffix) for suffix in (".csv", ".json"))
     for path in (compute, points, fits):
         check_writable_file(path)
     folders = find_runs(options.runs)

@@ -140,14 +140,8 @@ class ImageFile:
             self._labels = read_array(path, LABELS).astype(np.int64)
             low, high = int(self._labels.min()), int(self._labels.max())
             if low < -1 or high >= LARGEST_TABLE:
-                raise InputError(
-                    f"{LABELS} in {path} has classes from {low} to {high}, expected 0 to {LARGEST_TABLE - 1}"
-                )
-            if CLASS_NAMES in headers and (
-                headers[CLASS_NAMES].dtype.kind != "U" or len(headers[CLASS_NAMES].shape) != 1
-            ):
-                raise InputError(f"{CLASS_NAMES} in {path} is {headers[CLASS_NAMES].dtype}, expected a list of texts")
-            names = read_array(path, CLASS_NAMES).tolist() if CLASS_NAMES in headers else []
+                raise InputError(f"{LABELS} in {path} has classes {low} to {high}, expected 0 to {LARGEST_TABLE - 1}")
+            names = read_names(path) if CLASS_NAMES in headers else []
             self.class_names = tuple(names) or tuple(str(i) for i in range(int(self._labels.max()) + 1))
             if self._labels.max() >= len(self.class_names):
                 raise InputError(f"{LABELS} in {path} has a class {self._labels.max()}, but {CLASS_NAMES} {len(names)}")
@@ -163,6 +157,14 @@ class ImageFile:
         else:
             pixels = torch.cat([self._array.read(i, 1) for i in indices])
         return ImageBatch(pixels, index, torch.from_numpy(self._labels)[index])
+
+
+def read_names(path: Path) -> list[str]:
+    """Read the names of the classes in an .npz file."""
+    names = read_array(path, CLASS_NAMES)
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise InputError(f"{CLASS_NAMES} in {path} is {names.dtype} of shape {names.shape}, expected a list of texts")
+    return names.tolist()
 
 
 class ImageTensor:

@@ -201,13 +201,5 @@ def explained(path: Path) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise InputError(f"no file {path}") from error
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        OSError,
-        EOFError,
-        ValueError,
-        NotImplementedError,
-        RecursionError,
-    ) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError) as error:
         raise InputError(f"{path} is damaged or not an .npz file ({error})") from error

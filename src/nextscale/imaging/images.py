@@ -80,14 +80,39 @@ def as_image(image: Image.Image | str | Path) -> Image.Image:
 
 
 def to_rgb(image: Image.Image, background: tuple[int, int, int] = WHITE) -> Image.Image:
-    """Convert an image to RGB, rotated as its EXIF data says. Transparent pixels show the background."""
+    """Convert an image to RGB, rotated as its EXIF data says. Transparent pixels show the background.
+
+    Raises:
+        InputError: Pillow cannot convert the image's mode.
+    """
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8
-        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
-    return image.convert("RGB")
+    if image.mode.startswith(("I", "F")):  # Pillow would clip the values to 8 bits
+        image = to_grey_levels(image)
+    try:
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
+        return image.convert("RGB")
+    except ValueError as error:
+        raise InputError(f"an image of mode {image.mode} cannot be converted to RGB") from error
+
+
+def to_grey_levels(image: Image.Image) -> Image.Image:
+    """Convert an image of 16-bit, 32-bit or floating-point values to 256 grey levels (mode "L").
+
+    White is 65,535 for 16-bit values. For others, it is the first of 1 (floating point only), 255 and 65,535 that no
+    value exceeds. If a value is negative or exceeds them all, black is the smallest and white the largest value. Values
+    that are not finite become black.
+    """
+    values = np.asarray(image).astype(np.float64)
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((values / 257).round().astype(np.uint8))
+    finite = np.isfinite(values)
+    low, high = values.min(initial=np.inf, where=finite), values.max(initial=-np.inf, where=finite)
+    whites = [white for white in ((1, 255, 65535) if image.mode == "F" else (255, 65535)) if high <= white]
+    black, white = (0, whites[0]) if whites and low >= 0 else (low, high)
+    levels = (np.where(finite, values, black) - black) * (255 / max(white - black, 1e-300))
+    return Image.fromarray(levels.round().astype(np.uint8))
 
 
 def save_image(image: Image.Image, path: str | Path, text: PngInfo | None = None) -> None:
