@@ -50,6 +50,7 @@ def run(options: Options) -> None:
     like = read_like(options, "sample")
     if like:
         options = replace(as_made(options, like), labels=like.labels, num_images=like.num_images)
+    options = replace(options, labels=tuple(without_space(label) for label in options.labels))
     pipeline = load(options, like)
     labels, count = labels_and_count(options, pipeline)
     made = options.provenance(pipeline, options.labels, count)
@@ -69,6 +70,11 @@ def run(options: Options) -> None:
         rows = [image for row in zip(*columns, strict=True) for image in row]
         written.insert(1, write(grid(rows, columns=len(columns)), beside(options.out, "scales")))
     print("\n".join(map(str, written)))
+
+
+def without_space(label: str) -> str:
+    """Remove the space before a class name that begins with "-". Without the space, it would be read as a flag."""
+    return label[1:] if label.startswith(" -") else label
 
 
 def labels_and_count(options: Options, pipeline: Pipeline) -> tuple[list[int] | None, int]:

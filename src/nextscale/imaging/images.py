@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.io.files import atomic_file, check_creatable, check_no_folder, shown
+from nextscale.io.files import atomic_file, brief_path, check_creatable, check_no_folder
 
 CAPTION_HEIGHT = 16
 LARGEST_ASPECT = 100
@@ -140,7 +140,9 @@ def check_writable_image(path: Path) -> None:
 def image_format(path: Path) -> str:
     """Return Pillow's name of the format of a file extension."""
     if path.suffix.lower() not in FORMATS:
-        raise InputError(f"unknown image format of {shown(path)}: expected one of the extensions {', '.join(FORMATS)}")
+        raise InputError(
+            f"unknown image format of {brief_path(path)}: expected one of the extensions {', '.join(FORMATS)}"
+        )
     return FORMATS[path.suffix.lower()]
 
 
@@ -179,14 +181,31 @@ def cover(
     Raises:
         InputError: the result would have more than `LARGEST_ASPECT` times the area of (H, W).
     """
-    w, h = image.size
+    height, width = covering_size((image.height, image.width), size)
+    return image.resize((width, height), filter)
+
+
+def covering_size(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Return the smallest (height, width) of an image that covers (H, W), with the aspect ratio of ``shape``.
+
+    Raises:
+        InputError: it has more than `LARGEST_ASPECT` times the area of (H, W).
+    """
+    h, w = shape
     scale = max(size[0] / h, size[1] / w)
     if scale * scale * w * h > LARGEST_ASPECT * size[0] * size[1]:
         raise InputError(
             f"an image of {w} x {h} pixels is too narrow: to cover {size[1]} x {size[0]}, "
             f"its longer side may be at most {LARGEST_ASPECT} times the shorter"
         )
-    return image.resize((max(size[1], round(w * scale)), max(size[0], round(h * scale))), filter)
+    return max(size[0], round(h * scale)), max(size[1], round(w * scale))
+
+
+def contained_size(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Return the largest (height, width) of an image inside (H, W), with the aspect ratio of ``shape``."""
+    h, w = shape
+    scale = min(size[0] / h, size[1] / w)
+    return max(1, min(size[0], round(h * scale))), max(1, min(size[1], round(w * scale)))
 
 
 def centre_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -16,7 +16,7 @@ from nextscale.io.renamed import with_current_names
 
 LARGEST_JSON = 2**28
 """Most bytes of a JSON file."""
-LONGEST_SHOWN = 250
+LONGEST_SHOWN = 200
 """Most characters of a path in a message."""
 
 
@@ -86,7 +86,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"cannot write {shown(path)}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {brief_path(path)}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -100,7 +100,7 @@ def make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot create folder {shown(folder)}: {error.strerror}") from error
+        raise InputError(f"cannot create folder {brief_path(folder)}: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
         raise InputError(f"folder {folder} is not writable")
     return folder
@@ -110,7 +110,7 @@ def check_folder(folder: Path) -> None:
     """Raise the InputError that `make_folder` would raise, without creating the folder."""
     nearest = nearest_folder(folder)
     if not nearest.is_dir():
-        raise InputError(f"cannot create folder {shown(folder)}: {nearest} is a file")
+        raise InputError(f"cannot create folder {brief_path(folder)}: {nearest} is a file")
     if not os.access(nearest, os.W_OK):
         raise InputError(f"folder {nearest} is not writable")
 
@@ -125,7 +125,7 @@ def check_creatable(path: Path) -> None:
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
-        raise InputError(f"cannot write {shown(path)}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {brief_path(path)}: {error.strerror or error}") from error
 
 
 def check_writable_file(path: Path, kind: str = "a file") -> None:
@@ -143,7 +143,7 @@ def check_no_folder(path: Path, kind: str = "a file") -> None:
     try:
         is_folder = not path.name or path.is_dir()
     except OSError as error:
-        raise InputError(f"cannot write {shown(path)}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {brief_path(path)}: {error.strerror or error}") from error
     if is_folder:
         raise InputError(f"{path} is a folder: expected the name of {kind}")
 
@@ -160,7 +160,7 @@ def nearest_folder(folder: Path) -> Path:
             (nearest / name).exists()
         return nearest
     except OSError as error:
-        raise InputError(f"cannot create folder {shown(folder)}: {error.strerror or error}") from error
+        raise InputError(f"cannot create folder {brief_path(folder)}: {error.strerror or error}") from error
 
 
 def beside(path: Path, name: str, suffix: str | None = None) -> Path:
@@ -177,7 +177,7 @@ def beside(path: Path, name: str, suffix: str | None = None) -> Path:
     return path.with_name(f"{path.stem}{name and f'-{name}'}{path.suffix if suffix is None else suffix}")
 
 
-def shown(path: Path) -> str:
+def brief_path(path: Path) -> str:
     """Return a path for a message: cut if it is very long, with escapes for characters that cannot be printed."""
     text = str(path)
     return text if text.isprintable() and len(text) <= LONGEST_SHOWN else brief(text, LONGEST_SHOWN).strip("'")
