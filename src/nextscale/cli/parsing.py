@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args, get_type_hints
@@ -49,15 +49,14 @@ def check_paths(options: type, arguments: Sequence[str]) -> None:
 
 
 def path_flags(options: type) -> set[str]:
-    """Return the flags whose values are paths: fields of type Path, and required texts, which name data."""
+    """Return the flags whose values are paths."""
     flags: set[str] = set()
     types = get_type_hints(options)
     for field in fields(options):
         kind = types[field.name]
-        is_required = field.default is MISSING and field.default_factory is MISSING
         if is_dataclass(kind):
             flags |= path_flags(kind)  # type: ignore[arg-type]
-        elif Path in (kind, *get_args(kind)) or (kind is str and is_required):
+        elif Path in (kind, *get_args(kind)):
             flags.add(f"--{field.name.replace('_', '-')}")
     return flags
 
