@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from nextscale.editing.spec import Box, Fit
+from nextscale.editing.spec import Fit
 from nextscale.imaging.images import contained_size, covering_size
 
 
@@ -104,17 +104,6 @@ class Placement:
         chosen = filter or (Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
         return image.resize((self.scaled[1], self.scaled[0]), chosen)
 
-    def on_canvas(self, box: Box) -> Box:
-        """Convert a box in fractions of the image to fractions of the canvas."""
-        (height, width), (top, left, bottom, right) = self.canvas_size, self.content
-        y0, x0, y1, x1 = box
-        return (
-            (top + y0 * (bottom - top)) / height,
-            (left + x0 * (right - left)) / width,
-            (top + y1 * (bottom - top)) / height,
-            (left + x1 * (right - left)) / width,
-        )
-
     def trim(self, images: Tensor) -> Tensor:
         """Cut off the borders of canvases. (..., H, W) -> (..., height, width) of `content`."""
         top, left, bottom, right = self.content
@@ -126,30 +115,35 @@ class Placement:
         Args:
             region: bool (h, w), the pixels of the image that are replaced. The others stay the same to the bit.
         """
-        large = self._back(canvas, self.scale(image)).resize(image.size, Image.Resampling.BICUBIC)
+        large = Image.fromarray(self._uncropped(np.asarray(canvas), mode="edge"))
+        large = large.resize((self.image_size[1], self.image_size[0]), Image.Resampling.BICUBIC)
         return Image.fromarray(np.where(region[..., None], np.asarray(large), np.asarray(image)))
 
-    def region(self, hidden: Tensor) -> np.ndarray:
+    def region(self, marked: Tensor) -> np.ndarray:
         """Return the pixels of the image whose centres lie on marked pixels of the canvas. Bool (H, W) -> (h, w)."""
-        marked = Image.fromarray(hidden.cpu().numpy().astype(np.uint8) * 255)
-        height, width = self.scaled
-        at_scale = self._back(marked, Image.new("L", (width, height)))
-        return np.asarray(at_scale.resize((self.image_size[1], self.image_size[0]), Image.Resampling.NEAREST)) > 0
+        at_scale = self._uncropped(marked.cpu().numpy(), mode="constant")
+        rows, columns = (
+            (2 * np.arange(side) + 1) * scaled // (2 * side)
+            for side, scaled in zip(self.image_size, self.scaled, strict=True)
+        )
+        return at_scale[rows[:, None], columns]
 
-    def _back(self, canvas: Image.Image, scaled: Image.Image) -> Image.Image:
-        """Paste the content of a canvas into an image of the size ``scaled``, which changes."""
+    def _uncropped(self, canvas: np.ndarray, mode: Literal["edge", "constant"]) -> np.ndarray:
+        """Cut off the borders of a canvas, and extend it to the size of the resized image by its edge or by 0."""
         top, left, bottom, right = self.content
-        scaled.paste(canvas.crop((left, top, right, bottom)), (left + self.left, top + self.top))
-        return scaled
+        before = self.top + top, self.left + left
+        after = self.scaled[0] - self.top - bottom, self.scaled[1] - self.left - right
+        sides = [*zip(before, after, strict=True), *[(0, 0)] * (canvas.ndim - 2)]
+        return np.pad(canvas[top:bottom, left:right], sides, mode=mode)
 
     def describe(self) -> str:
         """Return sizes as text: of the image, of its used part if it is cropped, and of this part on the canvas."""
-        whole = sides(self.image_size)
-        part = f", of which the middle {sides(self.used_size)} are used" if self.is_cropped else ""
-        at = "" if self.content_size == self.used_size else f", resized to {sides(self.content_size)}"
+        whole = size_text(self.image_size)
+        part = f", of which the middle {size_text(self.used_size)} are used" if self.is_cropped else ""
+        at = "" if self.content_size == self.used_size else f", resized to {size_text(self.content_size)}"
         return f"{whole} pixels{part}{at}"
 
 
-def sides(size: tuple[int, int]) -> str:
+def size_text(size: tuple[int, int]) -> str:
     """Return a size (height, width) as text, ``WIDTH x HEIGHT``."""
     return f"{size[1]} x {size[0]}"

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.conditioning.classes import Labels
-from nextscale.editing.masks import Mask, feather, fill_hidden, place_mask, read_mask
+from nextscale.editing.masks import Mask, box_pixels, feather, fill_hidden, place_mask, read_mask
 from nextscale.editing.placement import Placement
 from nextscale.editing.spec import EditSpec, Mode
 from nextscale.errors import InputError
@@ -106,16 +106,13 @@ def _plan_region(
 ) -> EditPlan:
     """Keep the pixels outside of the mask or box; for mode "outpaint" those inside."""
     side, size = tokenizer.config.downsampling, tokenizer.config.image_size
-    if spec.box is not None:
-        generated = box_mask(spec.box, tokenizer.schedule) > 0  # checks the box
-        if spec.fit == "pad":
-            generated = box_mask(placement.on_canvas(spec.box), tokenizer.schedule) > 0
-        generated = ~generated if spec.mode == "outpaint" else generated
-        hidden = generated.repeat_interleave(side, 0).repeat_interleave(side, 1)
+    tokens = None if spec.box is None else box_mask(spec.box, tokenizer.schedule) > 0
+    if tokens is not None and spec.fit == "crop":
+        hidden = (~tokens if spec.mode == "outpaint" else tokens).repeat_interleave(side, 0).repeat_interleave(side, 1)
         region = placement.region(hidden)
     else:
-        assert mask is not None
-        masked = read_mask(mask)
+        assert mask is not None or spec.box is not None
+        masked = box_pixels(spec.box, placement.image_size) if spec.box is not None else read_mask(mask)
         hidden, region = place_mask(~masked if spec.mode == "outpaint" else masked, placement)
         if spec.mode == "outpaint":
             hidden = hidden | placement.borders

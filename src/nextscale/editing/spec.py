@@ -33,8 +33,8 @@ class EditSpec:
     """inpaint generates the masked region. outpaint generates everything else. class is inpaint, but
     requires --label."""
     box: Box | None = None
-    """Region as a box y0,x0,y1,x1 instead of a mask, in fractions of the image's height and width. It is rounded to
-    whole tokens."""
+    """Region as a box y0,x0,y1,x1 instead of a mask, in fractions of the height and width of the cropped image. It is
+    rounded to whole tokens."""
     leak_free: bool = True
     """Hide the masked region from the encoder. If disabled, the encoder sees the whole image, as in the official code,
     and the result depends on the hidden pixels."""
@@ -51,8 +51,8 @@ class EditSpec:
 
     fit: Fit = "crop"
     """Use of an image whose aspect ratio is not the model's. crop edits the middle of the image and cuts off the rest.
-    pad edits the whole image, extended by borders that the result does not have. A box then refers to the whole
-    image."""
+    pad edits the whole image, extended by borders that the result does not have. A box then refers to the whole image
+    and is rounded to its pixels."""
     full_size: bool = False
     """Paste the generated region into the image at its own size: the result has the size of the image, and all other
     pixels stay unchanged. If disabled, the result has the model's size."""
