@@ -111,8 +111,11 @@ def _plan_region(
         hidden = (~tokens if spec.mode == "outpaint" else tokens).repeat_interleave(side, 0).repeat_interleave(side, 1)
         region = placement.region(hidden)
     else:
-        assert mask is not None or spec.box is not None
-        masked = box_pixels(spec.box, placement.image_size) if spec.box is not None else read_mask(mask)
+        if spec.box is not None:
+            masked = box_pixels(spec.box, placement.image_size)
+        else:
+            assert mask is not None
+            masked = read_mask(mask)
         hidden, region = place_mask(~masked if spec.mode == "outpaint" else masked, placement)
         if spec.mode == "outpaint":
             hidden = hidden | placement.borders
