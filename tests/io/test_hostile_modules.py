@@ -123,7 +123,7 @@ def test_the_weights_are_not_read_for_a_wrong_config(folder, monkeypatch):
 def test_weights_that_are_no_floating_point_numbers(folder, dtype):
     kind, path = folder
     change_weights(path, lambda tensor: tensor.to(dtype))
-    with refused(path / "model.safetensors", str(dtype).removeprefix("torch."), "expects floating-point numbers"):
+    with refused(path / "model.safetensors", str(dtype).removeprefix("torch."), "expected floating-point numbers"):
         kind.from_pretrained(path)
 
 
@@ -140,7 +140,7 @@ def test_integers_stay_integers(tmp_path):
     module = torch.nn.BatchNorm1d(3)
     save_module(tmp_path, SQUARE, module)
     change_weights(tmp_path, lambda tensor: tensor.float())
-    with refused("num_batches_tracked", "float32", "expects int64"):
+    with refused("num_batches_tracked", "float32", "expected int64"):
         load_module(tmp_path, ns.ScaleSchedule, lambda _: torch.nn.BatchNorm1d(3))
 
 

@@ -40,10 +40,14 @@ def fill(module: ModuleT, state: Mapping[str, Tensor], source: object) -> Module
     Raises:
         InputError: a name is missing or unknown, or a shape or a kind of numbers differs.
     """
-    headers = {name: Header(tuple(tensor.shape), dtype_name(tensor)) for name, tensor in state.items()}
-    check_fits(module, headers, source)
+    check_fits(module, headers_of(state), source)
     module.load_state_dict(dict(state), assign=True)
     return module
+
+
+def headers_of(state: Mapping[str, Tensor]) -> dict[str, Header]:
+    """Return the shapes and types of tensors."""
+    return {name: Header(tuple(tensor.shape), dtype_name(tensor)) for name, tensor in state.items()}
 
 
 def check_fits(module: nn.Module, headers: Mapping[str, Header], source: object) -> None:
@@ -67,11 +71,19 @@ def check_fits(module: nn.Module, headers: Mapping[str, Header], source: object)
         raise InputError(f"{source} lacks {len(missing)} of {kind} (first: {min(missing)})")
     if unknown := headers.keys() - expected.keys():
         raise InputError(f"{source} has {len(unknown)} tensors besides {kind} (first: {min(unknown)})")
-    for name, tensor in expected.items():
-        ours, theirs = dtype_name(tensor), headers[name].dtype
+    check_types(expected, headers, source)
+
+
+def check_types(expected: Mapping[str, Tensor], headers: Mapping[str, Header], source: object) -> None:
+    """Raise InputError if a stored tensor has floating-point numbers where others are expected, or the reverse.
+
+    Names that only one side has are skipped. See `check_fits`.
+    """
+    for name in sorted(expected.keys() & headers.keys()):
+        ours, theirs = dtype_name(expected[name]), headers[name].dtype
         if is_float(ours) != is_float(theirs) or (not is_float(ours) and ours != theirs):
             wanted = "floating-point numbers" if is_float(ours) else ours
-            raise InputError(f"{source}: {name} is of type {theirs}, but the configuration expects {wanted}")
+            raise InputError(f"{source}: {name} is of type {theirs}, expected {wanted}")
 
 
 def dtype_name(tensor: Tensor) -> str:

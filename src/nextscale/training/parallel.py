@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from nextscale.acceleration.recompute import recompute_cheap_parts
 from nextscale.errors import InputError
+from nextscale.io.module_folder import check_fits, headers_of
 from nextscale.runtime.distributed import world_size
 
 
@@ -106,12 +107,10 @@ def fill_parts(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy a full state dictionary into a network, sharded or not.
 
     Raises:
-        InputError: a tensor is missing, or has another shape.
+        InputError: the names, shapes or kinds of numbers are not those of the network.
     """
+    check_fits(network, headers_of(tensors), "the saved weights")
     for name, target in network.state_dict().items():
-        if name not in tensors or tensors[name].shape != target.shape:
-            found = f"shape {tuple(tensors[name].shape)}" if name in tensors else "nothing"
-            raise InputError(f"the saved weights have {found} for {name}, expected shape {tuple(target.shape)}")
         full = tensors[name].to(target.device)
         if isinstance(target, DTensor):
             full = distribute_tensor(full, target.device_mesh, target.placements)
