@@ -226,6 +226,6 @@ class quickly:
         self.start = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
-        seconds, (_, most) = time.monotonic() - self.start, tracemalloc.get_traced_memory()
+        seconds, most = time.monotonic() - self.start, tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert seconds < 2 and most < self.megabytes * 2**20, (seconds, most)
