@@ -18,6 +18,7 @@ from nextscale.errors import InputError
 from nextscale.imaging.images import save_image
 from nextscale.io.checkpoint_folder import incomplete_checkpoints, newest_checkpoint
 from nextscale.io.files import atomic_file, read_json, write_json
+from nextscale.io.json_text import parse_json
 from nextscale.io.lock import locked_by_main
 from nextscale.io.renamed import with_current_names
 from nextscale.runtime.distributed import all_mean, all_sum, barrier, gather_texts, is_main, world_size
@@ -197,6 +198,6 @@ class Meter:
 def _step_of(line: str) -> float:
     """Return the step of a log line, or infinity for an incomplete line."""
     try:
-        return json.loads(line)["step"]
+        return parse_json(line)["step"]
     except (ValueError, KeyError, TypeError):
         return float("inf")
