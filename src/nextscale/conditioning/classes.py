@@ -125,7 +125,7 @@ class ClassNames:
 
     @property
     def no_class(self) -> str:
-        """The word for "no class": "none", or "unconditional" if a class is called "none", or "" if both are classes."""
+        """The word for "no class": "none", or "unconditional" if a class is called "none", or "" if both are taken."""
         return next((word for word in NO_CLASS if self.is_no_class(word)), "")
 
     def is_no_class(self, name: str) -> bool:
@@ -151,7 +151,9 @@ class ClassNames:
         if self.folded.count(name.casefold()) == 1:
             return self.folded.index(name.casefold())
         close = difflib.get_close_matches(name.casefold(), dict.fromkeys(self.folded), n=3)
-        similar = [known for fold in close for known, folded in zip(self.names, self.folded, strict=True) if folded == fold]
+        similar = [
+            known for fold in close for known, folded in zip(self.names, self.folded, strict=True) if folded == fold
+        ]
         shown = list(dict.fromkeys(similar or self.names))[:MOST_SHOWN]
         more = ", ..." if not similar and len(self.names) > MOST_SHOWN else ""
         raise InputError(

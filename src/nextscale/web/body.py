@@ -51,26 +51,14 @@ class BodyLimit:
             await linger(receive)
             return await refusal_of(too_large(most))(scope, receive, send)
         is_open_end = scope["path"].startswith(OPEN_ENDS) and scope["method"] == "GET"
-        body, answered = Body(receive, self.engine, most, delimiter_of(headers.get("content-type", ""))), False
+        body = Body(receive, self.engine, most, boundary_of(headers.get("content-type", "")))
 
         async def checked() -> Message:
             if body.complete:
                 return await (self._until_drained(receive) if is_open_end else receive())
             return await body.next()
 
-        async def unless_refused(message: Message) -> None:
-            nonlocal answered
-            if answered or body.refusal is None:
-                answered = True
-                await send(message)
-
-        try:
-            await self.app(scope, checked, unless_refused)
-        except Exception:
-            if body.refusal is None or answered:
-                raise
-        if body.refusal is not None and not answered:
-            await refusal_of(body.refusal)(scope, receive, send)
+        await run_checked(self.app, scope, checked, send)
 
     async def _until_drained(self, receive: Receive) -> Message:
         message = await unless(receive, self.drained.is_set)
@@ -84,67 +72,93 @@ class Body:
 
     Args:
         most: maximum size in bytes.
-        delimiter: bytes that end a form; empty if the body is not a form.
+        boundary: see `boundary_of`.
     """
 
-    def __init__(self, receive: Receive, engine: Engine, most: int, delimiter: bytes):
-        self.receive, self.engine, self.most, self.delimiter = receive, engine, most, delimiter
+    def __init__(self, receive: Receive, engine: Engine, most: int, boundary: bytes):
+        self.receive, self.engine, self.most = receive, engine, most
         self.arrival = request_id.current()
-        self.size, self.complete, self.ended = 0, False, not delimiter
-        self.refusal: HTTPException | None = None
-        self._tail = b"\r\n"  # the delimiter may be at the start
+        self.size, self.complete = 0, False
+        self.ends = Occurrences(boundary + b"--") if boundary else None
+        self.has_end = not boundary
 
     async def next(self) -> Message:
         """Return the next message.
 
         Raises:
-            HTTPException: the body is refused, now or before.
+            HTTPException: the body is refused.
         """
-        message = await unless(self.receive, lambda: not self.engine.is_ready or not self._left())
+        seconds = self.engine.limits.seconds
+        message = await unless(self.receive, lambda: not self.engine.is_ready or not self.arrival.left(seconds))
         if message is None:
-            self._refuse(self._too_slow() if self.engine.is_ready else stopping())
-        elif message["type"] == "http.request":
-            data = message.get("body", b"")
-            self.complete = not message.get("more_body", False)
-            self.size += len(data)
-            if not self.ended:
-                self.ended = self.delimiter in (seen := self._tail + data)
-                self._tail = seen[-len(self.delimiter) :]
-            if self.size > self.most:
-                self._refuse(too_large(self.most))
-            elif self.complete and not self.ended:
-                self._refuse(HTTPException(400, "the form breaks off: expected a closing boundary at its end"))
-        else:  # the client has disconnected
-            self.complete = True
-        if self.refusal is not None:
-            raise self.refusal
-        assert message is not None
+            if not self.engine.is_ready:
+                raise HTTPException(503, "the server is shutting down", CLOSE)
+            limit = f"the time limit of {seconds:g} s has passed before the body arrived"
+            raise HTTPException(408, f"{limit}: got {self.size:,} bytes of it", CLOSE)
+        self.complete = not message.get("more_body", False)  # or the client has disconnected
+        data = message.get("body", b"")
+        self.size += len(data)
+        if self.size > self.most:
+            raise too_large(self.most)
+        self.has_end = self.has_end or (self.ends is not None and self.ends.count(data) > 0)
+        if message["type"] == "http.request" and self.complete and not self.has_end:
+            raise HTTPException(400, "the form breaks off: expected a closing boundary at its end")
         return message
 
-    def _refuse(self, refusal: HTTPException) -> None:
-        self.refusal = self.refusal or refusal
 
-    def _left(self) -> float:
-        return self.arrival.left(self.engine.limits.seconds)
+class Occurrences:
+    """Count occurrences of bytes in data that arrives in pieces."""
 
-    def _too_slow(self) -> HTTPException:
-        limit = f"the time limit of {self.engine.limits.seconds:g} s has passed before the body arrived"
-        return HTTPException(408, f"{limit}: got {self.size:,} bytes of it", CLOSE)
+    def __init__(self, sought: bytes):
+        self.sought = sought
+        self._tail = b"\r\n"  # a boundary may be at the start
+
+    def count(self, data: bytes) -> int:
+        """Return how many occurrences end in the next piece."""
+        seen = self._tail + data
+        self._tail = seen[max(0, len(seen) - len(self.sought) + 1) :]
+        return seen.count(self.sought)
+
+
+async def run_checked(app: ASGIApp, scope: Scope, checked: Receive, send: Send) -> None:
+    """Run an app whose ``receive`` may raise HTTPException. The client gets this error even if the app answers the
+    incomplete body differently, unless the response has begun."""
+    refusal: HTTPException | None = None
+    answered = False
+
+    async def receive() -> Message:
+        nonlocal refusal
+        if refusal is None:
+            try:
+                return await checked()
+            except HTTPException as error:
+                refusal = error
+        raise refusal
+
+    async def unless_refused(message: Message) -> None:
+        nonlocal answered
+        if answered or refusal is None:
+            answered = True
+            await send(message)
+
+    try:
+        await app(scope, receive, unless_refused)
+    except Exception:
+        if refusal is None or answered:
+            raise
+    if refusal is not None and not answered:
+        await refusal_of(refusal)(scope, receive, send)
 
 
 def too_large(most: int) -> HTTPException:
     return HTTPException(413, f"the request is too large: expected at most {most:,} bytes", CLOSE)
 
 
-def stopping() -> HTTPException:
-    return HTTPException(503, "the server is shutting down", CLOSE)
-
-
-def delimiter_of(content_type: str) -> bytes:
-    """Return the bytes that end a form of this type; empty if it is not a form in parts."""
+def boundary_of(content_type: str) -> bytes:
+    """Return the bytes before each part of a form of this type; empty if it is not a form in parts."""
     kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
-    return b"\r\n--" + boundary + b"--" if kind == b"multipart/form-data" and boundary else b""
+    return b"\r\n--" + boundary if kind == b"multipart/form-data" and boundary else b""
 
 
 async def linger(receive: Receive) -> None:

@@ -41,7 +41,7 @@ class Delivery:
     ticket: Ticket
     kind: Literal["image_generation", "image_edit"]
     made: Provenance
-    image_format: ImageFormat = ImageFormat()
+    image_format: ImageFormat
     plan: EditPlan | None = None
 
     async def whole(self) -> ImagesResponse:

@@ -80,20 +80,25 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 ANY_REFUSAL: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorBody, "description": "Another error"}}
 
 
-def error_body(status: int, message: str, param: str | None = None) -> dict[str, Any]:
+def error_body(status: int, message: str, param: str | None = None, code: str = "") -> dict[str, Any]:
+    """Return the body of an error response.
+
+    Args:
+        code: the one of the status by default.
+    """
     kind = "rate_limit_error" if status == 429 else "server_error" if status >= 500 else "invalid_request_error"
     message = message.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate cannot be encoded
     named = request_id.current().request_id
-    detail = ErrorDetail(
-        message=message, type=kind, code=CODES.get(status, "refused"), param=param, request_id=named
-    )
+    code = code or CODES.get(status, "refused")
+    detail = ErrorDetail(message=message, type=kind, code=code, param=param, request_id=named)
     return ErrorBody(error=detail).model_dump()
 
 
 def refuse(
-    status: int, message: str, param: str | None = None, headers: Mapping[str, str] | None = None
+    status: int, message: str, param: str | None = None, headers: Mapping[str, str] | None = None, code: str = ""
 ) -> JSONResponse:
-    body = error_body(status, message, param)
+    """Return an error response. Arguments as for `error_body`."""
+    body = error_body(status, message, param, code)
     return JSONResponse(body, status, {request_id.HEADER: body["error"]["request_id"], **(headers or {})})
 
 
@@ -145,6 +150,7 @@ def explain(errors: Sequence[Any]) -> tuple[str, str | None]:
 
 def install(app: FastAPI) -> None:
     """Install the error handlers in an application."""
+
     def answer(request: Request, error: Exception) -> JSONResponse:
         return refusal_of(error)
 

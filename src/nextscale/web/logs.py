@@ -12,6 +12,7 @@ from nextscale.web import request_id
 from nextscale.web.request_log import access_log
 
 AccessLog = Literal["off", "plain", "json"]
+"""Values of ``--access-log``."""
 
 MOST_ALIKE = 10
 """Maximum number of similar records in a window. A traceback is written only for the first of them."""

@@ -88,8 +88,8 @@ class SamplingFields(SettingsFields):
             FieldError: ``output_compression`` is set for PNG.
         """
         if self.output_format == "png" and self.output_compression not in (None, 100):
-            what = f"PNG is lossless: expected output_format jpeg or webp, or no compression, not {self.output_compression}"
-            raise FieldError("output_compression", f"output_compression: {what}")
+            expected = f"expected output_format jpeg or webp, or a compression of 100, not {self.output_compression}"
+            raise FieldError("output_compression", f"PNG is lossless: {expected}")
         return ImageFormat(self.output_format, 100 if self.output_compression is None else self.output_compression)
 
     def seeds(self, new_seed: Callable[[], int]) -> tuple[int, ...]:
@@ -118,8 +118,8 @@ class GenerationRequest(SamplingFields):
     """``POST /v1/images/generations``."""
 
     prompt: Annotated[str, Field(max_length=LONGEST_NAME)]
-    """Name or number of a class. An empty text means no class, and so do ``none`` and ``unconditional`` unless the model
-    has a class of that name."""
+    """Name or number of a class. An empty text means no class; so do ``none`` and ``unconditional``, unless a class has
+    that name."""
 
 
 class EditRequest(SamplingFields, SpecFields):
