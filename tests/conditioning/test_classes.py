@@ -8,6 +8,7 @@ import torch
 from tiny import refused
 
 from nextscale.conditioning.classes import ClassConditioner, ClassNames
+from nextscale.errors import InputError
 from nextscale.sampling.rng import RandomStreams
 
 CLASSES = ClassConditioner(5)
@@ -115,7 +116,7 @@ def test_a_class_is_not_a_list_of_classes():
 def test_near_misses_are_different():
     with refused("0..2 or a name such as Cat, cat"):
         ClassNames(("Cat", "dog", "cat")).id_of("CAT")
-    with pytest.raises(ns.InputError) as caught:
+    with pytest.raises(InputError) as caught:
         ClassNames(("Cat", "dog", "cat")).id_of("catt")
     assert str(caught.value).endswith("a name such as Cat, cat")
 

@@ -11,10 +11,9 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the serve extra")
 
+from fastapi.testclient import TestClient
 from tiny import SCHEDULES, make_tokenizer, make_var
 from tiny_web import CLASSES, HeldPipeline, Served
-
-from fastapi.testclient import TestClient
 
 from nextscale.web.engine import Engine
 from nextscale.web.limits import Limits

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 from tiny_web import Served, alone, pixels, png
 
-openai = pytest.importorskip("openai", reason="needs the dev extra")
+pytest.importorskip("openai", reason="needs the dev extra")
+
+import openai
 
 from nextscale.provenance import read_provenance
 

@@ -145,7 +145,8 @@ class EditRequest(SamplingFields, SpecFields):
         """Accept ``image[]``, the name that OpenAI's clients use for a list of images."""
         if not isinstance(fields, dict):
             return fields
-        return {one_name(name): value for name, value in fields.items()}
+        lists = {name: value[0] for name, value in fields.items() if isinstance(value, list)}  # refused later
+        return {one_name(name): value for name, value in (fields | lists).items()}
 
     def spec(self) -> EditSpec:
         """Return the edit.
