@@ -19,7 +19,7 @@ from nextscale.errors import InputError, brief
 
 UNCONDITIONAL = "unconditional"
 NO_CLASS = ("none", UNCONDITIONAL)
-"""Names of "no class", besides the empty text. A class of the same name takes precedence."""
+"""Names of "no class". A class of the same name takes precedence."""
 MOST_SHOWN = 12
 """Most names in a message."""
 
@@ -125,12 +125,13 @@ class ClassNames:
 
     @property
     def no_class(self) -> str:
-        """The word for "no class": "none", or "unconditional" if a class is called "none", or "" if both are taken."""
-        return next((word for word in NO_CLASS if self.is_no_class(word)), "")
+        """The word for "no class": "none", or "unconditional" if a class is called "none", or C if both are taken."""
+        return next((word for word in NO_CLASS if word not in self.folded), str(len(self.names)))
 
     def is_no_class(self, name: str) -> bool:
-        """Whether a name means "no class": "none", "unconditional" or "", in any case, unless a class has that name."""
-        return name.casefold() in (*NO_CLASS, "") and name.casefold() not in self.folded
+        """Whether a name means "no class": "none" or "unconditional", in any case, unless a class has that name."""
+        folded = name.casefold()
+        return (folded in NO_CLASS or name == self.no_class) and folded not in self.folded
 
     def id_of(self, name: str) -> int:
         """The number of a class, from its name or its number in digits. C for names of "no class".

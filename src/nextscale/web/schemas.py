@@ -250,7 +250,7 @@ def label_of(prompt: str, pipeline: Pipeline) -> int:
         FieldError: the class is unknown.
     """
     try:
-        return pipeline.classes.id_of(prompt.strip())
+        return pipeline.classes.id_of(prompt.strip() or pipeline.classes.no_class)
     except InputError as error:
         raise FieldError("prompt", error) from error
 
