@@ -291,10 +291,12 @@ def test_a_page_from_before_a_restart_logs_nothing(start):
         with socket.create_connection(server.place, timeout=20) as page:
             page.sendall(f"GET /gradio_api/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
             page.recv(2**16)
-    assert server.ask("/gradio_api/queue/join", {"data": [], "fn_index": 10**6, "session_hash": "gone"})[0] >= 400
+    for path in ("queue/join", "api/gone", "call/gone", "component_server"):
+        status, _ = server.ask(f"/gradio_api/{path}", {"data": [], "fn_index": 10**6, "session_hash": "gone"})
+        assert 400 <= status < 500, path
     server.process.send_signal(signal.SIGTERM)
     code, said = server.wait()
-    assert code == 0 and "Traceback" not in said and said.count("\n") <= 2, said
+    assert code == 0 and "Traceback" not in said and said.count("\n") <= 10, said
 
 
 def test_an_open_page_does_not_hold_up_the_end(start):
