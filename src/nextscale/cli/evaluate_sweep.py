@@ -52,7 +52,7 @@ def run(options: Options) -> None:
     if len(set(combinations)) < len(combinations):
         raise InputError("expected each cfg, temperature, top-k and top-p once, got one twice")
     check_folder(options.out)
-    empty_figure((1, 1))  # raises InputError now if matplotlib is missing
+    empty_figure((1, 1))  # raises InputError now if matplotlib cannot be imported
     with processes(pick_device(options.device)) as device:
         session, file = options.session(options.out, device), options.reference_file()
         first = options.sampled(options.pipeline(), combinations[0])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 
 from nextscale.cli.models import Dtype, ModelOptions
 from nextscale.errors import InputError
 from nextscale.pipeline import Pipeline
+from nextscale.runtime.extras import check_installed, needed
 from nextscale.runtime.progress import say
 from nextscale.web.limits import Limits
 
@@ -77,9 +78,11 @@ def check(options: Options) -> None:
 
 
 def run(options: Options) -> None:
-    for name in (*NEEDED, "gradio")[: len(NEEDED) + options.studio]:
-        if find_spec(name) is None:
-            raise InputError(f"{name} is not installed: run pip install 'nextscale[serve]'")
+    for name in NEEDED:
+        with needed(name, "serve"):
+            importlib.import_module(name)
+    if options.studio:
+        check_installed("gradio", "serve")
     from nextscale.web.engine import Engine
     from nextscale.web.server import LOOPBACK, address_of, build_app, is_loopback, open_socket, serve
     from nextscale.web.upload_quota import private_folder
@@ -98,6 +101,8 @@ def run(options: Options) -> None:
         folder = stack.enter_context(private_folder()) if options.studio else None
         app = build_app(engine, key, hosts, options.cors_origin, scales, folder)
         if options.studio:
+            with needed("gradio", "serve"):  # not earlier: Gradio reads the name of its folder when it is imported
+                importlib.import_module("gradio")
             from nextscale.web.studio.studio import build_studio, mount_studio
 
             mount_studio(app, build_studio(engine, others, scales), "/")
