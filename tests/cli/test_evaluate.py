@@ -89,7 +89,7 @@ def test_a_model_against_a_reference(evaluate, model):
     assert found["reference_crop"] == "centre" and found["extractor"] == "tiny classifier"
     assert (
         "against ref.npz, 12 images, centre crop" in outcome.out
-        and "of one part" in outcome.out
+        and "as one part" in outcome.out
         and "run/report.json" in outcome.out
     )
     assert "sampled 15 of 15" in outcome.err
@@ -285,7 +285,7 @@ def test_agreement_of_real_images_is_measured_where_they_have_classes(evaluate, 
     shares = []
     for i, reference in enumerate(("known", "known.npz")):
         outcome = evaluate("--reference", reference, out=str(i))
-        assert outcome.code == 0 and "of the reference's images" in outcome.out
+        assert outcome.code == 0 and "(the reference's images: " in outcome.out
         shares.append(report(str(i))["agreement"]["real"])
     pixels = open_crops("known", None, (8, 8), "centre", print).read(range(15)).pixels
     probabilities = TinyClassifier()(pixels).probabilities
