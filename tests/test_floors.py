@@ -18,7 +18,7 @@ def floors() -> dict[str, str]:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.read_floors(PROJECT)
+    return {name: floor for extras in module.GROUPS for name, floor in module.read_floors(PROJECT, extras).items()}
 
 
 def numbers(version: str) -> tuple[int, ...]:
