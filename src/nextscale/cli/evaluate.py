@@ -23,8 +23,7 @@ from nextscale.io.files import check_folder
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import processes
 from nextscale.runtime.progress import say
-from nextscale.sampling.sampler import METRICS
-from nextscale.sampling.settings import SamplingSettings
+from nextscale.sampling.settings import METRICS, SamplingSettings
 
 IMAGES = "images"
 

@@ -57,7 +57,7 @@ def curves_beside(folder: Path, compare: str, out: Path) -> Callable[[], str]:
     """Return a function that plots the current state of a run together with ``compare``, and returns the verdict.
 
     Raises:
-        InputError: there is no run ``compare``, or matplotlib is not installed.
+        InputError: there is no run ``compare``, or matplotlib cannot be imported.
     """
     reference = find_reference(compare)
     assert reference

@@ -15,6 +15,7 @@ from nextscale.data.source import Splits
 from nextscale.errors import InputError
 from nextscale.imaging.images import read_image
 from nextscale.io.fingerprint import stamp
+from nextscale.runtime.extras import needed
 
 PREFIX = "hf:"
 IMAGE, LABEL = ("image", "img"), ("label", "labels", "fine_label")
@@ -54,7 +55,8 @@ def huggingface_splits(data: str) -> Splits:
     """Open the images of ``hf:owner/name`` or ``hf:folder``.
 
     Raises:
-        InputError: the package ``datasets`` or the data set is missing, or it lacks a split, images or labels.
+        InputError: the package ``datasets`` cannot be imported, or the data set is missing, or it lacks a split, images
+            or labels.
     """
     splits = load(data)
     train, val = pick_splits(splits)
@@ -66,16 +68,14 @@ def huggingface_splits(data: str) -> Splits:
 
 def load(data: str) -> dict[str, Any]:
     """Return the splits of a data set. A data set without splits becomes the training split."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise InputError(f"{data} needs the package datasets: pip install 'nextscale[hf]'") from error
+    with needed("datasets", "hf"):
+        from datasets import load_dataset, load_from_disk
     place = data.removeprefix(PREFIX)
     if not place:
         raise InputError(f"no name after {PREFIX}: expected {PREFIX}owner/name or {PREFIX}folder")
     try:
         saved = any((Path(place) / name).is_file() for name in SAVED)
-        content = datasets.load_from_disk(place) if saved else datasets.load_dataset(place)
+        content = load_from_disk(place) if saved else load_dataset(place)
     except Exception as error:  # no network, no such data set, a damaged file, several configurations
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"cannot load {data} ({type(error).__name__}: {reason})") from error

@@ -23,7 +23,7 @@ from nextscale.galleries.reconstructed import ReconstructedImages, fold_notes
 from nextscale.galleries.sampled import SampledImages
 from nextscale.imaging.images import save_image
 from nextscale.runtime.distributed import is_main
-from nextscale.sampling.sampler import METRICS
+from nextscale.sampling.settings import METRICS
 
 CLOSEST = "closest.png"
 CONTROLS = 500
