@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -9,6 +10,7 @@ from typing import Literal, get_args
 import torch
 
 from nextscale.cli.models import Dtype, Int8Dtype, ModelOptions
+from nextscale.data.held_out import ValidationSettings
 from nextscale.errors import InputError
 from nextscale.evaluation.extractors import load_extractor
 from nextscale.evaluation.reference import Reference, read_reference
@@ -26,7 +28,7 @@ PER_CLASS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationOptions(ModelOptions):
+class EvaluationOptions(ModelOptions, ValidationSettings):
     """Flags of "evaluate" and "evaluate sweep"."""
 
     out: Path
@@ -41,8 +43,9 @@ class EvaluationOptions(ModelOptions):
     """Real images to compare with: a reference file (.npz) of "evaluate reference" or of the ADM evaluator; or a data
     set (a folder, a .csv table, .tar shards, or hf:NAME)."""
     split: Split | None = None
-    """train or val: which part of --reference or --data to use. A --reference data set with both parts needs this flag;
-    for --data the default is val."""
+    """train or val: which part of --reference or --data to use. A --reference data set with train/ and val/ needs this
+    flag; for --data the default is val. Data without val/ is used completely by default, or divided as in training; see
+    --val-fraction."""
     crop: Crop | None = None
     """How the images of a data set are cropped. centre: the largest centre crop, as in published references of
     ImageNet. training: the crop that training uses for its validation images, 1.125 times smaller than centre.
@@ -97,12 +100,21 @@ class EvaluationOptions(ModelOptions):
         known = file.origin.crop if file and file.origin else None
         return self.crop or next((crop for crop in get_args(Crop) if crop == known), "centre")
 
-    def target(self, session: Session, file: Reference | None, size: tuple[int, int]) -> Target | None:
-        """Return the reference for images of a size (H, W); None without ``--reference``."""
+    def target(
+        self, session: Session, file: Reference | None, size: tuple[int, int], report: Callable[[str], None] = say
+    ) -> Target | None:
+        """Return the reference for images of a size (H, W); None without ``--reference``.
+
+        Args:
+            report: called with a message for each image that cannot be read, and with the notes of the data.
+        """
         if not self.reference:
             return None
         if file:
             return Target.of_file(session, file)
         crop = self.crop_in_use(None)
         say(f"{self.reference} is not an .npz file: reading its images first (crop: {crop})")
-        return Target.of_images(session, open_crops(self.reference, self.split, size, crop, say), crop)
+        fraction = self.fraction(self.split is not None)
+        return Target.of_images(
+            session, open_crops(self.reference, self.split, size, crop, report, None, fraction), crop
+        )

@@ -18,7 +18,7 @@ from nextscale.training.setup import SETTINGS, RunSettings, plan
 DATA = (
     "Training images: a folder with a sub-folder for each class; a .csv table with the columns file and label; .tar "
     "shards in WebDataset format, such as 'shards-{000..012}.tar'; or a Hugging Face data set, hf:NAME. If the data "
-    "has the splits train and val, val is used for validation."
+    "has the splits train and val, val is used for validation. Otherwise, some images are held out: see --val-fraction."
 )
 DTYPE = (
     "Precision of matrix products and convolutions. Default: auto, unless the recipe sets a precision. auto on a GPU: "

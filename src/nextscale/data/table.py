@@ -48,19 +48,19 @@ def table_splits(data: Path) -> Splits:
     if not train:
         raise InputError(f"no table train.csv in {data}")
     if val:
-        source = list_images(train, read_rows(train))
-        return source, list_images(val, read_rows(val), source.class_names)
+        source = list_images(train, train.parent, read_rows(train))
+        return source, list_images(val, val.parent, read_rows(val), source.class_names)
     rows = read_rows(train)
     if not rows[0].split:
-        return list_images(train, rows), None
+        return list_images(train, train.parent, rows), None
     train_name, val_name = pick_splits(row.split for row in rows)
     if not train_name:
         raise InputError(f"{train} has no row whose split is train")
     parts = {name: [row for row in rows if row.split == name] for name in (train_name, val_name)}
-    source = list_images(f"{train} ({train_name})", parts[train_name])
+    source = list_images(f"{train} ({train_name})", train.parent, parts[train_name])
     if not val_name:
         return source, None
-    return source, list_images(f"{train} ({val_name})", parts[val_name], source.class_names)
+    return source, list_images(f"{train} ({val_name})", train.parent, parts[val_name], source.class_names)
 
 
 def read_rows(table: Path) -> list[Row]:
@@ -119,10 +119,14 @@ def find_column(table: Path, header: Sequence[str], names: Sequence[str]) -> int
     return header.index(name)
 
 
-def list_images(root: Path | str, rows: Sequence[Row], class_names: tuple[str, ...] | None = None) -> ImageFiles:
+def list_images(
+    root: Path | str, folder: Path, rows: Sequence[Row], class_names: tuple[str, ...] | None = None
+) -> ImageFiles:
     """Open the images of some rows, in order.
 
     Args:
+        root: name of the table in messages.
+        folder: folder of the table.
         class_names: classes of the training split; other classes are an error.
 
     Raises:
@@ -132,4 +136,4 @@ def list_images(root: Path | str, rows: Sequence[Row], class_names: tuple[str, .
         raise InputError(f"{len(missing)} of the {len(rows)} files named in {root} are missing (first: {missing[0]})")
     labels = [row.label for row in rows]
     names = class_names or sort_classes(labels)
-    return ImageFiles(root, tuple(row.path for row in rows), number_labels(labels, names, root), names)
+    return ImageFiles(root, tuple(row.path for row in rows), number_labels(labels, names, root), names, folder)

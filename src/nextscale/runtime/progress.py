@@ -48,3 +48,15 @@ def duration(seconds: float) -> str:
 def say(text: str) -> None:
     """Print a line to standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+class SayOnce:
+    """Print lines to standard error, each line once."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            say(text)
