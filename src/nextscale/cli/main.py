@@ -95,6 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(verb: str, arguments: list[str]) -> None:
     """Parse the flags of a verb and run it. Invalid input is reported in one sentence."""
+    print_any_file_name()
     atexit.register(gc.freeze)  # skips the final garbage collection, which takes half a second
     parsing, module = (import_all(name) for name in ("nextscale.cli.parsing", VERBS[verb][0]))
     try:
@@ -112,6 +113,12 @@ def run(verb: str, arguments: list[str]) -> None:
         sys.exit(0)
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror or error}")
+
+
+def print_any_file_name() -> None:
+    """Let standard output accept file names that are not UTF-8. Their bytes are written as they are."""
+    if getattr(sys.stdout, "errors", "") == "strict" and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="surrogateescape")
 
 
 def import_all(name: str) -> ModuleType:
