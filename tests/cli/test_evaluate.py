@@ -89,7 +89,7 @@ def test_a_model_against_a_reference(evaluate, model):
     assert found["reference_crop"] == "centre" and found["extractor"] == "tiny classifier"
     assert (
         "against ref.npz, 12 images, centre crop" in outcome.out
-        and "of one part" in outcome.out
+        and "as one part" in outcome.out
         and "run/report.json" in outcome.out
     )
     assert "sampled 15 of 15" in outcome.err
@@ -236,7 +236,7 @@ def test_in_int8(evaluate):
 
 
 def test_nothing_held_out(evaluate):
-    outcome = evaluate("--training", "real")
+    outcome = evaluate("--training", "real", "--val-fraction", 0)
     assert outcome.code == 2 and "both training and held out" in outcome.err
 
 
@@ -285,7 +285,7 @@ def test_agreement_of_real_images_is_measured_where_they_have_classes(evaluate, 
     shares = []
     for i, reference in enumerate(("known", "known.npz")):
         outcome = evaluate("--reference", reference, out=str(i))
-        assert outcome.code == 0 and "of the reference's images" in outcome.out
+        assert outcome.code == 0 and "(the reference's images: " in outcome.out
         shares.append(report(str(i))["agreement"]["real"])
     pixels = open_crops("known", None, (8, 8), "centre", print).read(range(15)).pixels
     probabilities = TinyClassifier()(pixels).probabilities
@@ -457,6 +457,7 @@ BAD_INPUT = {
     "--out file": "file",
     "--held-out data": "--training",
     "--training nowhere": "nowhere",
+    "--training real --val-fraction -0.5": "val_fraction",
     "--reconstruction": "--data",
     "--data data": "--reconstruction",
     "--reconstruction --data nowhere": "nowhere",
@@ -478,7 +479,9 @@ BAD_REFERENCES = {
     "real --size 8 --out ref.txt": ".npz",
     "real --size 8 --out file/ref.npz": "file",
     "real --size 8 --batch-size 0": "batch-size",
-    "real --size 8 --split val": "no split val",
+    "real --size 8 --split val --val-fraction 0": "no split val",
+    "real --size 8 --split val --val-fraction 1": "val_fraction must be at least 0 and below 1, not 1",
+    "real --size 8 --val-fraction 0.5": "--split train or --split val",
     "broken --size 8": "none of the 1",
     "real --size 8 --features nowhere.pth": "https://github.com/",
 }

@@ -130,7 +130,7 @@ def test_the_table_says_all_that_was_measured():
     table = report(agreement=agreement, verdict_line="a verdict").table()
     assert "50,000 images" in table and "against ref.npz, 10,000 images, centre crop" in table
     assert "274.00 +- 3.00 shuffled, 60.00 in the order they came, 280.00 all at once" in table
-    assert "0.500, 0.900 of real ones; least: hat 0.250, dress 0.750" in table
+    assert "0.500 (real ones: 0.900); lowest: hat 0.250, dress 0.750" in table
     for words in (
         *(LABELS[name][0] for name in report().figures()),
         "a verdict",
@@ -144,7 +144,7 @@ def test_the_table_says_all_that_was_measured():
 def test_a_score_of_one_part_is_said_once():
     """Shuffled, in order and all at once are then one number."""
     line = next(line for line in report(inception_score=ONE_PART).table().splitlines() if "Inception Score" in line)
-    assert line.split()[2] == "3.56" and line.count("3.56") == 1 and "+-" not in line and "of one part" in line
+    assert line.split()[2] == "3.56" and line.count("3.56") == 1 and "+-" not in line and "as one part" in line
 
 
 def test_the_table_of_a_tokenizer():

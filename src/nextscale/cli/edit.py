@@ -64,7 +64,7 @@ class Options(SamplingOptions):
     """
 
     image: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")] = None
-    """Image file."""
+    """Image file to edit. Not needed with --like."""
     mask: Path | None = None
     """Image file that marks the region: by its transparent pixels or, if it has none, by its white pixels. Any size is
     accepted, but the aspect ratio must be that of the image or of the model's images."""

@@ -22,7 +22,8 @@ class ModelOptions:
     on the Hugging Face Hub (FoundationVision/var:d16 and so on); two files vae.pth,var.pth; or one .pth file of the
     official trainer."""
     scales: str | None = None
-    """Sizes of the scales in tokens, such as 1,2,3,4 or 1x1,2x3. Only for .pth files with an unofficial schedule."""
+    """Sizes of the scales in tokens, such as 1,2,3,4 or 1x1,2x3. Only needed for .pth files whose scale sizes differ
+    from those of the official models."""
     device: str = "auto"
     """auto, cpu or cuda. auto uses a GPU if there is one."""
 

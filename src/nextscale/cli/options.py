@@ -17,8 +17,9 @@ from nextscale.training.setup import SETTINGS, RunSettings, plan
 
 DATA = (
     "Training images: a folder with a sub-folder for each class; a .csv table with the columns file and label; .tar "
-    "shards in WebDataset format, such as 'shards-{000..012}.tar'; or a Hugging Face data set, hf:NAME. If the data "
-    "has the splits train and val, val is used for validation. Otherwise, some images are held out: see --val-fraction."
+    "shards in WebDataset format, such as 'shards-{000..012}.tar'; a Hugging Face data set, hf:NAME; or, for \"train "
+    'transformer", a token cache of "tokenize". If the data has the splits train and val, val is used for validation; '
+    "otherwise, see --val-fraction."
 )
 DTYPE = (
     "Precision of matrix products and convolutions. Default: auto, unless the recipe sets a precision. auto on a GPU: "
@@ -35,9 +36,11 @@ class TrainingOptions:
     out: Path
     """Folder of the run: recipe, log, previews, checkpoints."""
     preset: str = "starter"
-    """Named recipe, or a .json file with a recipe, such as recipe.json of another run."""
+    """Recipe to start from: starter, cifar10 or tiny-imagenet; "train tokenizer": 256; "train transformer": d16, d20,
+    d24, d30 or d36. Or a .json file with a recipe, such as recipe.json of another run."""
     set: tuple[str, ...] = ()
-    """Change values of the recipe, as NAME=VALUE: model.channels=64 model.schedule=1,2,4,8 adversarial=null."""
+    """Change values of the recipe, as NAME=VALUE. "train tokenizer": model.channels=64 model.schedule=1,2,4,8
+    adversarial=null. "train transformer": depth=8 width=512 lora=16."""
     steps: int | None = None
     """Total number of training steps. Default: from the preset."""
     batch_size: int | None = None

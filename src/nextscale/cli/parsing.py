@@ -6,13 +6,16 @@ import io
 import sys
 from contextlib import redirect_stderr
 from dataclasses import fields, is_dataclass
-from types import MappingProxyType
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 
 from nextscale.errors import InputError
 from nextscale.io.field_docs import field_docs
+
+METAVARS: dict[Any, str] = {int | None: "INT", float | None: "FLOAT", str | None: "STR", Path | None: "PATH"}
+"""tyro itself would show that None is a value, too."""
 
 
 def parse(options: type, verb: str, arguments: list[str]) -> Any:
@@ -37,10 +40,16 @@ def parse(options: type, verb: str, arguments: list[str]) -> Any:
 
 def with_help(options: type) -> type:
     """Use the docstrings of a dataclass's fields as help texts. tyro itself would keep their line breaks."""
-    docs, types = field_docs(options), get_type_hints(options)
+    docs, types = field_docs(options), get_type_hints(options, include_extras=True)
     for field in fields(options):
-        if field.name in docs:
-            field.metadata = MappingProxyType({**field.metadata, "help": docs[field.name]})
-        if is_dataclass(types[field.name]):
-            with_help(types[field.name])
+        kind = types[field.name]
+        shown = tyro.conf.arg(help=docs.get(field.name), help_behavior_hint=default_hint, metavar=METAVARS.get(kind))
+        options.__annotations__[field.name] = Annotated[kind, shown]
+        if is_dataclass(kind):
+            with_help(kind)
     return options
+
+
+def default_hint(default: str) -> str:
+    """Return "(default: ...)". The help text of a flag without a fixed default describes the default itself."""
+    return f"(default: {default})" if default not in ("", "''", "None") else ""

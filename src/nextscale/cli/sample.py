@@ -27,8 +27,7 @@ class Options(SamplingOptions):
     """Class names or numbers. They are repeated until all images have a class. "none" or "unconditional" means no
     class. Default: random classes."""
     num_images: int | None = None
-    """Number of images. Default: as many as there are --seeds; without --seeds, as there are --labels; without both,
-    20."""
+    """Number of images. Default: the number of --seeds, else the number of --labels, else 20."""
     out: Path = Path("samples.png")
     """File for the grid of images. PNG files contain their provenance, which --like reads."""
     show_scales: bool = False

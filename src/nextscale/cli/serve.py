@@ -20,10 +20,10 @@ NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ModelOptions):
-    """Serve a model: a web page (the studio) and an HTTP API compatible with OpenAI's image API.
+    """Serve a model: a web page (the studio) and an HTTP API compatible with OpenAI's images API.
 
-    If the environment variable NEXTSCALE_API_KEY is set, the API requires its value as the API
-    key, and the studio as the password.
+    If the environment variable NEXTSCALE_API_KEY is set, clients must send its value as the API key, and browsers
+    as the password.
 
     Example: nextscale serve --model starter --port 8000
     """
@@ -46,7 +46,7 @@ class Options(ModelOptions):
     limits: Limits = field(default_factory=Limits)
     """Limits of the server."""
     seed: int | None = None
-    """Make the seeds reproducible that the server chooses for requests without one. Default: different ones in every
+    """Seed of the generator that chooses a seed for requests without one. By default, these seeds differ in every
     run."""
 
 

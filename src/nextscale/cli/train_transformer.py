@@ -14,14 +14,14 @@ from nextscale.workflows.train import preview_samples
 class Options(TrainingOptions):
     """Train a transformer on the tokens of a trained tokenizer. Repeat the same command to resume an interrupted run.
 
-    --data may also be a token cache written by "tokenize". It contains the tokenizer, so --tokenizer is not needed.
+    A token cache written by "tokenize" contains the tokenizer: --data CACHE needs no --tokenizer.
 
     Example: nextscale train transformer --preset starter --tokenizer runs/tokenizer --data photos/ --out runs/var
     """
 
     tokenizer: str = ""
-    """Folder of a "train tokenizer" run, or a model whose tokenizer to use (starter, d16, ...). Default: the tokenizer
-    of --init-from or of the token cache."""
+    """Folder of a "train tokenizer" run, or a model that contains the tokenizer (starter, d16, ...). Default: the
+    tokenizer of --init-from or of the token cache."""
     strategy: Strategy = "ddp"
     """Data parallelism with several processes. ddp: each process holds all weights. fsdp: each holds a part of them."""
 

@@ -29,16 +29,16 @@ class EditSpec:
     """
 
     mode: Mode = "inpaint"
-    """inpaint generates the masked region. outpaint generates everything else. class is inpaint, but
-    requires --label."""
+    """inpaint generates the masked region. outpaint keeps it and generates everything else. class is like
+    inpaint, but needs a label."""
     box: Box | None = None
     """Region as a box y0,x0,y1,x1 instead of a mask, in fractions of the image's height and width. It is rounded to
     whole tokens."""
     leak_free: bool = True
     """Hide the masked region from the encoder. If disabled, the encoder sees the whole image, as in the official code,
-    and the result depends on the hidden pixels."""
+    and the result depends on the masked pixels."""
     softness: float = field(default=0.0, metadata={"least": 0.0})
-    """Width in pixels of the soft transition between image and result, inside the generated region."""
+    """Width in pixels of the soft transition between kept and generated pixels, inside the generated region."""
     composite: bool = True
     """Paste the result into the image, so that all other pixels stay unchanged. If disabled, all pixels are decoded
     from tokens."""

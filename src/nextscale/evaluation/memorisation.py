@@ -77,12 +77,12 @@ class Memorisation:
             f"image as the closest {self.percentile:g} % of the held-out images."
         )
         if self.by_class:
-            share += " Distances are relative to the class."
+            share += " Distances are divided by the mean distance of the class."
         if self.share and self.per_class:
             name, (sampled, held_out) = max(self.per_class.items(), key=lambda item: item[1])
             share += (
-                f" The highest share is in {name}: {100 * sampled:.1f} % of its samples, and {100 * held_out:.1f} % of "
-                "its held-out images."
+                f" The class with the highest share is {name}: {100 * sampled:.1f} % of its samples and "
+                f"{100 * held_out:.1f} % of its held-out images are this close."
             )
         views = ", mirrored and reconstructed by the tokenizer" if self.tokenized else " and mirrored"
         copies = f"Of {self.control_images} known copies (training images, cropped at random{views}), "

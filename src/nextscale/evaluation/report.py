@@ -176,15 +176,15 @@ class Report:
         """Return the remark after a metric in the table."""
         if name == "inception_score" and (scores := self.inception_score):
             if scores.splits == 1:
-                return f" of one part: {SPLIT_SIZE:,} images or fewer, so their order has no effect"
+                return f" (all images as one part, because there are at most {SPLIT_SIZE:,})"
             return (
                 f" +- {formatted(scores.shuffled_std)} shuffled, {formatted(scores.ordered)} in the order they came, "
                 f"{formatted(scores.whole)} all at once"
             )
         if name == "agreement" and (agreement := self.agreement):
             least = sorted(agreement.per_class.items(), key=lambda item: item[1])[:SHOWN]
-            real = f", {formatted(agreement.real)} of {agreement.real_images}" if agreement.real is not None else ""
-            return f"{real}; least: {', '.join(f'{name} {formatted(share)}' for name, share in least)}"
+            real = f" ({agreement.real_images}: {formatted(agreement.real)})" if agreement.real is not None else ""
+            return f"{real}; lowest: {', '.join(f'{name} {formatted(share)}' for name, share in least)}"
         return ""
 
     def write(self, path: Path) -> None:

@@ -148,7 +148,7 @@ class Session:
         if reference and reference.origin and reference.origin.agreement is not None:
             return replace(sampled.agreement, real=reference.origin.agreement, real_images="the reference's images")
         accuracy = getattr(self.extractor, "accuracy", None)
-        return replace(sampled.agreement, real=accuracy, real_images="real images by the classifier's own validation")
+        return replace(sampled.agreement, real=accuracy, real_images="the classifier's validation images")
 
     def memorised(
         self,

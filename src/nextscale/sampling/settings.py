@@ -28,8 +28,8 @@ class SamplingSettings:
     """
 
     cfg: float = field(default=1.5, metadata={"least": -LARGEST_CFG, "most": LARGEST_CFG})
-    """Strength of classifier-free guidance at the last scale, rising linearly from 0 at the first. 0 turns it off.
-    Use 1.5 for metrics, 4 for sharp images."""
+    """Strength of classifier-free guidance. It rises linearly from 0 at the first scale to this value at the last. 0
+    turns it off. Use 1.5 for metrics, 4 for sharp images."""
     temperature: float = field(default=1.0, metadata={"least": LEAST_TEMPERATURE, "most": LARGEST_TEMPERATURE})
     """Divide logits by this number before top-k and top-p. 1 leaves them unchanged."""
     top_k: int = field(default=900, metadata={"least": 0})

@@ -30,7 +30,8 @@ class RunSettings(ValidationSettings):
     """Settings of a training run that are not part of its recipe."""
 
     init_from: str = ""
-    """Model to start from instead of random weights. Its configuration replaces the model sizes of the recipe."""
+    """Model to start from instead of random weights. Its configuration replaces the sizes of the model (such as depth
+    and width) in the recipe."""
     epochs: float | None = None
     """Length of the run in passes over the training data, instead of --steps."""
     device: str = "auto"
