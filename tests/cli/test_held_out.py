@@ -105,32 +105,35 @@ def test_without_a_split_all_images_are_measured(call, plain, model, chosen):
     assert not chosen
 
 
-def forget(run: str) -> None:
-    """Make recipe.json that of a version without ``--val-fraction``, and forget the last step."""
+def make_older(run: str) -> None:
+    """Make recipe.json that of a version without ``--val-fraction``."""
     content = read(f"{run}/recipe.json")
     assert content["inputs"].pop("val_fraction") == 0
     Path(run, "recipe.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("run", ["tok", "var"])
+def test_runs_of_older_versions_resume(call, plain, model, run):
+    """They were trained on all images."""
+    assert call(*commands(model, "--val-fraction", 0)[run]).code == 0
+    make_older(run)
     newest = newest_checkpoint(Path(run))
     assert newest is not None
     shutil.rmtree(newest)
+    outcome = call(*commands(model)[run])
+    assert outcome.code == 0 and "resuming" in outcome.err and "held out" not in outcome.err
+    outcome = call(*commands(model, "--val-fraction", 0.3)[run])
+    assert outcome.code == 2 and "val_fraction 0.0, not 0.3" in outcome.err
 
 
 @pytest.mark.parametrize("run", ["tok", "var", "judge-2"])
-def test_runs_of_older_versions_resume(call, plain, model, run):
-    """They were trained on all images."""
-    shutil.copytree("plain/boot", "plain2/val/boot")
-    shutil.move("plain", "plain2/train")
-    command = commands(model)[run]
-    whole = ["plain2" if word == "plain" else word for word in command]
-    assert call(*(whole if run == "judge-2" else [*command, "--data", "plain2/train", "--val-fraction", 0])).code == 0
-    command = whole if run == "judge-2" else [*command, "--data", "plain2/train"]
-    forget(run) if run != "judge-2" else None
-    outcome = call(*command)
-    assert outcome.code == 0 and "held out" not in outcome.err
-    if run != "judge-2":
-        assert "resuming" in outcome.err
-        outcome = call(*command, "--val-fraction", 0.3)
-        assert outcome.code == 2 and "val_fraction 0.0, not 0.3" in outcome.err
+def test_runs_of_older_versions_with_splits_resume(call, plain, model, run):
+    command = [*commands(model)[run], "--data", "data"]
+    assert call(*command).code == 0
+    make_older(run)
+    for more in ((), ("--val-fraction", 0.3)):
+        outcome = call(*command, *more)
+        assert outcome.code == 0 and "finished" in outcome.err and "held out" not in outcome.err
 
 
 @pytest.mark.parametrize("run", ["tok", "var", "judge-2"])
@@ -160,8 +163,8 @@ def test_a_cache_keeps_its_fraction(call, plain, model):
         shutil.rmtree("cache")
 
 
-def test_copies_are_sought_among_the_images_of_training(call, plain, model):
-    """As the run of the model has divided them, directly or in a cache."""
+def test_an_evaluation_divides_the_images_as_the_run_of_the_model_did(call, plain, model):
+    """Directly or in a cache."""
     for fraction in (0, 0.3):
         for data in ("plain", "cache"):
             shutil.rmtree("var", ignore_errors=True)
@@ -176,8 +179,16 @@ def test_copies_are_sought_among_the_images_of_training(call, plain, model):
                 assert outcome.code == 0, outcome.err
                 settings = read("copies/report.json")["settings"]
                 assert settings["training"]["val_fraction"] == settings["held_out"]["val_fraction"] == 0.3
+                count = settings["held_out"]["count"]
+                for out in ("against", "back"):
+                    assert call(*commands(Path("var"))[out]).code == 0
+                assert read("against/report.json")["reference_images"] == count == read("back/report.json")["images"]
+                shutil.rmtree("against")
+                shutil.rmtree("back")
             else:
                 assert outcome.code == 2 and "both training and held out" in outcome.err
+                refused = call(*commands(Path("var"))["against"])
+                assert refused.code == 2 and "no split val" in refused.err
             shutil.rmtree("copies", ignore_errors=True)
             given = call(*commands(Path("var"), "--held-out", "photos")["copies"])
             assert given.code == 0 and "held out for" not in given.err

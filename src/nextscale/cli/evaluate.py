@@ -26,7 +26,6 @@ from nextscale.runtime.distributed import processes
 from nextscale.runtime.progress import SayOnce
 from nextscale.sampling.sampler import METRICS
 from nextscale.sampling.settings import SamplingSettings
-from nextscale.training.run import trained_fraction
 
 IMAGES = "images"
 
@@ -80,10 +79,9 @@ def run(options: Options) -> None:
             target = options.target(session, file, gallery.size, report_once)
         copies = None
         if options.training:
-            recorded = trained_fraction(options.model, options.training) if options.val_fraction is None else None
-            fraction = options.fraction() if recorded is None else recorded
-            held_out = options.held_out
-            copies = open_copy_check(session, gallery, options.training, held_out, crop, report_once, fraction)
+            fraction = options.fraction_of(options.training, divided=True)
+            given = (options.training, options.held_out, crop)
+            copies = open_copy_check(session, gallery, *given, report_once, fraction)
         saver = make_saver(options, gallery)
         report = measure(session, gallery, target, copies, saver, crop if options.reconstruction else None)
         if report:
@@ -119,7 +117,8 @@ def open_gallery(options: Options, crop: Crop, device: torch.device, report: Cal
         return open_images(options.images)
     if options.reconstruction:
         tokenizer = load_tokenizer(options.model, options.schedule()).to(device)
-        size, fraction = tokenizer.config.image_size, options.fraction(options.split is not None)
+        fraction = options.fraction_of(options.data, divided=options.split is not None)
+        size = tokenizer.config.image_size
         originals = open_crops(options.data, options.split, size, crop, report, "val", fraction)
         lpips = load_lpips(options.vgg_weights, options.lpips_weights).to(device) if options.vgg_weights else None
         return ReconstructedImages(originals, tokenizer, lpips, options.dtype)

@@ -21,6 +21,7 @@ from nextscale.galleries.sampled import SampledImages
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.progress import say
 from nextscale.sampling.settings import SamplingSettings
+from nextscale.training.run import trained_fraction
 
 REPORT = "report.json"
 PER_CLASS = 50
@@ -69,6 +70,15 @@ class EvaluationOptions(ModelOptions, ValidationSettings):
             if value is not None and value < least:
                 raise InputError(f"{name.replace('_', '-')} must be at least {least}, not {value}")
 
+    def fraction_of(self, data: str, divided: bool) -> float:
+        """Return the fraction of a data set to hold out: ``--val-fraction``, else that of the model's run on this data.
+
+        Args:
+            divided: whether a part of the data is used. If not, the default is 0.
+        """
+        recorded = trained_fraction(self.model, data) if divided and self.val_fraction is None else None
+        return self.fraction(divided) if recorded is None else recorded
+
     def session(self, folder: Path, device: torch.device) -> Session:
         """Load the network for the features."""
         return Session(folder, load_extractor(self.features, device), device, self.batch_size, self.seed)
@@ -114,7 +124,7 @@ class EvaluationOptions(ModelOptions, ValidationSettings):
             return Target.of_file(session, file)
         crop = self.crop_in_use(None)
         say(f"{self.reference} is not an .npz file: reading its images first (crop: {crop})")
-        fraction = self.fraction(self.split is not None)
+        fraction = self.fraction_of(self.reference, divided=self.split is not None)
         return Target.of_images(
             session, open_crops(self.reference, self.split, size, crop, report, None, fraction), crop
         )

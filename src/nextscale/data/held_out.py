@@ -27,8 +27,8 @@ class ValidationSettings:
 
     val_fraction: float | None = None
     """Fraction of the images to hold out for validation, if the data has no validation images (no val/). 0 holds out
-    none. The names of the images decide which ones. Use the same value in all commands. Default: 0.05; a resumed run
-    keeps its value."""
+    none. Their names decide which ones, so that all commands hold out the same images. Default: 0.05. A resumed run
+    keeps its value, and the evaluation of a run uses it."""
 
     def __post_init__(self) -> None:
         if self.val_fraction is not None:

@@ -168,7 +168,8 @@ def open_crops(
     if split is None and val is not None:
         raise InputError(f"{data} has both train and val: expected --split {' or --split '.join(get_args(Split))}")
     if split == "val" and val is None:
-        raise InputError(f"{data} has no split val, only {len(train)} training images, and none are held out")
+        expected = "two images of a class" if val_fraction else "a --val-fraction above 0"
+        raise InputError(f"{data} has no split val, only {len(train)} training images: expected {expected}")
     source = val if split == "val" and val is not None else train
     if is_main():
         for note in dict.fromkeys((*train.notes, *source.notes)):
