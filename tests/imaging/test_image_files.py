@@ -106,6 +106,13 @@ def test_a_folder_that_cannot_be_opened(tmp_path):
     assert images == ["0.png"] and "folders that cannot be opened (1): closed" in note
 
 
+def test_a_note_is_one_line(tmp_path):
+    touch(tmp_path / "a\nb\x1b[31m.txt", tmp_path / "Icon\r")
+    assert [note.split("): ")[1] for note in found(tmp_path)[1]] != []
+    for note in found(tmp_path)[1]:
+        assert note.isprintable()
+
+
 def test_names_that_are_not_utf8(tmp_path):
     (name,) = [os.fsdecode(b"caf\xe9")]
     touch(tmp_path / name / f"{name}.png", tmp_path / f"{name}.txt")

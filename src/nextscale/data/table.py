@@ -11,6 +11,7 @@ from typing import NamedTuple
 from nextscale.data.names import TRAIN_NAMES, VAL_NAMES, list_names, number_labels, pick_splits, sort_classes
 from nextscale.data.source import ImageFiles, Splits
 from nextscale.errors import InputError
+from nextscale.imaging.image_files import readable_name
 
 FILE, LABEL, SPLIT = ("file", "path", "filename", "file_name", "image"), ("label", "class"), ("split",)
 """Accepted column names. If a table has several of them, the first one is used."""
@@ -78,6 +79,8 @@ def read_rows(table: Path) -> list[Row]:
             raise InputError(f"line {number} of {table} has {len(cells)} cells, but its first line has {len(header)}")
         file, label = cells[file_at], cells[label_at]
         split = "" if split_at is None else cells[split_at].casefold()
+        if readable_name(label) != label:
+            raise InputError(f"line {number} of {table} has a label that is not UTF-8: {readable_name(label)!r}")
         if not file or not label:
             raise InputError(f"line {number} of {table} has no {'label' if file else 'file'}")
         if split_at is not None and split not in TRAIN_NAMES + VAL_NAMES:
@@ -92,16 +95,19 @@ def read_rows(table: Path) -> list[Row]:
 def read_lines(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Read the column names, and the other non-empty lines with their numbers.
 
+    Bytes that are not UTF-8 are kept (PEP 383), because names of files may have them.
+
     Raises:
-        InputError: the file does not exist, or is not CSV in UTF-8.
+        InputError: the file does not exist, is not CSV, or its column names are not UTF-8.
     """
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
+        with table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file, strict=True)
             header, *lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader] or [(1, [])]
+        "".join(header[1]).encode("utf-8")
     except OSError as error:
         raise InputError(f"cannot read {table}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeEncodeError, csv.Error) as error:
         raise InputError(f"{table} is not CSV in UTF-8 ({error})") from error
     return [name.casefold() for name in header[1]], [(number, cells) for number, cells in lines if any(cells)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
 SYSTEM = frozenset(
     ("__macosx", "@eadir", "@synoresource", "@tmp", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "lost+found")
-) | {"system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini"}
+) | {"system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 """Names of files and folders, in lower case, that operating systems and network drives create."""
 HIDDEN, OTHERS = "hidden and system files", "files that do not end like images"
 BROKEN, CLOSED, CIRCULAR = "broken links", "folders that cannot be opened", "links to a folder that contains them"
@@ -36,6 +36,11 @@ def readable_name(name: str) -> str:
     return name
 
 
+def printable(name: str) -> str:
+    """Return a `readable_name` in one line, without control characters."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in readable_name(name))
+
+
 class Skipped:
     """A record of the files and folders below ``root`` that are not used."""
 
@@ -55,11 +60,11 @@ class Skipped:
 
     def notes(self) -> tuple[str, ...]:
         """Return a sentence for each kind, such as ``photos: skipped broken links (2): cat/a.png, dog/b.png``."""
-        return tuple(f"{readable_name(str(self.root))}: skipped {self._listed(what)}" for what in self._counts)
+        return tuple(f"{printable(str(self.root))}: skipped {self._listed(what)}" for what in self._counts)
 
     def _listed(self, what: str) -> str:
         count = self._counts[what]
-        names = [readable_name(os.path.relpath(path, self.root)) for path in self._first[what]]
+        names = [printable(os.path.relpath(path, self.root)) for path in self._first[what]]
         endings = [f"{ending} {n}" for ending, n in self._endings.most_common(LISTED)] if what == OTHERS else []
         more = ", ..." if count > LISTED else ""
         return f"{what} ({count}{': ' if endings else ''}{', '.join(endings)}): {', '.join(names)}{more}"
