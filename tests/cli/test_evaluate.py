@@ -439,6 +439,7 @@ BAD_INPUT = {
     "--features= ": "https://github.com/",
     "--reference nowhere.npz": "nowhere.npz",
     "--reference photos/none": "photos/none",
+    "--reference photos --split val": "photos (val) has 1 image: a reference needs at least 2",
     "--reference large.npz": "16 x 16 pixels, not 8 x 8",
     "--reference other.npz": "made with other",
     "--reference keys.npz": "expected mu and sigma",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from tiny_classifier import load_classifier
 from tiny_runs import make_images, train_command
 
+from nextscale.cli.main import main
 from nextscale.data import held_out
 from nextscale.evaluation import extractors
 from nextscale.io.checkpoint_folder import newest_checkpoint
@@ -88,7 +91,7 @@ def test_zero_turns_it_off(call, plain, model, chosen):
     for out, command in commands(model, "--val-fraction", 0).items():
         outcome = call(*command)
         expected = 0 if out in ("tok", "cache", "var") else 2
-        assert outcome.code == expected and "held out" not in outcome.err.replace("both training and held out", ""), out
+        assert outcome.code == expected and "are held out for validation" not in outcome.err, out
     assert not chosen
     assert read("tok/recipe.json")["inputs"]["number_of_images"] == COUNT
     assert read("cache/cache.json")["images"] == {"train": COUNT}
@@ -163,42 +166,85 @@ def test_a_cache_keeps_its_fraction(call, plain, model):
         shutil.rmtree("cache")
 
 
-def test_an_evaluation_divides_the_images_as_the_run_of_the_model_did(call, plain, model):
+@pytest.mark.parametrize("data", ["plain", "cache"])
+def test_an_evaluation_divides_the_images_as_the_run_of_the_model_did(call, plain, model, data):
     """Directly or in a cache."""
-    for fraction in (0, 0.3):
-        for data in ("plain", "cache"):
-            shutil.rmtree("var", ignore_errors=True)
-            if data == "cache":
-                shutil.rmtree("cache", ignore_errors=True)
-                assert call(*commands(model, "--val-fraction", fraction)["cache"]).code == 0
-            more = ("--data", data) if data == "cache" else ("--val-fraction", fraction)
-            assert call(*commands(model)["var"], *more).code == 0
-            shutil.rmtree("copies", ignore_errors=True)
-            outcome = call(*commands(Path("var"))["copies"])
-            if fraction:
-                assert outcome.code == 0, outcome.err
-                settings = read("copies/report.json")["settings"]
-                assert settings["training"]["val_fraction"] == settings["held_out"]["val_fraction"] == 0.3
-                count = settings["held_out"]["count"]
-                for out in ("against", "back"):
-                    assert call(*commands(Path("var"))[out]).code == 0
-                assert read("against/report.json")["reference_images"] == count == read("back/report.json")["images"]
-                shutil.rmtree("against")
-                shutil.rmtree("back")
-            else:
-                assert outcome.code == 2 and "both training and held out" in outcome.err
-                refused = call(*commands(Path("var"))["against"])
-                assert refused.code == 2 and "no split val" in refused.err
-            shutil.rmtree("copies", ignore_errors=True)
-            given = call(*commands(Path("var"), "--held-out", "photos")["copies"])
-            assert given.code == 0 and "held out for" not in given.err
+    assert call(*commands(model, "--val-fraction", 0.3)["cache"]).code == 0
+    more = ("--data", data) if data == "cache" else ("--val-fraction", 0.3)
+    assert call(*commands(model)["var"], *more).code == 0
+    assert call(*commands(Path("var"))["copies"]).code == 0
+    settings = read("copies/report.json")["settings"]
+    assert settings["training"]["val_fraction"] == settings["held_out"]["val_fraction"] == 0.3
+    count = settings["held_out"]["count"]
+    assert count == read("cache/cache.json")["images"]["val"]
+    if data == "plain":
+        for out in ("against", "back"):
+            assert call(*commands(Path("var"))[out]).code == 0
+        assert read("against/report.json")["reference_images"] == count == read("back/report.json")["images"]
+
+
+def test_images_that_a_run_was_trained_on_are_not_held_out(call, plain, model):
+    assert call(*commands(model, "--val-fraction", 0)["var"]).code == 0
+    outcome = call(*commands(Path("var"))["copies"])
+    assert outcome.code == 2 and "both training and held out" in outcome.err
+    outcome = call(*commands(Path("var"))["against"])
+    assert outcome.code == 2 and "no split val" in outcome.err
+    given = call(*commands(Path("var"), "--held-out", "photos")["copies"])
+    assert given.code == 0 and "held out for" not in given.err
 
 
 def test_what_is_skipped_is_said_once(call, plain, model):
     make_images(plain / "__MACOSX", 1)
     (plain / "boot" / "0.heic").touch()
     (plain / "hat").mkdir()
-    for command in commands(model).values():
-        err = call(*command).err
+    for out in ("cache", "copies", "back"):
+        err = call(*commands(model)[out]).err
         for words in ("system files (1): __MACOSX", "(1: .heic 1): boot/0.heic", "classes without images (1): hat"):
             assert err.count(words) == 1, err
+
+
+def call_in_bytes(monkeypatch, command: list[object]) -> tuple[int, bytes, bytes]:
+    """Call the command line; (exit code, standard output, standard error)."""
+    code, streams = 0, [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
+    with monkeypatch.context() as patch:
+        for name, stream in zip(("stdout", "stderr"), streams, strict=True):
+            patch.setattr(sys, name, stream)
+        try:
+            main([str(word) for word in command])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    for stream in streams:
+        stream.flush()
+    out, err = (stream.buffer.getvalue() for stream in streams)  # type: ignore[attr-defined]
+    return code, out, err
+
+
+NAME = os.fsdecode(b"caf\xe9")
+
+
+def test_names_that_are_not_utf8(plain, model, monkeypatch):
+    """Data, classes and images with such names can be trained on and measured."""
+    plain = plain.rename(plain.parent / NAME)
+    (plain / "boot").rename(plain / NAME)
+    for path in (plain / "dress").iterdir():
+        path.rename(path.with_name(f"{NAME}{path.name}"))
+    (plain / "dress" / f"{NAME}.png").write_bytes(b"no image")
+    for out, command in commands(model, "--val-fraction", 0.2).items():
+        code, _, err = call_in_bytes(monkeypatch, [NAME if word == "plain" else word for word in command])
+        assert code == 0 and Path(out).exists() and rb"caf\xe9 has no validation images" in err, err
+    classes = [r"caf\xe9", "dress"]
+    assert read("var/recipe.json")["inputs"]["classes"] == read("cache/cache.json")["class_names"] == classes
+    make_images(Path(f"{NAME}-2", NAME), 5, size=(8, 8))
+    images = ["evaluate", "--images", f"{NAME}-2", "--features", "judge", "--out", "measured"]
+    assert call_in_bytes(monkeypatch, [*images])[0] == 0
+    sample = ["sample", "--model", "var", "--labels", classes[0], "--out", f"{NAME}.png"]
+    assert call_in_bytes(monkeypatch, [*sample])[:2] == (0, b"caf\xe9.png\n")
+
+
+@pytest.mark.parametrize("out", ["tok", "cache", "judge-2", "copies"])
+def test_folders_whose_names_are_not_utf8_are_refused_before_anything_is_done(plain, model, monkeypatch, out):
+    """Files of tensors could not be read in them."""
+    command = [NAME if word == out else word for word in map(str, commands(model)[out])]
+    code, _, err = call_in_bytes(monkeypatch, [*command])
+    assert code == 2 and rb"caf\xe9" in err and b"not UTF-8" in err
+    assert not Path(NAME).exists()

@@ -116,9 +116,10 @@ def run(verb: str, arguments: list[str]) -> None:
 
 
 def print_any_file_name() -> None:
-    """Let standard output accept file names that are not UTF-8. Their bytes are written as they are."""
-    if getattr(sys.stdout, "errors", "") == "strict" and hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="surrogateescape")
+    """Let the output accept file names that are not UTF-8. Standard output gets their bytes as they are."""
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        if getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=errors)
 
 
 def import_all(name: str) -> ModuleType:

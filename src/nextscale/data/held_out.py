@@ -15,6 +15,7 @@ from PIL import Image
 
 from nextscale.data.source import ClassSource, ImageSource, Splits
 from nextscale.errors import InputError
+from nextscale.imaging.image_files import printable
 from nextscale.io.fingerprint import name_fraction
 
 VAL_FRACTION = 0.05
@@ -98,8 +99,8 @@ def hold_out(splits: Splits, fraction: float) -> Splits:
     if not chosen:
         return splits
     note = (
-        f"{train.root} has no validation images: {len(chosen)} of its {len(train)} images are held out for validation, "
-        f"chosen by their names ({fraction:.3g} of all; --val-fraction 0 turns this off)"
+        f"{printable(str(train.root))} has no validation images: {len(chosen)} of its {len(train)} images are held out "
+        f"for validation, chosen by their names ({fraction:.3g} of all; --val-fraction 0 turns this off)"
     )
     numbers = [tuple(i for i in range(len(train)) if (i in chosen) == held_out) for held_out in (False, True)]
     rest, ours = (tuple(train.labels[i] for i in part) for part in numbers)

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from nextscale.errors import InputError
+
 ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
 SYSTEM = frozenset(
     ("__macosx", "@eadir", "@synoresource", "@tmp", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "lost+found")
@@ -34,6 +36,12 @@ def readable_name(name: str) -> str:
     except UnicodeEncodeError:
         return os.fsencode(name).decode("utf-8", "backslashreplace")
     return name
+
+
+def check_readable(folder: Path) -> None:
+    """Raise InputError for a folder whose name is not UTF-8. Safetensors files cannot be read in it."""
+    if (name := readable_name(str(folder))) != str(folder):
+        raise InputError(f"the name of the folder {name} is not UTF-8, as files of tensors need: choose another name")
 
 
 def printable(name: str) -> str:

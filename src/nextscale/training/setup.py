@@ -17,6 +17,7 @@ from nextscale.data.loader import check_data, divide
 from nextscale.data.names import list_names
 from nextscale.data.splits import absolute_name, open_splits
 from nextscale.errors import InputError
+from nextscale.imaging.image_files import check_readable
 from nextscale.runtime.device import pick_device, precision
 from nextscale.training.changes import check_names, find_recipe, with_changes
 from nextscale.training.loop import Intervals
@@ -132,7 +133,11 @@ def check_run(
 
 
 def check_outside(out: Path, data: str) -> None:
-    """Raise InputError if the output folder is the data folder or lies inside it, because it would count as a class."""
+    """Raise InputError if the output folder is the data folder or lies inside it, because it would count as a class.
+
+    Its name must be UTF-8, too.
+    """
+    check_readable(out)
     if Path(data).resolve() in (out.resolve(), *out.resolve().parents):
         raise InputError(f"the run's folder {out} must not lie in the data, {data}")
 
