@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import io
 import os
 import sys
 from types import ModuleType
@@ -118,7 +119,7 @@ def run(verb: str, arguments: list[str]) -> None:
 def print_any_file_name() -> None:
     """Let the output accept file names that are not UTF-8. Standard output gets their bytes as they are."""
     for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
-        if getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors=errors)
 
 

@@ -53,7 +53,8 @@ class TrainingOptions:
     compare: str = ""
     """Compare with another run (its folder, or d16 for the official training), and plot both to OUT/curves.png."""
     settings: RunSettings = field(default_factory=RunSettings)
-    """Settings that are not part of the recipe. Only --init-from, --epochs and --val-fraction change the trained weights."""
+    """Settings that are not part of the recipe. Only --val-fraction, --init-from and --epochs change the trained
+    weights."""
 
     def plan(self, presets: dict[str, RecipeT]) -> tuple[RecipeT, RunSettings]:
         """Return the recipe and the settings of the flags; see `nextscale.training.setup.plan`."""
