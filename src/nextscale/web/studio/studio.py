@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import gradio as gr
 from fastapi import FastAPI, Response
+from gradio.route_utils import FnIndexInferError
 from PIL import Image
 from starlette.routing import Mount
 
@@ -126,7 +127,8 @@ def mount_studio(app: FastAPI, studio: gr.Blocks, path: str) -> None:
     )
     for route in app.routes:
         if isinstance(route, Mount) and isinstance(route.app, FastAPI):
-            route.app.add_exception_handler(KeyError, name_nothing)
+            for unknown in (KeyError, FnIndexInferError):
+                route.app.add_exception_handler(unknown, name_nothing)
 
 
 def in_event_loop(make: Callable[[], Made]) -> Made:
