@@ -24,7 +24,7 @@ from nextscale.web.limits import Limits
 from nextscale.web.studio import figures
 from nextscale.web.studio.edit import edit, show_box, take, visibility
 from nextscale.web.studio.edit_inputs import EditInputs
-from nextscale.web.studio.image_input import read_upload, sample_one
+from nextscale.web.studio.image_input import read_upload, read_whole, sample_one
 from nextscale.web.studio.painting import PREFIX, read_paint
 from nextscale.web.studio.served_model import Model
 from nextscale.web.studio.studio import build_studio
@@ -170,6 +170,7 @@ def test_the_initial_values_are_those_of_the_command_line(start):
     assert not command.label and command.variants is None  # no class, and one result
     assert (controls["Class of the generated part"], controls["Variants"]) == (len(CLASSES), 1)
     assert (controls["Mode"], controls["Softness"]) == (command.edit.mode, command.edit.softness)
+    assert controls["Fit"] == command.edit.fit
     assert controls["Keep all other pixels"] == command.edit.composite
     assert controls["Hide the region from the model"] == command.edit.leak_free
     assert controls["Guidance scale (cfg)"] == command.settings.cfg and controls["Top-p"] == command.settings.top_p
@@ -195,6 +196,42 @@ def test_a_new_image_has_nothing_painted_on_it():
     assert state is image and images_of(painting)[0].tobytes() == image.tobytes()
     assert '<canvas width="512" height="256">' in painting
     assert "top:25%;left:0%;height:25%;width:100%" in boxed and show_box(None, (0, 0, 1, 1)) == ""
+
+
+def tall() -> Image.Image:
+    """8 x 24 pixels: red, green and blue squares."""
+    image = Image.new("RGB", (8, 24), "red")
+    image.paste("lime", (0, 8, 8, 16))
+    image.paste("blue", (0, 16, 8, 24))
+    return image
+
+
+def test_an_image_of_another_shape_is_cropped_or_whole_and_says_so(model):
+    given = read_whole(png(tall().resize((16, 48), Image.Resampling.NEAREST)), model)
+    cropped, whole = given.shown(model, "crop"), given.shown(model, "pad")
+    assert (cropped.size, whole.size) == ((8, 8), (8, 24))
+    assert [image.getpixel((4, 4)) for image in (cropped, whole)] == [(0, 255, 0), (255, 0, 0)]
+    assert given.describe(model) == (
+        "The image has 16 x 48 pixels, of which the middle 16 x 16 are used, resized to 8 x 8."
+    )
+    assert given.describe(model, "pad") == "The image has 16 x 48 pixels, resized to 3 x 8."
+    assert not read_whole(png(Image.new("RGB", (8, 8))), model).describe(model)
+
+
+def test_a_padded_image_is_edited_as_a_whole(model, inputs, tmp_path):
+    image = read_whole(png(tall()), model).shown(model, "pad")
+    spec = EditSpec(box=(0, 0, 0.5, 1), fit="pad")
+    *_, step, last = edit(model, replace(inputs, image=image, spec=spec))
+    expected = model.pipeline.edit(
+        image, box=spec.box, fit="pad", labels=2, num_images=2, seed=[7, 8], **vars(SETTINGS)
+    )
+    assert [p.tobytes() for p in images_of(last[2])] == [p.tobytes() for p in expected.images]
+    assert {p.size for p in [*images_of(step[2]), *images_of(last[2])]} == {(3, 8)}
+    before, after = last[1]["value"]
+    assert before.size == after.size == (3 * 64, 8 * 64)
+    assert "--fit pad" in last[5] and "fit='pad'" in last[6]
+    (offered,) = images_of(last[-1])
+    assert offered.tobytes() == image.tobytes()
 
 
 def test_an_upload_gets_the_model_s_size(model):

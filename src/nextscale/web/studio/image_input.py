@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import gradio as gr
 from PIL import Image
 
-from nextscale.analysis.inspection import fit
-from nextscale.imaging.images import as_rgb
+from nextscale.editing.placement import Placement
+from nextscale.editing.spec import Fit
+from nextscale.imaging.images import as_rgb, centre_crop, cover
 from nextscale.sampling.settings import FOR_IMAGES
 from nextscale.web.studio.controls import class_picker
 from nextscale.web.studio.progress import pick_seed
 from nextscale.web.studio.served_model import Model
 from nextscale.web.tickets import Job
 from nextscale.web.uploads import decode
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """An input image, resized to cover the model's size. It is not yet cropped or padded."""
+
+    image: Image.Image
+    """RGB."""
+    size: tuple[int, int]
+    """(height, width) of the image as it was uploaded."""
+
+    @classmethod
+    def of(cls, image: Image.Image, model: Model) -> InputImage:
+        """Resize an image.
+
+        Raises:
+            InputError: the image is too narrow.
+        """
+        return cls(cover(image, model.image_size), (image.height, image.width))
+
+    def shown(self, model: Model, fit: Fit) -> Image.Image:
+        """Return the part that is used: the middle with the model's aspect ratio, or everything."""
+        return centre_crop(self.image, model.image_size) if fit == "crop" else self.image
+
+    def describe(self, model: Model, fit: Fit = "crop") -> str:
+        """Return the size, and that of the used part, as a sentence. Empty for an image of the model's size."""
+        if self.size == model.image_size:
+            return ""
+        return f"The image has {Placement.of(self.size, model.image_size, fit).describe()}."
 
 
 class GivenImage(NamedTuple):
@@ -41,7 +72,12 @@ def read_upload(content: bytes, model: Model) -> Image.Image:
     Raises:
         InputError: the file is not an image, or the image is too large or too narrow.
     """
-    return fit(as_rgb(decode(content, "the upload", model.engine.limits)), model.pipeline.tokenizer)
+    return read_whole(content, model).shown(model, "crop")
+
+
+def read_whole(content: bytes, model: Model) -> InputImage:
+    """Decode an uploaded file. Raises the errors of `read_upload`."""
+    return InputImage.of(as_rgb(decode(content, "the upload", model.engine.limits)), model)
 
 
 def sample_one(model: Model, label: int) -> Image.Image:
