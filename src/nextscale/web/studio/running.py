@@ -9,7 +9,8 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 import gradio as gr
-from gradio.blocks import Block
+from gradio.blocks import BlockContext
+from gradio.components import Component
 
 from nextscale.web.studio import figures
 from nextscale.web.studio.controls import SeedControls
@@ -39,8 +40,8 @@ def connect(
     buttons: RunButtons,
     seed: SeedControls,
     function: Steps,
-    inputs: Sequence[Block],
-    outputs: Sequence[Block],
+    inputs: Sequence[Component | BlockContext],
+    outputs: Sequence[Component | BlockContext],
     js: str | None = None,
 ) -> None:
     """Run a function when the button is clicked, or Enter is pressed in the field of the seed.
