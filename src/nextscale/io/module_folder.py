@@ -5,7 +5,6 @@ A training run can also be loaded. Its newest checkpoint contains the two files.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from nextscale.errors import InputError
 from nextscale.io.checkpoint_folder import newest_checkpoint
-from nextscale.io.config import as_config
+from nextscale.io.config import as_config, as_record
 from nextscale.io.files import make_folder, read_json, read_tensors, write_json, write_tensors
 
 CONFIG = "config.json"
@@ -101,4 +100,4 @@ def save_module(folder: str | Path, config: Any, module: nn.Module, dtype: torch
     """
     folder = check_no_run(Path(folder))
     write_tensors(folder / WEIGHTS, {name: t.to(dtype or t.dtype) for name, t in module.state_dict().items()})
-    write_json(folder / CONFIG, dataclasses.asdict(config))
+    write_json(folder / CONFIG, as_record(config))

@@ -15,6 +15,7 @@ from PIL import Image
 from nextscale.errors import InputError
 from nextscale.imaging.images import save_image
 from nextscale.io.checkpoint_folder import incomplete_checkpoints, newest_checkpoint
+from nextscale.io.config import as_record
 from nextscale.io.files import atomic_file, make_folder, read_json, write_json
 from nextscale.io.renamed import with_current_names
 from nextscale.runtime.distributed import all_mean, all_sum, barrier, gather_texts, is_main, world_size
@@ -40,7 +41,7 @@ class Run:
 
     def __init__(self, folder: Path, recipe: Recipe, inputs: dict[str, Any]):
         self.folder = make_folder(folder)
-        ours = json.loads(json.dumps({"inputs": inputs, "recipe": dataclasses.asdict(recipe)}))
+        ours = json.loads(json.dumps({"inputs": inputs, "recipe": as_record(recipe)}))
         barrier()
         if is_begun(folder):
             check_same(folder, ours, read_json(folder / RECIPE))
