@@ -160,6 +160,10 @@ class ImageTokenizer(nn.Module):
     def schedule(self) -> ScaleSchedule:
         return self.config.schedule
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
     def encode_features(self, images: Tensor, schedule: ScaleSchedule | None = None) -> Tensor:
         """Encode images without quantizing them. (B, 3, H, W) in [-1, 1] -> (B, D, h, w).
 
