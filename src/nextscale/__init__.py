@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from nextscale.conditioning.text import TextFeatures
     from nextscale.errors import InputError
     from nextscale.evaluation.evaluate import evaluate
     from nextscale.official.var import from_official, to_official
@@ -32,6 +33,7 @@ _HOME = {
     "sample": "nextscale.sampling.sampler",
     "sample_scales": "nextscale.sampling.sampler",
     "TokenEdit": "nextscale.sampling.token_edit",
+    "TextFeatures": "nextscale.conditioning.text",
     "from_official": "nextscale.official.var",
     "to_official": "nextscale.official.var",
     "Pipeline": "nextscale.pipeline",
@@ -47,6 +49,7 @@ __all__ = [
     "InputError",
     "Pipeline",
     "ScaleSchedule",
+    "TextFeatures",
     "TokenEdit",
     "TokenizerConfig",
     "VARConfig",
