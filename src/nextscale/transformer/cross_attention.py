@@ -93,5 +93,3 @@ def split_heads(key_value: Tensor, v_bias: Tensor, heads: int, lengths: Sequence
 def pool_heads(text_width: int, width: int) -> int:
     """Return the number of heads of the official pool: T / 128, or T / 64 for models wider than 4096."""
     return max(1, text_width // (128 if width <= 4096 else 64))
-
-

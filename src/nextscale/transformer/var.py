@@ -90,7 +90,9 @@ class VAR(nn.Module):
         self.word_embedding = nn.Linear(c.code_dim, c.width)
         self.level_embedding = embedding(c.schedule.num_scales, c.width)
         self.position_embedding = nn.Parameter(torch.empty(1, c.schedule.num_tokens, c.width))
-        self.blocks = nn.ModuleList(Block(c.width, c.heads, round(c.width * c.mlp_ratio), c.l2_norm) for _ in range(c.depth))
+        self.blocks = nn.ModuleList(
+            Block(c.width, c.heads, round(c.width * c.mlp_ratio), c.l2_norm) for _ in range(c.depth)
+        )
         adaln_count = 1 if c.shared_adaln else c.depth
         self.adaln = nn.ModuleList(nn.Linear(c.width, 6 * c.width) for _ in range(adaln_count))
         self.adaln_offset = nn.ParameterList(
