@@ -242,13 +242,19 @@ class ImageTokenizer(nn.Module):
                 f"the tokenizer takes images of shape (B, {', '.join(map(str, expected))}), not {tuple(images.shape)}"
             )
 
-    def check_tokens(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Sequence[Tensor]:
+    def check_tokens(
+        self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None, partial: bool = False
+    ) -> Sequence[Tensor]:
         """Return the tokens unchanged if they fit the schedule and the codebook.
+
+        Args:
+            partial: allow the tokens of the first scales alone.
 
         Raises:
             InputError: the number of scales or a shape differs, or an index lies outside the codebook.
         """
         expected = self.schedule_or_own(schedule).tokens_per_scale
+        expected = expected[: len(tokens)] if partial else expected
         if len(tokens) != len(expected):
             raise InputError(f"expected tokens of {len(expected)} scales, got {len(tokens)}")
         for k, (t, n) in enumerate(zip(tokens, expected, strict=True)):

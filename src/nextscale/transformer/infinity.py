@@ -301,17 +301,17 @@ class Infinity(nn.Module):
         c, plans = self.config, plan_cache(schedule.visits, schedule.tokens_per_scale)
         return KVCache(plans, c.depth, batch, c.heads, c.width // c.heads, self.device, dtype or self.compute_dtype)
 
-    def guidance_weights(self, cfg: float, schedule: ScaleSchedule) -> tuple[float, ...]:
-        """Return the weight t_k = cfg - 1 of each scale, for (1 + t) * conditional - t * unconditional.
+    def guidance_weights(self, cfg: float | tuple[float, ...], schedule: ScaleSchedule) -> tuple[float, ...]:
+        """Return the weight t_k = cfg_k - 1 of each scale, for (1 + t) * conditional - t * unconditional.
 
-        A cfg of 1 is no guidance. It is the same at all scales.
+        A cfg of 1 is no guidance. A single number holds for all scales.
         """
-        return (cfg - 1,) * schedule.num_scales
+        return tuple(c - 1 for c in (cfg if isinstance(cfg, tuple) else (cfg,) * schedule.num_scales))
 
     @property
     def tokenizer_fields(self) -> dict[str, Any]:
-        """Fields of the tokenizer's configuration that the model depends on."""
-        return {"token_dim": self.config.bits, "quantizer": "bits"}
+        """Fields of the tokenizer's configuration that the model depends on, and their values."""
+        return {"quantizer": "bits", "token_dim": self.config.bits}
 
     @property
     def conditioner(self) -> TextConditioner:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +72,14 @@ class Condition:
     """gamma1, gamma2, scale1, scale2, shift1, shift2 of each block: (B, 6, C)."""
     head: Tensor
     """Scale and shift of the layer norm before the head: (B, 2, C)."""
+
+
+def guidance_ramp(cfg: float, schedule: ScaleSchedule) -> tuple[float, ...]:
+    """Return VAR's guidance weights t_k = cfg * k / (K - 1): none at the first scale, ``cfg`` at the last.
+
+    The guided prediction is (1 + t_k) * conditional - t_k * unconditional.
+    """
+    return tuple(cfg * schedule.position(k) for k in range(schedule.num_scales))
 
 
 class VAR(nn.Module):
@@ -230,6 +238,15 @@ class VAR(nn.Module):
         """
         c, plans = self.config, plan_cache(schedule.visits, schedule.tokens_per_scale)
         return KVCache(plans, c.depth, batch, c.heads, c.width // c.heads, self.device, dtype or self.compute_dtype)
+
+    def guidance_weights(self, cfg: float | tuple[float, ...], schedule: ScaleSchedule) -> tuple[float, ...]:
+        """Return the guidance weight of each scale: `guidance_ramp`, or ``cfg`` itself if it has several values."""
+        return cfg if isinstance(cfg, tuple) else guidance_ramp(cfg, schedule)
+
+    @property
+    def tokenizer_fields(self) -> dict[str, Any]:
+        """Fields of the tokenizer's configuration that the model depends on, and their values."""
+        return {name: getattr(self.config, name) for name in ("schedule", "codebook_size", "code_dim")}
 
     @property
     def conditioner(self) -> ClassConditioner:
