@@ -88,7 +88,12 @@ class TokenizerConfig:
     @property
     def downsampling(self) -> int:
         """Pixels per side of one token of the last scale."""
-        return 2 ** (len(self.multipliers) - 1) * (2 if self.patchify else 1)
+        return self.stride * (2 if self.patchify else 1)
+
+    @property
+    def stride(self) -> int:
+        """Pixels per side of one position of the feature grid."""
+        return 2 ** (len(self.multipliers) - 1)
 
     @property
     def image_size(self) -> tuple[int, int]:
