@@ -103,6 +103,7 @@ class RelabelledSource:
 
     root: Path | str
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
