@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from nextscale.runtime.extras import not_installed
+
 pytest.importorskip("fastapi", reason="needs the serve extra")
 
 
@@ -228,9 +230,9 @@ def test_bad_limits(call, flag, value):
 
 
 def test_a_missing_package_is_named(call, model, monkeypatch):
-    monkeypatch.setattr("nextscale.cli.serve.find_spec", lambda name: None if name == "gradio" else name)
+    monkeypatch.setitem(sys.modules, "gradio", None)
     code, _, err = call("serve", "--model", model, "--port", 0)
-    assert code == 2 and err == "nextscale: gradio is not installed: run pip install 'nextscale[serve]'\n"
+    assert code == 2 and err == f"nextscale: {not_installed('gradio', 'serve')}\n"
 
 
 @pytest.mark.parametrize("path", ["/v1/images/edits", "/gradio_api/upload"])

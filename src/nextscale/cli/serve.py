@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Literal
 
 from nextscale.cli.models import Dtype, ModelOptions
 from nextscale.errors import InputError
 from nextscale.pipeline import Pipeline
+from nextscale.runtime.extras import check_installed, needed
 from nextscale.runtime.progress import say
 from nextscale.web.limits import Limits
 
@@ -81,9 +82,11 @@ def check(options: Options) -> None:
 
 
 def run(options: Options) -> None:
-    for name in (*NEEDED, "gradio")[: len(NEEDED) + options.studio]:
-        if find_spec(name) is None:
-            raise InputError(f"{name} is not installed: run pip install 'nextscale[serve]'")
+    for name in NEEDED:
+        with needed(name, "serve"):
+            importlib.import_module(name)
+    if options.studio:
+        check_installed("gradio", "serve")
     from nextscale.web.engine import Engine
     from nextscale.web.logs import set_up
     from nextscale.web.server import LOOPBACK, address_of, build_app, is_loopback, open_socket, serve
@@ -103,6 +106,8 @@ def run(options: Options) -> None:
         folder = stack.enter_context(private_folder()) if options.studio else None
         app = build_app(engine, key, hosts, options.cors_origin, scales, folder)
         if options.studio:
+            with needed("gradio", "serve"):  # not earlier: Gradio reads the name of its folder when it is imported
+                importlib.import_module("gradio")
             from nextscale.web.studio.studio import build_studio, mount_studio
 
             mount_studio(app, build_studio(engine, others, scales), "/")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Any, TypeVar
 
@@ -16,14 +16,15 @@ from starlette.routing import Mount
 from nextscale import __version__
 from nextscale.errors import InputError
 from nextscale.web.engine import Engine
+from nextscale.web.studio import figures
 from nextscale.web.studio.compare import compare_tab
 from nextscale.web.studio.edit import edit_tab, take
 from nextscale.web.studio.generate import Generated, generate_tab
-from nextscale.web.studio.inspection import inspect_image, inspect_tab
+from nextscale.web.studio.inspection import ENCODING, inspect_image, inspect_tab
 from nextscale.web.studio.page import Page, name_nothing
 from nextscale.web.studio.progress import shown_errors
 from nextscale.web.studio.served_model import Model
-from nextscale.web.studio.theme import HEAD, beside, icon, make_theme, style
+from nextscale.web.studio.theme import HEAD, icon, make_theme, scripts, style
 
 Made = TypeVar("Made")
 
@@ -47,7 +48,7 @@ def build_studio(engine: Engine, others: Sequence[Engine] = (), scales: str = ""
 def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
     """Lay out header, tabs and footer, and connect the tabs."""
     with Page(title="nextscale studio", analytics_enabled=False, delete_cache=SWEEP) as studio:
-        gr.HTML(header(model), js_on_load=beside("page.js"))
+        gr.HTML(header(model), js_on_load=scripts())
         with gr.Tabs() as tabs:
             with gr.Tab("Generate", id="generate"):
                 generated = generate_tab(model)
@@ -63,14 +64,26 @@ def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
             image, label = one_of(images, index)
             return gr.Tabs(selected="edit"), *take(image, corners), label
 
-        def open_in_inspect(images: Generated, index: int | None) -> tuple[Any, ...]:
-            return gr.Tabs(selected="inspect"), *inspect_image(one_of(images, index)[0], model)
+        def open_in_inspect(images: Generated, index: int | None) -> Iterator[tuple[Any, ...]]:
+            image, _ = one_of(images, index)
+            yield gr.Tabs(selected="inspect"), *(gr.skip(),) * 3, figures.status(ENCODING)
+            yield gr.skip(), *inspect_image(image, model), figures.status("")
 
         chosen = [generated.generated, generated.chosen]
         generated.edit.click(
-            shown_errors(open_in_edit), [*chosen, *editing.corners], [tabs, *editing.taken], api_visibility="private"
+            shown_errors(open_in_edit),
+            [*chosen, *editing.corners],
+            [tabs, *editing.taken],
+            show_progress="hidden",
+            api_visibility="private",
         )
-        generated.inspect.click(shown_errors(open_in_inspect), chosen, [tabs, *inspected], api_visibility="private")
+        generated.inspect.click(
+            shown_errors(open_in_inspect),
+            chosen,
+            [tabs, *inspected],
+            show_progress="hidden",
+            api_visibility="private",
+        )
         if model.is_quick:
             studio.load(
                 generated.first_images, None, generated.outputs, show_progress="hidden", api_visibility="private"
