@@ -9,7 +9,6 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 import gradio as gr
-from gradio.blocks import Block
 from gradio.components import Component
 
 from nextscale.web.studio import figures
@@ -41,7 +40,7 @@ def connect(
     seed: SeedControls,
     function: Steps,
     inputs: Sequence[Component],
-    outputs: Sequence[Block],
+    outputs: Sequence[Any],
     js: str | None = None,
 ) -> None:
     """Run a function when the button is clicked, or Enter is pressed in the field of the seed.
