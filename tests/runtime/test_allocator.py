@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import resource
@@ -14,8 +15,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nextscale.io.files import read_tensors
-from nextscale.runtime.allocator import LESS_FRAGMENTATION, kept, page_out, trim, unwritten_mappings
+from nextscale.io.tensor_files import read_tensors
+from nextscale.runtime.allocator import (
+    LESS_FRAGMENTATION,
+    kept,
+    page_out,
+    restart_with_less_fragmentation,
+    trim,
+    unwritten_mappings,
+)
 
 SIZE = 4 * 2**20
 """Numbers of a tensor; its bytes are four times as many."""
@@ -138,3 +146,27 @@ restart_with_less_fragmentation()
     first, second = (line.split() for line in start(script).splitlines())
     assert first[0] == second[0] and first[1] == "None" and second[1:] == list(LESS_FRAGMENTATION.values())
     assert len(start(script, GLIBC_TUNABLES="").splitlines()) == 1
+
+
+@needs_glibc
+@pytest.mark.parametrize("number", [errno.E2BIG, errno.ENOENT, errno.ENOMEM, errno.EACCES])
+def test_a_system_that_cannot_start_it_again_lets_it_go_on(monkeypatch, number):
+    """The environment may be too large with the variable, or the interpreter may have been replaced by an update."""
+    tried = []
+
+    def execve(*arguments: object) -> None:
+        tried.append(arguments)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr("os.execve", execve)
+    restart_with_less_fragmentation()
+    assert len(tried) == 1 and "GLIBC_TUNABLES" not in os.environ
+
+
+@needs_glibc
+def test_an_interpreter_without_a_file_goes_on(monkeypatch):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr("sys.executable", "")
+    monkeypatch.setattr("os.execve", lambda *_: pytest.fail("started an empty name"))
+    restart_with_less_fragmentation()

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from nextscale.cli.evaluation import REPORT, EvaluationOptions
+from nextscale.cli.evaluation import REPORT, EvaluationOptions, resumable_in
 from nextscale.errors import InputError
 from nextscale.evaluation.gallery import Gallery, open_images
 from nextscale.evaluation.saving import NpzSaver, PngSaver, Saver
@@ -66,7 +66,7 @@ class Options(EvaluationOptions):
 def run(options: Options) -> None:
     check_flags(options)
     check_folder(options.out)
-    with processes(pick_device(options.device)) as device:
+    with processes(pick_device(options.device)) as device, resumable_in(options.out):
         session, file = options.session(options.out, device), options.reference_file()
         crop = options.crop_in_use(file)
         gallery = open_gallery(options, crop, device)

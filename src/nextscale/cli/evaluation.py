@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -17,7 +18,9 @@ from nextscale.evaluation.target import Target
 from nextscale.galleries.dataset import Crop, Split, open_crops
 from nextscale.galleries.sampled import SampledImages
 from nextscale.pipeline import Pipeline
+from nextscale.runtime.distributed import is_main
 from nextscale.runtime.progress import say
+from nextscale.runtime.stop import resumable
 from nextscale.sampling.settings import SamplingSettings
 
 REPORT = "report.json"
@@ -106,3 +109,10 @@ class EvaluationOptions(ModelOptions):
         crop = self.crop_in_use(None)
         say(f"{self.reference} is not an .npz file: reading its images first (crop: {crop})")
         return Target.of_images(session, open_crops(self.reference, self.split, size, crop, say), crop)
+
+
+def resumable_in(folder: Path) -> AbstractContextManager[None]:
+    """Return a context manager that prints on Ctrl-C, in the main process, that the features in a folder are kept."""
+    return resumable(
+        f"computed features are kept in {folder}. Repeat the same command to continue." if is_main() else ""
+    )

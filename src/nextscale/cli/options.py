@@ -50,7 +50,8 @@ class TrainingOptions:
     """Seed of initial weights, data order, crops and all other random numbers. Default: from the preset."""
     dtype: Annotated[Precision | None, arg(help=DTYPE)] = None
     compare: str = ""
-    """Compare with another run (its folder, or d16 for the official training), and plot both to OUT/curves.png."""
+    """Compare with another run (its folder, d16 for the official training, or starter), and plot both to
+    OUT/curves.png."""
     settings: RunSettings = field(default_factory=RunSettings)
     """Settings that are not part of the recipe. Only --init-from and --epochs change the trained weights."""
 

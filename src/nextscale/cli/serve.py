@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Literal
 
 from nextscale.cli.models import Dtype, ModelOptions
 from nextscale.errors import InputError
@@ -16,7 +18,7 @@ from nextscale.runtime.progress import say
 from nextscale.web.limits import Limits
 
 KEY = "NEXTSCALE_API_KEY"
-NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+NEEDED = ("fastapi", "fastapi_offline", "uvicorn", "python_multipart", "prometheus_client")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,8 @@ class Options(ModelOptions):
     loopback address, all host names are accepted."""
     cors_origin: tuple[str, ...] = ()
     """Web sites that may call the API from a browser, such as https://example.com. * allows all."""
+    access_log: Literal["off", "plain", "json"] = "off"
+    """Write a line about each request to standard error, as text or as JSON. With json, errors are JSON lines too."""
     limits: Limits = field(default_factory=Limits)
     """Limits of the server."""
     seed: int | None = None
@@ -84,6 +88,7 @@ def run(options: Options) -> None:
     if options.studio:
         check_installed("gradio", "serve")
     from nextscale.web.engine import Engine
+    from nextscale.web.logs import set_up
     from nextscale.web.server import LOOPBACK, address_of, build_app, is_loopback, open_socket, serve
     from nextscale.web.upload_quota import private_folder
 
@@ -108,5 +113,6 @@ def run(options: Options) -> None:
             mount_studio(app, build_studio(engine, others, scales), "/")
         if key is None and not own:
             say(f"warning: {options.host} is not a loopback address and there is no API key: set {KEY} to require one")
+        set_up(options.access_log, sys.stderr)
         line = f"serving {options.model} at {address_of(listener)}"
         serve(app, [engine, *others], listener, on_ready=lambda: print(line, flush=True))

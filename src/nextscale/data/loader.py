@@ -17,6 +17,7 @@ from nextscale.data.content import Content, Pixels
 from nextscale.data.dataset import Example, Examples
 from nextscale.errors import InputError
 from nextscale.runtime.distributed import rank, world_size
+from nextscale.runtime.stop import SIGNALS
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class TrainingBatches:
             num_workers=workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=ignore_sigterm,
+            worker_init_fn=ignore_signals,
         )
         self._parts = iter(loader)
         self.waited = 0.0
@@ -153,9 +154,10 @@ class TrainingBatches:
         return parts
 
 
-def ignore_sigterm(_: int) -> None:
-    """Ignore SIGTERM in a loading process. The training process handles it."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def ignore_signals(_: int) -> None:
+    """Ignore the signals that ask to stop in a loading process. Its parent process handles them, and ends it."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def validation_batches(dataset: Examples, batch_size: int, limit: int = 0) -> Iterator[Batch]:

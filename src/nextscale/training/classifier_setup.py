@@ -16,6 +16,7 @@ from nextscale.evaluation.accuracy import Confusion
 from nextscale.evaluation.classifier import ClassifierConfig, ResidualClassifier, write_card
 from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
 from nextscale.runtime.device import pick_device, precision
+from nextscale.runtime.stop import resumable
 from nextscale.training.classifier_task import ClassifierRecipe, ClassifierTask, measure
 from nextscale.training.loop import Intervals, train
 from nextscale.training.recipes import Precision
@@ -48,10 +49,11 @@ def train_classifier(
         size: height and width of the images to classify.
 
     Returns:
-        The accuracy, or None if SIGTERM stopped the run.
+        The accuracy, or None if SIGTERM or SIGHUP stopped the run.
 
     Raises:
         InputError: the data has one class only or no validation images, or ``out`` holds something else; see `train`.
+        KeyboardInterrupt: Ctrl-C stopped the run, and a checkpoint is saved.
     """
     on = pick_device(device)
     images, held_out = open_two_splits(data, size, seed)
@@ -74,11 +76,12 @@ def train_classifier(
     run.say(summary(images, held_out))
     average = train(ClassifierTask(network, recipe), images, held_out, recipe, run, Intervals(), on)
     newest = newest_checkpoint(out)
-    if newest is None or checkpoint_step(newest) < recipe.steps:  # stopped by SIGTERM
+    if newest is None or checkpoint_step(newest) < recipe.steps:  # stopped by a signal
         return None
     assert isinstance(average, ResidualClassifier)
-    confusion = measure(average, (batch.to(on) for batch in validation_batches(held_out, recipe.batch_size)))
-    write_card(out, names, confusion.accuracy)
+    with resumable("the classifier is trained. Repeat the same command to measure its accuracy."):
+        confusion = measure(average, (batch.to(on) for batch in validation_batches(held_out, recipe.batch_size)))
+        write_card(out, names, confusion.accuracy)
     return ClassifierResult(confusion, names)
 
 
