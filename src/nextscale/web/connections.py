@@ -120,7 +120,7 @@ def affordable(wanted: int) -> int:
     """
     try:
         import resource
-    except ImportError:  # Windows, which has no such limit
+    except ModuleNotFoundError:  # Windows, which has no such limit
         return wanted
     used = len(os.listdir("/dev/fd")) + SPARE_FILES
     most, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
