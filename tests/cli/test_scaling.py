@@ -170,7 +170,7 @@ def test_bad_ladders(call, cache, more, word):
 
 
 def test_a_cache_without_validation(call, cache, model):
-    tokenize = ("tokenize", "--data", "photos", "--tokenizer", model, "--out", "blind")
+    tokenize = ("tokenize", "--data", "photos", "--tokenizer", model, "--out", "blind", "--val-fraction", 0)
     assert call(*tokenize).code == 0
     code, _, err = call(*RUN, *SMALL, "--batch-size", "2", "--data", "blind")
     assert code == 2 and "blind has no validation images" in err

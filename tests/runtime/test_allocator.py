@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import re
 import resource
@@ -72,6 +73,14 @@ def test_mappings_count_as_unwritten_until_they_are_written_to(mapped):
     assert is_unwritten()
     mapped[0] = 1
     assert not is_unwritten()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is given back on Linux only")
+def test_a_mapped_file_whose_name_is_not_utf8(tmp_path):
+    place = tmp_path / os.fsdecode(b"caf\xe9")
+    place.write_bytes(bytes(mmap.PAGESIZE))
+    with place.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        assert content[0] == 0 and unwritten_mappings()
 
 
 needs_glibc = pytest.mark.skipif(

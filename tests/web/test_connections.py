@@ -37,7 +37,8 @@ def answer(connection: socket.socket) -> bytes:
     """The answer to a request, which is a JSON object."""
     come = b""
     while not come.endswith(b"}"):
-        assert (part := connection.recv(2**16)), come
+        part = connection.recv(2**16)
+        assert part, come
         come += part
     return come
 

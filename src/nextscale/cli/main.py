@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import io
 import os
 import sys
 
@@ -114,6 +115,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(verb: str, arguments: list[str]) -> None:
     """Parse the flags of a verb and run it. Invalid input is reported in one sentence."""
+    print_any_file_name()
     atexit.register(gc.freeze)  # skips the final garbage collection, which takes half a second
     parsing, module = (import_all(name) for name in ("nextscale.cli.parsing", VERBS[verb][0]))
     try:
@@ -139,6 +141,13 @@ def current_flag(argument: str) -> str:
     flag, equals, value = argument.partition("=")
     flag = flag.replace("pictures", "images") if flag.replace("_", "-") in FORMER_FLAGS else flag
     return f"{flag}{equals}{value}"
+
+
+def print_any_file_name() -> None:
+    """Let the output accept file names that are not UTF-8. Standard output gets their bytes as they are."""
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors=errors)
 
 
 def import_all(name: str) -> ModuleType:

@@ -176,7 +176,10 @@ def check_data(
     tokenizer = choose_tokenizer(str(options.data), "", settings, None)
     data, val_data = open_examples(str(options.data), out, tokenizer, recipe, settings)
     if not val_data:
-        raise InputError(f"{options.data} has no validation images, which scaling laws need: expected val/")
+        raise InputError(
+            f"{options.data} has no validation images, which scaling laws need: expected a cache of data with val/, or "
+            "of a --val-fraction above 0"
+        )
     return tokenizer, len(data.source.class_names)
 
 

@@ -14,7 +14,7 @@ from nextscale.data.names import list_names, number_labels, pick_splits, sort_cl
 from nextscale.data.source import Splits
 from nextscale.errors import InputError
 from nextscale.imaging.images import read_image
-from nextscale.io.fingerprint import stamp
+from nextscale.io.fingerprint import stamp, stamp_of_some
 from nextscale.runtime.extras import needed
 
 PREFIX = "hf:"
@@ -32,6 +32,7 @@ class HuggingFaceImages:
     column: str
     labels: tuple[int, ...]
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -39,8 +40,12 @@ class HuggingFaceImages:
     def name(self, index: int) -> str:
         return f"image {index} of {self.root}"
 
-    def stamp(self) -> str:
-        return stamp(file["filename"] for file in self.rows.cache_files)
+    def key(self, index: int) -> str:
+        return str(index)
+
+    def stamp(self, chosen: Sequence[int] | None = None) -> str:
+        whole = stamp(file["filename"] for file in self.rows.cache_files)
+        return whole if chosen is None else stamp_of_some(whole, map(self.key, chosen))
 
     def read(self, index: int) -> Image.Image:
         content = self.rows[index][self.column] or {}

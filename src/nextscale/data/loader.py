@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from nextscale.data.content import Content, Pixels
 from nextscale.data.dataset import Example, Examples
+from nextscale.data.held_out import held_out_fraction
 from nextscale.errors import InputError
 from nextscale.runtime.distributed import rank, world_size
 from nextscale.runtime.stop import SIGNALS
@@ -115,7 +116,10 @@ def check_data(data: Examples, val_data: Examples | None, batch_size: int) -> No
         InputError: the batch is larger than the data, or a split has no readable image.
     """
     if batch_size > len(data):
-        raise InputError(f"a batch of {batch_size} images is larger than the data: {len(data)} in {data.source.root}")
+        held_out = f", besides {len(val_data)} held out" if val_data and held_out_fraction(data.source) else ""
+        raise InputError(
+            f"a batch of {batch_size} images is larger than the data: {len(data)} in {data.source.root}{held_out}"
+        )
     for split in (data, val_data):
         if split:
             split[0, 0]

@@ -20,6 +20,7 @@ from nextscale.evaluation.features import FeatureExtractor, Features
 from nextscale.evaluation.gallery import FILES, PLACES, Gallery, ImageBatch
 from nextscale.evaluation.saving import Saver
 from nextscale.evaluation.statistics import check_features
+from nextscale.imaging.image_files import check_readable
 from nextscale.io.files import check_begun_with, read_json, write_json
 from nextscale.io.lock import locked_by_main
 from nextscale.io.tensor_files import read_tensors, write_tensors
@@ -48,6 +49,7 @@ class FeatureStore:
     def __init__(
         self, folder: Path, gallery: Gallery, extractor: FeatureExtractor, kinds: Sequence[str] = ALL_FEATURES
     ):
+        check_readable(folder)
         self.folder, self.gallery, self.extractor, self.kinds = folder, gallery, extractor, tuple(kinds)
         self.made_from: dict[str, Any] = {
             **gallery.made_from,

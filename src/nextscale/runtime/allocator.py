@@ -102,7 +102,7 @@ def unwritten_mappings() -> list[tuple[int, int]]:
     """Return (start, end) of each file mapping of this process that has no written pages, not even private copies."""
     found: list[tuple[int, int]] = []
     try:
-        lines = Path("/proc/self/smaps").read_text().splitlines()
+        lines = Path("/proc/self/smaps").read_text(errors="surrogateescape").splitlines()  # with names of files
     except OSError:
         return []
     is_file = False

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from nextscale.data.dataset import ImageDataset
+from nextscale.data.held_out import held_out_fraction
 from nextscale.data.loader import check_data, validation_batches
 from nextscale.data.names import list_names
 from nextscale.data.splits import absolute_name, open_splits
@@ -20,7 +21,7 @@ from nextscale.runtime.stop import resumable
 from nextscale.training.classifier_task import ClassifierRecipe, ClassifierTask, measure
 from nextscale.training.loop import Intervals, train
 from nextscale.training.recipes import Precision
-from nextscale.training.run import Run, settled
+from nextscale.training.run import Run, settled, settled_fraction
 from nextscale.training.setup import check_outside, summary
 
 
@@ -40,13 +41,15 @@ def train_classifier(
     seed: int = 0,
     dtype: Precision = "auto",
     device: str = "auto",
+    val_fraction: float | None = None,
 ) -> ClassifierResult | None:
     """Train a classifier, or resume its run, and measure its accuracy on the validation images.
 
     Args:
-        data: a data set with training and validation images of at least two classes.
+        data: a data set of at least two classes.
         out: folder of the run, which then holds the classifier.
         size: height and width of the images to classify.
+        val_fraction: fraction of the images to hold out if there are no validation images; see `ValidationSettings`.
 
     Returns:
         The accuracy, or None if SIGTERM or SIGHUP stopped the run.
@@ -56,7 +59,7 @@ def train_classifier(
         KeyboardInterrupt: Ctrl-C stopped the run, and a checkpoint is saved.
     """
     on = pick_device(device)
-    images, held_out = open_two_splits(data, size, seed)
+    images, held_out = open_two_splits(data, size, seed, settled_fraction(val_fraction, out))
     names = images.source.class_names
     recipe = ClassifierRecipe(
         model=ClassifierConfig(len(names), size), steps=steps, batch_size=batch_size, seed=seed, precision=dtype
@@ -70,6 +73,7 @@ def train_classifier(
         "task": "evaluate classifier",
         "data": absolute_name(data),
         "classes": names,
+        "val_fraction": held_out_fraction(images.source),
         "number_of_images": len(images),
     }
     run = Run(out, recipe, inputs)
@@ -85,16 +89,22 @@ def train_classifier(
     return ClassifierResult(confusion, names)
 
 
-def open_two_splits(data: str, size: tuple[int, int], seed: int) -> tuple[ImageDataset, ImageDataset]:
+def open_two_splits(
+    data: str, size: tuple[int, int], seed: int, val_fraction: float
+) -> tuple[ImageDataset, ImageDataset]:
     """Open images to train on and images to measure accuracy on.
 
     Raises:
         InputError: the data has fewer than two classes, or no validation images.
     """
-    images, held_out = open_splits(data, size, seed, zoom=True)
+    images, held_out = open_splits(data, size, seed, zoom=True, val_fraction=val_fraction)
     names = images.source.class_names
     if len(names) < 2:
         raise InputError(f"{data} has one class, {list_names(names)}: a classifier needs at least 2")
     if held_out is None:
-        raise InputError(f"{data} has no validation images to measure accuracy on: expected the splits train and val")
+        reason = "every class has one image only" if val_fraction else "none are held out (--val-fraction 0)"
+        raise InputError(
+            f"{data} has no validation images to measure accuracy on, and {reason}: expected the splits train and val, "
+            "or more images and a --val-fraction above 0"
+        )
     return images, held_out

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from PIL import Image
 
+from nextscale.data.held_out import VAL_FRACTION
+from nextscale.data.splits import absolute_name
 from nextscale.errors import InputError
 from nextscale.imaging.images import save_image
 from nextscale.io.checkpoint_folder import incomplete_checkpoints, newest_checkpoint
@@ -28,7 +30,7 @@ RECIPE = "recipe.json"
 LOG = "log.jsonl"
 FORMER_TASKS = {"train var": "train transformer"}
 """Task names in recipe.json of older versions, and their current names."""
-NOT_RECORDED = {"keep_classes": False}
+NOT_RECORDED = {"keep_classes": False, "val_fraction": 0.0}
 """Inputs that older versions did not record, and the values that they used."""
 
 
@@ -132,6 +134,40 @@ def begun_precision(folder: Path) -> Any:
     earlier = read_json(folder / RECIPE) if is_begun(folder) else {}
     recipe = earlier.get("recipe") if isinstance(earlier, dict) else {}
     return recipe.get("precision", "auto") if isinstance(recipe, dict) else "auto"
+
+
+def settled_fraction(val_fraction: float | None, folder: Path) -> float:
+    """Return the fraction of images to hold out: if None, that of the run in the folder, or else `VAL_FRACTION`.
+
+    Raises:
+        InputError: see `begun_precision`.
+    """
+    if val_fraction is not None:
+        return val_fraction
+    earlier = read_json(folder / RECIPE) if is_begun(folder) else None
+    return VAL_FRACTION if earlier is None else recorded_fraction(earlier)
+
+
+def recorded_fraction(content: Any) -> float:
+    """Return the fraction of images that a run held out, from the content of ``recipe.json``."""
+    inputs = content.get("inputs") if isinstance(content, dict) else {}
+    found = {**NOT_RECORDED, **inputs}["val_fraction"] if isinstance(inputs, dict) else 0.0
+    return found if isinstance(found, int | float) else 0.0
+
+
+def trained_fraction(model: str, data: str) -> float | None:
+    """Return the fraction of a data set that was held out when a model was trained on it.
+
+    None means unknown: the model is not in the folder of a run, or its run has other data.
+    """
+    place = Path(model).resolve()
+    folder = next((path for path in (place, *place.parents[1:2]) if (path / RECIPE).is_file()), None)
+    content = read_json(folder / RECIPE) if folder else {}
+    inputs = content.get("inputs") if isinstance(content, dict) else None
+    if isinstance(inputs, dict) and isinstance(inputs.get("cache"), dict):
+        inputs = inputs["cache"]
+    known = isinstance(inputs, dict) and inputs.get("data") == absolute_name(data)
+    return recorded_fraction({"inputs": inputs}) if known else None
 
 
 def settled(recipe: RecipeT, folder: Path, device: torch.device) -> RecipeT:

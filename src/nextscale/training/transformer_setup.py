@@ -133,6 +133,12 @@ def open_examples(
     made_with, ours = train.source.index.get("tokenizer"), tokenizer.fingerprint()
     if made_with != ours:
         raise InputError(f"{data} holds tokens of the tokenizer {made_with}, not {ours}")
+    held_out = train.source.index.get("val_fraction", 0.0)
+    if settings.val_fraction not in (None, held_out):
+        raise InputError(
+            f"{data} is a token cache that holds out {held_out:g} of its images, not {settings.val_fraction:g}: "
+            "--val-fraction is a flag of tokenize"
+        )
     check_run(data, out, train, val, recipe, settings)
     return train, val
 
