@@ -124,7 +124,7 @@ def affordable(wanted: int) -> int:
     """
     try:
         import resource
-    except ImportError:  # Windows, which has no such limit
+    except ModuleNotFoundError:  # Windows, which has no such limit
         return wanted
     try:
         used = len(os.listdir("/dev/fd")) + SPARE_FILES
