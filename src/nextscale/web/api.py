@@ -13,6 +13,7 @@ from nextscale.web.delivery import Delivery, while_connected
 from nextscale.web.edit_form import check_once, read_edit
 from nextscale.web.engine import Engine
 from nextscale.web.errors import ANY_REFUSAL, REFUSALS, FieldError, refuse
+from nextscale.web.full_size import REQUESTS, PixelRoom
 from nextscale.web.job_provenance import provenance_of
 from nextscale.web.schemas import (
     EditRequest,
@@ -50,6 +51,7 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
     """
     router, pipeline = APIRouter(), engine.pipeline
     one_at_a_time = asyncio.Semaphore(1)
+    room = PixelRoom(REQUESTS * engine.limits.upload_pixels)
 
     @router.post("/v1/images/generations", response_model=ImagesResponse, responses=IMAGES)
     async def generate(body: GenerationRequest, request: Request) -> Any:
@@ -77,7 +79,9 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
                 plan, edited = await asyncio.to_thread(read_edit, body, pipeline.tokenizer, engine.limits)
             job = Job((label,) * body.n, body.seeds(engine.new_seed), body.settings(), plan.edit, watch=body.stream)
             made = provenance_of(job, pipeline, engine.name, scales, edited)
-            return Delivery(engine, engine.submit(job), "image_edit", made, plan if edited.spec.composite else None)
+            if plan.original is not None:
+                room.hold(plan, plan.original.width * plan.original.height)
+            return Delivery(engine, engine.submit(job), "image_edit", made, plan)
 
         try:
             delivery = await while_connected(request, asyncio.wait_for(start(), engine.limits.seconds))

@@ -19,7 +19,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from nextscale.editing.plan import EditPlan
 from nextscale.errors import InputError
-from nextscale.imaging.images import to_pil
 from nextscale.provenance import Provenance
 from nextscale.web.engine import Engine
 from nextscale.web.errors import error_body
@@ -58,7 +57,7 @@ class Delivery:
             for i, (png, seed) in enumerate(zip(encoded, self.ticket.job.seeds, strict=True))
         ]
         return ImagesResponse(
-            created=int(time.time()), model=self.engine.name, size=size_of(self.engine.pipeline), data=images
+            created=int(time.time()), model=self.engine.name, size=self._size(is_done=True), data=images
         )
 
     def stream(self, partial_images: int | None) -> StreamingResponse:
@@ -90,7 +89,7 @@ class Delivery:
                 index=i,
                 partial_image_index=k,
                 scale=f"{h}x{w}",
-                size=size_of(self.engine.pipeline),
+                size=self._size(is_done),
                 seed=self.ticket.job.seeds[i],
                 label=self._label(i),
             )
@@ -98,10 +97,23 @@ class Delivery:
         ]
 
     def _encode(self, event: Scale | Done) -> list[str]:
-        images = to_pil(self.plan.composite(event.images)) if self.plan else event.pil_images
+        images = self._images(event)
         if isinstance(event, Scale):
             return [encode(image) for image in images]
         return [encode(image, self.made.of_image(i).to_png_info()) for i, image in enumerate(images)]
+
+    def _images(self, event: Scale | Done) -> list[Image.Image]:
+        """Return the images of an event. Those of an edit are pasted into the given image, at full size at the end."""
+        if self.plan is None:
+            return event.pil_images
+        return self.plan.preview(event.images) if isinstance(event, Scale) else self.plan.finish(event.images)
+
+    def _size(self, is_done: bool) -> str:
+        """Return the size of the images of an event as WIDTHxHEIGHT."""
+        if self.plan is None:
+            return size_of(self.engine.pipeline)
+        height, width = self.plan.result_size if is_done else self.plan.placement.content_size
+        return f"{width}x{height}"
 
     def _label(self, i: int) -> str:
         return self.engine.pipeline.classes.name_of(self.ticket.job.labels[i])
