@@ -17,11 +17,9 @@ from nextscale.protocols import Guidance, GuidanceSchedule, LogitsProcessor, Tok
 from nextscale.sampling.filters import top_k_top_p_filter
 from nextscale.sampling.guidance import make_guidance
 from nextscale.sampling.rng import RandomStreams
-from nextscale.sampling.settings import SamplingSettings
+from nextscale.sampling.settings import METRICS, SamplingSettings
 from nextscale.sampling.token_edit import TokenEdit
 from nextscale.scales.schedule import Visit
-
-METRICS = SamplingSettings()
 
 
 @dataclass(frozen=True)
