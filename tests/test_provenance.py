@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 from tiny import refused
 
@@ -51,6 +51,32 @@ def test_other_formats_are_written_without(tmp_path, name):
     assert KEY.encode() not in (tmp_path / name).read_bytes()
     with refused(name, "expected a PNG"):
         read_provenance(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("made", ALL)
+def test_lossy_formats_have_it_in_their_user_comment(tmp_path, kind, made):
+    Image.new("RGB", (2, 2)).save(tmp_path / "a", kind, exif=made.to_exif())
+    assert read_provenance(tmp_path / "a") == made
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+@pytest.mark.parametrize(
+    ("comment", "words"),
+    [
+        (b"", "has no provenance"),
+        (b"ASCII\0\0\0a holiday", "has no provenance"),
+        (b'ASCII\0\0\0{"nextscale": {}}', "invalid provenance"),
+        (b'ASCII\0\0\0{"nextscale": \xff}', "incomplete or damaged"),
+        (b'ASCII\0\0\0{"nextscale": ' + b"[" * 30_000 + b"}", "nested too deeply"),
+    ],
+)
+def test_user_comments_of_others(tmp_path, kind, comment, words):
+    exif = Image.Exif()
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.UserComment: comment}
+    Image.new("RGB", (2, 2)).save(tmp_path / "a", kind, exif=exif)
+    with refused(words):
+        read_provenance(tmp_path / "a")
 
 
 def test_one_image_of_a_call():

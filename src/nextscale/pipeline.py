@@ -161,7 +161,8 @@ class Pipeline:
 
         Args:
             labels: Class names or numbers, one per image, where "none" and "unconditional" mean no class. Or, with
-                ``num_images``: None for random classes, or "unconditional" (or "none").
+                ``num_images``: None for random classes, or "unconditional" (or "none"). A class called "none" or
+                "unconditional" takes precedence in a list.
             arguments: ``num_images``, ``seed``, ``edit``, ``guidance``, ``logits_processor`` as in
                 `nextscale.sample_scales`; ``settings``, or single ones such as ``cfg=4.0, temperature=1.0, top_k=900,
                 top_p=0.95`` (the defaults). One seed per image makes an image independent of its batch.
@@ -252,7 +253,7 @@ class Pipeline:
         check_label(mode, ids, len(self.classes))
         region = {"mode": mode, "box": box, "leak_free": leak_free, "softness": softness, "composite": composite}
         spec = EditSpec(**region, fit=fit, full_size=full_size)
-        return self.carry_out(plan_edit(spec, self.tokenizer, image, mask), ids, **arguments)
+        return self.carry_out(plan_edit(spec, self.tokenizer, image, mask), labels, **arguments)
 
     def continue_from(
         self,

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from nextscale.editing.spec import EditSpec
@@ -21,7 +21,9 @@ from nextscale.io.renamed import with_current_names
 from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings, take_settings
 
 KEY = "nextscale"
-"""Name of the PNG text chunk."""
+"""Name of the PNG text chunk, and of the key in the user comment of JPEG and WebP files."""
+ASCII = b"ASCII\0\0\0"
+"""Beginning of a user comment."""
 LARGEST = 2**20
 """Most characters of metadata."""
 MOST = 10_000
@@ -212,6 +214,12 @@ class Provenance:
         info.add_text(KEY, json.dumps(asdict(self)))
         return info
 
+    def to_exif(self) -> Image.Exif:
+        """Return the metadata of JPEG and WebP files for Pillow's ``image.save(..., exif=...)``: a user comment."""
+        exif = Image.Exif()
+        exif[ExifTags.IFD.Exif] = {ExifTags.Base.UserComment: ASCII + json.dumps({KEY: asdict(self)}).encode()}
+        return exif
+
 
 def flag(name: str, *values: object) -> list[str]:
     """Return a flag and its values as words of a command.
@@ -233,7 +241,7 @@ def printable(text: str) -> str:
 
 
 def read_provenance(path: str | Path) -> Provenance:
-    """Read how the images of a PNG were made, from the metadata of this and of older versions.
+    """Read how the images of a file were made, from the metadata of this and of older versions.
 
     Raises:
         InputError: no such file, a file without our metadata, or invalid metadata.
@@ -241,18 +249,29 @@ def read_provenance(path: str | Path) -> Provenance:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG",)) as image:
-                text = image.info.get(KEY)
+            with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+                text = image.info.get(KEY) if image.format == "PNG" else comment_of(image)
     except Exception as error:  # Pillow raises whatever it likes on broken files
         raise InputError(f"cannot read the provenance of {path}: {problem_of(error)}") from error
     if not isinstance(text, str):
-        raise InputError(f"{path} has no provenance: expected a PNG written by nextscale sample or edit")
+        expected = "expected a PNG written by nextscale sample or edit, or an image from its server"
+        raise InputError(f"{path} has no provenance: {expected}")
     try:
         if len(text) > LARGEST:
             raise InputError(f"too much metadata, {len(text):,} characters")
         return as_config(Provenance, upgrade(parse_json(text)))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path} has invalid provenance: {str(error)[:300] or type(error).__name__}") from error
+
+
+def comment_of(image: Image.Image) -> str | None:
+    """Return the provenance in the user comment of an image (see `Provenance.to_exif`) as JSON; None if there is
+    none."""
+    comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+    before = b'%s{"%s": ' % (ASCII, KEY.encode())
+    if not isinstance(comment, bytes) or not comment.startswith(before) or not comment.endswith(b"}"):
+        return None
+    return comment[len(before) : -1].decode("ascii")
 
 
 def upgrade(record: Any) -> Any:
@@ -269,14 +288,14 @@ def upgrade(record: Any) -> Any:
 
 
 def problem_of(error: Exception) -> str:
-    """Explain in a few words why Pillow could not open a file as a PNG."""
+    """Explain in a few words why Pillow could not open a file."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, UnidentifiedImageError):
-        return "expected a PNG"
+        return "expected a PNG, JPEG or WebP"
     if isinstance(error, ValueError) and "text" in str(error).casefold():  # more than PngImagePlugin.MAX_TEXT_...
         return "too much metadata"
-    return "the PNG is incomplete or damaged"
+    return "the file is incomplete or damaged"
 
 
 def check_texts(*values: Any, most: int = LONGEST_WORD) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from PIL import Image
 from tiny import refused
 from tiny_runs import make_images
 
-from nextscale.evaluation.gallery import Gallery, ImageFile, open_images
+from nextscale.evaluation.gallery import Gallery, ImageFile, ImageFolder, open_images
 from nextscale.evaluation.npz import write_images
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (7, 4, 6, 3)).astype(np.uint8)
@@ -38,6 +40,32 @@ def test_folders_are_classes(tmp_path):
     make_images(tmp_path / "new", 1)
     (tmp_path / "new" / "0.png").rename(tmp_path / "beside.png")
     assert not open_images(tmp_path).class_names
+
+
+def test_what_is_skipped_in_a_folder(tmp_path):
+    """Hidden files and folders are no classes, links are followed, and other files are named."""
+    make_images(tmp_path / "p" / "hat", 2)
+    make_images(tmp_path / "p" / "__MACOSX" / "hat", 1)
+    make_images(tmp_path / "more", 1, seed=1)
+    (tmp_path / "p" / "dress").symlink_to(tmp_path / "more")
+    (tmp_path / "p" / "loop").symlink_to(tmp_path)
+    (tmp_path / "p" / "hat" / "._0.png").write_bytes(b"no image")
+    (tmp_path / "p" / "report.json").touch()
+    gallery = open_images(tmp_path / "p")
+    assert isinstance(gallery, ImageFolder) and list(gallery.class_names) == ["dress", "hat"] and len(gallery) == 3
+    assert len(gallery.skipped) == 3
+    for words in ("system files (2)", "loop", "(1: .json 1): report.json"):
+        assert any(words in note for note in gallery.skipped)
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"p\xe9")
+    for name in (b"caf\xe8", b"caf\xe9"):
+        make_images(folder / os.fsdecode(name), 2)
+    gallery = open_images(folder)
+    assert list(gallery.class_names) == [r"caf\xe8", r"caf\xe9"]
+    assert gallery.read(range(4)).labels.tolist() == [0, 0, 1, 1]
+    assert json.loads(json.dumps(gallery.made_from)) == gallery.made_from
 
 
 @pytest.mark.parametrize("compressed", [False, True])

@@ -15,6 +15,7 @@ from nextscale.evaluation import store as module
 from nextscale.evaluation.gallery import ImageFile
 from nextscale.evaluation.saving import NpzSaver, PngSaver
 from nextscale.evaluation.store import FeatureStore
+from nextscale.io.lock import LOCK, locked
 from nextscale.runtime.progress import Progress
 
 N, D = 23, 4
@@ -82,6 +83,15 @@ def test_killed_and_run_again(tmp_path):
     gallery.was_read.clear()
     fill(store)
     assert not gallery.was_read
+
+
+def test_one_command_at_a_time(tmp_path):
+    store = FeatureStore(tmp_path / "s", gallery := Numbered(N), table())
+    with locked(tmp_path / "s"), refused("another command is writing to", tmp_path / "s"):
+        fill(store)
+    assert not gallery.was_read and not contents(tmp_path / "s")
+    fill(store)
+    assert not (tmp_path / "s" / LOCK).exists()
 
 
 def test_processes_make_shares_of_what_is_missing(tmp_path, monkeypatch):

@@ -75,6 +75,11 @@ class RunLog:
         return "scale_loss" in self.series or "last_scale_loss" in self.series
 
     @property
+    def tokens(self) -> int:
+        """Number of tokens of an image; 0 if unknown."""
+        return sum(h * w for h, w in self.sizes)
+
+    @property
     def chance(self) -> float | None:
         """ln V, the loss of uniform guessing."""
         return math.log(self.codebook_size) if self.codebook_size else None

@@ -86,6 +86,7 @@ class CacheSource:
     root: Path
     class_names: tuple[str, ...]
     index: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 class TokenDataset(Dataset[Example]):

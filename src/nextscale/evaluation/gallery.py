@@ -14,6 +14,7 @@ from torch import Tensor
 from nextscale.errors import InputError
 from nextscale.evaluation.features import check_images, sides
 from nextscale.evaluation.npz import CLASS_NAMES, LABELS, ImageArray, read_array, read_headers
+from nextscale.imaging.image_files import ENDINGS, Skipped, images_below, readable_name
 from nextscale.imaging.images import read_image
 from nextscale.io.config import LARGEST_TABLE
 from nextscale.io.fingerprint import stamp, tensors_fingerprint
@@ -21,7 +22,6 @@ from nextscale.io.fingerprint import stamp, tensors_fingerprint
 FILES = "files"
 PLACES = ("data", "images", "model")
 """Names of locations in ``made_from``, which may change. Files are identified by their stamp, models by weights."""
-ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp"))
 
 
 class ImageBatch(NamedTuple):
@@ -76,6 +76,8 @@ class Gallery(Protocol):
 class ImageFolder:
     """All image files below a folder. If all of them are in sub-folders, the sub-folders are the classes.
 
+    ``skipped`` names the files and folders that are not used; see `nextscale.imaging.image_files`.
+
     Raises:
         InputError: the folder does not exist, has no images, or has images of different sizes or unreadable images.
     """
@@ -84,16 +86,21 @@ class ImageFolder:
         if not folder.is_dir():
             raise InputError(f"no folder {folder}: expected a folder of images, or an .npz file")
         self.name = str(folder)
-        self.paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+        skipped = Skipped(folder)
+        self.paths = images_below(folder, skipped, folder.resolve().parents)
+        self.skipped = skipped.notes()
         if not self.paths:
-            raise InputError(f"no images in {folder}: expected files ending with {', '.join(sorted(ENDINGS))}")
+            expected = f"no images in {folder}: expected files ending with {', '.join(sorted(ENDINGS))}"
+            raise InputError("; ".join([expected, *self.skipped]))
         self.size = read_size(self.paths[0])
         for path in self.paths:
             self._check(path, read_size(path))
         parts = [path.relative_to(folder).parts for path in self.paths]
         grouped = all(len(part) > 1 for part in parts)
-        self.class_names = sorted({part[0] for part in parts}) if grouped else []
-        self.labels = [self.class_names.index(part[0]) if grouped else -1 for part in parts]
+        names = [readable_name(part[0]) for part in parts] if grouped else []
+        self.class_names = sorted(set(names))
+        numbers = {name: i for i, name in enumerate(self.class_names)}
+        self.labels = [numbers[name] for name in names] if grouped else [-1] * len(self.paths)
         self.made_from = {
             "images": str(folder.resolve()),
             FILES: stamp(self.paths),

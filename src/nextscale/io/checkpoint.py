@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from nextscale.errors import InputError
-from nextscale.io.checkpoint_folder import CHECKPOINTS, FILES, STATE, checkpoint_step
+from nextscale.io.checkpoint_folder import CHECKPOINTS, FILES, STATE, checkpoint_path, checkpoint_step
 from nextscale.io.config import as_record
 from nextscale.io.files import make_folder, write_json
 from nextscale.io.module_folder import CONFIG, WEIGHTS, check_types
@@ -70,7 +70,7 @@ class CheckpointWriter:
             InputError: the previous checkpoint could not be written, or the folder of this one cannot be created.
         """
         self.wait()
-        folder = self.run / CHECKPOINTS / f"step-{step:08d}"
+        folder = checkpoint_path(self.run, step)
         temporary = folder.with_name(TEMPORARY.format(folder.name))
         if is_main():
             shutil.rmtree(temporary, ignore_errors=True)

@@ -12,6 +12,11 @@ FILES = "files.json"
 """The file with the sizes of all other files, to recognise incomplete checkpoints."""
 
 
+def checkpoint_path(run: Path, step: int) -> Path:
+    """Return the folder of a checkpoint of a run."""
+    return run / CHECKPOINTS / f"step-{step:08d}"
+
+
 def newest_checkpoint(run: Path) -> Path | None:
     """Return the newest complete checkpoint folder of a training run, or None if there is none."""
     folders = sorted((run / CHECKPOINTS).glob("step-*"), key=checkpoint_step, reverse=True)

@@ -65,3 +65,15 @@ def say_over(text: str, is_last: bool = False) -> None:
 def is_terminal() -> bool:
     """Return whether standard error is a terminal, on which a line can be replaced."""
     return sys.stderr is not None and sys.stderr.isatty()
+
+
+class SayOnce:
+    """Print lines to standard error, each line once."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            say(text)

@@ -14,7 +14,6 @@ from nextscale.protocols import Tokenizer, Transformer
 from nextscale.sampling.guidance import make_guidance
 from nextscale.sampling.rng import RandomStreams
 from nextscale.sampling.sampler import (
-    METRICS,
     Call,
     SampleResult,
     ScaleStep,
@@ -24,7 +23,7 @@ from nextscale.sampling.sampler import (
     generate_scales,
     last_step,
 )
-from nextscale.sampling.settings import SamplingSettings
+from nextscale.sampling.settings import METRICS, SamplingSettings
 
 
 class RecordedSampler:

@@ -19,11 +19,9 @@ from nextscale.protocols import AfterBlock, Guidance, GuidanceSchedule, LogitsPr
 from nextscale.sampling.filters import top_k_top_p_filter
 from nextscale.sampling.guidance import make_guidance
 from nextscale.sampling.rng import RandomStreams
-from nextscale.sampling.settings import SamplingSettings, per_scale
+from nextscale.sampling.settings import METRICS, SamplingSettings, per_scale
 from nextscale.sampling.token_edit import TokenEdit
 from nextscale.scales.schedule import ScaleSchedule, Visit
-
-METRICS = SamplingSettings()
 
 
 @dataclass(frozen=True)
