@@ -265,9 +265,9 @@ def test_the_width_of_the_mlp_is_rounded_half_to_even(width, hidden):
 
 def test_heads_of_the_pool():
     assert [pool_heads(2048, width) for width in (768, 2048, 3584, 4096, 4608)] == [16, 16, 16, 16, 32]
-    assert [2048 // 16, 3584 // 16, 768 // 16] == [
-        InfinityConfig.named(name).width // InfinityConfig.named(name).pool_heads for name in ("2b", "8b", "layer12")
-    ]
+    for name, head in (("2b", 2048 // 16), ("8b", 3584 // 16), ("layer12", 768 // 16)):
+        config = InfinityConfig.named(name)
+        assert config.width // config.pool_heads == head
 
 
 def test_initialisation():
