@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -66,8 +67,8 @@ def test_there_are_15_templates_in_the_official_order():
 def test_every_template_has_13_growing_grids_of_its_ratio(template):
     grids = TEMPLATES[template]
     assert len(grids) == 13 and grids[0] == (1, 1) and grids[1] == (2, 2)
-    for (h, w), (next_h, next_w) in zip(grids, grids[1:], strict=False):
-        assert h < next_h and w <= next_w or h <= next_h and w < next_w
+    for (h, w), (next_h, next_w) in pairwise(grids):
+        assert h <= next_h and w <= next_w and h * w < next_h * next_w
     for h, w in grids[6:]:
         assert h / w == pytest.approx(template, rel=0.04)
     h, w = grids[-1]
