@@ -16,7 +16,7 @@ from tiny import refused
 import nextscale as ns
 from nextscale.editing.spec import EditSpec
 from nextscale.imaging.images import save_image
-from nextscale.provenance import KEY, LARGEST, MOST, EditProvenance, Provenance, read_provenance
+from nextscale.provenance import KEY, LARGEST, MOST, EditProvenance, Provenance, printable, read_provenance
 from nextscale.sampling.settings import SamplingSettings
 
 MADE = Provenance(model="runs/my var", weights="ab cd", labels=("dress", "hat"), num_images=4, seed=(7, 8, 9, 10))
@@ -265,3 +265,32 @@ def test_long_numbers_are_cut(tmp_path, field):
     with pytest.raises(ns.InputError) as caught:
         read_provenance(png(tmp_path / "a.png", asdict(MADE) | {field: 10**4000}))
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (replace(MADE, model="-m"), "--model=-m"),
+        (replace(MADE, labels=("-x",)), "--labels=-x"),
+        (replace(MADE, labels=("dress", "-x")), "--labels dress ' -x'"),
+        (replace(MADE, num_images=1, labels=(), seed=(-7,)), "--seeds=-7"),
+        (replace(MADE, seed=(-7, 8, -9, 10)), "--seeds -7 8 -9 10"),
+        (replace(MADE, settings=SamplingSettings(cfg=-1.5)), "--cfg=-1.5"),
+        (replace(MADE, edit=replace(EDIT, image="-a.png")), "edit ./-a.png --box"),
+        (replace(MADE, edit=replace(EDIT, image="./-a.png")), "edit ./-a.png --box"),
+        (replace(MADE, edit=replace(EDIT, spec=MASKED, mask="-m.png", mask_sha256="01")), "--mask=-m.png"),
+        (replace(MADE, edit=replace(EDIT, spec=EditSpec(box=(0, 0, 1, 1), fit="pad"))), "--fit pad --model"),
+        (replace(MADE, edit=replace(EDIT, spec=EditSpec(box=(0, 0, 1, 1), full_size=True))), "--full-size --model"),
+    ],
+)
+def test_values_that_look_like_flags(made, words):
+    assert f" {words} " in f" {made.command()} "
+
+
+def test_an_output_that_looks_like_a_flag():
+    assert MADE.command("-o.png").endswith(" --out=-o.png") and MADE.command("o.png").endswith(" --out o.png")
+
+
+def test_texts_that_cannot_be_printed():
+    assert printable("a b/ü.png") == "a b/ü.png" and printable("a\udce9\nb") == "a??b"
+    assert EditProvenance(spec=EDIT.spec, image=printable("a\udce9"), image_sha256="ef").image == "a?"

@@ -12,7 +12,7 @@ from PIL import Image
 from tiny import refused
 from tiny_runs import make_images
 
-from nextscale.evaluation.gallery import Gallery, open_images
+from nextscale.evaluation.gallery import Gallery, ImageFile, open_images
 from nextscale.evaluation.npz import write_images
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (7, 4, 6, 3)).astype(np.uint8)
@@ -128,3 +128,18 @@ def test_what_is_not_there(tmp_path):
     np.savez(tmp_path / "mu.npz", mu=np.zeros(3))
     with refused("no arr_0", "mu"):
         open_images(tmp_path / "mu.npz")
+
+
+@pytest.mark.parametrize("labels", [[0, 10**15], [0, -7], [0, 2**24]])
+def test_labels_of_absurd_size(tmp_path, labels):
+    np.savez(tmp_path / "a.npz", arr_0=np.zeros((2, 4, 4, 3), dtype=np.uint8), arr_1=np.array(labels))
+    with refused(tmp_path / "a.npz", "arr_1", "expected 0 to 16777215"):
+        ImageFile(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("names", [np.array([1, 2]), np.array("ab"), np.array([["a", "b"]])])
+def test_names_of_classes_that_are_no_list(tmp_path, names):
+    images = np.zeros((2, 4, 4, 3), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", arr_0=images, arr_1=np.array([0, 1]), class_names=names)
+    with refused(tmp_path / "a.npz", "class_names", "a list of texts"):
+        ImageFile(tmp_path / "a.npz")

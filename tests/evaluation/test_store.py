@@ -184,3 +184,16 @@ def test_images_are_kept_beside_features(tmp_path):
 
 def test_images_without_classes(tmp_path):
     assert PngSaver(tmp_path, [0, 0], ()).path(1) == tmp_path / "000001.png"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a\0b", "a" * 256, "é" * 128])
+def test_classes_whose_name_cannot_be_a_folder(tmp_path, name):
+    saver = PngSaver(tmp_path / "png", [0, 1], ("hat", name))
+    assert saver.path(1) == tmp_path / "png" / "class-1" / "000001.png"
+    assert saver.path(0) == tmp_path / "png" / "hat" / "000000.png"
+
+
+def test_the_longest_name_of_a_class(tmp_path):
+    saver = PngSaver(tmp_path / "png", [0], ("a" * 255,))
+    saver.save([0], torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
+    assert saver.has([0]) and saver.path(0).parent.name == "a" * 255

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nextscale.io.files import read_tensors
+from nextscale.io.tensor_files import read_tensors
 from nextscale.runtime.allocator import LESS_FRAGMENTATION, kept, page_out, trim, unwritten_mappings
 
 SIZE = 4 * 2**20

@@ -15,7 +15,7 @@ from nextscale.evaluation.reference import write_reference
 from nextscale.evaluation.session import Session
 from nextscale.evaluation.target import Target
 from nextscale.galleries.dataset import Crop, Split, open_crops
-from nextscale.io.files import check_folder
+from nextscale.io.files import beside, check_creatable, check_folder, check_no_folder
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import is_main, processes
 from nextscale.runtime.progress import say
@@ -61,10 +61,12 @@ def run(options: Options) -> None:
     for name, least in (("batch_size", 1), ("seed", 0)):
         if getattr(options, name) < least:
             raise InputError(f"{name.replace('_', '-')} must be at least {least}, not {getattr(options, name)}")
-    if options.out.suffix.lower() != ".npz" or options.out.is_dir():
+    check_no_folder(options.out, "an .npz file")
+    if options.out.suffix.lower() != ".npz":
         raise InputError(f"cannot write {options.out}: expected the name of an .npz file")
-    check_folder(options.out.parent)
-    features = options.out.with_name(f"{options.out.stem}-features")
+    check_creatable(options.out)
+    features = beside(options.out, "features", "")
+    check_folder(features)
     with processes(pick_device(options.device)) as device:
         session = Session(features, load_extractor(options.features, device), device, options.batch_size, options.seed)
         gallery = open_crops(options.data, options.split, size, options.crop, say)

@@ -15,7 +15,7 @@ from nextscale.curves.log import FEW, RunLog, Series
 from nextscale.curves.panels import TOKEN_LOSSES, VALIDATION, Panel, make_panels
 from nextscale.curves.verdict import count
 from nextscale.errors import InputError
-from nextscale.io.files import atomic_file, check_folder
+from nextscale.io.files import atomic_file, check_creatable, check_no_folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -231,8 +231,7 @@ def save(figure: Figure, path: Path) -> None:
 
 def check_out(path: Path) -> None:
     """Raise the InputError that `save` would raise."""
+    check_no_folder(path, "an image file")
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"cannot write a plot to {path}: expected a name that ends with {', '.join(FORMATS)}")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: expected the name of an image file")
-    check_folder(path.parent)
+    check_creatable(path)

@@ -6,12 +6,12 @@ the file name up to the first dot after the last slash, as in the webdataset pac
 
 from __future__ import annotations
 
-import json
 import tarfile
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from nextscale.errors import InputError
+from nextscale.io.json_text import parse_json
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
 JSON_LABELS = ("label", "cls")
@@ -105,7 +105,7 @@ def read_label(file: BinaryIO, files: dict[str, Member]) -> str | None:
         return None
     try:
         text = member.read(file).decode("utf-8")
-        label = text if "cls" in files else label_in_json(json.loads(text))
+        label = text if "cls" in files else label_in_json(parse_json(text))
     except ValueError as error:
         raise InputError(f"cannot read {member} ({error})") from error
     if not isinstance(label, str | int | None):

@@ -15,6 +15,7 @@ from nextscale.errors import InputError
 from nextscale.evaluation.features import check_images, sides
 from nextscale.evaluation.npz import CLASS_NAMES, LABELS, ImageArray, read_array, read_headers
 from nextscale.imaging.images import read_image
+from nextscale.io.config import LARGEST_TABLE
 from nextscale.io.fingerprint import stamp, tensors_fingerprint
 
 FILES = "files"
@@ -137,7 +138,10 @@ class ImageFile:
         header = headers.get(LABELS)
         if header and header.dtype.kind in "iu" and header.shape == (len(self),):
             self._labels = read_array(path, LABELS).astype(np.int64)
-            names = read_array(path, CLASS_NAMES).tolist() if CLASS_NAMES in headers else []
+            low, high = int(self._labels.min()), int(self._labels.max())
+            if low < -1 or high >= LARGEST_TABLE:
+                raise InputError(f"{LABELS} in {path} has classes {low} to {high}, expected 0 to {LARGEST_TABLE - 1}")
+            names = read_names(path) if CLASS_NAMES in headers else []
             self.class_names = tuple(names) or tuple(str(i) for i in range(int(self._labels.max()) + 1))
             if self._labels.max() >= len(self.class_names):
                 raise InputError(f"{LABELS} in {path} has a class {self._labels.max()}, but {CLASS_NAMES} {len(names)}")
@@ -153,6 +157,14 @@ class ImageFile:
         else:
             pixels = torch.cat([self._array.read(i, 1) for i in indices])
         return ImageBatch(pixels, index, torch.from_numpy(self._labels)[index])
+
+
+def read_names(path: Path) -> list[str]:
+    """Read the names of the classes in an .npz file."""
+    names = read_array(path, CLASS_NAMES)
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise InputError(f"{CLASS_NAMES} in {path} is {names.dtype} of shape {names.shape}, expected a list of texts")
+    return names.tolist()
 
 
 class ImageTensor:

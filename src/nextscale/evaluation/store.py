@@ -20,7 +20,8 @@ from nextscale.evaluation.features import FeatureExtractor, Features
 from nextscale.evaluation.gallery import FILES, PLACES, Gallery, ImageBatch
 from nextscale.evaluation.saving import Saver
 from nextscale.evaluation.statistics import check_features
-from nextscale.io.files import check_begun_with, make_folder, read_json, read_tensors, write_json, write_tensors
+from nextscale.io.files import check_begun_with, make_folder, read_json, write_json
+from nextscale.io.tensor_files import read_tensors, write_tensors
 from nextscale.runtime.distributed import barrier, is_main, rank, world_size
 from nextscale.runtime.progress import Progress
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from nextscale.io.files import read_json
 
 CHECKPOINTS = "checkpoints"
 STATE = "state"
@@ -33,7 +34,7 @@ def checkpoint_step(folder: Path) -> int:
 def is_complete(checkpoint: Path) -> bool:
     """Return whether a checkpoint has all files that it lists, each with the listed size."""
     try:
-        sizes = json.loads((checkpoint / FILES).read_text())
+        sizes = read_json(checkpoint / FILES)
         return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError, AttributeError):
         return False

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nextscale.errors import InputError
+from nextscale.runtime.progress import is_terminal
 
 
 def fetch(repository: str, file: str) -> Path:
@@ -19,7 +23,8 @@ def fetch(repository: str, file: str) -> Path:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # hides its messages about retries
     try:
-        return Path(hf_hub_download(repository, file))
+        with progress_on_terminals():
+            return Path(hf_hub_download(repository, file))
     except Exception as error:  # no network, no such file, no permission
         raise InputError(
             f"cannot download {file} from {repository} ({type(error).__name__}): "
@@ -27,3 +32,23 @@ def fetch(repository: str, file: str) -> Path:
         ) from error
     finally:
         logging.set_verbosity(verbosity)
+
+
+@contextmanager
+def progress_on_terminals() -> Iterator[None]:
+    """Context manager without the hub's progress bars if standard error is not a terminal.
+
+    The environment variable HF_HUB_DISABLE_PROGRESS_BARS takes precedence.
+    """
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    changes = (
+        "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ and not is_terminal() and not are_progress_bars_disabled()
+    )
+    if changes:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if changes:
+            enable_progress_bars()

@@ -18,6 +18,7 @@ from nextscale.sampling.sampler import (
     Call,
     SampleResult,
     ScaleStep,
+    check_finite,
     check_last,
     check_match,
     generate_scales,
@@ -67,7 +68,8 @@ class RecordedSampler:
             labels: as in `nextscale.sample`; None and "unconditional" apply to all B.
 
         Raises:
-            InputError: The number of labels or seeds differs from the recording, or the logits are not finite.
+            InputError: The number of labels or seeds differs from the recording, or the logits or
+                the decoder's values are not finite.
         """
         streams = RandomStreams(seed, self.batch, self._streams.device)
         if len(streams.generators) != len(self._streams.generators):
@@ -79,4 +81,4 @@ class RecordedSampler:
             recorded.set_state(given.get_state())
         step, tokens, images = self._repeat()
         check_last(step)
-        return SampleResult(images.clone(), [t.clone() for t in tokens], self._labels.clone())
+        return SampleResult(check_finite(images).clone(), [t.clone() for t in tokens], self._labels.clone())

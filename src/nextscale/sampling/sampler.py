@@ -96,7 +96,7 @@ class Call:
 def sample(tokenizer: Tokenizer, model: Transformer, labels: Any, **arguments: Any) -> SampleResult:
     """Generate images. `sample_scales` documents the arguments."""
     step, tokens = last_step(sample_scales(tokenizer, model, labels, **arguments))
-    return SampleResult(step.image(), tokens, step.labels)
+    return SampleResult(check_finite(step.image()), tokens, step.labels)
 
 
 def sample_scales(
@@ -268,6 +268,13 @@ def check_last(step: ScaleStep) -> ScaleStep:
     if step.is_last and not step.finite:
         raise InputError("the model's logits are not finite: damaged weights, or too strong a guidance")
     return step
+
+
+def check_finite(images: Tensor) -> Tensor:
+    """The decoded images themselves. Raises InputError if a value is not finite. Waits for the GPU."""
+    if not torch.isfinite(images).all():
+        raise InputError("the decoder's values are not finite: damaged weights, or too low a precision")
+    return images
 
 
 def last_step(steps: Iterator[ScaleStep]) -> tuple[ScaleStep, list[Tensor]]:

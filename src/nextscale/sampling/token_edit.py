@@ -25,7 +25,7 @@ class TokenEdit:
     """
 
     tokens: Sequence[Tensor]
-    """K token maps (B, n_k, *token_shape), or (1, ...) for all images. The first ones are enough if only they are kept."""
+    """K token maps (B, n_k, *token_shape), or (1, ...) for all. The first ones are enough if only they are kept."""
     keep: Tensor
     """(h_K, w_K) or (B, h_K, w_K): 1 keeps the given image's tokens, 0 samples new ones."""
     always_kept: int = ALWAYS_KEPT

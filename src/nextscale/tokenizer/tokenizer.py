@@ -11,15 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.errors import InputError, brief
-from nextscale.io.config import LATER, as_config, check_fields
+from nextscale.io.config import LARGEST_TABLE, LARGEST_WIDTH, LATER, as_config, check_fields
 from nextscale.io.fingerprint import tensors_fingerprint
 from nextscale.io.module_folder import load_module, save_module
 from nextscale.runtime.device import tf32
-from nextscale.scales.schedule import OFFICIAL_256, ScaleSchedule
+from nextscale.scales.schedule import MOST_SCALES, OFFICIAL_256, ScaleSchedule
 from nextscale.tokenizer.autoencoder import NORM_GROUPS, OTHER_GROUPS, Decoder, Encoder
 from nextscale.tokenizer.bsq import SignBits
 from nextscale.tokenizer.codebook import Codebook
 from nextscale.tokenizer.pyramid import INFINITY_MOVES, ResidualPyramid
+
+LARGEST_IMAGE = 2**14
+"""Most pixels on a side of an image."""
 
 
 @dataclass(frozen=True)
@@ -30,19 +33,19 @@ class TokenizerConfig:
     """
 
     schedule: ScaleSchedule = OFFICIAL_256
-    channels: int = 160
+    channels: int = field(default=160, metadata={"most": LARGEST_WIDTH})
     """Width of the autoencoder at full resolution; a multiple of 32."""
-    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
+    multipliers: tuple[int, ...] = field(default=(1, 1, 2, 2, 4), metadata={"most": 1024, "longest": 12})
     """Width of each level, in units of ``channels``. n levels downsample 2^(n-1) times."""
-    num_blocks: int = 2
+    num_blocks: int = field(default=2, metadata={"most": 1024})
     """Residual blocks per level of the encoder; the decoder has one more."""
-    code_dim: int = 32
+    code_dim: int = field(default=32, metadata={"most": LARGEST_WIDTH})
     """D."""
-    codebook_size: int = 4096
+    codebook_size: int = field(default=4096, metadata={"most": LARGEST_TABLE})
     """V."""
     quant_resi: float = 0.5
     """Weight of the phi convolutions; 0 removes them."""
-    num_phi: int = field(default=4, metadata={"least": 0})
+    num_phi: int = field(default=4, metadata={"least": 0, "most": MOST_SCALES})
     """Number of phi convolutions that the scales share; 0 means one for each scale."""
     znorm: bool = False
     """Choose the nearest code by cosine similarity instead of Euclidean distance."""
@@ -61,6 +64,9 @@ class TokenizerConfig:
         check_fields(self)
         if self.channels % NORM_GROUPS and self.channels % OTHER_GROUPS:
             raise InputError(f"channels must be a multiple of {NORM_GROUPS} or {OTHER_GROUPS}, not {self.channels}")
+        if max(self.image_size) > LARGEST_IMAGE:
+            h, w = self.image_size
+            raise InputError(f"images may have at most {LARGEST_IMAGE:,} pixels on a side, not {h:,} x {w:,}")
         if self.quantizer not in ("codebook", "bits"):
             raise InputError(f"quantizer must be codebook or bits, not {brief(self.quantizer)}")
         if self.patchify and self.quantizer == "codebook":
@@ -88,7 +94,12 @@ class TokenizerConfig:
     @property
     def downsampling(self) -> int:
         """Pixels per side of one token of the last scale."""
-        return 2 ** (len(self.multipliers) - 1) * (2 if self.patchify else 1)
+        return self.stride * (2 if self.patchify else 1)
+
+    @property
+    def stride(self) -> int:
+        """Pixels per side of one position of the feature grid."""
+        return 2 ** (len(self.multipliers) - 1)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -181,9 +192,15 @@ class ImageTokenizer(nn.Module):
 
         Args:
             schedule: sizes of the token maps; None means the tokenizer's own. Only a tokenizer of bits takes others.
+
+        Raises:
+            InputError: the images have another size, or the encoder's values are not finite.
         """
         with torch.autocast(images.device.type, enabled=False), tf32(False):
-            return self.pyramid.encode(self.encode_features(images, schedule), schedule)
+            features = self.encode_features(images, schedule)
+            if not features.isfinite().all():
+                raise InputError("the encoder's values are not finite: damaged weights or images")
+            return self.pyramid.encode(features, schedule)
 
     @torch.no_grad()
     def decode(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Tensor:
@@ -191,12 +208,13 @@ class ImageTokenizer(nn.Module):
         return self.decode_canvas(self.pyramid.canvas(self.check_tokens(tokens, schedule), schedule))
 
     def decode_canvas(self, canvas: Tensor) -> Tensor:
-        """Decode a canvas after any scale. (B, D, h_K, w_K) -> (B, 3, H, W) in [-1, 1]."""
+        """Decode a canvas after any scale. (B, D, h_K, w_K) -> (B, 3, H, W) in [-1, 1], or NaN for infinite values."""
         return self._decode(canvas)
 
     def _decode(self, canvas: Tensor) -> Tensor:
         weight = self.decoder.conv_in.weight
-        return self.decoder(self.post_quant_conv(canvas.to(weight.dtype))).float().clamp(-1, 1)
+        decoded = self.decoder(self.post_quant_conv(canvas.to(weight.dtype))).float()
+        return decoded.masked_fill(~decoded.isfinite(), torch.nan).clamp(-1, 1)  # clamping would hide infinity
 
     @torch.no_grad()
     def teacher_forcing_input(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Tensor:

@@ -17,6 +17,7 @@ from nextscale.imaging.images import save_image
 from nextscale.io.checkpoint_folder import incomplete_checkpoints, newest_checkpoint
 from nextscale.io.config import as_record
 from nextscale.io.files import atomic_file, make_folder, read_json, write_json
+from nextscale.io.json_text import parse_json
 from nextscale.io.renamed import with_current_names
 from nextscale.runtime.distributed import all_mean, all_sum, barrier, gather_texts, is_main, world_size
 from nextscale.training.recipes import Recipe, RecipeT
@@ -181,6 +182,6 @@ class Meter:
 def _step_of(line: str) -> float:
     """Return the step of a log line, or infinity for an incomplete line."""
     try:
-        return json.loads(line)["step"]
+        return parse_json(line)["step"]
     except (ValueError, KeyError, TypeError):
         return float("inf")

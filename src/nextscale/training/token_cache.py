@@ -17,7 +17,8 @@ from nextscale.data.cache import TOKENIZER, TRAIN, VAL, is_cache, shard_path, sh
 from nextscale.data.dataset import ImageDataset
 from nextscale.data.splits import absolute_name, open_splits
 from nextscale.errors import InputError
-from nextscale.io.files import is_tensor_file, make_folder
+from nextscale.io.files import make_folder
+from nextscale.io.tensor_files import is_tensor_file
 from nextscale.runtime.distributed import barrier, is_main, rank, world_size
 from nextscale.runtime.progress import say
 from nextscale.tokenizer.tokenizer import ImageTokenizer
