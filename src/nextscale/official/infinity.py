@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nextscale.errors import InputError
 from nextscale.io.module_folder import fill
-from nextscale.official.names import Names, State, count_numbers, rename, shape_of, swapped
+from nextscale.official.names import Names, State, largest_number, rename, shape_of, swapped
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
 from nextscale.transformer.infinity import Infinity, InfinityConfig
@@ -123,6 +123,8 @@ def from_official(
     Raises:
         InputError: the states do not belong to official models, or not to each other.
     """
+    if is_infinity(tokenizer_state):
+        raise InputError("the first state is a transformer's: expected the tokenizer's first, then the transformer's")
     model = infinity_from_official(transformer_state, schedule, rope=rope, text_rows=text_rows)
     channels = shape_of(plain_names(tokenizer_state), TOKENIZER)("encoder.conv_out.conv.weight", 4)[0]
     bits = model.config.bits
@@ -158,7 +160,7 @@ def tokenizer_from_official(
     """Build our tokenizer from official weights. They do not tell whether the transformer uses patchify."""
     state = plain_names(state)
     shape = shape_of(state, TOKENIZER)
-    levels = count_numbers(state, "encoder.down.{n}.block.0.conv1.conv.weight")
+    levels = largest_number(state, "encoder.down.{n}.block.*")
     channels = shape("encoder.conv_in.conv.weight", 4)[0]
     widths = (shape(f"encoder.down.{i}.block.0.conv1.conv.weight", 4)[0] for i in range(levels))
     config = TokenizerConfig.infinity(
@@ -167,11 +169,12 @@ def tokenizer_from_official(
         schedule,
         channels=channels,
         multipliers=tuple(width // channels for width in widths),
-        num_blocks=count_numbers(state, "encoder.down.0.block.{n}.conv1.conv.weight"),
+        num_blocks=largest_number(state, "encoder.down.0.block.{n}.*"),
     )
     renamed = rename(state, TOKENIZER_NAMES, TOKENIZER_BUFFERS, TOKENIZER)
     with torch.device("meta"):
         tokenizer = ImageTokenizer(config)
+    check_complete(renamed, tokenizer.state_dict(), TOKENIZER_NAMES, TOKENIZER)
     return fill(tokenizer, renamed, TOKENIZER).eval()
 
 
@@ -181,7 +184,7 @@ def infinity_from_official(
     """Build our transformer from official weights."""
     state, chunks = without_chunks(state)
     shape = shape_of(state, TRANSFORMER)
-    depth = count_numbers(state, "blocks.{n}.sa.mat_qkv.weight")
+    depth = largest_number(state, "blocks.{n}.*")
     if not depth:
         raise InputError(f"{TRANSFORMER} has no blocks of an Infinity transformer")
     rows, text_width = shape("cfg_uncond", 2)
@@ -206,8 +209,28 @@ def infinity_from_official(
             renamed[name] = renamed[name].reshape(1, -1, 1, 1)
     with torch.device("meta"):
         model = Infinity(config)
+    check_complete(renamed, model.state_dict(), TRANSFORMER_NAMES, TRANSFORMER, depth // chunks if chunks > 1 else 0)
     renamed["unconditional_text"] = with_rows(renamed["unconditional_text"], config.text_rows)
     return fill(model, renamed, TRANSFORMER).eval()
+
+
+def check_complete(renamed: State, expected: State, names: Names, source: str, per_chunk: int = 0) -> None:
+    """Check that a state has all tensors of a model, and name the first missing one as in the official file.
+
+    Args:
+        renamed: the state under our names.
+        expected: the model's.
+        names: pairs of (official, our) names.
+        per_chunk: blocks per chunk; 0 if the file does not group blocks.
+
+    Raises:
+        InputError: a tensor is missing.
+    """
+    missing = {name: tensor for name, tensor in expected.items() if name not in renamed}
+    if missing:
+        official = min(rename(missing, swapped(names), (), source))
+        first = _chunked(official, per_chunk) if per_chunk else official
+        raise InputError(f"{source} lacks {len(missing)} of {len(expected)} tensors (first: {first})")
 
 
 def with_rows(learned: Tensor, rows: int) -> Tensor:

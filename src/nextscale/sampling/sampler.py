@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from itertools import islice
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nextscale.errors import InputError
+from nextscale.errors import InputError, brief
 from nextscale.protocols import AfterBlock, Guidance, GuidanceSchedule, LogitsProcessor, Tokenizer, Transformer
 from nextscale.sampling.filters import top_k_top_p_filter
 from nextscale.sampling.guidance import make_guidance
@@ -157,8 +158,8 @@ def sample_scales(
     if edit is not None:
         tokenizer.check_tokens(edit.tokens, schedule, keep_scales is not None)
         edit.check(schedule, batch)
-    if stop_after is not None and not 1 <= stop_after <= schedule.num_scales:
-        raise InputError(f"stop_after must be 1 to {schedule.num_scales} scales, not {stop_after}")
+    if stop_after is not None and not (is_integer(stop_after) and 1 <= stop_after <= schedule.num_scales):
+        raise InputError(f"stop_after must be 1 to {schedule.num_scales} scales, not {brief(stop_after)}")
     call = Call(
         conditions,
         batch,
@@ -252,13 +253,19 @@ def blocks_of(guidance_blocks: Sequence[int], model: Transformer) -> tuple[int, 
         InputError: An entry is neither 0 nor minus the number of a block, or the model cannot be guided inside.
     """
     depth = model.config.depth
+    if isinstance(guidance_blocks, str) or not isinstance(guidance_blocks, Sequence):
+        raise InputError(f"guidance_blocks are a list of integers, not {brief(guidance_blocks)}")
     for entry in guidance_blocks:
-        if not -depth < entry <= 0:
-            raise InputError(f"guidance_blocks are 0 (the logits) or -1 to {1 - depth} (blocks), not {entry}")
+        if not (is_integer(entry) and -depth < entry <= 0):
+            raise InputError(f"guidance_blocks are 0 (the logits) or -1 to {1 - depth} (blocks), not {brief(entry)}")
     blocks = tuple(depth + entry for entry in guidance_blocks if entry)
     if blocks and "after_block" not in signature(model.forward_scale).parameters:
         raise InputError(f"{type(model).__name__} can be guided only on its logits, guidance_blocks=(0,)")
     return blocks
+
+
+def is_integer(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_last(step: ScaleStep) -> ScaleStep:

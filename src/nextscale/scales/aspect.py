@@ -7,6 +7,7 @@ first grids of a template. Rotary positions always refer to the last of the 13 g
 from __future__ import annotations
 
 import math
+import re
 
 from nextscale.errors import InputError, brief
 
@@ -63,7 +64,7 @@ def template_sizes(template: float, budget: str) -> tuple[Size, ...]:
     Raises:
         InputError: there is no such budget.
     """
-    if budget not in BUDGETS:
+    if budget not in tuple(BUDGETS):  # JSON may hold a list, which has no hash
         raise InputError(f"unknown pixel budget {brief(budget)}: expected one of {', '.join(BUDGETS)}")
     return TEMPLATES[template][: BUDGETS[budget]]
 
@@ -90,10 +91,11 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         InputError: the text is not of this form.
     """
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+    sides = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text.lower())
+    width, height = map(int, sides.groups()) if sides else (0, 0)
+    if not (width and height):
         raise InputError(f"a size is written WIDTHxHEIGHT in pixels, such as 1024x768, not {brief(text)}")
-    return int(height), int(width)
+    return height, width
 
 
 def nearest_budget(height: int, width: int) -> tuple[float, str]:

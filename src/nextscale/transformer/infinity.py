@@ -83,6 +83,18 @@ class InfinityConfig:
         check_rope(self.width // self.heads, self.rope)
         if self.depth % self.chunks:
             raise InputError(f"depth must be a multiple of chunks, not {self.depth} with {self.chunks} chunks")
+        self.check_schedule(self.schedule)
+
+    def check_schedule(self, schedule: ScaleSchedule) -> None:
+        """Check that the model can predict the scales of a schedule.
+
+        Raises:
+            InputError: the first scale has several tokens, or there are more scales than level embeddings.
+        """
+        if schedule.tokens_per_scale[0] != 1:
+            raise InputError(f"the first scale of Infinity is 1x1, not {'x'.join(map(str, schedule.sizes[0]))}")
+        if schedule.num_scales > self.levels:
+            raise InputError(f"this Infinity takes at most {self.levels} scales, not {schedule.num_scales}")
 
     @classmethod
     def named(cls, name: str, **fields: Any) -> InfinityConfig:
@@ -234,6 +246,7 @@ class Infinity(nn.Module):
             (B, L, bits, 2) float32 logits, or the result of ``readout``.
         """
         schedule = schedule or self.schedule
+        self.config.check_schedule(schedule)
         condition = self.condition(text)
         x = torch.cat((self._start(condition), self.word_embedding(inputs)), dim=1)
         x = x + self.level_embedding(torch.tensor(schedule.level_ids, device=x.device))
@@ -297,7 +310,11 @@ class Infinity(nn.Module):
 
         Args:
             dtype: type of keys and values; None means `compute_dtype`.
+
+        Raises:
+            InputError: see `InfinityConfig.check_schedule`.
         """
+        self.config.check_schedule(schedule)
         c, plans = self.config, plan_cache(schedule.visits, schedule.tokens_per_scale)
         return KVCache(plans, c.depth, batch, c.heads, c.width // c.heads, self.device, dtype or self.compute_dtype)
 

@@ -246,7 +246,8 @@ class VAR(nn.Module):
     @property
     def tokenizer_fields(self) -> dict[str, Any]:
         """Fields of the tokenizer's configuration that the model depends on, and their values."""
-        return {name: getattr(self.config, name) for name in ("schedule", "codebook_size", "code_dim")}
+        fields = {name: getattr(self.config, name) for name in ("schedule", "codebook_size", "code_dim")}
+        return {"quantizer": "codebook", **fields}
 
     @property
     def conditioner(self) -> ClassConditioner:
