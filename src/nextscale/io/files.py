@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,8 +64,8 @@ def check_begun_with(path: Path, record: Mapping[str, Any], what: str, passing: 
 
 
 def temporary_name(path: Path) -> str:
-    """Return the name of the file that `atomic_file` writes first."""
-    return f".{path.name}.{os.getpid()}.tmp"
+    """Return the name of the file that `atomic_file` writes first. Threads of a process use different names."""
+    return f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp"
 
 
 @contextmanager
