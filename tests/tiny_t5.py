@@ -63,7 +63,14 @@ def write_t5(folder: Path, seed: int = 0, **changes: Any) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     write_vocabulary(folder)
-    shape = {"d_model": WIDTH, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 2, "vocab_size": 256}
+    shape: dict[str, Any] = {
+        "d_model": WIDTH,
+        "d_kv": 8,
+        "num_heads": 2,
+        "d_ff": 32,
+        "num_layers": 2,
+        "vocab_size": 256,
+    }
     config = T5Config(
         **(shape | {"feed_forward_proj": "gated-gelu", "eos_token_id": END, "pad_token_id": PAD} | changes)
     )

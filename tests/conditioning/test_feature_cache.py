@@ -6,6 +6,7 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -132,7 +133,7 @@ def test_a_long_stored_prompt_is_still_said_to_be_cut(tmp_path):
 
     folder, said = write_t5(tmp_path / "t5"), []
     prompts = ["a fox in the snow " * 10, "a fox"]
-    options = {"device": "cpu", "dtype": "float32", "max_tokens": 20, "tell": said.append}
+    options: dict[str, Any] = {"device": "cpu", "dtype": "float32", "max_tokens": 20, "tell": said.append}
     fresh = T5TextEncoder(folder, **options).encode(prompts)
     for _ in range(2):
         said.clear()

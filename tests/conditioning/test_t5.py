@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,8 +37,8 @@ def copy(folder, tmp_path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
-def make(folder: Path | str, **options) -> T5TextEncoder:
-    return T5TextEncoder(folder, **({"device": "cpu", "dtype": "float32"} | options))
+def make(folder: Path | str, **options: Any) -> T5TextEncoder:
+    return T5TextEncoder(folder, **{"device": "cpu", "dtype": "float32", **options})
 
 
 def test_features_are_those_of_transformers_with_padding(folder):
@@ -187,7 +188,8 @@ def test_weights_that_do_not_fit_are_never_random(copy):
         make(copy).encode(SENTENCES)
     (copy / "model.safetensors").write_bytes(whole)
     save(copy, lambda state: state.update({name: torch.ones(3, 3)}))
-    with refused("1 weights of another shape", name, "(3, 3)", f"({WIDTH}, {WIDTH})"):
+    shapes = ("(3, 3)", f"({WIDTH}, {WIDTH})") if transformers.__version__ > "5" else ()
+    with refused("1 weights of another shape", name, *shapes):
         make(copy).encode(SENTENCES)
     (copy / "model.safetensors").write_bytes(whole)
     save(copy, lambda state: state[name].fill_(float("nan")))

@@ -6,7 +6,6 @@ transformers is imported when an encoder is loaded. Nothing in a downloaded fold
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,17 +64,19 @@ class T5TextEncoder:
         self.keep, self.max_tokens, self.tell = keep, max_tokens, tell
         self._tokenize = self.files.load_tokenizer()
         self._model: nn.Module | None = None
-        self._told: set[str] = set()
+        self._fingerprint = ""
+        self._told: set[int] = set()
 
     @property
     def width(self) -> int:
         """T, the width of the features."""
         return self.files.width
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """What the features depend on: the content of the files, the dtype and the largest number of tokens."""
-        return f"{self.files.fingerprint()}-{self.dtype}-{self.max_tokens}".replace("torch.", "")
+        self._fingerprint = self._fingerprint or self.files.fingerprint()
+        return f"{self._fingerprint}-{self.dtype}-{self.max_tokens}".replace("torch.", "")
 
     @property
     def is_loaded(self) -> bool:
@@ -102,7 +103,11 @@ class T5TextEncoder:
         try:
             features = {row: self._features(model, row) for row in dict.fromkeys(tokens)}
         finally:
-            self._model = model if self.keep else None
+            if self.keep:
+                self._model = model
+            else:
+                del model
+                self.unload()
         return TextFeatures.of([features[row] for row in tokens])
 
     def unload(self) -> None:
@@ -122,8 +127,8 @@ class T5TextEncoder:
         most = self.max_tokens
         if len(tokens) <= most:
             return tuple(tokens)
-        if prompt not in self._told:
-            self._told.add(prompt)
+        if hash(prompt) not in self._told:
+            self._told.add(hash(prompt))
             self.tell(
                 f"note: prompt {i} has {len(tokens):,} tokens and is cut to the first {most} ({brief(prompt, 40)})"
             )
@@ -176,11 +181,10 @@ def check_report(report: dict[str, Any], folder: Path) -> None:
     if missing := sorted(report["missing_keys"]):
         raise InputError(f"{folder} lacks {len(missing)} weights of the T5 encoder (first: {missing[0]})")
     if other := sorted(report["mismatched_keys"]):
-        name, found, expected = other[0]
-        raise InputError(
-            f"{folder} has {len(other)} weights of another shape than config.json says "
-            f"(first: {name} {tuple(found)}, expected {tuple(expected)})"
-        )
+        first = other[0]
+        if not isinstance(first, str):  # transformers 4 gives only names
+            first = f"{first[0]} {tuple(first[1])}, expected {tuple(first[2])}"
+        raise InputError(f"{folder} has {len(other)} weights of another shape than config.json says (first: {first})")
     if unknown := [name for name in sorted(report["unexpected_keys"]) if not name.startswith(("decoder.", "lm_head."))]:
         raise InputError(f"{folder} has {len(unknown)} weights that a T5 encoder does not have (first: {unknown[0]})")
 
