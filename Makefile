@@ -4,18 +4,23 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help sample test lint docs format clean
+.PHONY: help sample serve test lint docs format floors clean
 
 help:
 	@echo "make sample   install, then generate 20 images into samples.png"
+	@echo "make serve    install with the extra serve, then start the studio and the HTTP API (FLAGS='--model runs/var')"
 	@echo "make test     install with the dev tools, then run the tests"
 	@echo "make lint     format check, lint, types, import contracts"
 	@echo "make docs     build the documentation into build/site"
 	@echo "make format   format the code and apply safe fixes"
+	@echo "make floors   install the lowest supported versions into a temporary environment, and try each feature there"
 	@echo "make clean    remove the environment, caches and build outputs"
 
 sample: $(VENV)/.installed
 	$(BIN)/nextscale sample --num-images 20 --show-scales --out samples.png
+
+serve: $(VENV)/.installed-serve
+	$(BIN)/nextscale serve $(FLAGS)
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
@@ -33,6 +38,9 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+floors: $(VENV)/.created
+	$(BIN)/python .ci/floors.py
+
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache
 	find src tests -type d -name __pycache__ -prune -exec rm -rf {} +
@@ -48,7 +56,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
 	@$(PIP) install -q -c constraints.txt -e .
 	@touch $@
 
+$(VENV)/.installed-serve: pyproject.toml constraints.txt | $(VENV)/.created
+	@echo "Installing nextscale with the extra serve into $(VENV) (the first time takes a few minutes)"
+	@$(PIP) install -q -c constraints.txt -e '.[serve]'
+	@touch $(VENV)/.installed $@
+
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.created
 	@echo "Installing nextscale and its dev tools into $(VENV) (the first time takes a few minutes)"
 	@$(PIP) install -q -c constraints.txt -e '.[dev]'
-	@touch $(VENV)/.installed $@
+	@touch $(VENV)/.installed $(VENV)/.installed-serve $@

@@ -118,7 +118,7 @@ def row(pipe: ns.Pipeline, image: Image.Image, label: str) -> list[Image.Image]:
     shown = {"image": [hidden.plan.image], "mask": [to_pil(hidden.plan.weight.expand(1, 3, -1, -1))[0]]}
     official = pipe.edit(image, mask, labels=label, leak_free=False, composite=False, seed=0)
     shown["official"] = official.images
-    shown["official, laid over"] = pipe.edit(image, mask, labels=label, leak_free=False, seed=0).images
+    shown["official, pasted"] = pipe.edit(image, mask, labels=label, leak_free=False, seed=0).images
     shown["leak-free"] = hidden.images
     shown["softness 4"] = pipe.edit(image, mask, labels=label, softness=4, seed=0).images
     shown[f"to {other}"] = pipe.edit(image, mask, mode="class", labels=other, softness=4, seed=0).images

@@ -1,11 +1,13 @@
-"""Load test of the server: lost or wrong images, the gain of batching, and memory over time.
+"""Load test of the server: lost or wrong images, the gain of batching, memory and log over time.
 
     python benchmarks/serve_load.py                      # 64 clients with 5 requests each, then the same one by one
+    python benchmarks/serve_load.py --idle 500           # the same, while 500 other connections send nothing
     python benchmarks/serve_load.py --soak 30            # 30 minutes of valid and invalid requests, with memory use
 
 The script starts ``nextscale serve`` itself. Every image of the concurrent requests must equal, pixel by pixel, the
 image of the same request sent alone. Some are also compared with the pipeline. A second server with a short queue must
-answer excess requests with 429 and Retry-After, and serve the others.
+answer excess requests with 429 and Retry-After, and serve the others. The server's log on standard error must stay
+small.
 """
 
 from __future__ import annotations
@@ -15,18 +17,21 @@ import base64
 import io
 import json
 import random
+import selectors
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -41,6 +46,8 @@ FULL_BATCH = 16
 WARM_MINUTES = 5
 MEMORY_GROWTH = 1.1
 """Largest allowed ratio of memory at the end to memory after `WARM_MINUTES`."""
+LOG_BYTES = 100_000
+"""Largest allowed size of a server's log."""
 
 
 class Client:
@@ -71,20 +78,82 @@ class Client:
         return self.send(EDITS, body, "multipart/form-data; boundary=edge", read)
 
 
+class Running(NamedTuple):
+    """A server that is running."""
+
+    client: Client
+    process: subprocess.Popen[str]
+    log: Path
+    """What it writes to standard error."""
+
+
 @contextmanager
-def server(model: str, *arguments: object) -> Iterator[tuple[Client, subprocess.Popen[str]]]:
-    """Run a server. It must exit with code 0 after SIGTERM."""
+def server(model: str, *arguments: object, idle: int = 0) -> Iterator[Running]:
+    """Run a server. It must exit with code 0 after SIGTERM, and its log must stay small.
+
+    Args:
+        idle: number of connections that stay open all the time and send nothing.
+    """
     command = [sys.executable, "-m", "nextscale", "serve", "--no-studio", "--port", "0", "--model", model]
-    process = subprocess.Popen([*command, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        with log.open("w") as errors:
+            process = subprocess.Popen(
+                [*command, *map(str, arguments)], stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        assert process.stdout is not None
+        try:
+            client = Client(process.stdout.readline().split()[-1])
+            with idle_connections(client.address, idle):
+                yield Running(client, process, log)
+            process.send_signal(signal.SIGTERM)
+            if code := process.wait(120):
+                sys.exit(f"the server exited with code {code}: {log.read_text()[-2000:]}")
+            size = log.stat().st_size
+            print(f"the server's log has {size:,} bytes")
+            if size > LOG_BYTES:
+                sys.exit(f"expected at most {LOG_BYTES:,} bytes")
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+@contextmanager
+def idle_connections(address: str, count: int) -> Iterator[None]:
+    """Keep connections open that send nothing. Those that the server closes are opened again at once."""
+    host, port = address.removeprefix("http://").split(":")
+    stop, standing = threading.Event(), selectors.DefaultSelector()
+    opened = 0
+
+    def add() -> None:
+        nonlocal opened
+        standing.register(socket.create_connection((host, int(port))), selectors.EVENT_READ)
+        opened += 1
+
+    def keep() -> None:
+        while not stop.is_set():
+            for key, _ in standing.select(0.2):
+                standing.unregister(key.fileobj)
+                key.fileobj.close()  # type: ignore[union-attr]
+                with suppress(ConnectionError):
+                    add()
+
+    for _ in range(count):
+        add()
+    thread = threading.Thread(target=keep)
+    thread.start()
     try:
-        yield Client(process.stdout.readline().split()[-1]), process
-        process.send_signal(signal.SIGTERM)
-        if code := process.wait(120):
-            sys.exit(f"the server exited with code {code}")
+        yield
     finally:
-        process.kill()
-        process.wait()
+        stop.set()
+        thread.join()
+        left = [key.fileobj for key in standing.get_map().values()]
+        for connection in left:
+            connection.close()  # type: ignore[union-attr]
+        standing.close()
+    if count:
+        print(f"{len(left)} idle connections stood at the end; {opened:,} were opened in all")
 
 
 def at_once(count: int, client: Callable[[int], object]) -> float:
@@ -102,11 +171,11 @@ def image_in(body: bytes) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(json.loads(body)["data"][0]["b64_json"])))
 
 
-def load(model: str, clients: int, requests: int) -> None:
+def load(model: str, clients: int, requests: int, idle: int) -> None:
     """Send requests from many clients at once, then the same requests one after the other."""
     pipeline = ns.Pipeline.from_pretrained(model)
     names, total = pipeline.class_names, clients * requests
-    with server(model, "--queue-images", max(clients, 1)) as (client, _):
+    with server(model, "--queue-images", max(clients, 1), idle=idle) as (client, *_):
 
         def request(i: int) -> tuple[int, bytes]:
             status, body, _ = client.generate(prompt=names[i % len(names)], seed=i)
@@ -132,9 +201,9 @@ def load(model: str, clients: int, requests: int) -> None:
         sys.exit(f"lost: {lost}, wrong: {wrong}")
 
 
-def overload(model: str, clients: int, room: int) -> None:
+def overload(model: str, clients: int, room: int, idle: int) -> None:
     """Send more requests at once than the queue holds."""
-    with server(model, "--queue-images", room, "--batch-images", 2) as (client, _):
+    with server(model, "--queue-images", room, "--batch-images", 2, idle=idle) as (client, *_):
         outcomes: Counter[int] = Counter()
         without_advice: list[int] = []
 
@@ -156,8 +225,8 @@ def resident(process: subprocess.Popen[str]) -> float:
     return int(line.split()[1]) / 1024
 
 
-def soak(model: str, minutes: float) -> None:
-    """Send random valid and invalid requests, and print memory use every minute.
+def soak(model: str, minutes: float, idle: int) -> None:
+    """Send random valid and invalid requests, and print memory use and the size of the log every minute.
 
     It starts with full batches, so that heaps reach their largest size at the beginning and not at a random time.
     """
@@ -165,7 +234,7 @@ def soak(model: str, minutes: float) -> None:
     Image.effect_noise((300, 200), 80).convert("RGB").save(file, "PNG")
     image = file.getvalue()
     outcomes: Counter[str] = Counter()
-    with server(model) as (client, process):
+    with server(model, idle=idle) as (client, process, log):
         end = time.monotonic() + 60 * minutes
         kinds: dict[str, tuple[Callable[[random.Random], tuple[int, bytes, Any]], Sequence[int]]] = {
             "images": (
@@ -207,7 +276,8 @@ def soak(model: str, minutes: float) -> None:
         while (rest := end - time.monotonic()) > 0:
             time.sleep(min(60, rest))
             used.append(resident(process))
-            print(f"{used[-1]:6.0f} MiB after {len(used) - 1} min, {outcomes.total():,} requests", flush=True)
+            passed, size = f"{len(used) - 1} min, {outcomes.total():,} requests", log.stat().st_size
+            print(f"{used[-1]:6.0f} MiB after {passed}; a log of {size:,} bytes", flush=True)
         for thread in client_loops:
             thread.join()
     for outcome, count in sorted(outcomes.items()):
@@ -226,12 +296,13 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=5, help="requests per client, one after the other")
     parser.add_argument("--room", type=int, default=8, help="length of the queue in the overload test")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="run only the soak test, for this many minutes")
+    parser.add_argument("--idle", type=int, default=0, help="connections that stay open and send nothing")
     options = parser.parse_args()
     if options.soak:
-        soak(options.model, options.soak)
+        soak(options.model, options.soak, options.idle)
     else:
-        load(options.model, options.clients, options.requests)
-        overload(options.model, options.clients, options.room)
+        load(options.model, options.clients, options.requests, options.idle)
+        overload(options.model, options.clients, options.room, options.idle)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,})(?P<language>[\w+-]*)")
 MARKER = re.compile(r"^ *<!-- test: (?P<what>skip|output of)(?P<rest>.*?) *-->$")
 ASSIGNMENT = re.compile(r"\w+=")
+PROJECT = (ROOT / "pyproject.toml").read_text()
 SHELL = ("sh", "bash", "shell")
 
 
@@ -133,9 +134,7 @@ def complaint(command: list[str]) -> str | None:
         unknown = [t for t in targets if f"\n{t}:" not in (ROOT / "Makefile").read_text()]
         return f"make has no target {unknown}" if unknown else None
     if program == "pip":
-        extras = re.findall(r"[\w-]+", "".join(re.findall(r"\[(.*?)\]", " ".join(rest))))
-        unknown = [extra for extra in extras if f"\n{extra} = [" not in (ROOT / "pyproject.toml").read_text()]
-        return f"the package has no extra {unknown}" if unknown else None
+        return pip_complaint(rest)
     if program == "python" and rest[:1] == ["-c"]:
         compile(rest[1], "python -c", "exec")
         return None
@@ -144,3 +143,27 @@ def complaint(command: list[str]) -> str | None:
         unknown = [word for word in rest[1:] if word.startswith("--") and f'"{word.split("=")[0]}"' not in text]
         return f"{rest[0]} has no flag {unknown}" if unknown else None
     return f"{program} is not a command that this test knows: mark the block <!-- test: skip, REASON -->"
+
+
+def pip_complaint(words: list[str]) -> str | None:
+    """Return why ``pip WORDS`` does not work in the folder of a clone, or None."""
+    if words[:1] != ["install"]:
+        return f"expected pip install, not pip {' '.join(words)}"
+    files, targets, options = [], [], iter(words[1:])
+    for word in options:
+        if word in ("-c", "-r"):
+            files.append(next(options, ""))
+        elif word not in ("-e", "-q"):
+            targets.append(word)
+    absent = [file for file in files if not (ROOT / file).is_file()]
+    if absent:
+        return f"there is no file {absent}"
+    if not (files or targets) or any(word.startswith("-") for word in targets):
+        return f"pip install cannot read {words[1:]}"
+    for name, extras in (re.fullmatch(r"([^\[\]]*)(?:\[(.*)\])?", target).groups("") for target in targets):
+        if name != "." and f"\n{name}==" not in (ROOT / "constraints.txt").read_text():
+            return f"{name or 'no name'} is neither this folder nor a package that the tests run with"
+        unknown = [extra for extra in extras.split(",") if extra and f"\n{extra} = [" not in PROJECT]
+        if unknown:
+            return f"the package has no extra {unknown}"
+    return None

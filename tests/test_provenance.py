@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 from tiny import refused
 
 import nextscale as ns
 from nextscale.editing.spec import EditSpec
 from nextscale.imaging.images import save_image
-from nextscale.provenance import KEY, LARGEST, MOST, EditProvenance, Provenance, read_provenance
+from nextscale.provenance import KEY, LARGEST, MOST, EditProvenance, Provenance, printable, read_provenance
 from nextscale.sampling.settings import SamplingSettings
 
 MADE = Provenance(model="runs/my var", weights="ab cd", labels=("dress", "hat"), num_images=4, seed=(7, 8, 9, 10))
@@ -51,6 +51,32 @@ def test_other_formats_are_written_without(tmp_path, name):
     assert KEY.encode() not in (tmp_path / name).read_bytes()
     with refused(name, "expected a PNG"):
         read_provenance(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("made", ALL)
+def test_lossy_formats_have_it_in_their_user_comment(tmp_path, kind, made):
+    Image.new("RGB", (2, 2)).save(tmp_path / "a", kind, exif=made.to_exif())
+    assert read_provenance(tmp_path / "a") == made
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+@pytest.mark.parametrize(
+    ("comment", "words"),
+    [
+        (b"", "has no provenance"),
+        (b"ASCII\0\0\0a holiday", "has no provenance"),
+        (b'ASCII\0\0\0{"nextscale": {}}', "invalid provenance"),
+        (b'ASCII\0\0\0{"nextscale": \xff}', "incomplete or damaged"),
+        (b'ASCII\0\0\0{"nextscale": ' + b"[" * 30_000 + b"}", "nested too deeply"),
+    ],
+)
+def test_user_comments_of_others(tmp_path, kind, comment, words):
+    exif = Image.Exif()
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.UserComment: comment}
+    Image.new("RGB", (2, 2)).save(tmp_path / "a", kind, exif=exif)
+    with refused(words):
+        read_provenance(tmp_path / "a")
 
 
 def test_one_image_of_a_call():
@@ -265,3 +291,32 @@ def test_long_numbers_are_cut(tmp_path, field):
     with pytest.raises(ns.InputError) as caught:
         read_provenance(png(tmp_path / "a.png", asdict(MADE) | {field: 10**4000}))
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (replace(MADE, model="-m"), "--model=-m"),
+        (replace(MADE, labels=("-x",)), "--labels=-x"),
+        (replace(MADE, labels=("dress", "-x")), "--labels dress ' -x'"),
+        (replace(MADE, num_images=1, labels=(), seed=(-7,)), "--seeds=-7"),
+        (replace(MADE, seed=(-7, 8, -9, 10)), "--seeds -7 8 -9 10"),
+        (replace(MADE, settings=SamplingSettings(cfg=-1.5)), "--cfg=-1.5"),
+        (replace(MADE, edit=replace(EDIT, image="-a.png")), "edit ./-a.png --box"),
+        (replace(MADE, edit=replace(EDIT, image="./-a.png")), "edit ./-a.png --box"),
+        (replace(MADE, edit=replace(EDIT, spec=MASKED, mask="-m.png", mask_sha256="01")), "--mask=-m.png"),
+        (replace(MADE, edit=replace(EDIT, spec=EditSpec(box=(0, 0, 1, 1), fit="pad"))), "--fit pad --model"),
+        (replace(MADE, edit=replace(EDIT, spec=EditSpec(box=(0, 0, 1, 1), full_size=True))), "--full-size --model"),
+    ],
+)
+def test_values_that_look_like_flags(made, words):
+    assert f" {words} " in f" {made.command()} "
+
+
+def test_an_output_that_looks_like_a_flag():
+    assert MADE.command("-o.png").endswith(" --out=-o.png") and MADE.command("o.png").endswith(" --out o.png")
+
+
+def test_texts_that_cannot_be_printed():
+    assert printable("a b/ü.png") == "a b/ü.png" and printable("a\udce9\nb") == "a??b"
+    assert EditProvenance(spec=EDIT.spec, image=printable("a\udce9"), image_sha256="ef").image == "a?"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
@@ -14,10 +14,24 @@ import nextscale as ns
 from nextscale.pipeline import PipelineResult
 from nextscale.sampling.run import SamplingRun
 from nextscale.sampling.settings import FOR_IMAGES
+from nextscale.web.server import Server
 from nextscale.web.tickets import Job
 
 CLASSES = ("Ankle boot", "dress", "hat", "shirt", "shoes")
 SETTINGS = FOR_IMAGES
+
+
+@dataclass
+class Served:
+    """A server in a thread."""
+
+    address: str
+    server: Server
+
+    @property
+    def place(self) -> tuple[str, int]:
+        host, port = self.address.removeprefix("http://").split(":")
+        return host, int(port)
 
 
 class HeldPipeline(ns.Pipeline):

@@ -1,4 +1,4 @@
-"""Take the screenshots docs/studio-*.png: every tab of the studio, at desktop and phone width.
+"""Take the screenshots docs/studio-*.png: every tab of the studio, light and dark, at desktop and phone width.
 
     python docs/figures/screenshots.py
 
@@ -8,6 +8,7 @@ Needs the dev extra and a Chromium on the path.
 from __future__ import annotations
 
 import io
+import itertools
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +21,7 @@ sys.path.insert(0, str(DOCS.parent / "tests"))
 
 from browser import CHROMIUM, FLAGS, serving  # noqa: E402
 
+SCHEMES = {"": "light", "-dark": "dark"}
 WIDTHS = {"": 1280, "-phone": 390}
 PATIENCE = 120_000
 """Milliseconds."""
@@ -34,11 +36,11 @@ def main() -> None:
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        for suffix, width in WIDTHS.items():
-            page = browser.new_page(viewport={"width": width, "height": 800})
+        for (dark, scheme), (phone, width) in itertools.product(SCHEMES.items(), WIDTHS.items()):
+            page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
             page.set_default_timeout(PATIENCE)
             page.goto(address)
-            visit(page, suffix)
+            visit(page, dark + phone)
             page.close()
         browser.close()
 
@@ -46,7 +48,7 @@ def main() -> None:
 def visit(page: Page, suffix: str) -> None:
     """Use every tab once and take a screenshot of it."""
     expect(page.locator("#generate-status")).to_have_text("4 images")
-    keep_seed(page, 11)
+    type_seed(page, 11)
     page.locator("#generate-button").click()
     expect(page.locator("#generated")).to_contain_text("seed 11")
     expect(page.locator("#generate-status")).to_have_text("4 images")
@@ -63,7 +65,9 @@ def visit(page: Page, suffix: str) -> None:
     for across, down in ((0.65, 0.55), (0.65, 0.7), (0.35, 0.7), (0.35, 0.85), (0.65, 0.85)):
         page.mouse.move(x + across * w, y + down * h, steps=6)
     page.mouse.up()
-    keep_seed(page, 3)
+    page.get_by_label("number input for Variants").locator("visible=true").fill("4")
+    page.get_by_label("number input for Softness").fill("4")
+    type_seed(page, 3)
     page.locator("#edit-button").click()
     expect(page.locator("#edit-status")).to_have_text("4 variants")
     page.wait_for_timeout(1000)
@@ -75,15 +79,14 @@ def visit(page: Page, suffix: str) -> None:
     shoot(page, f"studio-inspect{suffix}.png")
 
     page.get_by_role("tab", name="Compare").click()
-    keep_seed(page, 11)
+    type_seed(page, 11)
     page.locator("#compare-button").click()
     expect(page.locator("#compare-status")).to_have_text("4 pairs")
     shoot(page, f"studio-compare{suffix}.png")
 
 
-def keep_seed(page: Page, seed: int) -> None:
+def type_seed(page: Page, seed: int) -> None:
     page.get_by_label("Seed", exact=True).locator("visible=true").fill(str(seed))
-    page.get_by_label("Keep it").locator("visible=true").check()
 
 
 def shoot(page: Page, name: str) -> None:

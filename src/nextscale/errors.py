@@ -10,7 +10,10 @@ class InputError(ValueError):
 
 def brief(value: object, most: int = 100) -> str:
     """Return the repr of a value for a message, cut after ``most`` characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write out very long integers
+        text = f"a {type(value).__name__} that is too long to write"
     return text if len(text) <= most else f"{text[:most]}..."
 
 

@@ -18,7 +18,7 @@ from nextscale.acceleration.ready import make_ready
 from nextscale.conditioning.classes import UNCONDITIONAL, ClassNames, NamedLabels
 from nextscale.editing.masks import Mask
 from nextscale.editing.plan import EditPlan, check_label, plan_edit
-from nextscale.editing.spec import Box, EditSpec, Mode
+from nextscale.editing.spec import Box, EditSpec, Fit, Mode
 from nextscale.errors import InputError
 from nextscale.families.sources import INDEX, TOKENIZER, TRANSFORMER, Source, family_of, load_source
 from nextscale.imaging.images import to_pil
@@ -161,7 +161,8 @@ class Pipeline:
 
         Args:
             labels: Class names or numbers, one per image, where "none" and "unconditional" mean no class. Or, with
-                ``num_images``: None for random classes, or "unconditional" (or "none").
+                ``num_images``: None for random classes, or "unconditional" (or "none"). A class called "none" or
+                "unconditional" takes precedence in a list.
             arguments: ``num_images``, ``seed``, ``edit``, ``guidance``, ``logits_processor`` as in
                 `nextscale.sample_scales`; ``settings``, or single ones such as ``cfg=4.0, temperature=1.0, top_k=900,
                 top_p=0.95`` (the defaults). One seed per image makes an image independent of its batch.
@@ -227,6 +228,8 @@ class Pipeline:
         leak_free: bool = True,
         softness: float = 0,
         composite: bool = True,
+        fit: Fit = "crop",
+        full_size: bool = False,
         **arguments: Any,
     ) -> EditResult:
         """Generate a part of an image anew.
@@ -234,8 +237,10 @@ class Pipeline:
         ``leak_free=False, composite=False`` with a box is exactly the official zero-shot editing.
 
         Args:
-            image: An image or its path, of any size. It is resized to the model's size and cropped at the centre.
-            mask, box, mode, leak_free, softness: See `nextscale.editing.spec.EditSpec`. Mode "class" needs a class.
+            image: An image or its path, of any size. It is resized to the model's size, and cropped at the centre
+                unless ``fit`` is "pad".
+            mask, box, mode, leak_free, softness, fit, full_size: See `nextscale.editing.spec.EditSpec`. Mode "class"
+                needs a class.
             labels: A class name or number for all variants, or one per variant. None, "none" and "unconditional" mean
                 no class.
             composite: Paste the generated part into the image, whose other pixels stay unchanged.
@@ -246,9 +251,9 @@ class Pipeline:
         """
         ids = self.classes.per_variant(labels, arguments.get("num_images"))
         check_label(mode, ids, len(self.classes))
-        spec = EditSpec(mode=mode, box=box, leak_free=leak_free, softness=softness, composite=composite)
-        plan = plan_edit(spec, self.tokenizer, image, mask)
-        return self.carry_out(plan, ids, composite=composite, **arguments)
+        region = {"mode": mode, "box": box, "leak_free": leak_free, "softness": softness, "composite": composite}
+        spec = EditSpec(**region, fit=fit, full_size=full_size)
+        return self.carry_out(plan_edit(spec, self.tokenizer, image, mask), labels, **arguments)
 
     def continue_from(
         self,
@@ -256,6 +261,7 @@ class Pipeline:
         scales: int | None = None,
         *,
         labels: NamedLabels | int = None,
+        fit: Fit = "crop",
         **arguments: Any,
     ) -> EditResult:
         """Keep the first scales of an image and generate the others.
@@ -263,27 +269,26 @@ class Pipeline:
         Args:
             scales: The number of scales to keep. None, for an image smaller than the model's, keeps those that it
                 contains (super-resolution).
-            labels, arguments: As in `edit`.
+            labels, fit, arguments: As in `edit`.
         """
-        spec = EditSpec(upscale=True) if scales is None else EditSpec(scales_kept=scales)
+        spec = EditSpec(upscale=True, fit=fit) if scales is None else EditSpec(scales_kept=scales, fit=fit)
         return self.carry_out(plan_edit(spec, self.tokenizer, image), labels, **arguments)
 
     def carry_out(
         self, plan: EditPlan, labels: NamedLabels | int = None, *, composite: bool = True, **arguments: Any
     ) -> EditResult:
-        """Generate the open part of a plan. Arguments as in `edit`."""
+        """Generate the open part of a plan. Arguments as in `edit`; ``composite=False`` returns the decoded images."""
         num_images = arguments.pop("num_images", None)
         ids = self.classes.per_variant(labels, num_images)
         if ids == UNCONDITIONAL and num_images is None:
             num_images = 1
         result = self.scales(ids, num_images=num_images, **arguments, edit=plan.edit).result()
-        images = plan.composite(result.images) if composite else result.images
-        return EditResult(to_pil(images), result.tokens, result.labels.tolist(), plan)
+        images = plan.finish(result.images) if composite else to_pil(result.images)
+        return EditResult(images, result.tokens, result.labels.tolist(), plan)
 
     def images(self, step: ScaleStep, plan: EditPlan | None = None) -> list[Image.Image]:
-        """The images after a scale, pasted into the image of a plan if there is one."""
-        images = step.image()
-        return to_pil(plan.composite(images) if plan else images)
+        """The images after a scale, at the model's size, pasted into the image of a plan if there is one."""
+        return plan.preview(step.image()) if plan else to_pil(step.image())
 
     def class_id(self, name: str) -> int:
         """The number of a class; see `ClassNames.id_of`."""

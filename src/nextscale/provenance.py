@@ -10,17 +10,20 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from nextscale.editing.spec import EditSpec
 from nextscale.errors import InputError, brief
 from nextscale.io.config import as_config
+from nextscale.io.json_text import parse_json
 from nextscale.io.renamed import with_current_names
 from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings, take_settings
 
 KEY = "nextscale"
-"""Name of the PNG text chunk."""
+"""Name of the PNG text chunk, and of the key in the user comment of JPEG and WebP files."""
+ASCII = b"ASCII\0\0\0"
+"""Beginning of a user comment."""
 LARGEST = 2**20
 """Most characters of metadata."""
 MOST = 10_000
@@ -50,23 +53,27 @@ class EditProvenance:
     def flags(self) -> list[str]:
         """Return the arguments of ``nextscale edit``, the image first."""
         spec = self.spec
+        image = f"./{self.image}" if self.image.startswith("-") else self.image  # or it would be read as a flag
+        size = [*(["--fit", spec.fit] if spec.fit != "crop" else []), *(["--full-size"] if spec.full_size else [])]
         if spec.upscale:
-            return [self.image, "--upscale"]
+            return [image, "--upscale", *size]
         if spec.scales_kept is not None:
-            return [self.image, "--scales-kept", str(spec.scales_kept)]
-        region = ["--box", ",".join(map(str, spec.box))] if spec.box else ["--mask", self.mask]
+            return [image, *flag("scales-kept", spec.scales_kept), *size]
+        region = flag("box", ",".join(map(str, spec.box))) if spec.box else flag("mask", self.mask)
         leaks = [] if spec.leak_free else ["--no-leak-free"]
-        composite = ["--softness", str(spec.softness)] if spec.composite else ["--no-composite"]
-        return [self.image, *region, "--mode", spec.mode, *leaks, *composite]
+        composite = flag("softness", spec.softness) if spec.composite else ["--no-composite"]
+        return [image, *region, "--mode", spec.mode, *leaks, *composite, *size]
 
     def call(self) -> str:
         """Return the Python call, without its sampling arguments and closing parenthesis."""
         spec = self.spec
+        fit = f"fit={spec.fit!r}, " if spec.fit != "crop" else ""
         if spec.is_continuation:
-            return f"pipe.continue_from(image, scales={spec.scales_kept}, "
+            return f"pipe.continue_from(image, scales={spec.scales_kept}, {fit}"
         region = f"box={spec.box}" if spec.box else "mask"
         how = f"leak_free={spec.leak_free}, softness={spec.softness}, composite={spec.composite}"
-        return f"pipe.edit(image, {region}, mode={spec.mode!r}, {how}, "
+        size = f"{fit}full_size=True, " if spec.full_size else fit
+        return f"pipe.edit(image, {region}, mode={spec.mode!r}, {how}, {size}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,17 +143,17 @@ class Provenance:
             out: the file to write; image.png or edited.png by default.
         """
         words = ["nextscale", *(["edit", *self.edit.flags()] if self.edit else ["sample"])]
-        words += ["--model", self.model]
-        words += ["--scales", self.scales] if self.scales else []
+        words += flag("model", self.model)
+        words += flag("scales", self.scales) if self.scales else []
         if self.labels:
-            words += ["--label" if self.edit else "--labels", *self.labels]
-        words += ["--variants" if self.edit else "--num-images", str(self.num_images)]
+            words += flag("label" if self.edit else "labels", *self.labels)
+        words += flag("variants" if self.edit else "num-images", self.num_images)
         for name, value in self._shown_settings().items():
-            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
-        words += ["--seeds", *map(str, self.seed)] if isinstance(self.seed, tuple) else ["--seed", str(self.seed)]
-        words += ["--device", self.device, "--dtype", self.dtype]
+            words += flag(name, *([] if value is True else [value]))
+        words += flag("seeds", *self.seed) if isinstance(self.seed, tuple) else flag("seed", self.seed)
+        words += [*flag("device", self.device), *flag("dtype", self.dtype)]
         words += ["--separate"] if self.index is not None else []
-        return shlex.join([*words, "--out", out or f"{self._stem()}.png"])
+        return shlex.join([*words, *flag("out", out or f"{self._stem()}.png")])
 
     def python(self, stem: str = "") -> str:
         """Return the Python code that repeats the images.
@@ -207,9 +214,34 @@ class Provenance:
         info.add_text(KEY, json.dumps(asdict(self)))
         return info
 
+    def to_exif(self) -> Image.Exif:
+        """Return the metadata of JPEG and WebP files for Pillow's ``image.save(..., exif=...)``: a user comment."""
+        exif = Image.Exif()
+        exif[ExifTags.IFD.Exif] = {ExifTags.Base.UserComment: ASCII + json.dumps({KEY: asdict(self)}).encode()}
+        return exif
+
+
+def flag(name: str, *values: object) -> list[str]:
+    """Return a flag and its values as words of a command.
+
+    A value that begins with "-" would be read as a flag. A single one is joined to the flag by "=". Among several
+    texts, it is preceded by a space; see `nextscale.cli.sample`.
+    """
+    texts = [str(value) for value in values]
+    name = f"--{name.replace('_', '-')}"
+    if len(texts) == 1 and texts[0].startswith("-"):
+        return [f"{name}={texts[0]}"]
+    numbers = all(isinstance(value, int) for value in values)
+    return [name, *(f" {text}" if text.startswith("-") and not numbers else text for text in texts)]
+
+
+def printable(text: str) -> str:
+    """Return a text with "?" for every character that cannot be printed, as in some file names."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
 
 def read_provenance(path: str | Path) -> Provenance:
-    """Read how the images of a PNG were made, from the metadata of this and of older versions.
+    """Read how the images of a file were made, from the metadata of this and of older versions.
 
     Raises:
         InputError: no such file, a file without our metadata, or invalid metadata.
@@ -217,20 +249,29 @@ def read_provenance(path: str | Path) -> Provenance:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG",)) as image:
-                text = image.info.get(KEY)
+            with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+                text = image.info.get(KEY) if image.format == "PNG" else comment_of(image)
     except Exception as error:  # Pillow raises whatever it likes on broken files
         raise InputError(f"cannot read the provenance of {path}: {problem_of(error)}") from error
     if not isinstance(text, str):
-        raise InputError(f"{path} has no provenance: expected a PNG written by nextscale sample or edit")
+        expected = "expected a PNG written by nextscale sample or edit, or an image from its server"
+        raise InputError(f"{path} has no provenance: {expected}")
     try:
         if len(text) > LARGEST:
             raise InputError(f"too much metadata, {len(text):,} characters")
-        return as_config(Provenance, upgrade(json.loads(text)))
-    except RecursionError as error:
-        raise InputError(f"{path} has invalid provenance: nested too deeply") from error
+        return as_config(Provenance, upgrade(parse_json(text)))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path} has invalid provenance: {str(error)[:300] or type(error).__name__}") from error
+
+
+def comment_of(image: Image.Image) -> str | None:
+    """Return the provenance in the user comment of an image (see `Provenance.to_exif`) as JSON; None if there is
+    none."""
+    comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+    before = b'%s{"%s": ' % (ASCII, KEY.encode())
+    if not isinstance(comment, bytes) or not comment.startswith(before) or not comment.endswith(b"}"):
+        return None
+    return comment[len(before) : -1].decode("ascii")
 
 
 def upgrade(record: Any) -> Any:
@@ -247,14 +288,14 @@ def upgrade(record: Any) -> Any:
 
 
 def problem_of(error: Exception) -> str:
-    """Explain in a few words why Pillow could not open a file as a PNG."""
+    """Explain in a few words why Pillow could not open a file."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, UnidentifiedImageError):
-        return "expected a PNG"
+        return "expected a PNG, JPEG or WebP"
     if isinstance(error, ValueError) and "text" in str(error).casefold():  # more than PngImagePlugin.MAX_TEXT_...
         return "too much metadata"
-    return "the PNG is incomplete or damaged"
+    return "the file is incomplete or damaged"
 
 
 def check_texts(*values: Any, most: int = LONGEST_WORD) -> None:

@@ -86,7 +86,7 @@ BAD_INPUT = {
     TOKENIZER + "--device tpu": "tpu",
     TOKENIZER + "--out file": "file",
     TOKENIZER + "--out file/run": "file",
-    TOKENIZER + "--data emptyclass": "'hat'",
+    TOKENIZER + "--data emptyclasses": "classes without images (2): dress, hat",
     TOKENIZER + "--accumulate 3": "batch of 4",
     TOKENIZER + "--accumulate 0": "accumulate",
     TOKENIZER + "--validate-images -1": "validate_images",
@@ -119,7 +119,7 @@ BAD_INPUT = {
     VAR + "--tokenizer photos": "photos",
     VAR + "--log-every -1": "log_every",
     VAR + "--out file/run": "file",
-    VAR + "--data emptyclass": "'hat'",
+    VAR + "--data emptyclasses": "classes without images (2): dress, hat",
     VAR + "--accumulate 3": "batch of 4",
     VAR + "--steps 3 --epochs 2": "both",
     VAR + "--dtype float16": "float16",
@@ -163,8 +163,8 @@ def place(place, model) -> Path:
         (place / name).write_bytes(b"no image")
     for name in ("brokenval/train/a", "unknownclass/train/a"):
         shutil.copytree(place / "data" / "train" / "dress", place / name)
-    shutil.copytree(place / "data" / "train", place / "emptyclass")
-    (place / "emptyclass" / "hat").mkdir()
+    for name in ("hat", "dress"):
+        (place / "emptyclasses" / name).mkdir(parents=True)
     for name in ("truncated", "otherconfig"):
         shutil.copytree(model, place / name)
     weights = place / "truncated" / "transformer" / "model.safetensors"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -65,6 +66,51 @@ def test_kept_scales_and_small_images(call, model, place):
     assert pixels("edited.png") == grid_of(pipe.continue_from(read_image("small.png"), labels="dress"))
 
 
+@pytest.mark.parametrize(
+    ("flags", "size", "said"),
+    [
+        ((), (8, 8), "11 x 11 are used, resized to 8 x 8 (--fit pad uses the whole image, --full-size keeps"),
+        (("--fit", "pad"), (8, 6), "14 x 11 pixels, resized to 8 x 6 (--full-size keeps the size of the image)"),
+        (("--full-size",), (14, 11), "11 x 11 are used, resized to 8 x 8 (--fit pad uses the whole image)"),
+        (("--full-size", "--fit", "pad"), (14, 11), "14 x 11 pixels, resized to 8 x 6\n"),
+    ],
+)
+def test_sizes_and_what_is_said_about_them(call, model, place, flags, size, said):
+    code, out, err = call("edit", "photos/0.png", *BOX, "--model", model, "--show", *flags)
+    assert code == 0 and out == "edited.png\nedited-show.png\n"
+    assert err.startswith("photos/0.png has 14 x 11 pixels, ") and said in err
+    assert read_image("edited.png").size == size
+    if "--full-size" in flags:
+        before, after = (np.asarray(read_image(name)) for name in ("photos/0.png", "edited.png"))
+        changed = (before != after).any(-1)
+        assert changed.any() and not changed[:2].any() and not changed[:, :2].any()
+    save_image(read_image("photos/0.png").resize((8, 8)), "fits.png")
+    assert "pixels" not in call("edit", "fits.png", *BOX, "--model", model, *flags).err
+
+
+def test_a_name_with_a_dash_is_repeated(call, model, place):
+    for name, source in (("-photo.png", "photos/0.png"), ("-mask.png", "photos/1.png")):
+        shutil.copy(source, name)
+    save_image(Image.new("L", read_image("-mask.png").size, 255), "-mask.png")
+    command = ("edit", "./-photo.png", "--mask=-mask.png", "--model", model, "--seeds", "-3")
+    assert call(*command, "--separate", "--out=-a.png").code == 0
+    for file in ("-a.png", "-a-000.png"):
+        assert call("edit", f"--like={file}", "--model", model, "--out", "b.png").code == 0
+        assert pixels("b.png") == pixels(file)
+        words = shlex.split(read_provenance(file).command("-c.png"))
+        assert call(*words[1:]).code == 0 and pixels("-c.png") == pixels(file)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are not text")
+def test_a_name_that_is_no_text(call, model, place):
+    name = os.fsdecode(b"caf\xe9.png")
+    shutil.copy("photos/0.png", name)
+    assert call("edit", name, *BOX, "--model", model, "--out", "a.png").code == 0
+    again = ("edit", "--like", "a.png", "--model", model, "--out", "b.png")
+    assert_refused(call(*again), "caf?.png, which does not exist: add IMAGE with its new path")
+    assert call(*again[:1], name, *again[1:]).code == 0 and pixels("b.png") == pixels("a.png")
+
+
 def test_the_files_of_variants(call, model, place):
     out = call("edit", "photos/0.png", *BOX, "--model", model, "--variants", 2, "--separate", "--show").out
     assert out.split() == ["edited.png", "edited-000.png", "edited-001.png", "edited-show.png"]
@@ -83,6 +129,10 @@ CALLS = {
     "official": ("edit", "photos/0.png", *BOX, "--seeds", 7, 8, 9, "--no-leak-free", "--no-composite"),
     "continuation": ("edit", "photos/0.png", "--scales-kept", 2, "--variants", 3),
     "upscale": ("edit", "mask-small.png", "--upscale", "--variants", 3),
+    "padded": ("edit", "photos/0.png", *BOX, "--fit", "pad", "--seeds", 7, 8, 9),
+    "padded continuation": ("edit", "photos/0.png", "--scales-kept", 2, "--fit", "pad", "--variants", 3),
+    "full size": ("edit", "photos/0.png", "--mask", "mask.png", "--full-size", "--seeds", 7, 8, 9, "--softness", 2),
+    "padded at full size": ("edit", "photos/0.png", *BOX, "--fit", "pad", "--full-size", "--variants", 3),
 }
 
 
@@ -303,6 +353,12 @@ def test_like_takes_no_other_settings(call, model, place):
         (("--upscale",), "give scales_kept instead"),
         (("--scales-kept", 4), "1 to 3"),
         (("--scales-kept", 2, "--mode", "outpaint"), "mode: only for an edit with a mask or a box"),
+        ((*BOX, "--full-size", "--no-composite"), "--full-size pastes the result into the image"),
+        (("--scales-kept", 2, "--full-size"), "full_size: only for an edit with a mask or a box"),
+        (
+            ("--mask", "black.png", "--fit", "pad"),
+            "white pixels are generated, and the whole image is used",
+        ),
         ((*BOX, "--out", "a.xyz"), ".xyz"),
         ((*BOX, "--out", "photos/0.png"), "photos/0.png is the image, which would be overwritten"),
         ((*BOX, "--out", "photos/../photos/0.png"), "the image"),

@@ -236,7 +236,7 @@ def test_in_int8(evaluate):
 
 
 def test_nothing_held_out(evaluate):
-    outcome = evaluate("--training", "real")
+    outcome = evaluate("--training", "real", "--val-fraction", 0)
     assert outcome.code == 2 and "both training and held out" in outcome.err
 
 
@@ -439,6 +439,7 @@ BAD_INPUT = {
     "--features= ": "https://github.com/",
     "--reference nowhere.npz": "nowhere.npz",
     "--reference photos/none": "photos/none",
+    "--reference photos --split val": "photos (val) has 1 image: a reference needs at least 2",
     "--reference large.npz": "16 x 16 pixels, not 8 x 8",
     "--reference other.npz": "made with other",
     "--reference keys.npz": "expected mu and sigma",
@@ -457,6 +458,7 @@ BAD_INPUT = {
     "--out file": "file",
     "--held-out data": "--training",
     "--training nowhere": "nowhere",
+    "--training real --val-fraction -0.5": "val_fraction",
     "--reconstruction": "--data",
     "--data data": "--reconstruction",
     "--reconstruction --data nowhere": "nowhere",
@@ -478,7 +480,9 @@ BAD_REFERENCES = {
     "real --size 8 --out ref.txt": ".npz",
     "real --size 8 --out file/ref.npz": "file",
     "real --size 8 --batch-size 0": "batch-size",
-    "real --size 8 --split val": "no split val",
+    "real --size 8 --split val --val-fraction 0": "no split val",
+    "real --size 8 --split val --val-fraction 1": "val_fraction must be at least 0 and below 1, not 1",
+    "real --size 8 --val-fraction 0.5": "--split train or --split val",
     "broken --size 8": "none of the 1",
     "real --size 8 --features nowhere.pth": "https://github.com/",
 }

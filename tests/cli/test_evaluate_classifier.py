@@ -101,9 +101,12 @@ def test_it_goes_on_in_the_precision_that_it_began_in(call, place, monkeypatch):
 
 BAD = {
     "--data nowhere": "nowhere",
-    "--data data/train": "validation",
+    "--data data/train --val-fraction 0": "validation",
+    "--data single --batch-size 2": "every class has one image only",
+    "--data data/train --val-fraction nan": "val_fraction",
     "--data oneclass": "one class, boot",
-    "--data data/val --batch-size 2": "validation",
+    "--data data/val --batch-size 2 --val-fraction 0": "validation",
+    "--data data/train --batch-size 10": "batch of 10 images is larger than the data: 9 in data/train, besides 1 held",
     "--batch-size 11": "batch of 11",
     "--batch-size 1": "batch_size",
     "--steps 0": "steps",
@@ -128,6 +131,8 @@ def test_one_sentence_and_nothing_written(call, place, change):
     (place / "locked").mkdir(mode=0o555)
     (place / "model").mkdir()
     (place / "model" / "config.json").write_text("{}")
+    make_images(place / "single" / "boot", 1)
+    make_images(place / "single" / "dress", 1)
     make_images(place / "oneclass" / "train" / "boot", 4)
     make_images(place / "oneclass" / "val" / "boot", 4)
     shutil.copytree(place / "data", place / "brokenval")

@@ -51,6 +51,14 @@ def test_a_verdict_for_each_run(call, runs):
     assert code == 0 and "var: after 4 k images: loss " in out and "(20.0 % above)" in out
 
 
+def test_small_runs_are_compared_with_the_starter(call, runs):
+    out = call("plot", "var", "other/var", "--compare", "d16").out
+    assert out.count("starter is the nearest bundled reference") == 2
+    code, out, err = call("plot", "var", "--compare", "starter", "--out", "a.png")
+    assert code == 0 and not err and out.startswith("var: after 4 k images: loss ") and " starter " in out
+    assert "starter" in curves_beside(Path("var"), "d16", Path("curves.png"))()
+
+
 @pytest.mark.parametrize(
     ("command", "word"),
     {

@@ -91,6 +91,26 @@ def test_a_ladder_that_was_stopped_goes_on(cache):
         pytest.fail("the lock is held for ever")
 
 
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_saves_the_running_sizes(cache):
+    command = [sys.executable, "-m", "nextscale", *RUN, "--depths", "2", "--width-per-depth", "8", "--save-every", "0"]
+    with subprocess.Popen(
+        [*command, "--steps", "100000", "--log-every", "1"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as started:
+        assert started.stderr and any("d02  step 3/" in line for line in started.stderr)
+        os.killpg(started.pid, signal.SIGINT)
+        rest = started.stderr.read()
+    assert started.returncode == 130 and "Traceback" not in rest and steps_done("d02") >= 3
+    assert "\nCtrl-C: waiting until the running jobs have saved; press Ctrl-C again" in f"\n{rest}"
+    assert "d02  Ctrl-C: saving a checkpoint after this step" in rest and "d02  stopped: saved at step" in rest
+    assert rest.endswith("stopped: repeat the same command to resume\n")
+
+
 def test_a_recipe_that_is_none_starts_nothing(call, cache):
     code, out, err = call(*RUN, *SMALL, "--set", "eps=1e-3", "schedule=lin5")
     assert code == 2 and not out
@@ -150,7 +170,7 @@ def test_bad_ladders(call, cache, more, word):
 
 
 def test_a_cache_without_validation(call, cache, model):
-    tokenize = ("tokenize", "--data", "photos", "--tokenizer", model, "--out", "blind")
+    tokenize = ("tokenize", "--data", "photos", "--tokenizer", model, "--out", "blind", "--val-fraction", 0)
     assert call(*tokenize).code == 0
     code, _, err = call(*RUN, *SMALL, "--batch-size", "2", "--data", "blind")
     assert code == 2 and "blind has no validation images" in err

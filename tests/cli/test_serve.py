@@ -18,14 +18,18 @@ from typing import Any
 
 import pytest
 
+from nextscale.runtime.extras import not_installed
+
 pytest.importorskip("fastapi", reason="needs the serve extra")
 
 
 class Server:
     """A process of ``nextscale serve`` on a free port."""
 
-    def __init__(self, *arguments: object, environment: dict[str, str] | None = None):
+    def __init__(self, *arguments: object, environment: dict[str, str] | None = None, files: int | None = None):
         command = [sys.executable, "-m", "nextscale", "serve", "--port", "0", *map(str, arguments)]
+        if files is not None:
+            command = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *command]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -36,6 +40,11 @@ class Server:
         assert self.process.stdout is not None
         self.line = self.process.stdout.readline()
         self.address = self.line.split()[-1] if self.line else ""
+
+    @property
+    def place(self) -> tuple[str, int]:
+        host, port = self.address.removeprefix("http://").split(":")
+        return host, int(port)
 
     def ask(self, path: str, body: dict[str, Any] | None = None, key: str = "") -> tuple[int, bytes]:
         """(status, body) of a GET, or of a POST."""
@@ -62,8 +71,8 @@ Start = Callable[..., Server]
 def start(model: Path) -> Iterator[Start]:
     servers: list[Server] = []
 
-    def run(*arguments: object, **environment: str) -> Server:
-        servers.append(Server("--model", model, *arguments, environment=environment))
+    def run(*arguments: object, files: int | None = None, **environment: str) -> Server:
+        servers.append(Server("--model", model, *arguments, environment=environment, files=files))
         return servers[-1]
 
     yield run
@@ -221,9 +230,9 @@ def test_bad_limits(call, flag, value):
 
 
 def test_a_missing_package_is_named(call, model, monkeypatch):
-    monkeypatch.setattr("nextscale.cli.serve.find_spec", lambda name: None if name == "gradio" else name)
+    monkeypatch.setitem(sys.modules, "gradio", None)
     code, _, err = call("serve", "--model", model, "--port", 0)
-    assert code == 2 and err == "nextscale: gradio is not installed: run pip install 'nextscale[serve]'\n"
+    assert code == 2 and err == f"nextscale: {not_installed('gradio', 'serve')}\n"
 
 
 @pytest.mark.parametrize("path", ["/v1/images/edits", "/gradio_api/upload"])
@@ -241,6 +250,55 @@ def test_an_upload_that_is_still_coming_in_gets_a_503(start, path, tmp_path):
     assert server.wait() == (0, "")
     assert time.monotonic() - begun < 10
     assert not list(tmp_path.glob("nextscale-*"))  # the folder of uploads
+
+
+def test_more_idle_connections_than_files_shut_nobody_out(start):
+    server = start("--no-studio", files=128)
+    idle = [socket.create_connection(server.place) for _ in range(300)]
+    for _ in range(5):
+        assert server.ask("/healthz")[0] == 200
+    assert server.ask("/v1/images/generations", {"prompt": "hat"})[0] == 200
+    server.process.send_signal(signal.SIGTERM)
+    code, said = server.wait()
+    for connection in idle:
+        connection.close()
+    assert code == 0 and len(said) < 2000
+
+
+@pytest.mark.slow
+def test_a_limit_of_open_files_that_is_too_low_for_a_server(start):
+    server = start("--no-studio", files=48)
+    code, said = server.wait()
+    assert code == 2 and said.count("\n") == 1 and "48 files" in said and "ulimit -n" in said
+
+
+def test_the_access_log(start):
+    server = start("--no-studio", "--access-log", "json")
+    assert server.ask("/v1/models?secret")[0] == 200
+    assert server.ask("/nothing")[0] == 404
+    server.process.send_signal(signal.SIGTERM)
+    code, said = server.wait()
+    records = [json.loads(line) for line in said.splitlines()]
+    assert code == 0 and [(r["path"], r["status"]) for r in records] == [("/v1/models", 200), ("/nothing", 404)]
+
+
+def test_a_page_from_before_a_restart_logs_nothing(start):
+    server = start()
+    for path in (
+        "queue/data?session_hash=gone",
+        "heartbeat/gone",
+        "upload_progress?upload_id=gone",
+        "file=/tmp/gone.png",
+    ):
+        with socket.create_connection(server.place, timeout=20) as page:
+            page.sendall(f"GET /gradio_api/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            page.recv(2**16)
+    for path in ("queue/join", "api/gone", "call/gone", "component_server"):
+        status, _ = server.ask(f"/gradio_api/{path}", {"data": [], "fn_index": 10**6, "session_hash": "gone"})
+        assert 400 <= status < 500, path
+    server.process.send_signal(signal.SIGTERM)
+    code, said = server.wait()
+    assert code == 0 and "Traceback" not in said and said.count("\n") <= 10, said
 
 
 def test_an_open_page_does_not_hold_up_the_end(start):

@@ -8,6 +8,7 @@ import torch
 from tiny import refused
 
 from nextscale.conditioning.classes import ClassConditioner, ClassNames
+from nextscale.errors import InputError
 from nextscale.sampling.rng import RandomStreams
 
 CLASSES = ClassConditioner(5)
@@ -82,6 +83,42 @@ def test_a_class_that_is_called_none_is_a_class():
     names = ClassNames(("none", "hat"))
     assert names.id_of("none") == 0 and names.id_of("unconditional") == 2
     assert names.ids(["none"]) == [0]
+
+
+@pytest.mark.parametrize(
+    ("classes", "word"),
+    [
+        (("hat", "shirt"), "none"),
+        (("none", "shirt"), "unconditional"),
+        (("None", "shirt"), "unconditional"),
+        (("unconditional", "shirt"), "none"),
+        (("none", "Unconditional"), "2"),
+    ],
+)
+def test_there_is_one_word_for_no_class(classes, word):
+    names = ClassNames(classes)
+    assert names.name_of(2) == names.no_class == word
+    for spelling in {word, word.upper()}:
+        assert names.id_of(spelling) == 2 and names.ids([spelling]) == [2]
+        assert names.ids(spelling) == names.per_variant(spelling, 3) == "unconditional"
+    for i, name in enumerate(classes):  # every class is reached by its name, in any case
+        for spelling in {name, name.lower(), name.upper()}:
+            assert names.id_of(spelling) == i and names.per_variant(spelling, 2) == [i, i]
+    assert names.ids(None) is None and names.ids("unconditional") == "unconditional"  # no list of classes
+
+
+def test_a_class_is_not_a_list_of_classes():
+    for name in ("hat", "none"):
+        with refused("a list of classes", f"'{name}'"):
+            ClassNames(("none", "hat")).ids(name)
+
+
+def test_near_misses_are_different():
+    with refused("0..2 or a name such as Cat, cat"):
+        ClassNames(("Cat", "dog", "cat")).id_of("CAT")
+    with pytest.raises(InputError) as caught:
+        ClassNames(("Cat", "dog", "cat")).id_of("catt")
+    assert str(caught.value).endswith("a name such as Cat, cat")
 
 
 def test_a_name_in_another_case_must_be_unambiguous():

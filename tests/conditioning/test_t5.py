@@ -159,14 +159,22 @@ def test_loading_says_nothing(folder, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_decoder_in_the_files_is_ignored(folder, copy):
-    state = load_file(copy / "model.safetensors")
-    save_file(
-        state | {"decoder.final_layer_norm.weight": torch.ones(4), "lm_head.weight": torch.ones(4)},
-        copy / "model.safetensors",
-        {"format": "pt"},
+@pytest.mark.parametrize("embedding", ["shared.weight", "encoder.embed_tokens.weight"])
+def test_a_whole_t5_in_the_layout_of_flan(copy, embedding):
+    config = transformers.T5Config(**(json.loads((copy / "config.json").read_text()) | {"tie_word_embeddings": False}))
+    whole = transformers.T5ForConditionalGeneration(config).eval()
+    tokens = torch.tensor(make(copy)._tokens(PROMPTS[:1]))
+    with torch.no_grad():
+        expected = whole.encoder(input_ids=tokens).last_hidden_state[0]
+    state = {name: tensor.clone() for name, tensor in whole.state_dict().items()}
+    assert "decoder.final_layer_norm.weight" in state and "lm_head.weight" in state
+    for name in {"shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"} - {embedding}:
+        state.pop(name)
+    save_file(state, copy / "model.safetensors", {"format": "pt"})
+    (copy / "config.json").write_text(
+        json.dumps(json.loads((copy / "config.json").read_text()) | {"tie_word_embeddings": False})
     )
-    assert torch.equal(make(copy).encode(SENTENCES).features, make(folder).encode(SENTENCES).features)
+    torch.testing.assert_close(make(copy).encode(PROMPTS[:1]).features, expected, rtol=1e-5, atol=1e-6)
 
 
 def save(folder: Path, change) -> None:

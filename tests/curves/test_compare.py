@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny import refused
 from tiny_logs import SIDES, tokenizer_lines, transformer_lines, write_run
 
-from nextscale.curves.compare import comparable
+from nextscale.curves.compare import comparable, verdict_lines
 from nextscale.curves.log import read_run
-from nextscale.curves.reference import D16
+from nextscale.curves.reference import D16, STARTER, nearest
 
 
 @pytest.fixture
@@ -55,3 +57,42 @@ def test_what_cannot_be_compared(tmp_path, run):
     with refused("no training loss"):
         comparable([read_run(write_run(tmp_path / "c", [{"step": 1, "val_loss": 1}]))], D16)
     comparable([tokenizer], tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("codebook_size", "side", "name"),
+    [(1024, 8, "starter"), (64, 3, "starter"), (4096, 16, "official d16"), (4096, 32, "official d16")],
+)
+def test_the_nearest_reference_has_a_similar_number_of_codes_and_tokens(run, codebook_size, side, name):
+    assert nearest(replace(run, codebook_size=codebook_size, sizes=((side, side),))).name == name
+
+
+def test_the_starter_is_what_its_documentation_says():
+    """docs/reference-curves.md has these lines of its log."""
+    assert STARTER.tokens == 130 and STARTER.batch_size == 32 and STARTER.series["loss"].steps[-1] == 4500
+    values = {name: dict(zip(of.steps, of.values, strict=True)) for name, of in STARTER.series.items()}
+    assert values["loss"][20] == 6.862 and values["loss"][200] == 4.858 and values["last_scale_loss"][200] == 6.185
+    assert values["val_loss"][4500] == 3.869 and values["val_last_scale_loss"][500] == 6.028
+    assert values["loss"][4500] == pytest.approx(3.770, abs=0.02)  # the last line, which is not smoothed
+    for of in STARTER.series.values():
+        assert (np.diff(of.values) < 0).all()
+
+
+def test_a_small_run_is_compared_with_the_nearest_reference_too(tmp_path):
+    run = read_run(write_run(tmp_path / "run", transformer_lines(), codebook_size=1024))
+    (ours,), theirs = comparable([run], D16)
+    first, second = verdict_lines(ours, theirs, smooth=1)
+    assert "official d16 has no earlier point than 1.28 M images" in first
+    expected = np.interp(np.log(4000), np.log(32 * STARTER.series["loss"].steps), STARTER.series["loss"].values)
+    assert f"run: after 4 k images: loss 2.04, starter {expected:.2f} at the same point" in second
+    assert "starter is the nearest bundled reference: 130 tokens of 1024 codes, and run has 14 tokens of 1024" in second
+    assert "--compare starter" in second
+
+
+def test_one_comparison_is_enough_where_the_reference_has_a_value(run, tmp_path):
+    assert len(verdict_lines(run, STARTER, smooth=1)) == 1
+    assert len(verdict_lines(run, run, smooth=1)) == 1
+    large = replace(run, batch_size=100_000)
+    assert len(verdict_lines(large, D16, smooth=1)) == 1
+    alike = replace(run, codebook_size=4096, sizes=D16.sizes)
+    assert len(verdict_lines(alike, D16, smooth=1)) == 1  # early, but no other reference is nearer

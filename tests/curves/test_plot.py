@@ -91,7 +91,7 @@ def test_without_matplotlib(run, monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with refused("pip install 'nextscale[plot]'"):
+    with refused("matplotlib is not installed", "pip install -c constraints.txt -e '.[plot]'"):
         plot([run])
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny import refused
 
-from nextscale.editing.masks import feather, fill_hidden, fit, hidden_pixels, read_mask
+from nextscale.editing.masks import box_pixels, feather, fill_hidden, fit, hidden_pixels, read_mask
 
 few = settings(deadline=None, max_examples=25)
 
@@ -138,3 +138,18 @@ def test_the_edge_fades_with_the_distance(h, w, softness, seed):
 def test_a_sharp_edge():
     hidden = torch.from_numpy(random_hidden(9, 7, 3))
     assert torch.equal(feather(hidden, 0), hidden.float())
+
+
+@pytest.mark.parametrize(
+    ("box", "rows", "columns"),
+    [
+        ((0, 0, 1, 1), (0, 100), (0, 20)),
+        ((0.255, 0.5, 0.505, 1), (25, 51), (10, 20)),
+        ((0.411, 0.41, 0.412, 0.42), (41, 42), (8, 9)),
+        ((0.07, 0, 0.57, 0.05), (7, 57), (0, 1)),
+    ],
+)
+def test_the_pixels_that_a_box_touches(box, rows, columns):
+    expected = np.zeros((100, 20), dtype=bool)
+    expected[slice(*rows), slice(*columns)] = True
+    assert (box_pixels(box, (100, 20)) == expected).all()

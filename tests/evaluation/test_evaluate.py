@@ -50,6 +50,13 @@ def test_what_pool_features_do_not_give_is_skipped_and_named():
     assert f"note: {skipped}" in report.table()
 
 
+def test_files_that_are_skipped_are_named_in_the_report(tmp_path):
+    folder = make_images(tmp_path / "photos", 8)
+    (folder / "notes.txt").touch()
+    (note,) = (warning for warning in ns.evaluate(folder, None, colours).warnings if "notes.txt" in warning)
+    assert str(folder) in note and ".txt 1" in note
+
+
 def test_the_example_in_the_docstring_runs(tmp_path, monkeypatch, capsys):
     """It has at most 15 lines, comments and imports included."""
     (code,) = re.findall(r"```python\n(.*?)```", ns.evaluate.__doc__ or "", re.DOTALL)

@@ -9,6 +9,7 @@ import torch
 from tiny import refused
 from tiny_classifier import CLASSES, TinyClassifier, load_classifier
 
+from nextscale.errors import InputError
 from nextscale.evaluation import extractors
 from nextscale.evaluation.extractors import CACHED, find_inception, load_extractor, probe
 
@@ -36,6 +37,15 @@ def test_nothing_named_and_nothing_left():
 def test_a_file_that_is_not_there(tmp_path):
     with refused(tmp_path / "none.pth", "https://github.com/"):
         load_extractor(str(tmp_path / "none.pth"), CPU)
+
+
+@pytest.mark.parametrize("name", ["classifier", "runs/judge", "runs/judge.v2"])
+def test_a_classifier_that_is_not_there(name):
+    """The first thing to name is not Inception."""
+    with pytest.raises(InputError) as caught:
+        load_extractor(name, CPU)
+    sentence = str(caught.value)
+    assert name in sentence and sentence.index("evaluate classifier") < sentence.index("Inception")
 
 
 def test_a_file_of_the_hub(monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from PIL import Image
 from tiny import refused
 from tiny_runs import make_images
 
-from nextscale.evaluation.gallery import Gallery, open_images
+from nextscale.evaluation.gallery import Gallery, ImageFile, ImageFolder, open_images
 from nextscale.evaluation.npz import write_images
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (7, 4, 6, 3)).astype(np.uint8)
@@ -38,6 +40,32 @@ def test_folders_are_classes(tmp_path):
     make_images(tmp_path / "new", 1)
     (tmp_path / "new" / "0.png").rename(tmp_path / "beside.png")
     assert not open_images(tmp_path).class_names
+
+
+def test_what_is_skipped_in_a_folder(tmp_path):
+    """Hidden files and folders are no classes, links are followed, and other files are named."""
+    make_images(tmp_path / "p" / "hat", 2)
+    make_images(tmp_path / "p" / "__MACOSX" / "hat", 1)
+    make_images(tmp_path / "more", 1, seed=1)
+    (tmp_path / "p" / "dress").symlink_to(tmp_path / "more")
+    (tmp_path / "p" / "loop").symlink_to(tmp_path)
+    (tmp_path / "p" / "hat" / "._0.png").write_bytes(b"no image")
+    (tmp_path / "p" / "report.json").touch()
+    gallery = open_images(tmp_path / "p")
+    assert isinstance(gallery, ImageFolder) and list(gallery.class_names) == ["dress", "hat"] and len(gallery) == 3
+    assert len(gallery.skipped) == 3
+    for words in ("system files (2)", "loop", "(1: .json 1): report.json"):
+        assert any(words in note for note in gallery.skipped)
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"p\xe9")
+    for name in (b"caf\xe8", b"caf\xe9"):
+        make_images(folder / os.fsdecode(name), 2)
+    gallery = open_images(folder)
+    assert list(gallery.class_names) == [r"caf\xe8", r"caf\xe9"]
+    assert gallery.read(range(4)).labels.tolist() == [0, 0, 1, 1]
+    assert json.loads(json.dumps(gallery.made_from)) == gallery.made_from
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -128,3 +156,18 @@ def test_what_is_not_there(tmp_path):
     np.savez(tmp_path / "mu.npz", mu=np.zeros(3))
     with refused("no arr_0", "mu"):
         open_images(tmp_path / "mu.npz")
+
+
+@pytest.mark.parametrize("labels", [[0, 10**15], [0, -7], [0, 2**24]])
+def test_labels_of_absurd_size(tmp_path, labels):
+    np.savez(tmp_path / "a.npz", arr_0=np.zeros((2, 4, 4, 3), dtype=np.uint8), arr_1=np.array(labels))
+    with refused(tmp_path / "a.npz", "arr_1", "expected 0 to 16777215"):
+        ImageFile(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("names", [np.array([1, 2]), np.array("ab"), np.array([["a", "b"]])])
+def test_names_of_classes_that_are_no_list(tmp_path, names):
+    images = np.zeros((2, 4, 4, 3), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", arr_0=images, arr_1=np.array([0, 1]), class_names=names)
+    with refused(tmp_path / "a.npz", "class_names", "a list of texts"):
+        ImageFile(tmp_path / "a.npz")

@@ -14,6 +14,7 @@ import torch
 from tiny import refused
 from torch import Tensor
 
+from nextscale.evaluation import npz
 from nextscale.evaluation.npz import ImageArray, read_array, read_headers, write_images
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (10, 4, 6, 3)).astype(np.uint8)
@@ -149,3 +150,23 @@ def test_images_that_do_not_all_come(tmp_path, parts):
     with refused("of 10 images", tmp_path / "p.npz"):
         write_images(tmp_path / "p.npz", parts, (10, 2, 2))
     assert not list(tmp_path.iterdir())
+
+
+def test_an_array_of_absurd_size_is_not_read(tmp_path, monkeypatch):
+    """A compressed file of some kilobytes may hold gigabytes of zeros."""
+    path = saved(tmp_path / "a.npz", compressed=True, mu=np.zeros(1_000_000), sigma=np.eye(3))
+    assert path.stat().st_size < 20_000
+    monkeypatch.setattr(npz, "LARGEST_ARRAY", 1_000_000)
+    assert read_array(path, "sigma").tolist() == np.eye(3).tolist()
+    with refused(path, "mu", "8,000,000 bytes", "at most 1,000,000"):
+        read_array(path, "mu")
+
+
+@pytest.mark.parametrize("shape", [(-1, -8), (-2, 3), (10**12, 10**12)])
+def test_headers_of_absurd_shapes(tmp_path, shape):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("mu.npy", header.getvalue() + bytes(64))
+    with refused(tmp_path / "a.npz", shape):
+        read_array(tmp_path / "a.npz", "mu")

@@ -222,3 +222,18 @@ def test_kept_images():
     assert kept.double().mean().item() == pytest.approx(1.5 * KEPT, rel=0.02)
     assert torch.equal(kept, kept_images(3 * KEPT)) and not torch.equal(kept, kept_images(3 * KEPT, seed=1))
     assert torch.equal(kept_images(5), torch.arange(5))
+
+
+def test_shapes_are_compared_before_an_array_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "ref.npz"
+    np.savez(path, mu=np.zeros(5), sigma=np.eye(4))
+    monkeypatch.setattr("nextscale.evaluation.reference.read_array", lambda *_: pytest.fail("an array was read"))
+    with refused(path, "mu and sigma do not fit", (5,), (4, 4)):
+        read_reference(path)
+
+
+def test_an_origin_of_nested_json(tmp_path):
+    path = tmp_path / "ref.npz"
+    np.savez(path, mu=np.zeros(2), sigma=np.eye(2), meta=np.array("[" * 100_000))
+    with refused(path, "meta", "nested too deeply"):
+        read_reference(path)

@@ -15,6 +15,7 @@ from nextscale.evaluation import store as module
 from nextscale.evaluation.gallery import ImageFile
 from nextscale.evaluation.saving import NpzSaver, PngSaver
 from nextscale.evaluation.store import FeatureStore
+from nextscale.io.lock import LOCK, locked
 from nextscale.runtime.progress import Progress
 
 N, D = 23, 4
@@ -82,6 +83,15 @@ def test_killed_and_run_again(tmp_path):
     gallery.was_read.clear()
     fill(store)
     assert not gallery.was_read
+
+
+def test_one_command_at_a_time(tmp_path):
+    store = FeatureStore(tmp_path / "s", gallery := Numbered(N), table())
+    with locked(tmp_path / "s"), refused("another command is writing to", tmp_path / "s"):
+        fill(store)
+    assert not gallery.was_read and not contents(tmp_path / "s")
+    fill(store)
+    assert not (tmp_path / "s" / LOCK).exists()
 
 
 def test_processes_make_shares_of_what_is_missing(tmp_path, monkeypatch):
@@ -184,3 +194,16 @@ def test_images_are_kept_beside_features(tmp_path):
 
 def test_images_without_classes(tmp_path):
     assert PngSaver(tmp_path, [0, 0], ()).path(1) == tmp_path / "000001.png"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a\0b", "a" * 256, "é" * 128])
+def test_classes_whose_name_cannot_be_a_folder(tmp_path, name):
+    saver = PngSaver(tmp_path / "png", [0, 1], ("hat", name))
+    assert saver.path(1) == tmp_path / "png" / "class-1" / "000001.png"
+    assert saver.path(0) == tmp_path / "png" / "hat" / "000000.png"
+
+
+def test_the_longest_name_of_a_class(tmp_path):
+    saver = PngSaver(tmp_path / "png", [0], ("a" * 255,))
+    saver.save([0], torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
+    assert saver.has([0]) and saver.path(0).parent.name == "a" * 255

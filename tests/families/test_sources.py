@@ -256,3 +256,50 @@ def test_the_embedded_model_has_two_names():
 def test_published_models_are_found_by_both_names():
     assert sources.find_published("d16") is sources.find_published("FoundationVision/var:d16") is PUBLISHED["d16"]
     assert sources.find_published("d17") is None
+
+
+def test_names_of_classes_that_are_no_text(folder):
+    """JSON can hold half of a character, which cannot be printed."""
+    names = ["\\ud800", "b", "c", "d", "e"]
+    (folder / "pipeline.json").write_text('{"class_names": ' + json.dumps(names).replace("\\\\", "\\") + "}")
+    assert json.loads((folder / "pipeline.json").read_text())["class_names"][0] == "\ud800"
+    assert ns.Pipeline.from_pretrained(folder, device="cpu").class_names == names
+
+
+@pytest.mark.parametrize("content", ["[" * 200_000, '{"class_names": ' + "[" * 5000 + "]" * 5000 + "}"])
+def test_an_index_of_nested_json(folder, content):
+    (folder / "pipeline.json").write_text(content)
+    with refused(folder / "pipeline.json", "nested too deeply"):
+        load_source(folder)
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "transformer"])
+@pytest.mark.parametrize(
+    "change", [{"schedule": {"sizes": [[10**9, 10**9]]}}, {"codebook_size": 10**12}, {"code_dim": 10**9}]
+)
+def test_absurd_sizes(folder, part, change):
+    path = folder / part / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with refused(path, "at most"):
+        load_source(folder)
+
+
+def test_an_absurd_number_of_classes(folder):
+    path = folder / "transformer" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_classes": 10**7}))
+    with refused(folder / "transformer" / "model.safetensors", "class_embedding", (10**7 + 1, 128)):
+        load_source(folder)
+
+
+@pytest.mark.parametrize("sides", [(1, 10**9), tuple(range(1, 3000)), (1, "2"), (10**30,), ("a",), ((1, 2),)])
+def test_a_trainer_checkpoint_of_an_absurd_schedule(trainer, sides):
+    content = torch.load(trainer)
+    content["trainer"]["config"]["patch_nums"] = sides
+    torch.save(content, trainer)
+    with refused():
+        load_source(trainer)
+
+
+def test_no_name():
+    with refused("no model ''"):
+        load_source("")

@@ -17,7 +17,7 @@ from tiny_runs import make_images, make_splits
 from nextscale.data.dataset import cover_with_margin
 from nextscale.data.splits import open_splits
 from nextscale.evaluation.gallery import Gallery
-from nextscale.galleries.dataset import EVERY_WAY, check_apart, open_crops
+from nextscale.galleries.dataset import EVERY_WAY, CroppedImages, Split, check_apart, open_crops
 from nextscale.imaging.images import adm_crop, to_unit_range
 
 SIZE = (6, 8)
@@ -130,6 +130,42 @@ def test_which_split(tmp_path):
     assert len(open_crops(plain, None, SIZE, "centre", nothing, prefer="val")) == 10
     with refused(plain, "no split val", 10):
         open_crops(plain, "val", SIZE, "centre", nothing)
+
+
+def open_parts(data: str, said: list[str], fraction: float = 0.3) -> dict[str | None, CroppedImages]:
+    splits: tuple[Split, Split] = ("train", "val")
+    return {split: open_crops(data, split, SIZE, "centre", said.append, None, fraction) for split in splits}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_data_without_splits_is_divided_as_in_training(tmp_path, kind):
+    files = make_files(tmp_path / "data")
+    data = KINDS[kind]({"train": files["train"]}, tmp_path / "place")
+    if kind == "folder":
+        data += "/train"
+    said: list[str] = []
+    galleries = open_parts(data, said)
+    assert len(galleries["train"]) + len(galleries["val"]) == 7 and len(galleries["val"])
+    train, val = open_splits(data, SIZE, 0, val_fraction=0.3)
+    assert val is not None
+    for split, source in (("train", train.source), ("val", val.source)):
+        ours = galleries[split].source
+        assert [ours.key(i) for i in range(len(ours))] == [source.key(i) for i in range(len(source))]
+        assert galleries[split].made_from["val_fraction"] == 0.3
+    check_apart(galleries["train"], galleries["val"])
+    assert len(said) == 2 and len({*said}) == 1 and data in said[0]
+    assert open_parts(data, said, 0.4)["val"].made_from != galleries["val"].made_from
+    with refused(data, "--split train or --split val"):
+        open_crops(data, None, SIZE, "centre", said.append, None, 0.3)
+    assert len(open_crops(data, None, SIZE, "centre", said.append, "val", 0.3)) == len(galleries["val"])
+    assert "val_fraction" not in open_crops(data, None, SIZE, "centre", nothing).made_from
+
+
+def test_data_with_splits_is_not_divided_again(tmp_path):
+    data = str(make_splits(tmp_path / "data"))
+    for fraction in (0, 0.5):
+        gallery = open_crops(data, "val", SIZE, "centre", nothing, None, fraction)
+        assert len(gallery) == 4 and "val_fraction" not in gallery.made_from
 
 
 def test_what_cannot_be_read_is_left_out_and_named(tmp_path):

@@ -271,7 +271,8 @@ def test_what_rests_on_diffusers_own_models_is_refused(pipe, method):
 def test_without_diffusers_there_is_one_sentence():
     code = "import sys; sys.modules['diffusers'] = None; import nextscale.integrations.diffusers"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "ImportError: diffusers is not installed: run pip install 'nextscale[diffusers]'" in done.stderr
+    assert "ImportError: diffusers is not installed: run " in done.stderr
+    assert "pip install -c constraints.txt -e '.[diffusers]'" in done.stderr
 
 
 def test_nothing_else_loads_diffusers():

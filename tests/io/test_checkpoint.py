@@ -13,7 +13,8 @@ from tiny import SCHEDULES, refused
 import nextscale.io.checkpoint
 from nextscale.io.checkpoint import CheckpointWriter, load_state, load_weights
 from nextscale.io.checkpoint_folder import newest_checkpoint
-from nextscale.io.files import atomic_file, read_tensors, write_tensors
+from nextscale.io.files import atomic_file
+from nextscale.io.tensor_files import read_tensors, write_tensors
 
 CONFIG = SCHEDULES["square"]
 
@@ -157,3 +158,26 @@ def test_a_state_that_is_damaged(tmp_path):
     shutil.rmtree(folder / "state")
     with refused("cannot resume from", folder):
         load_state(folder, {"model/weight": torch.zeros(4)})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda state: {name: tensor.to(torch.int8) for name, tensor in state.items()},
+            "int8, expected floating-point",
+        ),
+        (lambda state: {name: tensor.to(torch.complex64) for name, tensor in state.items()}, "complex64, expected"),
+        (lambda state: {"model/weight": torch.zeros(1000)}, "Size mismatch"),
+        (lambda state: {"other": torch.zeros(4)}, "Missing key"),
+    ],
+)
+def test_a_state_of_other_numbers(tmp_path, change, said):
+    """No number is converted silently, and nothing changes."""
+    folder = save(tmp_path, 3)
+    path = folder / "state" / "state.safetensors"
+    write_tensors(path, change(read_tensors(path)))
+    state = {"model/weight": torch.ones(4)}
+    with refused(folder, "cannot resume", said):
+        load_state(folder, state)
+    assert torch.equal(state["model/weight"], torch.ones(4))

@@ -8,7 +8,8 @@ import pytest
 import torch
 from tiny import refused
 
-from nextscale.io.files import atomic_file, make_folder, read_json, read_tensors, write_json, write_tensors
+from nextscale.io.files import atomic_file, make_folder, read_json, write_json
+from nextscale.io.tensor_files import read_tensors, write_tensors
 
 
 def names(folder: Path) -> list[str]:

@@ -15,9 +15,11 @@ from nextscale.io.fingerprint import (
     PIECES,
     content_fingerprint,
     files_fingerprint,
+    name_fraction,
     pieces,
     quick_fingerprint,
     stamp,
+    stamp_of_some,
     tensors_fingerprint,
     weights_fingerprint,
 )
@@ -67,6 +69,31 @@ def test_the_value_of_a_stamp_never_changes(tmp_path):
         (tmp_path / name).write_text(name)
         os.utime(tmp_path / name, ns=(0, 1234567890123456789))
     assert stamp([tmp_path / "a" / "b.png", tmp_path / "c.png", tmp_path / "none"]) == "9ae4d769566a2b7f"
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    """Two names that differ in such a byte alone are told apart."""
+    stamps = set()
+    for name in (b"caf\xe9", b"caf\xe8", "café".encode()):
+        place = tmp_path / os.fsdecode(name)
+        place.touch()
+        os.utime(place, ns=(0, 1234567890123456789))
+        stamps.add(stamp([place]))
+    assert len(stamps) == 3
+
+
+def test_the_fraction_of_a_name_never_changes():
+    """It decides which images runs hold out."""
+    assert name_fraction("boot/0.png") == 0.8530816522745823
+    assert name_fraction("caf\u00e9.png") == name_fraction("cafe\u0301.png") == 0.21425178809531076
+    assert name_fraction(os.fsdecode(b"caf\xe9.png")) != name_fraction(os.fsdecode(b"caf\xe8.png"))
+    assert stamp_of_some("9ae4d769566a2b7f", ["boot/0.png", "boot/1.png"]) == "5b6acecc50fe694b"
+
+
+def test_fractions_of_names_are_uniform():
+    fractions = [name_fraction(f"boot/{i}.png") for i in range(2000)]
+    for low in (0, 0.25, 0.5, 0.75):
+        assert 430 < sum(low <= fraction < low + 0.25 for fraction in fractions) < 570
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECES * PIECE, PIECES * PIECE + 1, 10**6 + 3])

@@ -137,3 +137,28 @@ def test_checkpoints_of_the_trainer():
 @pytest.mark.parametrize("trainer", [{}, {"config": {}}, {"config": None}])
 def test_checkpoints_without_a_schedule(trainer):
     assert trainer_schedule({"trainer": trainer}) is None
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_shape_without_its_numbers(tmp_path, zipped, dtype):
+    """A tensor of one number may claim any shape. Converting it would need memory for all its numbers."""
+    path = tmp_path / "model.pth"
+    tensor = torch.zeros(1, dtype=dtype).expand(10**12)
+    torch.save({"weight": tensor}, path, _use_new_zipfile_serialization=zipped)
+    with refused(path, "'weight' of shape (1000000000000,)", f"{10**12 * dtype.itemsize:,} bytes", dtype.itemsize):
+        as_state(read_pth(path), path)
+
+
+def test_views_of_a_larger_tensor_are_fine(file):
+    whole = torch.arange(12.0)
+    torch.save({"a": whole[:6].view(2, 3), "b": whole[6:], "c": whole.view(3, 4).T}, file)
+    state = as_state(read_pth(file), file)
+    assert torch.equal(state["a"], whole[:6].view(2, 3)) and torch.equal(state["c"], whole.view(3, 4).T)
+
+
+@pytest.mark.parametrize("tensor", [torch.eye(3).to_sparse(), torch.empty(3, device="meta")])
+def test_tensors_that_are_not_plain(file, tensor):
+    torch.save({"weight": tensor}, file)
+    with refused(file):
+        as_state(read_pth(file), file)

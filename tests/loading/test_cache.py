@@ -126,3 +126,21 @@ def test_an_index_that_is_none(folder, content):
     (folder / "cache.json").write_text(content)
     with refused(folder / "cache.json"):
         open_cache(folder, 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"images": {"train": 10**15}}, {"images": {"train": -1}}, {"images": {"train": "3"}}, {"class_names": "ab"}],
+)
+def test_an_index_of_absurd_values(folder, changes):
+    index = json.loads((folder / "cache.json").read_text())
+    (folder / "cache.json").write_text(json.dumps(index | changes))
+    with refused(folder):
+        open_cache(folder, 0)
+
+
+def test_tokens_that_are_no_integers(folder):
+    path = shard_path(folder, "train", 1)
+    cache.write_tensors(path, {"tokens": torch.zeros(3, VIEWS, LENGTH), "labels": torch.zeros(3, dtype=torch.long)})
+    with refused(path, "torch.float32", "expected integers"):
+        open_cache(folder, 0)

@@ -145,7 +145,7 @@ def test_no_network(tmp_path, monkeypatch):
 def test_no_package(save, paths, monkeypatch):
     name = save(rows(paths, [0, 1]))
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with refused(name, "pip install 'nextscale[hf]'"):
+    with refused("datasets is not installed", "pip install -c constraints.txt -e '.[hf]'"):
         huggingface_splits(name)
 
 

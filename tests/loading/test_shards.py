@@ -65,6 +65,24 @@ def test_files_without_a_key_belong_to_no_sample(tmp_path, png):
     assert names(find_sources(str(tmp_path / "a.tar"))[0]) == ["a.png"]
 
 
+@pytest.mark.parametrize("folder", ["__MACOSX/", "./__MACOSX/", "x/@eaDir/", ".ipynb_checkpoints/"])
+def test_files_in_folders_of_the_system_belong_to_no_sample(tmp_path, png, folder):
+    write_shard(tmp_path / "a.tar", {"./a.png": png, "./a.cls": b"1", f"{folder}a.png": png})
+    assert names(find_sources(str(tmp_path / "a.tar"))[0]) == ["./a.png"]
+
+
+def test_other_endings_of_jpeg_files(tmp_path, png):
+    files = {"a.jfif": png, "a.cls": b"1", "b.JPE": png, "b.cls": b"1"}
+    write_shard(tmp_path / "a.tar", files)
+    assert names(find_sources(str(tmp_path / "a.tar"))[0]) == ["a.jfif", "b.JPE"]
+
+
+def test_folders_of_the_system_beside_shards(tmp_path, png):
+    make_shards(tmp_path / "shards", png, "train/0", "train/@eaDir/0", "val/0", "val/__MACOSX/0", "@eaDir/1")
+    source, val = find_sources(str(tmp_path / "shards"))
+    assert names(source) == names(val) == ["0.png"]
+
+
 LABELS = {
     "a.cls": (b" 7\n", "7"),
     "b.cls": ("Schuh, groß".encode(), "Schuh, groß"),

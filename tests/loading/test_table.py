@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,21 @@ def test_what_is_no_table(photos):
     (photos / "labels.csv").write_bytes("file,label\n0.png,Schuh groß\n".encode("utf-16"))
     with refused("labels.csv", "UTF-8"):
         find_sources(str(photos / "labels.csv"))
+
+
+def test_names_of_files_that_are_not_utf8(photos):
+    """The table holds the bytes of the file's name, but classes are text."""
+    os.rename(photos / "0.png", os.fsencode(photos) + b"/caf\xe9.png")
+    table = photos / "labels.csv"
+    table.write_bytes(b"file,label\ncaf\xe9.png,hat\n1.png,boot\n")
+    source, _ = find_sources(str(table))
+    assert len(source) == 2 and source.read(0).size == (14, 11) and len(source.stamp()) == 16
+    table.write_bytes(b"file,label\n1.png,caf\xe9\n")
+    with refused("line 2", table, "not UTF-8", r"caf\\xe9"):
+        find_sources(str(table))
+    table.write_bytes(b"file,l\xe9bel\n1.png,hat\n")
+    with refused(table, "not CSV in UTF-8"):
+        find_sources(str(table))
 
 
 def test_a_class_of_validation_that_training_does_not_know(photos):

@@ -12,6 +12,7 @@ from tiny import SCHEDULES, make_tokenizer, make_var, random_images, refused, sa
 import nextscale as ns
 from nextscale.families.var import PUBLISHED
 
+SQUARE = SCHEDULES["square"]
 LAYOUTS = json.loads((FOLDER / "official_checkpoint_layouts.json").read_text())
 TOKENIZER = "vae_ch160v4096z32"
 PARAMETERS = {"d16": 310.28, "d20": 600.92, "d24": 1033.40, "d30": 2010.02, "d36": 2353.89}  # in millions
@@ -186,3 +187,23 @@ def test_plain_attention_with_heads_that_the_official_code_cannot_have():
     tokenizer, model = make_tokenizer(schedule), make_var(schedule, l2_norm=False, heads=4)
     with refused("heads"):
         ns.from_official(*ns.to_official(tokenizer, model), schedule=schedule)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64, torch.bool])
+@pytest.mark.parametrize("part", [0, 1])
+def test_weights_that_are_no_floating_point_numbers(dtype, part):
+    states = [dict(state) for state in ns.to_official(make_tokenizer(SQUARE), make_var(SQUARE))]
+    names = ("encoder.conv_in.weight", "blocks.0.attn.proj.weight")
+    states[part][names[part]] = states[part][names[part]].to(dtype)
+    with refused(names[part], dtype, "floating-point"):
+        ns.from_official(*states, schedule=SQUARE)
+
+
+@pytest.mark.parametrize(
+    ("part", "name"), [(0, "encoder.conv_in.weight"), (1, "pos_1LC"), (1, "blocks.0.ffn.fc1.weight")]
+)
+def test_weights_with_a_side_of_0(part, name):
+    states = [dict(state) for state in ns.to_official(make_tokenizer(SQUARE), make_var(SQUARE))]
+    states[part][name] = states[part][name][:0]
+    with refused(name, "no side of 0"):
+        ns.from_official(*states, schedule=SQUARE)

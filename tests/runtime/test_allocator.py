@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import mmap
 import os
 import re
 import resource
@@ -14,8 +16,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nextscale.io.files import read_tensors
-from nextscale.runtime.allocator import LESS_FRAGMENTATION, kept, page_out, trim, unwritten_mappings
+from nextscale.io.tensor_files import read_tensors
+from nextscale.runtime.allocator import (
+    LESS_FRAGMENTATION,
+    kept,
+    page_out,
+    restart_with_less_fragmentation,
+    trim,
+    unwritten_mappings,
+)
 
 SIZE = 4 * 2**20
 """Numbers of a tensor; its bytes are four times as many."""
@@ -64,6 +73,14 @@ def test_mappings_count_as_unwritten_until_they_are_written_to(mapped):
     assert is_unwritten()
     mapped[0] = 1
     assert not is_unwritten()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is given back on Linux only")
+def test_a_mapped_file_whose_name_is_not_utf8(tmp_path):
+    place = tmp_path / os.fsdecode(b"caf\xe9")
+    place.write_bytes(bytes(mmap.PAGESIZE))
+    with place.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        assert content[0] == 0 and unwritten_mappings()
 
 
 needs_glibc = pytest.mark.skipif(
@@ -138,3 +155,27 @@ restart_with_less_fragmentation()
     first, second = (line.split() for line in start(script).splitlines())
     assert first[0] == second[0] and first[1] == "None" and second[1:] == list(LESS_FRAGMENTATION.values())
     assert len(start(script, GLIBC_TUNABLES="").splitlines()) == 1
+
+
+@needs_glibc
+@pytest.mark.parametrize("number", [errno.E2BIG, errno.ENOENT, errno.ENOMEM, errno.EACCES])
+def test_a_system_that_cannot_start_it_again_lets_it_go_on(monkeypatch, number):
+    """The environment may be too large with the variable, or the interpreter may have been replaced by an update."""
+    tried = []
+
+    def execve(*arguments: object) -> None:
+        tried.append(arguments)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr("os.execve", execve)
+    restart_with_less_fragmentation()
+    assert len(tried) == 1 and "GLIBC_TUNABLES" not in os.environ
+
+
+@needs_glibc
+def test_an_interpreter_without_a_file_goes_on(monkeypatch):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr("sys.executable", "")
+    monkeypatch.setattr("os.execve", lambda *_: pytest.fail("started an empty name"))
+    restart_with_less_fragmentation()

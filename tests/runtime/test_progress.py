@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from nextscale.runtime.progress import Progress, duration
+from nextscale.runtime.progress import Progress, duration, is_terminal, say_over
 
 
 class Clock:
@@ -30,3 +32,17 @@ def test_lines_come_now_and_then_and_at_the_end(capsys):
 )
 def test_durations(seconds, words):
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_lines_are_replaced_on_terminals_only(capsys, monkeypatch, terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    say_over("scale 1/2")
+    say_over("scale 2/2", is_last=True)
+    out, err = capsys.readouterr()
+    assert not out and err == ("\rscale 1/2\rscale 2/2\n" if terminal else "scale 2/2\n")
+
+
+def test_without_standard_error(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    assert not is_terminal()

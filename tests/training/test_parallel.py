@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,28 +18,37 @@ from safetensors.torch import load_file
 from tiny_runs import train_command
 
 from nextscale.cli.main import main
+from nextscale.io.checkpoint_folder import newest_checkpoint
+from nextscale.io.lock import locked
 
 EXACT = ("--dtype", "float32", "--steps", "30", "--validate-every", "15", "--save-every", "15")
 LAST = "checkpoints/step-00000030"
 FIGURES = ("loss", "scale_loss", "scale_accuracy", "grad_norm", "val_loss")
 
 
-def two_processes(command: list[str]) -> str:
-    """The command under torchrun; returns what it said."""
+def under_torchrun(command: list[str]) -> subprocess.Popen[str]:
+    """The command in two processes, in a process group of their own. Errors are in its output."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port), tiny_runs.__file__]
-    done = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, *launch, *command],
         env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
         stderr=subprocess.STDOUT,
         stdout=subprocess.PIPE,
         text=True,
-        timeout=300,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+
+
+def two_processes(command: list[str], code: int = 0) -> str:
+    """The command under torchrun; returns what it said."""
+    with under_torchrun(command) as started:
+        said, _ = started.communicate(timeout=300)
+    assert started.returncode == code, said
+    return said
 
 
 def figures(run: Path, name: str) -> torch.Tensor:
@@ -127,3 +137,25 @@ def test_two_processes_train_a_tokenizer_as_one_does_and_resume_bit_for_bit(imag
     assert two_processes(command).count("at step 15") == 1
     for name, tensors in expected.items():
         assert all(torch.equal(tensor, tensors[key]) for key, tensor in load_file(run / LAST / name).items())
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_saves_in_two_processes(images, tmp_path):
+    """The terminal sends SIGINT to all processes, and torchrun sends another one to each: not a second press."""
+    run = tmp_path / "run"
+    with under_torchrun(train_command("tokenizer", images, run, "--steps", 100_000, "--save-every", 0)) as started:
+        assert started.stdout and any("step 3/100000" in line for line in started.stdout)
+        os.killpg(started.pid, signal.SIGINT)
+        rest = started.stdout.read()
+    saved = newest_checkpoint(run)
+    assert saved and rest.count("stopped: saved at step") == 1 and f"in {saved}. Repeat" in rest
+    assert rest.count("Ctrl-C: saving a checkpoint after this step") == 1
+
+
+@pytest.mark.slow
+def test_two_processes_are_refused_where_another_command_writes(images, tmp_path):
+    run = tmp_path / "run"
+    with locked(run):
+        said = two_processes(train_command("tokenizer", images, run), code=1)
+    assert f"nextscale: another command is writing to {run} (process {os.getpid()} on " in said
+    assert list(run.iterdir()) == []

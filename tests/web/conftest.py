@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from threading import Event, Thread
 from typing import Any
 
 import pytest
-from tiny import SCHEDULES, make_tokenizer, make_var
-from tiny_web import CLASSES, HeldPipeline
 
 pytest.importorskip("fastapi", reason="needs the serve extra")
 
 from fastapi.testclient import TestClient
+from tiny import SCHEDULES, make_tokenizer, make_var
+from tiny_web import CLASSES, HeldPipeline, Served
 
 from nextscale.web.engine import Engine
 from nextscale.web.limits import Limits
-from nextscale.web.server import build_app
+from nextscale.web.server import Server, address_of, build_app, open_socket
 
 
 @pytest.fixture
@@ -62,3 +63,27 @@ def hold(pipeline) -> Callable[[], AbstractContextManager[None]]:
 @pytest.fixture
 def client(start) -> TestClient:
     return TestClient(build_app(start()), raise_server_exceptions=False)
+
+
+@pytest.fixture
+def served(start) -> Iterator[Callable[..., Served]]:
+    """``served(seconds=3, key="s")``: a server on a free port, in a thread; stopped after the test."""
+    with ExitStack() as stack:
+
+        def run(key: str | None = None, **limits: Any) -> Served:
+            engine, ready = start(**limits), Event()
+            listener = stack.enter_context(open_socket("127.0.0.1", 0))
+            server = Server(build_app(engine, key), [engine], on_ready=ready.set)
+            thread = Thread(target=server.run, args=([listener],))
+            address = address_of(listener)
+            thread.start()
+
+            def stop() -> None:
+                server.should_exit = True
+                thread.join(20)
+
+            stack.callback(stop)
+            assert ready.wait(20)
+            return Served(address, server)
+
+        yield run

@@ -48,7 +48,8 @@ def refusal(response: Any, status: int) -> dict[str, Any]:
     """What a refusal says, which always has the same form."""
     assert response.status_code == status, response.text
     body = response.json()
-    assert list(body) == ["error"] and list(body["error"]) == ["message", "type", "code", "param"]
+    assert list(body) == ["error"] and list(body["error"]) == ["message", "type", "code", "param", "request_id"]
+    assert body["error"]["request_id"] == response.headers["X-Request-Id"] != ""
     assert "\n" not in body["error"]["message"] and "Traceback" not in response.text
     return body["error"]
 
@@ -99,6 +100,13 @@ def test_without_a_seed_images_differ_and_say_theirs(client):
 def test_fields_of_openai_clients_are_taken(client):
     everything = {"model": "tiny", "size": "8x8", "response_format": "b64_json", "user": "someone", "quality": "auto"}
     assert len(generated(ask(client, **everything, background="opaque", output_format="png", n=2))) == 2
+    without_effect = dict.fromkeys(UNUSED, "high")
+    assert generated(ask(client, **without_effect, seed=5)) == generated(ask(client, seed=5))
+    fields = {"box": "0,0,0.5,1", "seed": 3}
+    assert generated(edit(client, **without_effect, **fields)) == generated(edit(client, **fields))
+
+
+UNUSED = ("complexity", "input_fidelity", "moderation", "quality", "safety_identifier", "style", "user")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +139,11 @@ def test_fields_of_openai_clients_are_taken(client):
         ({"top_k": -1}, "top_k:"),
         ({"top_p": 1.1}, "top_p:"),
         ({"more_smooth": "yes"}, "more_smooth:"),
-        ({"quality": "hd"}, "quality:"),
+        ({"quality": 3}, "quality:"),
+        ({"style": "x" * 201}, "style: string should have at most 200"),
+        ({"output_format": "gif"}, "output_format: input should be 'png', 'jpeg' or 'webp'"),
+        ({"output_format": "jpeg", "output_compression": 101}, "output_compression:"),
+        ({"output_compression": 50}, "PNG is lossless"),
         ({"background": "transparent"}, "background:"),
         ({"negative_prompt": "blurry"}, "negative_prompt: no such field"),
     ],
@@ -165,6 +177,19 @@ def test_bad_fields_get_one_sentence(client, body, words):
 def test_bad_bodies_get_one_sentence(client, content, words):
     response = client.post(GENERATE, content=content, headers={"Content-Type": "application/json"})
     assert words in refusal(response, 400)["message"]
+
+
+@pytest.mark.parametrize(
+    "content, name",
+    [
+        (b'{"prompt": "hat", "seed": 1, "seed": 2}', "seed"),
+        (b'{"prompt": "hat", "prompt": "hat"}', "prompt"),
+        (b'{"prompt": "hat", "n": 1, "\\u006e": 1}', "n"),
+    ],
+)
+def test_a_key_that_comes_twice_is_refused(client, content, name):
+    error = refusal(client.post(GENERATE, content=content, headers={"Content-Type": "application/json"}), 400)
+    assert error["message"] == f"{name} is given 2 times: expected once" and error["param"] == name
 
 
 def test_a_form_is_not_json(client):
@@ -217,7 +242,8 @@ OPTIONAL = (
 
 
 def test_null_is_left_out(client):
-    nothing = dict.fromkeys((*OPTIONAL, "partial_images", "user", "quality", "background", "output_format"))
+    formats = ("background", "output_format", "output_compression")
+    nothing = dict.fromkeys((*OPTIONAL, *UNUSED, *formats, "partial_images"))
     assert generated(ask(client, **nothing | {"seed": 5})) == generated(ask(client, seed=5))
     assert refusal(ask(client, negative_prompt=None), 400)["message"] == "negative_prompt: no such field"
     assert refusal(ask(client, prompt=None), 400)["param"] == "prompt"
@@ -251,11 +277,12 @@ def test_unknown_routes(either, path, method):
     [
         (GENERATE, "POST"),
         (EDIT, "POST"),
-        ("/v1/models", "GET"),
-        ("/v1/models/tiny", "GET"),
-        ("/healthz", "GET"),
-        ("/metrics", "GET"),
+        ("/v1/models", "GET, HEAD"),
+        ("/v1/models/tiny", "GET, HEAD"),
+        ("/healthz", "GET, HEAD"),
+        ("/metrics", "GET, HEAD"),
         ("/openapi.json", "GET, HEAD"),
+        ("/docs", "GET, HEAD"),
     ],
 )
 def test_unknown_methods(either, path, allowed):
@@ -264,6 +291,18 @@ def test_unknown_methods(either, path, allowed):
         assert refusal(response, 405)["code"] == "method_not_allowed"
         assert response.headers["Allow"] == allowed
     assert either.get("/openapi.json").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/tiny", "/healthz", "/metrics", "/openapi.json", "/docs"])
+def test_head_is_get_without_a_body(either, path):
+    head, get = either.head(path), either.get(path)
+    assert head.status_code == get.status_code == 200 and not head.content
+    assert head.headers["Content-Type"] == get.headers["Content-Type"] and int(head.headers["Content-Length"]) > 0
+
+
+def test_head_of_what_is_missing(either):
+    assert either.head("/v1/nothing").status_code == 404 and either.head("/v1/models/other").status_code == 404
+    assert either.head(GENERATE).status_code == 405
 
 
 def test_a_page_has_the_other_paths(start):
@@ -457,6 +496,28 @@ def test_the_command_line_repeats_an_edit_by_transparency(client, pipeline, tmp_
     main([*again, "--mask", str(tmp_path / made.edit.mask), "--out", str(tmp_path / "b.png")])
     with Image.open(tmp_path / "b.png") as image:
         assert image.tobytes() == opened(entry).tobytes()
+
+
+@pytest.mark.parametrize("classes", [("none", "shirt"), ("Unconditional", "None")])
+@pytest.mark.parametrize("prompt", ["none", "None", "", "unconditional", "a"])
+def test_a_class_called_none_is_one_for_the_api_and_the_command_line(start, pipeline, tmp_path, classes, prompt):
+    pipeline = ns.Pipeline(pipeline.tokenizer, pipeline.model, (*classes, "a", "b", "c"))
+    engine = Engine(pipeline, str(tmp_path / "model"), Limits())
+    client = TestClient(build_app(engine))
+    pipeline.save_pretrained(tmp_path / "model")
+    like = ["--like", str(tmp_path / "a.png"), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "b.png")]
+    (entry,) = ask(client, prompt=prompt, seed=5).json()["data"]
+    (tmp_path / "a.png").write_bytes(base64.b64decode(entry["b64_json"]))
+    main(["sample", *like])
+    assert opened(entry).tobytes() == Image.open(tmp_path / "b.png").tobytes()
+    (again,) = ask(client, prompt=entry["label"], seed=5).json()["data"]
+    assert again["b64_json"] == entry["b64_json"]
+    (entry,) = edit(client, prompt=prompt, seed=5, box="0,0,0.5,1").json()["data"]
+    (tmp_path / "a.png").write_bytes(base64.b64decode(entry["b64_json"]))
+    (tmp_path / "image.png").write_bytes(RED)
+    main(["edit", str(tmp_path / "image.png"), *like])
+    assert opened(entry).tobytes() == Image.open(tmp_path / "b.png").tobytes()
+    engine.close(0)
 
 
 # ---- the other routes ------------------------------------------------------------------------------------------------

@@ -1,15 +1,13 @@
-"""API keys, host names and body sizes."""
+"""API keys and host names."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 
 import pytest
 from fastapi.testclient import TestClient
-from starlette.types import Message
 
-from nextscale.web.guard import given_key, host_name, linger
+from nextscale.web.guard import given_key, host_name
 from nextscale.web.server import address_of, build_app, is_loopback, open_socket
 
 KEY = "s3cret-ключ"
@@ -110,25 +108,3 @@ def test_an_address_is_printed_as_browsers_take_it():
     with open_socket("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         assert address_of(listener) == f"http://127.0.0.1:{port}"
-
-
-def test_who_is_still_sending_what_nobody_wants_is_heard_out():
-    """The answer would be lost with the connection."""
-    come: list[int] = []
-
-    async def receive() -> Message:
-        come.append(1)
-        return {"type": "http.request", "body": bytes(100), "more_body": len(come) < 5}
-
-    asyncio.run(linger(receive))
-    assert len(come) == 5
-
-
-def test_but_not_for_ever(monkeypatch):
-    monkeypatch.setattr("nextscale.web.guard.LINGER_SECONDS", 0.05)
-
-    async def receive() -> Message:
-        await asyncio.sleep(0.01)
-        return {"type": "http.request", "body": bytes(100), "more_body": True}
-
-    asyncio.run(asyncio.wait_for(linger(receive), 10))

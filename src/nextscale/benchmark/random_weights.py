@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from nextscale.errors import InputError
 from nextscale.families.sources import INDEX, TOKENIZER, TRANSFORMER
 from nextscale.families.var import PUBLISHED
-from nextscale.io.files import write_json, write_tensors
+from nextscale.io.files import write_json
 from nextscale.io.module_folder import CONFIG, WEIGHTS
+from nextscale.io.tensor_files import write_tensors
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.var import VAR
 

@@ -12,7 +12,7 @@ from nextscale.benchmark.random_weights import write_random_model
 from nextscale.benchmark.report import Report
 from nextscale.cli.models import ModelOptions, SamplingDtype
 from nextscale.errors import InputError
-from nextscale.io.files import write_json
+from nextscale.io.files import check_writable_file, write_json
 from nextscale.pipeline import Pipeline
 
 
@@ -41,6 +41,8 @@ class BenchOptions(ModelOptions):
     @contextmanager
     def source(self) -> Iterator[str]:
         """Yield the model to load. A random one exists only inside the context."""
+        if self.json:
+            check_writable_file(self.json, "a JSON file")
         if not self.random:
             yield self.model
             return

@@ -12,23 +12,33 @@ import tyro
 from PIL import Image
 from tyro.constructors import PrimitiveConstructorSpec
 
-from nextscale.cli.sampling import SamplingOptions, as_made, beside, finish, load, read_like, write, write_images
+from nextscale.cli.sampling import (
+    SamplingOptions,
+    as_made,
+    check_outputs,
+    finish,
+    load,
+    read_like,
+    write,
+    write_images,
+)
 from nextscale.conditioning.classes import UNCONDITIONAL
 from nextscale.editing.plan import EditPlan, check_label, plan_edit
 from nextscale.editing.spec import Box, EditSpec, parse_box
-from nextscale.errors import InputError, brief
+from nextscale.errors import InputError
 from nextscale.imaging.images import (
     caption,
-    check_writable_image,
     grid,
     read_as_stored,
     to_pil,
     to_rgb,
     to_tensor,
 )
+from nextscale.io.files import beside, brief_path
 from nextscale.io.fingerprint import content_fingerprint
 from nextscale.pipeline import Pipeline
-from nextscale.provenance import EditProvenance, Provenance
+from nextscale.provenance import EditProvenance, Provenance, printable
+from nextscale.runtime.progress import say
 
 GREY = 0.5
 BOX_FLAG: Any = PrimitiveConstructorSpec(
@@ -51,6 +61,8 @@ class EditFlags(EditSpec):
             object.__setattr__(self, "box", parse_box(self.box))
         if self.softness and not self.composite:
             raise InputError("--softness blends the result into the image: it cannot be combined with --no-composite")
+        if self.full_size and not self.composite:
+            raise InputError("--full-size pastes the result into the image: it cannot be combined with --no-composite")
         super().__post_init__()
 
 
@@ -58,7 +70,8 @@ class EditFlags(EditSpec):
 class Options(SamplingOptions):
     """Regenerate a part of an image, or its finer scales.
 
-    The image is resized and centre-cropped to the size of the model. The results have this size.
+    The image is resized to the size of the model, and cropped to its aspect ratio. The results have the model's size.
+    --fit pad uses the whole image, and --full-size pastes the results into the image at its own size.
 
     Example: nextscale edit dress.jpg --box 0.25,0.25,0.75,0.75 --label dress --variants 4 --out edited.png
     """
@@ -82,8 +95,7 @@ class Options(SamplingOptions):
 
 
 def run(options: Options) -> None:
-    for path in (options.out, beside(options.out, "show")):
-        check_writable_image(path)
+    check_outputs(options, options.out, *(["show"] if options.show else []))
     like = read_like(options, "edit")
     if like:
         options = as_edited(options, like)
@@ -101,16 +113,34 @@ def run(options: Options) -> None:
     made = options.provenance(pipeline, label, count, edit)
     seed = options.seed_or_seeds()
     sampling = pipeline.scales(ids, num_images=count, seed=seed, settings=options.settings, edit=plan.edit)
+    say_sizes(plan, edit.image)
     generated = finish(sampling, pipeline)
-    images = to_pil(plan.composite(generated) if edit.spec.composite else generated)
+    images, previews = plan.finish(generated), plan.preview(generated)
     if like and like.index is not None:
-        images, made = [images[like.index]], like
+        images, previews, made = [images[like.index]], [previews[like.index]], like
     written = write_images(images, made, options, options.out)
     if options.show:
-        shown = [caption(plan.image, "image"), caption(kept_part(plan, pipeline), "kept")]
-        shown += [caption(image, f"variant {i}") for i, image in enumerate(images)]
+        shown = [caption(trimmed(plan, plan.image), "image"), caption(kept_part(plan, pipeline), "kept")]
+        shown += [caption(image, f"variant {i}") for i, image in enumerate(previews)]
         written.append(write(grid(shown), beside(options.out, "show")))
     print("\n".join(map(str, written)))
+
+
+def say_sizes(plan: EditPlan, image: str) -> None:
+    """Print the size of the image, of the part that is edited, and of the results, if they differ."""
+    placement, spec = plan.placement, plan.spec
+    if placement.image_size == placement.content_size:
+        return
+    hints = ["--fit pad uses the whole image"] if placement.is_cropped else []
+    if not spec.full_size and not spec.is_continuation:
+        hints.append("--full-size keeps the size of the image")
+    say(f"{brief_path(Path(image))} has {placement.describe()}" + (f" ({', '.join(hints)})" if hints else ""))
+
+
+def trimmed(plan: EditPlan, image: Image.Image) -> Image.Image:
+    """Return an image of the model's size without the borders of a padded image."""
+    top, left, bottom, right = plan.placement.content
+    return image.crop((left, top, right, bottom))
 
 
 def check_inputs_are_kept(options: Options, count: int) -> None:
@@ -124,8 +154,7 @@ def check_inputs_are_kept(options: Options, count: int) -> None:
     written = {path.resolve() for path in (options.out, *(beside(options.out, name) for name in names))}
     for path, what in ((options.image, "image"), (options.mask, "mask")):
         if path is not None and path.resolve() in written:
-            shown = brief(str(path)).strip("'")
-            raise InputError(f"{shown} is the {what}, which would be overwritten: choose another --out")
+            raise InputError(f"{brief_path(path)} is the {what}, which would be overwritten: choose another --out")
 
 
 def as_edited(options: Options, made: Provenance) -> Options:
@@ -154,9 +183,9 @@ def read_inputs(options: Options, like: Provenance | None) -> tuple[Image.Image,
     mask, mask_hash = read_input(options.mask, "mask", options, like and like.edit) if options.mask else (None, "")
     edit = EditProvenance(
         spec=EditSpec(**{field.name: getattr(options.edit, field.name) for field in fields(EditSpec)}),
-        image=str(options.image),
+        image=printable(str(options.image)),
         image_sha256=image_hash,
-        mask=str(options.mask or ""),
+        mask=printable(str(options.mask or "")),
         mask_sha256=mask_hash,
     )
     return to_rgb(stored), mask, edit
@@ -170,7 +199,7 @@ def read_input(
     Args:
         made: the provenance of ``--like``. A file with another hash is not decoded.
     """
-    shown = brief(str(path)).strip("'")
+    shown = brief_path(path)
     try:
         content = path.read_bytes() if path.is_file() or not made else None
     except OSError as error:
@@ -186,10 +215,10 @@ def read_input(
 
 @torch.no_grad()
 def kept_part(plan: EditPlan, pipeline: Pipeline) -> Image.Image:
-    """Return the kept pixels of an edit, the others grey; for kept scales, their decoded image."""
+    """Return the kept pixels of an edit, the others grey; for kept scales, their decoded image. Without borders."""
     if plan.edit.scales_kept:
         canvases = [step.canvas for step in pipeline.tokenizer.pyramid.accumulate(plan.edit.tokens)]
         images = pipeline.tokenizer.decode_canvas(canvases[plan.edit.scales_kept - 1]).add(1).mul(0.5)
     else:
         images = to_tensor(plan.image).add(1).mul(0.5).masked_fill(plan.hidden, GREY)[None]
-    return to_pil(images)[0]
+    return to_pil(plan.placement.trim(images))[0]

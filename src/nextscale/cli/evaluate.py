@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from nextscale.cli.evaluation import REPORT, EvaluationOptions
+from nextscale.cli.evaluation import REPORT, EvaluationOptions, resumable_in
 from nextscale.errors import InputError
 from nextscale.evaluation.gallery import Gallery, open_images
 from nextscale.evaluation.saving import NpzSaver, PngSaver, Saver
@@ -22,9 +23,8 @@ from nextscale.imaging.lpips import load_lpips
 from nextscale.io.files import check_folder
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import processes
-from nextscale.runtime.progress import say
-from nextscale.sampling.sampler import METRICS
-from nextscale.sampling.settings import SamplingSettings
+from nextscale.runtime.progress import SayOnce
+from nextscale.sampling.settings import METRICS, SamplingSettings
 
 IMAGES = "images"
 
@@ -52,12 +52,13 @@ class Options(EvaluationOptions):
     """Training images of the model. Counts the sampled images that are unusually close to one of them, and writes the
     closest pairs to OUT/closest.png. If the data has train/ and val/, train/ is used."""
     held_out: str = ""
-    """Images that the model was not trained on, to compare with --training. Default: val/ of --training."""
+    """Images that the model was not trained on, to compare with --training. Default: val/ of --training, or the images
+    that training held out; see --val-fraction."""
     reconstruction: bool = False
     """Evaluate the tokenizer of the model: encode and decode the images of --data."""
     data: str = ""
     """Images for --reconstruction: a folder, a .csv table, .tar shards, or hf:NAME. If the data has train/ and val/,
-    val/ is used, or the split in --split. Without --reference, these images are also the reference."""
+    val/ is used, or the part in --split. Without --reference, these images are also the reference."""
     vgg_weights: Path | None = None
     """File with the weights of torchvision's VGG16, to compute LPIPS of reconstructions."""
     lpips_weights: Path | None = None
@@ -67,17 +68,19 @@ class Options(EvaluationOptions):
 def run(options: Options) -> None:
     check_flags(options)
     check_folder(options.out)
-    with processes(pick_device(options.device)) as device:
+    with processes(pick_device(options.device)) as device, resumable_in(options.out):
         session, file = options.session(options.out, device), options.reference_file()
-        crop = options.crop_in_use(file)
-        gallery = open_gallery(options, crop, device)
+        crop, report_once = options.crop_in_use(file), SayOnce()
+        gallery = open_gallery(options, crop, device, report_once)
         if isinstance(gallery, ReconstructedImages) and not options.reference:
             target = Target.of_images(session, gallery.originals, crop)
         else:
-            target = options.target(session, file, gallery.size)
+            target = options.target(session, file, gallery.size, report_once)
         copies = None
         if options.training:
-            copies = open_copy_check(session, gallery, options.training, options.held_out, crop, say)
+            fraction = options.fraction_of(options.training, divided=True)
+            given = (options.training, options.held_out, crop)
+            copies = open_copy_check(session, gallery, *given, report_once, fraction)
         saver = make_saver(options, gallery)
         report = measure(session, gallery, target, copies, saver, crop if options.reconstruction else None)
         if report:
@@ -107,13 +110,15 @@ def check_flags(options: Options) -> None:
         raise InputError(f"--save {options.save} saves sampled images, but nothing is sampled")
 
 
-def open_gallery(options: Options, crop: Crop, device: torch.device) -> Gallery:
+def open_gallery(options: Options, crop: Crop, device: torch.device, report: Callable[[str], None]) -> Gallery:
     """Return the images to measure."""
     if options.images:
         return open_images(options.images)
     if options.reconstruction:
         tokenizer = load_tokenizer(options.model, options.schedule()).to(device)
-        originals = open_crops(options.data, options.split, tokenizer.config.image_size, crop, say, "val")
+        fraction = options.fraction_of(options.data, divided=options.split is not None)
+        size = tokenizer.config.image_size
+        originals = open_crops(options.data, options.split, size, crop, report, "val", fraction)
         lpips = load_lpips(options.vgg_weights, options.lpips_weights).to(device) if options.vgg_weights else None
         return ReconstructedImages(originals, tokenizer, lpips, options.dtype)
     return options.sampled(options.pipeline(), options.sampling)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nextscale.cli.options import height_and_width
+from nextscale.data.held_out import ValidationSettings
 from nextscale.evaluation.accuracy import Confusion
 from nextscale.training.classifier_setup import train_classifier
 from nextscale.training.recipes import Precision
@@ -15,7 +16,7 @@ ALL = "accuracy on held-out images"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(ValidationSettings):
     """Train a small classifier on real images. Evaluation measures generated images by its features and predictions.
 
     Repeat the same command to resume an interrupted run.
@@ -24,7 +25,7 @@ class Options:
     """
 
     data: str
-    """Images of at least two classes, in any form that "train tokenizer" accepts. A validation split is required."""
+    """Images of at least two classes, in any form that "train tokenizer" accepts."""
     out: Path
     """Folder to write the classifier to."""
     size: tuple[int, ...] = (64,)
@@ -52,6 +53,7 @@ def run(options: Options) -> None:
         options.seed,
         options.dtype,
         options.device,
+        options.val_fraction,
     )
     if result:
         print(table(result.confusion, result.class_names))

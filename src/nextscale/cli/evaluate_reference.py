@@ -8,21 +8,23 @@ from typing import Annotated
 
 import tyro
 
+from nextscale.cli.evaluation import resumable_in
 from nextscale.cli.options import height_and_width
+from nextscale.data.held_out import ValidationSettings
 from nextscale.errors import InputError
 from nextscale.evaluation.extractors import load_extractor
 from nextscale.evaluation.reference import write_reference
 from nextscale.evaluation.session import Session
 from nextscale.evaluation.target import Target
 from nextscale.galleries.dataset import Crop, Split, open_crops
-from nextscale.io.files import check_folder
+from nextscale.io.files import beside, check_creatable, check_folder, check_no_folder
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import is_main, processes
 from nextscale.runtime.progress import say
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(ValidationSettings):
     """Write a reference file with the statistics of real images. "evaluate" compares sampled images with it.
 
     The file records the network, and the size, crop and number of the images. "evaluate" checks that they fit. The file
@@ -41,7 +43,8 @@ class Options:
     size: tuple[int, ...]
     """Size in pixels of the images to evaluate: one number for squares, or height and width."""
     split: Split | None = None
-    """Split to use, if the data has train/ and val/."""
+    """Part of the data to use. Required if the data has train/ and val/. Otherwise, the default is all images, and
+    train and val are the parts that training uses; see --val-fraction."""
     crop: Crop = "centre"
     """How images are cropped. centre: see above. training: the crop that training uses for its validation
     images, 1.125 times smaller than centre."""
@@ -61,13 +64,16 @@ def run(options: Options) -> None:
     for name, least in (("batch_size", 1), ("seed", 0)):
         if getattr(options, name) < least:
             raise InputError(f"{name.replace('_', '-')} must be at least {least}, not {getattr(options, name)}")
-    if options.out.suffix.lower() != ".npz" or options.out.is_dir():
+    check_no_folder(options.out, "an .npz file")
+    if options.out.suffix.lower() != ".npz":
         raise InputError(f"cannot write {options.out}: expected the name of an .npz file")
-    check_folder(options.out.parent)
-    features = options.out.with_name(f"{options.out.stem}-features")
-    with processes(pick_device(options.device)) as device:
+    check_creatable(options.out)
+    features = beside(options.out, "features", "")
+    check_folder(features)
+    with processes(pick_device(options.device)) as device, resumable_in(features):
         session = Session(features, load_extractor(options.features, device), device, options.batch_size, options.seed)
-        gallery = open_crops(options.data, options.split, size, options.crop, say)
+        fraction = options.fraction(options.split is not None)
+        gallery = open_crops(options.data, options.split, size, options.crop, say, val_fraction=fraction)
         target = Target.of_images(session, gallery, options.crop)
         target.fill()
         if is_main():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import product
 
-from nextscale.cli.evaluation import REPORT, EvaluationOptions
+from nextscale.cli.evaluation import REPORT, EvaluationOptions, resumable_in
 from nextscale.curves.plot import empty_figure, save
 from nextscale.curves.sweep import plot, table, write_csv
 from nextscale.errors import InputError
@@ -16,8 +16,7 @@ from nextscale.io.files import check_folder
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import is_main, processes
 from nextscale.runtime.progress import say
-from nextscale.sampling.sampler import METRICS
-from nextscale.sampling.settings import SamplingSettings
+from nextscale.sampling.settings import METRICS, SamplingSettings
 
 SWEPT = ("cfg", "temperature", "top_k", "top_p")
 
@@ -53,8 +52,8 @@ def run(options: Options) -> None:
     if len(set(combinations)) < len(combinations):
         raise InputError("expected each cfg, temperature, top-k and top-p once, got one twice")
     check_folder(options.out)
-    empty_figure((1, 1))  # raises InputError now if matplotlib is missing
-    with processes(pick_device(options.device)) as device:
+    empty_figure((1, 1))  # raises InputError now if matplotlib cannot be imported
+    with processes(pick_device(options.device)) as device, resumable_in(options.out):
         session, file = options.session(options.out, device), options.reference_file()
         first = options.sampled(options.pipeline(), combinations[0])
         galleries = [first.at(settings) for settings in combinations]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -9,6 +11,7 @@ from typing import Literal, get_args
 import torch
 
 from nextscale.cli.models import Dtype, Int8Dtype, ModelOptions
+from nextscale.data.held_out import ValidationSettings
 from nextscale.errors import InputError
 from nextscale.evaluation.extractors import load_extractor
 from nextscale.evaluation.reference import Reference, read_reference
@@ -17,8 +20,11 @@ from nextscale.evaluation.target import Target
 from nextscale.galleries.dataset import Crop, Split, open_crops
 from nextscale.galleries.sampled import SampledImages
 from nextscale.pipeline import Pipeline
+from nextscale.runtime.distributed import is_main
 from nextscale.runtime.progress import say
+from nextscale.runtime.stop import resumable
 from nextscale.sampling.settings import SamplingSettings
+from nextscale.training.run import trained_fraction
 
 REPORT = "report.json"
 PER_CLASS = 50
@@ -26,7 +32,7 @@ PER_CLASS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationOptions(ModelOptions):
+class EvaluationOptions(ModelOptions, ValidationSettings):
     """Flags of "evaluate" and "evaluate sweep"."""
 
     out: Path
@@ -42,7 +48,8 @@ class EvaluationOptions(ModelOptions):
     set (a folder, a .csv table, .tar shards, or hf:NAME)."""
     split: Split | None = None
     """train or val: which part of --reference or --data to use. A --reference data set with both parts needs this flag.
-    Default for --data: val."""
+    Default for --data: val. Data without val/ is used as a whole by default, or divided as in training; see
+    --val-fraction."""
     crop: Crop | None = None
     """How the images of a data set are cropped. centre: the largest centre crop, as in published references of
     ImageNet. training: the crop that training uses for its validation images, the central 1/1.125 of the centre crop.
@@ -65,6 +72,15 @@ class EvaluationOptions(ModelOptions):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InputError(f"{name.replace('_', '-')} must be at least {least}, not {value}")
+
+    def fraction_of(self, data: str, divided: bool) -> float:
+        """Return the fraction of a data set to hold out: ``--val-fraction``, else that of the model's run on this data.
+
+        Args:
+            divided: whether a part of the data is used. If not, the default is 0.
+        """
+        recorded = trained_fraction(self.model, data) if divided and self.val_fraction is None else None
+        return self.fraction(divided) if recorded is None else recorded
 
     def session(self, folder: Path, device: torch.device) -> Session:
         """Load the network for the features."""
@@ -97,12 +113,28 @@ class EvaluationOptions(ModelOptions):
         known = file.origin.crop if file and file.origin else None
         return self.crop or next((crop for crop in get_args(Crop) if crop == known), "centre")
 
-    def target(self, session: Session, file: Reference | None, size: tuple[int, int]) -> Target | None:
-        """Return the reference for images of a size (H, W); None without ``--reference``."""
+    def target(
+        self, session: Session, file: Reference | None, size: tuple[int, int], report: Callable[[str], None] = say
+    ) -> Target | None:
+        """Return the reference for images of a size (H, W); None without ``--reference``.
+
+        Args:
+            report: called with a message for each image that cannot be read, and with the notes of the data.
+        """
         if not self.reference:
             return None
         if file:
             return Target.of_file(session, file)
         crop = self.crop_in_use(None)
         say(f"{self.reference} is not an .npz file: reading its images first (crop: {crop})")
-        return Target.of_images(session, open_crops(self.reference, self.split, size, crop, say), crop)
+        fraction = self.fraction_of(self.reference, divided=self.split is not None)
+        return Target.of_images(
+            session, open_crops(self.reference, self.split, size, crop, report, None, fraction), crop
+        )
+
+
+def resumable_in(folder: Path) -> AbstractContextManager[None]:
+    """Return a context manager that prints on Ctrl-C, in the main process, that the features in a folder are kept."""
+    return resumable(
+        f"computed features are kept in {folder}. Repeat the same command to continue." if is_main() else ""
+    )

@@ -5,12 +5,16 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import io
 import os
 import sys
-from types import ModuleType
 
 from nextscale.errors import InputError, is_out_of_memory
-from nextscale.runtime.allocator import restart_with_less_fragmentation
+from nextscale.runtime.interrupt import INTERRUPTED, InterruptBlocked, Interruptible, end_on_interrupt, was_raised
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
 
 VERBS = {
     "sample": ("nextscale.cli.sample", "generate images"),
@@ -43,6 +47,9 @@ VERBS = {
 ALIASES = {"train var": "train transformer"}
 """Former names of verbs."""
 
+FORMER_FLAGS = ("--pictures", "--validate-pictures", "--batch-pictures", "--queue-pictures", "--request-pictures")
+"""Former names of flags, which now end with images."""
+
 TRAINING = ("train tokenizer", "train transformer", "train var", "scaling run", "evaluate classifier", "bench train")
 """Verbs that run in a process whose memory is set up for training."""
 
@@ -63,10 +70,23 @@ def usage() -> str:
 
 
 def command() -> None:
-    """Entry point of ``nextscale`` and ``python -m nextscale``."""
+    """Entry point of ``nextscale`` and ``python -m nextscale``. Exits with 130 after Ctrl-C."""
+    end_on_interrupt()
     if " ".join(sys.argv[1:3]) in TRAINING:
         restart_with_less_fragmentation()
-    main()
+    try:
+        main()
+    except Exception:
+        if not was_raised():
+            raise
+        sys.exit(INTERRUPTED)  # an error that KeyboardInterrupt caused, such as the end of a process that loads data
+
+
+def restart_with_less_fragmentation() -> None:
+    """Restart this process with memory settings for training; see `nextscale.runtime.allocator`."""
+    restart = importlib.import_module("nextscale.runtime.allocator").restart_with_less_fragmentation
+    with InterruptBlocked():  # and a starting interpreter would answer Ctrl-C with a traceback
+        restart()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -84,7 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
         verb = " ".join(arguments[:length])
         verb = ALIASES.get(verb, verb)
         if verb in VERBS:
-            run(verb, arguments[length:])
+            run(verb, [current_flag(argument) for argument in arguments[length:]])
             return
     family = [name for name in VERBS if name.startswith(f"{arguments[0]} ")]
     if family and (len(arguments) == 1 or arguments[1] in ("-h", "--help")):
@@ -95,14 +115,16 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(verb: str, arguments: list[str]) -> None:
     """Parse the flags of a verb and run it. Invalid input is reported in one sentence."""
+    print_any_file_name()
     atexit.register(gc.freeze)  # skips the final garbage collection, which takes half a second
     parsing, module = (import_all(name) for name in ("nextscale.cli.parsing", VERBS[verb][0]))
     try:
-        module.run(parsing.parse(module.Options, verb, arguments))
+        with Interruptible():
+            module.run(parsing.parse(module.Options, verb, arguments))
     except InputError as error:
         fail(str(error))
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -112,6 +134,20 @@ def run(verb: str, arguments: list[str]) -> None:
         sys.exit(0)
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror or error}")
+
+
+def current_flag(argument: str) -> str:
+    """Return an argument with the current name of its flag: ``--images=a`` for ``--pictures=a``."""
+    flag, equals, value = argument.partition("=")
+    flag = flag.replace("pictures", "images") if flag.replace("_", "-") in FORMER_FLAGS else flag
+    return f"{flag}{equals}{value}"
+
+
+def print_any_file_name() -> None:
+    """Let the output accept file names that are not UTF-8. Standard output gets their bytes as they are."""
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors=errors)
 
 
 def import_all(name: str) -> ModuleType:

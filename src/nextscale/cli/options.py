@@ -18,7 +18,8 @@ from nextscale.training.setup import SETTINGS, RunSettings, plan
 DATA = (
     "Training images: a folder with a sub-folder for each class; a .csv table with the columns file and label; .tar "
     "shards in WebDataset format, such as 'shards-{000..012}.tar'; a Hugging Face data set, hf:NAME; or, for \"train "
-    'transformer", a token cache of "tokenize". If the data has the splits train and val, val is used for validation.'
+    'transformer", a token cache of "tokenize". If the data has the splits train and val, val is used for validation; '
+    "otherwise, see --val-fraction."
 )
 DTYPE = (
     "Precision of matrix products and convolutions. Default: auto, unless the recipe sets a precision. auto on a GPU: "
@@ -50,9 +51,11 @@ class TrainingOptions:
     """Seed of initial weights, data order, crops and all other random numbers. Default: from the preset."""
     dtype: Annotated[Precision | None, arg(help=DTYPE)] = None
     compare: str = ""
-    """Compare with another run (its folder, or d16 for the official training), and plot both to OUT/curves.png."""
+    """Compare with another run (its folder, d16 for the official training, or starter), and plot both to
+    OUT/curves.png."""
     settings: RunSettings = field(default_factory=RunSettings)
-    """Settings that are not part of the recipe. Only --init-from and --epochs change the trained weights."""
+    """Settings that are not part of the recipe. Only --val-fraction, --init-from and --epochs change the trained
+    weights."""
 
     def plan(self, presets: dict[str, RecipeT]) -> tuple[RecipeT, RunSettings]:
         """Return the recipe and the settings of the flags; see `nextscale.training.setup.plan`."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import tyro
 
@@ -22,8 +23,10 @@ def parse(options: type, verb: str, arguments: list[str]) -> Any:
     """Parse the flags of a verb.
 
     Raises:
-        InputError: from the checks of a dataclass. tyro would print it in a box with unrelated text.
+        InputError: from the checks of a dataclass. tyro would print it in a box with unrelated text. Or a path is
+            empty.
     """
+    check_paths(options, arguments)
     config, said = (tyro.conf.OmitArgPrefixes,), io.StringIO()
     try:
         with redirect_stderr(said):
@@ -36,6 +39,28 @@ def parse(options: type, verb: str, arguments: list[str]) -> Any:
             raise InputError(str(error)) from error
         print(said.getvalue(), end="", file=sys.stderr)
         raise
+
+
+def check_paths(options: type, arguments: Sequence[str]) -> None:
+    """Raise InputError if a flag for a path is given an empty text, which Python takes for the current folder."""
+    flags = path_flags(options)
+    for word, following in zip(arguments, (*arguments[1:], None), strict=True):
+        flag, equals, value = word.partition("=")
+        if flag.replace("_", "-") in flags and (value == "" if equals else following == ""):
+            raise InputError(f"{flag} must be a path, not an empty text (the current folder is .)")
+
+
+def path_flags(options: type) -> set[str]:
+    """Return the flags whose values are paths."""
+    flags: set[str] = set()
+    types = get_type_hints(options)
+    for field in fields(options):
+        kind = types[field.name]
+        if is_dataclass(kind):
+            flags |= path_flags(kind)  # type: ignore[arg-type]
+        elif Path in (kind, *get_args(kind)):
+            flags.add(f"--{field.name.replace('_', '-')}")
+    return flags
 
 
 def with_help(options: type) -> type:

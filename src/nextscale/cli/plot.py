@@ -9,10 +9,10 @@ from typing import Annotated
 
 import tyro
 
-from nextscale.curves.compare import comparable, verdict_line
+from nextscale.curves.compare import comparable, verdict_lines
 from nextscale.curves.log import RunLog, read_run
 from nextscale.curves.plot import check_out, plot, save
-from nextscale.curves.reference import D16
+from nextscale.curves.reference import BUNDLED
 from nextscale.errors import InputError
 
 SMOOTH = 10
@@ -30,8 +30,9 @@ class Options:
     out: Path = Path("curves.png")
     """File to write: .png, .svg or .pdf."""
     compare: str | None = None
-    """Compare with another run (its folder, or d16 for the official training). Plots the metrics that all runs have,
-    and prints a comparison of the losses."""
+    """Compare with another run: its folder, d16 for the official training, or starter for that of the starter model.
+    Plots the metrics that all runs have, and prints a comparison of the losses. If d16 has no value for so few images,
+    it also compares with the starter where that is nearer."""
     smooth: int = SMOOTH
     """Number of log lines to average for each point of a training curve, at most 1/20 of the lines so far."""
 
@@ -48,7 +49,7 @@ def run(options: Options) -> None:
         runs, reference = comparable(runs, reference)
     save(plot(runs, reference, options.smooth), options.out)
     if reference:
-        print("\n".join(verdict_line(run, reference, options.smooth) for run in runs))
+        print("\n".join(line for run in runs for line in verdict_lines(run, reference, options.smooth)))
     print(options.out)
 
 
@@ -56,7 +57,7 @@ def curves_beside(folder: Path, compare: str, out: Path) -> Callable[[], str]:
     """Return a function that plots the current state of a run together with ``compare``, and returns the verdict.
 
     Raises:
-        InputError: there is no run ``compare``, or matplotlib is not installed.
+        InputError: there is no run ``compare``, or matplotlib cannot be imported.
     """
     reference = find_reference(compare)
     assert reference
@@ -68,17 +69,17 @@ def curves_beside(folder: Path, compare: str, out: Path) -> Callable[[], str]:
         except InputError as error:  # too early in the run, which must continue
             return f"nothing to compare with {compare} yet: {error}"
         save(plot([run], other), out)
-        return verdict_line(run, other, SMOOTH)
+        return "\n".join(verdict_lines(run, other, SMOOTH))
 
     return plot_now
 
 
 def find_reference(name: str | None) -> RunLog | None:
-    """Return the run to compare with: ``d16``, or the run in a folder."""
-    if name is None or name == "d16":
-        return D16 if name else None
+    """Return the run to compare with: a bundled reference such as ``d16``, or the run in a folder."""
+    if name is None or name in BUNDLED:
+        return BUNDLED[name] if name else None
     if not Path(name).is_dir():
-        raise InputError(f"no run {name} to compare with: expected d16 or the folder of a run")
+        raise InputError(f"no run {name} to compare with: expected {', '.join(BUNDLED)} or the folder of a run")
     return read_run(Path(name))
 
 

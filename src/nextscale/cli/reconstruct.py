@@ -14,6 +14,7 @@ from nextscale.cli.models import Dtype, ModelOptions
 from nextscale.errors import InputError
 from nextscale.families.sources import load_tokenizer
 from nextscale.imaging.images import caption, check_writable_image, grid, read_image, save_image
+from nextscale.io.files import brief_path
 from nextscale.runtime.device import pick_device, precision
 
 
@@ -38,6 +39,10 @@ def run(options: Options) -> None:
     if not options.images:
         raise InputError("expected at least one image, got none")
     check_writable_image(options.out)
+    if options.out.resolve() in {path.resolve() for path in options.images}:
+        raise InputError(
+            f"{brief_path(options.out)} is one of the images, which would be overwritten: choose another --out"
+        )
     images = [read_image(path) for path in options.images]
     device = pick_device(options.device)
     tokenizer = load_tokenizer(options.model, options.schedule()).to(device)

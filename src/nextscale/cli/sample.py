@@ -7,9 +7,19 @@ from pathlib import Path
 
 from PIL import Image
 
-from nextscale.cli.sampling import SamplingOptions, as_made, beside, finish, load, read_like, write, write_images
+from nextscale.cli.sampling import (
+    SamplingOptions,
+    as_made,
+    check_outputs,
+    finish,
+    load,
+    read_like,
+    write,
+    write_images,
+)
 from nextscale.errors import InputError
-from nextscale.imaging.images import caption, check_writable_image, grid, to_pil
+from nextscale.imaging.images import caption, grid, to_pil
+from nextscale.io.files import beside
 from nextscale.pipeline import Pipeline
 from nextscale.sampling.sampler import ScaleStep
 
@@ -35,11 +45,11 @@ class Options(SamplingOptions):
 
 
 def run(options: Options) -> None:
-    for path in (options.out, beside(options.out, "scales")):
-        check_writable_image(path)
+    check_outputs(options, options.out, *(["scales"] if options.show_scales else []))
     like = read_like(options, "sample")
     if like:
         options = replace(as_made(options, like), labels=like.labels, num_images=like.num_images)
+    options = replace(options, labels=tuple(without_space(label) for label in options.labels))
     pipeline = load(options, like)
     labels, count = labels_and_count(options, pipeline)
     made = options.provenance(pipeline, options.labels, count)
@@ -59,6 +69,11 @@ def run(options: Options) -> None:
         rows = [image for row in zip(*columns, strict=True) for image in row]
         written.insert(1, write(grid(rows, columns=len(columns)), beside(options.out, "scales")))
     print("\n".join(map(str, written)))
+
+
+def without_space(label: str) -> str:
+    """Remove the space before a class name that begins with "-". Without the space, it would be read as a flag."""
+    return label[1:] if label.startswith(" -") else label
 
 
 def labels_and_count(options: Options, pipeline: Pipeline) -> tuple[list[int] | None, int]:

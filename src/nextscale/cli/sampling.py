@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -14,11 +13,12 @@ from torch import Tensor
 from nextscale.cli.models import ModelOptions, SamplingDtype
 from nextscale.errors import InputError, brief
 from nextscale.families.sources import EMBEDDED, STARTER
-from nextscale.imaging.images import grid, save_image
+from nextscale.imaging.images import check_writable_image, grid, save_image
+from nextscale.io.files import beside
 from nextscale.pipeline import Pipeline
 from nextscale.provenance import EditProvenance, Provenance, read_provenance
 from nextscale.runtime.allocator import kept
-from nextscale.runtime.progress import say
+from nextscale.runtime.progress import say, say_over
 from nextscale.sampling.run import SamplingRun
 from nextscale.sampling.sampler import ScaleStep
 from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings
@@ -148,10 +148,20 @@ def finish(run: SamplingRun, pipeline: Pipeline, on_scale: Callable[[ScaleStep],
     with kept(pipeline.device):  # every layer allocates the same sizes again
         for step in run:
             h, w = step.size
-            end = "\n" if step.index == count - 1 else ""
-            print(f"\rscale {step.index + 1}/{count} ({h}x{w})", end=end, file=sys.stderr, flush=True)
+            say_over(f"scale {step.index + 1}/{count} ({h}x{w})", is_last=step.index == count - 1)
             on_scale(step)
         return run.result().images
+
+
+def check_outputs(options: SamplingOptions, out: Path, *names: str) -> None:
+    """Raise InputError if a file of the command cannot be written.
+
+    Args:
+        names: names of the additional files, such as ``scales`` for OUT-scales.png.
+    """
+    check_writable_image(out)
+    for name in (*names, *(["000"] if options.separate else [])):
+        check_writable_image(beside(out, name))
 
 
 def write_images(images: Sequence[Image.Image], made: Provenance, options: SamplingOptions, out: Path) -> list[Path]:
@@ -167,8 +177,3 @@ def write_images(images: Sequence[Image.Image], made: Provenance, options: Sampl
 def write(image: Image.Image, path: Path, made: Provenance | None = None) -> Path:
     save_image(image, path, made.to_png_info() if made else None)
     return path
-
-
-def beside(path: Path, name: str) -> Path:
-    """``a/samples.png`` -> ``a/samples-NAME.png``."""
-    return path.with_name(f"{path.stem}-{name}{path.suffix}")

@@ -11,6 +11,7 @@ import tyro
 from nextscale.cli.plot import distinct_names
 from nextscale.curves.plot import check_out, save
 from nextscale.errors import InputError
+from nextscale.io.files import beside, check_writable_file
 from nextscale.scaling_laws.laws import fit_laws
 from nextscale.scaling_laws.plot import plot_compute, plot_parameters
 from nextscale.scaling_laws.points import find_runs, read_points
@@ -50,21 +51,19 @@ def run(options: Options) -> None:
     if options.seed < 0:
         raise InputError(f"seed must be at least 0, not {options.seed}")
     check_out(options.out)
+    compute = beside(options.out, "compute")
+    points, fits = (beside(options.out, "", suffix) for suffix in (".csv", ".json"))
+    for path in (compute, points, fits):
+        check_writable_file(path)
     folders = find_runs(options.runs)
     runs = [read_points(folder, name) for folder, name in zip(folders, distinct_names(folders), strict=True)]
     laws, missing = fit_laws(runs, options.resamples, options.level, options.seed, options.compute_from)
     images = {options.out: plot_parameters(runs, laws)}
     if any(law.over == "compute" for law in laws):
-        images[beside(options.out, f"-compute{options.out.suffix}")] = plot_compute(runs, laws)
+        images[compute] = plot_compute(runs, laws)
     for path, figure in images.items():
         save(figure, path)
-    points, fits = beside(options.out, ".csv"), beside(options.out, ".json")
     write_points(points, runs)
     write_fits(fits, laws, options.resamples, options.level, options.seed)
     print("\n".join([describe(runs, laws, options.level), "", *missing]))
     print("\n".join(str(path) for path in (*images, points, fits)))
-
-
-def beside(path: Path, ending: str) -> Path:
-    """Return the path beside ``a.png`` with another ending: ``a-compute.png`` or ``a.csv``."""
-    return path.with_name(f"{path.stem}{ending}")

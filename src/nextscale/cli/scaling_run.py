@@ -22,6 +22,7 @@ from nextscale.io.files import check_folder, read_json
 from nextscale.io.lock import locked
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.process_pool import Job, run_all
+from nextscale.runtime.stop import resumable
 from nextscale.scaling_laws.ladder import Rung, make_ladder
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.changes import find_recipe, override
@@ -104,7 +105,7 @@ def run(options: Options) -> None:
         check_earlier(options.out / rung.name, recipes[rung], options, tokenizer)
     print("\n".join(describe(ladder, recipes, tokenizer, classes)), file=sys.stderr, flush=True)
     parallel = options.parallel or (torch.cuda.device_count() if device.type == "cuda" else 1)
-    with locked(options.out) as held:
+    with locked(options.out) as held, resumable("repeat the same command to resume"):
         left = [rung for rung in reversed(ladder) if not is_finished(options.out / rung.name, recipes[rung])]
         jobs = [Job(rung.name, arguments(options, rung, base)) for rung in left]
         if not run_all(jobs, parallel, device, held):
@@ -175,7 +176,10 @@ def check_data(
     tokenizer = choose_tokenizer(str(options.data), "", settings, None)
     data, val_data = open_examples(str(options.data), out, tokenizer, recipe, settings)
     if not val_data:
-        raise InputError(f"{options.data} has no validation images, which scaling laws need: expected val/")
+        raise InputError(
+            f"{options.data} has no validation images, which scaling laws need: expected a cache of data with val/, or "
+            "of a --val-fraction above 0"
+        )
     return tokenizer, len(data.source.class_names)
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.util import find_spec
+from typing import Literal
 
 from nextscale.cli.models import Dtype, ModelOptions
 from nextscale.errors import InputError
 from nextscale.pipeline import Pipeline
+from nextscale.runtime.extras import check_installed, needed
 from nextscale.runtime.progress import say
 from nextscale.web.limits import Limits
 
 KEY = "NEXTSCALE_API_KEY"
-NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+NEEDED = ("fastapi", "fastapi_offline", "uvicorn", "python_multipart", "prometheus_client")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,8 @@ class Options(ModelOptions):
     loopback address, all host names are accepted."""
     cors_origin: tuple[str, ...] = ()
     """Web sites that may call the API from a browser, such as https://example.com. * allows all."""
+    access_log: Literal["off", "plain", "json"] = "off"
+    """Write a line about each request to standard error, as text or as JSON. With json, errors are JSON lines too."""
     limits: Limits = field(default_factory=Limits)
     """Limits of the server."""
     seed: int | None = None
@@ -77,10 +82,13 @@ def check(options: Options) -> None:
 
 
 def run(options: Options) -> None:
-    for name in (*NEEDED, "gradio")[: len(NEEDED) + options.studio]:
-        if find_spec(name) is None:
-            raise InputError(f"{name} is not installed: run pip install 'nextscale[serve]'")
+    for name in NEEDED:
+        with needed(name, "serve"):
+            importlib.import_module(name)
+    if options.studio:
+        check_installed("gradio", "serve")
     from nextscale.web.engine import Engine
+    from nextscale.web.logs import set_up
     from nextscale.web.server import LOOPBACK, address_of, build_app, is_loopback, open_socket, serve
     from nextscale.web.upload_quota import private_folder
 
@@ -98,10 +106,13 @@ def run(options: Options) -> None:
         folder = stack.enter_context(private_folder()) if options.studio else None
         app = build_app(engine, key, hosts, options.cors_origin, scales, folder)
         if options.studio:
+            with needed("gradio", "serve"):  # not earlier: Gradio reads the name of its folder when it is imported
+                importlib.import_module("gradio")
             from nextscale.web.studio.studio import build_studio, mount_studio
 
             mount_studio(app, build_studio(engine, others, scales), "/")
         if key is None and not own:
             say(f"warning: {options.host} is not a loopback address and there is no API key: set {KEY} to require one")
+        set_up(options.access_log, sys.stderr)
         line = f"serving {options.model} at {address_of(listener)}"
         serve(app, [engine, *others], listener, on_ready=lambda: print(line, flush=True))

@@ -22,6 +22,9 @@ class Options(TrainingOptions):
     tokenizer: str = ""
     """Folder of a "train tokenizer" run, or a model that contains the tokenizer (starter, d16, ...). Default: the
     tokenizer of --init-from or of the token cache."""
+    keep_classes: bool = False
+    """With --init-from: keep the classes of the initial model that the data does not have, in addition to those of the
+    data. Default: the trained model has the classes of the data only."""
     strategy: Strategy = "ddp"
     """Data parallelism with several processes. ddp: each process holds all weights. fsdp: each holds a part of them."""
 
@@ -37,4 +40,5 @@ def run(options: Options) -> None:
         options.strategy,
         preview_samples,
         options.watch(),
+        options.keep_classes,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -18,13 +19,15 @@ from nextscale.errors import InputError, brief
 
 UNCONDITIONAL = "unconditional"
 NO_CLASS = ("none", UNCONDITIONAL)
-"""Names of "no class"."""
+"""Names of "no class". A class of the same name takes precedence."""
+MOST_SHOWN = 12
+"""Most names in a message."""
 
 Labels = Tensor | np.ndarray | Sequence[int] | str | None
 """Class numbers (B,); or "unconditional"; or None, which stands for random classes."""
 
 NamedLabels = Tensor | np.ndarray | Sequence[int | str] | str | None
-"""`Labels` with class names allowed, and "none" for "unconditional"."""
+"""`Labels` with class names allowed, and all names of "no class" for "unconditional"."""
 
 
 class Streams(Protocol):
@@ -115,51 +118,72 @@ class ClassNames:
     def __len__(self) -> int:
         return len(self.names)
 
-    def id_of(self, name: str) -> int:
-        """The number of a class, from its name or its number in digits. "none" and "unconditional" give C.
+    @cached_property
+    def folded(self) -> tuple[str, ...]:
+        """The names without case."""
+        return tuple(name.casefold() for name in self.names)
 
-        A name matches in any case, unless that is ambiguous. A class that is called "none" goes before "no class".
+    @property
+    def no_class(self) -> str:
+        """The word for "no class": "none", or "unconditional" if a class is called "none", or C if both are taken."""
+        return next((word for word in NO_CLASS if word not in self.folded), str(len(self.names)))
+
+    def is_no_class(self, name: str) -> bool:
+        """Whether a name means "no class": "none" or "unconditional", in any case, unless a class has that name."""
+        folded = name.casefold()
+        return (folded in NO_CLASS or name == self.no_class) and folded not in self.folded
+
+    def id_of(self, name: str) -> int:
+        """The number of a class, from its name or its number in digits. C for names of "no class".
+
+        A name matches in any case, unless that is ambiguous.
 
         Raises:
             InputError: There is no such class. The message lists similar names.
         """
         if name in self.names:
             return self.names.index(name)
-        if name.casefold() in NO_CLASS:
+        if self.is_no_class(name):
             return len(self.names)
         if name.removeprefix("-").isdecimal():
             if not 0 <= int(name) < len(self.names):
                 raise InputError(f"label {name} is out of range: expected 0..{len(self.names) - 1}")
             return int(name)
-        folded = [known.casefold() for known in self.names]
-        if folded.count(name.casefold()) == 1:
-            return folded.index(name.casefold())
-        close = difflib.get_close_matches(name.casefold(), folded, n=3)
-        known = [self.names[folded.index(c)] for c in close] or list(self.names[:12])
-        more = ", ..." if not close and len(self.names) > 12 else ""
+        if self.folded.count(name.casefold()) == 1:
+            return self.folded.index(name.casefold())
+        close = difflib.get_close_matches(name.casefold(), dict.fromkeys(self.folded), n=3)
+        similar = [
+            known for fold in close for known, folded in zip(self.names, self.folded, strict=True) if folded == fold
+        ]
+        shown = list(dict.fromkeys(similar or self.names))[:MOST_SHOWN]
+        more = ", ..." if not similar and len(self.names) > MOST_SHOWN else ""
         raise InputError(
-            f"unknown class {name!r}: expected 0..{len(self.names) - 1} or a name such as {', '.join(known)}{more}"
+            f"unknown class {name!r}: expected 0..{len(self.names) - 1} or a name such as {', '.join(shown)}{more}"
         )
 
     def ids(self, labels: NamedLabels) -> Labels:
-        """Class names as numbers. "none" instead of a list becomes "unconditional"; tensors and None pass through.
+        """Class names as numbers. "unconditional", or another name of "no class", instead of a list becomes
+        "unconditional"; tensors and None pass through.
 
         Raises:
-            InputError: An unknown name.
+            InputError: An unknown name, or a class instead of a list of classes.
         """
-        if isinstance(labels, str) and labels == "none" and "none" not in self.names:
+        if isinstance(labels, str):
+            if labels != UNCONDITIONAL and not self.is_no_class(labels):
+                raise InputError(f'labels are a list of classes, None or "{UNCONDITIONAL}", not {labels!r}')
             return UNCONDITIONAL
-        if not isinstance(labels, Sequence) or isinstance(labels, str):
+        if not isinstance(labels, Sequence):
             return labels
         return [self.id_of(label) if isinstance(label, str) else label for label in labels]
 
     def per_variant(self, labels: NamedLabels | int, num_images: int | None) -> Labels:
         """The class of each variant of an edit, from one for all or one per variant; "unconditional" for None."""
-        labels = UNCONDITIONAL if labels is None else labels
-        if isinstance(labels, int) or (isinstance(labels, str) and self.ids(labels) != UNCONDITIONAL):
+        if labels is None:
+            return UNCONDITIONAL
+        if isinstance(labels, int) or (isinstance(labels, str) and not self.is_no_class(labels)):
             labels = [labels] * (1 if num_images is None else num_images)
         return self.ids(labels)
 
     def name_of(self, label: int) -> str:
-        """The name of a class; "none" for C."""
-        return self.names[label] if label < len(self.names) else "none"
+        """The name of a class; `no_class` for C."""
+        return self.names[label] if label < len(self.names) else self.no_class

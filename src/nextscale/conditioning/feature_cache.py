@@ -12,8 +12,8 @@ from torch import Tensor
 
 from nextscale.conditioning.text import TextFeatures
 from nextscale.errors import InputError
-from nextscale.io.files import read_tensors, write_tensors
 from nextscale.io.fingerprint import tensors_fingerprint
+from nextscale.io.tensor_files import read_tensors, write_tensors
 from nextscale.runtime.progress import say
 
 

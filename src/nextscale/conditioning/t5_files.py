@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from nextscale.errors import InputError
-from nextscale.io.files import is_tensor_file, read_json
+from nextscale.io.files import read_json
 from nextscale.io.fingerprint import files_fingerprint
 from nextscale.io.hub import fetch_folder
+from nextscale.io.tensor_files import is_tensor_file
 from nextscale.runtime.extras import needed
 
 EXTRA = "text"

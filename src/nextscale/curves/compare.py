@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from nextscale.curves.log import RunLog, Series
+from nextscale.curves.reference import BUNDLED, nearest
 from nextscale.curves.verdict import learning_curve, verdict
 from nextscale.errors import InputError
 
@@ -53,6 +54,30 @@ def with_token_figures(run: RunLog, shares: bool) -> RunLog:
             if shares and run.chance and figure in series:
                 series[f"{figure}_share"] = Series(series[figure].steps, series[figure].values / run.chance)
     return replace(run, series=series)
+
+
+def verdict_lines(run: RunLog, reference: RunLog, smooth: int) -> list[str]:
+    """Return a comparison of the losses of a run and a reference.
+
+    A bundled reference may have no point at the number of images that the run has seen. If another one is nearer to the
+    run, a second line then compares with that one.
+    """
+    lines = [verdict_line(run, reference, smooth)]
+    other = nearest(run)
+    if reference.name in [bundled.name for bundled in BUNDLED.values()] and reference.name != other.name:
+        seen, references = learning_curve(run)[0], learning_curve(reference)[0]
+        if not references[0] <= seen[-1] <= references[-1]:
+            name = next(name for name, bundled in BUNDLED.items() if bundled.name == other.name)
+            lines.append(f"{verdict_line(run, other, smooth)}; {reason(run, other)} (plot it with --compare {name})")
+    return lines
+
+
+def reason(run: RunLog, reference: RunLog) -> str:
+    """Return why a reference was chosen."""
+    return (
+        f"{reference.name} is the nearest bundled reference: {reference.tokens} tokens of {reference.codebook_size} "
+        f"codes, and {run.name} has {run.tokens or 'an unknown number of'} tokens of {run.codebook_size}"
+    )
 
 
 def verdict_line(run: RunLog, reference: RunLog, smooth: int) -> str:

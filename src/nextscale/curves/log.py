@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,11 @@ from typing import Any
 import numpy as np
 
 from nextscale.errors import InputError
+from nextscale.io.config import as_config
 from nextscale.io.files import read_json
+from nextscale.io.json_text import parse_json
 from nextscale.io.renamed import with_current_names
+from nextscale.scales.schedule import ScaleSchedule
 
 LOG = "log.jsonl"
 FEW = 20
@@ -73,6 +75,11 @@ class RunLog:
         return "scale_loss" in self.series or "last_scale_loss" in self.series
 
     @property
+    def tokens(self) -> int:
+        """Number of tokens of an image; 0 if unknown."""
+        return sum(h * w for h, w in self.sizes)
+
+    @property
     def chance(self) -> float | None:
         """ln V, the loss of uniform guessing."""
         return math.log(self.codebook_size) if self.codebook_size else None
@@ -100,8 +107,16 @@ def read_run(folder: Path, name: str | None = None) -> RunLog:
         series,
         batch_size=recipe.get("batch_size"),
         codebook_size=config.get("codebook_size") if "scale_loss" in series else None,
-        sizes=tuple((h, w) for h, w in as_object(config.get("schedule")).get("sizes", ())),
+        sizes=sizes_of(config),
     )
+
+
+def sizes_of(config: dict[str, Any]) -> tuple[tuple[int, int], ...]:
+    """Return the sizes of the scales of a model's config; () if it has none."""
+    try:
+        return as_config(ScaleSchedule, config.get("schedule")).sizes  # type: ignore[type-var]
+    except InputError:
+        return ()
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -113,7 +128,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     read = []
     for number, text in enumerate(lines, start=1):
         try:
-            line = json.loads(text)
+            line = parse_json(text)
             if not isinstance(line["step"], int | float):
                 raise TypeError
         except (ValueError, KeyError, TypeError) as error:

@@ -15,7 +15,8 @@ from nextscale.curves.log import FEW, RunLog, Series
 from nextscale.curves.panels import TOKEN_LOSSES, VALIDATION, Panel, make_panels
 from nextscale.curves.verdict import count
 from nextscale.errors import InputError
-from nextscale.io.files import atomic_file, check_folder
+from nextscale.io.files import atomic_file, check_creatable, check_no_folder
+from nextscale.runtime.extras import needed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +57,7 @@ def plot(runs: Sequence[RunLog], reference: RunLog | None = None, smooth: int = 
         smooth: number of log lines to average for each point of a training curve. Validation is not smoothed.
 
     Raises:
-        InputError: matplotlib is not installed.
+        InputError: matplotlib cannot be imported.
     """
     everyone = [*runs, reference] if reference else list(runs)
     panels = make_panels(everyone)
@@ -102,13 +103,11 @@ def empty_figure(inches: tuple[float, float]) -> Figure:
     """Make a figure without panels.
 
     Raises:
-        InputError: matplotlib is not installed.
+        InputError: matplotlib cannot be imported.
     """
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # hides messages about its font cache
-    try:
+    with needed("matplotlib", "plot"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("matplotlib is not installed: run pip install 'nextscale[plot]'") from error
     return Figure(inches, dpi=100, layout="constrained")
 
 
@@ -230,9 +229,13 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def check_out(path: Path) -> None:
-    """Raise the InputError that `save` would raise."""
+    """Check that a plot can be made and written to a file, before long work.
+
+    Raises:
+        InputError: the file cannot be written, or matplotlib cannot be imported.
+    """
+    check_no_folder(path, "an image file")
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"cannot write a plot to {path}: expected a name that ends with {', '.join(FORMATS)}")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: expected the name of an image file")
-    check_folder(path.parent)
+    check_creatable(path)
+    empty_figure((1, 1))

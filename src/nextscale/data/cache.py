@@ -21,9 +21,10 @@ from torch.utils.data import Dataset
 
 from nextscale.data.content import Tokens
 from nextscale.data.dataset import Example
-from nextscale.errors import InputError
-from nextscale.io.files import check_begun_with, read_json, read_tensors, write_json, write_tensors
+from nextscale.errors import InputError, brief
+from nextscale.io.files import check_begun_with, read_json, write_json
 from nextscale.io.renamed import with_current_names
+from nextscale.io.tensor_files import read_tensors, write_tensors
 
 INDEX = "cache.json"
 TOKENIZER = "tokenizer"
@@ -56,7 +57,8 @@ def read_index(folder: Path) -> dict[str, Any]:
         InputError: the file was not written by `start_cache`.
     """
     index = with_current_names(read_json(folder / INDEX))
-    if not isinstance(index, dict) or not isinstance(index.get("images"), dict):
+    images = index.get("images") if isinstance(index, dict) else None
+    if not isinstance(images, dict) or not all(type(count) is int and count >= 0 for count in images.values()):
         raise InputError(f"{folder / INDEX} is not the index of a token cache")
     return index
 
@@ -84,6 +86,7 @@ class CacheSource:
     root: Path
     class_names: tuple[str, ...]
     index: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 class TokenDataset(Dataset[Example]):
@@ -117,7 +120,10 @@ def open_cache(folder: Path, seed: int) -> tuple[TokenDataset, TokenDataset | No
         InputError: the cache is unfinished or damaged, or has no training tokens.
     """
     index = read_index(folder)
-    source = CacheSource(folder, tuple(index["class_names"]), index)
+    names = index.get("class_names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{folder / INDEX} must name the classes in class_names, a list of texts, not {brief(names)}")
+    source = CacheSource(folder, tuple(names), index)
     train, val = (_open_split(source, split, seed) for split in (TRAIN, VAL))
     if not train:
         raise InputError(f"{folder} holds no tokens to train on")
@@ -125,13 +131,14 @@ def open_cache(folder: Path, seed: int) -> tuple[TokenDataset, TokenDataset | No
 
 
 def _open_split(source: CacheSource, split: str, seed: int) -> TokenDataset | None:
-    count = len(shards_of(source.index["images"].get(split, 0)))
-    paths = [shard_path(source.root, split, i) for i in range(count)]
-    there = [path for path in paths if path.is_file()]
+    count = -(-source.index["images"].get(split, 0) // IMAGES_IN_SHARD)
+    numbers = (path.stem.removeprefix("tokens-") for path in (source.root / split).glob("tokens-*.safetensors"))
+    there = sorted({int(number) for number in numbers if number.isdecimal() and int(number) < count})
     if len(there) < count:
         raise InputError(
             f"{source.root} has {len(there)} of {count} shards of {split}: repeat the tokenize command to finish it"
         )
+    paths = [shard_path(source.root, split, i) for i in there]
     shards = [_read_shard(path, source.index) for path in paths]
     return TokenDataset(source, shards, seed) if any(len(shard["labels"]) for shard in shards) else None
 
@@ -142,6 +149,8 @@ def _read_shard(path: Path, index: Mapping[str, Any]) -> dict[str, Tensor]:
     expected = f"tokens (n, views, {index.get('tokens')}) and labels (n,)"
     if tokens is None or labels is None or tokens.ndim != 3 or labels.shape != tokens.shape[:1]:
         raise InputError(f"{path} does not hold {expected}")
+    if any(tensor.is_floating_point() or tensor.is_complex() for tensor in (tokens, labels)):
+        raise InputError(f"{path} holds {tokens.dtype} and {labels.dtype}, expected integers")
     if tokens.shape[2] != index.get("tokens"):
         raise InputError(f"{path} holds tokens of shape {tuple(tokens.shape)}, expected {expected}")
     return shard

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 from nextscale.data.names import TRAIN_NAMES, list_names, number_labels, pick_splits
 from nextscale.data.source import ImageFiles, Splits
 from nextscale.errors import InputError
-
-ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
+from nextscale.imaging.image_files import Skipped, images_below, is_hidden, list_folder, readable_name
 
 
 def folder_splits(root: Path) -> Splits:
     """Open the training and validation images of a folder; see `find_splits` and `scan_folder`."""
     train, val = find_splits(root)
     folder = scan_folder(train)
+    if train != root:
+        skipped = Skipped(root)
+        for path in visible_folders(root):
+            if path not in (train, val):
+                skipped.add(f"folders beside {train.name}", path)
+        folder = replace(folder, notes=skipped.notes() + folder.notes)
     return folder, scan_folder(val, folder.class_names) if val else None
 
 
@@ -25,53 +32,77 @@ def find_splits(root: Path) -> tuple[Path, Path | None]:
     images of ``root`` are training images.
 
     Raises:
-        InputError: the folder does not exist, or has ``val`` but no ``train``.
+        InputError: the folder does not exist or cannot be opened, or has ``val`` but no ``train``.
     """
     if not root.is_dir():
         raise InputError(f"no folder {root}")
-    folders = {path.name: path for path in root.iterdir() if path.is_dir()}
+    folders = {path.name: path for path in visible_folders(root)}
     train, val = (folders[name] if name else None for name in pick_splits(folders))
-    if train and (val or any(path.is_dir() for path in train.iterdir())):
+    if train and (val or visible_folders(train)):
         return train, val
     if val and len(folders) == 1:
         raise InputError(f"{root} has {val.name}/ but no train/: expected both or neither")
     return root, None
 
 
+def visible_folders(folder: Path) -> list[Path]:
+    """Return the sub-folders of a folder without those that `is_hidden` names."""
+    try:
+        return [path for path in folder.iterdir() if not is_hidden(path.name) and os.path.isdir(path)]
+    except OSError as error:
+        raise InputError(f"cannot open the folder {folder}: {error.strerror}") from error
+
+
 def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> ImageFiles:
     """Find all image files below a folder, in a fixed order. No file is opened.
 
     Classes are the sub-folders in alphabetical order, with all images below them. Images next to class folders are
-    ignored. A folder with images and no sub-folders is one class.
+    skipped. A folder with images and no sub-folders with images is one class. The notes of the result name all files
+    and folders that are skipped; see `nextscale.imaging.image_files`.
 
     Args:
         class_names: classes of the training split; other classes are an error.
 
     Raises:
-        InputError: the folder does not exist, has no images, has an unknown class or a class without images, or
-            contains a data set in a sub-folder.
+        InputError: the folder does not exist or cannot be opened, has no images, has an unknown class, or contains a
+            data set in a sub-folder.
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}")
-    class_folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    for path in class_folders:
-        if any((path / name).is_dir() for name in TRAIN_NAMES):
-            raise InputError(f"{folder} holds a data set in {path.name}/: expected {path} itself")
-    if not class_folders and any(is_image(path) for path in folder.iterdir()):
-        names, members = class_names or (folder.resolve().name,), [(0, folder)]
+    skipped = Skipped(folder)
+    try:
+        folders, images = list_folder(folder, skipped)
+    except OSError as error:
+        raise InputError(f"cannot open the folder {folder}: {error.strerror}") from error
+    members = images_of_classes(folder, folders, skipped)
+    if members:
+        for path in images:
+            skipped.add("images beside the folders of classes", path)
+        names = class_names or tuple(members)
+    elif images:
+        names = class_names or (readable_name(folder.resolve().name),)
         if len(names) > 1:
             raise InputError(f"{folder} has no folders of classes, but training has {list_names(names)}")
+        members = dict.fromkeys(names, images)
     else:
-        labels = [path.name for path in class_folders]
-        names = class_names or tuple(labels)
-        members = list(zip(number_labels(labels, names, folder), class_folders, strict=True))
-    found = [(path, label) for label, member in members for path in sorted(member.rglob("*")) if is_image(path)]
-    if not found:
-        raise InputError(f"no images in {folder}: expected files such as {folder}/CLASS/NAME.jpg")
-    if class_names is None and (empty := set(range(len(names))) - {label for _, label in found}):
-        raise InputError(f"class {names[min(empty)]!r} in {folder} has no images")
-    return ImageFiles(folder, tuple(p for p, _ in found), tuple(label for _, label in found), names)
+        expected = f"no images in {folder}: expected files such as {folder}/CLASS/NAME.jpg"
+        raise InputError("; ".join([expected, *skipped.notes()]))
+    numbers = number_labels(list(members), names, folder)
+    paths = tuple(path for found in members.values() for path in found)
+    labels = tuple(label for label, found in zip(numbers, members.values(), strict=True) for _ in found)
+    return ImageFiles(folder, paths, labels, names, folder, skipped.notes())
 
 
-def is_image(path: Path) -> bool:
-    return path.suffix.lower() in ENDINGS and path.is_file()
+def images_of_classes(folder: Path, folders: list[Path], skipped: Skipped) -> dict[str, list[Path]]:
+    """Return the images of each class folder by the name of the class. Class folders without images are skipped."""
+    for path in folders:
+        if any(os.path.isdir(path / name) for name in TRAIN_NAMES):
+            raise InputError(f"{folder} holds a data set in {path.name}/: expected {path} itself")
+    above = (folder, *folder.resolve().parents)
+    members: dict[str, list[Path]] = {}
+    for path in folders:
+        if found := images_below(path, skipped, above):
+            members.setdefault(readable_name(path.name), []).extend(found)
+        else:
+            skipped.add("classes without images", path)
+    return members

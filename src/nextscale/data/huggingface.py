@@ -14,7 +14,8 @@ from nextscale.data.names import list_names, number_labels, pick_splits, sort_cl
 from nextscale.data.source import Splits
 from nextscale.errors import InputError
 from nextscale.imaging.images import read_image
-from nextscale.io.fingerprint import stamp
+from nextscale.io.fingerprint import stamp, stamp_of_some
+from nextscale.runtime.extras import needed
 
 PREFIX = "hf:"
 IMAGE, LABEL = ("image", "img"), ("label", "labels", "fine_label")
@@ -31,6 +32,7 @@ class HuggingFaceImages:
     column: str
     labels: tuple[int, ...]
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -38,8 +40,12 @@ class HuggingFaceImages:
     def name(self, index: int) -> str:
         return f"image {index} of {self.root}"
 
-    def stamp(self) -> str:
-        return stamp(file["filename"] for file in self.rows.cache_files)
+    def key(self, index: int) -> str:
+        return str(index)
+
+    def stamp(self, chosen: Sequence[int] | None = None) -> str:
+        whole = stamp(file["filename"] for file in self.rows.cache_files)
+        return whole if chosen is None else stamp_of_some(whole, map(self.key, chosen))
 
     def read(self, index: int) -> Image.Image:
         content = self.rows[index][self.column] or {}
@@ -54,7 +60,8 @@ def huggingface_splits(data: str) -> Splits:
     """Open the images of ``hf:owner/name`` or ``hf:folder``.
 
     Raises:
-        InputError: the package ``datasets`` or the data set is missing, or it lacks a split, images or labels.
+        InputError: the package ``datasets`` cannot be imported, or the data set is missing, or it lacks a split, images
+            or labels.
     """
     splits = load(data)
     train, val = pick_splits(splits)
@@ -66,16 +73,14 @@ def huggingface_splits(data: str) -> Splits:
 
 def load(data: str) -> dict[str, Any]:
     """Return the splits of a data set. A data set without splits becomes the training split."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise InputError(f"{data} needs the package datasets: pip install 'nextscale[hf]'") from error
+    with needed("datasets", "hf"):
+        from datasets import load_dataset, load_from_disk
     place = data.removeprefix(PREFIX)
     if not place:
         raise InputError(f"no name after {PREFIX}: expected {PREFIX}owner/name or {PREFIX}folder")
     try:
         saved = any((Path(place) / name).is_file() for name in SAVED)
-        content = datasets.load_from_disk(place) if saved else datasets.load_dataset(place)
+        content = load_from_disk(place) if saved else load_dataset(place)
     except Exception as error:  # no network, no such data set, a damaged file, several configurations
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"cannot load {data} ({type(error).__name__}: {reason})") from error

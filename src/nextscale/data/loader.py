@@ -15,8 +15,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from nextscale.data.content import Content, Pixels
 from nextscale.data.dataset import Example, Examples
+from nextscale.data.held_out import held_out_fraction
 from nextscale.errors import InputError
 from nextscale.runtime.distributed import rank, world_size
+from nextscale.runtime.stop import SIGNALS
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,10 @@ def check_data(data: Examples, val_data: Examples | None, batch_size: int) -> No
         InputError: the batch is larger than the data, or a split has no readable image.
     """
     if batch_size > len(data):
-        raise InputError(f"a batch of {batch_size} images is larger than the data: {len(data)} in {data.source.root}")
+        held_out = f", besides {len(val_data)} held out" if val_data and held_out_fraction(data.source) else ""
+        raise InputError(
+            f"a batch of {batch_size} images is larger than the data: {len(data)} in {data.source.root}{held_out}"
+        )
     for split in (data, val_data):
         if split:
             split[0, 0]
@@ -137,7 +142,7 @@ class TrainingBatches:
             num_workers=workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=ignore_sigterm,
+            worker_init_fn=ignore_signals,
         )
         self._parts = iter(loader)
         self.waited = 0.0
@@ -153,9 +158,10 @@ class TrainingBatches:
         return parts
 
 
-def ignore_sigterm(_: int) -> None:
-    """Ignore SIGTERM in a loading process. The training process handles it."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def ignore_signals(_: int) -> None:
+    """Ignore the signals that ask to stop in a loading process. Its parent process handles them, and ends it."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def validation_batches(dataset: Examples, batch_size: int, limit: int = 0) -> Iterator[Batch]:

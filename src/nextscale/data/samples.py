@@ -6,14 +6,15 @@ the file name up to the first dot after the last slash, as in the webdataset pac
 
 from __future__ import annotations
 
-import json
 import tarfile
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from nextscale.errors import InputError
+from nextscale.imaging.image_files import is_hidden_path
+from nextscale.io.json_text import parse_json
 
-IMAGES = ("jpg", "jpeg", "png", "webp")
+IMAGES = ("jpg", "jpeg", "jpe", "jfif", "png", "webp")
 JSON_LABELS = ("label", "cls")
 
 
@@ -82,9 +83,11 @@ def list_members(shard: Path) -> list[Member]:
 def split_name(name: str) -> tuple[str, str]:
     """Split a name into key and ending: ``photos/a.seg.PNG`` -> (``photos/a``, ``seg.png``).
 
-    The key is empty for a file that belongs to no sample.
+    The key is empty for a file that belongs to no sample, such as a hidden one.
     """
     folder, slash, file = name.rpartition("/")
+    if is_hidden_path(name):
+        return "", ""
     stem, dot, ending = file.partition(".")
     return (folder + slash + stem if stem and dot else "", ending.lower())
 
@@ -105,7 +108,7 @@ def read_label(file: BinaryIO, files: dict[str, Member]) -> str | None:
         return None
     try:
         text = member.read(file).decode("utf-8")
-        label = text if "cls" in files else label_in_json(json.loads(text))
+        label = text if "cls" in files else label_in_json(parse_json(text))
     except ValueError as error:
         raise InputError(f"cannot read {member} ({error})") from error
     if not isinstance(label, str | int | None):

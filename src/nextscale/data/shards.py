@@ -16,11 +16,12 @@ from pathlib import Path
 from PIL import Image
 
 from nextscale.data.names import TRAIN_NAMES, VAL_NAMES, list_names, number_labels, pick_splits, sort_classes
-from nextscale.data.samples import Member, index_shard
+from nextscale.data.samples import Member, index_shard, split_name
 from nextscale.data.source import Splits
 from nextscale.errors import InputError
+from nextscale.imaging.image_files import is_hidden
 from nextscale.imaging.images import read_image
-from nextscale.io.fingerprint import stamp
+from nextscale.io.fingerprint import stamp, stamp_of_some
 
 SHARDS = re.compile(r"\.(tar(\.\w+)?|tgz)$", re.IGNORECASE)
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -34,6 +35,7 @@ class ShardedImages:
     members: tuple[Member, ...]
     labels: tuple[int, ...]
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.members)
@@ -41,8 +43,14 @@ class ShardedImages:
     def name(self, index: int) -> str:
         return str(self.members[index])
 
-    def stamp(self) -> str:
-        return stamp(dict.fromkeys(member.shard for member in self.members))
+    def key(self, index: int) -> str:
+        shard, name, *_ = self.members[index]
+        return f"{shard.name}/{split_name(name)[0]}"
+
+    def stamp(self, chosen: Sequence[int] | None = None) -> str:
+        if chosen is None:
+            return stamp(dict.fromkeys(member.shard for member in self.members))
+        return stamp_of_some(stamp(dict.fromkeys(self.members[i].shard for i in chosen)), map(self.key, chosen))
 
     def read(self, index: int) -> Image.Image:
         """Read an image. Opens the shard each time, because processes that share an open file share its position."""
@@ -82,7 +90,7 @@ def find_shards(data: str) -> tuple[list[Path], list[Path]]:
     root = Path(data)
     if not root.is_dir():
         return part(list(expand(data)))
-    folders = {path.name: path for path in root.iterdir() if path.is_dir()}
+    folders = {path.name: path for path in root.iterdir() if not is_hidden(path.name) and path.is_dir()}
     train, val = (folders[name] if name else None for name in pick_splits(folders))
     if not train or not shards_in(train):
         return part(shards_in(root))
@@ -93,7 +101,7 @@ def find_shards(data: str) -> tuple[list[Path], list[Path]]:
 
 def shards_in(folder: Path) -> list[Path]:
     """Return the .tar files in a folder, or none if it has sub-folders, which then contain the images."""
-    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    paths = sorted(path for path in folder.iterdir() if not is_hidden(path.name))
     return [] if any(path.is_dir() for path in paths) else [path for path in paths if path.suffix.lower() == ".tar"]
 
 

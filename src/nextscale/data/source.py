@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,11 @@ class ClassSource(Protocol):
     @property
     def class_names(self) -> tuple[str, ...]: ...
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the log: files that are skipped, images that are held out."""
+        ...
+
 
 class ImageSource(ClassSource, Protocol):
     """Images with labels. Must be picklable, because each loading process gets a copy."""
@@ -39,8 +45,16 @@ class ImageSource(ClassSource, Protocol):
         """Return the name of an image for messages."""
         ...
 
-    def stamp(self) -> str:
-        """Return digits that change when the files change; see `nextscale.io.fingerprint.stamp`."""
+    def key(self, index: int) -> str:
+        """Return a name of an image that does not depend on the other images, nor on the place of the data set."""
+        ...
+
+    def stamp(self, chosen: Sequence[int] | None = None) -> str:
+        """Return digits that change when the files change; see `nextscale.io.fingerprint.stamp`.
+
+        Args:
+            chosen: numbers of some images. Other choices give other digits. None stands for all images.
+        """
         ...
 
     def read(self, index: int) -> Image.Image:
@@ -58,12 +72,14 @@ Splits = tuple[ImageSource, ImageSource | None]
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images in separate files."""
+    """Images in separate files. ``folder`` is the folder that the data set consists of, or that names its files."""
 
     root: Path | str
     paths: tuple[Path, ...]
     labels: tuple[int, ...]
     class_names: tuple[str, ...]
+    folder: Path
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -71,8 +87,11 @@ class ImageFiles:
     def name(self, index: int) -> str:
         return str(self.paths[index])
 
-    def stamp(self) -> str:
-        return stamp(self.paths)
+    def key(self, index: int) -> str:
+        return str(self.paths[index]).removeprefix(f"{self.folder}{os.sep}").replace(os.sep, "/")
+
+    def stamp(self, chosen: Sequence[int] | None = None) -> str:
+        return stamp(self.paths if chosen is None else [self.paths[i] for i in chosen])
 
     def read(self, index: int) -> Image.Image:
         return read_image(self.paths[index])

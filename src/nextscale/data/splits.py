@@ -7,6 +7,7 @@ from pathlib import Path
 from nextscale.data.cache import is_cache
 from nextscale.data.dataset import ImageDataset
 from nextscale.data.folder import folder_splits
+from nextscale.data.held_out import hold_out
 from nextscale.data.huggingface import PREFIX, huggingface_splits
 from nextscale.data.shards import is_shards, shard_splits
 from nextscale.data.source import Splits
@@ -15,10 +16,10 @@ from nextscale.errors import InputError
 
 
 def open_splits(
-    data: str | Path, size: tuple[int, int], seed: int, flip: bool = True, zoom: bool = False
+    data: str | Path, size: tuple[int, int], seed: int, flip: bool = True, zoom: bool = False, val_fraction: float = 0
 ) -> tuple[ImageDataset, ImageDataset | None]:
-    """Open the training and validation images of a data set, resized to (H, W); see `find_sources`."""
-    train, val = find_sources(str(data))
+    """Open the training and validation images of a data set, resized to (H, W); see `find_sources` and `hold_out`."""
+    train, val = hold_out(find_sources(str(data)), val_fraction)
     held_out = None if val is None else ImageDataset(val, size, augment=False)
     return ImageDataset(train, size, seed, flip=flip, zoom=zoom), held_out
 

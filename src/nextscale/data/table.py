@@ -11,6 +11,7 @@ from typing import NamedTuple
 from nextscale.data.names import TRAIN_NAMES, VAL_NAMES, list_names, number_labels, pick_splits, sort_classes
 from nextscale.data.source import ImageFiles, Splits
 from nextscale.errors import InputError
+from nextscale.imaging.image_files import readable_name
 
 FILE, LABEL, SPLIT = ("file", "path", "filename", "file_name", "image"), ("label", "class"), ("split",)
 """Accepted column names. If a table has several of them, the first one is used."""
@@ -48,19 +49,19 @@ def table_splits(data: Path) -> Splits:
     if not train:
         raise InputError(f"no table train.csv in {data}")
     if val:
-        source = list_images(train, read_rows(train))
-        return source, list_images(val, read_rows(val), source.class_names)
+        source = list_images(train, train.parent, read_rows(train))
+        return source, list_images(val, val.parent, read_rows(val), source.class_names)
     rows = read_rows(train)
     if not rows[0].split:
-        return list_images(train, rows), None
+        return list_images(train, train.parent, rows), None
     train_name, val_name = pick_splits(row.split for row in rows)
     if not train_name:
         raise InputError(f"{train} has no row whose split is train")
     parts = {name: [row for row in rows if row.split == name] for name in (train_name, val_name)}
-    source = list_images(f"{train} ({train_name})", parts[train_name])
+    source = list_images(f"{train} ({train_name})", train.parent, parts[train_name])
     if not val_name:
         return source, None
-    return source, list_images(f"{train} ({val_name})", parts[val_name], source.class_names)
+    return source, list_images(f"{train} ({val_name})", train.parent, parts[val_name], source.class_names)
 
 
 def read_rows(table: Path) -> list[Row]:
@@ -78,6 +79,8 @@ def read_rows(table: Path) -> list[Row]:
             raise InputError(f"line {number} of {table} has {len(cells)} cells, but its first line has {len(header)}")
         file, label = cells[file_at], cells[label_at]
         split = "" if split_at is None else cells[split_at].casefold()
+        if readable_name(label) != label:
+            raise InputError(f"line {number} of {table} has a label that is not UTF-8: {readable_name(label)!r}")
         if not file or not label:
             raise InputError(f"line {number} of {table} has no {'label' if file else 'file'}")
         if split_at is not None and split not in TRAIN_NAMES + VAL_NAMES:
@@ -92,16 +95,19 @@ def read_rows(table: Path) -> list[Row]:
 def read_lines(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Read the column names, and the other non-empty lines with their numbers.
 
+    Bytes that are not UTF-8 are kept (PEP 383), because names of files may have them.
+
     Raises:
-        InputError: the file does not exist, or is not CSV in UTF-8.
+        InputError: the file does not exist, is not CSV, or its column names are not UTF-8.
     """
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
+        with table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file, strict=True)
             header, *lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader] or [(1, [])]
+        "".join(header[1]).encode("utf-8")
     except OSError as error:
         raise InputError(f"cannot read {table}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeEncodeError, csv.Error) as error:
         raise InputError(f"{table} is not CSV in UTF-8 ({error})") from error
     return [name.casefold() for name in header[1]], [(number, cells) for number, cells in lines if any(cells)]
 
@@ -119,10 +125,14 @@ def find_column(table: Path, header: Sequence[str], names: Sequence[str]) -> int
     return header.index(name)
 
 
-def list_images(root: Path | str, rows: Sequence[Row], class_names: tuple[str, ...] | None = None) -> ImageFiles:
+def list_images(
+    root: Path | str, folder: Path, rows: Sequence[Row], class_names: tuple[str, ...] | None = None
+) -> ImageFiles:
     """Open the images of some rows, in order.
 
     Args:
+        root: name of the table in messages.
+        folder: folder of the table.
         class_names: classes of the training split; other classes are an error.
 
     Raises:
@@ -132,4 +142,4 @@ def list_images(root: Path | str, rows: Sequence[Row], class_names: tuple[str, .
         raise InputError(f"{len(missing)} of the {len(rows)} files named in {root} are missing (first: {missing[0]})")
     labels = [row.label for row in rows]
     names = class_names or sort_classes(labels)
-    return ImageFiles(root, tuple(row.path for row in rows), number_labels(labels, names, root), names)
+    return ImageFiles(root, tuple(row.path for row in rows), number_labels(labels, names, root), names, folder)

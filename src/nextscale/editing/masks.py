@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from nextscale.editing.placement import Placement
+from nextscale.editing.spec import Box
 from nextscale.errors import InputError
-from nextscale.imaging.images import BLACK, as_image, centre_crop, cover, to_rgb
+from nextscale.imaging.images import BLACK, as_image, to_rgb
 
 Mask = Image.Image | np.ndarray | Tensor | str | Path
 """An image, the path of one, or an array (H, W). The masked region is where an image is transparent; where it is
@@ -19,18 +22,15 @@ white, if no pixel is transparent; where an array is more than 0.5."""
 
 HALF = 128
 """Grey levels from here on count as white, and alpha levels as opaque."""
+ROUNDING = 1e-6
+"""Fraction of a pixel by which a box may miss the edge of a pixel: 0.07 * 100 is a little more than 7."""
 STEPS = 20
 """Smoothing steps at each resolution of the fill."""
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize an image to cover (H, W) and crop the middle. Box filter when shrinking, bilinear when enlarging.
-
-    Both filters reach no further than the neighbouring pixels, so that hidden pixels do not leak out of a mask.
-    """
-    shrinks = image.height > size[0] and image.width > size[1]
-    filter = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-    return centre_crop(cover(image, size, filter), size)
+    """Resize an image to cover (H, W) and crop the middle; see `Placement.put`."""
+    return Placement.of((image.height, image.width), size).put(image)
 
 
 def read_mask(mask: Mask) -> np.ndarray:
@@ -47,6 +47,17 @@ def read_mask(mask: Mask) -> np.ndarray:
     if array.ndim != 2 or not array.size or array.dtype.kind not in "buif":
         raise InputError(f"a mask must be an image or an array (H, W), not {array.dtype} of shape {array.shape}")
     return array > 0.5
+
+
+def box_pixels(box: Box, size: tuple[int, int]) -> np.ndarray:
+    """Return the pixels that a box touches, bool (h, w)."""
+    masked = np.zeros(size, dtype=bool)
+    rows, columns = (
+        slice(math.floor(low * side + ROUNDING), math.ceil(high * side - ROUNDING))
+        for low, high, side in zip(box[:2], box[2:], size, strict=True)
+    )
+    masked[rows, columns] = True
+    return masked
 
 
 def transparent_part(image: Image.Image) -> np.ndarray | None:
@@ -71,18 +82,35 @@ def hidden_pixels(hidden: np.ndarray, shape: tuple[int, int], size: tuple[int, i
     Raises:
         InputError: a mask with another aspect ratio.
     """
+    return place_mask(hidden, Placement.of(shape, size))[0]
+
+
+def place_mask(hidden: np.ndarray, placement: Placement) -> tuple[Tensor, np.ndarray]:
+    """Return the hidden pixels of the canvas and of the image.
+
+    Args:
+        hidden: bool of any size, with the aspect ratio of the image or of the canvas.
+
+    Returns:
+        Bool (H, W), the pixels of the canvas that depend on a hidden pixel; and bool (h, w), the hidden pixels of the
+        image that lie on the canvas.
+
+    Raises:
+        InputError: a mask with another aspect ratio.
+    """
     image = Image.fromarray(hidden.astype(np.float32))
-    (height, width), (h, w) = shape, hidden.shape
-    if is_same_shape((h, w), shape):
-        image = fit(image.resize((width, height), Image.Resampling.BOX), size)
-    elif is_same_shape((h, w), size):
-        image = image.resize((size[1], size[0]), Image.Resampling.BOX)
-    else:
-        raise InputError(
-            f"a mask of {w} x {h} pixels does not fit: expected the aspect ratio of the image, {width} x {height}, "
-            f"or of the model's images, {size[1]} x {size[0]}"
-        )
-    return torch.from_numpy(np.asarray(image) > 0)
+    (height, width), size, (h, w) = placement.image_size, placement.canvas_size, hidden.shape
+    if is_same_shape((h, w), (height, width)):
+        image = image.resize((width, height), Image.Resampling.BOX)
+        on_canvas = torch.from_numpy(np.asarray(placement.put(image)) > 0)
+        return on_canvas, placement.region(torch.ones_like(on_canvas)) & (np.asarray(image) > 0)
+    if is_same_shape((h, w), size):
+        on_canvas = torch.from_numpy(np.asarray(image.resize((size[1], size[0]), Image.Resampling.BOX)) > 0)
+        return on_canvas, placement.region(on_canvas)
+    raise InputError(
+        f"a mask of {w} x {h} pixels does not fit: expected the aspect ratio of the image, {width} x {height}, "
+        f"or of the model's images, {size[1]} x {size[0]}"
+    )
 
 
 def is_same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:

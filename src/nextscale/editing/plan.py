@@ -6,7 +6,7 @@ Planning needs the tokenizer alone. `nextscale.pipeline.Pipeline.edit` plans and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.conditioning.classes import Labels
-from nextscale.editing.masks import Mask, feather, fill_hidden, fit, hidden_pixels, read_mask
+from nextscale.editing.masks import Mask, box_pixels, feather, fill_hidden, place_mask, read_mask
+from nextscale.editing.placement import Placement
 from nextscale.editing.spec import EditSpec, Mode
 from nextscale.errors import InputError
-from nextscale.imaging.images import as_rgb, centre_crop, cover, to_pil, to_tensor
+from nextscale.imaging.images import as_rgb, to_pil, to_tensor
 from nextscale.sampling.token_edit import ALWAYS_KEPT, TokenEdit, box_mask
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 
@@ -31,17 +32,29 @@ class EditPlan:
     edit: TokenEdit
     """The tokens to keep, for the sampler."""
     image: Image.Image
-    """The given image at the model's size."""
+    """The given image at the model's size, with borders if it is padded."""
     base: Image.Image
     """The image that was encoded, and that results are pasted into. With ``leak_free``, its hidden part is filled from
     the rest."""
     weight: Tensor
     """(H, W) in [0, 1]: the weight of the generated image at each pixel; 0 keeps the given pixel."""
+    spec: EditSpec
+    placement: Placement
+    """The place of the given image at the model's size."""
+    original: Image.Image | None = None
+    """With ``full_size``, the given image at its own size, in RGB."""
+    region: np.ndarray | None = None
+    """With ``full_size``, the pixels of the original that are replaced, bool (h, w)."""
 
     @property
     def hidden(self) -> Tensor:
         """Bool (H, W): the pixels that are generated."""
         return self.weight > 0
+
+    @property
+    def result_size(self) -> tuple[int, int]:
+        """(height, width) of the results in pixels."""
+        return self.placement.content_size if self.original is None else self.placement.image_size
 
     def composite(self, images: Tensor) -> Tensor:
         """Paste generated images into the given one. Kept pixels stay the same to the bit.
@@ -51,11 +64,22 @@ class EditPlan:
         base = to_tensor(self.base).add(1).mul(0.5).to(images)
         return torch.lerp(base, images, self.weight.to(images))
 
+    def preview(self, images: Tensor) -> list[Image.Image]:
+        """Return generated images (B, 3, H, W) in [0, 1] as the edit's results at the model's size, without borders."""
+        return to_pil(self.placement.trim(self.composite(images) if self.spec.composite else images))
+
+    def finish(self, images: Tensor) -> list[Image.Image]:
+        """Return generated images (B, 3, H, W) in [0, 1] as the edit's results: pasted in, of the requested size."""
+        if self.original is None or self.region is None:
+            return self.preview(images)
+        canvases = to_pil(self.composite(images))
+        return [self.placement.paste_back(canvas, self.original, self.region) for canvas in canvases]
+
 
 def plan_edit(
     spec: EditSpec, tokenizer: ImageTokenizer, image: Image.Image | str | Path, mask: Mask | None = None
 ) -> EditPlan:
-    """Plan an edit. The image is resized to the model's size and cropped in the middle.
+    """Plan an edit. The image is resized to the model's size, and cropped in the middle or padded.
 
     With a mask or a box, a token is generated if any pixel that it covers is hidden; on smaller scales, see
     `TokenEdit`. A box is rounded to tokens of the last scale, as in the official code.
@@ -70,50 +94,74 @@ def plan_edit(
             without pixels; or a number of scales that the model cannot keep.
     """
     spec.check_region(mask is not None)
+    image = as_rgb(image)
+    placement = Placement.of((image.height, image.width), tokenizer.config.image_size, spec.fit)
     if spec.is_continuation:
-        return _plan_continuation(spec, tokenizer, as_rgb(image))
-    return _plan_region(spec, tokenizer, as_rgb(image), mask)
+        return _plan_continuation(spec, tokenizer, image, placement)
+    return _plan_region(spec, tokenizer, image, mask, placement)
 
 
-def _plan_region(spec: EditSpec, tokenizer: ImageTokenizer, image: Image.Image, mask: Mask | None) -> EditPlan:
+def _plan_region(
+    spec: EditSpec, tokenizer: ImageTokenizer, original: Image.Image, mask: Mask | None, placement: Placement
+) -> EditPlan:
     """Keep the pixels outside of the mask or box; for mode "outpaint" those inside."""
     side, size = tokenizer.config.downsampling, tokenizer.config.image_size
-    if spec.box is not None:
-        generated = box_mask(spec.box, tokenizer.schedule) > 0
-        generated = ~generated if spec.mode == "outpaint" else generated
-        hidden = generated.repeat_interleave(side, 0).repeat_interleave(side, 1)
+    tokens = None if spec.box is None else box_mask(spec.box, tokenizer.schedule) > 0
+    if tokens is not None and spec.fit == "crop":
+        hidden = (~tokens if spec.mode == "outpaint" else tokens).repeat_interleave(side, 0).repeat_interleave(side, 1)
+        region = placement.region(hidden)
     else:
-        assert mask is not None
-        masked = read_mask(mask)
-        hidden = hidden_pixels(~masked if spec.mode == "outpaint" else masked, (image.height, image.width), size)
-        generated = F.max_pool2d(hidden.float()[None], side)[0] > 0
-    if not hidden.any():
         if spec.box is not None:
-            raise InputError(f"the box leaves no token to generate in mode {spec.mode}")
-        fate = "kept" if spec.mode == "outpaint" else "generated"
-        raise InputError(
-            f"the mask leaves no pixel to generate in mode {spec.mode}: transparent or white pixels are {fate}, "
-            "and only the middle of the image is used"
-        )
-    image = fit(image, size)
-    base = fill(image, hidden) if spec.leak_free else image
+            masked = box_pixels(spec.box, placement.image_size)
+        else:
+            assert mask is not None
+            masked = read_mask(mask)
+        hidden, region = place_mask(~masked if spec.mode == "outpaint" else masked, placement)
+        if spec.mode == "outpaint":
+            hidden = hidden | placement.borders
+    if not hidden.any() or (spec.full_size and not region.any()):
+        raise InputError(nothing_to_generate(spec))
+    borders = placement.borders
+    if spec.leak_free and bool((hidden | borders).all()):  # nothing is left to fill the borders from
+        hidden = torch.ones_like(hidden)
+    generated = F.max_pool2d(hidden.float()[None], side)[0] > 0
+    canvas = placement.put(original)
+    image = fill(canvas, borders) if borders.any() else canvas
+    base = fill(canvas, hidden | borders) if spec.leak_free else image
     always_kept = 0 if spec.leak_free and hidden.all() else ALWAYS_KEPT
     edit = TokenEdit(encode(tokenizer, base), (~generated).float(), always_kept)
-    return EditPlan(edit, image, base, feather(hidden, min(spec.softness, max(size))))
+    weight = feather(hidden, min(spec.softness, max(size)))
+    plan = EditPlan(edit, image, base, weight, spec, placement)
+    return replace(plan, original=original, region=region) if spec.full_size else plan
 
 
-def _plan_continuation(spec: EditSpec, tokenizer: ImageTokenizer, image: Image.Image) -> EditPlan:
+def _plan_continuation(
+    spec: EditSpec, tokenizer: ImageTokenizer, original: Image.Image, placement: Placement
+) -> EditPlan:
     """Keep the first token maps of an image, for variations of it or for super-resolution."""
-    size, count = tokenizer.config.image_size, tokenizer.schedule.num_scales
+    count = tokenizer.schedule.num_scales
     if count == 1:
         raise InputError("the model has a single scale: no other is left to generate")
-    scales = scales_of(tokenizer, image) if spec.scales_kept is None else spec.scales_kept
+    scales = scales_of(tokenizer, placement) if spec.scales_kept is None else spec.scales_kept
     if not 1 <= scales < count:
         raise InputError(f"scales_kept must be from 1 to {count - 1} of the model's {count} scales, not {scales}")
-    image = centre_crop(cover(image, size), size)
+    image, borders = placement.put(original, Image.Resampling.LANCZOS), placement.borders
+    image = fill(image, borders) if borders.any() else image
     keep = torch.zeros(tokenizer.schedule.final_size)
     edit = TokenEdit(encode(tokenizer, image), keep, always_kept=0, scales_kept=scales)
-    return EditPlan(edit, image, image, torch.ones(size))
+    return EditPlan(edit, image, image, torch.ones(placement.canvas_size), spec, placement)
+
+
+def nothing_to_generate(spec: EditSpec) -> str:
+    """Return the message for an edit whose region is empty."""
+    if spec.box is not None:
+        return f"the box leaves no token to generate in mode {spec.mode}"
+    fate = "kept" if spec.mode == "outpaint" else "generated"
+    used = "the whole image" if spec.fit == "pad" else "only the middle of the image"
+    return (
+        f"the mask leaves no pixel to generate in mode {spec.mode}: transparent or white pixels are {fate}, "
+        f"and {used} is used"
+    )
 
 
 def check_label(mode: Mode, labels: Labels, no_class: int) -> None:
@@ -128,15 +176,15 @@ def check_label(mode: Mode, labels: Labels, no_class: int) -> None:
         raise InputError("mode class needs a class label: expected a class name or number, got none")
 
 
-def scales_of(tokenizer: ImageTokenizer, image: Image.Image) -> int:
+def scales_of(tokenizer: ImageTokenizer, placement: Placement) -> int:
     """Return how many scales a small image can fill: those with at most one token per ``downsampling`` pixels."""
-    side = tokenizer.config.downsampling
-    height, width = tokenizer.config.image_size
-    enlarged = max(height / image.height, width / image.width)
+    side, (height, width) = tokenizer.config.downsampling, tokenizer.config.image_size
+    h, w = placement.image_size
+    ratios = placement.canvas_size[0] / h, placement.canvas_size[1] / w
+    enlarged = min(ratios) if placement.borders.any() else max(ratios)
     if enlarged <= 1:
         raise InputError(
-            f"an image of {image.width} x {image.height} pixels is not smaller than the model's {width} x {height}: "
-            "give scales_kept instead"
+            f"an image of {w} x {h} pixels is not smaller than the model's {width} x {height}: give scales_kept instead"
         )
     fits = [h * side * enlarged <= height and w * side * enlarged <= width for h, w in tokenizer.schedule.sizes]
     return max(1, fits.index(False))

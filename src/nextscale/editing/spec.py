@@ -10,10 +10,11 @@ from typing import Literal, get_args
 from nextscale.errors import InputError, brief
 
 Mode = Literal["inpaint", "outpaint", "class"]
+Fit = Literal["crop", "pad"]
 Box = tuple[float, float, float, float]
 """(y0, x0, y1, x1) as fractions of the image's height and width."""
 
-REGION_FIELDS = ("mode", "leak_free", "softness", "composite")
+REGION_FIELDS = ("mode", "leak_free", "softness", "composite", "full_size")
 """Fields that apply only to an edit with a mask or a box."""
 
 
@@ -32,8 +33,8 @@ class EditSpec:
     """inpaint generates the masked region. outpaint keeps it and generates everything else. class is like
     inpaint, but needs a label."""
     box: Box | None = None
-    """Region as a box y0,x0,y1,x1 instead of a mask, in fractions of the image's height and width. It is rounded to
-    whole tokens."""
+    """Region as a box y0,x0,y1,x1 instead of a mask, in fractions of the height and width of the cropped image. It is
+    rounded to whole tokens."""
     leak_free: bool = True
     """Hide the masked region from the encoder. If disabled, the encoder sees the whole image, as in the official code,
     and the result depends on the masked pixels."""
@@ -48,21 +49,33 @@ class EditSpec:
     """Instead of editing a region, upscale an image that is smaller than the model's images. The scales that the small
     image determines are kept, and the finer ones are generated."""
 
+    fit: Fit = "crop"
+    """Use of an image whose aspect ratio is not the model's. crop edits the middle of the image and cuts off the rest.
+    pad edits the whole image, extended by borders that the result does not have. A box then refers to the whole image
+    and is rounded to its pixels."""
+    full_size: bool = False
+    """Paste the generated region into the image at its own size: the result has the size of the image, and all other
+    pixels stay unchanged. If disabled, the result has the model's size."""
+
     def __post_init__(self) -> None:
+        if self.fit not in get_args(Fit):
+            raise InputError(f"unknown fit {brief(self.fit)}: expected one of {', '.join(get_args(Fit))}")
         if self.mode not in get_args(Mode):
             raise InputError(f"unknown mode {brief(self.mode)}: expected one of {', '.join(get_args(Mode))}")
-        for name in ("leak_free", "composite", "upscale"):
+        for name in ("leak_free", "composite", "upscale", "full_size"):
             if not isinstance(value := getattr(self, name), bool):
                 raise InputError(f"{name} must be true or false, not {brief(value)}")
-        if not is_number(self.softness) or not 0 <= self.softness < math.inf:
+        if not is_finite(self.softness) or self.softness < 0:
             raise InputError(f"softness must be a number of pixels of at least 0, not {brief(self.softness)}")
+        if self.full_size and not self.composite:
+            raise InputError("full_size pastes the region into the image: it cannot be combined with composite=False")
         if self.scales_kept is not None and not (
             is_number(self.scales_kept) and isinstance(self.scales_kept, Integral)
         ):
             raise InputError(f"scales_kept must be an integer, not {brief(self.scales_kept)}")
         if self.box is not None:
             numbers = isinstance(self.box, list | tuple) and len(self.box) == 4
-            if not numbers or not all(map(is_number, self.box)):
+            if not numbers or not all(map(is_finite, self.box)):
                 raise InputError(f"box must be four numbers, not {brief(self.box)}")
             object.__setattr__(self, "box", tuple(float(side) for side in self.box))
         if self.is_continuation:
@@ -91,6 +104,13 @@ class EditSpec:
 
 def is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_finite(value: object) -> bool:
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond the floating-point numbers
+        return False
 
 
 def parse_box(text: str) -> Box:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nextscale.errors import InputError
 from nextscale.evaluation.features import ClassifierExtractor
-from nextscale.io.config import as_config, check_fields
+from nextscale.io.config import LARGEST_TABLE, LARGEST_WIDTH, as_config, check_fields
 from nextscale.io.files import read_json, write_json
 from nextscale.io.module_folder import load_module, save_module
 
@@ -31,9 +31,9 @@ class ClassifierConfig:
         widths: channels at 1/2, 1/4, 1/8 ... of the image's side. The last width is the feature dimension.
     """
 
-    classes: int = field(metadata={"least": 2})
-    size: tuple[int, ...]
-    widths: tuple[int, ...] = (32, 64, 128, 256)
+    classes: int = field(metadata={"least": 2, "most": LARGEST_TABLE})
+    size: tuple[int, ...] = field(metadata={"most": 2**14})
+    widths: tuple[int, ...] = field(default=(32, 64, 128, 256), metadata={"most": LARGEST_WIDTH, "longest": 12})
 
     def __post_init__(self) -> None:
         for name in ("size", "widths"):

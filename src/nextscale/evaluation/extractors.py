@@ -18,6 +18,8 @@ from nextscale.io.hub import fetch
 
 CACHED = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
 """File names of the Inception weights that other tools download into PyTorch's cache."""
+WEIGHTS = (".pth", ".pt", ".safetensors")
+"""Endings of files with weights."""
 
 
 def load_extractor(name: str, device: torch.device) -> FeatureExtractor:
@@ -33,6 +35,11 @@ def load_extractor(name: str, device: torch.device) -> FeatureExtractor:
     """
     if name and Path(name).is_dir():
         return load_classifier(Path(name)).to(device)
+    if name and not Path(name).exists() and Path(name).suffix.lower() not in WEIGHTS and not is_on_hub(name):
+        raise InputError(
+            f"no folder or file {name!r}: expected the folder of a classifier, which nextscale evaluate classifier "
+            f"trains, or a file with the weights of Inception. To get this file, {WHERE}"
+        )
     return load_inception(find_inception(name)).to(device)
 
 
@@ -86,10 +93,13 @@ def find_inception(name: str) -> Path:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         found = [folder / file for file in CACHED if (folder / file).is_file()]
         if not found:
-            raise InputError(f"no --features given, and PyTorch's cache has no Inception: {WHERE}")
+            raise InputError(
+                f"no --features given, and PyTorch's cache has no Inception: {WHERE}, or train a classifier on your "
+                "images with nextscale evaluate classifier and pass its folder"
+            )
         return found[0]
-    repository, colon, file = name.partition(":")
-    if colon and repository.count("/") == 1 and not Path(name).exists():
+    if is_on_hub(name):
+        repository, _, file = name.partition(":")
         try:
             return fetch(repository, file)
         except InputError as error:
@@ -97,6 +107,12 @@ def find_inception(name: str) -> Path:
                 f"cannot download {file} from {repository}: no network, or no such file? {WHERE}"
             ) from error
     return Path(name)
+
+
+def is_on_hub(name: str) -> bool:
+    """Return whether a name is ``OWNER/NAME:FILE``, and not that of an existing file."""
+    repository, colon, _ = name.partition(":")
+    return bool(colon) and repository.count("/") == 1 and not Path(name).exists()
 
 
 def probe(extractor: FeatureExtractor, size: tuple[int, int], device: torch.device) -> Features:

@@ -14,13 +14,14 @@ from torch import Tensor
 from nextscale.errors import InputError
 from nextscale.evaluation.features import check_images, sides
 from nextscale.evaluation.npz import CLASS_NAMES, LABELS, ImageArray, read_array, read_headers
+from nextscale.imaging.image_files import ENDINGS, Skipped, images_below, readable_name
 from nextscale.imaging.images import read_image
+from nextscale.io.config import LARGEST_TABLE
 from nextscale.io.fingerprint import stamp, tensors_fingerprint
 
 FILES = "files"
 PLACES = ("data", "images", "model")
 """Names of locations in ``made_from``, which may change. Files are identified by their stamp, models by weights."""
-ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp"))
 
 
 class ImageBatch(NamedTuple):
@@ -75,6 +76,8 @@ class Gallery(Protocol):
 class ImageFolder:
     """All image files below a folder. If all of them are in sub-folders, the sub-folders are the classes.
 
+    ``skipped`` names the files and folders that are not used; see `nextscale.imaging.image_files`.
+
     Raises:
         InputError: the folder does not exist, has no images, or has images of different sizes or unreadable images.
     """
@@ -83,16 +86,21 @@ class ImageFolder:
         if not folder.is_dir():
             raise InputError(f"no folder {folder}: expected a folder of images, or an .npz file")
         self.name = str(folder)
-        self.paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+        skipped = Skipped(folder)
+        self.paths = images_below(folder, skipped, folder.resolve().parents)
+        self.skipped = skipped.notes()
         if not self.paths:
-            raise InputError(f"no images in {folder}: expected files ending with {', '.join(sorted(ENDINGS))}")
+            expected = f"no images in {folder}: expected files ending with {', '.join(sorted(ENDINGS))}"
+            raise InputError("; ".join([expected, *self.skipped]))
         self.size = read_size(self.paths[0])
         for path in self.paths:
             self._check(path, read_size(path))
         parts = [path.relative_to(folder).parts for path in self.paths]
         grouped = all(len(part) > 1 for part in parts)
-        self.class_names = sorted({part[0] for part in parts}) if grouped else []
-        self.labels = [self.class_names.index(part[0]) if grouped else -1 for part in parts]
+        names = [readable_name(part[0]) for part in parts] if grouped else []
+        self.class_names = sorted(set(names))
+        numbers = {name: i for i, name in enumerate(self.class_names)}
+        self.labels = [numbers[name] for name in names] if grouped else [-1] * len(self.paths)
         self.made_from = {
             "images": str(folder.resolve()),
             FILES: stamp(self.paths),
@@ -137,7 +145,10 @@ class ImageFile:
         header = headers.get(LABELS)
         if header and header.dtype.kind in "iu" and header.shape == (len(self),):
             self._labels = read_array(path, LABELS).astype(np.int64)
-            names = read_array(path, CLASS_NAMES).tolist() if CLASS_NAMES in headers else []
+            low, high = int(self._labels.min()), int(self._labels.max())
+            if low < -1 or high >= LARGEST_TABLE:
+                raise InputError(f"{LABELS} in {path} has classes {low} to {high}, expected 0 to {LARGEST_TABLE - 1}")
+            names = read_names(path) if CLASS_NAMES in headers else []
             self.class_names = tuple(names) or tuple(str(i) for i in range(int(self._labels.max()) + 1))
             if self._labels.max() >= len(self.class_names):
                 raise InputError(f"{LABELS} in {path} has a class {self._labels.max()}, but {CLASS_NAMES} {len(names)}")
@@ -153,6 +164,14 @@ class ImageFile:
         else:
             pixels = torch.cat([self._array.read(i, 1) for i in indices])
         return ImageBatch(pixels, index, torch.from_numpy(self._labels)[index])
+
+
+def read_names(path: Path) -> list[str]:
+    """Read the names of the classes in an .npz file."""
+    names = read_array(path, CLASS_NAMES)
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise InputError(f"{CLASS_NAMES} in {path} is {names.dtype} of shape {names.shape}, expected a list of texts")
+    return names.tolist()
 
 
 class ImageTensor:

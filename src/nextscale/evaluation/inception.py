@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from nextscale.errors import InputError
 from nextscale.evaluation.features import INCEPTION, Features, check_images
 from nextscale.evaluation.inception_blocks import BLOCKS, THREE, Block, Conv, Layer, shrink
-from nextscale.io.files import read_tensors
 from nextscale.io.fingerprint import weights_fingerprint
 from nextscale.io.module_folder import fill
 from nextscale.io.pth import as_state, read_pth
+from nextscale.io.tensor_files import read_tensors
 from nextscale.runtime.device import tf32
 
 SIDE = 299

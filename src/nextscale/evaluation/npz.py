@@ -25,6 +25,9 @@ LABELS = "arr_1"
 CLASS_NAMES = "class_names"
 """The array in which nextscale stores the names of the classes."""
 
+LARGEST_ARRAY = 2**32
+"""Most bytes of an array that is read as a whole. A small file may be a large array, compressed."""
+
 
 @dataclass(frozen=True)
 class Header:
@@ -54,9 +57,12 @@ def read_array(path: Path, name: str) -> np.ndarray:
     """Read a whole array.
 
     Raises:
-        InputError: the file or the array does not exist or is damaged.
+        InputError: the file or the array does not exist, is damaged, or is larger than `LARGEST_ARRAY`.
     """
-    read_named_header(path, name)
+    header = read_named_header(path, name)
+    needed = math.prod(header.shape) * header.dtype.itemsize
+    if needed > LARGEST_ARRAY:
+        raise InputError(f"{name} in {path} needs {needed:,} bytes: expected at most {LARGEST_ARRAY:,}")
     with open_archive(path) as archive, archive.open(f"{name}.npy") as file:
         return np.lib.format.read_array(file, allow_pickle=False)
 
@@ -171,6 +177,8 @@ def read_header(file: IO[bytes], size: int, name: str) -> Header:
         raise InputError(f"{name} is of format {version[0]}.{version[1]}: expected 1.0 or 2.0, a plain array")
     if dtype.hasobject:
         raise InputError(f"{name} holds Python objects (a pickle that could run code): refused")
+    if any(side < 0 for side in shape):
+        raise InputError(f"{name} is of shape {shape}: expected no negative side")
     expected = file.tell() + math.prod(shape) * dtype.itemsize
     if size != expected:
         raise InputError(f"{name} has {size} bytes, but its shape {shape} of {dtype} needs {expected}")

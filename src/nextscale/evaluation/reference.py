@@ -20,9 +20,10 @@ from torch import Tensor
 from nextscale.errors import InputError
 from nextscale.evaluation.features import INCEPTION, FeatureExtractor, Features, sides
 from nextscale.evaluation.npz import IMAGES, Header, check_images_array, read_array, read_headers
-from nextscale.evaluation.statistics import Gaussian, check_features
+from nextscale.evaluation.statistics import Gaussian, check_features, check_shapes
 from nextscale.io.config import as_config
 from nextscale.io.files import atomic_file
+from nextscale.io.json_text import parse_json
 
 KEPT = 10_000
 """Number of images whose features a reference file stores, for precision and recall."""
@@ -172,6 +173,11 @@ def read_gaussian(path: Path, headers: Mapping[str, Header], mean: str, covarian
     """Read a mean and a covariance by their names; None if the file has neither."""
     if mean not in headers and covariance not in headers:
         return None
+    try:
+        if mean in headers and covariance in headers:  # before an array of any size is read
+            check_shapes(headers[mean].shape, headers[covariance].shape)
+    except InputError as error:
+        raise InputError(f"{path}: {mean} and {covariance} do not fit ({error})") from error
     mu, sigma = (read_numbers(path, headers, name).double() for name in (mean, covariance))
     try:
         gaussian = Gaussian(mu, sigma)
@@ -197,7 +203,7 @@ def read_origin(path: Path) -> Origin:
     """Read the origin of a file."""
     text = read_array(path, META)
     try:
-        return as_config(Origin, json.loads(str(text)))
+        return as_config(Origin, parse_json(str(text)))
     except ValueError as error:
         raise InputError(f"{META} in {path} is not the origin of a reference file ({error})") from error
 

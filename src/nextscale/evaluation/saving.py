@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +12,10 @@ from torch import Tensor
 
 from nextscale.evaluation.npz import write_images
 from nextscale.imaging.images import save_image, to_pil
-from nextscale.io.files import read_tensors, write_tensors
+from nextscale.io.tensor_files import read_tensors, write_tensors
+
+LONGEST_NAME = 255
+"""Most bytes of a file name on common file systems."""
 
 
 class Saver(Protocol):
@@ -39,7 +43,7 @@ class PngSaver:
 
     def __init__(self, folder: Path, labels: Sequence[int], class_names: Sequence[str]):
         self.folder, self.labels = folder, labels
-        self.names = [name.replace("/", "_") for name in class_names]
+        self.names = [folder_name(name, i) for i, name in enumerate(class_names)]
 
     def path(self, index: int) -> Path:
         """Return the file of an image."""
@@ -54,6 +58,13 @@ class PngSaver:
 
     def finish(self) -> None:
         """Do nothing: every image already has its file."""
+
+
+def folder_name(name: str, number: int) -> str:
+    """Return the name of the folder of a class: its name, if it can be one, else its number."""
+    name = name.replace("/", "_")
+    unusable = name in ("", ".", "..") or "\0" in name or len(os.fsencode(name)) > LONGEST_NAME
+    return f"class-{number}" if unusable else name
 
 
 class NpzSaver:

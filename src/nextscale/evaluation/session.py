@@ -122,6 +122,7 @@ class Session:
         """
         start = time.monotonic()
         metrics = self.measure(sampled, reference)
+        metrics["warnings"] = (*getattr(gallery, "skipped", ()), *metrics["warnings"])
         origin = reference.origin if reference else None
         stored = reference.stored if reference else None
         return Report(

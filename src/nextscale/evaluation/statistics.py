@@ -23,12 +23,7 @@ class Gaussian:
     covariance: Tensor
 
     def __post_init__(self) -> None:
-        d = len(self.mean) if self.mean.ndim == 1 else 0
-        if not d or self.covariance.shape != (d, d):
-            raise InputError(
-                f"expected a mean of shape (D,) and a covariance of shape (D, D), not {tuple(self.mean.shape)} "
-                f"and {tuple(self.covariance.shape)}"
-            )
+        check_shapes(tuple(self.mean.shape), tuple(self.covariance.shape))
         for name, tensor in (("mean", self.mean), ("covariance", self.covariance)):
             if bad := int((~tensor.isfinite()).sum()):
                 raise InputError(f"{bad} of the {tensor.numel()} numbers of the {name} are not finite")
@@ -37,6 +32,12 @@ class Gaussian:
     def dimensions(self) -> int:
         """D."""
         return len(self.mean)
+
+
+def check_shapes(mean: tuple[int, ...], covariance: tuple[int, ...]) -> None:
+    """Raise InputError unless the shapes are (D,) and (D, D)."""
+    if len(mean) != 1 or not mean[0] or covariance != mean * 2:
+        raise InputError(f"expected a mean of shape (D,) and a covariance of shape (D, D), not {mean} and {covariance}")
 
 
 class Moments:

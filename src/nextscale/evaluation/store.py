@@ -20,7 +20,10 @@ from nextscale.evaluation.features import FeatureExtractor, Features
 from nextscale.evaluation.gallery import FILES, PLACES, Gallery, ImageBatch
 from nextscale.evaluation.saving import Saver
 from nextscale.evaluation.statistics import check_features
-from nextscale.io.files import check_begun_with, make_folder, read_json, read_tensors, write_json, write_tensors
+from nextscale.imaging.image_files import check_readable
+from nextscale.io.files import check_begun_with, read_json, write_json
+from nextscale.io.lock import locked_by_main
+from nextscale.io.tensor_files import read_tensors, write_tensors
 from nextscale.runtime.distributed import barrier, is_main, rank, world_size
 from nextscale.runtime.progress import Progress
 
@@ -46,6 +49,7 @@ class FeatureStore:
     def __init__(
         self, folder: Path, gallery: Gallery, extractor: FeatureExtractor, kinds: Sequence[str] = ALL_FEATURES
     ):
+        check_readable(folder)
         self.folder, self.gallery, self.extractor, self.kinds = folder, gallery, extractor, tuple(kinds)
         self.made_from: dict[str, Any] = {
             **gallery.made_from,
@@ -79,11 +83,16 @@ class FeatureStore:
             saver: also saves the images. A shard whose images are not saved counts as missing.
 
         Raises:
-            InputError: the features are not finite.
+            InputError: the features are not finite, or another command is writing to the folder.
         """
         barrier()
+        with locked_by_main(self.folder):
+            self._fill(batch_size, device, watch, saver)
+        return self
+
+    def _fill(self, batch_size: int, device: torch.device, watch: Watch, saver: Saver | None) -> None:
         if is_main():
-            write_json(make_folder(self.folder) / MADE_FROM, self.made_from)
+            write_json(self.folder / MADE_FROM, self.made_from)
         shards = self.shards()
         missing = [i for i in range(len(shards)) if not self._is_done(i, saver)]
         barrier()  # all processes must list the missing shards before the first one writes
@@ -104,7 +113,6 @@ class FeatureStore:
             names = parts[0] if parts else ()
             write_tensors(self.path(i), {name: torch.cat([part[name] for part in parts]) for name in names})
         barrier()
-        return self
 
     def _is_done(self, shard: int, saver: Saver | None) -> bool:
         return self.path(shard).is_file() and (saver is None or saver.has(self.shards()[shard]))

@@ -59,6 +59,8 @@ class Target:
                 f"{self.name} has images of {sides(self.store.gallery.size)}, but {gallery.name} of "
                 f"{sides(gallery.size)}"
             )
+        elif self.store and len(self.store.gallery) < 2:
+            raise InputError(f"{self.name} has {len(self.store.gallery)} image: a reference needs at least 2")
 
     def fill(self) -> None:
         """Compute the missing features. All processes must call this."""

@@ -69,7 +69,7 @@ def load_source(source: Source, schedule: ScaleSchedule | None = None) -> Parts:
     if name in EMBEDDED:
         with resources.as_file(resources.files("nextscale") / EMBEDDED[name]) as folder:
             return load_folder(folder)
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return load_folder(Path(name))
     for family in FAMILIES:
         published = name.removeprefix(f"{family.repository}:")
@@ -117,6 +117,7 @@ def load_folder(folder: Path) -> Parts:
     names = index.get("class_names", []) if isinstance(index, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{folder / INDEX} must hold an object with class_names, a list of strings")
+    names = [name.encode("utf-8", "backslashreplace").decode() for name in names]  # some texts of JSON are no text
     family = var.FAMILY
     tokenizer = family.tokenizer.from_pretrained(folder / TOKENIZER)
     return Parts(tokenizer, family.transformer.from_pretrained(transformer), tuple(names))

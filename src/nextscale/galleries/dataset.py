@@ -13,12 +13,14 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from nextscale.data.dataset import cover_with_margin, random_crop, validation_crop
+from nextscale.data.held_out import held_out_fraction, hold_out
 from nextscale.data.source import ImageSource
 from nextscale.data.splits import absolute_name, find_sources
 from nextscale.errors import InputError
 from nextscale.evaluation.gallery import FILES, ImageBatch
 from nextscale.evaluation.reference import kept_images
 from nextscale.imaging.images import adm_crop
+from nextscale.runtime.distributed import is_main
 
 Crop = Literal["centre", "training"]
 Split = Literal["train", "val"]
@@ -90,6 +92,8 @@ class CroppedImages:
             "size": list(size),
             "crop": crop,
         }
+        if fraction := held_out_fraction(source):
+            self.made_from["val_fraction"] = fraction
 
     def __len__(self) -> int:
         return len(self.chosen) * len(CUTS[self.crop])
@@ -143,6 +147,7 @@ def open_crops(
     crop: str,
     report: Callable[[str], None],
     prefer: Split | None = None,
+    val_fraction: float = 0,
 ) -> CroppedImages:
     """Open a split of a data set as a gallery.
 
@@ -151,17 +156,22 @@ def open_crops(
         split: train or val; None for data without splits, or for the preferred split.
         size: (H, W) of the images.
         crop: a key of `CUTS`.
-        report: called with a message for each image that cannot be read.
+        report: called with a message for each image that cannot be read, and with the notes of the data.
         prefer: the split to use if ``split`` is None and the data has splits.
+        val_fraction: fraction of the images that are val if the data has no splits; see `hold_out`.
 
     Raises:
         InputError: the data or the split does not exist, or the data has splits and none was chosen.
     """
-    train, val = find_sources(data)
+    train, val = hold_out(find_sources(data), val_fraction)
     split = split or (prefer if val is not None else None)
     if split is None and val is not None:
         raise InputError(f"{data} has both train and val: expected --split {' or --split '.join(get_args(Split))}")
     if split == "val" and val is None:
-        raise InputError(f"{data} has no split val, only {len(train)} training images")
+        expected = "two images of a class" if val_fraction else "a --val-fraction above 0"
+        raise InputError(f"{data} has no split val, only {len(train)} training images: expected {expected}")
     source = val if split == "val" and val is not None else train
+    if is_main():
+        for note in dict.fromkeys((*train.notes, *source.notes)):
+            report(note)
     return CroppedImages(data, source, size, crop, report, split or "")

@@ -23,7 +23,7 @@ from nextscale.galleries.reconstructed import ReconstructedImages, fold_notes
 from nextscale.galleries.sampled import SampledImages
 from nextscale.imaging.images import save_image
 from nextscale.runtime.distributed import is_main
-from nextscale.sampling.sampler import METRICS
+from nextscale.sampling.settings import METRICS
 
 CLOSEST = "closest.png"
 CONTROLS = 500
@@ -49,6 +49,7 @@ def open_copy_check(
     held_out: str = "",
     crop: Crop = "centre",
     report: Callable[[str], None] = print,
+    val_fraction: float = 0,
 ) -> CopyCheck:
     """Open the data sets for the check for copies.
 
@@ -57,13 +58,15 @@ def open_copy_check(
         training: the data set that the model was trained on (its train/, if it has train/ and val/).
         held_out: a data set that it was not trained on; by default val/ of ``training``.
         crop: crop of the held-out images.
-        report: called with a message for each image that cannot be read.
+        report: called with a message for each image that cannot be read, and with the notes of the data.
+        val_fraction: without ``held_out`` and val/, the fraction of ``training`` that the model was not trained on.
 
     Raises:
         InputError: the data does not exist, or the held-out images are the training images.
     """
-    seen = open_crops(training, None, gallery.size, EVERY_WAY, report, "train")
-    unseen = open_crops(held_out or training, None, gallery.size, crop, report, "val")
+    fraction = 0 if held_out else val_fraction
+    seen = open_crops(training, None, gallery.size, EVERY_WAY, report, "train", fraction)
+    unseen = open_crops(held_out or training, None, gallery.size, crop, report, "val", fraction)
     check_apart(seen, unseen)
     control: Gallery = seen.at_random(CONTROLS, session.seed)
     if isinstance(gallery, SampledImages):

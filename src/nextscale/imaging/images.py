@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.io.files import atomic_file, check_creatable
+from nextscale.io.files import atomic_file, brief_path, check_creatable, check_no_folder
 
 CAPTION_HEIGHT = 16
 LARGEST_ASPECT = 100
@@ -80,14 +80,39 @@ def as_image(image: Image.Image | str | Path) -> Image.Image:
 
 
 def to_rgb(image: Image.Image, background: tuple[int, int, int] = WHITE) -> Image.Image:
-    """Convert an image to RGB, rotated as its EXIF data says. Transparent pixels show the background."""
+    """Convert an image to RGB, rotated as its EXIF data says. Transparent pixels show the background.
+
+    Raises:
+        InputError: Pillow cannot convert the image's mode.
+    """
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8
-        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
-    return image.convert("RGB")
+    if image.mode.startswith(("I", "F")):  # Pillow would clip the values to 8 bits
+        image = to_grey_levels(image)
+    try:
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
+        return image.convert("RGB")
+    except ValueError as error:
+        raise InputError(f"an image of mode {image.mode} cannot be converted to RGB") from error
+
+
+def to_grey_levels(image: Image.Image) -> Image.Image:
+    """Convert an image of 16-bit, 32-bit or floating-point values to 256 grey levels (mode "L").
+
+    White is 65,535 for 16-bit values. For others, it is the first of 1 (floating point only), 255 and 65,535 that no
+    value exceeds. If a value is negative or exceeds them all, black is the smallest and white the largest value. Values
+    that are not finite become black.
+    """
+    values = np.asarray(image).astype(np.float64)
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((values / 257).round().astype(np.uint8))
+    finite = np.isfinite(values)
+    low, high = values.min(initial=np.inf, where=finite), values.max(initial=-np.inf, where=finite)
+    whites = [white for white in ((1, 255, 65535) if image.mode == "F" else (255, 65535)) if high <= white]
+    black, white = (0, whites[0]) if whites and low >= 0 else (low, high)
+    levels = (np.where(finite, values, black) - black) * (255 / max(white - black, 1e-300))
+    return Image.fromarray(levels.round().astype(np.uint8))
 
 
 def save_image(image: Image.Image, path: str | Path, text: PngInfo | None = None) -> None:
@@ -107,16 +132,17 @@ def save_image(image: Image.Image, path: str | Path, text: PngInfo | None = None
 
 def check_writable_image(path: Path) -> None:
     """Raise InputError if `save_image` cannot write to the path."""
+    check_no_folder(path, "an image file")
     image_format(path)
     check_creatable(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: expected the name of an image file")
 
 
 def image_format(path: Path) -> str:
     """Return Pillow's name of the format of a file extension."""
     if path.suffix.lower() not in FORMATS:
-        raise InputError(f"unknown image format of {path}: expected one of the extensions {', '.join(FORMATS)}")
+        raise InputError(
+            f"unknown image format of {brief_path(path)}: expected one of the extensions {', '.join(FORMATS)}"
+        )
     return FORMATS[path.suffix.lower()]
 
 
@@ -131,7 +157,13 @@ def to_unit_range(pixels: Tensor) -> Tensor:
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """Convert [0, 1] to uint8 0..255, rounded to nearest."""
+    """Convert [0, 1] to uint8 0..255, rounded to nearest.
+
+    Raises:
+        InputError: a value is not finite. As a pixel, it would be black.
+    """
+    if not torch.isfinite(images).all():
+        raise InputError("an image has values that are not finite: the weights of the model are damaged")
     return images.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
@@ -149,14 +181,31 @@ def cover(
     Raises:
         InputError: the result would have more than `LARGEST_ASPECT` times the area of (H, W).
     """
-    w, h = image.size
+    height, width = covering_size((image.height, image.width), size)
+    return image.resize((width, height), filter)
+
+
+def covering_size(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Return the smallest (height, width) of an image that covers (H, W), with the aspect ratio of ``shape``.
+
+    Raises:
+        InputError: it has more than `LARGEST_ASPECT` times the area of (H, W).
+    """
+    h, w = shape
     scale = max(size[0] / h, size[1] / w)
     if scale * scale * w * h > LARGEST_ASPECT * size[0] * size[1]:
         raise InputError(
             f"an image of {w} x {h} pixels is too narrow: to cover {size[1]} x {size[0]}, "
             f"its longer side may be at most {LARGEST_ASPECT} times the shorter"
         )
-    return image.resize((max(size[1], round(w * scale)), max(size[0], round(h * scale))), filter)
+    return max(size[0], round(h * scale)), max(size[1], round(w * scale))
+
+
+def contained_size(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Return the largest (height, width) of an image inside (H, W), with the aspect ratio of ``shape``."""
+    h, w = shape
+    scale = min(size[0] / h, size[1] / w)
+    return max(1, min(size[0], round(h * scale))), max(1, min(size[1], round(w * scale)))
 
 
 def centre_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -18,6 +18,7 @@ from nextscale.families.sources import Source, load_source
 from nextscale.imaging.images import to_pil
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.device import pick_device, precision
+from nextscale.runtime.extras import import_failure
 from nextscale.sampling.sampler import ScaleStep
 from nextscale.sampling.settings import FOR_IMAGES
 from nextscale.scales.schedule import ScaleSchedule
@@ -26,8 +27,8 @@ from nextscale.transformer.var import VAR
 
 try:
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
-except ImportError as error:
-    raise ImportError("diffusers is not installed: run pip install 'nextscale[diffusers]'") from error
+except Exception as error:  # broken packages raise other exceptions, too
+    raise ImportError(import_failure(error, "diffusers", "diffusers")) from error
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 Callback = Callable[["NextScalePipeline", int, tuple[int, int], dict[str, Tensor]], object]

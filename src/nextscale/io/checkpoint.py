@@ -23,9 +23,10 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from nextscale.errors import InputError
-from nextscale.io.checkpoint_folder import CHECKPOINTS, FILES, STATE, checkpoint_step
-from nextscale.io.files import make_folder, read_tensors, write_json, write_tensors
-from nextscale.io.module_folder import CONFIG, WEIGHTS
+from nextscale.io.checkpoint_folder import CHECKPOINTS, FILES, STATE, checkpoint_path, checkpoint_step
+from nextscale.io.files import make_folder, write_json
+from nextscale.io.module_folder import CONFIG, WEIGHTS, check_types
+from nextscale.io.tensor_files import read_headers, read_tensors, write_tensors
 from nextscale.runtime.distributed import barrier, is_main, side_group, world_size
 
 KEPT = 2
@@ -69,7 +70,7 @@ class CheckpointWriter:
             InputError: the previous checkpoint could not be written, or the folder of this one cannot be created.
         """
         self.wait()
-        folder = self.run / CHECKPOINTS / f"step-{step:08d}"
+        folder = checkpoint_path(self.run, step)
         temporary = folder.with_name(TEMPORARY.format(folder.name))
         if is_main():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -139,10 +140,12 @@ def load_state(folder: Path, state: Mapping[str, Tensor]) -> None:
     """Load a checkpoint into tensors in place, sharded or not, regardless of the number of processes that wrote it.
 
     Raises:
-        InputError: the checkpoint is damaged, or contains other tensors.
+        InputError: the checkpoint is damaged, or contains other tensors or other kinds of numbers.
     """
     reader = HuggingFaceStorageReader(str(folder / STATE))
     try:
+        for path in sorted((folder / STATE).glob("*.safetensors")):
+            check_types(state, read_headers(path), path)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")  # not needed with one process
             load(dict(state), storage_reader=reader, no_dist=world_size() == 1)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from nextscale.io.files import read_json
 
 CHECKPOINTS = "checkpoints"
 STATE = "state"
 FILES = "files.json"
 """The file with the sizes of all other files, to recognise incomplete checkpoints."""
+
+
+def checkpoint_path(run: Path, step: int) -> Path:
+    """Return the folder of a checkpoint of a run."""
+    return run / CHECKPOINTS / f"step-{step:08d}"
 
 
 def newest_checkpoint(run: Path) -> Path | None:
@@ -33,7 +39,7 @@ def checkpoint_step(folder: Path) -> int:
 def is_complete(checkpoint: Path) -> bool:
     """Return whether a checkpoint has all files that it lists, each with the listed size."""
     try:
-        sizes = json.loads((checkpoint / FILES).read_text())
+        sizes = read_json(checkpoint / FILES)
         return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError, AttributeError):
         return False

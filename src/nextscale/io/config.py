@@ -12,6 +12,11 @@ from nextscale.errors import InputError, brief
 
 ConfigT = TypeVar("ConfigT")
 
+LARGEST = 2**63 - 1
+"""The largest integer of a field without another bound."""
+LARGEST_WIDTH, LARGEST_TABLE = 2**17, 2**24
+"""Bounds for widths of layers, and for the rows of a table (codes, classes). Damaged files have larger numbers."""
+
 
 def as_config(kind: type[ConfigT], value: ConfigT | Mapping[str, Any]) -> ConfigT:
     """Return a config dataclass from an instance of it, or from a JSON object.
@@ -45,8 +50,9 @@ def required_fields(kind: type) -> list[str]:
 def check_fields(config: Any) -> None:
     """Check the type and range of each field of a config dataclass.
 
-    An int must be at least 1. A float must be finite. A tuple of ints must be non-empty with items of at least 1. Both
-    floats of a pair must lie in [0, 1). ``least`` and ``most`` in the metadata of a field set other bounds.
+    An int must be at least 1 and at most `LARGEST`. A float must be finite. A tuple of ints must be non-empty with
+    items of at least 1. Both floats of a pair must lie in [0, 1). ``least`` and ``most`` in the metadata of a field set
+    other bounds; for a tuple of ints, ``most`` bounds its items and ``longest`` their number.
 
     Raises:
         InputError: a field has another type, or lies outside its bounds.
@@ -54,8 +60,12 @@ def check_fields(config: Any) -> None:
     kinds = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         value, kind = getattr(config, field.name), kinds[field.name]
-        if kind is int and not _is_count(value, least := field.metadata.get("least", 1)):
-            raise InputError(f"{field.name} must be an integer of at least {least}, not {brief(value)}")
+        if kind is int:
+            least, most = field.metadata.get("least", 1), field.metadata.get("most", LARGEST)
+            if not _is_count(value, least):
+                raise InputError(f"{field.name} must be an integer of at least {least}, not {brief(value)}")
+            if value > most:
+                raise InputError(f"{field.name} must be an integer of at most {most:,}, not {brief(value)}")
         if kind is str and not isinstance(value, str):
             raise InputError(f"{field.name} must be a text, not {brief(value)}")
         if kind is bool and not isinstance(value, bool):
@@ -63,17 +73,28 @@ def check_fields(config: Any) -> None:
         if kind is float:
             low, high = field.metadata.get("least", -math.inf), field.metadata.get("most", math.inf)
             if not (_is_number(value) and low <= value <= high):
-                least = "" if math.isinf(low) else f" of at least {low:g}"
-                expected = f" from {low:g} to {high:g}" if math.isfinite(high) else least
-                raise InputError(f"{field.name} must be a finite number{expected}, not {brief(value)}")
-        if kind == tuple[int, ...] and not (
-            isinstance(value, tuple) and value and all(_is_count(item, 1) for item in value)
-        ):
-            raise InputError(f"{field.name} must be one or more integers of at least 1, not {brief(value)}")
+                raise InputError(f"{field.name} must be a finite number{_range(low, high)}, not {brief(value)}")
+        if kind == tuple[int, ...]:
+            most, longest = field.metadata.get("most", LARGEST), field.metadata.get("longest", math.inf)
+            if not (isinstance(value, tuple) and value and all(_is_count(item, 1) for item in value)):
+                raise InputError(f"{field.name} must be one or more integers of at least 1, not {brief(value)}")
+            if len(value) > longest:
+                raise InputError(f"{field.name} must be at most {longest} integers, not {len(value):,}")
+            if max(value) > most:
+                raise InputError(f"{field.name} must be integers of at most {most:,}, not {brief(max(value))}")
         if kind == tuple[float, float] and not (
             isinstance(value, tuple) and len(value) == 2 and all(_is_number(item) and 0 <= item < 1 for item in value)
         ):
             raise InputError(f"{field.name} must be two numbers of at least 0 and below 1, not {brief(value)}")
+
+
+def _range(low: float, high: float) -> str:
+    """Return the range of a number, for a message; empty without bounds."""
+    if math.isfinite(low) and math.isfinite(high):
+        return f" from {low:g} to {high:g}"
+    if math.isfinite(high):
+        return f" of at most {high:g}"
+    return f" of at least {low:g}" if math.isfinite(low) else ""
 
 
 def _is_count(value: object, least: int) -> bool:
@@ -81,4 +102,7 @@ def _is_count(value: object, least: int) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond the floating-point numbers
+        return False

@@ -1,34 +1,40 @@
-"""Read and write JSON and safetensors files, with atomic writes and clear errors for missing or damaged files."""
+"""Read and write JSON files, with atomic writes and clear errors for missing, damaged and unwritable files."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from safetensors import SafetensorError
-
-from nextscale.errors import InputError
+from nextscale.errors import InputError, brief
+from nextscale.io.json_text import parse_json
 from nextscale.io.renamed import with_current_names
 
-if TYPE_CHECKING:
-    from torch import Tensor
+LARGEST_JSON = 2**28
+"""Most bytes of a JSON file."""
+LONGEST_SHOWN = 200
+"""Most characters of a path in a message."""
 
 
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file.
 
     Raises:
-        InputError: the file is missing or is not JSON.
+        InputError: the file is missing, is not JSON, is nested too deeply, or is larger than `LARGEST_JSON`.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        if (size := path.stat().st_size) > LARGEST_JSON:
+            raise InputError(f"{path} has {size:,} bytes: expected JSON of at most {LARGEST_JSON:,}")
+        return parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
 
@@ -64,8 +70,12 @@ def check_begun_with(path: Path, record: Mapping[str, Any], what: str, passing: 
 
 
 def temporary_name(path: Path) -> str:
-    """Return the name of the file that `atomic_file` writes first. Threads of a process use different names."""
-    return f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp"
+    """Return the name of the file that `atomic_file` writes first: short, however long the name of ``path`` is.
+
+    Threads of a process use different names.
+    """
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    return f".{digest}.{os.getpid()}-{threading.get_ident()}.tmp"
 
 
 @contextmanager
@@ -80,7 +90,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {brief_path(path)}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -94,7 +104,7 @@ def make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot create folder {folder}: {error.strerror}") from error
+        raise InputError(f"cannot create folder {brief_path(folder)}: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
         raise InputError(f"folder {folder} is not writable")
     return folder
@@ -102,9 +112,9 @@ def make_folder(folder: Path) -> Path:
 
 def check_folder(folder: Path) -> None:
     """Raise the InputError that `make_folder` would raise, without creating the folder."""
-    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    nearest = nearest_folder(folder)
     if not nearest.is_dir():
-        raise InputError(f"cannot create folder {folder}: {nearest} is a file")
+        raise InputError(f"cannot create folder {brief_path(folder)}: {nearest} is a file")
     if not os.access(nearest, os.W_OK):
         raise InputError(f"folder {nearest} is not writable")
 
@@ -113,50 +123,65 @@ def check_creatable(path: Path) -> None:
     """Raise the InputError that `atomic_file` would raise. Creates a file and deletes it."""
     try:
         check_folder(path.parent)
-        nearest = next(folder for folder in path.absolute().parents if folder.exists())
+        nearest = nearest_folder(path.parent)
+        (nearest / path.name).exists()  # fails for a name that is too long
         probe = nearest / temporary_name(path)
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {brief_path(path)}: {error.strerror or error}") from error
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file, on the CPU.
+def check_writable_file(path: Path, kind: str = "a file") -> None:
+    """Raise InputError if the path names a folder, or if `atomic_file` cannot write to it.
+
+    Args:
+        kind: kind of file, for messages, such as ``an image file``.
+    """
+    check_no_folder(path, kind)
+    check_creatable(path)
+
+
+def check_no_folder(path: Path, kind: str = "a file") -> None:
+    """Raise InputError if the path names a folder. See `check_writable_file`."""
+    try:
+        is_folder = not path.name or path.is_dir()
+    except OSError as error:
+        raise InputError(f"cannot write {brief_path(path)}: {error.strerror or error}") from error
+    if is_folder:
+        raise InputError(f"{path} is a folder: expected the name of {kind}")
+
+
+def nearest_folder(folder: Path) -> Path:
+    """Return the folder itself if it exists, else the nearest existing one above it.
 
     Raises:
-        InputError: the file is missing, truncated, or not a safetensors file.
+        InputError: a name on the way is too long.
     """
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise InputError(f"no file {path}")
     try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is not a complete safetensors file ({error})") from error
+        nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        for name in folder.absolute().relative_to(nearest).parts:
+            (nearest / name).exists()
+        return nearest
+    except OSError as error:
+        raise InputError(f"cannot create folder {brief_path(folder)}: {error.strerror or error}") from error
 
 
-def is_tensor_file(path: Path) -> bool:
-    """Return whether the file exists and is a complete safetensors file. Reads only the header."""
-    from safetensors import safe_open
+def beside(path: Path, name: str, suffix: str | None = None) -> Path:
+    """Return a path next to a file: ``a/samples.png`` -> ``a/samples-NAME.png``.
 
-    try:
-        with safe_open(path, "pt"):
-            return True
-    except (SafetensorError, OSError):
-        return False
+    Args:
+        suffix: another suffix, such as ``.csv``; None keeps that of ``path``.
+
+    Raises:
+        InputError: ``path`` has no name, such as ``.`` and ``/``.
+    """
+    if not path.name:
+        raise InputError(f"{path} is a folder: expected the name of a file")
+    return path.with_name(f"{path.stem}{name and f'-{name}'}{path.suffix if suffix is None else suffix}")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file. If writing fails, the old file is unchanged."""
-    from safetensors.torch import save_file
-
-    with atomic_file(path) as temporary:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # safetensors creates files that only the owner can read
-        try:
-            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary)
-        except SafetensorError as error:
-            raise InputError(f"cannot write {path}: {error}") from error
-        temporary.chmod(mode)
+def brief_path(path: Path) -> str:
+    """Return a path for a message: cut if it is very long, with escapes for characters that cannot be printed."""
+    text = str(path)
+    return text if text.isprintable() and len(text) <= LONGEST_SHOWN else brief(text, LONGEST_SHOWN).strip("'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def stamp(paths: Iterable[str | Path]) -> str:
             current = f"{status.st_size} {status.st_mtime_ns}"
         except OSError:
             current = "missing"
-        digest.update(f"{os.path.relpath(name, root)}\0{current}\n".encode())
+        digest.update(name_bytes(f"{os.path.relpath(name, root)}\0{current}\n"))
     return digest.hexdigest()[:DIGITS]
 
 
@@ -59,6 +60,28 @@ def files_fingerprint(paths: Iterable[str | Path]) -> str:
                 file.seek(i * (size - FILE_PIECE) // (FILE_PIECES - 1))
                 digest.update(file.read(FILE_PIECE))
     return digest.hexdigest()[:DIGITS]
+
+
+def stamp_of_some(stamp: str, names: Iterable[str]) -> str:
+    """Return 16 hexadecimal digits of a `stamp` and the names of some of the images in its files."""
+    digest = hashlib.sha256(stamp.encode())
+    for name in names:
+        digest.update(name_bytes(f"\0{name}"))
+    return digest.hexdigest()[:DIGITS]
+
+
+def name_fraction(name: str) -> float:
+    """Return a number in [0, 1) that depends on a name only, equally distributed over names.
+
+    Names with the same characters in another Unicode normal form, as macOS writes them, give the same number.
+    """
+    digest = hashlib.sha256(name_bytes(unicodedata.normalize("NFC", name))).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def name_bytes(name: str) -> bytes:
+    """Return bytes to hash for a file name: its UTF-8, even if it has bytes that are not UTF-8 (PEP 383)."""
+    return name.encode("utf-8", "surrogatepass")
 
 
 def tensors_fingerprint(tensors: Iterable[Tensor]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from nextscale.errors import InputError
+from nextscale.runtime.progress import is_terminal
 
 
 def fetch(repository: str, file: str) -> Path:
@@ -18,7 +20,7 @@ def fetch(repository: str, file: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        with quiet():
+        with quiet(), progress_on_terminals():
             return Path(hf_hub_download(repository, file))
     except Exception as error:  # no network, no such file, no permission
         raise InputError(
@@ -36,7 +38,7 @@ def fetch_folder(repository: str, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        with quiet():
+        with quiet(), progress_on_terminals():
             return Path(snapshot_download(repository, allow_patterns=list(patterns)))
     except Exception as error:  # no network, no such repository, no permission
         raise InputError(
@@ -56,3 +58,23 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(verbosity)
+
+
+@contextmanager
+def progress_on_terminals() -> Iterator[None]:
+    """Context manager without the hub's progress bars if standard error is not a terminal.
+
+    The environment variable HF_HUB_DISABLE_PROGRESS_BARS takes precedence.
+    """
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    changes = (
+        "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ and not is_terminal() and not are_progress_bars_disabled()
+    )
+    if changes:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if changes:
+            enable_progress_bars()

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nextscale.errors import InputError
+from nextscale.errors import InputError, brief
 from nextscale.scales.schedule import ScaleSchedule
 
 WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
@@ -42,6 +42,8 @@ def read_pth(path: str | Path) -> dict[str, Any]:
         if "GLOBAL" in str(error):
             raise InputError(f"{path} holds more than tensors (a pickle that runs code): refused") from error
         raise InputError(f"{path} is truncated or not a PyTorch checkpoint") from error
+    except RecursionError as error:
+        raise InputError(f"{path} is nested too deeply for a dictionary of tensors") from error
     except Exception as error:  # damaged archives raise errors of many types
         raise InputError(f"{path} is truncated or not a PyTorch checkpoint ({type(error).__name__})") from error
     if not isinstance(content, Mapping) or not content:
@@ -53,14 +55,29 @@ def as_state(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """Return named tensors in float32 (integer tensors unchanged), without the prefixes of wrappers in their names.
 
     Raises:
-        InputError: the content is not a dictionary of tensors.
+        InputError: the content is not a dictionary of plain tensors, or a tensor has more numbers than the file.
     """
     state = {}
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise InputError(f"{path} is not a dictionary of tensors: {name!r} is a {type(value).__name__}")
+            raise InputError(f"{path} is not a dictionary of tensors: {brief(name)} is a {type(value).__name__}")
+        check_stored(name, value, path)
         state[WRAPPERS.sub("", name)] = value.float() if value.is_floating_point() else value
     return state
+
+
+def check_stored(name: str, tensor: Tensor, path: Path) -> None:
+    """Raise InputError unless the tensor is dense and its numbers are in the file.
+
+    A tensor of a few bytes may claim any shape, by strides of 0. Converting it would need memory for all its numbers.
+    """
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
+        raise InputError(f"{path}: {brief(name)} is not a plain tensor")
+    needed, there = tensor.numel() * tensor.itemsize, tensor.untyped_storage().nbytes()
+    if needed > there:
+        raise InputError(
+            f"{path}: {brief(name)} of shape {tuple(tensor.shape)} needs {needed:,} bytes, but the file holds {there:,}"
+        )
 
 
 def is_trainer_checkpoint(content: Mapping[str, Any]) -> bool:

@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.io.files import read_tensors
 from nextscale.io.pth import as_state, read_pth
+from nextscale.io.tensor_files import read_tensors
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ def rename(state: State, names: Names, ignored: Sequence[str], source: str) -> d
         source: Description of the state for messages.
 
     Raises:
-        InputError: A tensor has a name that is not in the table.
+        InputError: A tensor has a name that is not in the table, or no floating-point numbers.
     """
     rules = [(pattern(old), template(new)) for old, new in names]
     dropped = [pattern(name) for name in ignored]
@@ -43,6 +43,8 @@ def rename(state: State, names: Names, ignored: Sequence[str], source: str) -> d
         match = next(((m, new) for regex, new in rules if (m := regex.fullmatch(name))), None)
         if match is None:
             raise InputError(f"{source} has an unknown tensor {name}")
+        if not tensor.is_floating_point():
+            raise InputError(f"{source}: {name} is of type {tensor.dtype}, expected floating-point numbers")
         renamed[match[0].expand(match[1])] = tensor.float()
     return renamed
 
@@ -55,6 +57,8 @@ def shape_of(state: State, source: str) -> Callable[[str, int], tuple[int, ...]]
             raise InputError(f"{source} has no tensor {name}")
         if state[name].ndim != ndim:
             raise InputError(f"{source}: {name} has shape {tuple(state[name].shape)}, expected {ndim} dimensions")
+        if not state[name].numel():
+            raise InputError(f"{source}: {name} has shape {tuple(state[name].shape)}, expected no side of 0")
         return tuple(state[name].shape)
 
     return shape

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.io.module_folder import fill
+from nextscale.io.module_folder import build_on_meta, fill, most_parameters
 from nextscale.official.names import Names, State, count_numbers, rename, shape_of, swapped
 from nextscale.scales.schedule import NAMED_SIDES, ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
@@ -155,9 +155,7 @@ def tokenizer_from_official(
         znorm=znorm,
     )
     renamed = rename(state, TOKENIZER_NAMES + phi, TOKENIZER_BUFFERS, source)
-    with torch.device("meta"):
-        tokenizer = ImageTokenizer(config)
-    return fill(tokenizer, renamed, source).eval()
+    return fill(build_on_meta(ImageTokenizer, config, most_parameters(renamed), source), renamed, source).eval()
 
 
 def var_from_official(state: State, schedule: ScaleSchedule) -> VAR:
@@ -186,9 +184,7 @@ def var_from_official(state: State, schedule: ScaleSchedule) -> VAR:
     )
     names = TRANSFORMER_NAMES + (ADALN_SHARED if shared else ADALN_PER_BLOCK)
     renamed = rename(state, names, TRANSFORMER_BUFFERS, source)
-    with torch.device("meta"):
-        model = VAR(config)
-    return fill(model, renamed, source).eval()
+    return fill(build_on_meta(VAR, config, most_parameters(renamed), source), renamed, source).eval()
 
 
 def schedule_of(var_state: State) -> ScaleSchedule:

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,9 +83,12 @@ def restart_with_less_fragmentation() -> None:
     Tensors are aligned, so glibc cuts each from a slightly larger free block and puts the small remainders into a cache
     for small objects (tcache). A remainder in this cache separates the free blocks beside it. In a training step,
     gradients then do not fit into the freed memory of activations, and d16 takes 0.3 GB more. glibc reads the variable
-    only when a process starts. If the variable is already set, even to an empty text, this function does nothing.
+    only when a process starts. If the variable is already set, even to an empty text, or the system refuses to start
+    the process again, this function does nothing.
     """
-    if glibc() is not None and not LESS_FRAGMENTATION.keys() & os.environ.keys():
+    if glibc() is None or LESS_FRAGMENTATION.keys() & os.environ.keys() or not sys.executable:
+        return
+    with suppress(OSError):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | LESS_FRAGMENTATION)
 
 
@@ -99,7 +102,7 @@ def unwritten_mappings() -> list[tuple[int, int]]:
     """Return (start, end) of each file mapping of this process that has no written pages, not even private copies."""
     found: list[tuple[int, int]] = []
     try:
-        lines = Path("/proc/self/smaps").read_text().splitlines()
+        lines = Path("/proc/self/smaps").read_text(errors="surrogateescape").splitlines()  # with names of files
     except OSError:
         return []
     is_file = False

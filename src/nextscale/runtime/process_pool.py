@@ -14,7 +14,7 @@ from threading import Thread
 import torch
 
 from nextscale.errors import InputError
-from nextscale.runtime.stop import stop_on_sigterm
+from nextscale.runtime.stop import stop_on_signals
 
 POLL_SECONDS = 0.1
 """Seconds between two checks of the processes."""
@@ -45,19 +45,20 @@ def run_all(jobs: Sequence[Job], parallel: int, device: torch.device, held: Sequ
     """Run the jobs in order, ``parallel`` at a time.
 
     On GPUs each process sees one of them; on the CPU the processes share the threads. If a job fails, or this process
-    is interrupted or gets SIGTERM, all running jobs get SIGTERM and no other job starts.
+    gets Ctrl-C, SIGTERM or SIGHUP, all running jobs get SIGTERM and no other job starts.
 
     Args:
         held: file descriptors that the processes inherit, such as those of a lock.
 
     Returns:
-        True if all jobs finished, False if this process got SIGTERM.
+        True if all jobs finished, False if this process got SIGTERM or SIGHUP.
 
     Raises:
         InputError: a job failed. The error has the job's message.
+        KeyboardInterrupt: this process got Ctrl-C. The running jobs have ended.
     """
     waiting, running = deque(jobs), list[Process]()
-    with stop_on_sigterm() as stop:
+    with stop_on_signals("waiting until the running jobs have saved") as stop:
         try:
             while running or waiting:
                 free = sorted(set(range(parallel)) - {process.slot for process in running})
@@ -65,6 +66,8 @@ def run_all(jobs: Sequence[Job], parallel: int, device: torch.device, held: Sequ
                     waiting.remove(job)
                     running.append(start(job, slot, environment(slot, parallel, device), held))
                 time.sleep(POLL_SECONDS)
+                if stop.interrupted:
+                    raise KeyboardInterrupt
                 if stop.asked:
                     return False
                 for process in [process for process in running if process.popen.poll() is not None]:

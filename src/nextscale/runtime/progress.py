@@ -48,3 +48,32 @@ def duration(seconds: float) -> str:
 def say(text: str) -> None:
     """Print a line to standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+def say_over(text: str, is_last: bool = False) -> None:
+    """Replace the current line of standard error. In a file or a pipe, write only the last line.
+
+    Args:
+        is_last: the line stays; the next one goes below it.
+    """
+    if is_terminal():
+        print(f"\r{text}", end="\n" if is_last else "", file=sys.stderr, flush=True)
+    elif is_last:
+        say(text)
+
+
+def is_terminal() -> bool:
+    """Return whether standard error is a terminal, on which a line can be replaced."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+class SayOnce:
+    """Print lines to standard error, each line once."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            say(text)

@@ -14,16 +14,16 @@ from nextscale.protocols import Tokenizer, Transformer
 from nextscale.sampling.guidance import make_guidance
 from nextscale.sampling.rng import RandomStreams
 from nextscale.sampling.sampler import (
-    METRICS,
     Call,
     SampleResult,
     ScaleStep,
+    check_finite,
     check_last,
     check_match,
     generate_scales,
     last_step,
 )
-from nextscale.sampling.settings import SamplingSettings
+from nextscale.sampling.settings import METRICS, SamplingSettings
 
 
 class RecordedSampler:
@@ -67,7 +67,8 @@ class RecordedSampler:
             labels: as in `nextscale.sample`; None and "unconditional" apply to all B.
 
         Raises:
-            InputError: The number of labels or seeds differs from the recording, or the logits are not finite.
+            InputError: The number of labels or seeds differs from the recording, or the logits or
+                the decoder's values are not finite.
         """
         streams = RandomStreams(seed, self.batch, self._streams.device)
         if len(streams.generators) != len(self._streams.generators):
@@ -79,4 +80,4 @@ class RecordedSampler:
             recorded.set_state(given.get_state())
         step, tokens, images = self._repeat()
         check_last(step)
-        return SampleResult(images.clone(), [t.clone() for t in tokens], self._labels.clone())
+        return SampleResult(check_finite(images).clone(), [t.clone() for t in tokens], self._labels.clone())

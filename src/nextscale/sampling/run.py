@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nextscale.protocols import Tokenizer
 from nextscale.runtime.device import one_core_each
-from nextscale.sampling.sampler import SampleResult, ScaleStep
+from nextscale.sampling.sampler import SampleResult, ScaleStep, check_finite
 from nextscale.sampling.token_edit import TokenEdit
 
 
@@ -38,13 +38,17 @@ class SamplingRun(Iterator[ScaleStep]):
         return self._last
 
     def result(self) -> SampleResult:
-        """Sample the remaining scales and decode the images."""
+        """Sample the remaining scales and decode the images.
+
+        Raises:
+            InputError: the logits or the decoder's values are not finite.
+        """
         last = self._last
         for step in self:
             last = step
         assert last is not None, "a schedule has at least one scale"
         self._last = last
-        return SampleResult(self._decode(last), self.tokens, last.labels)
+        return SampleResult(check_finite(self._decode(last)), self.tokens, last.labels)
 
     def _decode(self, step: ScaleStep) -> Tensor:
         if self._exact and step.canvas.device.type == "cpu":

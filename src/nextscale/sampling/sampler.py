@@ -17,11 +17,9 @@ from nextscale.protocols import Guidance, GuidanceSchedule, LogitsProcessor, Tok
 from nextscale.sampling.filters import top_k_top_p_filter
 from nextscale.sampling.guidance import make_guidance
 from nextscale.sampling.rng import RandomStreams
-from nextscale.sampling.settings import SamplingSettings
+from nextscale.sampling.settings import METRICS, SamplingSettings
 from nextscale.sampling.token_edit import TokenEdit
 from nextscale.scales.schedule import Visit
-
-METRICS = SamplingSettings()
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ class Call:
 def sample(tokenizer: Tokenizer, model: Transformer, labels: Any, **arguments: Any) -> SampleResult:
     """Generate images. `sample_scales` documents the arguments."""
     step, tokens = last_step(sample_scales(tokenizer, model, labels, **arguments))
-    return SampleResult(step.image(), tokens, step.labels)
+    return SampleResult(check_finite(step.image()), tokens, step.labels)
 
 
 def sample_scales(
@@ -190,6 +188,13 @@ def check_last(step: ScaleStep) -> ScaleStep:
     if step.is_last and not step.finite:
         raise InputError("the model's logits are not finite: damaged weights, or too strong a guidance")
     return step
+
+
+def check_finite(images: Tensor) -> Tensor:
+    """The decoded images themselves. Raises InputError if a value is not finite. Waits for the GPU."""
+    if not torch.isfinite(images).all():
+        raise InputError("the decoder's values are not finite: damaged weights, or too low a precision")
+    return images
 
 
 def last_step(steps: Iterator[ScaleStep]) -> tuple[ScaleStep, list[Tensor]]:

@@ -80,6 +80,9 @@ class SamplingSettings:
 
 SETTINGS = tuple(f.name for f in fields(SamplingSettings))
 
+METRICS = SamplingSettings()
+"""Defaults of `sample`, `sample_scales` and evaluation: the official settings for metrics."""
+
 FOR_IMAGES = SamplingSettings(cfg=4.0, top_p=0.95)
 """Defaults of the pipeline, the command line, the API and the studio: images look better, metrics get worse."""
 

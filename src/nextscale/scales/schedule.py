@@ -9,14 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
-from nextscale.errors import InputError
+from nextscale.errors import InputError, brief
 
 NAMED_SIDES: dict[str, tuple[int, ...]] = {
     "256": (1, 2, 3, 4, 5, 6, 8, 10, 13, 16),
     "512": (1, 2, 3, 4, 6, 9, 13, 18, 24, 32),
     "1024": (1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 27, 36, 48, 64),
 }
+
+MOST_SCALES = 1000
+"""Largest number of scales."""
+LARGEST_SIDE = 4096
+"""Most tokens on a side of a scale."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,8 @@ class ScaleSchedule:
     """Token-map sizes ``((h_0, w_0), ..., (h_{K-1}, w_{K-1}))``, coarse to fine. The last is the feature grid's.
 
     Raises:
-        InputError: There is no scale, a size is not a pair of positive integers, or a size exceeds the last one.
+        InputError: There is no scale, a size is not a pair of positive integers, or a size exceeds the last one; or
+            there are more than `MOST_SCALES` scales or `LARGEST_SIDE` tokens on a side.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -58,10 +65,16 @@ class ScaleSchedule:
             sizes = tuple((int(h), int(w)) for h, w in self.sizes)
             whole = all(int(side) == side for size in self.sizes for side in size)
         except (TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"a scale schedule is a sequence of (height, width) pairs, not {self.sizes!r}") from error
+            raise InputError(
+                f"a scale schedule is a sequence of (height, width) pairs, not {brief(self.sizes)}"
+            ) from error
         object.__setattr__(self, "sizes", sizes)  # JSON and YAML hand over lists
         if not sizes or not whole or min(min(size) for size in sizes) < 1:
-            raise InputError(f"a scale schedule needs one or more pairs of positive integers, not {self.sizes!r}")
+            raise InputError(f"a scale schedule needs one or more pairs of positive integers, not {brief(self.sizes)}")
+        if len(sizes) > MOST_SCALES:
+            raise InputError(f"a scale schedule may have at most {MOST_SCALES:,} scales, not {len(sizes):,}")
+        if (largest := max(max(size) for size in sizes)) > LARGEST_SIDE:
+            raise InputError(f"a scale may have at most {LARGEST_SIDE:,} tokens on a side, not {brief(largest)}")
         for h, w in sizes:
             if h > self.final_size[0] or w > self.final_size[1]:
                 raise InputError(
@@ -117,7 +130,7 @@ class ScaleSchedule:
     @cached_property
     def slices(self) -> tuple[slice, ...]:
         """The range of each scale in the sequence of L tokens."""
-        ends = [sum(self.tokens_per_scale[: k + 1]) for k in range(self.num_scales)]
+        ends = accumulate(self.tokens_per_scale)
         return tuple(slice(end - n, end) for end, n in zip(ends, self.tokens_per_scale, strict=True))
 
     @cached_property

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nextscale.curves.plot import text
+from nextscale.curves.plot import empty_figure, text
 from nextscale.curves.verdict import count
-from nextscale.errors import InputError
 from nextscale.scaling_laws.laws import Law
 from nextscale.scaling_laws.points import MEASURES, ScalingRun
 from nextscale.scaling_laws.report import SYMBOLS
@@ -20,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PANEL_SIZE = (4.4, 3.3)
-"""Width and height in inches, at 100 dots per inch."""
+FIGURE_SIZE = (8.8, 7.2)
+"""Width and height of four panels in inches, at 100 dots per inch."""
 ROOM = 1.25
 """Laws are plotted beyond their points by this factor."""
 NAMES_IN_ROW = 6
@@ -33,9 +31,9 @@ def plot_parameters(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
     """Plot each metric over N: the final values of the runs, the law, and the residuals of the points.
 
     Raises:
-        InputError: matplotlib is not installed.
+        InputError: matplotlib cannot be imported.
     """
-    figure = make_figure()
+    figure = empty_figure(FIGURE_SIZE)
     colours = colours_of(runs)
     grid = figure.add_gridspec(4, 2, height_ratios=(3, 1, 3, 1))
     for i, law in placed(laws, "parameters"):
@@ -64,9 +62,9 @@ def plot_compute(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
     """Plot each metric over C: all runs during training, their frontier, and the law fitted to the frontier.
 
     Raises:
-        InputError: matplotlib is not installed.
+        InputError: matplotlib cannot be imported.
     """
-    figure = make_figure()
+    figure = empty_figure(FIGURE_SIZE)
     colours = colours_of(runs)
     for i, law in placed(laws, "compute"):
         factor = MEASURES[law.measure].factor
@@ -85,16 +83,6 @@ def plot_compute(runs: Sequence[ScalingRun], laws: Sequence[Law]) -> Figure:
 def placed(laws: Sequence[Law], over: str) -> list[tuple[int, Law]]:
     """Return each law with the number of its panel, 0 to 3, row by row."""
     return [(list(MEASURES).index(law.measure), law) for law in laws if law.over == over]
-
-
-def make_figure() -> Figure:
-    """Make a figure for four panels."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # hides messages about its font cache
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("matplotlib is not installed: run pip install 'nextscale[plot]'") from error
-    return Figure((2 * PANEL_SIZE[0], 2 * PANEL_SIZE[1] + 0.6), dpi=100, layout="constrained")
 
 
 def colours_of(runs: Sequence[ScalingRun]) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from nextscale.curves.compare import with_token_figures
 from nextscale.curves.log import LOG, read_run
 from nextscale.errors import InputError
 from nextscale.io.checkpoint_folder import newest_checkpoint
-from nextscale.io.config import as_config
 from nextscale.io.files import read_json
 from nextscale.io.module_folder import CONFIG
+from nextscale.io.module_folder import read_config as read_module_config
 from nextscale.transformer.var import VARConfig
 
 RECIPE = "recipe.json"
@@ -149,7 +149,7 @@ def read_config(folder: Path) -> VARConfig:
     checkpoint = newest_checkpoint(folder)
     if not checkpoint:
         raise InputError(f"{folder} has no complete checkpoint: expected one, for the size of the model")
-    return as_config(VARConfig, read_json(checkpoint / CONFIG))
+    return read_module_config(VARConfig, checkpoint / CONFIG)
 
 
 def check_alike(runs: Sequence[ScalingRun]) -> None:

@@ -11,14 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.errors import InputError
-from nextscale.io.config import as_config, check_fields
+from nextscale.io.config import LARGEST_TABLE, LARGEST_WIDTH, as_config, check_fields
 from nextscale.io.fingerprint import tensors_fingerprint
 from nextscale.io.module_folder import load_module, save_module
 from nextscale.runtime.device import tf32
-from nextscale.scales.schedule import OFFICIAL_256, ScaleSchedule
+from nextscale.scales.schedule import MOST_SCALES, OFFICIAL_256, ScaleSchedule
 from nextscale.tokenizer.autoencoder import NORM_GROUPS, Decoder, Encoder
 from nextscale.tokenizer.codebook import Codebook
 from nextscale.tokenizer.pyramid import ResidualPyramid
+
+LARGEST_IMAGE = 2**14
+"""Most pixels on a side of an image."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +29,19 @@ class TokenizerConfig:
     """Sizes of a multi-scale residual VQ-VAE. The defaults are the official sizes for 256 pixels (109 M weights)."""
 
     schedule: ScaleSchedule = OFFICIAL_256
-    channels: int = 160
+    channels: int = field(default=160, metadata={"most": LARGEST_WIDTH})
     """Width of the autoencoder at full resolution; a multiple of 32."""
-    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
+    multipliers: tuple[int, ...] = field(default=(1, 1, 2, 2, 4), metadata={"most": 1024, "longest": 12})
     """Width of each level, in units of ``channels``. n levels downsample 2^(n-1) times."""
-    num_blocks: int = 2
+    num_blocks: int = field(default=2, metadata={"most": 1024})
     """Residual blocks per level of the encoder; the decoder has one more."""
-    code_dim: int = 32
+    code_dim: int = field(default=32, metadata={"most": LARGEST_WIDTH})
     """D."""
-    codebook_size: int = 4096
+    codebook_size: int = field(default=4096, metadata={"most": LARGEST_TABLE})
     """V."""
     quant_resi: float = 0.5
     """Weight of the phi convolutions; 0 removes them."""
-    num_phi: int = field(default=4, metadata={"least": 0})
+    num_phi: int = field(default=4, metadata={"least": 0, "most": MOST_SCALES})
     """Number of phi convolutions that the scales share; 0 means one for each scale."""
     znorm: bool = False
     """Choose the nearest code by cosine similarity instead of Euclidean distance."""
@@ -50,6 +53,9 @@ class TokenizerConfig:
         check_fields(self)
         if self.channels % NORM_GROUPS:
             raise InputError(f"channels must be a multiple of {NORM_GROUPS}, not {self.channels}")
+        if max(self.image_size) > LARGEST_IMAGE:
+            h, w = self.image_size
+            raise InputError(f"images may have at most {LARGEST_IMAGE:,} pixels on a side, not {h:,} x {w:,}")
 
     @property
     def downsampling(self) -> int:
@@ -126,9 +132,15 @@ class ImageTokenizer(nn.Module):
         """Encode images as tokens. (B, 3, H, W) in [-1, 1] -> K LongTensors (B, n_k).
 
         Encoding always uses full float32, regardless of autocast and TF32, because lower precision changes tokens.
+
+        Raises:
+            InputError: the images have another size, or the encoder's values are not finite.
         """
         with torch.autocast(images.device.type, enabled=False), tf32(False):
-            return self.pyramid.encode(self.encode_features(images))
+            features = self.encode_features(images)
+            if not features.isfinite().all():
+                raise InputError("the encoder's values are not finite: damaged weights or images")
+            return self.pyramid.encode(features)
 
     @torch.no_grad()
     def decode(self, tokens: Sequence[Tensor]) -> Tensor:
@@ -136,12 +148,13 @@ class ImageTokenizer(nn.Module):
         return self.decode_canvas(self.pyramid.canvas(self.check_tokens(tokens)))
 
     def decode_canvas(self, canvas: Tensor) -> Tensor:
-        """Decode a canvas after any scale. (B, D, h_K, w_K) -> (B, 3, H, W) in [-1, 1]."""
+        """Decode a canvas after any scale. (B, D, h_K, w_K) -> (B, 3, H, W) in [-1, 1], or NaN for infinite values."""
         return self._decode(canvas)
 
     def _decode(self, canvas: Tensor) -> Tensor:
         weight = self.post_quant_conv.weight
-        return self.decoder(self.post_quant_conv(canvas.to(weight.dtype))).float().clamp(-1, 1)
+        decoded = self.decoder(self.post_quant_conv(canvas.to(weight.dtype))).float()
+        return decoded.masked_fill(~decoded.isfinite(), torch.nan).clamp(-1, 1)  # clamping would hide infinity
 
     @torch.no_grad()
     def teacher_forcing_input(self, tokens: Sequence[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.io.config import check_fields
+from nextscale.io.config import LARGEST_WIDTH, check_fields
 from nextscale.runtime.distributed import all_mean
 
 EPS = 1e-6
@@ -22,9 +22,9 @@ class AdversarialRecipe:
 
     critic: Literal["patchgan", "dino"] = "patchgan"
     """patchgan is trained from scratch. dino trains heads on frozen DINO features; it needs ``dino_weights``."""
-    channels: int = 64
+    channels: int = field(default=64, metadata={"most": LARGEST_WIDTH})
     """Output channels of PatchGAN's first convolution."""
-    layers: int = 3
+    layers: int = field(default=3, metadata={"most": 12})
     """Number of stride-2 convolutions of PatchGAN."""
     dino_weights: str = ""
     """File with the weights of a DINO ViT-S."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from nextscale.errors import InputError
 from nextscale.io.files import read_json
+from nextscale.io.json_text import parse_json
 from nextscale.io.module_folder import as_config
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.training.adversarial import AdversarialRecipe
@@ -95,6 +96,6 @@ def override(recipe: RecipeT, settings: Sequence[str]) -> RecipeT:
 def parse(text: str) -> Any:
     """Return the value of a JSON text, or the text itself if it is not JSON."""
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return text

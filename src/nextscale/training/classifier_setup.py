@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from nextscale.data.dataset import ImageDataset
+from nextscale.data.held_out import held_out_fraction
 from nextscale.data.loader import check_data, validation_batches
 from nextscale.data.names import list_names
 from nextscale.data.splits import absolute_name, open_splits
@@ -16,10 +17,11 @@ from nextscale.evaluation.accuracy import Confusion
 from nextscale.evaluation.classifier import ClassifierConfig, ResidualClassifier, write_card
 from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
 from nextscale.runtime.device import pick_device, precision
+from nextscale.runtime.stop import resumable
 from nextscale.training.classifier_task import ClassifierRecipe, ClassifierTask, measure
 from nextscale.training.loop import Intervals, train
 from nextscale.training.recipes import Precision
-from nextscale.training.run import Run, settled
+from nextscale.training.run import Run, settled, settled_fraction
 from nextscale.training.setup import check_outside, summary
 
 
@@ -39,22 +41,25 @@ def train_classifier(
     seed: int = 0,
     dtype: Precision = "auto",
     device: str = "auto",
+    val_fraction: float | None = None,
 ) -> ClassifierResult | None:
     """Train a classifier, or resume its run, and measure its accuracy on the validation images.
 
     Args:
-        data: a data set with training and validation images of at least two classes.
+        data: a data set of at least two classes.
         out: folder of the run, which then holds the classifier.
         size: height and width of the images to classify.
+        val_fraction: fraction of the images to hold out if there are no validation images; see `ValidationSettings`.
 
     Returns:
-        The accuracy, or None if SIGTERM stopped the run.
+        The accuracy, or None if SIGTERM or SIGHUP stopped the run.
 
     Raises:
         InputError: the data has one class only or no validation images, or ``out`` holds something else; see `train`.
+        KeyboardInterrupt: Ctrl-C stopped the run, and a checkpoint is saved.
     """
     on = pick_device(device)
-    images, held_out = open_two_splits(data, size, seed)
+    images, held_out = open_two_splits(data, size, seed, settled_fraction(val_fraction, out))
     names = images.source.class_names
     recipe = ClassifierRecipe(
         model=ClassifierConfig(len(names), size), steps=steps, batch_size=batch_size, seed=seed, precision=dtype
@@ -68,30 +73,38 @@ def train_classifier(
         "task": "evaluate classifier",
         "data": absolute_name(data),
         "classes": names,
+        "val_fraction": held_out_fraction(images.source),
         "number_of_images": len(images),
     }
     run = Run(out, recipe, inputs)
     run.say(summary(images, held_out))
     average = train(ClassifierTask(network, recipe), images, held_out, recipe, run, Intervals(), on)
     newest = newest_checkpoint(out)
-    if newest is None or checkpoint_step(newest) < recipe.steps:  # stopped by SIGTERM
+    if newest is None or checkpoint_step(newest) < recipe.steps:  # stopped by a signal
         return None
     assert isinstance(average, ResidualClassifier)
-    confusion = measure(average, (batch.to(on) for batch in validation_batches(held_out, recipe.batch_size)))
-    write_card(out, names, confusion.accuracy)
+    with resumable("the classifier is trained. Repeat the same command to measure its accuracy."):
+        confusion = measure(average, (batch.to(on) for batch in validation_batches(held_out, recipe.batch_size)))
+        write_card(out, names, confusion.accuracy)
     return ClassifierResult(confusion, names)
 
 
-def open_two_splits(data: str, size: tuple[int, int], seed: int) -> tuple[ImageDataset, ImageDataset]:
+def open_two_splits(
+    data: str, size: tuple[int, int], seed: int, val_fraction: float
+) -> tuple[ImageDataset, ImageDataset]:
     """Open images to train on and images to measure accuracy on.
 
     Raises:
         InputError: the data has fewer than two classes, or no validation images.
     """
-    images, held_out = open_splits(data, size, seed, zoom=True)
+    images, held_out = open_splits(data, size, seed, zoom=True, val_fraction=val_fraction)
     names = images.source.class_names
     if len(names) < 2:
         raise InputError(f"{data} has one class, {list_names(names)}: a classifier needs at least 2")
     if held_out is None:
-        raise InputError(f"{data} has no validation images to measure accuracy on: expected the splits train and val")
+        reason = "every class has one image only" if val_fraction else "none are held out (--val-fraction 0)"
+        raise InputError(
+            f"{data} has no validation images to measure accuracy on, and {reason}: expected the splits train and val, "
+            "or more images and a --val-fraction above 0"
+        )
     return images, held_out

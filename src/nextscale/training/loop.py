@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,11 +17,11 @@ from nextscale.data.dataset import Examples
 from nextscale.data.loader import Batch, TrainingBatches, check_data, validation_batches
 from nextscale.errors import InputError
 from nextscale.io.checkpoint import CheckpointWriter
-from nextscale.io.checkpoint_folder import incomplete_checkpoints
+from nextscale.io.checkpoint_folder import checkpoint_path, incomplete_checkpoints
 from nextscale.runtime.allocator import kept
 from nextscale.runtime.device import precision, tf32
-from nextscale.runtime.distributed import any_process, is_main
-from nextscale.runtime.stop import stop_on_sigterm
+from nextscale.runtime.distributed import any_process, barrier, is_main
+from nextscale.runtime.stop import stop_on_signals
 from nextscale.training.ema import update_ema
 from nextscale.training.optimizer import set_step
 from nextscale.training.parallel import Execution, gathered, gradients_stay, whole
@@ -67,8 +68,9 @@ def train(
     """Train until ``recipe.steps``, starting from the newest checkpoint of the run if there is one.
 
     The batch of a step and all random numbers depend on (recipe.seed, step) only. An interrupted and resumed run
-    therefore ends with the same weights, bit for bit, as an uninterrupted one. After SIGTERM the run finishes the
-    current step, saves a checkpoint and returns.
+    therefore ends with the same weights, bit for bit, as an uninterrupted one. After SIGTERM, SIGHUP or Ctrl-C the run
+    finishes the current step, with its validation and preview, and saves a checkpoint. It then returns, or raises
+    KeyboardInterrupt after Ctrl-C.
 
     Args:
         preview: makes the preview image of the EMA model, saved in the run's folder.
@@ -80,7 +82,25 @@ def train(
     Raises:
         InputError: the loss is not finite, the data cannot be read, a batch is larger than the data or cannot be
             divided among the processes, or a checkpoint cannot be written.
+        KeyboardInterrupt: Ctrl-C stopped the run before its last step, and the checkpoint is saved.
     """
+    with closing(run):
+        return train_in(run, task, data, val_data, recipe, intervals, device, preview, watch, execution)
+
+
+def train_in(
+    run: Run,
+    task: Task,
+    data: Examples,
+    val_data: Examples | None,
+    recipe: Recipe,
+    intervals: Intervals,
+    device: torch.device,
+    preview: Preview | None,
+    watch: Callable[[], str] | None,
+    execution: Execution,
+) -> nn.Module:
+    """Train in an open run; see `train`."""
     recipe = recipe.on(device)
     check_data(data, val_data, recipe.batch_size)
     state = make_state(task, recipe, execution, device)
@@ -95,7 +115,9 @@ def train(
     meter = Meter()
     batches = TrainingBatches(data, recipe.batch_size, first, execution.workers, execution.accumulate)
     exact = recipe.precision == "float32"
-    with kept(device), tf32(not exact), stop_on_sigterm() as stop, CheckpointWriter(run.folder) as writer:
+    note = "saving a checkpoint after this step" if is_main() else ""
+    interrupted = False
+    with kept(device), tf32(not exact), stop_on_signals(note) as stop, CheckpointWriter(run.folder) as writer:
         for step in range(first, recipe.steps):
             start = time.monotonic()
             parts = [part.to(device) for part in next(batches)]
@@ -104,7 +126,6 @@ def train(
             meter.add(metrics, recipe.batch_size, time.monotonic() - start, batches.waited)
 
             done, last = step + 1, recipe.steps
-            stopping = any_process(stop.asked, device)
             run.report_skipped(done, [name for part in parts for name in part.unreadable])
             if is_due(done, intervals.log_every, last):
                 values = meter.read() | options.report()
@@ -122,15 +143,20 @@ def train(
                     run.save_preview(done, preview(ema))
             if watch and is_main() and is_due(done, intervals.preview_every, last):
                 run.say(watch())
+            stopping = done < last and any_process(stop.asked, device)
             if stopping or is_due(done, intervals.save_every, last):
                 state.save(done, writer)
             if stopping:
                 writer.wait()
-                run.say(f"stopped: saved at step {done}. Repeat the same command to resume.")
+                saved = checkpoint_path(run.folder, done)
+                run.say(f"stopped: saved at step {done} of {last} in {saved}. Repeat the same command to resume.")
+                interrupted = any_process(stop.interrupted, device)
                 break
     if first >= recipe.steps:
         run.say(f"{run.folder} is already finished: {recipe.steps} steps")
-    run.close()
+    if interrupted:
+        barrier()  # until the main process has written the checkpoint
+        raise KeyboardInterrupt
     return state.ema
 
 

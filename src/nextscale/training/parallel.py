@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from nextscale.acceleration.recompute import recompute_cheap_parts
 from nextscale.errors import InputError
+from nextscale.io.module_folder import check_fits, headers_of
 from nextscale.runtime.distributed import world_size
 
 
@@ -103,7 +104,12 @@ def whole(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fill_parts(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy a full state dictionary into a network, sharded or not."""
+    """Copy a full state dictionary into a network, sharded or not.
+
+    Raises:
+        InputError: the names, shapes or kinds of numbers are not those of the network.
+    """
+    check_fits(network, headers_of(tensors), "the saved weights")
     for name, target in network.state_dict().items():
         full = tensors[name].to(target.device)
         if isinstance(target, DTensor):

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
+from nextscale.data.held_out import VAL_FRACTION
+from nextscale.data.splits import absolute_name
 from nextscale.errors import InputError
 from nextscale.imaging.images import save_image
 from nextscale.io.checkpoint_folder import incomplete_checkpoints, newest_checkpoint
-from nextscale.io.files import atomic_file, make_folder, read_json, write_json
+from nextscale.io.files import atomic_file, read_json, write_json
+from nextscale.io.json_text import parse_json
+from nextscale.io.lock import locked_by_main
 from nextscale.io.renamed import with_current_names
 from nextscale.runtime.distributed import all_mean, all_sum, barrier, gather_texts, is_main, world_size
 from nextscale.training.recipes import Recipe, RecipeT
@@ -24,6 +30,8 @@ RECIPE = "recipe.json"
 LOG = "log.jsonl"
 FORMER_TASKS = {"train var": "train transformer"}
 """Task names in recipe.json of older versions, and their current names."""
+NOT_RECORDED = {"keep_classes": False, "val_fraction": 0.0}
+"""Inputs that older versions did not record, and the values that they used."""
 
 
 class Run:
@@ -35,22 +43,29 @@ class Run:
         recipe: how to train. Inputs and recipe together determine the trained weights.
 
     Raises:
-        InputError: the folder is not writable, or holds a model, or a run with other inputs or another recipe.
+        InputError: the folder is not writable, or holds a model, or a run with other inputs or another recipe, or
+            another command is writing to it.
     """
 
     def __init__(self, folder: Path, recipe: Recipe, inputs: dict[str, Any]):
-        self.folder = make_folder(folder)
-        ours = json.loads(json.dumps({"inputs": inputs, "recipe": dataclasses.asdict(recipe)}))
-        barrier()
-        if is_begun(folder):
-            check_same(folder, ours, read_json(folder / RECIPE))
-        elif not (folder / RECIPE).is_file() and any(folder.glob("*.json")):
-            raise InputError(f"{folder} holds a model: choose another folder for the run")
-        elif is_main():
-            write_json(folder / RECIPE, ours)
-        barrier()
+        self.folder = folder
         self._board = None
         self._unreadable: set[str] = set()
+        with ExitStack() as opened:
+            opened.enter_context(locked_by_main(folder))
+            self._begin(json.loads(json.dumps({"inputs": inputs, "recipe": dataclasses.asdict(recipe)})))
+            self._lock = opened.pop_all()
+
+    def _begin(self, ours: dict[str, Any]) -> None:
+        """Check the folder, and write the recipe of a new run."""
+        barrier()
+        if is_begun(self.folder):
+            check_same(self.folder, ours, read_json(self.folder / RECIPE))
+        elif not (self.folder / RECIPE).is_file() and any(self.folder.glob("*.json")):
+            raise InputError(f"{self.folder} holds a model: choose another folder for the run")
+        elif is_main():
+            write_json(self.folder / RECIPE, ours)
+        barrier()
 
     def start_at(self, step: int) -> None:
         """Delete log lines after ``step``, the step of the checkpoint that the run resumes from."""
@@ -90,14 +105,19 @@ class Run:
             save_image(image, self.folder / "previews" / f"step-{step:08d}.png")
 
     def say(self, text: str) -> None:
-        """Print a line to standard error."""
+        """Print a line to standard error. A closed terminal does not stop the run; a closed pipe does."""
         if is_main():
-            print(text, file=sys.stderr, flush=True)
+            try:
+                print(text, file=sys.stderr, flush=True)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
 
     def close(self) -> None:
-        """Close the TensorBoard file."""
+        """Close the TensorBoard file, and let other commands write to the folder. Call this at least once."""
         if self._board:
             self._board.close()
+        self._lock.close()
 
 
 def is_begun(folder: Path) -> bool:
@@ -114,6 +134,40 @@ def begun_precision(folder: Path) -> Any:
     earlier = read_json(folder / RECIPE) if is_begun(folder) else {}
     recipe = earlier.get("recipe") if isinstance(earlier, dict) else {}
     return recipe.get("precision", "auto") if isinstance(recipe, dict) else "auto"
+
+
+def settled_fraction(val_fraction: float | None, folder: Path) -> float:
+    """Return the fraction of images to hold out: if None, that of the run in the folder, or else `VAL_FRACTION`.
+
+    Raises:
+        InputError: see `begun_precision`.
+    """
+    if val_fraction is not None:
+        return val_fraction
+    earlier = read_json(folder / RECIPE) if is_begun(folder) else None
+    return VAL_FRACTION if earlier is None else recorded_fraction(earlier)
+
+
+def recorded_fraction(content: Any) -> float:
+    """Return the fraction of images that a run held out, from the content of ``recipe.json``."""
+    inputs = content.get("inputs") if isinstance(content, dict) else {}
+    found = {**NOT_RECORDED, **inputs}["val_fraction"] if isinstance(inputs, dict) else 0.0
+    return found if isinstance(found, int | float) else 0.0
+
+
+def trained_fraction(model: str, data: str) -> float | None:
+    """Return the fraction of a data set that was held out when a model was trained on it.
+
+    None means unknown: the model is not in the folder of a run, or its run has other data.
+    """
+    place = Path(model).resolve()
+    folder = next((path for path in (place, *place.parents[1:2]) if (path / RECIPE).is_file()), None)
+    content = read_json(folder / RECIPE) if folder else {}
+    inputs = content.get("inputs") if isinstance(content, dict) else None
+    if isinstance(inputs, dict) and isinstance(inputs.get("cache"), dict):
+        inputs = inputs["cache"]
+    known = isinstance(inputs, dict) and inputs.get("data") == absolute_name(data)
+    return recorded_fraction({"inputs": inputs}) if known else None
 
 
 def settled(recipe: RecipeT, folder: Path, device: torch.device) -> RecipeT:
@@ -133,12 +187,12 @@ def check_same(folder: Path, ours: dict[str, Any], theirs: Any) -> None:
     for part, fields in ours.items():
         earlier = theirs.get(part) if isinstance(theirs.get(part), dict) else {}
         for name, value in fields.items():
-            before = earlier.get(name)
+            before = earlier.get(name, NOT_RECORDED.get(name))
             if name == "task" and before in FORMER_TASKS:
                 before = FORMER_TASKS[before]
             if before != value:
                 raise InputError(
-                    f"{folder} holds a run with {name} {earlier.get(name)}, not {value}: "
+                    f"{folder} holds a run with {name} {earlier.get(name, NOT_RECORDED.get(name))}, not {value}: "
                     "repeat its command to resume it, or choose another folder"
                 )
 
@@ -180,6 +234,6 @@ class Meter:
 def _step_of(line: str) -> float:
     """Return the step of a log line, or infinity for an incomplete line."""
     try:
-        return json.loads(line)["step"]
+        return parse_json(line)["step"]
     except (ValueError, KeyError, TypeError):
         return float("inf")

@@ -12,20 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from nextscale.data.dataset import Examples
+from nextscale.data.held_out import ValidationSettings, held_out_fraction
 from nextscale.data.loader import check_data, divide
 from nextscale.data.names import list_names
 from nextscale.data.splits import absolute_name, open_splits
 from nextscale.errors import InputError
+from nextscale.imaging.image_files import check_readable
 from nextscale.runtime.device import pick_device, precision
 from nextscale.training.changes import check_names, find_recipe, with_changes
 from nextscale.training.loop import Intervals
 from nextscale.training.parallel import Execution
 from nextscale.training.recipes import Recipe, RecipeT
-from nextscale.training.run import settled
+from nextscale.training.run import settled, settled_fraction
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings:
+class RunSettings(ValidationSettings):
     """Settings of a training run that are not part of its recipe."""
 
     init_from: str = ""
@@ -110,7 +112,8 @@ def open_images(
     Raises:
         InputError: the data set does not exist; see also `check_run`.
     """
-    train, val = open_splits(data, size, recipe.seed, recipe.flip)
+    fraction = settled_fraction(settings.val_fraction, out)
+    train, val = open_splits(data, size, recipe.seed, recipe.flip, val_fraction=fraction)
     check_run(data, out, train, val, recipe, settings)
     return train, val
 
@@ -130,7 +133,11 @@ def check_run(
 
 
 def check_outside(out: Path, data: str) -> None:
-    """Raise InputError if the output folder is the data folder or lies inside it, because it would count as a class."""
+    """Raise InputError if the output folder is the data folder or lies inside it, because it would count as a class.
+
+    Its name must be UTF-8, too.
+    """
+    check_readable(out)
     if Path(data).resolve() in (out.resolve(), *out.resolve().parents):
         raise InputError(f"the run's folder {out} must not lie in the data, {data}")
 
@@ -146,12 +153,14 @@ def run_inputs(task: str, data: str, train: Examples, settings: RunSettings) -> 
         "task": task,
         "data": absolute_name(data),
         "classes": train.source.class_names,
+        "val_fraction": held_out_fraction(train.source),
         "number_of_images": len(train),
         "init_from": str(settings.init_from),
     }
 
 
 def summary(data: Examples, val_data: Examples | None) -> str:
-    """Describe the data: ``3068 images in 10 classes (dress, hat, ...), 341 validation images``."""
-    names = data.source.class_names
-    return f"{len(data)} images in {len(names)} classes ({list_names(names)}), {len(val_data or ())} validation images"
+    """Describe the data: ``3068 images in 10 classes (dress, hat, ...), 341 validation images``, below its notes."""
+    names, notes = data.source.class_names, (*data.source.notes, *(val_data.source.notes if val_data else ()))
+    counts = f"{len(data)} images in {len(names)} classes ({list_names(names)})"
+    return "\n".join([*notes, f"{counts}, {len(val_data or ())} validation images"])

@@ -13,19 +13,34 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nextscale.acceleration.ready import ready_tokenizer
-from nextscale.data.cache import TOKENIZER, TRAIN, VAL, is_cache, shard_path, shards_of, start_cache, write_shard
+from nextscale.data.cache import (
+    TOKENIZER,
+    TRAIN,
+    VAL,
+    is_cache,
+    read_index,
+    shard_path,
+    shards_of,
+    start_cache,
+    write_shard,
+)
 from nextscale.data.dataset import ImageDataset
+from nextscale.data.held_out import VAL_FRACTION, ValidationSettings, held_out_fraction
+from nextscale.data.loader import ignore_signals
 from nextscale.data.splits import absolute_name, open_splits
 from nextscale.errors import InputError
-from nextscale.io.files import is_tensor_file, make_folder
+from nextscale.io.files import make_folder
+from nextscale.io.lock import LOCK, locked_by_main
+from nextscale.io.tensor_files import is_tensor_file
 from nextscale.runtime.distributed import barrier, is_main, rank, world_size
 from nextscale.runtime.progress import say
+from nextscale.runtime.stop import resumable
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.setup import check_outside
 
 
 @dataclass(frozen=True, kw_only=True)
-class CacheSettings:
+class CacheSettings(ValidationSettings):
     """Settings of a token cache."""
 
     crops: int = 1
@@ -77,13 +92,16 @@ def make_cache(data: str, out: Path, tokenizer: ImageTokenizer, settings: CacheS
     """Encode a data set into a cache, or finish an incomplete cache. Several processes divide the files.
 
     Raises:
-        InputError: the data is unusable, or the folder holds something else, or a cache of other data or settings.
+        InputError: the data is unusable, or the folder holds something else, or a cache of other data or settings, or
+            another command is writing to it.
     """
     settings.check()
-    train, val = open_splits(data, tokenizer.config.image_size, settings.seed, flip=False)
+    begun = begun_fraction(out)
+    fraction = next(value for value in (settings.val_fraction, begun, VAL_FRACTION) if value is not None)
+    train, val = open_splits(data, tokenizer.config.image_size, settings.seed, flip=False, val_fraction=fraction)
     train.augment = settings.crops > 0
     splits = {TRAIN: train} | ({VAL: val} if val else {})
-    if not is_cache(out) and out.is_dir() and any(out.iterdir()):
+    if not is_cache(out) and out.is_dir() and any(path.name != LOCK for path in out.iterdir()):
         raise InputError(f"{out} is not empty and not a token cache: choose another folder")
     check_outside(out, data)
     index = {
@@ -96,15 +114,32 @@ def make_cache(data: str, out: Path, tokenizer: ImageTokenizer, settings: CacheS
         "flip": settings.flip,
         "seed": settings.seed,
     }
+    held_out = held_out_fraction(train.source)
+    if begun not in (None, held_out):
+        raise InputError(
+            f"{out} holds a cache with val_fraction {begun:g}, not {held_out:g}: repeat its command to finish it, or "
+            "choose another folder"
+        )
+    if held_out:  # 0 is not recorded, so that older runs accept the index of their cache
+        index["val_fraction"] = held_out
     barrier()
-    if is_main():
-        start_cache(make_folder(out), index)
-        tokenizer.save_pretrained(out / TOKENIZER)
-    tokenizer = ready_tokenizer(tokenizer.to(device), torch.float32)
-    for split, images in splits.items():
-        views = Views(images, max(settings.crops, 1), settings.flip) if split == TRAIN else Views(images, 1, False)
-        make_shards(out, split, views, tokenizer, settings)
-    barrier()
+    note = f"finished files are kept in {out}. Repeat the same command to encode the other images."
+    with locked_by_main(out), resumable(note if is_main() else ""):
+        if is_main():
+            for note in (*train.source.notes, *(val.source.notes if val else ())):
+                say(note)
+            start_cache(out, index)
+            tokenizer.save_pretrained(out / TOKENIZER)
+        tokenizer = ready_tokenizer(tokenizer.to(device), torch.float32)
+        for split, images in splits.items():
+            views = Views(images, max(settings.crops, 1), settings.flip) if split == TRAIN else Views(images, 1, False)
+            make_shards(out, split, views, tokenizer, settings)
+        barrier()
+
+
+def begun_fraction(out: Path) -> float | None:
+    """Return the fraction of images that the cache in a folder holds out, or None if there is no cache."""
+    return read_index(out).get("val_fraction", 0.0) if is_cache(out) else None
 
 
 def make_shards(out: Path, split: str, views: Views, tokenizer: ImageTokenizer, settings: CacheSettings) -> None:
@@ -130,7 +165,12 @@ def encode(
     """Yield the tokens (views, L) and the label of each image. Unreadable images are skipped and reported."""
     device = tokenizer.quant_conv.weight.device
     loader = DataLoader(
-        views, batch_size=settings.batch_size, sampler=indices, num_workers=settings.workers, collate_fn=list
+        views,
+        batch_size=settings.batch_size,
+        sampler=indices,
+        num_workers=settings.workers,
+        collate_fn=list,
+        worker_init_fn=ignore_signals,
     )
     for batch in loader:
         for example in batch:

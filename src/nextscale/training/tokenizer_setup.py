@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,13 +62,14 @@ def run_tokenizer(
 ) -> None:
     """Train a tokenizer in the folder of a run, or resume the run; see `train_tokenizer` and `train`."""
     intervals, execution = settings.intervals(), settings.execution()
-    with processes(pick_device(settings.device)) as device:
+    with processes(pick_device(settings.device)) as device, ExitStack() as opened:
         trained = load_tokenizer(settings.init_from) if settings.init_from else None
         recipe = replace(recipe, model=trained.config) if trained else recipe
         images, val_images = open_images(data, out, recipe.model.image_size, recipe, settings)
         recipe = count_epochs(recipe, images, settings.epochs)
         task = make_task(recipe, trained, device)
         run = Run(out, recipe, run_inputs("train tokenizer", data, images, settings))
+        opened.callback(run.close)
         run.say(summary(images, val_images))
         run.say(recipe.losses())
         shown = first_images(val_images or images).to(device)

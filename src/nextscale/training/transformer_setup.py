@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,11 +22,12 @@ from nextscale.io.files import write_json
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import barrier, is_main, processes
 from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.training.class_change import ClassChange
 from nextscale.training.finetune import freeze, with_classes
 from nextscale.training.loop import train
 from nextscale.training.lora import add_lora
 from nextscale.training.recipes import TransformerRecipe
-from nextscale.training.run import Run
+from nextscale.training.run import Run, is_begun
 from nextscale.training.setup import RunSettings, check_run, count_epochs, open_images, run_inputs, summary
 from nextscale.training.transformer_task import TransformerTask
 
@@ -45,6 +47,7 @@ def run_transformer(
     strategy: Strategy = "ddp",
     samples: Samples | None = None,
     watch: Callable[[], str] | None = None,
+    keep_classes: bool = False,
 ) -> None:
     """Train a transformer in the folder of a run, or resume the run.
 
@@ -54,26 +57,33 @@ def run_transformer(
         strategy: with several processes, each one holds all weights ("ddp") or a part of them ("fsdp").
         samples: makes the previews.
         watch: see `train`.
+        keep_classes: keep classes of ``settings.init_from`` that the data does not have.
 
     Raises:
         InputError: see `nextscale.workflows.train.train_transformer`.
     """
     intervals, execution = settings.intervals(), replace(settings.execution(), strategy=strategy)
-    with processes(pick_device(settings.device)) as device:
+    with processes(pick_device(settings.device)) as device, ExitStack() as opened:
         trained = load_source(settings.init_from) if settings.init_from else None
         ours = choose_tokenizer(data, tokenizer, settings, trained)
         examples, val_examples = open_examples(data, out, ours, recipe, settings)
         recipe = count_epochs(recipe, examples, settings.epochs)
-        names = examples.source.class_names
+        change = class_change(trained, examples.source.class_names, keep_classes)
+        names = change.after if change else examples.source.class_names
         model, recipe, description = make_model(ours, recipe, trained, names, strategy)
         inputs = run_inputs(TASK, data, examples, settings) | {"tokenizer": ours.fingerprint()}
+        inputs["keep_classes"] = keep_classes
         if isinstance(examples, TokenDataset):
             inputs["cache"] = examples.source.index
         run = Run(out, recipe, inputs)
+        opened.callback(run.close)
         run.say(summary(examples, val_examples))
         if isinstance(examples, TokenDataset):
             run.say(f"training on cached tokens, {examples.views} views of each image")
         run.say(description)
+        if change:
+            report(change, run)
+            examples, val_examples = change.relabelled(examples), val_examples and change.relabelled(val_examples)
         if is_main():
             ours.save_pretrained(out / TOKENIZER)
             write_json(out / INDEX, {"class_names": names})
@@ -123,8 +133,35 @@ def open_examples(
     made_with, ours = train.source.index.get("tokenizer"), tokenizer.fingerprint()
     if made_with != ours:
         raise InputError(f"{data} holds tokens of the tokenizer {made_with}, not {ours}")
+    held_out = train.source.index.get("val_fraction", 0.0)
+    if settings.val_fraction not in (None, held_out):
+        raise InputError(
+            f"{data} is a token cache that holds out {held_out:g} of its images, not {settings.val_fraction:g}: "
+            "--val-fraction is a flag of tokenize"
+        )
     check_run(data, out, train, val, recipe, settings)
     return train, val
+
+
+def class_change(trained: Parts | None, class_names: tuple[str, ...], keep_classes: bool) -> ClassChange | None:
+    """Return the change of classes from the model to start from to the trained model; None without such a model.
+
+    Raises:
+        InputError: ``keep_classes`` is set, but there is no model to start from, or its classes have no names.
+    """
+    if trained:
+        return ClassChange(tuple(trained.class_names), class_names, keep_classes, trained.model.config.num_classes)
+    if keep_classes:
+        raise InputError("--keep-classes keeps the classes of a trained model: expected --init-from")
+    return None
+
+
+def report(change: ClassChange, run: Run) -> None:
+    """Print kept, added and dropped classes. A new run also writes all their names to its log."""
+    for line in change.lines():
+        run.say(line)
+    if change.lines() and not is_begun(run.folder):
+        run.log(0, change.record())
 
 
 def make_model(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, overload
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nextscale.conditioning.classes import ClassConditioner
 from nextscale.errors import InputError
-from nextscale.io.config import as_config, check_fields
+from nextscale.io.config import LARGEST_TABLE, LARGEST_WIDTH, as_config, check_fields
 from nextscale.io.module_folder import load_module, save_module
 from nextscale.scales.schedule import OFFICIAL_256, ScaleSchedule, Visit
 from nextscale.transformer.adaln_block import Block, modulate
@@ -29,14 +29,14 @@ class VARConfig:
     """Sizes of a VAR. The defaults are VAR-d16 for 256 pixels. Official models: width 64 * depth, ``depth`` heads."""
 
     schedule: ScaleSchedule = OFFICIAL_256
-    depth: int = 16
-    width: int = 1024
+    depth: int = field(default=16, metadata={"most": 1024})
+    width: int = field(default=1024, metadata={"most": LARGEST_WIDTH})
     heads: int = 16
-    mlp_ratio: float = 4.0
-    num_classes: int = 1000
-    codebook_size: int = 4096
+    mlp_ratio: float = field(default=4.0, metadata={"most": 1024.0})
+    num_classes: int = field(default=1000, metadata={"most": LARGEST_TABLE})
+    codebook_size: int = field(default=4096, metadata={"most": LARGEST_TABLE})
     """V, as in the tokenizer."""
-    code_dim: int = 32
+    code_dim: int = field(default=32, metadata={"most": LARGEST_WIDTH})
     """D, as in the tokenizer."""
     shared_adaln: bool = False
     """Share one AdaLN matrix among all blocks, each with a learned offset, instead of one matrix per block."""

@@ -10,10 +10,12 @@ from fastapi import APIRouter, Form, Request, Response
 from nextscale.editing.plan import check_label
 from nextscale.errors import InputError, brief
 from nextscale.web.delivery import Delivery, while_connected
-from nextscale.web.edit_form import check_once, read_edit
+from nextscale.web.edit_form import read_edit
 from nextscale.web.engine import Engine
 from nextscale.web.errors import ANY_REFUSAL, REFUSALS, FieldError, refuse
 from nextscale.web.job_provenance import provenance_of
+from nextscale.web.once import check_form, check_json
+from nextscale.web.request_id import current
 from nextscale.web.schemas import (
     EditRequest,
     GenerationRequest,
@@ -55,18 +57,19 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
     async def generate(body: GenerationRequest, request: Request) -> Any:
         """Generate images of a class."""
         body.check(engine)
+        check_json(await request.body())
         label = label_of(body.prompt, pipeline)
-        ticket = engine.submit(Job((label,) * body.n, body.seeds(engine.new_seed), body.settings(), watch=body.stream))
-        made = provenance_of(ticket.job, pipeline, engine.name, scales)
-        delivery = Delivery(engine, ticket, "image_generation", made)
+        job = Job((label,) * body.n, body.seeds(engine.new_seed), body.settings(), watch=body.stream)
+        made = provenance_of(job, pipeline, engine.name, scales)
+        delivery = Delivery(engine, engine.submit(job, current()), "image_generation", made, body.image_format())
         return delivery.stream(body.partial_images) if body.stream else await while_connected(request, delivery.whole())
 
     @router.post("/v1/images/edits", response_model=ImagesResponse, responses=IMAGES)
     async def edit(body: Annotated[EditRequest, Form(media_type="multipart/form-data")], request: Request) -> Any:
         """Regenerate a part of an image."""
         body.check(engine)
-        check_once(await request.form())
-        label, mode = label_of(body.prompt, pipeline), body.spec().mode
+        check_form(await request.form())
+        label, mode, arrival = label_of(body.prompt, pipeline), body.spec().mode, current()
         try:
             check_label(mode, [label], len(pipeline.class_names))
         except InputError as error:
@@ -77,10 +80,11 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
                 plan, edited = await asyncio.to_thread(read_edit, body, pipeline.tokenizer, engine.limits)
             job = Job((label,) * body.n, body.seeds(engine.new_seed), body.settings(), plan.edit, watch=body.stream)
             made = provenance_of(job, pipeline, engine.name, scales, edited)
-            return Delivery(engine, engine.submit(job), "image_edit", made, plan if edited.spec.composite else None)
+            ticket, paste = engine.submit(job, arrival), plan if edited.spec.composite else None
+            return Delivery(engine, ticket, "image_edit", made, body.image_format(), paste)
 
         try:
-            delivery = await while_connected(request, asyncio.wait_for(start(), engine.limits.seconds))
+            delivery = await while_connected(request, asyncio.wait_for(start(), arrival.left(engine.limits.seconds)))
         except asyncio.TimeoutError as error:
             raise Expired("the time limit has passed before the image was encoded") from error
         return delivery.stream(body.partial_images) if body.stream else await while_connected(request, delivery.whole())

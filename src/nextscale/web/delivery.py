@@ -1,10 +1,8 @@
-"""Responses with images: base64 PNGs in one response, or server-sent events."""
+"""Responses with images: files in base64 in one response, or server-sent events."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Collection
@@ -14,8 +12,6 @@ from typing import Any, Literal, TypeVar
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from nextscale.editing.plan import EditPlan
 from nextscale.errors import InputError
@@ -23,6 +19,7 @@ from nextscale.imaging.images import to_pil
 from nextscale.provenance import Provenance
 from nextscale.web.engine import Engine
 from nextscale.web.errors import error_body
+from nextscale.web.image_format import ImageFormat
 from nextscale.web.schemas import ImageData, ImagesResponse, StreamedImageData, size_of
 from nextscale.web.tickets import Cancelled, Done, Refused, Scale, Ticket
 
@@ -35,7 +32,8 @@ class Delivery:
 
     Args:
         kind: prefix of the names of streamed events.
-        made: provenance for the PNG metadata.
+        made: provenance for the metadata of the images.
+        image_format: file format of the images.
         plan: plan of an edit, to paste the images into the edited image.
     """
 
@@ -43,6 +41,7 @@ class Delivery:
     ticket: Ticket
     kind: Literal["image_generation", "image_edit"]
     made: Provenance
+    image_format: ImageFormat
     plan: EditPlan | None = None
 
     async def whole(self) -> ImagesResponse:
@@ -54,11 +53,15 @@ class Delivery:
         done = await self.ticket.aresult()
         encoded = await asyncio.to_thread(self._encode, done)
         images = [
-            ImageData(b64_json=png, seed=seed, label=self._label(i))
-            for i, (png, seed) in enumerate(zip(encoded, self.ticket.job.seeds, strict=True))
+            ImageData(b64_json=file, seed=seed, label=self._label(i))
+            for i, (file, seed) in enumerate(zip(encoded, self.ticket.job.seeds, strict=True))
         ]
         return ImagesResponse(
-            created=int(time.time()), model=self.engine.name, size=size_of(self.engine.pipeline), data=images
+            created=int(time.time()),
+            model=self.engine.name,
+            size=size_of(self.engine.pipeline),
+            output_format=self.image_format.name,
+            data=images,
         )
 
     def stream(self, partial_images: int | None) -> StreamingResponse:
@@ -85,7 +88,7 @@ class Delivery:
         return [
             StreamedImageData(
                 type=f"{self.kind}.{'completed' if is_done else 'partial_image'}",
-                b64_json=png,
+                b64_json=file,
                 created_at=int(time.time()),
                 index=i,
                 partial_image_index=k,
@@ -93,15 +96,16 @@ class Delivery:
                 size=size_of(self.engine.pipeline),
                 seed=self.ticket.job.seeds[i],
                 label=self._label(i),
+                output_format=self.image_format.name,
             )
-            for i, png in enumerate(self._encode(event), first)
+            for i, file in enumerate(self._encode(event), first)
         ]
 
     def _encode(self, event: Scale | Done) -> list[str]:
         images = to_pil(self.plan.composite(event.images)) if self.plan else event.pil_images
         if isinstance(event, Scale):
-            return [encode(image) for image in images]
-        return [encode(image, self.made.of_image(i).to_png_info()) for i, image in enumerate(images)]
+            return [self.image_format.encode(image) for image in images]
+        return [self.image_format.encode(image, self.made.of_image(i)) for i, image in enumerate(images)]
 
     def _label(self, i: int) -> str:
         return self.engine.pipeline.classes.name_of(self.ticket.job.labels[i])
@@ -134,13 +138,6 @@ def shown_scales(count: int | None, num_scales: int) -> Collection[int]:
     if count is None or count >= before:
         return range(before)
     return [round((i + 1) * num_scales / (count + 1)) - 1 for i in range(count)]
-
-
-def encode(image: Image.Image, text: PngInfo | None = None) -> str:
-    """Encode an image as a PNG in base64, with metadata."""
-    file = io.BytesIO()
-    image.save(file, "PNG", pnginfo=text)
-    return base64.b64encode(file.getvalue()).decode()
 
 
 def server_sent_event(name: str, data: dict[str, Any]) -> str:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
-from starlette.datastructures import FormData
-
 from nextscale.editing.masks import transparent_part
 from nextscale.editing.plan import EditPlan, plan_edit
 from nextscale.provenance import EditProvenance
@@ -14,13 +10,6 @@ from nextscale.web.errors import FieldError
 from nextscale.web.limits import Limits
 from nextscale.web.schemas import EditRequest
 from nextscale.web.uploads import read_upload
-
-
-def check_once(form: FormData) -> None:
-    """Raise FieldError if a form contains a field more than once, because only one value would be used."""
-    for name, count in Counter(name for name, _ in form.multi_items()).items():
-        if count > 1:
-            raise FieldError(name, f"{name} is given {count} times: expected once")
 
 
 def read_edit(body: EditRequest, tokenizer: ImageTokenizer, limits: Limits) -> tuple[EditPlan, EditProvenance]:

@@ -27,6 +27,7 @@ from nextscale.runtime.out_of_memory import in_halves
 from nextscale.sampling.sampler import SampleResult, ScaleStep
 from nextscale.web.batches import Part, halve, join_edits, may_share, parts_of, size_of, with_rows
 from nextscale.web.limits import Limits
+from nextscale.web.request_id import Arrival
 from nextscale.web.tickets import Busy, Closed, Done, Failed, Job, Scale, Ticket
 
 log = logging.getLogger(__name__)
@@ -94,8 +95,11 @@ class Engine:
         for worker in self._workers:
             worker.start()
 
-    def submit(self, job: Job) -> Ticket:
+    def submit(self, job: Job, arrival: Arrival | None = None) -> Ticket:
         """Queue a request.
+
+        Args:
+            arrival: the HTTP request that the job comes from; its time limit begins at the arrival.
 
         Raises:
             InputError: the request has too many images, or the edit does not fit the model.
@@ -107,7 +111,8 @@ class Engine:
         if job.edit is not None:
             self.pipeline.tokenizer.check_tokens(job.edit.tokens)
             job.edit.check(self.pipeline.tokenizer.schedule, count)
-        ticket = Ticket(job, limits.seconds)
+        arrival = arrival or Arrival()
+        ticket = Ticket(job, limits.seconds, begun=arrival.at, request_id=arrival.request_id)
         with self._changed:
             if self._closed:
                 raise Closed("the server is shutting down and accepts no more requests")
@@ -253,7 +258,8 @@ class Engine:
     def _fail(self, parts: Sequence[Part], error: Exception) -> None:
         """Fail the requests of a batch."""
         if not isinstance(error, InputError):
-            log.error("a batch of %d images failed", size_of(parts), exc_info=error)
+            named = ", ".join(sorted({part.ticket.request_id for part in parts} - {""}))
+            log.error("a batch of %d images failed", size_of(parts), exc_info=error, extra={"request_id": named})
         for part in parts:
             sentence = f"sampling failed ({type(error).__name__}); see the server's log"
             part.ticket.fail(InputError(str(error)) if isinstance(error, InputError) else Failed(sentence))

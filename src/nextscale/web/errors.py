@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,13 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nextscale.errors import InputError
+from nextscale.web import request_id
 from nextscale.web.tickets import Busy, Refused
-
-log = logging.getLogger(__name__)
-METHODS = ("get", "head", "post", "put", "patch", "delete", "options", "trace")
 
 CODES = {
     400: "invalid_value",
@@ -26,6 +21,7 @@ CODES = {
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
+    408: "request_timeout",
     413: "too_large",
     421: "unknown_host",
     429: "queue_full",
@@ -54,6 +50,8 @@ class ErrorDetail(BaseModel):
     code: str
     param: str | None = None
     """Name of the invalid field, if there is one."""
+    request_id: str
+    """Id of the request, which the X-Request-Id header and the server's log contain too."""
 
 
 class ErrorBody(BaseModel):
@@ -69,6 +67,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         401: "The API key is missing or wrong",
         403: "A page of another origin sent the request, which --cors-origin does not allow",
         404: "No such model",
+        408: "The body of the request did not arrive within the time limit",
         413: "The request is too large",
         421: "The Host header names an unknown host",
         429: "The queue is full. The Retry-After header gives the seconds to wait",
@@ -81,17 +80,26 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 ANY_REFUSAL: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorBody, "description": "Another error"}}
 
 
-def error_body(status: int, message: str, param: str | None = None) -> dict[str, Any]:
+def error_body(status: int, message: str, param: str | None = None, code: str = "") -> dict[str, Any]:
+    """Return the body of an error response.
+
+    Args:
+        code: the one of the status by default.
+    """
     kind = "rate_limit_error" if status == 429 else "server_error" if status >= 500 else "invalid_request_error"
     message = message.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate cannot be encoded
-    detail = ErrorDetail(message=message, type=kind, code=CODES.get(status, "refused"), param=param)
+    named = request_id.current().request_id
+    code = code or CODES.get(status, "refused")
+    detail = ErrorDetail(message=message, type=kind, code=code, param=param, request_id=named)
     return ErrorBody(error=detail).model_dump()
 
 
 def refuse(
-    status: int, message: str, param: str | None = None, headers: Mapping[str, str] | None = None
+    status: int, message: str, param: str | None = None, headers: Mapping[str, str] | None = None, code: str = ""
 ) -> JSONResponse:
-    return JSONResponse(error_body(status, message, param), status, headers)
+    """Return an error response. Arguments as for `error_body`."""
+    body = error_body(status, message, param, code)
+    return JSONResponse(body, status, {request_id.HEADER: body["error"]["request_id"], **(headers or {})})
 
 
 def refusal_of(error: Exception) -> JSONResponse:
@@ -140,49 +148,8 @@ def explain(errors: Sequence[Any]) -> tuple[str, str | None]:
     return (f"{name}: {what}" if name else f"the body: {what}"), name or None
 
 
-class KnownRoutes:
-    """Middleware that answers unknown paths below ``/v1`` with 404 and unknown methods with 405, in OpenAI's format.
-
-    Without it, the studio, which is mounted on all other paths, would answer them in another format.
-
-    Args:
-        api: the application whose routes are known.
-    """
-
-    def __init__(self, app: ASGIApp, api: FastAPI):
-        self.app, self.api = app, api
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        path, method = scope["path"], scope["method"]
-        allowed = methods_of(path, self.api)
-        if allowed and method not in allowed:
-            refusal = refuse(
-                405,
-                f"{path[:100]} supports {', '.join(allowed)}, not {method[:100]}",
-                headers={"Allow": ", ".join(allowed)},
-            )
-            return await refusal(scope, receive, send)
-        if not allowed and (path == "/v1" or path.startswith("/v1/")):
-            refusal = refuse(404, f"no route {path[:100]}: GET /openapi.json lists all routes")
-            return await refusal(scope, receive, send)
-        await self.app(scope, receive, send)
-
-
-def methods_of(path: str, api: FastAPI) -> list[str]:
-    """Return the methods of the route of a path; an empty list if there is no such route."""
-    if path == api.openapi_url:
-        return ["GET", "HEAD"]
-    for template, operations in api.openapi()["paths"].items():
-        if re.fullmatch(re.sub(r"\\\{\w+\\\}", ".+", re.escape(template)), path):
-            return sorted(name.upper() for name in operations if name in METHODS)
-    return []
-
-
 def install(app: FastAPI) -> None:
     """Install the error handlers in an application."""
-    app.add_middleware(KnownRoutes, api=app)
 
     def answer(request: Request, error: Exception) -> JSONResponse:
         return refusal_of(error)

@@ -17,8 +17,9 @@ def provenance_of(
         scales: value of ``--scales``, for .pth files with an unofficial schedule.
     """
     words = tuple(label_word(label, pipeline) for label in job.labels)
+    no_class = len(pipeline.classes)
     if edit is not None:  # all variants have the same class; the default is no class
-        words = () if words[0] == "none" else words[:1]
+        words = () if job.labels[0] == no_class else words[:1]
     elif len(set(words)) == 1:
         words = words[:1]
     return Provenance(

@@ -19,7 +19,14 @@ class Limits:
     request_images: int = 16
     """Maximum number of images per request."""
     seconds: float = 120.0
-    """Time limit of a request in seconds, including its time in the queue. Slower requests fail with status 504."""
+    """Time limit of a request in seconds, from its arrival, including its time in the queue. Slower requests fail with
+    status 504, or 408 if their body has not arrived."""
+    connections: int = 1000
+    """Maximum number of open connections. When another one arrives, the server closes the one that has waited longest
+    for a request. The system's limit of open files may lower this number."""
+    idle_seconds: float = 15.0
+    """Time in seconds for a request's headers to arrive after a connection is opened, and for a client to read more of
+    a response. Slower connections are closed."""
     drain_seconds: float = 20.0
     """Time in seconds for running requests to finish when the server stops. Slower requests fail with status 503."""
     upload_bytes: int = 10 * 2**20
@@ -27,7 +34,9 @@ class Limits:
     upload_pixels: int = 25_000_000
     """Maximum number of pixels of an uploaded image, checked before it is decoded."""
     folder_bytes: int = 2**30
-    """Maximum size of all uploads that the studio keeps, in bytes. Additional uploads are rejected with status 507."""
+    """Maximum size of all uploads that the studio keeps, in bytes on the disk. To make room for an upload, the server
+    deletes uploads that are older than 10 minutes, oldest first. If there is still no room, it rejects the upload with
+    status 507."""
     body_bytes: int = 64 * 2**10
     """Maximum size of a request without files, in bytes. Larger requests are rejected with status 413."""
 

@@ -15,9 +15,14 @@ from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings
 from nextscale.web.dataclass_fields import WHOLE, dataclass_of, pydantic_fields
 from nextscale.web.engine import Engine
 from nextscale.web.errors import FieldError
+from nextscale.web.image_format import FormatName, ImageFormat
 from nextscale.web.tickets import LARGEST_SEED
 
 LONGEST_NAME = 200
+Unused = Annotated[
+    str | None,
+    Field(max_length=LONGEST_NAME, description="Accepted for compatibility with OpenAI's clients, without effect."),
+]
 
 
 def allow_null(schema: dict[str, Any]) -> None:
@@ -51,14 +56,19 @@ class SamplingFields(SettingsFields):
     """Send the images after each scale, as server-sent events."""
     partial_images: Annotated[int | None, Field(ge=0, le=100), WHOLE] = None
     """Number of partial images to send with ``stream``, after evenly spaced scales before the last. Default: all."""
-    user: Annotated[str | None, Field(max_length=LONGEST_NAME)] = None
-    """Accepted for compatibility with OpenAI's clients, without effect."""
-    quality: Literal["auto", "standard"] = "auto"
-    """Accepted for compatibility with OpenAI's clients, without effect."""
+    output_format: FormatName = "png"
+    """Format of the images. Only PNG is lossless."""
+    output_compression: Annotated[int | None, Field(ge=0, le=100), WHOLE] = None
+    """Quality of JPEG and WebP images, as OpenAI calls it: 0 (smallest file) to 100 (best image). Default: 100."""
     background: Literal["auto", "opaque"] = "auto"
-    """Accepted for compatibility with OpenAI's clients, without effect."""
-    output_format: Literal["png"] = "png"
-    """Images are PNG files."""
+    """Images are opaque. Accepted for compatibility with OpenAI's clients, without effect."""
+    complexity: Unused = None
+    input_fidelity: Unused = None
+    moderation: Unused = None
+    quality: Unused = None
+    safety_identifier: Unused = None
+    style: Unused = None
+    user: Unused = None
 
     @model_validator(mode="before")
     @classmethod
@@ -71,13 +81,25 @@ class SamplingFields(SettingsFields):
     def settings(self) -> SamplingSettings:
         return dataclass_of(SamplingSettings, self)
 
+    def image_format(self) -> ImageFormat:
+        """Return the file format of the images.
+
+        Raises:
+            FieldError: ``output_compression`` is set for PNG.
+        """
+        if self.output_format == "png" and self.output_compression not in (None, 100):
+            expected = f"expected output_format jpeg or webp, or a compression of 100, not {self.output_compression}"
+            raise FieldError("output_compression", f"PNG is lossless: {expected}")
+        return ImageFormat(self.output_format, 100 if self.output_compression is None else self.output_compression)
+
     def seeds(self, new_seed: Callable[[], int]) -> tuple[int, ...]:
         """Return one seed per image. If the request has no seed, ``new_seed`` returns the first."""
         first = new_seed() if self.seed is None else self.seed
         return tuple(first + i for i in range(self.n))
 
     def check(self, engine: Engine) -> None:
-        """Raise FieldError for another model or size than the served ones, too many images, and format "url"."""
+        """Raise FieldError for values that the server cannot honour: another model or size than the served ones, too
+        many images, format "url", and the compression of PNG."""
         if self.model not in (None, engine.name):
             raise FieldError("model", f"no model {self.model!r} is served here: expected {engine.name!r}, or none")
         try:
@@ -89,13 +111,15 @@ class SamplingFields(SettingsFields):
             raise FieldError("size", f"the model generates images of {size} pixels, not {self.size}")
         if self.response_format == "url":
             raise FieldError("response_format", "the server stores no files that a URL could name: expected 'b64_json'")
+        self.image_format()
 
 
 class GenerationRequest(SamplingFields):
     """``POST /v1/images/generations``."""
 
     prompt: Annotated[str, Field(max_length=LONGEST_NAME)]
-    """Name or number of a class. ``none``, ``unconditional`` or an empty text means no class."""
+    """Name or number of a class. An empty text means no class; so do ``none`` and ``unconditional``, unless a class has
+    that name."""
 
 
 class EditRequest(SamplingFields, SpecFields):
@@ -105,15 +129,24 @@ class EditRequest(SamplingFields, SpecFields):
 
     image: UploadFile
     """PNG, JPEG, WebP, GIF (first frame) or BMP of any size. It is resized and centre-cropped to the size of the
-    model."""
+    model. OpenAI's clients call the field ``image[]`` if they are given a list; it must contain one image."""
     mask: Annotated[UploadFile | None, WithJsonSchema({"type": "string", "format": "binary"})] = None
-    """Image file whose transparent pixels mark the region to generate, or whose white pixels do if none is transparent.
-    Without mask, box, scales_kept and upscale, the transparent pixels of ``image`` mark the region."""
+    """Image file. Its transparent pixels mark the region to generate; without transparent pixels, its white pixels mark
+    the region. Without mask, box, scales_kept and upscale, the transparent pixels of ``image`` mark the region."""
     box: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
     """Region as a box y0,x0,y1,x1 instead of a mask, in fractions of the image's height and width. It is rounded to
     whole tokens."""
     prompt: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
     """Class of the generated part, as for generations."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def name_image(cls, fields: Any) -> Any:
+        """Accept ``image[]``, the name that OpenAI's clients use for a list of images."""
+        if not isinstance(fields, dict):
+            return fields
+        lists = {name: value[0] for name, value in fields.items() if isinstance(value, list)}  # refused later
+        return {one_name(name): value for name, value in (fields | lists).items()}
 
     def spec(self) -> EditSpec:
         """Return the edit.
@@ -129,15 +162,20 @@ class EditRequest(SamplingFields, SpecFields):
         return dataclass_of(EditSpec, self, box=box)
 
 
+def one_name(name: str) -> str:
+    """Return the name of a form field: ``image`` for ``image[]``, else the same."""
+    return "image" if name == "image[]" else name
+
+
 class ImageData(BaseModel):
     """An image."""
 
     b64_json: str
-    """The PNG file in base64."""
+    """The file in base64."""
     seed: int
     """Seed that generates the same image again, with the same settings."""
     label: str
-    """Name of the class; ``none`` for no class."""
+    """Name of the class; ``none`` for no class, or ``unconditional`` if a class is called "none"."""
 
 
 class ImagesResponse(BaseModel):
@@ -147,7 +185,7 @@ class ImagesResponse(BaseModel):
     """Unix time in seconds."""
     model: str
     size: str
-    output_format: Literal["png"] = "png"
+    output_format: FormatName = "png"
     data: list[ImageData]
 
 
@@ -167,7 +205,7 @@ class StreamedImageData(BaseModel):
     size: str
     seed: int
     label: str
-    output_format: Literal["png"] = "png"
+    output_format: FormatName = "png"
     background: Literal["opaque"] = "opaque"
 
 
@@ -212,7 +250,7 @@ def label_of(prompt: str, pipeline: Pipeline) -> int:
         FieldError: the class is unknown.
     """
     try:
-        return pipeline.classes.id_of(prompt.strip() or "none")
+        return pipeline.classes.id_of(prompt.strip() or pipeline.classes.no_class)
     except InputError as error:
         raise FieldError("prompt", error) from error
 

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import logging
 import socket
 import threading
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
 
 from nextscale import __version__
 from nextscale.errors import InputError
 from nextscale.web import errors
 from nextscale.web.api import make_router
+from nextscale.web.body import BodyLimit
+from nextscale.web.connections import ACCEPTED_AT_ONCE, Connections, affordable
 from nextscale.web.cors import OwnPages
 from nextscale.web.engine import Engine
-from nextscale.web.guard import BodyLimit, Guard
+from nextscale.web.guard import Guard
+from nextscale.web.known_routes import KnownRoutes
 from nextscale.web.metrics import CountRequests, Metrics
+from nextscale.web.request_id import HEADER
+from nextscale.web.request_log import RequestLog
 from nextscale.web.upload_quota import UploadQuota
 
+log = logging.getLogger(__name__)
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+BACKLOG = 2048
+"""Connections that the system holds until the server accepts them."""
 LAST_WRITES_SECONDS = 5
 """Seconds for responses to reach their clients after the engine is closed."""
+TICKS_PER_SECOND = 10
+"""How often uvicorn calls `Server.on_tick`."""
 
 
 def build_app(
@@ -45,8 +59,11 @@ def build_app(
         scales: value of ``--scales``, for .pth files with an unofficial schedule.
         folder: folder of the studio's uploads, if there is a studio.
     """
-    app = FastAPI(title="nextscale", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPIOffline(
+        docs_url="/docs", redoc_url=None, static_url="/docs/assets", title="nextscale", version=__version__
+    )
     errors.install(app)
+    app.add_middleware(KnownRoutes, api=app)
     metrics = Metrics()
     metrics.watch(engine)
     for router in (make_router(engine, scales), metrics.router()):
@@ -57,9 +74,16 @@ def build_app(
     app.add_middleware(BodyLimit, engine=engine, drained=app.state.drained)
     app.add_middleware(Guard, key=key, hosts=hosts)
     if cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"], allow_headers=["*"])
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=[HEADER, "Retry-After"],
+        )
     app.add_middleware(OwnPages, origins=frozenset(cors_origins))
     app.add_middleware(CountRequests, metrics=metrics, routes=frozenset(app.openapi()["paths"]))
+    app.add_middleware(RequestLog)
     return app
 
 
@@ -68,12 +92,26 @@ class Server(uvicorn.Server):
 
     The process then exits with code 0. After a second signal, running requests are also answered with 503. A third
     signal stops the server at once. ``on_ready`` is called when the server accepts requests and handles signals.
+
+    Raises:
+        InputError: the system's limit of open files is too low.
     """
 
     def __init__(self, app: FastAPI, engines: Sequence[Engine], on_ready: Callable[[], None]):
+        limits = engines[0].limits
+        self.connections = Connections(affordable(limits.connections), limits.idle_seconds)
         super().__init__(
             uvicorn.Config(
-                app, log_level="warning", access_log=False, timeout_graceful_shutdown=LAST_WRITES_SECONDS, lifespan="on"
+                app,
+                http=self.connections.open,  # type: ignore[arg-type]  # uvicorn only calls it
+                ws="none",
+                loop="asyncio",
+                lifespan="on",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                backlog=ACCEPTED_AT_ONCE,
+                timeout_graceful_shutdown=LAST_WRITES_SECONDS,
             )
         )
         self.engines, self.on_ready, self.drained = engines, on_ready, app.state.drained
@@ -82,7 +120,15 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            asyncio.get_running_loop().set_exception_handler(report)
+            for listener in sockets or ():
+                listener.listen(BACKLOG)  # uvicorn's backlog is also the number of connections to accept at once
             self.on_ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS_PER_SECOND == 0:
+            self.connections.sweep(self.server_state.connections)
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.signals += 1
@@ -96,6 +142,14 @@ class Server(uvicorn.Server):
         close(self.engines, seconds)
         self.drained.set()
         self.should_exit = True
+
+
+def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error of the event loop: one line if the process cannot open another file for a connection."""
+    if "accept()" in context.get("message", ""):
+        log.error("no file is left for a new connection, which waits: see --connections and ulimit -n")
+    else:
+        loop.default_exception_handler(context)
 
 
 def open_socket(host: str, port: int) -> socket.socket:

@@ -123,11 +123,20 @@ class Ticket:
     Args:
         seconds: the time limit.
         clock: returns the current time in seconds.
+        begun: start of the time limit, of the same clock; None means now.
+        request_id: id of the HTTP request, for logs.
     """
 
-    def __init__(self, job: Job, seconds: float, clock: Callable[[], float] = time.monotonic):
-        self.job, self.seconds, self.clock = job, seconds, clock
-        self.begun = clock()
+    def __init__(
+        self,
+        job: Job,
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        begun: float | None = None,
+        request_id: str = "",
+    ):
+        self.job, self.seconds, self.clock, self.request_id = job, seconds, clock, request_id
+        self.begun = clock() if begun is None else begun
         self._changed = threading.Condition()
         self._events: deque[Scale] = deque()
         self._parts: dict[int, Done] = {}

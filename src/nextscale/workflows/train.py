@@ -31,6 +31,7 @@ def train_transformer(
     tokenizer: TokenizerSource = "",
     preset: str | Path | TransformerRecipe = "starter",
     strategy: Strategy = "ddp",
+    keep_classes: bool = False,
     **changes: Any,
 ) -> Pipeline:
     """Train a transformer on the tokens of a trained tokenizer, and return both as a pipeline, with EMA weights.
@@ -51,6 +52,8 @@ def train_transformer(
             or ``init_from`` is given: these have a tokenizer.
         preset: "starter", "cifar10", "tiny-imagenet", "d16" ... "d36", a .json file with a recipe, or a recipe.
         strategy: with several processes (torchrun), each one holds all weights ("ddp") or a part of them ("fsdp").
+        keep_classes: with ``init_from``, keep the classes of the initial model that the data does not have. Otherwise
+            the trained model has the classes of the data only.
         changes: fields of `TransformerRecipe` (``steps``, ``batch_size``, ``depth``, ...) and of `RunSettings`
             (``device``, ``init_from``, ``log_every``, ...).
 
@@ -59,7 +62,9 @@ def train_transformer(
             folder that holds something else.
     """
     recipe, settings = plan(TRANSFORMERS, preset, changes, Path(out))
-    run_transformer(str(data), Path(out), tokenizer, recipe, settings, strategy, preview_samples)
+    run_transformer(
+        str(data), Path(out), tokenizer, recipe, settings, strategy, preview_samples, keep_classes=keep_classes
+    )
     return Pipeline.from_pretrained(out, device=settings.device)
 
 

@@ -7,60 +7,21 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlparse
 
 import pytest
-from browser import CHROMIUM, FLAGS, serving
+from browser import CHROMIUM
 from PIL import Image
+from tiny_web import png
 
 pytest.importorskip("playwright", reason="needs playwright, of the dev extra")
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not CHROMIUM, reason="needs a Chromium on the path"),
 ]
-PATIENCE = 60_000
-"""Milliseconds that a busy machine may take for one thing."""
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory) -> Iterator[str]:
-    with serving(log=tmp_path_factory.mktemp("serve") / "log.txt") as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(chromium, address) -> Iterator[Page]:
-    """The studio, which has drawn its greeting. It may neither complain nor ask another host for anything."""
-    page = chromium.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
-    complaints: list[str] = []
-    page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: asks_elsewhere(request.url) and complaints.append(request.url))
-    page.goto(address)
-    expect(page.locator("#generate-status")).to_have_text("4 images")
-    yield page
-    page.close()
-    assert not complaints
-
-
-def asks_elsewhere(url: str) -> bool:
-    return urlparse(url).scheme not in ("data", "blob") and urlparse(url).hostname != "127.0.0.1"
 
 
 def choose(page: Page, label: str, words: str) -> None:
@@ -193,3 +154,183 @@ def test_a_phone_needs_no_sideways_scrolling(page, tab):
     page.set_viewport_size({"width": 375, "height": 800})
     page.get_by_role("tab", name=tab).click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+def seed_field(page: Page) -> Locator:
+    return page.get_by_label("Seed", exact=True).locator("visible=true")
+
+
+def keep_box(page: Page) -> Locator:
+    return page.get_by_label("Keep it").locator("visible=true")
+
+
+@pytest.mark.parametrize("by", ["Enter", "click"])
+def test_a_typed_seed_is_used(page, by):
+    expect(keep_box(page)).not_to_be_checked()
+    seed_field(page).press("Control+a")
+    seed_field(page).press_sequentially("4711")
+    expect(keep_box(page)).to_be_checked()
+    seed_field(page).press("Enter") if by == "Enter" else page.locator("#generate-button").click()
+    for seed in ("4711", "4712", "4713", "4714"):
+        expect(page.locator("#generated")).to_contain_text(f"seed {seed}")
+    expect(page.locator("#generate-status")).to_have_text("4 images")
+    expect(seed_field(page)).to_have_value("4711")
+
+
+def test_an_empty_seed_is_a_new_one(page):
+    seed_field(page).fill("7")
+    expect(keep_box(page)).to_be_checked()
+    seed_field(page).fill("")
+    expect(keep_box(page)).not_to_be_checked()
+    page.locator("#generate-button").click()
+    expect(seed_field(page)).not_to_have_value("")
+
+
+@pytest.mark.parametrize("tab", ["Generate", "Compare"])
+def test_a_negative_seed_is_one_error_that_leaves(page, tab):
+    page.get_by_role("tab", name=tab).click()
+    seed_field(page).fill("-5")
+    button = page.locator(f"#{tab.lower()}-button")
+    said = "a seed must be from 0 to 9007199254740991 (2^53 - 1), not -5"
+    for _ in range(2):  # the second error takes the place of the first
+        button.click()
+        expect(page.locator(".toast-body")).to_have_count(1)
+        expect(page.get_by_text(said)).to_have_count(1)
+    assert page.evaluate(BADGES) == 0
+    seed_field(page).fill("5")
+    button.click()
+    expect(page.locator(".toast-body")).to_have_count(0)
+    expect(page.locator(f"#{tab.lower()}-status")).to_have_text({"Generate": "4 images", "Compare": "4 pairs"}[tab])
+
+
+BADGES = "[...document.querySelectorAll('[data-testid=status-tracker]')].filter(it => !it.matches('.hide')).length"
+"""Number of marks that Gradio puts on controls."""
+
+
+def test_an_error_leaves_without_an_action(page):
+    page.get_by_role("tab", name="Edit").click()
+    page.locator("#edit-button").click()
+    expect(page.get_by_text("there is no image yet")).to_be_visible()
+    expect(page.locator(".toast-body")).to_have_count(0, timeout=15_000)
+
+
+def test_no_control_appears_that_the_mode_does_not_use(page):
+    page.get_by_role("tab", name="Edit").click()
+    shown = page.get_by_role("tabpanel", name="Edit").locator("input, textarea, button").locator("visible=true")
+    sides = page.get_by_label("number input for Top").locator("visible=true")
+    for where in ("Brush", "Box", "Brush"):
+        page.get_by_label(where, exact=True).check()
+        expect(sides).to_have_count(1 if where == "Box" else 0)
+        before = shown.count()
+        page.get_by_label("Continue", exact=False).check()
+        expect(page.get_by_text("Select the region with")).not_to_be_visible()
+        expect(sides).to_have_count(0)
+        expect(page.get_by_text("Blending")).not_to_be_visible()
+        page.get_by_label("Inpaint", exact=False).check()
+        expect(page.get_by_text("Select the region with")).to_be_visible()
+        expect(shown).to_have_count(before)
+        expect(page.get_by_role("textbox", name="Paint")).to_have_count(0)
+
+
+def test_stop_is_enabled_only_while_images_are_generated(page):
+    stop = page.locator("#stop-button")
+    expect(stop).to_be_disabled()
+    page.evaluate(NOTE_STOP)
+    page.locator("#generate-button").click()
+    page.wait_for_function("window.states.length >= 2")
+    assert page.evaluate("window.states") == [False, True]  # disabled: no, then yes
+    expect(page.locator("#generate-status")).to_have_text("4 images")
+
+
+NOTE_STOP = """() => {
+  window.states = [];
+  const button = document.querySelector('#stop-button');
+  new MutationObserver(() => window.states.push(button.disabled)).observe(button, {attributeFilter: ['disabled']});
+}"""
+
+
+def test_stopping_ends_what_runs(page):
+    page.get_by_label("number input for Images per class").locator("visible=true").fill("4")
+    page.locator("#generate-button").click()
+    page.locator("#stop-button").click()
+    expect(page.locator("#generate-status")).to_have_text("stopped")
+    expect(page.locator("#stop-button")).to_be_disabled()
+    page.get_by_label("number input for Images per class").locator("visible=true").fill("1")
+    page.locator("#generate-button").click()
+    expect(page.locator("#generate-status")).to_have_text("4 images")
+
+
+def drop(page: Page, place: Locator, content: bytes, name: str, kind: str) -> bool:
+    """Drop a file; gives whether the page leaves it to the browser, which would open it."""
+    files = page.evaluate_handle(
+        """([bytes, name, type]) => {
+          const files = new DataTransfer();
+          files.items.add(new File([new Uint8Array(bytes)], name, {type}));
+          return files;
+        }""",
+        [list(content), name, kind],
+    )
+    return place.evaluate(
+        """(place, dataTransfer) => {
+          const make = (kind) => new DragEvent(kind, {dataTransfer, bubbles: true, cancelable: true});
+          return [place.dispatchEvent(make('dragover')), place.dispatchEvent(make('drop'))].some(Boolean);
+        }""",
+        files,
+    )
+
+
+@pytest.mark.parametrize("tab", ["Edit", "Inspect"])
+def test_a_file_can_be_dropped_on_the_upload(page, tab):
+    page.get_by_role("tab", name=tab).click()
+    red = png(Image.new("RGB", (64, 64), "red"))
+    assert not drop(page, page.get_by_role("button", name="Upload an image").locator("visible=true"), red, "a.png", PNG)
+    shown = page.locator("#painting img" if tab == "Edit" else ".ns-figure img[alt^='The image']").first
+    expect(shown).to_be_visible()
+    assert shown.evaluate(MIDDLE)[:3] == [255, 0, 0]
+
+
+PNG = "image/png"
+MIDDLE = """(image) => {
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+  canvas.getContext('2d').drawImage(image, 0, 0);
+  return [...canvas.getContext('2d').getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data];
+}"""
+"""The colour in the middle of an image."""
+
+
+def test_a_dropped_file_that_is_no_image_is_refused(page):
+    page.get_by_role("tab", name="Edit").click()
+    place = page.locator("#painting")
+    assert not drop(page, place, b"no image", "a.png", PNG)
+    expect(page.locator(".toast-body")).to_contain_text("not an image")
+    assert page.evaluate(BADGES) == 0
+
+
+@pytest.mark.parametrize("tab", ["Generate", "Compare"])
+def test_a_file_dropped_elsewhere_is_not_opened_by_the_browser(page, tab):
+    page.get_by_role("tab", name=tab).click()
+    assert not drop(page, page.locator("body"), b"", "a.png", PNG)
+
+
+def test_an_image_is_enlarged(page):
+    image, dialog = page.locator("#generated .ns-enlarge").first, page.get_by_role("dialog")
+    for close in ("Escape", "button", "image"):
+        expect(dialog).to_have_count(0)
+        image.press("Enter") if close == "Escape" else image.click()
+        expect(dialog).to_be_visible()
+        large, small = dialog.locator("img").bounding_box(), image.bounding_box()
+        assert large["height"] > 2 * small["height"] and large["height"] < 900
+        if close == "Escape":
+            page.keyboard.press("Escape")
+            expect(image).to_be_focused()
+        elif close == "button":
+            dialog.get_by_role("button", name="Close").click()
+        else:
+            dialog.locator("img").click()
+
+
+def test_the_token_maps_are_enlarged(page):
+    page.get_by_role("button", name="Open in Inspect").click()
+    page.get_by_role("button", name="Enlarge token map of scale 8 × 8").click()
+    expect(page.get_by_role("dialog")).to_contain_text("token map of scale 8 × 8")

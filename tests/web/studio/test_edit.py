@@ -5,25 +5,29 @@ from __future__ import annotations
 import hashlib
 import io
 import shlex
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
 from tiny import refused
 from tiny_page import images_of, words_of
-from tiny_web import SETTINGS, png
+from tiny_web import CLASSES, SETTINGS, png
 
+from nextscale.cli.edit import Options
 from nextscale.editing.spec import EditSpec
 from nextscale.provenance import read_provenance
 from nextscale.web.limits import Limits
 from nextscale.web.studio import figures
-from nextscale.web.studio.edit import edit, show_box, take
+from nextscale.web.studio.edit import edit, show_box, take, visibility
 from nextscale.web.studio.edit_inputs import EditInputs
 from nextscale.web.studio.image_input import read_upload, sample_one
 from nextscale.web.studio.painting import PREFIX, read_paint
 from nextscale.web.studio.served_model import Model
+from nextscale.web.studio.studio import build_studio
 
 
 @pytest.fixture
@@ -140,6 +144,49 @@ def test_paint_is_white_and_nothing_is_none():
 def test_what_is_no_paint_is_refused(text):
     with refused("the mask"):
         read_paint(text, Limits())
+
+
+@pytest.mark.parametrize("where", ["Brush", "Box"])
+@pytest.mark.parametrize("mode", ["inpaint", "outpaint", "class", "continue"])
+def test_a_mode_shows_the_controls_that_it_uses(mode, where):
+    marking, painting, box, blending, scales = (update["visible"] for update in visibility(mode, where))
+    region = mode != "continue"
+    assert (marking, blending, scales) == (region, region, not region)
+    assert (painting, box) == (region and where == "Brush", region and where == "Box")
+
+
+def test_the_mask_is_in_no_group(start):
+    """When a group becomes visible, Gradio shows the hidden controls in it."""
+    (paint,) = [block for block in build_studio(start()).blocks.values() if getattr(block, "label", None) == "Paint"]
+    above = paint.parent
+    while above is not None:
+        assert not isinstance(above, gr.Group)
+        above = above.parent
+
+
+def test_the_initial_values_are_those_of_the_command_line(start):
+    controls = {getattr(b, "label", None): getattr(b, "value", None) for b in tab_of(build_studio(start()), "Edit")}
+    command = Options()
+    assert not command.label and command.variants is None  # no class, and one result
+    assert (controls["Class of the generated part"], controls["Variants"]) == (len(CLASSES), 1)
+    assert (controls["Mode"], controls["Softness"]) == (command.edit.mode, command.edit.softness)
+    assert controls["Keep all other pixels"] == command.edit.composite
+    assert controls["Hide the region from the model"] == command.edit.leak_free
+    assert controls["Guidance scale (cfg)"] == command.settings.cfg and controls["Top-p"] == command.settings.top_p
+    assert controls["Temperature"] == command.settings.temperature
+    assert controls["Smoother images"] == command.settings.more_smooth
+
+
+def tab_of(studio: gr.Blocks, label: str) -> list[Any]:
+    """The blocks of a tab."""
+
+    def inside(block: Any) -> Iterator[Any]:
+        yield block
+        for child in getattr(block, "children", ()):
+            yield from inside(child)
+
+    (tab,) = [block for block in studio.blocks.values() if isinstance(block, gr.Tab) and block.label == label]
+    return list(inside(tab))
 
 
 def test_a_new_image_has_nothing_painted_on_it():

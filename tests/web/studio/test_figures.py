@@ -53,6 +53,17 @@ def test_the_status_is_read_out():
     assert 'role="status"' in figures.status("scale 3 of 6") and "width:50%" in figures.status("", 0.5)
 
 
+def test_every_image_can_be_enlarged_with_the_keyboard():
+    shown = figures.grid([figures.Figure(RED, "dress", "seed 7"), figures.Figure(None, "to come")])
+    assert shown.count("<button") == 1 and 'aria-label="Enlarge dress seed 7"' in shown
+
+
+def test_file_names_have_a_length_that_every_disk_takes():
+    assert figures.file_name("tench, Tinca tinca", 7) == "tench-Tinca-tinca-7.png"
+    assert figures.file_name("衣" * 300, 7) == "衣" * 60 + "-7.png"
+    assert figures.file_name("x" * 59 + " y", 7) == "x" * 59 + "-7.png"
+
+
 def test_file_names_are_plain():
     assert figures.file_name("t-shirt", 7) == "t-shirt-7.png"
     assert figures.file_name("../a b", 7) == "a-b-7.png" and figures.file_name("/", 7) == "image-7.png"

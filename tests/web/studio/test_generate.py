@@ -126,3 +126,11 @@ def test_seeds_are_kept_or_new():
     assert len(seeds) > 10 and all(0 <= seed < NEW_SEEDS for seed in seeds)
     with refused("the seed to keep is empty"):
         pick_seed(None, locked=True)
+    assert 0 <= pick_seed(None, locked=False) < NEW_SEEDS
+
+
+@pytest.mark.parametrize("locked", [True, False])
+@pytest.mark.parametrize("seed", [-5, 2**53])
+def test_a_seed_out_of_range_is_refused_even_if_it_is_not_kept(seed, locked):
+    with refused("a seed must be from 0 to 9007199254740991 (2^53 - 1)", seed):
+        pick_seed(seed, locked)

@@ -121,6 +121,12 @@ def test_seeds_that_are_out_of_range(ask, seed, caplog, capfd):
     assert ask("run_generate", **{**named, "Seed": 2**53 - 2})[0]  # the page goes on, up to the last seed
 
 
+@pytest.mark.parametrize("name", ["run_generate", "run"])
+def test_a_negative_seed_is_refused_even_if_it_is_not_kept(ask, name):
+    good, answer = ask(name, **{"Seed": -5, "Keep it": False})
+    assert not good and "a seed must be from 0 to 9007199254740991" in answer["error"] and "-5" in answer["error"]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

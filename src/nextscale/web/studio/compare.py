@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import fields
 from html import escape
 from typing import Any
@@ -15,10 +15,11 @@ from nextscale.errors import InputError
 from nextscale.provenance import Provenance
 from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings
 from nextscale.web.studio import figures
-from nextscale.web.studio.controls import NUM_SETTINGS, class_picker, read_settings, sampling_controls, seed_controls
+from nextscale.web.studio.controls import NUM_SETTINGS, classes_picker, read_settings, sampling_controls, seed_controls
 from nextscale.web.studio.generate import make_job
-from nextscale.web.studio.progress import pick_seed, scale_status, shown_errors, watch
+from nextscale.web.studio.progress import pick_seed, scale_status, watch
 from nextscale.web.studio.reproduce import provenance, repeat, repeat_block, skip_repeat
+from nextscale.web.studio.running import connect, run_buttons
 from nextscale.web.studio.served_model import Model
 from nextscale.web.tickets import Job, Scale
 
@@ -32,9 +33,9 @@ def compare_tab(models: Sequence[Model]) -> None:
     sides: list[list[Component]] = []
     with gr.Row(elem_classes="ns-tab"):
         with gr.Column(scale=4, min_width=280):
-            classes = class_picker(models[0])
+            classes = classes_picker(models[0])
             each = gr.Slider(1, MOST_EACH, value=1, step=1, label="Images per class")
-            seed, locked = seed_controls()
+            seed = seed_controls()
             for i, side in enumerate(SIDES):
                 with gr.Group(elem_classes="ns-side"):
                     gr.HTML(f'<h2 class="ns-heading">{side}</h2>')
@@ -46,27 +47,20 @@ def compare_tab(models: Sequence[Model]) -> None:
                     plain = side == "B" and len(models) == 1
                     settings = FOR_IMAGES.changed(cfg=0.0) if plain else FOR_IMAGES
                     sides.append([model, *sampling_controls(models[which], settings)])
-            button = gr.Button("Compare", variant="primary", elem_id="compare-button")
+            buttons = run_buttons("Compare", "compare-button", "compare-stop-button")
         with gr.Column(scale=8, min_width=280):
             status = gr.HTML(figures.status("Choose settings for A and B, then compare."), elem_id="compare-status")
             images = gr.HTML(figures.hint("Pairs of images appear here."), elem_id="compared")
             repeating = [repeat_block(f"compare-{side.lower()}", f"Repeat {side}") for side in SIDES]
 
-    def run(*values: Any) -> Iterator[tuple[Any, ...]]:
+    def run(*values: Any) -> Generator[tuple[Any, ...], None, None]:
         classes, each, seed, locked, *rest = values
         sides = rest[: NUM_SETTINGS + 1], rest[NUM_SETTINGS + 1 :]
         chosen = [(models[index], read_settings(*settings)) for index, *settings in sides]
         yield from compare(chosen, classes, each, pick_seed(seed, locked))
 
-    inputs = [classes, each, seed, locked, *(control for side in sides for control in side)]
-    gr.on(
-        [button.click, seed.submit],
-        shown_errors(run),
-        inputs,
-        [status, images, seed, *repeating[0], *repeating[1]],
-        show_progress="hidden",
-        api_visibility="private",
-    )
+    inputs = [classes, each, *seed, *(control for side in sides for control in side)]
+    connect(buttons, seed, run, inputs, [status, images, seed.seed, *repeating[0], *repeating[1]])
 
 
 def compare(

@@ -34,6 +34,8 @@ SLIDERS = {
     "top_p": SliderRange("Top-p", 0, 1, 0.01),
 }
 CHECKBOXES = {"more_smooth": "Smoother images"}
+TICK_IF_TYPED = "(seed) => seed !== null && seed !== ''"
+"""JavaScript that returns whether to keep a seed."""
 
 
 class SeedControls(NamedTuple):
@@ -43,16 +45,21 @@ class SeedControls(NamedTuple):
     locked: gr.Checkbox
 
 
-def class_picker(model: Model, label: str = "Classes", several: bool = True) -> gr.Dropdown:
-    """Add a dropdown of class names that can be searched."""
+def classes_picker(model: Model) -> gr.Dropdown:
+    """Add a dropdown of class names for several classes."""
     return gr.Dropdown(
         model.choices,
-        value=first_classes(model) if several else 0,
-        multiselect=several,
+        value=first_classes(model),
+        multiselect=True,
         filterable=True,
-        label=label,
-        info="Type to search. If none is selected, classes are random." if several else None,
+        label="Classes",
+        info="Type to search. If none is selected, classes are random.",
     )
+
+
+def class_picker(model: Model, label: str, value: int) -> gr.Dropdown:
+    """Add a dropdown of class names for one class."""
+    return gr.Dropdown(model.choices, value=value, filterable=True, label=label)
 
 
 def first_classes(model: Model) -> list[int]:
@@ -83,9 +90,13 @@ def _control(model: Model, name: str, settings: SamplingSettings) -> Component:
 
 
 def seed_controls() -> SeedControls:
+    """Add a field for the seed and a checkbox to keep it. Typing a seed ticks the checkbox; emptying the field clears
+    it."""
     with gr.Row(equal_height=True, elem_classes="ns-seed"):
-        seed = gr.Number(0, label="Seed", precision=0, min_width=140, scale=2)
+        seed = gr.Number(label="Seed", placeholder="random", precision=0, min_width=140, scale=2)
         locked = gr.Checkbox(False, label="Keep it", container=False, min_width=90, scale=1)
+    gr.on(None, None, None, seed, js="() => null", show_progress="hidden", api_visibility="private")  # Gradio shows 0
+    seed.input(None, seed, locked, js=TICK_IF_TYPED, show_progress="hidden", api_visibility="private")
     return SeedControls(seed, locked)
 
 

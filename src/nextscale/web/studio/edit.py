@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -20,6 +20,7 @@ from nextscale.web.studio.image_input import given_image, read_upload, sample_on
 from nextscale.web.studio.painting import CANVAS, mask_to_input, paint_over, painting_block, read_paint
 from nextscale.web.studio.progress import pick_seed, scale_status, shown_errors, watch
 from nextscale.web.studio.reproduce import provenance, repeat, repeat_block, skip_repeat
+from nextscale.web.studio.running import announced, connect, run_buttons
 from nextscale.web.studio.served_model import Model
 from nextscale.web.tickets import Job, Scale
 
@@ -32,6 +33,9 @@ MODES = [
     ("Continue: keep coarse scales, generate fine ones", CONTINUE),
 ]
 BRUSH, BOX = "Brush", "Box"
+IDLE = "Select a region, then generate variants."
+DEFAULTS = EditSpec()
+"""The initial values, which are those of the command line."""
 
 
 class EditTab(NamedTuple):
@@ -50,11 +54,12 @@ def edit_tab(model: Model) -> EditTab:
     with gr.Row(elem_classes="ns-tab"):
         with gr.Column(scale=5, min_width=280):
             given = given_image(model)
-            mode = gr.Radio(MODES, value="inpaint", label="Mode", elem_classes="ns-modes")
+            # Outside of the groups: when a group becomes visible, so do the controls in it.
+            paint = gr.Textbox("", visible="hidden", label="Paint")
+            mode = gr.Radio(MODES, value=DEFAULTS.mode, label="Mode", elem_classes="ns-modes")
             with gr.Group(elem_classes="ns-plain") as marking:
                 where = gr.Radio([BRUSH, BOX], value=BRUSH, label="Select the region with")
                 painting = painting_block()
-                paint = gr.Textbox("", visible="hidden", label="Paint")
                 with gr.Group(visible=False, elem_classes="ns-plain") as boxing:
                     box_shown = gr.HTML("")
                     with gr.Row(elem_classes="ns-corners"):
@@ -70,17 +75,19 @@ def edit_tab(model: Model) -> EditTab:
                 label="Scales to keep",
                 visible=False,
             )
-            label = class_picker(model, "Class of the generated part", several=False)
-            variants = gr.Slider(1, MOST_VARIANTS, value=4, step=1, label="Variants", elem_id="edit-variants")
-            with gr.Accordion("Blending", open=False):
-                composite = gr.Checkbox(True, label="Keep all other pixels", info=docs["composite"])
-                leak_free = gr.Checkbox(True, label="Hide the region from the model", info=docs["leak_free"])
-                softness = gr.Slider(0, 16, value=4, step=1, label="Softness", info=docs["softness"])
+            label = class_picker(model, "Class of the generated part", model.no_class)
+            variants = gr.Slider(1, MOST_VARIANTS, value=1, step=1, label="Variants", elem_id="edit-variants")
+            with gr.Accordion("Blending", open=False) as blending:
+                composite = gr.Checkbox(DEFAULTS.composite, label="Keep all other pixels", info=docs["composite"])
+                leak_free = gr.Checkbox(
+                    DEFAULTS.leak_free, label="Hide the region from the model", info=docs["leak_free"]
+                )
+                softness = gr.Slider(0, 16, value=DEFAULTS.softness, step=1, label="Softness", info=docs["softness"])
             sampling = sampling_controls(model)
-            seed, locked = seed_controls()
-            button = gr.Button("Generate variants", variant="primary", elem_id="edit-button")
+            seed = seed_controls()
+            buttons = run_buttons("Generate variants", "edit-button", "edit-stop-button")
         with gr.Column(scale=7, min_width=280):
-            status = gr.HTML(figures.status("Select a region, then generate variants."), elem_id="edit-status")
+            status = gr.HTML(figures.status(IDLE), elem_id="edit-status")
             slider = gr.ImageSlider(
                 type="pil", label="Before and after", visible=False, format="png", elem_classes="ns-slider"
             )
@@ -96,7 +103,7 @@ def edit_tab(model: Model) -> EditTab:
     def take_new(label: int, *corners: float) -> tuple[Any, ...]:
         return *take(sample_one(model, label), corners), label
 
-    def run(*values: Any) -> Iterator[tuple[Any, ...]]:
+    def run(*values: Any) -> Generator[tuple[Any, ...], None, None]:
         (image, mode, where, paint, *rest) = values
         corners, rest = rest[:4], rest[4:]
         (scales, label, variants, composite, leak_free, softness, *rest) = rest
@@ -111,19 +118,32 @@ def edit_tab(model: Model) -> EditTab:
         chosen = read_settings(*settings)
         yield from edit(model, EditInputs(spec, image, mask, label, variants, chosen, pick_seed(seed, locked)))
 
-    given.upload.upload(shown_errors(take_upload), [given.upload, *corners], tab.taken, api_visibility="private")
-    given.generate.click(shown_errors(take_new), [given.label, *corners], tab.taken, api_visibility="private")
-    where.change(
-        lambda where: (gr.update(visible=where == BRUSH), gr.update(visible=where == BOX)),
-        where,
-        [painting, boxing],
+    given.upload.upload(
+        shown_errors(take_upload),
+        [given.upload, *corners],
+        tab.taken,
         api_visibility="private",
         show_progress="hidden",
     )
-    mode.change(
-        lambda mode: (gr.update(visible=mode != CONTINUE), gr.update(visible=mode == CONTINUE)),
-        mode,
-        [marking, scales],
+    given.generate.click(
+        shown_errors(announced(take_new, len(tab.taken), "generating an image …", IDLE)),
+        [given.label, *corners],
+        [*tab.taken, status],
+        api_visibility="private",
+        show_progress="hidden",
+    )
+    gr.on(
+        [mode.change, where.change],
+        visibility,
+        [mode, where],
+        [marking, painting, boxing, blending, scales],
+        api_visibility="private",
+        show_progress="hidden",
+    )
+    composite.change(
+        lambda pasted: gr.update(interactive=pasted),  # without pasting there is nothing to blend
+        composite,
+        softness,
         api_visibility="private",
         show_progress="hidden",
     )
@@ -136,17 +156,20 @@ def edit_tab(model: Model) -> EditTab:
         show_progress="hidden",
     )
     edited = [image, mode, where, paint, *corners, scales, label, variants, composite, leak_free, softness]
-    inputs = [*edited, *sampling, seed, locked]
-    gr.on(
-        [button.click, seed.submit],
-        shown_errors(run),
-        inputs,
-        [status, slider, images, seed, *repeating, files],
-        js=mask_to_input(inputs.index(paint)),
-        show_progress="hidden",
-        api_visibility="private",
-    )
+    inputs = [*edited, *sampling, *seed]
+    outputs = [status, slider, images, seed.seed, *repeating, files]
+    connect(buttons, seed, run, inputs, outputs, js=mask_to_input(inputs.index(paint)))
     return tab
+
+
+def visibility(mode: str, where: str) -> list[dict[str, Any]]:
+    """Return updates that show the controls of a mode: marking, painting, box, blending, scales to keep.
+
+    Each part of the marking is named, because showing a group shows what it contains.
+    """
+    marked = mode != CONTINUE
+    shown = (marked, marked and where == BRUSH, marked and where == BOX, marked, not marked)
+    return [gr.update(visible=visible) for visible in shown]
 
 
 def take(image: Image.Image, corners: Sequence[float]) -> tuple[Any, ...]:

@@ -14,6 +14,9 @@ from PIL.PngImagePlugin import PngInfo
 SMALL = 200
 """Images whose shorter side is smaller are enlarged with sharp pixels. The browser scales larger images smoothly."""
 
+LONGEST_NAME = 60
+"""Maximum number of characters of a file name before the seed."""
+
 TAKE_IMAGE = "this.href=this.closest('figure').querySelector('img').src"
 """JavaScript of a download link. It saves the displayed image, so that the page contains it only once."""
 
@@ -36,8 +39,8 @@ class Figure:
 
 def file_name(name: str, seed: int) -> str:
     """Return a file name such as ``t-shirt-7.png``. Special characters of the name become hyphens."""
-    plain = "".join(letter if letter.isalnum() else "-" for letter in name).strip("-")
-    return f"{plain or 'image'}-{seed}.png"
+    words = "".join(letter if letter.isalnum() else " " for letter in name).split()
+    return f"{'-'.join(words)[:LONGEST_NAME].strip('-') or 'image'}-{seed}.png"
 
 
 def png(image: Image.Image, info: PngInfo | None = None) -> bytes:
@@ -58,11 +61,18 @@ def image(image: Image.Image, alt: str, url: str = "") -> str:
     return f'<img{small} src="{url or data_url(image)}" alt="{escape(alt)}" width="{w}" height="{h}">'
 
 
+def enlargeable(shown: Image.Image, alt: str, url: str = "") -> str:
+    """Return an img element in a button that shows it enlarged, see ``enlarge.js``."""
+    return (
+        f'<button type="button" class="ns-enlarge" aria-label="Enlarge {escape(alt)}">{image(shown, alt, url)}</button>'
+    )
+
+
 def figure(shown: Figure) -> str:
     name, detail, file = escape(shown.name), escape(shown.detail), escape(shown.file)
     element, link = '<div class="ns-empty"></div>', ""
     if shown.image is not None:
-        element = image(shown.image, f"{shown.name} {shown.detail}".strip(), data_url(shown.image, shown.info))
+        element = enlargeable(shown.image, f"{shown.name} {shown.detail}".strip(), data_url(shown.image, shown.info))
         if shown.file:
             link = f'<a href="#" download="{file}" onclick="{TAKE_IMAGE}" aria-label="Download {file}">PNG</a>'
     return (

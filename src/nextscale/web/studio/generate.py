@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,14 +17,15 @@ from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings
 from nextscale.web.studio import figures
 from nextscale.web.studio.controls import (
     NUM_SETTINGS,
-    class_picker,
+    classes_picker,
     first_classes,
     read_settings,
     sampling_controls,
     seed_controls,
 )
-from nextscale.web.studio.progress import pick_seed, scale_status, shown_errors, watch
+from nextscale.web.studio.progress import pick_seed, scale_status, watch
 from nextscale.web.studio.reproduce import provenance, repeat, repeat_block, skip_repeat
+from nextscale.web.studio.running import connect, run_buttons
 from nextscale.web.studio.served_model import Model
 from nextscale.web.tickets import Job, Refused, Scale
 
@@ -54,13 +55,11 @@ def generate_tab(model: Model) -> GenerateTab:
     generated = gr.State([])
     with gr.Row(elem_classes="ns-tab"):
         with gr.Column(scale=4, min_width=280):
-            classes = class_picker(model)
+            classes = classes_picker(model)
             each = gr.Slider(1, MOST_EACH, value=1, step=1, label="Images per class")
             sampling = sampling_controls(model)
-            seed, locked = seed_controls()
-            with gr.Row(elem_classes="ns-beside"):
-                button = gr.Button("Generate", variant="primary", elem_id="generate-button", scale=3, min_width=120)
-                stop = gr.Button("Stop", elem_id="stop-button", scale=1, min_width=80)
+            seed = seed_controls()
+            buttons = run_buttons("Generate", "generate-button", "stop-button")
         with gr.Column(scale=8, min_width=280):
             status = gr.HTML(figures.status(READY), elem_id="generate-status")
             images = gr.HTML(figures.hint("Images appear here, coarse to fine."), elem_id="generated")
@@ -70,20 +69,12 @@ def generate_tab(model: Model) -> GenerateTab:
                 to_inspect = gr.Button("Open in Inspect", scale=1, min_width=140)
             repeating = repeat_block("generate")
 
-    def run_generate(classes: Any, each: Any, *values: Any) -> Iterator[tuple[Any, ...]]:
+    def run_generate(classes: Any, each: Any, *values: Any) -> Generator[tuple[Any, ...], None, None]:
         settings, (seed, locked) = read_settings(*values[:NUM_SETTINGS]), values[NUM_SETTINGS:]
         yield from generate(model, make_job(model, classes, each, settings, pick_seed(seed, locked)))
 
-    outputs = [status, images, seed, generated, chosen, further, *repeating]
-    running = gr.on(
-        [button.click, seed.submit],
-        shown_errors(run_generate),
-        [classes, each, *sampling, seed, locked],
-        outputs,
-        show_progress="hidden",
-        api_visibility="private",
-    )
-    stop.click(lambda: figures.status("stopped"), None, status, cancels=[running], api_visibility="private")
+    outputs = [status, images, seed.seed, generated, chosen, further, *repeating]
+    connect(buttons, seed, run_generate, [classes, each, *sampling, *seed], outputs)
     return GenerateTab(generated, chosen, to_edit, to_inspect, partial(generate_first, model), outputs)
 
 

@@ -27,10 +27,11 @@ class GivenImage(NamedTuple):
 
 def given_image(model: Model) -> GivenImage:
     """Lay out the controls."""
-    upload = gr.UploadButton("Upload an image", file_types=["image"], type="binary")
+    upload = gr.UploadButton("Upload an image", file_types=["image"], type="binary", elem_classes="ns-upload")
+    gr.HTML('<p class="ns-note">or drop a file anywhere on this tab</p>')
     with gr.Row(equal_height=True, elem_classes="ns-beside"):
-        label = class_picker(model, "Or generate an image of class", several=False)
-        generate = gr.Button("Generate", min_width=90, scale=0)
+        label = class_picker(model, "Or generate an image of class", 0)
+        generate = gr.Button("Generate", min_width=120, scale=0)
     return GivenImage(upload, label, generate)
 
 

@@ -15,18 +15,21 @@ from nextscale.tokenizer.usage import CodeUsage
 from nextscale.web.studio import figures
 from nextscale.web.studio.image_input import given_image, read_upload, sample_one
 from nextscale.web.studio.progress import shown_errors
+from nextscale.web.studio.running import announced
 from nextscale.web.studio.served_model import Model
 
+ENCODING = "encoding the image …"
 MOST_USED = 12
 """Number of most frequent codes that are listed."""
 
 
 class InspectTab(NamedTuple):
-    """The outputs of `inspect_image`, in order."""
+    """The outputs of `inspect_image`, in order, and the status."""
 
     original: gr.HTML
     pyramid: gr.HTML
     codes: gr.HTML
+    status: gr.HTML
 
 
 def inspect_tab(model: Model) -> InspectTab:
@@ -36,9 +39,10 @@ def inspect_tab(model: Model) -> InspectTab:
             given = given_image(model)
             original = gr.HTML("")
         with gr.Column(scale=8, min_width=280):
+            status = gr.HTML(figures.status(""), elem_id="inspect-status")
             pyramid = gr.HTML(figures.hint("Upload or generate an image to see its token maps."), elem_id="pyramid")
             codes = gr.HTML("", elem_id="codes")
-    tab = InspectTab(original, pyramid, codes)
+    tab = InspectTab(original, pyramid, codes, status)
 
     def inspect_upload(content: bytes) -> tuple[str, str, str]:
         return inspect_image(read_upload(content, model), model)
@@ -46,12 +50,12 @@ def inspect_tab(model: Model) -> InspectTab:
     def inspect_new(label: int) -> tuple[str, str, str]:
         return inspect_image(sample_one(model, label), model)
 
-    given.upload.upload(
-        shown_errors(inspect_upload), given.upload, [*tab], show_progress="minimal", api_visibility="private"
-    )
-    given.generate.click(
-        shown_errors(inspect_new), given.label, [*tab], show_progress="minimal", api_visibility="private"
-    )
+    for event, function, given_by in (
+        (given.upload.upload, inspect_upload, given.upload),
+        (given.generate.click, inspect_new, given.label),
+    ):
+        steps = announced(function, 3, ENCODING)
+        event(shown_errors(steps), given_by, [*tab], show_progress="hidden", api_visibility="private")
     return tab
 
 
@@ -89,7 +93,7 @@ def pyramid_row(view: ScaleView, heat: Image.Image, colours: Tensor) -> str:
         (heat, f"magnitude of the gain of scale {size} at each position"),
         (view.image, f"image after scale {size}"),
     )
-    cells = "".join(f'<figure class="ns-figure">{figures.image(image, alt)}</figure>' for image, alt in shown)
+    cells = "".join(f'<figure class="ns-figure">{figures.enlargeable(image, alt)}</figure>' for image, alt in shown)
     return (
         f'<div class="ns-scale"><div><h3>{escape(size)}</h3><p>{count}</p><p>{view.psnr:.1f} dB</p></div>{cells}</div>'
     )

@@ -12,10 +12,10 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from nextscale.errors import InputError
+from nextscale.errors import InputError, brief
 from nextscale.web.studio import figures
 from nextscale.web.studio.served_model import Model
-from nextscale.web.tickets import Busy, Done, Job, Refused, Scale
+from nextscale.web.tickets import LARGEST_SEED, Busy, Done, Job, Refused, Scale
 
 NEW_SEEDS = 1_000_000
 """Random seeds are below this number, so that they are easy to type."""
@@ -51,8 +51,10 @@ def pick_seed(seed: float | None, locked: bool) -> int:
     """Return the seed if it is locked, else a random one.
 
     Raises:
-        InputError: the locked seed is empty.
+        InputError: the locked seed is empty, or a seed is out of range, whether it is locked or not.
     """
+    if seed is not None and not 0 <= seed <= LARGEST_SEED:
+        raise InputError(f"a seed must be from 0 to {LARGEST_SEED} (2^53 - 1), not {brief(seed)}")
     if not locked:
         return secrets.randbelow(NEW_SEEDS)
     if seed is None:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Any, TypeVar
 
 import gradio as gr
 from fastapi import FastAPI, Response
+from gradio.route_utils import FnIndexInferError
 from PIL import Image
 from starlette.routing import Mount
 
 from nextscale import __version__
 from nextscale.errors import InputError
 from nextscale.web.engine import Engine
+from nextscale.web.studio import figures
 from nextscale.web.studio.compare import compare_tab
 from nextscale.web.studio.edit import edit_tab, take
 from nextscale.web.studio.generate import Generated, generate_tab
-from nextscale.web.studio.inspection import inspect_image, inspect_tab
+from nextscale.web.studio.inspection import ENCODING, inspect_image, inspect_tab
 from nextscale.web.studio.page import Page, name_nothing
 from nextscale.web.studio.progress import shown_errors
 from nextscale.web.studio.served_model import Model
-from nextscale.web.studio.theme import HEAD, beside, icon, make_theme, style
+from nextscale.web.studio.theme import HEAD, icon, make_theme, scripts, style
 
 Made = TypeVar("Made")
 
@@ -46,7 +48,7 @@ def build_studio(engine: Engine, others: Sequence[Engine] = (), scales: str = ""
 def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
     """Lay out header, tabs and footer, and connect the tabs."""
     with Page(title="nextscale studio", analytics_enabled=False, delete_cache=SWEEP) as studio:
-        gr.HTML(header(model), js_on_load=beside("page.js"))
+        gr.HTML(header(model), js_on_load=scripts())
         with gr.Tabs() as tabs:
             with gr.Tab("Generate", id="generate"):
                 generated = generate_tab(model)
@@ -62,14 +64,26 @@ def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
             image, label = one_of(images, index)
             return gr.Tabs(selected="edit"), *take(image, corners), label
 
-        def open_in_inspect(images: Generated, index: int | None) -> tuple[Any, ...]:
-            return gr.Tabs(selected="inspect"), *inspect_image(one_of(images, index)[0], model)
+        def open_in_inspect(images: Generated, index: int | None) -> Iterator[tuple[Any, ...]]:
+            image, _ = one_of(images, index)
+            yield gr.Tabs(selected="inspect"), *(gr.skip(),) * 3, figures.status(ENCODING)
+            yield gr.skip(), *inspect_image(image, model), figures.status("")
 
         chosen = [generated.generated, generated.chosen]
         generated.edit.click(
-            shown_errors(open_in_edit), [*chosen, *editing.corners], [tabs, *editing.taken], api_visibility="private"
+            shown_errors(open_in_edit),
+            [*chosen, *editing.corners],
+            [tabs, *editing.taken],
+            show_progress="hidden",
+            api_visibility="private",
         )
-        generated.inspect.click(shown_errors(open_in_inspect), chosen, [tabs, *inspected], api_visibility="private")
+        generated.inspect.click(
+            shown_errors(open_in_inspect),
+            chosen,
+            [tabs, *inspected],
+            show_progress="hidden",
+            api_visibility="private",
+        )
         if model.is_quick:
             studio.load(
                 generated.first_images, None, generated.outputs, show_progress="hidden", api_visibility="private"
@@ -113,7 +127,8 @@ def mount_studio(app: FastAPI, studio: gr.Blocks, path: str) -> None:
     )
     for route in app.routes:
         if isinstance(route, Mount) and isinstance(route.app, FastAPI):
-            route.app.add_exception_handler(KeyError, name_nothing)
+            for unknown in (KeyError, FnIndexInferError):
+                route.app.add_exception_handler(unknown, name_nothing)
 
 
 def in_event_loop(make: Callable[[], Made]) -> Made:

@@ -10,6 +10,8 @@ from gradio.themes.utils import fonts
 SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace")
 
+SCRIPTS = ("page", "toasts", "drop", "enlarge")
+
 HEAD = '<link rel="icon" href="/favicon.ico" type="image/svg+xml"><meta name="color-scheme" content="light dark">'
 
 
@@ -24,6 +26,10 @@ def make_theme() -> Base:
         font_mono=[fonts.Font(name) for name in MONO],
     )
     return theme.set(
+        body_text_color_subdued="*neutral_600",  # neutral_400, the default, has a contrast of 2.4 to 1
+        body_text_color_subdued_dark="*neutral_400",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
         body_background_fill="*neutral_50",
         body_background_fill_dark="*neutral_950",
         block_background_fill="transparent",
@@ -68,6 +74,11 @@ def make_theme() -> Base:
 def style() -> str:
     """Return the style sheet of the page."""
     return beside("style.css")
+
+
+def scripts() -> str:
+    """Return the JavaScript of the page, except that of single controls."""
+    return "\n".join(beside(f"{name}.js") for name in SCRIPTS)
 
 
 def icon() -> str:

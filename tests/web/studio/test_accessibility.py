@@ -1,0 +1,97 @@
+"""The studio as axe-core sees it: every tab in use, light and dark, at desktop and phone width."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from browser import CHROMIUM
+
+pytest.importorskip("playwright", reason="needs playwright, of the dev extra")
+pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python, of the dev extra")
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="needs a Chromium on the path"),
+]
+GRAVE = ("serious", "critical")
+
+
+def violations(page: Page) -> list[str]:
+    """What is serious or critical, one line each."""
+    found = Axe().run(page).response
+    assert found["passes"]
+    return [
+        f"{found['impact']} {found['id']}: {node['target']} {node['failureSummary']}"
+        for found in found["violations"]
+        if found["impact"] in GRAVE
+        for node in found["nodes"]
+    ]
+
+
+@pytest.fixture(params=["light", "dark"])
+def scheme(request) -> str:
+    return request.param
+
+
+@pytest.fixture(params=[1280, 375], ids=["desktop", "phone"])
+def page(request, scheme, visit) -> Any:
+    return visit(width=request.param, dark=scheme == "dark")
+
+
+def open_all(page: Page) -> None:
+    """Open every closed accordion of the visible tab."""
+    closed = page.locator("button.label-wrap:not(.open)").locator("visible=true")
+    while closed.count():
+        closed.first.click()
+
+
+def test_generate(page):
+    open_all(page)
+    assert violations(page) == []
+    page.get_by_role("button", name="Enlarge dress").first.click()
+    expect(page.locator("dialog")).to_be_visible()
+    assert violations(page) == []
+
+
+def test_edit(page):
+    page.get_by_role("tab", name="Edit").click()
+    expect(page.locator("#edit-button")).to_be_visible()
+    assert violations(page) == []
+    page.locator("#edit-button").click()
+    expect(page.locator(".toast-body")).to_be_visible()
+    assert violations(page) == []
+    page.get_by_role("tab", name="Generate").click()
+    page.get_by_role("button", name="Open in Edit").click()
+    expect(page.locator("#painting canvas")).to_be_visible()
+    open_all(page)
+    assert violations(page) == []
+    page.get_by_label("Box", exact=True).check()
+    page.locator("#edit-button").click()
+    expect(page.locator("#edit-status")).to_have_text("1 variant")
+    assert violations(page) == []
+    page.get_by_label("Continue", exact=False).check()
+    expect(page.get_by_label("Scales to keep").first).to_be_visible()
+    assert violations(page) == []
+
+
+def test_inspect(page):
+    page.get_by_role("tab", name="Inspect").click()
+    expect(page.locator("#pyramid")).to_be_visible()
+    assert violations(page) == []
+    page.get_by_role("tab", name="Generate").click()
+    page.get_by_role("button", name="Open in Inspect").click()
+    expect(page.locator("#codes table")).to_be_visible()
+    assert violations(page) == []
+
+
+def test_compare(page):
+    page.get_by_role("tab", name="Compare").click()
+    open_all(page)
+    assert violations(page) == []
+    page.locator("#compare-button").click()
+    expect(page.locator("#compare-status")).to_have_text("4 pairs")
+    assert violations(page) == []
