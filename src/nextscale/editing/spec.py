@@ -65,7 +65,7 @@ class EditSpec:
         for name in ("leak_free", "composite", "upscale", "full_size"):
             if not isinstance(value := getattr(self, name), bool):
                 raise InputError(f"{name} must be true or false, not {brief(value)}")
-        if not is_finite(self.softness) or self.softness < 0:
+        if not is_number(self.softness) or not 0 <= self.softness < math.inf:
             raise InputError(f"softness must be a number of pixels of at least 0, not {brief(self.softness)}")
         if self.full_size and not self.composite:
             raise InputError("full_size pastes the region into the image: it cannot be combined with composite=False")
@@ -75,7 +75,7 @@ class EditSpec:
             raise InputError(f"scales_kept must be an integer, not {brief(self.scales_kept)}")
         if self.box is not None:
             numbers = isinstance(self.box, list | tuple) and len(self.box) == 4
-            if not numbers or not all(map(is_finite, self.box)):
+            if not numbers or not all(map(is_number, self.box)):
                 raise InputError(f"box must be four numbers, not {brief(self.box)}")
             object.__setattr__(self, "box", tuple(float(side) for side in self.box))
         if self.is_continuation:
@@ -103,12 +103,8 @@ class EditSpec:
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def is_finite(value: object) -> bool:
     try:
-        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, Real) and not isinstance(value, bool) and isinstance(float(value), float)
     except OverflowError:  # an integer beyond the floating-point numbers
         return False
 
