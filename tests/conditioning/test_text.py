@@ -15,11 +15,11 @@ LENGTHS = (2, 1, 4)
 
 
 def prompts(*lengths: int, width: int = 6, seed: int = 0) -> ns.TextFeatures:
-    return ns.TextFeatures(torch.randn(sum(lengths), width, generator=torch.manual_seed(seed)), lengths)
+    return ns.TextFeatures(torch.randn(sum(lengths), width, generator=torch.Generator().manual_seed(seed)), lengths)
 
 
 def conditioner(rows: int = 5, width: int = 6) -> TextConditioner:
-    return TextConditioner(torch.nn.Parameter(torch.randn(rows, width, generator=torch.manual_seed(9))))
+    return TextConditioner(torch.nn.Parameter(torch.randn(rows, width, generator=torch.Generator().manual_seed(9))))
 
 
 def streams(batch: int) -> RandomStreams:
