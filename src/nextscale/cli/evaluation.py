@@ -38,9 +38,9 @@ class EvaluationOptions(ModelOptions, ValidationSettings):
     out: Path
     """Folder of the evaluation. Repeat the command to resume an interrupted evaluation."""
     dtype: Literal[Dtype, Int8Dtype] = "float32"  # type: ignore[override]
-    """Precision of matrix products and convolutions. int8: 8-bit matrix products at the large scales; everything else in float32 or bfloat16,
-    whichever is faster. It is faster and less exact, and needs a CPU with AVX512-VNNI.
-    int8-float32 and int8-bfloat16 fix the precision used elsewhere."""
+    """Precision of matrix products and convolutions. int8: 8-bit matrix products at the large scales; everything else
+    in float32 or bfloat16, whichever is faster. It is faster and less exact, and needs a CPU with AVX512-VNNI.
+    int8-float32 and int8-bfloat16 fix the precision of everything else."""
     seed: int = 0
     """Seed of the first image. Image i is sampled with the seed SEED + i."""
     reference: str = ""
