@@ -66,7 +66,6 @@ def visit(page: Page, suffix: str) -> None:
         page.mouse.move(x + across * w, y + down * h, steps=6)
     page.mouse.up()
     page.get_by_label("number input for Variants").locator("visible=true").fill("4")
-    page.get_by_label("number input for Softness").fill("4")
     type_seed(page, 3)
     page.locator("#edit-button").click()
     expect(page.locator("#edit-status")).to_have_text("4 variants")

@@ -60,7 +60,7 @@ def test_edit(page):
     expect(page.locator("#edit-button")).to_be_visible()
     assert violations(page) == []
     page.locator("#edit-button").click()
-    expect(page.locator(".toast-body")).to_be_visible()
+    expect(page.locator(".toast-body")).to_have_css("opacity", "1")  # it has faded in
     assert violations(page) == []
     page.get_by_role("tab", name="Generate").click()
     page.get_by_role("button", name="Open in Edit").click()
