@@ -93,3 +93,28 @@ def test_compare(page):
     page.locator("#compare-button").click()
     expect(page.locator("#compare-status")).to_have_text("4 pairs")
     assert violations(page) == []
+
+
+UNMARKED = """() => {
+  const focused = document.activeElement;
+  const marked = [focused, focused.parentElement].some((it) => getComputedStyle(it).outlineStyle !== 'none');
+  return focused === document.body || marked ? '' : focused.outerHTML.slice(0, 200);
+}"""
+"""The focused element, if nothing on the screen shows that it has the focus."""
+
+
+@pytest.mark.parametrize("tab", ["Generate", "Edit", "Inspect", "Compare"])
+def test_the_keyboard_reaches_every_control_and_shows_where_it_is(visit, tab):
+    page = visit()
+    page.get_by_role("tab", name=tab).click()
+    open_all(page)
+    shown = page.locator("[role=tabpanel] >> visible=true").locator("input, button, textarea, a").locator("visible=true")
+    count = shown.count()
+    assert count >= 3
+    page.get_by_role("tab", name=tab).focus()
+    reached: set[str] = set()
+    for _ in range(count + 10):
+        page.keyboard.press("Tab")
+        assert page.evaluate(UNMARKED) == ""
+        reached.add(page.evaluate("document.activeElement.outerHTML"))
+    assert page.locator("footer a").last.evaluate("it => it.outerHTML") in reached  # it has come to the end

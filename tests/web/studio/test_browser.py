@@ -216,12 +216,13 @@ def test_an_error_leaves_without_an_action(page):
 
 def test_no_control_appears_that_the_mode_does_not_use(page):
     page.get_by_role("tab", name="Edit").click()
-    shown = page.get_by_role("tabpanel", name="Edit").locator("input, textarea, button").locator("visible=true")
+    shown = page.locator("[role=tabpanel] >> visible=true").locator("input, textarea, button").locator("visible=true")
     sides = page.get_by_label("number input for Top").locator("visible=true")
     for where in ("Brush", "Box", "Brush"):
         page.get_by_label(where, exact=True).check()
         expect(sides).to_have_count(1 if where == "Box" else 0)
         before = shown.count()
+        assert before > 10
         page.get_by_label("Continue", exact=False).check()
         expect(page.get_by_text("Select the region with")).not_to_be_visible()
         expect(sides).to_have_count(0)

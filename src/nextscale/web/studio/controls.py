@@ -59,7 +59,7 @@ def classes_picker(model: Model) -> gr.Dropdown:
 
 def class_picker(model: Model, label: str, value: int) -> gr.Dropdown:
     """Add a dropdown of class names for one class."""
-    return gr.Dropdown(model.choices, value=value, filterable=True, label=label)
+    return gr.Dropdown(model.choices, value=value, filterable=True, label=label, min_width=120)
 
 
 def first_classes(model: Model) -> list[int]:

@@ -92,7 +92,12 @@ def edit_tab(model: Model) -> EditTab:
         with gr.Column(scale=7, min_width=280):
             status = gr.HTML(figures.status(IDLE), elem_id="edit-status")
             slider = gr.ImageSlider(
-                type="pil", label="Before and after", visible=False, format="png", elem_classes="ns-slider"
+                type="pil",
+                label="Before and after",
+                visible=False,
+                format="png",
+                buttons=["fullscreen"],  # the links below save the images at their own size, with their metadata
+                elem_classes="ns-slider",
             )
             images = gr.HTML(figures.hint("Variants appear here, coarse to fine."), elem_id="edited")
             repeating = repeat_block("edit")

@@ -62,7 +62,7 @@ def given_image(model: Model) -> GivenImage:
     gr.HTML('<p class="ns-note">or drop a file anywhere on this tab</p>')
     with gr.Row(equal_height=True, elem_classes="ns-beside"):
         label = class_picker(model, "Or generate an image of class", 0)
-        generate = gr.Button("Generate", min_width=120, scale=0)
+        generate = gr.Button("Generate", min_width=100, scale=0)
     return GivenImage(upload, label, generate)
 
 
