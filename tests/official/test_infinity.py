@@ -141,7 +141,8 @@ def states() -> tuple[State, State]:
 
 
 def load(states: Sequence[State], **options) -> tuple[ns.ImageTokenizer, Infinity]:
-    return from_official(*states, schedule=make_infinity().schedule, **options)
+    tokenizer_state, transformer_state = states
+    return from_official(tokenizer_state, transformer_state, schedule=make_infinity().schedule, **options)
 
 
 def without_wrappers(state: State) -> State:

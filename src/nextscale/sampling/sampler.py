@@ -220,7 +220,8 @@ def generate_scales(tokenizer: Tokenizer, model: Transformer, call: Call) -> Ite
         def after_block(x: Tensor, block: int) -> Tensor:
             if block not in call.guidance_blocks or not guidance.needs_unconditional([visit]):
                 return x
-            combined = guidance.combine(*x.chunk(2), visit)
+            conditional, unconditional = x.chunk(2)
+            combined = guidance.combine(conditional, unconditional, visit)
             return torch.cat((combined, combined))
 
         return after_block
