@@ -22,9 +22,9 @@ from nextscale.editing.spec import EditSpec
 from nextscale.provenance import read_provenance
 from nextscale.web.limits import Limits
 from nextscale.web.studio import figures
-from nextscale.web.studio.edit import edit, show_box, take, visibility
+from nextscale.web.studio.edit import edit, shape_of, show_box, take, visibility
 from nextscale.web.studio.edit_inputs import EditInputs
-from nextscale.web.studio.image_input import read_upload, sample_one
+from nextscale.web.studio.image_input import LONGEST, read_photo, read_upload, sample_one, used_part
 from nextscale.web.studio.painting import PREFIX, read_paint
 from nextscale.web.studio.served_model import Model
 from nextscale.web.studio.studio import build_studio
@@ -70,6 +70,36 @@ def test_a_painted_mask_is_what_is_generated(model, inputs):
     before, after = np.asarray(inputs.image), images_of(run(model, replace(inputs, spec=EditSpec(), mask=mask))[2])
     changed = (np.asarray(after[0].convert("RGB")) != before).any(-1)
     assert changed[:4, :4].any() and not changed[4:].any() and not changed[:, 4:].any()
+
+
+@pytest.mark.parametrize("size", [(30, 20), (20, 30), (64, 9)])
+def test_the_whole_image(model, size):
+    """The page edits the photo at the model's size, with borders that it does not show."""
+    photo = Image.fromarray(np.random.default_rng(1).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
+    image = used_part(photo, "pad", model)
+    assert max(image.size) == 8 and shape_of(image, "pad", model) == "pad"
+    mask = Image.new("L", (image.width * 64, image.height * 64))
+    mask.paste(255, (0, 0, image.width * 32, image.height * 64))
+    inputs = EditInputs(EditSpec(fit="pad"), image, mask, 2, 2, SETTINGS, 7)
+    *partial, last = edit(model, inputs)
+    results = images_of(last[2])
+    assert [p.tobytes() for p in results] == expected(model, inputs, fit="pad")
+    assert {p.size for step in (*partial[1:], last) for p in images_of(step[2])} == {image.size}
+    kept = np.asarray(image)[:, image.width // 2 + 1 :]
+    assert all((np.asarray(p.convert("RGB"))[:, image.width // 2 + 1 :] == kept).all() for p in results)
+    before, after = last[1]["value"]
+    assert before.size == after.size and before.width * image.height == before.height * image.width
+    assert "--fit pad" in last[5] and images_of(last[-1])[0].tobytes() == image.tobytes()
+
+
+def test_parts_of_a_photo(model):
+    photo = Image.new("RGB", (40, 20), (9, 8, 7))
+    assert used_part(photo, "crop", model).size == (8, 8) and used_part(photo, "pad", model).size == (8, 4)
+    square = used_part(Image.new("RGB", (40, 40)), "pad", model)
+    assert square.size == (8, 8) and shape_of(square, "pad", model) == "crop" == shape_of(None, "pad", model)
+    large = read_photo(png(Image.new("RGB", (3000, 1500))), model)
+    assert large.size == (LONGEST, LONGEST // 2)
+    assert read_photo(png(Image.new("L", (40, 30), 90), "JPEG"), model).size == (40, 30)
 
 
 def test_continuation_keeps_scales(model, inputs):

@@ -9,14 +9,13 @@ import gradio as gr
 from gradio.components import Component
 from PIL import Image
 
-from nextscale.editing.spec import EditSpec
-from nextscale.imaging.images import to_pil
+from nextscale.editing.spec import EditSpec, Fit
 from nextscale.io.field_docs import field_docs
 from nextscale.provenance import Provenance
 from nextscale.web.studio import figures
 from nextscale.web.studio.controls import NUM_SETTINGS, class_picker, read_settings, sampling_controls, seed_controls
 from nextscale.web.studio.edit_inputs import CONTINUE, EditInputs
-from nextscale.web.studio.image_input import given_image, read_upload, sample_one
+from nextscale.web.studio.image_input import given_image, read_photo, sample_one, used_part
 from nextscale.web.studio.painting import CANVAS, mask_to_input, paint_over, painting_block, read_paint
 from nextscale.web.studio.progress import pick_seed, scale_status, shown_errors, watch
 from nextscale.web.studio.reproduce import provenance, repeat, repeat_block, skip_repeat
@@ -33,6 +32,8 @@ MODES = [
     ("Continue: keep coarse scales, generate fine ones", CONTINUE),
 ]
 BRUSH, BOX = "Brush", "Box"
+FITS = [("The middle, cropped to the model's shape", "crop"), ("The whole image", "pad")]
+FIT_INFO = "For images of another shape than the model's."
 IDLE = "Select a region, then generate variants."
 DEFAULTS = EditSpec()
 """The initial values, which are those of the command line."""
@@ -56,6 +57,7 @@ def edit_tab(model: Model) -> EditTab:
             given = given_image(model)
             # Outside of the groups: when a group becomes visible, so do the controls in it.
             paint = gr.Textbox("", visible="hidden", label="Paint")
+            fit = gr.Radio(FITS, value=DEFAULTS.fit, label="Part of the image", info=FIT_INFO, elem_id="edit-fit")
             mode = gr.Radio(MODES, value=DEFAULTS.mode, label="Mode", elem_classes="ns-modes")
             with gr.Group(elem_classes="ns-plain") as marking:
                 where = gr.Radio([BRUSH, BOX], value=BRUSH, label="Select the region with")
@@ -97,30 +99,36 @@ def edit_tab(model: Model) -> EditTab:
 
     tab = EditTab(corners, [image, painting, box_shown, label])
 
-    def take_upload(content: bytes, *corners: float) -> tuple[Any, ...]:
-        return *take(read_upload(content, model), corners), gr.skip()
+    def take_upload(content: bytes, fit: Fit, *corners: float) -> tuple[Any, ...]:
+        photo = read_photo(content, model)
+        return photo, *take(used_part(photo, fit, model), corners)[1:], gr.skip()
+
+    def change_fit(photo: Image.Image | None, fit: Fit, *corners: float) -> tuple[Any, ...]:
+        return take(used_part(photo, fit, model), corners)[1:] if photo else (gr.skip(), gr.skip())
 
     def take_new(label: int, *corners: float) -> tuple[Any, ...]:
         return *take(sample_one(model, label), corners), label
 
     def run(*values: Any) -> Generator[tuple[Any, ...], None, None]:
-        (image, mode, where, paint, *rest) = values
+        (photo, fit, mode, where, paint, *rest) = values
         corners, rest = rest[:4], rest[4:]
         (scales, label, variants, composite, leak_free, softness, *rest) = rest
         settings, (seed, locked) = rest[:NUM_SETTINGS], rest[NUM_SETTINGS:]
-        mask = None
+        image = used_part(photo, fit, model) if photo else None
+        mask, fit = None, shape_of(image, fit, model)
         if mode == CONTINUE:
-            spec = EditSpec(scales_kept=scales)
+            spec = EditSpec(scales_kept=scales, fit=fit)
         else:
             box = (corners[0], corners[1], corners[2], corners[3]) if where == BOX else None
-            spec = EditSpec(mode=mode, box=box, leak_free=leak_free, softness=softness, composite=composite)
+            how = {"leak_free": leak_free, "softness": softness, "composite": composite}
+            spec = EditSpec(mode=mode, box=box, fit=fit, **how)
             mask = read_paint(paint, model.engine.limits) if where == BRUSH else None
         chosen = read_settings(*settings)
         yield from edit(model, EditInputs(spec, image, mask, label, variants, chosen, pick_seed(seed, locked)))
 
     given.upload.upload(
         shown_errors(take_upload),
-        [given.upload, *corners],
+        [given.upload, fit, *corners],
         tab.taken,
         api_visibility="private",
         show_progress="hidden",
@@ -147,15 +155,22 @@ def edit_tab(model: Model) -> EditTab:
         api_visibility="private",
         show_progress="hidden",
     )
+    fit.change(
+        shown_errors(change_fit),
+        [image, fit, *corners],
+        [painting, box_shown],
+        api_visibility="private",
+        show_progress="hidden",
+    )
     gr.on(
         [corner.change for corner in corners],
-        lambda image, *corners: show_box(image, corners),
-        [image, *corners],
+        lambda photo, fit, *corners: show_box(used_part(photo, fit, model) if photo else None, corners),
+        [image, fit, *corners],
         box_shown,
         api_visibility="private",
         show_progress="hidden",
     )
-    edited = [image, mode, where, paint, *corners, scales, label, variants, composite, leak_free, softness]
+    edited = [image, fit, mode, where, paint, *corners, scales, label, variants, composite, leak_free, softness]
     inputs = [*edited, *sampling, *seed]
     outputs = [status, slider, images, seed.seed, *repeating, files]
     connect(buttons, seed, run, inputs, outputs, js=mask_to_input(inputs.index(paint)))
@@ -170,6 +185,12 @@ def visibility(mode: str, where: str) -> list[dict[str, Any]]:
     marked = mode != CONTINUE
     shown = (marked, marked and where == BRUSH, marked and where == BOX, marked, not marked)
     return [gr.update(visible=visible) for visible in shown]
+
+
+def shape_of(image: Image.Image | None, fit: Fit, model: Model) -> Fit:
+    """Return the fit of an edit: an image of the model's shape needs no borders."""
+    height, width = model.pipeline.tokenizer.config.image_size
+    return "crop" if image is None or image.size == (width, height) else fit
 
 
 def take(image: Image.Image, corners: Sequence[float]) -> tuple[Any, ...]:
@@ -190,18 +211,19 @@ def edit(model: Model, inputs: EditInputs) -> Iterator[tuple[Any, ...]]:
     yield figures.status("waiting for the model …", 0), gr.skip(), gr.skip(), seed, *unchanged
     for event, images in watch(model, job):
         if isinstance(event, Scale):
+            images = [plan.placement.trim_image(image) for image in images]
             yield scale_status(event, model), gr.skip(), show(job, images), seed, *unchanged
             continue
-        if inputs.spec.composite:
-            images = to_pil(plan.composite(event.images))
-        made = provenance(model, job, inputs.provenance(plan.image))
+        assert inputs.image is not None, "there is a plan of it"
+        images = plan.finish(event.images)
+        made = provenance(model, job, inputs.provenance(inputs.image))
         yield (
             figures.status(f"{len(images)} variant{'s' if len(images) > 1 else ''}"),
-            gr.update(value=(enlarge(plan.image), enlarge(images[0])), visible=True),
+            gr.update(value=(enlarge(inputs.image), enlarge(images[0])), visible=True),
             show(job, images, made),
             seed,
             *repeat(made, "edited.png"),
-            files_shown(inputs.files(plan.image)),
+            files_shown(inputs.files(inputs.image)),
         )
 
 

@@ -8,6 +8,8 @@ import gradio as gr
 from PIL import Image
 
 from nextscale.analysis.inspection import fit
+from nextscale.editing.placement import Placement
+from nextscale.editing.spec import Fit
 from nextscale.imaging.images import as_rgb
 from nextscale.sampling.settings import FOR_IMAGES
 from nextscale.web.studio.controls import class_picker
@@ -15,6 +17,9 @@ from nextscale.web.studio.progress import pick_seed
 from nextscale.web.studio.served_model import Model
 from nextscale.web.tickets import Job
 from nextscale.web.uploads import decode
+
+LONGEST = 1024
+"""Most pixels on a side of a photo that the page keeps."""
 
 
 class GivenImage(NamedTuple):
@@ -42,6 +47,28 @@ def read_upload(content: bytes, model: Model) -> Image.Image:
         InputError: the file is not an image, or the image is too large or too narrow.
     """
     return fit(as_rgb(decode(content, "the upload", model.engine.limits)), model.pipeline.tokenizer)
+
+
+def read_photo(content: bytes, model: Model) -> Image.Image:
+    """Decode an uploaded file in its own shape, with at most `LONGEST` pixels on a side.
+
+    Raises:
+        InputError: the file is not an image, or the image is too large.
+    """
+    photo = as_rgb(decode(content, "the upload", model.engine.limits))
+    photo.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
+    return photo
+
+
+def used_part(photo: Image.Image, fit: Fit, model: Model) -> Image.Image:
+    """Return the part of a photo that an edit uses, at the model's size: the middle, or with "pad" the whole photo.
+
+    Raises:
+        InputError: the photo is too narrow to be cropped.
+    """
+    size, lanczos = model.pipeline.tokenizer.config.image_size, Image.Resampling.LANCZOS
+    placement = Placement.of((photo.height, photo.width), size, fit)
+    return placement.put(photo, lanczos) if fit == "crop" else placement.scale(photo, lanczos)
 
 
 def sample_one(model: Model, label: int) -> Image.Image:
