@@ -22,9 +22,9 @@ from nextscale.editing.spec import EditSpec
 from nextscale.provenance import read_provenance
 from nextscale.web.limits import Limits
 from nextscale.web.studio import figures
-from nextscale.web.studio.edit import edit, shape_of, show_box, take, visibility
+from nextscale.web.studio.edit import edit, show_box, take, visibility
 from nextscale.web.studio.edit_inputs import EditInputs
-from nextscale.web.studio.image_input import LONGEST, read_photo, read_upload, sample_one, used_part
+from nextscale.web.studio.image_input import read_upload, read_whole, sample_one
 from nextscale.web.studio.painting import PREFIX, read_paint
 from nextscale.web.studio.served_model import Model
 from nextscale.web.studio.studio import build_studio
@@ -70,36 +70,6 @@ def test_a_painted_mask_is_what_is_generated(model, inputs):
     before, after = np.asarray(inputs.image), images_of(run(model, replace(inputs, spec=EditSpec(), mask=mask))[2])
     changed = (np.asarray(after[0].convert("RGB")) != before).any(-1)
     assert changed[:4, :4].any() and not changed[4:].any() and not changed[:, 4:].any()
-
-
-@pytest.mark.parametrize("size", [(30, 20), (20, 30), (64, 9)])
-def test_the_whole_image(model, size):
-    """The page edits the photo at the model's size, with borders that it does not show."""
-    photo = Image.fromarray(np.random.default_rng(1).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
-    image = used_part(photo, "pad", model)
-    assert max(image.size) == 8 and shape_of(image, "pad", model) == "pad"
-    mask = Image.new("L", (image.width * 64, image.height * 64))
-    mask.paste(255, (0, 0, image.width * 32, image.height * 64))
-    inputs = EditInputs(EditSpec(fit="pad"), image, mask, 2, 2, SETTINGS, 7)
-    *partial, last = edit(model, inputs)
-    results = images_of(last[2])
-    assert [p.tobytes() for p in results] == expected(model, inputs, fit="pad")
-    assert {p.size for step in (*partial[1:], last) for p in images_of(step[2])} == {image.size}
-    kept = np.asarray(image)[:, image.width // 2 + 1 :]
-    assert all((np.asarray(p.convert("RGB"))[:, image.width // 2 + 1 :] == kept).all() for p in results)
-    before, after = last[1]["value"]
-    assert before.size == after.size and before.width * image.height == before.height * image.width
-    assert "--fit pad" in last[5] and images_of(last[-1])[0].tobytes() == image.tobytes()
-
-
-def test_parts_of_a_photo(model):
-    photo = Image.new("RGB", (40, 20), (9, 8, 7))
-    assert used_part(photo, "crop", model).size == (8, 8) and used_part(photo, "pad", model).size == (8, 4)
-    square = used_part(Image.new("RGB", (40, 40)), "pad", model)
-    assert square.size == (8, 8) and shape_of(square, "pad", model) == "crop" == shape_of(None, "pad", model)
-    large = read_photo(png(Image.new("RGB", (3000, 1500))), model)
-    assert large.size == (LONGEST, LONGEST // 2)
-    assert read_photo(png(Image.new("L", (40, 30), 90), "JPEG"), model).size == (40, 30)
 
 
 def test_continuation_keeps_scales(model, inputs):
@@ -200,6 +170,7 @@ def test_the_initial_values_are_those_of_the_command_line(start):
     assert not command.label and command.variants is None  # no class, and one result
     assert (controls["Class of the generated part"], controls["Variants"]) == (len(CLASSES), 1)
     assert (controls["Mode"], controls["Softness"]) == (command.edit.mode, command.edit.softness)
+    assert controls["Fit"] == command.edit.fit
     assert controls["Keep all other pixels"] == command.edit.composite
     assert controls["Hide the region from the model"] == command.edit.leak_free
     assert controls["Guidance scale (cfg)"] == command.settings.cfg and controls["Top-p"] == command.settings.top_p
@@ -225,6 +196,42 @@ def test_a_new_image_has_nothing_painted_on_it():
     assert state is image and images_of(painting)[0].tobytes() == image.tobytes()
     assert '<canvas width="512" height="256">' in painting
     assert "top:25%;left:0%;height:25%;width:100%" in boxed and show_box(None, (0, 0, 1, 1)) == ""
+
+
+def tall() -> Image.Image:
+    """8 x 24 pixels: red, green and blue squares."""
+    image = Image.new("RGB", (8, 24), "red")
+    image.paste("lime", (0, 8, 8, 16))
+    image.paste("blue", (0, 16, 8, 24))
+    return image
+
+
+def test_an_image_of_another_shape_is_cropped_or_whole_and_says_so(model):
+    given = read_whole(png(tall().resize((16, 48), Image.Resampling.NEAREST)), model)
+    cropped, whole = given.shown(model, "crop"), given.shown(model, "pad")
+    assert (cropped.size, whole.size) == ((8, 8), (8, 24))
+    assert [image.getpixel((4, 4)) for image in (cropped, whole)] == [(0, 255, 0), (255, 0, 0)]
+    assert given.describe(model) == (
+        "The image has 16 x 48 pixels, of which the middle 16 x 16 are used, resized to 8 x 8."
+    )
+    assert given.describe(model, "pad") == "The image has 16 x 48 pixels, resized to 3 x 8."
+    assert not read_whole(png(Image.new("RGB", (8, 8))), model).describe(model)
+
+
+def test_a_padded_image_is_edited_as_a_whole(model, inputs, tmp_path):
+    image = read_whole(png(tall()), model).shown(model, "pad")
+    spec = EditSpec(box=(0, 0, 0.5, 1), fit="pad")
+    *_, step, last = edit(model, replace(inputs, image=image, spec=spec))
+    expected = model.pipeline.edit(
+        image, box=spec.box, fit="pad", labels=2, num_images=2, seed=[7, 8], **vars(SETTINGS)
+    )
+    assert [p.tobytes() for p in images_of(last[2])] == [p.tobytes() for p in expected.images]
+    assert {p.size for p in [*images_of(step[2]), *images_of(last[2])]} == {(3, 8)}
+    before, after = last[1]["value"]
+    assert before.size == after.size == (3 * 64, 8 * 64)
+    assert "--fit pad" in last[5] and "fit='pad'" in last[6]
+    (offered,) = images_of(last[-1])
+    assert offered.tobytes() == image.tobytes()
 
 
 def test_an_upload_gets_the_model_s_size(model):

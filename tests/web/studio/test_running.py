@@ -71,9 +71,9 @@ def test_stopping_closes_what_runs():
 
 
 def test_a_slow_function_is_announced():
-    first, last = announced(lambda value: (value, 2), 2, "encoding …", "ready")(1)
+    first, last = announced(lambda value: (value, 2, "done"), 2, "encoding …", "ready")(1)
     assert first[:2] == (gr.skip(), gr.skip()) and words_of(first[2]) == "encoding …"
-    assert last[:2] == (1, 2) and words_of(last[2]) == "ready"
+    assert last == (1, 2, "done")
 
 
 def test_and_no_longer_after_an_error():

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, NamedTuple, get_args
 
 import gradio as gr
 from gradio.components import Component
 from PIL import Image
 
+from nextscale.editing.placement import Rectangle
 from nextscale.editing.spec import EditSpec, Fit
 from nextscale.io.field_docs import field_docs
 from nextscale.provenance import Provenance
 from nextscale.web.studio import figures
 from nextscale.web.studio.controls import NUM_SETTINGS, class_picker, read_settings, sampling_controls, seed_controls
 from nextscale.web.studio.edit_inputs import CONTINUE, EditInputs
-from nextscale.web.studio.image_input import given_image, read_photo, sample_one, used_part
-from nextscale.web.studio.painting import CANVAS, mask_to_input, paint_over, painting_block, read_paint
+from nextscale.web.studio.image_input import InputImage, given_image, read_whole, sample_one
+from nextscale.web.studio.painting import CANVAS, EMPTY, mask_to_input, paint_over, painting_block, read_paint
 from nextscale.web.studio.progress import pick_seed, scale_status, shown_errors, watch
 from nextscale.web.studio.reproduce import provenance, repeat, repeat_block, skip_repeat
 from nextscale.web.studio.running import announced, connect, run_buttons
@@ -32,32 +33,32 @@ MODES = [
     ("Continue: keep coarse scales, generate fine ones", CONTINUE),
 ]
 BRUSH, BOX = "Brush", "Box"
-FITS = [("The middle, cropped to the model's shape", "crop"), ("The whole image", "pad")]
-FIT_INFO = "For images of another shape than the model's."
 IDLE = "Select a region, then generate variants."
 DEFAULTS = EditSpec()
 """The initial values, which are those of the command line."""
 
 
 class EditTab(NamedTuple):
-    """The controls that the page uses to send an image to the tab."""
+    """What the page needs to send an image to the tab."""
 
-    corners: list[gr.Slider]
-    """Inputs of `take`."""
-    taken: list[Component]
-    """Outputs of `take`, and the class label."""
+    take: Callable[..., tuple[Any, ...]]
+    """Function of an image and the inputs. Returns the outputs."""
+    inputs: list[Component]
+    outputs: list[Component]
+    label: gr.Dropdown
+    """The class of the image."""
 
 
 def edit_tab(model: Model) -> EditTab:
     """Lay out the tab."""
-    image = gr.State(None)
+    given_state = gr.State(None)  # an InputImage
     docs = field_docs(EditSpec)
     with gr.Row(elem_classes="ns-tab"):
         with gr.Column(scale=5, min_width=280):
             given = given_image(model)
             # Outside of the groups: when a group becomes visible, so do the controls in it.
             paint = gr.Textbox("", visible="hidden", label="Paint")
-            fit = gr.Radio(FITS, value=DEFAULTS.fit, label="Part of the image", info=FIT_INFO, elem_id="edit-fit")
+            fit = gr.Radio(list(get_args(Fit)), value=DEFAULTS.fit, label="Fit", info=docs["fit"])
             mode = gr.Radio(MODES, value=DEFAULTS.mode, label="Mode", elem_classes="ns-modes")
             with gr.Group(elem_classes="ns-plain") as marking:
                 where = gr.Radio([BRUSH, BOX], value=BRUSH, label="Select the region with")
@@ -97,46 +98,55 @@ def edit_tab(model: Model) -> EditTab:
             repeating = repeat_block("edit")
             files = gr.HTML("", elem_id="edit-files")
 
-    tab = EditTab(corners, [image, painting, box_shown, label])
+    def show_given(given: InputImage | None, fit: Fit, *corners: float) -> tuple[Any, ...]:
+        """Return (painting, image with the box, status)."""
+        if given is None:
+            return EMPTY, "", figures.status(IDLE)
+        _, *shown = take(given.shown(model, fit), corners)
+        return *shown, figures.status(f"{given.describe(model, fit)} {IDLE}".strip())
 
-    def take_upload(content: bytes, fit: Fit, *corners: float) -> tuple[Any, ...]:
-        photo = read_photo(content, model)
-        return photo, *take(used_part(photo, fit, model), corners)[1:], gr.skip()
+    def take_image(image: Image.Image, *inputs: Any) -> tuple[Any, ...]:
+        given = InputImage.of(image, model)
+        return given, *show_given(given, *inputs)
 
-    def change_fit(photo: Image.Image | None, fit: Fit, *corners: float) -> tuple[Any, ...]:
-        return take(used_part(photo, fit, model), corners)[1:] if photo else (gr.skip(), gr.skip())
+    def take_upload(content: bytes, *inputs: Any) -> tuple[Any, ...]:
+        given = read_whole(content, model)
+        return given, *show_given(given, *inputs)
 
-    def take_new(label: int, *corners: float) -> tuple[Any, ...]:
-        return *take(sample_one(model, label), corners), label
+    def take_new(label: int, *inputs: Any) -> tuple[Any, ...]:
+        given, *shown = take_image(sample_one(model, label), *inputs)
+        return given, label, *shown
+
+    placing = [fit, *corners]
+    taken = [given_state, painting, box_shown, status]
 
     def run(*values: Any) -> Generator[tuple[Any, ...], None, None]:
-        (photo, fit, mode, where, paint, *rest) = values
+        (given, fit, mode, where, paint, *rest) = values
         corners, rest = rest[:4], rest[4:]
         (scales, label, variants, composite, leak_free, softness, *rest) = rest
         settings, (seed, locked) = rest[:NUM_SETTINGS], rest[NUM_SETTINGS:]
-        image = used_part(photo, fit, model) if photo else None
-        mask, fit = None, shape_of(image, fit, model)
+        mask = None
         if mode == CONTINUE:
             spec = EditSpec(scales_kept=scales, fit=fit)
         else:
             box = (corners[0], corners[1], corners[2], corners[3]) if where == BOX else None
-            how = {"leak_free": leak_free, "softness": softness, "composite": composite}
-            spec = EditSpec(mode=mode, box=box, fit=fit, **how)
+            spec = EditSpec(mode=mode, box=box, leak_free=leak_free, softness=softness, composite=composite, fit=fit)
             mask = read_paint(paint, model.engine.limits) if where == BRUSH else None
         chosen = read_settings(*settings)
+        image = given and given.shown(model, fit)
         yield from edit(model, EditInputs(spec, image, mask, label, variants, chosen, pick_seed(seed, locked)))
 
     given.upload.upload(
         shown_errors(take_upload),
-        [given.upload, fit, *corners],
-        tab.taken,
+        [given.upload, *placing],
+        taken,
         api_visibility="private",
         show_progress="hidden",
     )
     given.generate.click(
-        shown_errors(announced(take_new, len(tab.taken), "generating an image …", IDLE)),
-        [given.label, *corners],
-        [*tab.taken, status],
+        shown_errors(announced(take_new, len(taken), "generating an image …", IDLE)),
+        [given.label, *placing],
+        [given_state, label, painting, box_shown, status],
         api_visibility="private",
         show_progress="hidden",
     )
@@ -156,25 +166,25 @@ def edit_tab(model: Model) -> EditTab:
         show_progress="hidden",
     )
     fit.change(
-        shown_errors(change_fit),
-        [image, fit, *corners],
-        [painting, box_shown],
+        show_given,
+        [given_state, *placing],
+        [painting, box_shown, status],
         api_visibility="private",
         show_progress="hidden",
     )
     gr.on(
         [corner.change for corner in corners],
-        lambda photo, fit, *corners: show_box(used_part(photo, fit, model) if photo else None, corners),
-        [image, fit, *corners],
+        lambda given, fit, *corners: show_box(given and given.shown(model, fit), corners),
+        [given_state, *placing],
         box_shown,
         api_visibility="private",
         show_progress="hidden",
     )
-    edited = [image, fit, mode, where, paint, *corners, scales, label, variants, composite, leak_free, softness]
+    edited = [given_state, fit, mode, where, paint, *corners, scales, label, variants, composite, leak_free, softness]
     inputs = [*edited, *sampling, *seed]
     outputs = [status, slider, images, seed.seed, *repeating, files]
     connect(buttons, seed, run, inputs, outputs, js=mask_to_input(inputs.index(paint)))
-    return tab
+    return EditTab(take_image, placing, taken, label)
 
 
 def visibility(mode: str, where: str) -> list[dict[str, Any]]:
@@ -185,12 +195,6 @@ def visibility(mode: str, where: str) -> list[dict[str, Any]]:
     marked = mode != CONTINUE
     shown = (marked, marked and where == BRUSH, marked and where == BOX, marked, not marked)
     return [gr.update(visible=visible) for visible in shown]
-
-
-def shape_of(image: Image.Image | None, fit: Fit, model: Model) -> Fit:
-    """Return the fit of an edit: an image of the model's shape needs no borders."""
-    height, width = model.pipeline.tokenizer.config.image_size
-    return "crop" if image is None or image.size == (width, height) else fit
 
 
 def take(image: Image.Image, corners: Sequence[float]) -> tuple[Any, ...]:
@@ -206,24 +210,24 @@ def edit(model: Model, inputs: EditInputs) -> Iterator[tuple[Any, ...]]:
         Refused: the queue is full, or the time limit has passed.
     """
     plan = inputs.plan(model)
-    job = inputs.job(plan)
+    job, content = inputs.job(plan), plan.placement.content
+    given = inputs.image if inputs.spec.fit == "pad" and inputs.image else plan.image
     seed, unchanged = inputs.seed, (*skip_repeat(), gr.skip())
     yield figures.status("waiting for the model …", 0), gr.skip(), gr.skip(), seed, *unchanged
     for event, images in watch(model, job):
         if isinstance(event, Scale):
-            images = [plan.placement.trim_image(image) for image in images]
+            images = [without_borders(image, content) for image in images]
             yield scale_status(event, model), gr.skip(), show(job, images), seed, *unchanged
             continue
-        assert inputs.image is not None, "there is a plan of it"
-        images = plan.finish(event.images)
-        made = provenance(model, job, inputs.provenance(inputs.image))
+        images, before = plan.finish(event.images), without_borders(plan.image, content)
+        made = provenance(model, job, inputs.provenance(given))
         yield (
             figures.status(f"{len(images)} variant{'s' if len(images) > 1 else ''}"),
-            gr.update(value=(enlarge(inputs.image), enlarge(images[0])), visible=True),
+            gr.update(value=(enlarge(before), enlarge(images[0])), visible=True),
             show(job, images, made),
             seed,
             *repeat(made, "edited.png"),
-            files_shown(inputs.files(inputs.image)),
+            files_shown(inputs.files(given)),
         )
 
 
@@ -246,6 +250,11 @@ def show(job: Job, images: Sequence[Image.Image], made: Provenance | None = None
 
 def files_shown(files: Sequence[figures.Figure]) -> str:
     return f'<p class="ns-lead">Input files of the command</p>{figures.grid(files, "files")}'
+
+
+def without_borders(image: Image.Image, content: Rectangle) -> Image.Image:
+    """Cut off the borders of a padded image."""
+    return image.crop((content.left, content.top, content.right, content.bottom))
 
 
 def enlarge(image: Image.Image) -> Image.Image:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import gradio as gr
 from PIL import Image
 
-from nextscale.analysis.inspection import fit
 from nextscale.editing.placement import Placement
 from nextscale.editing.spec import Fit
-from nextscale.imaging.images import as_rgb
+from nextscale.imaging.images import as_rgb, centre_crop, cover
 from nextscale.sampling.settings import FOR_IMAGES
 from nextscale.web.studio.controls import class_picker
 from nextscale.web.studio.progress import pick_seed
@@ -18,8 +18,34 @@ from nextscale.web.studio.served_model import Model
 from nextscale.web.tickets import Job
 from nextscale.web.uploads import decode
 
-LONGEST = 1024
-"""Most pixels on a side of a photo that the page keeps."""
+
+@dataclass(frozen=True)
+class InputImage:
+    """An input image, resized to cover the model's size. It is not yet cropped or padded."""
+
+    image: Image.Image
+    """RGB."""
+    size: tuple[int, int]
+    """(height, width) of the image as it was uploaded."""
+
+    @classmethod
+    def of(cls, image: Image.Image, model: Model) -> InputImage:
+        """Resize an image.
+
+        Raises:
+            InputError: the image is too narrow.
+        """
+        return cls(cover(image, model.image_size), (image.height, image.width))
+
+    def shown(self, model: Model, fit: Fit) -> Image.Image:
+        """Return the part that is used: the middle with the model's aspect ratio, or everything."""
+        return centre_crop(self.image, model.image_size) if fit == "crop" else self.image
+
+    def describe(self, model: Model, fit: Fit = "crop") -> str:
+        """Return the size, and that of the used part, as a sentence. Empty for an image of the model's size."""
+        if self.size == model.image_size:
+            return ""
+        return f"The image has {Placement.of(self.size, model.image_size, fit).describe()}."
 
 
 class GivenImage(NamedTuple):
@@ -46,29 +72,12 @@ def read_upload(content: bytes, model: Model) -> Image.Image:
     Raises:
         InputError: the file is not an image, or the image is too large or too narrow.
     """
-    return fit(as_rgb(decode(content, "the upload", model.engine.limits)), model.pipeline.tokenizer)
+    return read_whole(content, model).shown(model, "crop")
 
 
-def read_photo(content: bytes, model: Model) -> Image.Image:
-    """Decode an uploaded file in its own shape, with at most `LONGEST` pixels on a side.
-
-    Raises:
-        InputError: the file is not an image, or the image is too large.
-    """
-    photo = as_rgb(decode(content, "the upload", model.engine.limits))
-    photo.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
-    return photo
-
-
-def used_part(photo: Image.Image, fit: Fit, model: Model) -> Image.Image:
-    """Return the part of a photo that an edit uses, at the model's size: the middle, or with "pad" the whole photo.
-
-    Raises:
-        InputError: the photo is too narrow to be cropped.
-    """
-    size, lanczos = model.pipeline.tokenizer.config.image_size, Image.Resampling.LANCZOS
-    placement = Placement.of((photo.height, photo.width), size, fit)
-    return placement.put(photo, lanczos) if fit == "crop" else placement.scale(photo, lanczos)
+def read_whole(content: bytes, model: Model) -> InputImage:
+    """Decode an uploaded file. Raises the errors of `read_upload`."""
+    return InputImage.of(as_rgb(decode(content, "the upload", model.engine.limits)), model)
 
 
 def sample_one(model: Model, label: int) -> Image.Image:

@@ -13,7 +13,7 @@ from torch import Tensor
 from nextscale.analysis.inspection import ScaleView, fit, heat_images, inspect, token_image
 from nextscale.tokenizer.usage import CodeUsage
 from nextscale.web.studio import figures
-from nextscale.web.studio.image_input import given_image, read_upload, sample_one
+from nextscale.web.studio.image_input import given_image, read_whole, sample_one
 from nextscale.web.studio.progress import shown_errors
 from nextscale.web.studio.running import announced
 from nextscale.web.studio.served_model import Model
@@ -44,11 +44,12 @@ def inspect_tab(model: Model) -> InspectTab:
             codes = gr.HTML("", elem_id="codes")
     tab = InspectTab(original, pyramid, codes, status)
 
-    def inspect_upload(content: bytes) -> tuple[str, str, str]:
-        return inspect_image(read_upload(content, model), model)
+    def inspect_upload(content: bytes) -> tuple[str, ...]:
+        given = read_whole(content, model)
+        return *inspect_image(given.shown(model, "crop"), model), figures.status(given.describe(model))
 
-    def inspect_new(label: int) -> tuple[str, str, str]:
-        return inspect_image(sample_one(model, label), model)
+    def inspect_new(label: int) -> tuple[str, ...]:
+        return *inspect_image(sample_one(model, label), model), figures.status("")
 
     for event, function, given_by in (
         (given.upload.upload, inspect_upload, given.upload),

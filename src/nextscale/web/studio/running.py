@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 import gradio as gr
+from gradio.blocks import BlockContext
 from gradio.components import Component
 
 from nextscale.web.studio import figures
@@ -39,8 +40,8 @@ def connect(
     buttons: RunButtons,
     seed: SeedControls,
     function: Steps,
-    inputs: Sequence[Component],
-    outputs: Sequence[Any],
+    inputs: Sequence[Component | BlockContext],
+    outputs: Sequence[Component | BlockContext],
     js: str | None = None,
 ) -> None:
     """Run a function when the button is clicked, or Enter is pressed in the field of the seed.
@@ -103,13 +104,14 @@ def stoppable(function: Steps) -> Steps:
     return steps
 
 
-def announced(function: Callable[..., tuple[Any, ...]], outputs: int, during: str, after: str = "") -> Steps:
-    """Return a generator that appends a status to the outputs of a function.
+def announced(function: Callable[..., tuple[Any, ...]], outputs: int, during: str, idle: str = "") -> Steps:
+    """Return a generator that shows a status while a function runs.
 
     Args:
-        outputs: number of outputs of the function.
+        function: returns outputs, the last of which is the status after it.
+        outputs: number of outputs before the status.
         during: the status while the function runs.
-        after: the status after it has returned or failed.
+        idle: the status after an error.
     """
 
     @functools.wraps(function)
@@ -117,10 +119,9 @@ def announced(function: Callable[..., tuple[Any, ...]], outputs: int, during: st
         unchanged = (gr.skip(),) * outputs
         yield *unchanged, figures.status(during)
         try:
-            made = function(*arguments)
+            yield function(*arguments)
         except Exception:
-            yield *unchanged, figures.status(after)
+            yield *unchanged, figures.status(idle)
             raise
-        yield *made, figures.status(after)
 
     return steps

@@ -38,6 +38,11 @@ class Model:
         return code_colours(self.pipeline.tokenizer)
 
     @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of images in pixels."""
+        return self.pipeline.tokenizer.config.image_size
+
+    @property
     def num_scales(self) -> int:
         return self.pipeline.tokenizer.schedule.num_scales
 
@@ -49,7 +54,7 @@ class Model:
     @property
     def facts(self) -> str:
         """A summary such as ``64 × 64 pixels, 10 classes, scales 1 2 3 4 6 8``."""
-        h, w = self.pipeline.tokenizer.config.image_size
+        h, w = self.image_size
         return f"{w} × {h} pixels, {self.no_class} classes, scales {self.pipeline.tokenizer.schedule}"
 
     @property

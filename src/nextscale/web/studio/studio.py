@@ -18,7 +18,7 @@ from nextscale.errors import InputError
 from nextscale.web.engine import Engine
 from nextscale.web.studio import figures
 from nextscale.web.studio.compare import compare_tab
-from nextscale.web.studio.edit import edit_tab, take
+from nextscale.web.studio.edit import edit_tab
 from nextscale.web.studio.generate import Generated, generate_tab
 from nextscale.web.studio.inspection import ENCODING, inspect_image, inspect_tab
 from nextscale.web.studio.page import Page, name_nothing
@@ -60,9 +60,9 @@ def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
                 compare_tab([model, *more])
         gr.HTML(footer())
 
-        def open_in_edit(images: Generated, index: int | None, *corners: float) -> tuple[Any, ...]:
+        def open_in_edit(images: Generated, index: int | None, *inputs: Any) -> tuple[Any, ...]:
             image, label = one_of(images, index)
-            return gr.Tabs(selected="edit"), *take(image, corners), label
+            return gr.Tabs(selected="edit"), label, *editing.take(image, *inputs)
 
         def open_in_inspect(images: Generated, index: int | None) -> Iterator[tuple[Any, ...]]:
             image, _ = one_of(images, index)
@@ -72,8 +72,8 @@ def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
         chosen = [generated.generated, generated.chosen]
         generated.edit.click(
             shown_errors(open_in_edit),
-            [*chosen, *editing.corners],
-            [tabs, *editing.taken],
+            [*chosen, *editing.inputs],
+            [tabs, editing.label, *editing.outputs],
             show_progress="hidden",
             api_visibility="private",
         )
