@@ -41,8 +41,8 @@ class EditSpec:
     softness: float = field(default=0.0, metadata={"least": 0.0})
     """Width in pixels of the soft transition between kept and generated pixels, inside the generated region."""
     composite: bool = True
-    """Paste the result into the image, so that all other pixels stay unchanged. If disabled, all pixels are decoded
-    from tokens."""
+    """Paste only the generated region into the resized image, so that all pixels outside it stay unchanged. If
+    disabled, all pixels are decoded from tokens."""
     scales_kept: int | None = field(default=None, metadata={"least": 1})
     """Instead of editing a region, keep the first K scales of the image and generate the others."""
     upscale: bool = False
@@ -51,8 +51,8 @@ class EditSpec:
 
     fit: Fit = "crop"
     """Use of an image whose aspect ratio is not the model's. crop edits the middle of the image and cuts off the rest.
-    pad edits the whole image, extended by borders that the result does not have. A box then refers to the whole image
-    and is rounded to its pixels."""
+    pad adds borders to edit the whole image, and removes them from the result. With pad, a box refers to the whole
+    image and is rounded to pixels, not tokens."""
     full_size: bool = False
     """Paste the generated region into the image at its own size: the result has the size of the image, and all other
     pixels stay unchanged. If disabled, the result has the model's size."""
@@ -65,7 +65,7 @@ class EditSpec:
         for name in ("leak_free", "composite", "upscale", "full_size"):
             if not isinstance(value := getattr(self, name), bool):
                 raise InputError(f"{name} must be true or false, not {brief(value)}")
-        if not is_finite(self.softness) or self.softness < 0:
+        if not is_number(self.softness) or not 0 <= self.softness < math.inf:
             raise InputError(f"softness must be a number of pixels of at least 0, not {brief(self.softness)}")
         if self.full_size and not self.composite:
             raise InputError("full_size pastes the region into the image: it cannot be combined with composite=False")
@@ -75,7 +75,7 @@ class EditSpec:
             raise InputError(f"scales_kept must be an integer, not {brief(self.scales_kept)}")
         if self.box is not None:
             numbers = isinstance(self.box, list | tuple) and len(self.box) == 4
-            if not numbers or not all(map(is_finite, self.box)):
+            if not numbers or not all(map(is_number, self.box)):
                 raise InputError(f"box must be four numbers, not {brief(self.box)}")
             object.__setattr__(self, "box", tuple(float(side) for side in self.box))
         if self.is_continuation:
@@ -103,12 +103,8 @@ class EditSpec:
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def is_finite(value: object) -> bool:
     try:
-        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, Real) and not isinstance(value, bool) and isinstance(float(value), float)
     except OverflowError:  # an integer beyond the floating-point numbers
         return False
 

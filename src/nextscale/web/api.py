@@ -13,6 +13,7 @@ from nextscale.web.delivery import Delivery, while_connected
 from nextscale.web.edit_form import read_edit
 from nextscale.web.engine import Engine
 from nextscale.web.errors import ANY_REFUSAL, REFUSALS, FieldError, refuse
+from nextscale.web.full_size import REQUESTS, PixelRoom
 from nextscale.web.job_provenance import provenance_of
 from nextscale.web.once import check_form, check_json
 from nextscale.web.request_id import current
@@ -52,6 +53,7 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
     """
     router, pipeline = APIRouter(), engine.pipeline
     one_at_a_time = asyncio.Semaphore(1)
+    room = PixelRoom(REQUESTS * engine.limits.upload_pixels)
 
     @router.post("/v1/images/generations", response_model=ImagesResponse, responses=IMAGES)
     async def generate(body: GenerationRequest, request: Request) -> Any:
@@ -80,8 +82,10 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
                 plan, edited = await asyncio.to_thread(read_edit, body, pipeline.tokenizer, engine.limits)
             job = Job((label,) * body.n, body.seeds(engine.new_seed), body.settings(), plan.edit, watch=body.stream)
             made = provenance_of(job, pipeline, engine.name, scales, edited)
-            ticket, paste = engine.submit(job, arrival), plan if edited.spec.composite else None
-            return Delivery(engine, ticket, "image_edit", made, body.image_format(), paste)
+            if plan.original is not None:
+                room.hold(plan, plan.original.width * plan.original.height)
+            ticket = engine.submit(job, arrival)
+            return Delivery(engine, ticket, "image_edit", made, body.image_format(), plan)
 
         try:
             delivery = await while_connected(request, asyncio.wait_for(start(), arrival.left(engine.limits.seconds)))

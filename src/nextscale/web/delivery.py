@@ -12,10 +12,10 @@ from typing import Any, Literal, TypeVar
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
+from PIL import Image
 
 from nextscale.editing.plan import EditPlan
 from nextscale.errors import InputError
-from nextscale.imaging.images import to_pil
 from nextscale.provenance import Provenance
 from nextscale.web.engine import Engine
 from nextscale.web.errors import error_body
@@ -59,7 +59,7 @@ class Delivery:
         return ImagesResponse(
             created=int(time.time()),
             model=self.engine.name,
-            size=size_of(self.engine.pipeline),
+            size=self._size(is_done=True),
             output_format=self.image_format.name,
             data=images,
         )
@@ -93,7 +93,7 @@ class Delivery:
                 index=i,
                 partial_image_index=k,
                 scale=f"{h}x{w}",
-                size=size_of(self.engine.pipeline),
+                size=self._size(is_done),
                 seed=self.ticket.job.seeds[i],
                 label=self._label(i),
                 output_format=self.image_format.name,
@@ -102,10 +102,23 @@ class Delivery:
         ]
 
     def _encode(self, event: Scale | Done) -> list[str]:
-        images = to_pil(self.plan.composite(event.images)) if self.plan else event.pil_images
+        images = self._images(event)
         if isinstance(event, Scale):
             return [self.image_format.encode(image) for image in images]
         return [self.image_format.encode(image, self.made.of_image(i)) for i, image in enumerate(images)]
+
+    def _images(self, event: Scale | Done) -> list[Image.Image]:
+        """Return the images of an event. Those of an edit are pasted into the given image, at full size at the end."""
+        if self.plan is None:
+            return event.pil_images
+        return self.plan.preview(event.images) if isinstance(event, Scale) else self.plan.finish(event.images)
+
+    def _size(self, is_done: bool) -> str:
+        """Return the size of the images of an event as WIDTHxHEIGHT."""
+        if self.plan is None:
+            return size_of(self.engine.pipeline)
+        height, width = self.plan.result_size if is_done else self.plan.placement.content_size
+        return f"{width}x{height}"
 
     def _label(self, i: int) -> str:
         return self.engine.pipeline.classes.name_of(self.ticket.job.labels[i])

@@ -7,6 +7,7 @@ from nextscale.editing.plan import EditPlan, plan_edit
 from nextscale.provenance import EditProvenance
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.web.errors import FieldError
+from nextscale.web.full_size import check_full_size
 from nextscale.web.limits import Limits
 from nextscale.web.schemas import EditRequest
 from nextscale.web.uploads import read_upload
@@ -29,6 +30,8 @@ def read_edit(body: EditRequest, tokenizer: ImageTokenizer, limits: Limits) -> t
                 "mask", "no region is selected: expected a mask, a box, or an image with transparent pixels"
             )
         mask = upload
+    if spec.full_size:
+        check_full_size(upload.image.size, body.n, limits)
     plan = plan_edit(spec, tokenizer, upload.image, mask.image if mask else None)
     made = EditProvenance(
         spec=spec,
