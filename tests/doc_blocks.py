@@ -160,8 +160,8 @@ def pip_complaint(words: list[str]) -> str | None:
         return f"there is no file {absent}"
     if not (files or targets) or any(word.startswith("-") for word in targets):
         return f"pip install cannot read {words[1:]}"
-    for target in targets:
-        name, _, extras = target.rstrip("]").partition("[")
+    for match in (re.fullmatch(r"([^\[\]]*)(?:\[(.*)\])?", target) for target in targets):
+        name, extras = match.groups("") if match else ("", "")
         if name != "." and f"\n{name}==" not in (ROOT / "constraints.txt").read_text():
             return f"{name or 'no name'} is neither this folder nor a package that the tests run with"
         unknown = [extra for extra in extras.split(",") if extra and f"\n{extra} = [" not in PROJECT]
