@@ -104,8 +104,22 @@ def serve() -> None:
         server.wait(60)
 
 
+def text() -> None:
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+    from tiny_t5 import SENTENCES, write_t5
+
+    from nextscale.conditioning.feature_cache import CachedEncoder
+    from nextscale.conditioning.t5 import T5TextEncoder
+
+    encoder = T5TextEncoder(write_t5(Path("t5")), device="cpu")
+    if len(CachedEncoder(encoder, "features").encode(SENTENCES)) != len(SENTENCES):
+        raise RuntimeError("the text encoder lost a prompt")
+    (encoder.files.folder / "tokenizer.json").unlink()
+    T5TextEncoder(encoder.files.folder, device="cpu").encode(SENTENCES)
+
+
 def main(extras: list[str]) -> None:
-    features: tuple[Callable[[], None], ...] = (sample, train, plot, hf, diffusers, serve)
+    features: tuple[Callable[[], None], ...] = (sample, train, plot, hf, diffusers, text, serve)
     failed = 0
     for feature in features:
         if feature.__name__ not in ("sample", "train", *extras):

@@ -160,7 +160,8 @@ def pip_complaint(words: list[str]) -> str | None:
         return f"there is no file {absent}"
     if not (files or targets) or any(word.startswith("-") for word in targets):
         return f"pip install cannot read {words[1:]}"
-    for name, extras in (re.fullmatch(r"([^\[\]]*)(?:\[(.*)\])?", target).groups("") for target in targets):
+    for target in targets:
+        name, _, extras = target.rstrip("]").partition("[")
         if name != "." and f"\n{name}==" not in (ROOT / "constraints.txt").read_text():
             return f"{name or 'no name'} is neither this folder nor a package that the tests run with"
         unknown = [extra for extra in extras.split(",") if extra and f"\n{extra} = [" not in PROJECT]

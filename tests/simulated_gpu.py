@@ -78,9 +78,9 @@ def main() -> None:
             for cfg, k, p, smooth, each in product((0, 1.5), (0, 9), (0, 0.9), (False, True), (False, True)):
                 settings = SamplingSettings(cfg=cfg, top_k=k, top_p=p, more_smooth=smooth)
                 streams = Streams(device, each)
-                guidance = make_guidance(None, cfg, schedule)
+                guidance = make_guidance(None, cfg, schedule, model)
                 with OnlyThere():
-                    *_, step = generate_scales(*ready, Call(labels, BATCH, settings, streams, guidance))
+                    *_, step = generate_scales(*ready, Call(labels, BATCH, settings, streams, guidance, schedule))
                     image = step.image()
                 assert image.device == device and image.shape == (BATCH, 3, *tokenizer.config.image_size)
                 drawn += 1

@@ -31,7 +31,7 @@ from PIL import Image
 
 import nextscale as ns
 from nextscale.imaging.images import to_pil
-from nextscale.sampling.guidance import WeightedGuidance
+from nextscale.transformer.var import guidance_ramp
 
 
 class Concepts:
@@ -204,7 +204,7 @@ class Concepts:
         plot = figure.add_axes((0.15, 0.73, 0.67, 0.235))
         names = [name_of(size) for size in self.schedule.sizes]
         for cfg, colour in zip(strengths, (GREY, "#7986cb", ACCENT, "#1a237e"), strict=True):
-            weights = WeightedGuidance.ramp(cfg, self.schedule).weights
+            weights = guidance_ramp(cfg, self.schedule)
             plot.plot(names, weights, "o-", color=colour, markersize=3.5, linewidth=1.5, clip_on=False)
             plot.annotate(
                 f"cfg {cfg:g}",

@@ -1,4 +1,4 @@
-"""nextscale: next-scale image generation (VAR, arXiv 2404.02905).
+"""nextscale: next-scale image generation (VAR, arXiv 2404.02905; Infinity, arXiv 2412.04431).
 
 The names below are loaded on first use, so that importing the package costs nothing.
 """
@@ -9,15 +9,17 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # typing takes longer to import than all of this
 if TYPE_CHECKING:
+    from nextscale.conditioning.text import TextFeatures
     from nextscale.errors import InputError
     from nextscale.evaluation.evaluate import evaluate
-    from nextscale.official.var import from_official, to_official
+    from nextscale.official.families import from_official, to_official
     from nextscale.pipeline import Pipeline
     from nextscale.sampling.sampler import sample, sample_scales
     from nextscale.sampling.token_edit import TokenEdit
     from nextscale.scales.schedule import ScaleSchedule
     from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
     from nextscale.training.tokenizer_setup import train_tokenizer
+    from nextscale.transformer.infinity import Infinity, InfinityConfig
     from nextscale.transformer.var import VAR, VARConfig
     from nextscale.workflows.train import train_transformer
 
@@ -27,11 +29,14 @@ _HOME = {
     "TokenizerConfig": "nextscale.tokenizer.tokenizer",
     "VAR": "nextscale.transformer.var",
     "VARConfig": "nextscale.transformer.var",
+    "Infinity": "nextscale.transformer.infinity",
+    "InfinityConfig": "nextscale.transformer.infinity",
     "sample": "nextscale.sampling.sampler",
     "sample_scales": "nextscale.sampling.sampler",
     "TokenEdit": "nextscale.sampling.token_edit",
-    "from_official": "nextscale.official.var",
-    "to_official": "nextscale.official.var",
+    "TextFeatures": "nextscale.conditioning.text",
+    "from_official": "nextscale.official.families",
+    "to_official": "nextscale.official.families",
     "Pipeline": "nextscale.pipeline",
     "InputError": "nextscale.errors",
     "evaluate": "nextscale.evaluation.evaluate",
@@ -42,9 +47,12 @@ _HOME = {
 __all__ = [
     "VAR",
     "ImageTokenizer",
+    "Infinity",
+    "InfinityConfig",
     "InputError",
     "Pipeline",
     "ScaleSchedule",
+    "TextFeatures",
     "TokenEdit",
     "TokenizerConfig",
     "VARConfig",

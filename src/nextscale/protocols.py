@@ -7,7 +7,7 @@ Notation: B images, n tokens of a visit, D numbers per code vector.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 class Quantizer(Protocol):
     """Continuous vectors to tokens and back. A codebook has token shape () and V choices, d bits have (d,) and 2."""
+
+    @property
+    def token_dtype(self) -> torch.dtype:
+        """Type of tokens, int64 or bool."""
+        ...
 
     @property
     def dim(self) -> int:
@@ -56,13 +61,17 @@ class Pyramid(Protocol):
     @property
     def codebook(self) -> Quantizer: ...
 
-    def empty_canvas(self, batch: int, /) -> Tensor: ...
+    def empty_canvas(
+        self, batch: int, device: torch.device | None = None, schedule: ScaleSchedule | None = None, /
+    ) -> Tensor: ...
 
     def look(self, canvas: Tensor, visit: Visit, /) -> Tensor: ...
 
-    def walk(self, choose: Callable[[Visit, Tensor], Tensor], canvas: Tensor, /) -> Iterator[Any]: ...
+    def walk(
+        self, choose: Callable[[Visit, Tensor], Tensor], canvas: Tensor, schedule: ScaleSchedule | None = None, /
+    ) -> Iterator[Any]: ...
 
-    def canvas(self, tokens: Sequence[Tensor], /) -> Tensor: ...
+    def canvas(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None, /) -> Tensor: ...
 
 
 class Module(Protocol):
@@ -93,7 +102,11 @@ class Tokenizer(Module, Protocol):
         """(B, D, h, w) -> images (B, 3, H, W) in [-1, 1]."""
         ...
 
-    def check_tokens(self, tokens: Sequence[Tensor], /) -> Sequence[Tensor]: ...
+    def check_tokens(
+        self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None, partial: bool = False, /
+    ) -> Sequence[Tensor]: ...
+
+    def schedule_or_own(self, schedule: ScaleSchedule | None, /) -> ScaleSchedule: ...
 
 
 class Conditioner(Protocol):
@@ -140,8 +153,22 @@ class Transformer(Module, Protocol):
         """An empty cache of keys and values."""
         ...
 
-    def forward_scale(self, visit: Visit, inputs: Tensor | None, condition: Any, cache: Any, /) -> Tensor:
-        """Features (B, n, C) of one visit, given the earlier ones through the cache."""
+    def guidance_weights(self, cfg: Any, schedule: ScaleSchedule, /) -> tuple[float, ...]:
+        """The weight t of each visit for ``cfg``, one number or one for each visit."""
+        ...
+
+    @property
+    def tokenizer_fields(self) -> Mapping[str, Any]:
+        """Fields of the tokenizer's configuration that the model depends on, and their values."""
+        ...
+
+    def forward_scale(
+        self, visit: Visit, inputs: Tensor | None, condition: Any, cache: Any, /, *args: Any, **hooks: Any
+    ) -> Tensor:
+        """Features (B, n, C) of one visit, given the earlier ones through the cache.
+
+        Models that can be guided inside take the hook ``after_block``, see `AfterBlock`.
+        """
         ...
 
     def logits(self, features: Tensor, visit: Visit, /) -> Tensor:
@@ -173,6 +200,9 @@ class Guidance(Protocol):
 
 LogitsProcessor = Callable[[Tensor, Visit], Tensor]
 """(logits (B, n, *token_shape, choices) after guidance, visit) -> logits of the same shape. -inf excludes a choice."""
+
+AfterBlock = Callable[[Tensor, int], Tensor]
+"""(x (B, n, C) after a block, index of the block) -> its replacement."""
 
 GuidanceSchedule = Callable[[Visit], float]
 """The guidance weight t of a visit: (1 + t) * conditional - t * unconditional."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 import nextscale as ns
 from nextscale.cli.main import VERBS, command
+from nextscale.cli.parsing import parse
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -102,3 +104,12 @@ def test_training_has_a_process_that_is_started_for_it(monkeypatch, capsys, verb
         command()
     assert exit.value.code == 0 and verb.replace("var", "transformer") in capsys.readouterr().out
     assert bool(started) == starts_again
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_flags_are_the_defaults_or_a_missing_flag(verb, capsys):
+    options = importlib.import_module(VERBS[verb][0]).Options
+    try:
+        assert isinstance(parse(options, verb, []), options)
+    except SystemExit as stop:
+        assert stop.code == 2 and "equired" in capsys.readouterr().err

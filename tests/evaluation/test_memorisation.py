@@ -106,7 +106,8 @@ def test_each_class_has_its_own_measure():
     assert {drawn.labels[pair.sampled].item() for pair in own.pairs} == {WIDE}
     assert own.control == pytest.approx(0.01)
     assert (
-        "divided by the mean distance of the class. The class with the highest share is wide: 2" in own.sentences()[0]
+        "mean distance of the held-out images of the class. The class with the highest share is wide: 2"
+        in own.sentences()[0]
     )
 
 

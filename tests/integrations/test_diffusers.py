@@ -18,6 +18,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineO
 
 from nextscale.integrations.diffusers import NextScalePipeline, guidance_to_cfg, seeds_from
 from nextscale.sampling.guidance import WeightedGuidance
+from nextscale.transformer.var import guidance_ramp
 
 NAMES = ("ankle boot", "dress", "hat", "shirt", "7")
 SQUARE = SCHEDULES["square"]
@@ -75,7 +76,7 @@ def test_the_number_of_steps_is_the_model_s(pipe):
 @pytest.mark.parametrize("scale", [1.5, 3.0, 7.0])
 def test_guidance_is_diffusers_at_the_last_scale(scale):
     conditional, unconditional = torch.randn(2, 3, 4, 5, generator=generator())
-    ramp = WeightedGuidance.ramp(guidance_to_cfg(scale), SQUARE)
+    ramp = WeightedGuidance(guidance_ramp(guidance_to_cfg(scale), SQUARE))
     expected = unconditional + scale * (conditional - unconditional)
     torch.testing.assert_close(ramp.combine(conditional, unconditional, SQUARE.visits[-1]), expected)
 

@@ -9,9 +9,12 @@ import torch
 from torch import nn
 
 from nextscale.io.fingerprint import (
+    FILE_PIECE,
+    FILE_PIECES,
     PIECE,
     PIECES,
     content_fingerprint,
+    files_fingerprint,
     name_fraction,
     pieces,
     quick_fingerprint,
@@ -98,3 +101,33 @@ def test_pieces_reach_from_the_first_number_to_the_last(size):
     found = pieces(torch.arange(size))
     assert len(found) == min(size, PIECES * PIECE)
     assert not size or (found[0] == 0 and found[-1] == size - 1)
+
+
+def test_files_are_told_apart_by_content_not_by_place_or_time(tmp_path):
+    size = FILE_PIECES * FILE_PIECE + 5
+    contents = {"small": b"abc", "large": bytes(range(256)) * (size // 256 + 1)}
+    found = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for name, content in contents.items():
+            (tmp_path / folder / name).write_bytes(content)
+        os.utime(tmp_path / folder / "small", (1, 1) if folder == "a" else None)
+        found.append(files_fingerprint([tmp_path / folder / name for name in contents]))
+    assert found[0] == found[1] == files_fingerprint([str(tmp_path / "a" / name) for name in reversed(contents)])
+    assert found[0] == "adf6b781559a5727"
+
+
+@pytest.mark.parametrize("position", [0, 5, -1])
+def test_bytes_of_a_file_count(tmp_path, position):
+    file = tmp_path / "weights"
+    for content in (bytes(20), bytes(FILE_PIECES * FILE_PIECE + 99)):
+        file.write_bytes(content)
+        before = files_fingerprint([file])
+        changed = bytearray(content)
+        changed[position] = 1
+        file.write_bytes(changed)
+        assert files_fingerprint([file]) != before
+        file.write_bytes(content + b"0")
+        assert files_fingerprint([file]) != before
+    renamed = file.rename(tmp_path / "other")
+    assert files_fingerprint([renamed]) != before

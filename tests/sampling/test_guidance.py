@@ -8,15 +8,16 @@ from tiny import CLASSES, Models, refused, same
 
 import nextscale as ns
 from nextscale.sampling.guidance import WeightedGuidance, make_guidance
+from nextscale.transformer.var import guidance_ramp
 
 
 def test_the_weight_grows_from_none_to_cfg():
     schedule = ns.ScaleSchedule.square((1, 2, 3, 4, 5))
-    assert WeightedGuidance.ramp(4, schedule).weights == (0, 1, 2, 3, 4)
+    assert guidance_ramp(4, schedule) == (0, 1, 2, 3, 4)
 
 
 def test_the_only_scale_is_guided_in_full():
-    assert WeightedGuidance.ramp(1.5, ns.ScaleSchedule(((2, 2),))).weights == (1.5,)
+    assert guidance_ramp(1.5, ns.ScaleSchedule(((2, 2),))) == (1.5,)
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.5, 4.0])
@@ -66,6 +67,6 @@ def test_guidance_that_no_visit_needs_costs_nothing(square: Models, monkeypatch)
     assert batches == [2, 4]
 
 
-def test_what_is_no_guidance_is_refused():
+def test_what_is_no_guidance_is_refused(square):
     with refused("guidance", "int"):
-        make_guidance(3, 1.5, ns.ScaleSchedule.square((1, 2)))  # type: ignore[arg-type]
+        make_guidance(3, 1.5, ns.ScaleSchedule.square((1, 2)), square[1])  # type: ignore[arg-type]

@@ -8,10 +8,10 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from tiny_web import Served
-from uvicorn.server import ServerState
 
 import nextscale as ns
 from nextscale.web import connections
@@ -47,6 +47,11 @@ def status(served: Served) -> bytes:
     with connect(served) as connection:
         connection.sendall(HEALTH)
         return answer(connection).split(b"\r\n")[0]
+
+
+def known(served: Served) -> Any:
+    """The server's connections."""
+    return served.server.server_state.connections
 
 
 def until(condition: Callable[[], bool]) -> bool:
@@ -107,11 +112,11 @@ def test_beyond_the_limit_the_longest_waiting_connection_goes(served: Serve):
     with ExitStack() as stack:
         body = stack.enter_context(connect(server))
         body.sendall(post(b"{", length=10))  # is kept before those without a request
-        assert until(lambda: any(c.has_request for c in server.server.server_state.connections))
+        assert until(lambda: any(c.has_request for c in known(server)))
         idle = []
         for _ in range(8):
             idle.append(stack.enter_context(connect(server)))
-            assert until(lambda: len(server.server.server_state.connections) <= 4)
+            assert until(lambda: len(known(server)) <= 4)
         assert all(is_closed(connection) for connection in idle[:5])
         for connection in idle[-2:]:
             connection.sendall(HEALTH)
@@ -126,7 +131,7 @@ def test_many_idle_connections_shut_nobody_out(served: Serve):
         for _ in range(60):
             stack.enter_context(connect(server))
         assert {status(server) for _ in range(5)} == {b"HTTP/1.1 200 OK"}
-        assert len(server.server.server_state.connections) <= 9
+        assert len(known(server)) <= 9
 
 
 def test_bodies_that_do_not_come_shut_nobody_out(served: Serve):
@@ -144,8 +149,7 @@ def test_when_all_connections_are_at_work_another_gets_a_503(served: Serve, hold
             busy = [stack.enter_context(connect(server)) for _ in range(2)]
             for connection in busy:
                 connection.sendall(post(b'{"prompt": "hat"}'))
-            known: ServerState = server.server.server_state
-            assert until(lambda: [c.awaits_client for c in known.connections] == [False, False])  # type: ignore[union-attr]
+            assert until(lambda: [c.awaits_client for c in known(server)] == [False, False])
             with connect(server) as third:
                 third.sendall(HEALTH)
                 head, _, body = answer(third).partition(b"\r\n\r\n")
@@ -157,6 +161,23 @@ def test_when_all_connections_are_at_work_another_gets_a_503(served: Serve, hold
     assert status(server) == b"HTTP/1.1 200 OK"
 
 
+def test_without_files_for_a_connection_another_is_closed(served: Serve, caplog):
+    server = served(connections=50)
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(connect(server))
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        assert until(lambda: len(known(server)) == 4)
+        with socket.socket() as connection:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (connection.fileno() + 1, before[1]))
+            connection.settimeout(20)
+            connection.connect(server.place)
+            connection.sendall(HEALTH)
+            assert answer(connection).startswith(b"HTTP/1.1 200")
+    assert "no file is left for a new connection" in caplog.text
+
+
 def test_a_client_that_reads_nothing_is_given_up(served: Serve):
     server = served(idle_seconds=0.5)
     with socket.socket() as connection:
@@ -164,8 +185,7 @@ def test_a_client_that_reads_nothing_is_given_up(served: Serve):
         connection.connect(server.place)
         asset = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n"
         connection.sendall(asset * 20)
-        known: ServerState = server.server.server_state
-        assert until(lambda: bool(known.connections)) and until(lambda: not known.connections)
+        assert until(lambda: bool(known(server))) and until(lambda: not known(server))
 
 
 def test_a_slow_reader_gets_all(served: Serve):

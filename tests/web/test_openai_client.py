@@ -132,7 +132,8 @@ def test_what_cannot_be_honoured_names_its_argument(client, body, param):
     with pytest.raises(openai.BadRequestError) as caught:
         client.images.generate(**{"prompt": "hat", **body})
     assert caught.value.param == param and caught.value.code == "invalid_value"
-    assert caught.value.request_id == caught.value.body["request_id"]
+    answer: Any = caught.value.body
+    assert caught.value.request_id == answer["request_id"]
 
 
 def test_models(client):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.acceleration.upsample import FourKernelUpsample
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.autoencoder import ResidualBlock, Upsample
 from nextscale.tokenizer.pyramid import ResidualConv
 from nextscale.tokenizer.tokenizer import ImageTokenizer
@@ -46,31 +47,34 @@ def without_gradients(tokenizer: ImageTokenizer) -> ImageTokenizer:
 class FewImagesTokenizer(ImageTokenizer):
     """An `ImageTokenizer` that encodes and decodes a few images at a time, in the device's fastest memory format."""
 
-    def encode_features(self, images: Tensor) -> Tensor:
-        self.check_images(images)
+    def encode_features(self, images: Tensor, schedule: ScaleSchedule | None = None) -> Tensor:
+        self.check_images(images, schedule)
         if images.device.type == "cpu":
             images = images.contiguous(memory_format=torch.channels_last)
-        parts = images.split(images_at_once(self, images.device))
-        return torch.cat([super(FewImagesTokenizer, self).encode_features(part) for part in parts])
+        parts = images.split(images_at_once(self, images.device, images.shape[-2:].numel()))
+        return torch.cat([super(FewImagesTokenizer, self).encode_features(part, schedule) for part in parts])
 
     def decode_canvas(self, canvas: Tensor) -> Tensor:
-        if canvas.device.type == "cpu" or self.post_quant_conv.weight.dtype != torch.float32:
+        if canvas.device.type == "cpu" or self.decoder.conv_out.weight.dtype != torch.float32:
             canvas = canvas.contiguous(memory_format=torch.channels_last)
-        parts = canvas.split(images_at_once(self, canvas.device))
+        pixels = canvas.shape[-2:].numel() * self.config.stride**2
+        parts = canvas.split(images_at_once(self, canvas.device, pixels))
         return torch.cat([super(FewImagesTokenizer, self).decode_canvas(part) for part in parts])
 
 
-def images_at_once(tokenizer: ImageTokenizer, device: torch.device) -> int:
+def images_at_once(tokenizer: ImageTokenizer, device: torch.device, pixels: int) -> int:
     """Return the number of images to encode or decode together: as many as fit a memory budget, but at least one.
 
     On the CPU, more images at once are not faster. On a GPU the budget is a fraction of its total memory, not of its
     free memory, so that the same images are always decoded together, with the same rounding.
+
+    Args:
+        pixels: number of pixels of an image.
     """
-    height, width = tokenizer.config.image_size
     budget = CPU_DECODING_BYTES
     if device.type == "cuda":
         budget = torch.cuda.get_device_properties(device).total_memory // GPU_SHARE
-    one = FULL_SIZE_TENSORS * height * width * tokenizer.config.channels * tokenizer.post_quant_conv.weight.itemsize
+    one = FULL_SIZE_TENSORS * pixels * tokenizer.config.channels * tokenizer.decoder.conv_out.weight.itemsize
     return max(1, budget // one)
 
 

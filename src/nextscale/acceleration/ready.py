@@ -7,6 +7,8 @@ shared with them.
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +24,8 @@ from nextscale.runtime.device import multiplies_by_onednn
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.adaln_block import MLP
 from nextscale.transformer.attention import SelfAttention
-from nextscale.transformer.var import VAR
+from nextscale.transformer.infinity import Infinity
+from nextscale.transformer.var import VAR, VARConfig
 
 ROWS = 512
 """Number of rows for which the weights are packed."""
@@ -86,8 +89,11 @@ class ReadyAttention(SelfAttention):
         return super().attend(q, k, v, mask) if mask is not None else cpu_attention.attend(q, k, v, self.scale)
 
 
+ModelT = TypeVar("ModelT", VAR, Infinity)
+
+
 @torch.no_grad()
-def ready_transformer(model: VAR, dtype: torch.dtype, int8: bool = False) -> VAR:
+def ready_transformer(model: ModelT, dtype: torch.dtype, int8: bool = False) -> ModelT:
     """Return a copy of a model with converted matrices, for sampling.
 
     The head stays in float32. It needs few products, and in bfloat16 many logits would be equal.
@@ -98,9 +104,11 @@ def ready_transformer(model: VAR, dtype: torch.dtype, int8: bool = False) -> VAR
     """
     c = model.config
     with torch.device("meta"):
-        ready = VAR(c)
+        build: Any = type(model)
+        ready: ModelT = build(c)
+        l2_norm = not isinstance(c, VARConfig) or c.l2_norm
         for block in ready.blocks:
-            block.set_submodule("attention", ReadyAttention(c.width, c.heads, c.l2_norm))
+            block.set_submodule("attention", ReadyAttention(c.width, c.heads, l2_norm))
     of_block = LateInt8Linear if int8 else ReadyLinear
     for name, module in list(model.named_modules()):
         if isinstance(module, SelfAttention):
@@ -109,10 +117,12 @@ def ready_transformer(model: VAR, dtype: torch.dtype, int8: bool = False) -> VAR
             ready.set_submodule(f"{name}.up", of_block(module.up.weight, module.up.bias, dtype, gelu=True))
             ready.set_submodule(f"{name}.gelu", nn.Identity())
         elif isinstance(module, nn.Linear) and not name.endswith((".qkv", ".up")):
-            if name.startswith("blocks."):
+            if name.endswith(".key_value") and name.startswith("blocks."):  # its rows are text tokens, not a scale
+                ready.set_submodule(name, ReadyLinear(module.weight, module.bias, dtype))
+            elif name.startswith("blocks."):
                 ready.set_submodule(name, of_block(module.weight, module.bias, dtype))
             else:
-                kind = dtype if name.startswith("adaln.") else torch.float32
+                kind = dtype if name.partition(".")[0] == "adaln" else torch.float32
                 ready.set_submodule(name, ReadyLinear(module.weight, module.bias, kind))
     state = model.state_dict()
     ready.load_state_dict({name: state[name] for name in ready.state_dict()}, assign=True)
@@ -122,7 +132,7 @@ def ready_transformer(model: VAR, dtype: torch.dtype, int8: bool = False) -> VAR
 @torch.no_grad()
 def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageTokenizer:
     """Return a tokenizer that decodes in the given precision and encodes in float32. The codebook is shared."""
-    on_cpu = tokenizer.post_quant_conv.weight.device.type == "cpu"
+    on_cpu = tokenizer.device.type == "cpu"
     ready = without_gradients(tokenizer)
     for part in (ready.post_quant_conv, ready.decoder) if dtype != torch.float32 else ():
         for module in part.modules():
@@ -140,7 +150,7 @@ def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageToken
     return ready
 
 
-def make_ready(tokenizer: ImageTokenizer, model: VAR, precision: Precision) -> tuple[ImageTokenizer, VAR]:
+def make_ready(tokenizer: ImageTokenizer, model: ModelT, precision: Precision) -> tuple[ImageTokenizer, ModelT]:
     """Prepare both models for sampling. Memory of the originals that is mapped from files is returned to the system."""
     ready = ready_tokenizer(tokenizer, precision.dtype), ready_transformer(model, precision.dtype, precision.int8)
     kept = {tensor.data_ptr() for module in ready for tensor in module.state_dict().values()}

@@ -48,7 +48,7 @@ def fit(image: Image.Image, tokenizer: ImageTokenizer) -> Image.Image:
 @torch.no_grad()
 def inspect(image: Image.Image, tokenizer: ImageTokenizer) -> list[ScaleView]:
     """Encode an image of any size, and decode it again after each scale."""
-    pixels = to_tensor(fit(image, tokenizer)).unsqueeze(0).to(tokenizer.quant_conv.weight.device)
+    pixels = to_tensor(fit(image, tokenizer)).unsqueeze(0).to(tokenizer.device)
     tokens = tokenizer.encode(pixels)
     views: list[ScaleView] = []
     for step in tokenizer.pyramid.accumulate(tokens):

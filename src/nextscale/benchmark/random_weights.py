@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from nextscale.errors import InputError
 from nextscale.families.sources import INDEX, TOKENIZER, TRANSFORMER
 from nextscale.families.var import PUBLISHED
+from nextscale.io.config import as_record
 from nextscale.io.files import write_json
 from nextscale.io.module_folder import CONFIG, WEIGHTS
 from nextscale.io.tensor_files import write_tensors
@@ -36,7 +36,7 @@ def write_random_model(folder: Path, name: str, seed: int = 0) -> None:
     for part, (module, config) in modules.items():
         tensors = {key: random_like(key, tensor, generator) for key, tensor in module.state_dict().items()}
         write_tensors(folder / part / WEIGHTS, tensors)
-        write_json(folder / part / CONFIG, dataclasses.asdict(config))
+        write_json(folder / part / CONFIG, as_record(config))
     write_json(folder / INDEX, {"class_names": [str(i) for i in range(published.model.num_classes)]})
 
 

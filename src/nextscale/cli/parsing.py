@@ -70,7 +70,7 @@ def with_help(options: type) -> type:
         kind = types[field.name]
         shown = tyro.conf.arg(help=docs.get(field.name), help_behavior_hint=default_hint, metavar=METAVARS.get(kind))
         options.__annotations__[field.name] = Annotated[kind, shown]
-        if is_dataclass(kind):
+        if isinstance(kind, type) and is_dataclass(kind):
             with_help(kind)
     return options
 

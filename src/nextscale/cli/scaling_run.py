@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from nextscale.data.cache import is_cache
 from nextscale.data.splits import absolute_name
 from nextscale.errors import InputError
 from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
+from nextscale.io.config import as_record
 from nextscale.io.files import check_folder, read_json
 from nextscale.io.lock import locked
 from nextscale.runtime.device import pick_device
@@ -187,7 +187,7 @@ def check_earlier(folder: Path, recipe: TransformerRecipe, options: Options, tok
     """Raise InputError if an earlier run of a size has other data or another recipe."""
     if newest_checkpoint(folder):
         inputs = {"data": absolute_name(str(options.data)), "tokenizer": tokenizer.fingerprint()}
-        ours = json.loads(json.dumps({"inputs": inputs, "recipe": dataclasses.asdict(recipe)}))
+        ours = json.loads(json.dumps({"inputs": inputs, "recipe": as_record(recipe)}))
         check_same(folder, ours, read_json(folder / RECIPE))
 
 

@@ -1,1 +1,1 @@
-"""What an image is generated from: class labels, and later prompts."""
+"""What an image is generated from: class labels or prompts."""

@@ -27,9 +27,9 @@ class ValidationSettings:
     """The settings of all commands that divide a data set into training and validation images."""
 
     val_fraction: float | None = None
-    """Fraction of the images to hold out for validation, if the data has no validation images (no val/). 0 holds out
-    none. Their names decide which ones, so that all commands hold out the same images. Default: 0.05. A resumed run
-    keeps its value, and the evaluation of a run uses it."""
+    """Fraction of the images to hold out for validation, if the data has no validation images (no val/). The names of
+    the images decide which are held out, so that all commands hold out the same ones. 0 holds out none. Default: 0.05.
+    A resumed run keeps its value, and the evaluation of a run uses it."""
 
     def __post_init__(self) -> None:
         if self.val_fraction is not None:

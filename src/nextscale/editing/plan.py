@@ -198,4 +198,4 @@ def fill(image: Image.Image, hidden: Tensor) -> Image.Image:
 
 def encode(tokenizer: ImageTokenizer, image: Image.Image) -> list[Tensor]:
     """Encode an image of the model's size. Returns K LongTensors (1, n_k)."""
-    return tokenizer.encode(to_tensor(image)[None].to(tokenizer.quant_conv.weight.device))
+    return tokenizer.encode(to_tensor(image)[None].to(tokenizer.device))

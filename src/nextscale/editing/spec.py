@@ -41,8 +41,8 @@ class EditSpec:
     softness: float = field(default=0.0, metadata={"least": 0.0})
     """Width in pixels of the soft transition between kept and generated pixels, inside the generated region."""
     composite: bool = True
-    """Paste the result into the image, so that all other pixels stay unchanged. If disabled, all pixels are decoded
-    from tokens."""
+    """Paste only the generated region into the resized image, so that all pixels outside it stay unchanged. If
+    disabled, all pixels are decoded from tokens."""
     scales_kept: int | None = field(default=None, metadata={"least": 1})
     """Instead of editing a region, keep the first K scales of the image and generate the others."""
     upscale: bool = False
@@ -51,8 +51,8 @@ class EditSpec:
 
     fit: Fit = "crop"
     """Use of an image whose aspect ratio is not the model's. crop edits the middle of the image and cuts off the rest.
-    pad edits the whole image, extended by borders that the result does not have. A box then refers to the whole image
-    and is rounded to its pixels."""
+    pad adds borders to edit the whole image, and removes them from the result. With pad, a box refers to the whole
+    image and is rounded to pixels, not tokens."""
     full_size: bool = False
     """Paste the generated region into the image at its own size: the result has the size of the image, and all other
     pixels stay unchanged. If disabled, the result has the model's size."""

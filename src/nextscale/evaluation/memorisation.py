@@ -77,7 +77,7 @@ class Memorisation:
             f"image as the closest {self.percentile:g} % of the held-out images."
         )
         if self.by_class:
-            share += " Distances are divided by the mean distance of the class."
+            share += " Distances are divided by the mean distance of the held-out images of the class."
         if self.share and self.per_class:
             name, (sampled, held_out) = max(self.per_class.items(), key=lambda item: item[1])
             share += (

@@ -42,7 +42,7 @@ class ReconstructedImages:
     ):
         self.originals, self.lpips, self.noted = originals, lpips, noted
         self.tokenizer = without_gradients(tokenizer)
-        self.device = tokenizer.quant_conv.weight.device
+        self.device = tokenizer.device
         self.dtype = dtype
         precision(dtype, self.device)
         self.name, self.size, self.class_names = originals.name, originals.size, originals.class_names

@@ -7,7 +7,6 @@ any model), ``state/`` (all tensors for resuming, written by torch.distributed.c
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import warnings
@@ -24,6 +23,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from nextscale.errors import InputError
 from nextscale.io.checkpoint_folder import CHECKPOINTS, FILES, STATE, checkpoint_path, checkpoint_step
+from nextscale.io.config import as_record
 from nextscale.io.files import make_folder, write_json
 from nextscale.io.module_folder import CONFIG, WEIGHTS, check_types
 from nextscale.io.tensor_files import read_headers, read_tensors, write_tensors
@@ -118,7 +118,7 @@ class CheckpointWriter:
 def finish(written: Future, temporary: Path, folder: Path, config: Any, weights: Mapping[str, Tensor]) -> None:
     """Wait for the state of all processes, write the other files, and give the folder its final name."""
     written.result()
-    write_json(temporary / CONFIG, dataclasses.asdict(config))
+    write_json(temporary / CONFIG, as_record(config))
     write_tensors(temporary / WEIGHTS, weights)
     files = [path for path in temporary.rglob("*") if path.is_file()]
     write_json(temporary / FILES, {str(path.relative_to(temporary)): path.stat().st_size for path in files})

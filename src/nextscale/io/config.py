@@ -41,6 +41,24 @@ def as_config(kind: type[ConfigT], value: ConfigT | Mapping[str, Any]) -> Config
         raise InputError(f"{kind.__name__} cannot be made from {brief(dict(value))}: {error}") from error
 
 
+LATER = {"later": True}
+"""Metadata of a field that older versions do not have."""
+
+
+def as_record(config: Any) -> dict[str, Any]:
+    """Return a config dataclass as a JSON object, nested ones included.
+
+    Fields with the metadata `LATER` are left out while they have their default, so that records of older versions
+    compare equal.
+    """
+    record: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if not (field.metadata.get("later") and value == field.default):
+            record[field.name] = as_record(value) if dataclasses.is_dataclass(value) else value
+    return record
+
+
 def required_fields(kind: type) -> list[str]:
     """Return the names of a dataclass's fields without a default."""
     nothing = dataclasses.MISSING

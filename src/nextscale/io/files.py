@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,9 +70,12 @@ def check_begun_with(path: Path, record: Mapping[str, Any], what: str, passing: 
 
 
 def temporary_name(path: Path) -> str:
-    """Return the name of the file that `atomic_file` writes first: short, however long the name of ``path`` is."""
+    """Return the name of the file that `atomic_file` writes first: short, however long the name of ``path`` is.
+
+    Threads of a process use different names.
+    """
     digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-    return f".{digest}.{os.getpid()}.tmp"
+    return f".{digest}.{os.getpid()}-{threading.get_ident()}.tmp"
 
 
 @contextmanager

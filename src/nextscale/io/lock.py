@@ -39,7 +39,7 @@ def locked(folder: Path) -> Iterator[list[int]]:
     """
     try:
         import fcntl
-    except ImportError:
+    except ModuleNotFoundError:
         make_folder(folder)
         yield []
         return

@@ -5,7 +5,6 @@ A training run can also be loaded. Its newest checkpoint contains the two files.
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from nextscale.errors import InputError
 from nextscale.io.checkpoint_folder import newest_checkpoint
-from nextscale.io.config import as_config
+from nextscale.io.config import as_config, as_record
 from nextscale.io.files import make_folder, read_json, write_json
 from nextscale.io.tensor_files import Header, read_headers, read_tensors, write_tensors
 
@@ -202,4 +201,4 @@ def save_module(folder: str | Path, config: Any, module: nn.Module, dtype: torch
     """
     folder = check_no_run(Path(folder))
     write_tensors(folder / WEIGHTS, {name: t.to(dtype or t.dtype) for name, t in module.state_dict().items()})
-    write_json(folder / CONFIG, dataclasses.asdict(config))
+    write_json(folder / CONFIG, as_record(config))

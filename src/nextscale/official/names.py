@@ -72,6 +72,16 @@ def count_numbers(state: State, name: str) -> int:
     return n
 
 
+def largest_number(state: State, name: str) -> int:
+    """The largest number in place of the first {n} in the names of tensors, plus 1; 0 if there is none.
+
+    Unlike `count_numbers` it does not end at a number that is missing. It is at most the number of tensors.
+    """
+    regex = pattern(name)
+    numbers = [int(match[1]) for tensor in state if (match := regex.fullmatch(tensor))]
+    return min(1 + max(numbers, default=-1), len(state))
+
+
 def pattern(name: str) -> re.Pattern[str]:
     return re.compile(re.escape(name).replace(r"\{n\}", r"(\d+)").replace(r"\*", "(.+)"))
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.protocols import Guidance, GuidanceSchedule
+from nextscale.protocols import Guidance, GuidanceSchedule, Transformer
+from nextscale.sampling.settings import PerScale
 from nextscale.scales.schedule import ScaleSchedule, Visit
 
 
@@ -19,11 +20,6 @@ class WeightedGuidance:
     weights: tuple[float, ...]
     is_linear: bool = True
 
-    @classmethod
-    def ramp(cls, cfg: float, schedule: ScaleSchedule) -> WeightedGuidance:
-        """VAR's guidance, t_k = cfg * k / (K - 1): none at the first scale, all of it at the last."""
-        return cls(tuple(cfg * schedule.position(k) for k in range(schedule.num_scales)))
-
     def needs_unconditional(self, visits: Sequence[Visit]) -> bool:
         return any(self.weights[visit.index] != 0 for visit in visits)
 
@@ -32,14 +28,16 @@ class WeightedGuidance:
         return (1 + weight) * conditional - weight * unconditional
 
 
-def make_guidance(given: Guidance | GuidanceSchedule | None, cfg: float, schedule: ScaleSchedule) -> Guidance:
-    """The guidance of a call: VAR's ramp up to ``cfg``, or a given strategy, or a given weight for each visit.
+def make_guidance(
+    given: Guidance | GuidanceSchedule | None, cfg: PerScale, schedule: ScaleSchedule, model: Transformer
+) -> Guidance:
+    """The guidance of a call: the model's own for ``cfg``, or a given strategy, or a given weight for each visit.
 
     Raises:
         InputError: ``given`` is neither a `Guidance` nor a function of a visit.
     """
     if given is None:
-        return WeightedGuidance.ramp(cfg, schedule)
+        return WeightedGuidance(model.guidance_weights(cfg, schedule))
     if isinstance(given, Guidance):
         return given
     if callable(given):

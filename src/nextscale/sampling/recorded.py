@@ -50,8 +50,8 @@ class RecordedSampler:
         self.batch, self._conditioner = batch, model.conditioner
         self._streams = RandomStreams([0] * batch if seed_per_image else 0, batch, model.device)
         self._labels = self._conditioner.parse("unconditional", self._streams)
-        guidance = make_guidance(None, settings.cfg, tokenizer.schedule)
-        call = Call(self._labels, batch, settings, self._streams, guidance)
+        guidance = make_guidance(None, settings.cfg, tokenizer.schedule, model)
+        call = Call(self._labels, batch, settings, self._streams, guidance, tokenizer.schedule)
 
         @torch.no_grad()
         def run() -> tuple[ScaleStep, list[Tensor], Tensor]:

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
+from itertools import islice
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nextscale.errors import InputError
-from nextscale.protocols import Guidance, GuidanceSchedule, LogitsProcessor, Tokenizer, Transformer
+from nextscale.errors import InputError, brief
+from nextscale.protocols import AfterBlock, Guidance, GuidanceSchedule, LogitsProcessor, Tokenizer, Transformer
 from nextscale.sampling.filters import top_k_top_p_filter
 from nextscale.sampling.guidance import make_guidance
 from nextscale.sampling.rng import RandomStreams
-from nextscale.sampling.settings import METRICS, SamplingSettings
+from nextscale.sampling.settings import METRICS, SamplingSettings, per_scale
 from nextscale.sampling.token_edit import TokenEdit
-from nextscale.scales.schedule import Visit
+from nextscale.scales.schedule import ScaleSchedule, Visit
 
 
 @dataclass(frozen=True)
@@ -28,16 +31,17 @@ class ScaleStep:
 
     visit: Visit
     tokens: Tensor
-    """Sampled tokens, (B, n_k)."""
+    """Sampled tokens, (B, n_k) int64, or bits (B, n_k, D) bool."""
     logits: Tensor
-    """After guidance, before temperature, top-k and top-p, (B, n_k, V)."""
+    """After guidance, before temperature, top-k and top-p, (B, n_k, V), or (B, n_k, D, 2) for bits."""
     canvas: Tensor
     """f_hat after this visit, (B, D, h_K, w_K)."""
-    labels: Tensor
-    """(B,), the class label of each image."""
+    labels: Any
+    """What the images show: class labels (B,), or `TextFeatures`."""
     finite: Tensor = field(repr=False)
     """Whether all probabilities so far were finite, a scalar."""
     tokenizer: Tokenizer = field(repr=False)
+    is_last: bool = False
 
     @property
     def index(self) -> int:
@@ -48,10 +52,6 @@ class ScaleStep:
     def size(self) -> tuple[int, int]:
         """(h_k, w_k)."""
         return self.visit.size[1:]
-
-    @property
-    def is_last(self) -> bool:
-        return self.index == self.tokenizer.schedule.num_scales - 1
 
     @torch.no_grad()
     def image(self) -> Tensor:
@@ -66,9 +66,9 @@ class SampleResult:
     images: Tensor
     """(B, 3, H, W) in [0, 1]."""
     tokens: list[Tensor]
-    """K LongTensors (B, n_k): the sampled tokens, before an edit replaced those to keep."""
-    labels: Tensor
-    """(B,), the class label of each image; num_classes is "no class"."""
+    """The sampled tokens of each scale, (B, n_k) int64 or bits (B, n_k, D) bool, before an edit replaced some."""
+    labels: Any
+    """What the images show: class labels (B,), where num_classes is "no class"; or `TextFeatures`."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,15 @@ class Call:
     settings: SamplingSettings
     streams: RandomStreams
     guidance: Guidance
+    schedule: ScaleSchedule
     edit: TokenEdit | None = None
     logits_processor: LogitsProcessor | None = None
+    negative: Any = None
+    """Conditions in place of the unconditional ones."""
+    guidance_blocks: tuple[int, ...] = ()
+    """Indices of the blocks after which the two predictions are combined."""
+    guide_logits: bool = True
+    stop_after: int | None = None
 
 
 def sample(tokenizer: Tokenizer, model: Transformer, labels: Any, **arguments: Any) -> SampleResult:
@@ -102,19 +109,31 @@ def sample_scales(
     edit: TokenEdit | None = None,
     guidance: Guidance | GuidanceSchedule | None = None,
     logits_processor: LogitsProcessor | None = None,
+    schedule: ScaleSchedule | None = None,
+    negative: Any = None,
+    guidance_blocks: Sequence[int] = (),
+    keep_scales: Sequence[Tensor] | None = None,
+    stop_after: int | None = None,
     **changes: Any,
 ) -> Iterator[ScaleStep]:
     """Generate images, one `ScaleStep` after another.
 
     Args:
         labels: (B,) class labels, where num_classes means "no class"; or, with ``num_images``, None for random classes
-            or "unconditional".
+            or "unconditional". For models of text: B prompts as `TextFeatures`, or one prompt with ``num_images``.
         seed: An int seeds one generator for the call, as in the official code. B ints seed one generator per image;
             an image then does not depend on its batch.
         settings: See `SamplingSettings`.
         edit: Tokens to keep.
         guidance: Replaces the ramp up to ``cfg``: a `Guidance`, or a function that gives the weight of a visit.
         logits_processor: Called as (logits (B, n_k, V), visit) after guidance, before temperature, top-k and top-p.
+        schedule: Sizes of the scales, which decide the size of the images. None means the tokenizer's. Only models
+            with rotary positions (Infinity) take others.
+        negative: Labels or prompts in place of "no class" or "no prompt" in guidance.
+        guidance_blocks: Where the two predictions are combined (``cfg_insertion_layer`` in Infinity's code): 0 for the
+            logits, -j for the features after the j-th last block. Empty means the logits.
+        keep_scales: Given tokens of the first scales, one tensor (B, n_k, D) per scale (``gt_leak``).
+        stop_after: Number of scales to sample. The images are decoded from these.
         changes: Single settings by name, such as ``cfg=4.0``.
 
     Raises:
@@ -122,28 +141,56 @@ def sample_scales(
             the logits were not finite.
     """
     check_match(tokenizer, model)
+    schedule = tokenizer.schedule_or_own(schedule)
     settings = settings.changed(**changes)
-    strategy = make_guidance(guidance, settings.cfg, tokenizer.schedule)
+    per_scale(settings.cfg, schedule.num_scales, "cfg")
+    per_scale(settings.temperature, schedule.num_scales, "temperature")
+    strategy = make_guidance(guidance, settings.cfg, schedule, model)
     batch = model.conditioner.count(labels, num_images)
     streams = RandomStreams(seed, batch, model.device)
     conditions = model.conditioner.parse(labels, streams)
+    if keep_scales is not None:
+        if edit is not None:
+            raise InputError("expected edit or keep_scales, got both")
+        if len(keep_scales) > schedule.num_scales:
+            raise InputError(f"expected tokens of at most {schedule.num_scales} scales, got {len(keep_scales)}")
+        edit = TokenEdit.of_scales(keep_scales, schedule) if len(keep_scales) else None
     if edit is not None:
-        tokenizer.check_tokens(edit.tokens)
-        edit.check(tokenizer.schedule, batch)
-    call = Call(conditions, batch, settings, streams, strategy, edit, logits_processor)
+        tokenizer.check_tokens(edit.tokens, schedule, keep_scales is not None)
+        edit.check(schedule, batch)
+    if stop_after is not None and not (is_integer(stop_after) and 1 <= stop_after <= schedule.num_scales):
+        raise InputError(f"stop_after must be 1 to {schedule.num_scales} scales, not {brief(stop_after)}")
+    call = Call(
+        conditions,
+        batch,
+        settings,
+        streams,
+        strategy,
+        schedule,
+        edit,
+        logits_processor,
+        None if negative is None else model.conditioner.parse(negative, streams),
+        blocks_of(guidance_blocks, model),
+        not guidance_blocks or 0 in guidance_blocks,
+        stop_after,
+    )
     return map(check_last, generate_scales(tokenizer, model, call))
 
 
 @torch.no_grad()
 def generate_scales(tokenizer: Tokenizer, model: Transformer, call: Call) -> Iterator[ScaleStep]:
     """`sample_scales` with checked arguments. It never reads a value back from the device: no waiting for a GPU."""
-    pyramid, schedule, conditioner = tokenizer.pyramid, tokenizer.schedule, model.conditioner
+    pyramid, schedule, conditioner = tokenizer.pyramid, call.schedule, model.conditioner
     settings, guidance, streams, edit = call.settings, call.guidance, call.streams, call.edit
-    guided = guidance.needs_unconditional(schedule.visits)
+    temperatures = per_scale(settings.temperature, schedule.num_scales, "temperature")
+    visits = schedule.visits[: call.stop_after]
+    guided = guidance.needs_unconditional(visits)
     conditions, sequences = call.conditions, call.batch
     if guided:
-        conditions, sequences = conditioner.join(conditions, conditioner.unconditional(conditions)), 2 * call.batch
+        other = conditioner.unconditional(conditions) if call.negative is None else call.negative
+        conditions, sequences = conditioner.join(conditions, other), 2 * call.batch
     condition = model.condition(conditions)
+    forward_scale: Any = model.forward_scale  # `blocks_of` checks that it takes ``after_block``
     cache = model.make_cache(schedule, sequences)
     tokens = logits = torch.empty(0, device=model.device)
     finite = torch.ones((), dtype=torch.bool, device=model.device)
@@ -153,14 +200,31 @@ def generate_scales(tokenizer: Tokenizer, model: Transformer, call: Call) -> Ite
         inputs = pyramid.look(canvas, visit) if visit.index else None
         if guided and inputs is not None:
             inputs = torch.cat((inputs, inputs))
-        features = model.forward_scale(visit, inputs, condition, cache)
+        if guided and call.guidance_blocks:
+            features = forward_scale(visit, inputs, condition, cache, after_block=guide_block(visit))
+        else:
+            features = forward_scale(visit, inputs, condition, cache)
         if not guided:
             return model.logits(features, visit)
+        if not call.guide_logits:
+            return model.logits(features.chunk(2)[0], visit)
         if guidance.is_linear:  # so is the head: combining before it halves its cost
             conditional, unconditional = features.chunk(2)
             return model.logits(guidance.combine(conditional, unconditional, visit), visit)
         conditional, unconditional = model.logits(features, visit).chunk(2)
         return guidance.combine(conditional, unconditional, visit)
+
+    def guide_block(visit: Visit) -> AfterBlock:
+        """Combine both halves after some blocks; each half continues with the result."""
+
+        def after_block(x: Tensor, block: int) -> Tensor:
+            if block not in call.guidance_blocks or not guidance.needs_unconditional([visit]):
+                return x
+            conditional, unconditional = x.chunk(2)
+            combined = guidance.combine(conditional, unconditional, visit)
+            return torch.cat((combined, combined))
+
+        return after_block
 
     def choose(visit: Visit, canvas: Tensor) -> Tensor:
         """Sample the tokens of a visit. -> their code vectors."""
@@ -168,19 +232,44 @@ def generate_scales(tokenizer: Tokenizer, model: Transformer, call: Call) -> Ite
         logits = predict(visit, canvas)
         if call.logits_processor is not None:
             logits = call.logits_processor(logits, visit)
-        scaled = logits if settings.temperature == 1 else logits / settings.temperature
+        temperature = temperatures[visit.index]
+        scaled = logits if temperature == 1 else logits / temperature
         filtered = top_k_top_p_filter(scaled, settings.top_k, settings.top_p)
         probabilities = filtered.softmax(dim=-1)
         finite = finite & torch.isfinite(probabilities.sum())
-        tokens = streams.categorical(probabilities)
+        tokens = streams.categorical(probabilities).to(pyramid.codebook.token_dtype)
         if settings.more_smooth:
             codes = pyramid.codebook.mix(smooth_weights(filtered, schedule.position(visit.index), streams))
         else:
             codes = pyramid.codebook.codes(tokens)
         return codes if edit is None else edit.replace(codes, visit.index, pyramid.codebook, schedule)
 
-    for step in pyramid.walk(choose, pyramid.empty_canvas(call.batch)):
-        yield ScaleStep(step.visit, tokens, logits, step.canvas, call.conditions, finite, tokenizer)
+    canvas = pyramid.empty_canvas(call.batch, model.device, schedule)
+    for step in islice(pyramid.walk(choose, canvas, schedule), len(visits)):
+        is_last = step.visit is visits[-1]
+        yield ScaleStep(step.visit, tokens, logits, step.canvas, call.conditions, finite, tokenizer, is_last)
+
+
+def blocks_of(guidance_blocks: Sequence[int], model: Transformer) -> tuple[int, ...]:
+    """The indices of the blocks that ``guidance_blocks`` of `sample_scales` names.
+
+    Raises:
+        InputError: An entry is neither 0 nor minus the number of a block, or the model cannot be guided inside.
+    """
+    depth = model.config.depth
+    if isinstance(guidance_blocks, str) or not isinstance(guidance_blocks, Sequence):
+        raise InputError(f"guidance_blocks are a list of integers, not {brief(guidance_blocks)}")
+    for entry in guidance_blocks:
+        if not (is_integer(entry) and -depth < entry <= 0):
+            raise InputError(f"guidance_blocks are 0 (the logits) or -1 to {1 - depth} (blocks), not {brief(entry)}")
+    blocks = tuple(depth + entry for entry in guidance_blocks if entry)
+    if blocks and "after_block" not in signature(model.forward_scale).parameters:
+        raise InputError(f"{type(model).__name__} can be guided only on its logits, guidance_blocks=(0,)")
+    return blocks
+
+
+def is_integer(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_last(step: ScaleStep) -> ScaleStep:
@@ -215,9 +304,7 @@ def smooth_weights(logits: Tensor, position: float, streams: RandomStreams) -> T
 
 def check_match(tokenizer: Tokenizer, model: Transformer) -> None:
     """Raises InputError unless the transformer fits the tokenizer."""
-    ours, theirs = model.config, tokenizer.config
-    for name in ("schedule", "codebook_size", "code_dim"):
-        if getattr(ours, name) != getattr(theirs, name):
-            raise InputError(
-                f"the transformer expects {name} {getattr(ours, name)}, but the tokenizer has {getattr(theirs, name)}"
-            )
+    for name, ours in model.tokenizer_fields.items():
+        theirs = getattr(tokenizer.config, name, None)
+        if ours != theirs:
+            raise InputError(f"the transformer expects {name} {ours}, but the tokenizer has {theirs}")

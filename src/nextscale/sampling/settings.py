@@ -10,6 +10,9 @@ from typing import Any
 
 from nextscale.errors import InputError, brief
 
+PerScale = float | tuple[float, ...]
+"""A number for all scales, or one for each scale."""
+
 LARGEST_CFG = 1000.0
 LARGEST_TEMPERATURE = 1000.0
 LEAST_TEMPERATURE = 1e-3
@@ -27,11 +30,13 @@ class SamplingSettings:
         InputError: A value is out of range.
     """
 
-    cfg: float = field(default=1.5, metadata={"least": -LARGEST_CFG, "most": LARGEST_CFG})
-    """Strength of classifier-free guidance. It rises linearly from 0 at the first scale to this value at the last. 0
-    turns it off. Use 1.5 for metrics, 4 for sharp images."""
-    temperature: float = field(default=1.0, metadata={"least": LEAST_TEMPERATURE, "most": LARGEST_TEMPERATURE})
-    """Divide logits by this number before top-k and top-p. 1 leaves them unchanged."""
+    cfg: PerScale = field(default=1.5, metadata={"least": -LARGEST_CFG, "most": LARGEST_CFG})
+    """Strength of classifier-free guidance. VAR: it rises linearly from 0 at the first scale to this value at the last,
+    and 0 turns it off. Use 1.5 for metrics, 4 for sharp images. Infinity: it is the same at all scales, and 1 turns it
+    off. Several values set that of each scale."""
+    temperature: PerScale = field(default=1.0, metadata={"least": LEAST_TEMPERATURE, "most": LARGEST_TEMPERATURE})
+    """Divide logits by this number before top-k and top-p. 1 leaves them unchanged. Several values set that of each
+    scale."""
     top_k: int = field(default=900, metadata={"least": 0})
     """Sample only from the k most probable tokens. 0 turns this off."""
     top_p: float = field(default=0.96, metadata={"least": 0.0, "most": 1.0})
@@ -41,15 +46,20 @@ class SamplingSettings:
     metrics."""
 
     def __post_init__(self) -> None:
-        if not (is_number(self.cfg) and abs(self.cfg) <= LARGEST_CFG):
-            raise InputError(
-                f"cfg must be a finite number between -{LARGEST_CFG:g} and {LARGEST_CFG:g}, not {brief(self.cfg)}"
-            )
-        if not (is_number(self.temperature) and LEAST_TEMPERATURE <= self.temperature <= LARGEST_TEMPERATURE):
-            raise InputError(
-                f"temperature must be a number between {LEAST_TEMPERATURE:g} and {LARGEST_TEMPERATURE:g}, "
-                f"not {brief(self.temperature)}"
-            )
+        for name in ("cfg", "temperature"):
+            if isinstance(value := getattr(self, name), list):  # JSON, Python
+                object.__setattr__(self, name, tuple(value))
+        for cfg in numbers(self.cfg):
+            if not (is_number(cfg) and abs(cfg) <= LARGEST_CFG):
+                raise InputError(
+                    f"cfg must be a finite number between -{LARGEST_CFG:g} and {LARGEST_CFG:g}, not {brief(cfg)}"
+                )
+        for temperature in numbers(self.temperature):
+            if not (is_number(temperature) and LEAST_TEMPERATURE <= temperature <= LARGEST_TEMPERATURE):
+                raise InputError(
+                    f"temperature must be a number between {LEAST_TEMPERATURE:g} and {LARGEST_TEMPERATURE:g}, "
+                    f"not {brief(temperature)}"
+                )
         if not (isinstance(self.top_k, Integral) and not isinstance(self.top_k, bool) and self.top_k >= 0):
             raise InputError(f"top-k must be 0 (off) or a positive integer, not {brief(self.top_k)}")
         if not (is_number(self.top_p) and 0 <= self.top_p <= 1):
@@ -72,10 +82,29 @@ class SamplingSettings:
 
     def record(self) -> dict[str, Any]:
         """The settings as plain JSON values, without a temperature of 1: older files have none."""
-        values = asdict(self) | {"cfg": float(self.cfg), "top_k": int(self.top_k), "top_p": float(self.top_p)}
+        cfg = list(map(float, self.cfg)) if isinstance(self.cfg, tuple) else float(self.cfg)
+        values = asdict(self) | {"cfg": cfg, "top_k": int(self.top_k), "top_p": float(self.top_p)}
         if self.temperature == 1:
             del values["temperature"]
         return values
+
+
+def numbers(value: PerScale) -> tuple[Any, ...]:
+    """The values of a setting, whether it is one number or one for each scale."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def per_scale(value: PerScale, num_scales: int, name: str) -> tuple[float, ...]:
+    """A setting for each scale.
+
+    Raises:
+        InputError: There are several numbers, but not as many as scales.
+    """
+    if not isinstance(value, tuple):
+        return (value,) * num_scales
+    if len(value) != num_scales:
+        raise InputError(f"expected one {name}, or one for each of the {num_scales} scales, got {len(value)}")
+    return value
 
 
 SETTINGS = tuple(f.name for f in fields(SamplingSettings))

@@ -25,13 +25,18 @@ class TokenEdit:
     """
 
     tokens: Sequence[Tensor]
-    """K LongTensors (B, n_k), or (1, n_k) for all images."""
+    """K token maps (B, n_k, *token_shape), or (1, ...) for all. The first ones are enough if only they are kept."""
     keep: Tensor
     """(h_K, w_K) or (B, h_K, w_K): 1 keeps the given image's tokens, 0 samples new ones."""
     always_kept: int = ALWAYS_KEPT
     """All tokens of scales with at most this many are kept, regardless of the mask."""
     scales_kept: int = 0
     """All tokens of this many first scales are kept as well."""
+
+    @classmethod
+    def of_scales(cls, tokens: Sequence[Tensor], schedule: ScaleSchedule) -> TokenEdit:
+        """Keep the tokens of the first scales, as many as are given."""
+        return cls(tokens, torch.zeros(schedule.final_size), always_kept=0, scales_kept=len(tokens))
 
     def check(self, schedule: ScaleSchedule, batch: int) -> None:
         """Raises InputError if mask, scales or number of images do not fit."""
@@ -56,11 +61,18 @@ class TokenEdit:
         return (keep > 0.5).flatten(1)
 
     def put(self, tokens: Sequence[Tensor], schedule: ScaleSchedule) -> list[Tensor]:
-        """Sampled tokens, K of (B, n_k), with the kept ones put in their places."""
-        return [torch.where(self.kept(k, schedule).to(t.device), self.tokens[k].to(t), t) for k, t in enumerate(tokens)]
+        """Sampled tokens, K of (B, n_k, *token_shape), with the kept ones put in their places."""
+        put = list(tokens)
+        for k, sampled in enumerate(tokens[: len(self.tokens)]):
+            kept = self.kept(k, schedule).to(sampled.device)
+            kept = kept.reshape(*kept.shape, *[1] * (sampled.ndim - 2))
+            put[k] = torch.where(kept, self.tokens[k].to(sampled), sampled)
+        return put
 
     def replace(self, codes: Tensor, k: int, codebook: Quantizer, schedule: ScaleSchedule) -> Tensor:
         """Code vectors of scale k with those of the kept tokens put in their places. (B, n_k, D) -> (B, n_k, D)."""
+        if k >= len(self.tokens):
+            return codes
         kept = self.kept(k, schedule).to(codes.device)
         return torch.where(kept.unsqueeze(-1), codebook.codes(self.tokens[k].to(codes.device)), codes)
 

@@ -7,11 +7,12 @@ row by row. All arithmetic that turns scales into offsets is in this file.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 
 from nextscale.errors import InputError, brief
+from nextscale.scales.aspect import TEMPLATES, nearest_template, template_sizes
 
 NAMED_SIDES: dict[str, tuple[int, ...]] = {
     "256": (1, 2, 3, 4, 5, 6, 8, 10, 13, 16),
@@ -42,6 +43,8 @@ class Visit:
     """The clip whose canvas the codes are added to; images have one."""
     quantizer: int = 0
     """The quantizer of the tokens; VAR and Infinity have one."""
+    frame: tuple[int, int] = (1, 1)
+    """(H, W) of the grid in whose coordinates rotary positions are given."""
 
     @property
     def num_tokens(self) -> int:
@@ -59,6 +62,8 @@ class ScaleSchedule:
     """
 
     sizes: tuple[tuple[int, int], ...]
+    template: float | None = field(default=None, metadata={"later": True})
+    """The ratio height / width that names the template of Infinity which the sizes come from, if they do."""
 
     def __post_init__(self) -> None:
         try:
@@ -75,6 +80,9 @@ class ScaleSchedule:
             raise InputError(f"a scale schedule may have at most {MOST_SCALES:,} scales, not {len(sizes):,}")
         if (largest := max(max(size) for size in sizes)) > LARGEST_SIDE:
             raise InputError(f"a scale may have at most {LARGEST_SIDE:,} tokens on a side, not {brief(largest)}")
+        if self.template is not None and self.template not in TEMPLATES:
+            known = ", ".join(f"{template:g}" for template in TEMPLATES)
+            raise InputError(f"unknown template {brief(self.template)}: expected one of {known}")
         for h, w in sizes:
             if h > self.final_size[0] or w > self.final_size[1]:
                 raise InputError(
@@ -92,6 +100,16 @@ class ScaleSchedule:
         if str(name) not in NAMED_SIDES:
             raise InputError(f"unknown schedule {name!r}: expected one of {', '.join(NAMED_SIDES)}")
         return cls.square(NAMED_SIDES[str(name)])
+
+    @classmethod
+    def infinity(cls, budget: str = "1M", ratio: float = 1.0) -> ScaleSchedule:
+        """Infinity's schedule for a pixel budget (0.06M, 0.25M, 0.60M or 1M) and the template nearest to a ratio.
+
+        Args:
+            ratio: height / width.
+        """
+        template = nearest_template(ratio)
+        return cls(template_sizes(template, budget), template)
 
     @classmethod
     def parse(cls, text: str) -> ScaleSchedule:
@@ -125,7 +143,13 @@ class ScaleSchedule:
     @cached_property
     def visits(self) -> tuple[Visit, ...]:
         """One visit per scale; each sees all earlier ones."""
-        return tuple(Visit(k, (1, h, w), tuple(range(k))) for k, (h, w) in enumerate(self.sizes))
+        frame = self.frame
+        return tuple(Visit(k, (1, h, w), tuple(range(k)), frame=frame) for k, (h, w) in enumerate(self.sizes))
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """The grid of rotary positions: the largest one of the template, whatever the budget; else the last scale."""
+        return self.final_size if self.template is None else TEMPLATES[self.template][-1]
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:

@@ -1,6 +1,7 @@
-"""The convolutional autoencoder of VQGAN (arXiv 2012.09841), as VAR uses it: images to feature grids and back.
+"""The convolutional autoencoder of VQGAN (arXiv 2012.09841), as VAR and Infinity use it: images to grids and back.
 
-Level 0 has full resolution, and each further level halves it. Self-attention follows every block of the last level.
+Level 0 has full resolution, and each further level halves it. In VAR's, self-attention follows every block of the last
+level. Infinity's has no attention.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NORM_GROUPS = 32
+OTHER_GROUPS = 24
+"""Number of groups for widths that are not a multiple of 32."""
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(NORM_GROUPS, channels, eps=1e-6)
+    return nn.GroupNorm(OTHER_GROUPS if channels % NORM_GROUPS else NORM_GROUPS, channels, eps=1e-6)
 
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -102,8 +105,9 @@ class Level(nn.Module):
         return self.resample(x)
 
 
-def middle(channels: int) -> nn.Sequential:
-    return nn.Sequential(ResidualBlock(channels, channels), AttentionBlock(channels), ResidualBlock(channels, channels))
+def middle(channels: int, attention: bool) -> nn.Sequential:
+    between = AttentionBlock(channels) if attention else nn.Identity()
+    return nn.Sequential(ResidualBlock(channels, channels), between, ResidualBlock(channels, channels))
 
 
 class Encoder(nn.Module):
@@ -114,9 +118,12 @@ class Encoder(nn.Module):
         multipliers: width of each level, in units of ``channels``.
         num_blocks: residual blocks per level.
         out_channels: D.
+        attention: add self-attention at the last level.
     """
 
-    def __init__(self, channels: int, multipliers: Sequence[int], num_blocks: int, out_channels: int):
+    def __init__(
+        self, channels: int, multipliers: Sequence[int], num_blocks: int, out_channels: int, attention: bool = True
+    ):
         super().__init__()
         widths = [channels] + [channels * m for m in multipliers]
         last = len(multipliers) - 1
@@ -126,12 +133,12 @@ class Encoder(nn.Module):
                 widths[i],
                 widths[i + 1],
                 num_blocks,
-                attention=i == last,
+                attention=attention and i == last,
                 resample=Downsample(widths[i + 1]) if i < last else nn.Identity(),
             )
             for i in range(len(multipliers))
         )
-        self.middle = middle(widths[-1])
+        self.middle = middle(widths[-1], attention)
         self.norm_out = norm(widths[-1])
         self.silu = nn.SiLU()
         self.conv_out = conv3x3(widths[-1], out_channels)
@@ -149,18 +156,20 @@ class Decoder(nn.Module):
     It mirrors the encoder, with one more block per level.
     """
 
-    def __init__(self, channels: int, multipliers: Sequence[int], num_blocks: int, in_channels: int):
+    def __init__(
+        self, channels: int, multipliers: Sequence[int], num_blocks: int, in_channels: int, attention: bool = True
+    ):
         super().__init__()
         widths = [channels * m for m in multipliers] + [channels * multipliers[-1]]
         last = len(multipliers) - 1
         self.conv_in = conv3x3(in_channels, widths[-1])
-        self.middle = middle(widths[-1])
+        self.middle = middle(widths[-1], attention)
         self.levels = nn.ModuleList(
             Level(
                 widths[i + 1],
                 widths[i],
                 num_blocks + 1,
-                attention=i == last,
+                attention=attention and i == last,
                 resample=Upsample(widths[i]) if i > 0 else nn.Identity(),
             )
             for i in range(len(multipliers))

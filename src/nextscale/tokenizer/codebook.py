@@ -21,6 +21,7 @@ class Codebook(nn.Module):
 
     token_shape: tuple[int, ...] = ()
     """Each token is a single index."""
+    token_dtype = torch.int64
 
     def __init__(self, size: int, dim: int, cosine: bool = False):
         super().__init__()

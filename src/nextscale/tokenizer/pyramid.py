@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextscale.scales.schedule import ScaleSchedule, Visit
+from nextscale.tokenizer.bsq import SignBits
 from nextscale.tokenizer.codebook import Codebook
 
 Chooser = Callable[[Visit, Tensor], Tensor]
@@ -64,93 +65,143 @@ class ResidualConv(nn.Conv2d):
         return input.mul(1 - self.ratio) + super().forward(input).mul_(self.ratio)
 
 
+@dataclass(frozen=True)
+class Moves:
+    """How token maps and canvases are resized."""
+
+    up: Literal["bicubic", "bilinear"]
+    """Code vectors to the size of the canvas."""
+    residual: Literal["area", "bilinear"]
+    """The residual to the size of a scale, for encoding."""
+    look: Literal["area", "bilinear"]
+    """The canvas to the size of a scale, for the transformer."""
+    patch: int = 1
+    """Side of the square of canvas positions that one token covers."""
+
+
+VAR_MOVES = Moves(up="bicubic", residual="area", look="area")
+INFINITY_MOVES = Moves(up="bilinear", residual="area", look="bilinear")
+
+
 class ResidualPyramid(nn.Module):
-    """The codebook and the phi convolutions of a scale schedule.
+    """The quantizer and the phi convolutions of a scale schedule.
+
+    A token covers one position of the canvas, or a square of p x p positions ("patchify" in Infinity). The canvas then
+    has D / p^2 channels and the size (p h_K, p w_K); channel c at the offset (y, x) in the square is entry
+    p^2 c + p y + x of a code vector.
 
     Args:
         schedule: sizes of the K token maps.
-        codebook: V codes of dimension D.
+        codebook: the quantizer, for VAR a codebook of V codes of dimension D.
         quant_resi: weight a of the phi convolutions; 0 removes them.
         num_phi: P, the number of phi convolutions that the K scales share; 0 means one for each scale.
+        moves: how maps are resized.
     """
 
-    def __init__(self, schedule: ScaleSchedule, codebook: Codebook, quant_resi: float = 0.5, num_phi: int = 4):
+    def __init__(
+        self,
+        schedule: ScaleSchedule,
+        codebook: Codebook | SignBits,
+        quant_resi: float = 0.5,
+        num_phi: int = 4,
+        moves: Moves = VAR_MOVES,
+    ):
         super().__init__()
         self.schedule = schedule
-        self.codebook = codebook
+        self.codebook: Any = codebook
+        self.moves = moves
         count = (num_phi or schedule.num_scales) if quant_resi else 0
         self.phi = nn.ModuleList(ResidualConv(codebook.dim, quant_resi) for _ in range(count))
         self.phi_of_scale = assign_phi(schedule, count)
 
     # ---- operations on the canvas --------------------------------------------------------------------------------
 
-    def gain(self, codes: Tensor, visit: Visit) -> Tensor:
-        """Return h_k = phi_k(upsample(e_k)), which a visit adds to the canvas. (B, n_k, D) -> (B, D, h_K, w_K)."""
+    def gain(self, codes: Tensor, visit: Visit, size: Sequence[int] | None = None) -> Tensor:
+        """Return h_k = phi_k(upsample(e_k)), which a visit adds to the canvas. (B, n_k, D) -> (B, D, h_K, w_K).
+
+        Args:
+            size: (h_K, w_K) of the canvas; None means that of the pyramid's schedule.
+        """
         with torch.autocast(codes.device.type, enabled=False):  # the canvas is float32 throughout
             grid = codes.float().transpose(1, 2).unflatten(2, visit.size[1:])
-            if not self._is_last(visit):
-                grid = F.interpolate(grid, size=self.schedule.final_size, mode="bicubic")
+            if self.moves.patch > 1:
+                grid = F.pixel_shuffle(grid, self.moves.patch)
+            grid = resize(grid, size or self.canvas_size(self.schedule), self.moves.up)
             return self.phi[self.phi_of_scale[visit.index]](grid.contiguous()) if self.phi else grid.contiguous()
 
     def residual(self, rest: Tensor, visit: Visit) -> Tensor:
         """Return the residual (features minus canvas) at the size of a visit. (B, D, h_K, w_K) -> (B, n_k, D).
 
-        VAR down-samples residuals and canvases in the same way, by area.
+        VAR resizes residuals and canvases in the same way; Infinity resizes residuals by area.
         """
-        return self.look(rest, visit)
+        return self._tokens(rest, visit, self.moves.residual)
 
     def look(self, canvas: Tensor, visit: Visit) -> Tensor:
-        """Return the canvas at the size of a visit, down-sampled by area. (B, D, h_K, w_K) -> (B, n_k, D)."""
-        if not self._is_last(visit):
-            canvas = F.interpolate(canvas, size=visit.size[1:], mode="area")
+        """Return the canvas at the size of a visit. (B, D, h_K, w_K) -> (B, n_k, D)."""
+        return self._tokens(canvas, visit, self.moves.look)
+
+    def _tokens(self, canvas: Tensor, visit: Visit, mode: str) -> Tensor:
+        """Resize a map to a visit, and return it as a sequence of tokens."""
+        h, w = visit.size[1:]
+        patch = self.moves.patch
+        canvas = resize(canvas, (patch * h, patch * w), mode)
+        if patch > 1:
+            canvas = F.pixel_unshuffle(canvas, patch)
         return canvas.flatten(2).transpose(1, 2)
 
-    def walk(self, choose: Chooser, canvas: Tensor) -> Iterator[PyramidStep]:
+    def walk(self, choose: Chooser, canvas: Tensor, schedule: ScaleSchedule | None = None) -> Iterator[PyramidStep]:
         """Visit the scales from coarse to fine, and add the chosen code vectors of each to the canvas.
 
         Args:
             choose: returns the code vectors of a visit, given the visit and the canvas before it.
             canvas: the initial canvas, usually `empty_canvas`.
+            schedule: the scales to visit; None means the pyramid's own.
         """
-        for visit in self.schedule.visits:
-            gain = self.gain(choose(visit, canvas), visit)
+        for visit in (schedule or self.schedule).visits:
+            gain = self.gain(choose(visit, canvas), visit, canvas.shape[-2:])
             canvas = canvas + gain
             yield PyramidStep(visit, gain, canvas)
 
-    def empty_canvas(self, batch: int) -> Tensor:
-        """Return f_hat = 0, (batch, D, h_K, w_K), with the dtype and device of the codebook."""
-        return self.codebook.weight.new_zeros(batch, self.codebook.dim, *self.schedule.final_size)
+    def empty_canvas(
+        self, batch: int, device: torch.device | None = None, schedule: ScaleSchedule | None = None
+    ) -> Tensor:
+        """Return f_hat = 0, (batch, D, h_K, w_K) float32."""
+        size = self.canvas_size(schedule or self.schedule)
+        return torch.zeros(batch, self.codebook.dim // self.moves.patch**2, *size, device=device)
 
-    def _is_last(self, visit: Visit) -> bool:
-        """Return whether a visit is of the last scale, which needs no resampling."""
-        return visit.index == self.schedule.num_scales - 1
+    def canvas_size(self, schedule: ScaleSchedule) -> tuple[int, int]:
+        """Return the height and width of the canvas of a schedule."""
+        h, w = schedule.final_size
+        return self.moves.patch * h, self.moves.patch * w
 
     # ---- walks ---------------------------------------------------------------------------------------------------
 
-    def encode(self, features: Tensor) -> list[Tensor]:
-        """Quantize the residual of each scale (algorithm 1). (B, D, h_K, w_K) -> K LongTensors (B, n_k)."""
+    def encode(self, features: Tensor, schedule: ScaleSchedule | None = None) -> list[Tensor]:
+        """Quantize the residual of each scale (algorithm 1). (B, D, h_K, w_K) -> K token maps (B, n_k, ...)."""
         tokens: list[Tensor] = []
-        for _ in self._encode(features, tokens):
+        for _ in self._encode(features, tokens, schedule=schedule):
             pass
         return tokens
 
-    def accumulate(self, tokens: Sequence[Tensor]) -> Iterator[PyramidStep]:
+    def accumulate(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Iterator[PyramidStep]:
         """Yield the canvas of given tokens after each scale (algorithm 2)."""
-        return self.walk(lambda visit, _: self.codebook.codes(tokens[visit.index]), self.empty_canvas(len(tokens[0])))
+        canvas = self.empty_canvas(len(tokens[0]), tokens[0].device, schedule)
+        return self.walk(lambda visit, _: self.codebook.codes(tokens[visit.index]), canvas, schedule)
 
-    def canvas(self, tokens: Sequence[Tensor]) -> Tensor:
+    def canvas(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Tensor:
         """Return the final canvas of K token maps, (B, D, h_K, w_K)."""
-        *_, step = self.accumulate(tokens)
+        *_, step = self.accumulate(tokens, schedule)
         return step.canvas
 
-    def next_inputs(self, tokens: Sequence[Tensor]) -> Tensor:
+    def next_inputs(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Tensor:
         """Return the transformer's inputs under teacher forcing: the canvas after each scale at the size of the next.
 
         Returns:
             (B, L - n_0, D); scale 0 has no input.
         """
-        canvases = [step.canvas for step in self.accumulate(tokens)]
-        looks = [self.look(canvas, visit) for canvas, visit in zip(canvases, self.schedule.visits[1:], strict=False)]
+        canvases = [step.canvas for step in self.accumulate(tokens, schedule)]
+        visits = (schedule or self.schedule).visits[1:]
+        looks = [self.look(canvas, visit) for canvas, visit in zip(canvases, visits, strict=False)]
         return torch.cat(looks, dim=1) if looks else canvases[0].new_zeros(len(tokens[0]), 0, self.codebook.dim)
 
     def quantize(self, features: Tensor, beta: float = 0.25, depths: Tensor | None = None) -> Quantized:
@@ -176,7 +227,11 @@ class ResidualPyramid(nn.Module):
         return Quantized(tokens, straight_through, torch.stack(losses).mean(), torch.cat(looks, dim=1).flatten(0, 1))
 
     def _encode(
-        self, features: Tensor, tokens: list[Tensor], looks: list[Tensor] | None = None
+        self,
+        features: Tensor,
+        tokens: list[Tensor],
+        looks: list[Tensor] | None = None,
+        schedule: ScaleSchedule | None = None,
     ) -> Iterator[PyramidStep]:
         """Walk over the scales with the codes nearest to the residual of each.
 
@@ -191,9 +246,14 @@ class ResidualPyramid(nn.Module):
                 looks.append(residual)
             return self.codebook.codes(tokens[-1])
 
-        for step in self.walk(nearest, self.empty_canvas(len(features))):
+        for step in self.walk(nearest, self.empty_canvas(len(features), features.device, schedule), schedule):
             rest = rest - step.gain.detach()
             yield step
+
+
+def resize(grid: Tensor, size: Sequence[int], mode: str) -> Tensor:
+    """Resize (B, C, h, w) to (B, C, *size). A map that has this size is returned unchanged."""
+    return grid if tuple(grid.shape[-2:]) == tuple(size) else F.interpolate(grid, size=tuple(size), mode=mode)
 
 
 def assign_phi(schedule: ScaleSchedule, count: int) -> list[int]:

@@ -89,7 +89,9 @@ class ClassChange:
         """Return a data set with the numbers of the trained model as labels."""
         if self.numbers == tuple(range(len(self.data))):
             return examples
-        return Relabelled(examples, self.numbers, RelabelledSource(examples.source.root, self.after))
+        return Relabelled(
+            examples, self.numbers, RelabelledSource(examples.source.root, self.after, examples.source.notes)
+        )
 
 
 def described(what: str, names: Sequence[str]) -> str:
@@ -103,6 +105,7 @@ class RelabelledSource:
 
     root: Path | str
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from nextscale.data.splits import absolute_name
 from nextscale.errors import InputError
 from nextscale.imaging.images import save_image
 from nextscale.io.checkpoint_folder import incomplete_checkpoints, newest_checkpoint
+from nextscale.io.config import as_record
 from nextscale.io.files import atomic_file, read_json, write_json
 from nextscale.io.json_text import parse_json
 from nextscale.io.lock import locked_by_main
@@ -53,7 +54,7 @@ class Run:
         self._unreadable: set[str] = set()
         with ExitStack() as opened:
             opened.enter_context(locked_by_main(folder))
-            self._begin(json.loads(json.dumps({"inputs": inputs, "recipe": dataclasses.asdict(recipe)})))
+            self._begin(json.loads(json.dumps({"inputs": inputs, "recipe": as_record(recipe)})))
             self._lock = opened.pop_all()
 
     def _begin(self, ours: dict[str, Any]) -> None:

@@ -163,7 +163,7 @@ def encode(
     views: Views, indices: range, tokenizer: ImageTokenizer, settings: CacheSettings
 ) -> Iterator[tuple[Tensor, int]]:
     """Yield the tokens (views, L) and the label of each image. Unreadable images are skipped and reported."""
-    device = tokenizer.quant_conv.weight.device
+    device = tokenizer.device
     loader = DataLoader(
         views,
         batch_size=settings.batch_size,

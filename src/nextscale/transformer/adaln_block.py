@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from nextscale.transformer.attention import SelfAttention
 from nextscale.transformer.cache import LayerCache
+from nextscale.transformer.cross_attention import CrossAttention, Memory
 from nextscale.transformer.visibility import Span
 
 NORM_EPS = 1e-6
@@ -39,16 +40,22 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Compute x += gamma1 * attention(modulate(x)); x += gamma2 * mlp(modulate(x)).
+    """Compute x += gamma1 * attention(modulate(x)); x += cross(norm(x)); x += gamma2 * mlp(modulate(x)).
 
-    The six vectors gamma1, gamma2, scale1, scale2, shift1, shift2 are arguments. They depend only on the class, and
-    `VAR.condition` computes them once per image.
+    The six vectors gamma1, gamma2, scale1, scale2, shift1, shift2 are arguments. They depend only on the class or the
+    text, and ``condition`` of the model computes them once per image. Only Infinity has the second step.
+
+    Args:
+        hidden: width of the MLP.
+        cross: add attention to a text.
     """
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, l2_norm: bool):
+    def __init__(self, width: int, heads: int, hidden: int, l2_norm: bool, cross: bool = False):
         super().__init__()
         self.attention = SelfAttention(width, heads, l2_norm)
-        self.mlp = MLP(width, round(width * mlp_ratio))
+        self.cross_norm = nn.LayerNorm(width, eps=NORM_EPS) if cross else None
+        self.cross_attention = CrossAttention(width, heads) if cross else None
+        self.mlp = MLP(width, hidden)
 
     def forward(
         self,
@@ -57,16 +64,22 @@ class Block(nn.Module):
         spans: list[Span] | None = None,
         past: LayerCache | None = None,
         path_scale: Tensor | None = None,
+        rotation: Tensor | None = None,
+        memory: Memory | None = None,
     ) -> Tensor:
         """(B, n, C) -> (B, n, C).
 
         Args:
             vectors: (B, 6, C).
-            spans, past: see `SelfAttention`.
+            spans, past, rotation: see `SelfAttention`.
+            memory: the text, see `CrossAttention`.
             path_scale: (2, B), drop-path factor of each of the two branches: 0 or 1 / (1 - rate).
         """
         gamma1, gamma2, scale1, scale2, shift1, shift2 = vectors.unbind(1)
         if path_scale is not None:
             gamma1, gamma2 = gamma1 * path_scale[0, :, None], gamma2 * path_scale[1, :, None]
-        x = torch.addcmul(x, gamma1.unsqueeze(1), self.attention(modulate(x, scale1, shift1), spans, past))
+        attended = self.attention(modulate(x, scale1, shift1), spans, past, rotation)
+        x = torch.addcmul(x, gamma1.unsqueeze(1), attended)
+        if self.cross_attention is not None and self.cross_norm is not None:
+            x = x + self.cross_attention(self.cross_norm(x), memory)
         return torch.addcmul(x, gamma2.unsqueeze(1), self.mlp(modulate(x, scale2, shift2)))

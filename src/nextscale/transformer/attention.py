@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextscale.transformer.cache import LayerCache
+from nextscale.transformer.rope import rotate
 from nextscale.transformer.visibility import Span
 
 MAX_LOG_SCALE = math.log(100)
@@ -36,14 +37,23 @@ class SelfAttention(nn.Module):
         self.scale = 1.0 if l2_norm else 0.25 / math.sqrt(width // heads)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, spans: list[Span] | None = None, past: LayerCache | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        spans: list[Span] | None = None,
+        past: LayerCache | None = None,
+        rotation: Tensor | None = None,
+    ) -> Tensor:
         """Attend over a whole sequence, or over one scale and the scales that it sees. (B, n, C) -> (B, n, C).
 
         Args:
             spans: the keys that each query of a whole sequence sees; None means all keys.
             past: keys and values of earlier scales. Those of this scale are added to it.
+            rotation: rotary positions of the n tokens, from `nextscale.transformer.rope.rotations`.
         """
         q, k, v = self.split(self.project(x), self.log_scale)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
         if past is not None:
             k, v = past.extend(k, v)
         if spans is None:

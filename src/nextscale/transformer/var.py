@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import torch
 import torch.nn.functional as F
@@ -74,6 +74,14 @@ class Condition:
     """Scale and shift of the layer norm before the head: (B, 2, C)."""
 
 
+def guidance_ramp(cfg: float, schedule: ScaleSchedule) -> tuple[float, ...]:
+    """Return VAR's guidance weights t_k = cfg * k / (K - 1): none at the first scale, ``cfg`` at the last.
+
+    The guided prediction is (1 + t_k) * conditional - t_k * unconditional.
+    """
+    return tuple(cfg * schedule.position(k) for k in range(schedule.num_scales))
+
+
 class VAR(nn.Module):
     """Transformer that predicts the logits of every token from class labels and the canvas at each scale.
 
@@ -90,7 +98,9 @@ class VAR(nn.Module):
         self.word_embedding = nn.Linear(c.code_dim, c.width)
         self.level_embedding = embedding(c.schedule.num_scales, c.width)
         self.position_embedding = nn.Parameter(torch.empty(1, c.schedule.num_tokens, c.width))
-        self.blocks = nn.ModuleList(Block(c.width, c.heads, c.mlp_ratio, c.l2_norm) for _ in range(c.depth))
+        self.blocks = nn.ModuleList(
+            Block(c.width, c.heads, round(c.width * c.mlp_ratio), c.l2_norm) for _ in range(c.depth)
+        )
         adaln_count = 1 if c.shared_adaln else c.depth
         self.adaln = nn.ModuleList(nn.Linear(c.width, 6 * c.width) for _ in range(adaln_count))
         self.adaln_offset = nn.ParameterList(
@@ -228,6 +238,16 @@ class VAR(nn.Module):
         """
         c, plans = self.config, plan_cache(schedule.visits, schedule.tokens_per_scale)
         return KVCache(plans, c.depth, batch, c.heads, c.width // c.heads, self.device, dtype or self.compute_dtype)
+
+    def guidance_weights(self, cfg: float | tuple[float, ...], schedule: ScaleSchedule) -> tuple[float, ...]:
+        """Return the guidance weight of each scale: `guidance_ramp`, or ``cfg`` itself if it has several values."""
+        return cfg if isinstance(cfg, tuple) else guidance_ramp(cfg, schedule)
+
+    @property
+    def tokenizer_fields(self) -> dict[str, Any]:
+        """Fields of the tokenizer's configuration that the model depends on, and their values."""
+        fields = {name: getattr(self.config, name) for name in ("schedule", "codebook_size", "code_dim")}
+        return {"quantizer": "codebook", **fields}
 
     @property
     def conditioner(self) -> ClassConditioner:

@@ -22,6 +22,8 @@ ACCEPTED_AT_ONCE = 8
 """Connections that the event loop accepts before it handles them. Accepted ones use files before they are counted."""
 SPARE_FILES = 48
 """Files that are left for accepted connections, uploads and the studio."""
+USED_FILES = 32
+"""Files that a server has open, where this cannot be counted."""
 LEAST = 8
 """Fewest connections that are worth a server."""
 
@@ -50,9 +52,11 @@ class Connections:
         if len(known) <= self.most:
             return True
         others = [one for one in known if one is not new and not one.transport.is_closing()]
-        if len(others) < self.most:
-            return True
-        waiting = [one for one in others if one.awaits_client]
+        return len(others) < self.most or self.close_one(others)
+
+    def close_one(self, known: Collection[Any]) -> bool:
+        """Close the connection that has waited longest for its client. Return False if all are being served."""
+        waiting = [one for one in known if one.awaits_client and not one.transport.is_closing()]
         if waiting:
             min(waiting, key=lambda one: (one.has_request, one.since)).transport.abort()
         return bool(waiting)
@@ -120,9 +124,12 @@ def affordable(wanted: int) -> int:
     """
     try:
         import resource
-    except ImportError:  # Windows, which has no such limit
+    except ModuleNotFoundError:  # Windows, which has no such limit
         return wanted
-    used = len(os.listdir("/dev/fd")) + SPARE_FILES
+    try:
+        used = len(os.listdir("/dev/fd")) + SPARE_FILES
+    except OSError:  # a container without /proc
+        used = USED_FILES + SPARE_FILES
     most, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most != resource.RLIM_INFINITY and most < used + wanted:
         raised = used + wanted if highest == resource.RLIM_INFINITY else min(used + wanted, highest)

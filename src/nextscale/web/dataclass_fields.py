@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 from pydantic import BeforeValidator, Field
 
 from nextscale.io.field_docs import field_docs
+from nextscale.sampling.settings import PerScale
 
 LARGEST_INTEGER = 2**53 - 1
 """The largest exact integer in JavaScript."""
@@ -37,6 +38,8 @@ def pydantic_fields(config: Any, skip: Collection[str] = ()) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for field in fields(config):
         kind, known = types[field.name], field.metadata
+        if kind == PerScale:
+            kind = float  # a request sets one number for all scales
         more: list[Any] = []
         limits = {rule: known[name] for rule, name in (("ge", "least"), ("le", "most")) if name in known}
         if kind is float:

@@ -22,11 +22,11 @@ class Limits:
     """Time limit of a request in seconds, from its arrival, including its time in the queue. Slower requests fail with
     status 504, or 408 if their body has not arrived."""
     connections: int = 1000
-    """Maximum number of open connections. When another one arrives, the server closes the one that has waited longest
-    for a request. The system's limit of open files may lower this number."""
+    """Maximum number of open connections. When another one arrives, the server closes the one that has been idle
+    longest. The system's limit of open files may lower this number."""
     idle_seconds: float = 15.0
-    """Time in seconds for a request's headers to arrive after a connection is opened, and for a client to read more of
-    a response. Slower connections are closed."""
+    """Longest wait for the headers of a request, and longest pause of a client while it reads a response, in seconds.
+    Slower connections are closed."""
     drain_seconds: float = 20.0
     """Time in seconds for running requests to finish when the server stops. Slower requests fail with status 503."""
     upload_bytes: int = 10 * 2**20

@@ -38,7 +38,7 @@ def set_up(access: AccessLog, stream: TextIO) -> None:
     access_log.propagate = False
 
 
-class LimitedHandler(logging.StreamHandler[TextIO]):
+class LimitedHandler(logging.StreamHandler):
     """Handler that drops similar records beyond `MOST_ALIKE` per `WINDOW_SECONDS`, and counts them.
 
     Records are similar if their logger, level, message template and type of exception are equal.

@@ -120,7 +120,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            asyncio.get_running_loop().set_exception_handler(report)
+            asyncio.get_running_loop().set_exception_handler(self.report)
             for listener in sockets or ():
                 listener.listen(BACKLOG)  # uvicorn's backlog is also the number of connections to accept at once
             self.on_ready()
@@ -129,6 +129,14 @@ class Server(uvicorn.Server):
         if counter % TICKS_PER_SECOND == 0:
             self.connections.sweep(self.server_state.connections)
         return await super().on_tick(counter)
+
+    def report(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log an error of the event loop. If no file is left for a new connection, close one that waits."""
+        if "accept()" in context.get("message", ""):
+            self.connections.close_one(self.server_state.connections)
+            log.error("no file is left for a new connection, which waits: see --connections and ulimit -n")
+        else:
+            loop.default_exception_handler(context)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.signals += 1
@@ -142,14 +150,6 @@ class Server(uvicorn.Server):
         close(self.engines, seconds)
         self.drained.set()
         self.should_exit = True
-
-
-def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log an error of the event loop: one line if the process cannot open another file for a connection."""
-    if "accept()" in context.get("message", ""):
-        log.error("no file is left for a new connection, which waits: see --connections and ulimit -n")
-    else:
-        loop.default_exception_handler(context)
 
 
 def open_socket(host: str, port: int) -> socket.socket:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import gradio as gr
@@ -22,7 +22,7 @@ def studio(start) -> gr.Blocks:
 
 
 def test_stop_is_enabled_only_while_images_are_generated():
-    def made() -> Iterator[tuple[Any, ...]]:
+    def made() -> Generator[tuple[Any, ...], None, None]:
         yield "scale 1", "coarse"
         yield "1 image", "fine"
 
@@ -33,7 +33,7 @@ def test_stop_is_enabled_only_while_images_are_generated():
 
 
 def test_an_error_half_way_stops_the_status_and_the_button():
-    def made() -> Iterator[tuple[Any, ...]]:
+    def made() -> Generator[tuple[Any, ...], None, None]:
         yield "scale 1", "coarse"
         raise Busy("the queue is full", 3)
 
@@ -46,7 +46,7 @@ def test_an_error_half_way_stops_the_status_and_the_button():
 
 
 def test_an_error_before_the_first_image_changes_nothing():
-    def made() -> Iterator[tuple[Any, ...]]:
+    def made() -> Generator[tuple[Any, ...], None, None]:
         raise InputError("no such class")
         yield ()
 
@@ -57,7 +57,7 @@ def test_an_error_before_the_first_image_changes_nothing():
 def test_stopping_closes_what_runs():
     closed = []
 
-    def made() -> Iterator[tuple[Any, ...]]:
+    def made() -> Generator[tuple[Any, ...], None, None]:
         try:
             yield "scale 1", "coarse"
             yield "scale 2", "fine"

@@ -82,7 +82,10 @@ def pyramid(views: Sequence[ScaleView], colours: Tensor) -> str:
     rows = [pyramid_row(view, heat, colours) for view, heat in zip(views, heats, strict=True)]
     titles = ("token map", "gain", "image so far")
     head = "<div></div>" + "".join(f"<div>{title}</div>" for title in titles)
-    return f'<div class="ns-pyramid"><div class="ns-scale ns-scale-head">{head}</div>{"".join(rows)}</div>'
+    return (
+        '<h2 class="ns-heading">Scales</h2>'
+        f'<div class="ns-pyramid"><div class="ns-scale ns-scale-head">{head}</div>{"".join(rows)}</div>'
+    )
 
 
 def pyramid_row(view: ScaleView, heat: Image.Image, colours: Tensor) -> str:

@@ -40,7 +40,7 @@ def connect(
     seed: SeedControls,
     function: Steps,
     inputs: Sequence[Component],
-    outputs: Sequence[Component],
+    outputs: Sequence[Any],
     js: str | None = None,
 ) -> None:
     """Run a function when the button is clicked, or Enter is pressed in the field of the seed.

@@ -1,0 +1,204 @@
+"""T5TextEncoder: prompts to features by the encoder of flan-t5-xl, through transformers (the extra ``text``).
+
+transformers is imported when an encoder is loaded. Nothing in a downloaded folder is executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nextscale.conditioning.prompts import check_text
+from nextscale.conditioning.t5_files import EXTRA, T5Files, one_line
+from nextscale.conditioning.text import TextFeatures
+from nextscale.errors import InputError, brief, is_out_of_memory
+from nextscale.runtime.device import has_fast_bfloat16, pick_device
+from nextscale.runtime.device import precision as autocast_to
+from nextscale.runtime.extras import check_installed, needed
+from nextscale.runtime.progress import say
+
+FLAN_T5_XL = "google/flan-t5-xl"
+"""The encoder of the official models, T = 2048."""
+MAX_TOKENS = 512
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+class T5TextEncoder:
+    """A T5 encoder that turns prompts into features.
+
+    Each prompt is encoded alone, without padding. Its features do not depend on the other prompts.
+
+    Args:
+        source: a folder of transformers with safetensors files, or a repository on the hub, downloaded on first use.
+        device: device of the encoder.
+        dtype: "float32", "bfloat16" or "float16". "auto" is float16 on GPUs, as in the official code, bfloat16 on CPUs
+            that are fast at it, else float32.
+        keep: keep the weights in memory after encoding. If false, `encode` reads them each time.
+        max_tokens: longer prompts are cut to this number of tokens, including the token for the end.
+        tell: called with one sentence when a prompt is cut, once for each prompt.
+
+    Raises:
+        InputError: a package or file is missing or damaged, no network, or the device does not support the dtype.
+    """
+
+    def __init__(
+        self,
+        source: str | Path = FLAN_T5_XL,
+        *,
+        device: str | torch.device = "auto",
+        dtype: str = "auto",
+        keep: bool = True,
+        max_tokens: int = MAX_TOKENS,
+        tell: Callable[[str], None] = say,
+    ):
+        if max_tokens < 2:
+            raise InputError(f"max_tokens must be at least 2, not {max_tokens}")
+        self.device = pick_device(str(device))
+        self.dtype = pick_dtype(dtype, self.device)
+        check_installed("transformers", EXTRA)
+        self.files = T5Files.find(source)
+        self.keep, self.max_tokens, self.tell = keep, max_tokens, tell
+        self._tokenize = self.files.load_tokenizer()
+        self._model: nn.Module | None = None
+        self._fingerprint = ""
+        self._told: set[int] = set()
+
+    @property
+    def width(self) -> int:
+        """T, the width of the features."""
+        return self.files.width
+
+    @property
+    def fingerprint(self) -> str:
+        """What the features depend on: the content of the files, the dtype and the largest number of tokens."""
+        self._fingerprint = self._fingerprint or self.files.fingerprint()
+        return f"{self._fingerprint}-{self.dtype}-{self.max_tokens}".replace("torch.", "")
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the weights are in memory."""
+        return self._model is not None
+
+    def check(self, prompts: Sequence[str]) -> None:
+        """Check that the prompts can be encoded, and tell which ones will be cut.
+
+        Raises:
+            InputError: not a list of strings, or not valid Unicode.
+        """
+        self._tokens(prompts)
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> TextFeatures:
+        """Return the features of prompts, on the CPU. An empty prompt has one token, the end.
+
+        Raises:
+            InputError: not a list of strings, or the weights are damaged.
+        """
+        tokens = self._tokens(prompts)
+        model = self._model or self._load()
+        try:
+            features = {row: self._features(model, row) for row in dict.fromkeys(tokens)}
+        finally:
+            if self.keep:
+                self._model = model
+            else:
+                del model
+                self.unload()
+        return TextFeatures.of([features[row] for row in tokens])
+
+    def unload(self) -> None:
+        """Free the memory of the weights. The next call of `encode` reads them again."""
+        self._model = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _tokens(self, prompts: Sequence[str]) -> list[tuple[int, ...]]:
+        """The tokens of each prompt, cut to the largest number."""
+        if isinstance(prompts, str) or not isinstance(prompts, Sequence) or not prompts:
+            raise InputError(f"the text encoder takes a list of prompts, not {brief(prompts)}")
+        return [self._cut(check_text(prompt, f"prompt {i}"), i) for i, prompt in enumerate(prompts)]
+
+    def _cut(self, prompt: str, i: int) -> tuple[int, ...]:
+        tokens = self._tokenize(prompt)
+        most = self.max_tokens
+        if len(tokens) <= most:
+            return tuple(tokens)
+        if hash(prompt) not in self._told:
+            self._told.add(hash(prompt))
+            self.tell(
+                f"note: prompt {i} has {len(tokens):,} tokens and is cut to the first {most} ({brief(prompt, 40)})"
+            )
+        return (*tokens[: most - 1], tokens[-1])
+
+    def _features(self, model: nn.Module, tokens: tuple[int, ...]) -> Tensor:
+        """Features of one prompt, (l, T) float32 on the CPU."""
+        with torch.autocast(self.device.type, enabled=False):
+            hidden = model(input_ids=torch.tensor([tokens], device=self.device)).last_hidden_state
+        features = hidden[0].float().cpu()
+        if not features.isfinite().all():
+            raise InputError(
+                f"the text encoder's features are not finite in {self.dtype}: damaged weights, or try float32"
+            )
+        return features
+
+    def _load(self) -> nn.Module:
+        """Read the weights. transformers would replace missing ones by random numbers: here they are an error."""
+        with needed("transformers", EXTRA):
+            from transformers import T5EncoderModel
+            from transformers.utils import logging
+        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        options: dict[str, Any] = {
+            "torch_dtype": self.dtype,
+            "attn_implementation": "eager",  # of all versions of transformers
+            "use_safetensors": True,
+            "local_files_only": True,
+            "output_loading_info": True,
+            "ignore_mismatched_sizes": True,  # check_report does not
+        }
+        try:
+            loaded: Any = T5EncoderModel.from_pretrained(self.files.folder, **options)
+        except Exception as error:  # transformers raises errors of many types
+            if is_out_of_memory(error):
+                raise
+            raise InputError(f"cannot load the T5 encoder in {self.files.folder}: {one_line(error)}") from error
+        finally:
+            logging.set_verbosity(verbosity)
+            if bars:
+                logging.enable_progress_bar()
+        model, report = loaded
+        check_report(report, self.files.folder)
+        return model.to(self.device).eval()
+
+
+def check_report(report: dict[str, Any], folder: Path) -> None:
+    """Raise InputError unless the files held all weights of the encoder, and others of the decoder only."""
+    if missing := sorted(report["missing_keys"]):
+        raise InputError(f"{folder} lacks {len(missing)} weights of the T5 encoder (first: {missing[0]})")
+    if other := sorted(report["mismatched_keys"]):
+        first = other[0]
+        if not isinstance(first, str):  # transformers 4 gives only names
+            first = f"{first[0]} {tuple(first[1])}, expected {tuple(first[2])}"
+        raise InputError(f"{folder} has {len(other)} weights of another shape than config.json says (first: {first})")
+    if unknown := [name for name in sorted(report["unexpected_keys"]) if not name.startswith(("decoder.", "lm_head."))]:
+        raise InputError(f"{folder} has {len(unknown)} weights that a T5 encoder does not have (first: {unknown[0]})")
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype with a name. See `T5TextEncoder`.
+
+    Raises:
+        InputError: the name is unknown, or the device is very slow at it.
+    """
+    if name == "auto":
+        fast = "float16" if device.type == "cuda" else "bfloat16" if has_fast_bfloat16(device) else "float32"
+        return getattr(torch, fast)
+    if name not in DTYPES:
+        raise InputError(f"unknown dtype {name!r} of the text encoder: expected auto, {', '.join(DTYPES)}")
+    autocast_to(name, device)
+    return getattr(torch, name)

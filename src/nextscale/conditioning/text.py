@@ -1,0 +1,187 @@
+"""Encoded prompts as packed batches, and the learned features that stand for "no prompt".
+
+Notation: B prompts of l_1 .. l_B tokens, T numbers per token, R rows of the learned features. A batch is packed: the
+tokens of all prompts follow each other without padding.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from nextscale.errors import InputError, brief
+
+
+class Streams(Protocol):
+    """The part of `nextscale.sampling.rng.RandomStreams` that places prompts."""
+
+    batch: int
+    device: torch.device
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class TextFeatures:
+    """The features of B prompts.
+
+    Args:
+        features: (l_1 + .. + l_B, T), the tokens of all prompts one after another. Stored as float32.
+        lengths: number of tokens of each prompt, B integers of at least 1.
+
+    Raises:
+        InputError: The lengths do not add up to the number of rows, or the arguments are of another shape or type.
+    """
+
+    features: Tensor = field(repr=False)
+    lengths: tuple[int, ...]
+
+    def __init__(self, features: Tensor, lengths: Iterable[int] | Tensor):
+        if not isinstance(features, Tensor) or features.ndim != 2 or not features.is_floating_point():
+            raise InputError(f"text features are floating-point numbers (tokens, width), not {kind(features)}")
+        try:
+            counts = tuple(operator.index(length) for length in lengths)
+        except TypeError as error:
+            raise InputError(f"lengths of prompts are a list of integers, not {brief(lengths)}") from error
+        if not counts:
+            raise InputError("expected the length of at least one prompt, got none")
+        if min(counts) < 1:
+            raise InputError(f"prompt {counts.index(min(counts))} has length {min(counts)}: expected at least 1 token")
+        if sum(counts) != len(features):
+            raise InputError(f"the lengths of the prompts add up to {sum(counts)}, but there are {len(features)} rows")
+        object.__setattr__(self, "features", features.float())
+        object.__setattr__(self, "lengths", counts)
+
+    @classmethod
+    def of(cls, prompts: Sequence[Tensor]) -> TextFeatures:
+        """Pack B tensors (l_i, T).
+
+        Raises:
+            InputError: There are none, or their shapes do not fit together.
+        """
+        if not prompts:
+            raise InputError("expected the features of at least one prompt, got none")
+        for features in prompts:
+            if not isinstance(features, Tensor) or features.ndim != 2:
+                raise InputError(f"the features of a prompt have the shape (tokens, width), not {kind(features)}")
+            check_width(features, prompts[0].shape[1])
+        return cls(torch.cat(tuple(prompts)), tuple(len(features) for features in prompts))
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.lengths)
+
+    def split(self) -> list[Tensor]:
+        """Unpack into B tensors (l_i, T), which share the memory of ``features``."""
+        return list(self.features.split(self.lengths))
+
+    def select(self, indices: Iterable[int] | Tensor) -> TextFeatures:
+        """Return the prompts at these positions, in this order. A position may occur several times.
+
+        Raises:
+            InputError: There are no indices.
+        """
+        prompts = self.split()
+        return TextFeatures.of([prompts[operator.index(i)] for i in indices])
+
+    def to(self, device: torch.device | str) -> TextFeatures:
+        """Move to a device."""
+        return TextFeatures(self.features.to(device), self.lengths)
+
+
+@dataclass(frozen=True, eq=False)
+class TextConditioner:
+    """The conditioning of a text-to-image model.
+
+    Args:
+        learned: (R, T), the model's parameter ``cfg_uncond``. Its first l rows replace a prompt of l tokens where there
+            is no prompt. R is also the largest number of tokens of a prompt.
+    """
+
+    learned: Tensor = field(repr=False)
+
+    def count(self, text: TextFeatures, num_images: int | None) -> int:
+        """The batch size B, from the prompts or, for a single prompt, from ``num_images``.
+
+        Raises:
+            InputError: Not `TextFeatures`, or the two numbers disagree.
+        """
+        if not isinstance(text, TextFeatures):
+            raise InputError(f"prompts are given to the model as TextFeatures, not {kind(text)}")
+        if num_images is None or num_images == len(text):
+            return len(text)
+        if not isinstance(num_images, int) or num_images < 1:
+            raise InputError(f"num_images must be an integer of at least 1, not {brief(num_images)}")
+        if len(text) > 1:
+            raise InputError(
+                f"{len(text)} prompts were given for {num_images} images: expected one prompt, or one each"
+            )
+        return num_images
+
+    def parse(self, text: TextFeatures, streams: Streams) -> TextFeatures:
+        """Move prompts to the sampler's device. A single prompt is repeated for all images.
+
+        Args:
+            streams: give B and the device.
+
+        Raises:
+            InputError: The features have another width than the model's, or a prompt has more than R tokens.
+        """
+        batch = self.count(text, streams.batch)
+        self.check(text)
+        text = text.to(streams.device)
+        return text if len(text) == batch else text.select([0] * batch)
+
+    def check(self, text: TextFeatures) -> None:
+        """Check that the model takes these features.
+
+        Raises:
+            InputError: The features have another width than the model's, or a prompt has more than R tokens.
+        """
+        rows, width = self.learned.shape
+        check_width(text.features, width)
+        if max(text.lengths) > rows:
+            i = text.lengths.index(max(text.lengths))
+            raise InputError(f"prompt {i} has {text.lengths[i]} tokens: this model takes at most {rows}")
+
+    def unconditional(self, text: TextFeatures) -> TextFeatures:
+        """ "No prompt" for each of the prompts: the first l rows of the learned features for a prompt of l tokens."""
+        self.check(text)
+        return TextFeatures(self._rows(text), text.lengths)
+
+    def join(self, first: TextFeatures, second: TextFeatures) -> TextFeatures:
+        """Two batches of prompts as one."""
+        check_width(second.features, first.features.shape[1])
+        return TextFeatures(torch.cat((first.features, second.features)), first.lengths + second.lengths)
+
+    def drop(self, text: TextFeatures, mask: Tensor) -> TextFeatures:
+        """Replace the prompts selected by a bool mask (B,) with "no prompt", in a copy.
+
+        The learned features receive a gradient in any case. It is zero if the mask selects no prompt, so that the
+        optimizer updates its moments in each step.
+        """
+        self.check(text)
+        if len(mask) != len(text):
+            raise InputError(f"the mask selects among {len(mask)} prompts, but there are {len(text)}")
+        owner = torch.repeat_interleave(torch.arange(len(text)), torch.tensor(text.lengths))
+        dropped = mask.to(text.features.device)[owner.to(text.features.device), None]
+        return TextFeatures(torch.where(dropped, self._rows(text), text.features), text.lengths)
+
+    def _rows(self, text: TextFeatures) -> Tensor:
+        """The first l rows of the learned features for each prompt, (l_1 + .. + l_B, T) float32, with gradient."""
+        positions = torch.cat([torch.arange(length) for length in text.lengths])
+        return self.learned[positions.to(self.learned.device)].to(text.features)
+
+
+def check_width(features: Tensor, width: int) -> None:
+    """Raise InputError unless features (tokens, T) have this width."""
+    if features.shape[1] != width:
+        raise InputError(f"text features have width {features.shape[1]}: expected {width}")
+
+
+def kind(value: object) -> str:
+    """Describe a value in a message: type and shape of a tensor, else a short repr."""
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else brief(value)

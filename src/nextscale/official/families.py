@@ -1,0 +1,46 @@
+"""Official state dictionaries of any family to our models and back. The names of the tensors tell the family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from nextscale.errors import InputError
+from nextscale.official import infinity, var
+from nextscale.official.names import State
+from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.transformer.infinity import Infinity
+from nextscale.transformer.var import VAR
+
+
+def from_official(
+    tokenizer_state: State, transformer_state: State, **options: Any
+) -> tuple[ImageTokenizer, VAR | Infinity]:
+    """Build our models from the weights of an official tokenizer and transformer, in float32.
+
+    Args:
+        tokenizer_state: the content of ``vae_ch160v4096z32.pth`` (VAR) or ``infinity_vae_*.pth`` (Infinity).
+        transformer_state: the content of ``var_d*.pth``, or the tensors of an Infinity transformer.
+        options: see `nextscale.official.var.from_official` (``schedule``, ``quant_resi``, ``znorm``) and
+            `nextscale.official.infinity.from_official` (``schedule``, ``patchify``, ``rope``, ``text_rows``).
+
+    Raises:
+        InputError: the states do not belong to official models or to each other, or the family does not take an option.
+    """
+    if infinity.is_infinity(tokenizer_state):
+        raise InputError("the first state is a transformer's: expected the tokenizer's first, then the transformer's")
+    module = infinity if infinity.is_infinity(transformer_state) else var
+    try:
+        return module.from_official(tokenizer_state, transformer_state, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise InputError(f"{module.__name__.rpartition('.')[2]} models: {error}") from error
+
+
+def to_official(tokenizer: ImageTokenizer, model: VAR | Infinity) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the two official state dictionaries, including buffers. The official code loads them."""
+    if isinstance(model, Infinity):
+        return infinity.to_official(tokenizer, model)
+    return var.to_official(tokenizer, model)

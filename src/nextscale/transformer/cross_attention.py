@@ -1,0 +1,95 @@
+"""Attention from image tokens to text tokens, and attention pooling of a text (Infinity)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Memory = list[tuple[Tensor, Tensor]]
+"""Keys and values of each sample's text, both (H, l, d). Texts have different lengths."""
+
+
+class CrossAttention(nn.Module):
+    """Plain attention to the text of the same sample, without positions. The score is q.k / sqrt(d).
+
+    The texts of a batch have different lengths. Each sample is computed alone, so that it does not depend on the
+    others, bit for bit.
+
+    Args:
+        width: C, of the image tokens and of the text.
+        heads: H.
+    """
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width, bias=False)
+        self.v_bias = nn.Parameter(torch.zeros(width))
+        self.proj = nn.Linear(width, width)
+
+    def memory(self, text: Tensor, lengths: Sequence[int]) -> Memory:
+        """Return the keys and values of packed texts. (sum of lengths, C) -> one pair per sample."""
+        return split_heads(self.key_value(text), self.v_bias, self.heads, lengths)
+
+    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+        """(B, n, C) -> (B, n, C)."""
+        q = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        attended = [
+            F.scaled_dot_product_attention(q[i : i + 1], k[None].to(q.dtype), v[None].to(q.dtype))
+            for i, (k, v) in enumerate(memory)
+        ]
+        return self.proj(torch.cat(attended).transpose(1, 2).flatten(2))
+
+
+class AttentionPool(nn.Module):
+    """Pool a text into one vector by attention with a learned query, which is the same for all texts.
+
+    Args:
+        text_width: T.
+        width: C.
+        heads: number of heads.
+    """
+
+    def __init__(self, text_width: int, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Parameter(torch.empty(1, heads, width // heads))
+        self.key_value = nn.Linear(text_width, 2 * width, bias=False)
+        self.v_bias = nn.Parameter(torch.zeros(width))
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, text: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Pool packed texts. (sum of lengths, T) -> (B, C)."""
+        q = self.query.transpose(0, 1)[None]
+        memory = split_heads(self.key_value(text), self.v_bias, self.heads, lengths)
+        pooled = [F.scaled_dot_product_attention(q.to(k.dtype), k[None], v[None]) for k, v in memory]
+        return self.proj(torch.cat(pooled).flatten(1))
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * weight in float32."""
+
+    def __init__(self, width: int, eps: float = 1e-6):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + self.eps) * self.weight.float()
+
+
+def split_heads(key_value: Tensor, v_bias: Tensor, heads: int, lengths: Sequence[int]) -> Memory:
+    """Split packed keys and values, side by side in (sum of lengths, 2C), into samples and heads."""
+    k, v = key_value.unflatten(-1, (2, -1)).unbind(-2)
+    k, v = (x.unflatten(-1, (heads, -1)).transpose(0, 1) for x in (k, v + v_bias))
+    return list(zip(k.split(list(lengths), dim=1), v.split(list(lengths), dim=1), strict=True))
+
+
+def pool_heads(text_width: int, width: int) -> int:
+    """Return the number of heads of the official pool: T / 128, or T / 64 for models wider than 4096."""
+    return max(1, text_width // (128 if width <= 4096 else 64))

@@ -1,0 +1,363 @@
+"""Infinity, the next-scale transformer for text to image (arXiv 2412.04431, section 3).
+
+It predicts bits instead of code indices, takes a text by cross-attention and adaptive layer norms, and uses rotary
+positions, so that one model samples all aspect ratios and pixel budgets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nextscale.conditioning.text import TextConditioner, TextFeatures
+from nextscale.errors import InputError, brief
+from nextscale.io.config import as_config, check_fields
+from nextscale.io.module_folder import load_module, save_module
+from nextscale.scales.schedule import ScaleSchedule, Visit
+from nextscale.transformer.adaln_block import Block, modulate
+from nextscale.transformer.cache import KVCache, plan_cache
+from nextscale.transformer.cross_attention import AttentionPool, Memory, RMSNorm, pool_heads
+from nextscale.transformer.rope import check_rope, rotations
+from nextscale.transformer.var import embedding
+from nextscale.transformer.visibility import make_spans
+
+Reading = TypeVar("Reading")
+
+SIZES: dict[str, dict[str, int]] = {
+    "layer12": {"depth": 12, "width": 768, "heads": 8, "chunks": 4},
+    "layer16": {"depth": 16, "width": 1152, "heads": 12, "chunks": 4},
+    "layer24": {"depth": 24, "width": 1536, "heads": 16, "chunks": 4},
+    "layer32": {"depth": 32, "width": 2080, "heads": 20, "chunks": 4},
+    "layer40": {"depth": 40, "width": 2688, "heads": 24, "chunks": 4},
+    "layer48": {"depth": 48, "width": 3360, "heads": 28, "chunks": 4},
+    "2b": {"depth": 32, "width": 2048, "heads": 16, "chunks": 8},
+    "8b": {"depth": 40, "width": 3584, "heads": 28, "chunks": 8, "bits": 56},
+    "20b": {"depth": 58, "width": 4608, "heads": 36, "chunks": 1},
+}
+"""Sizes of the official models."""
+
+
+@dataclass(frozen=True)
+class InfinityConfig:
+    """Sizes of an Infinity. The defaults are those of the 2B model."""
+
+    schedule: ScaleSchedule = field(default_factory=ScaleSchedule.infinity)
+    """The default of sampling and training. The weights do not depend on it."""
+    depth: int = 32
+    width: int = 2048
+    heads: int = 16
+    hidden: int = 0
+    """Width of the MLP. 0 means the official 256 * round(4 width / 256), rounded half to even."""
+    bits: int = 32
+    """Bits per token, as in the tokenizer: its channels, or four times as many with patchify."""
+    text_width: int = 2048
+    """T, the width of the text features."""
+    text_rows: int = 512
+    """R, the largest number of tokens of a prompt, and the number of learned features for "no prompt"."""
+    pool_heads: int = 0
+    """Heads of the attention that pools a text. 0 means the official number, T / 128, or T / 64 above width 4096."""
+    levels: int = 15
+    """Largest number of scales."""
+    rope: int = field(default=2, metadata={"least": 0})
+    """Mode of the rotary positions, see `nextscale.transformer.rope.rotations`."""
+    chunks: int = 1
+    """Number of groups of blocks in the names of official checkpoints. It has no other effect."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "schedule", as_config(ScaleSchedule, self.schedule))
+        if self.hidden == 0:
+            object.__setattr__(self, "hidden", 256 * round(4 * self.width / 256))
+        if self.pool_heads == 0:
+            object.__setattr__(self, "pool_heads", pool_heads(self.text_width, self.width))
+        check_fields(self)
+        for name in ("heads", "pool_heads"):
+            if self.width % getattr(self, name):
+                raise InputError(f"width must be a multiple of {name}, not {self.width} with {getattr(self, name)}")
+        check_rope(self.width // self.heads, self.rope)
+        if self.depth % self.chunks:
+            raise InputError(f"depth must be a multiple of chunks, not {self.depth} with {self.chunks} chunks")
+        self.check_schedule(self.schedule)
+
+    def check_schedule(self, schedule: ScaleSchedule) -> None:
+        """Check that the model can predict the scales of a schedule.
+
+        Raises:
+            InputError: the first scale has several tokens, or there are more scales than level embeddings.
+        """
+        if schedule.tokens_per_scale[0] != 1:
+            raise InputError(f"the first scale of Infinity is 1x1, not {'x'.join(map(str, schedule.sizes[0]))}")
+        if schedule.num_scales > self.levels:
+            raise InputError(f"this Infinity takes at most {self.levels} scales, not {schedule.num_scales}")
+
+    @classmethod
+    def named(cls, name: str, **fields: Any) -> InfinityConfig:
+        """Return the configuration of an official model: layer12, layer16, ... layer48, 2b, 8b or 20b.
+
+        Raises:
+            InputError: there is no such model.
+        """
+        if name not in SIZES:
+            raise InputError(f"unknown Infinity size {brief(name)}: expected one of {', '.join(SIZES)}")
+        return cls(**{**SIZES[name], **fields})
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Tensors that depend only on the text. They are computed once per prompt and used at every scale."""
+
+    embedding: Tensor
+    """The pooled text, (B, C)."""
+    blocks: list[Tensor]
+    """gamma1, gamma2, scale1, scale2, shift1, shift2 of each block: (B, 6, C)."""
+    head: Tensor
+    """Scale and shift of the layer norm before the head: (B, 2, C)."""
+    memory: list[Memory]
+    """Keys and values of the text in each block."""
+
+
+class Infinity(nn.Module):
+    """Transformer that predicts the logits of every bit from a text and the canvas at each scale.
+
+    Training and evaluation mode give the same results, because text drop and drop path are arguments.
+    """
+
+    def __init__(self, config: InfinityConfig):
+        super().__init__()
+        c = config
+        self.config = config
+        self.unconditional_text = nn.Parameter(torch.empty(c.text_rows, c.text_width))
+        self.text_norm = RMSNorm(c.text_width)
+        self.text_pool = AttentionPool(c.text_width, c.width, c.pool_heads)
+        self.text_up = nn.Linear(c.text_width, c.width)
+        self.text_down = nn.Linear(c.width, c.width)
+        self.start_embedding = nn.Parameter(torch.empty(1, 1, c.width))
+        self.word_embedding = nn.Linear(c.bits, c.width)
+        self.level_embedding = embedding(c.levels, c.width)
+        self.blocks = nn.ModuleList(Block(c.width, c.heads, c.hidden, True, cross=True) for _ in range(c.depth))
+        self.adaln = nn.Linear(c.width, 6 * c.width)
+        self.adaln_offset = nn.ParameterList(nn.Parameter(torch.empty(1, 1, 6, c.width)) for _ in range(c.depth))
+        self.head_adaln = nn.Linear(c.width, 2 * c.width)
+        self.head = nn.Linear(c.width, 2 * c.bits)
+        if self.device.type != "meta":
+            self.init_weights()
+
+    @property
+    def schedule(self) -> ScaleSchedule:
+        return self.config.schedule
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator | None = None) -> Infinity:
+        """Initialize the weights as the official training script does.
+
+        Matrices, embeddings and the pool's query: normal of std sqrt(1 / 3C); biases 0. Then the head * 0.02, the
+        head's AdaLN * 1e-3, the last matrix of each branch / sqrt(2 depth). The offsets are randn / sqrt(C), the gamma
+        rows * 5e-6 and the others * 1e-3. The features for "no prompt" come from a generator of their own, as in the
+        official code: a normal of std 1.2, truncated at +-2, / sqrt(T), seed 0.
+
+        Args:
+            generator: random generator; None uses PyTorch's global one.
+        """
+        c = self.config
+        std = math.sqrt(1 / c.width / 3)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=std, generator=generator)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        for parameter in (self.start_embedding, self.text_pool.query):
+            nn.init.normal_(parameter, std=std, generator=generator)
+        nn.init.trunc_normal_(self.unconditional_text, std=1.2, a=-2, b=2, generator=torch.Generator().manual_seed(0))
+        self.unconditional_text.div_(math.sqrt(c.text_width))
+        self.head.weight.mul_(0.02)
+        self.head_adaln.weight.mul_(1e-3)
+        for block in self.blocks:
+            assert isinstance(block, Block) and block.cross_attention is not None
+            for last in (block.attention.proj, block.cross_attention.proj, block.mlp.down):
+                last.weight.div_(math.sqrt(2 * c.depth))
+        for offset in self.adaln_offset:
+            nn.init.normal_(offset, std=1 / math.sqrt(c.width), generator=generator)
+            offset[:, :, :2].mul_(5e-6)
+            offset[:, :, 2:].mul_(1e-3)
+        return self
+
+    def condition(self, text: TextFeatures) -> Condition:
+        """Return the pooled text, the adaptive vectors, and the keys and values of all blocks.
+
+        Autocast is off, because casting the matrices would take longer than the products with so few rows.
+        """
+        kind = "cpu" if self.device.type == "meta" else self.device.type  # the meta device has no autocast
+        with torch.autocast(kind, enabled=False):
+            features = self.text_norm(text.features)
+            embedding = self.text_pool(features, text.lengths).float()
+            activation = F.silu(embedding)
+            shared = self.adaln(activation).float().unflatten(-1, (6, -1))
+            memory = self.text_down(F.gelu(self.text_up(features), approximate="tanh"))
+            return Condition(
+                embedding,
+                [shared + offset.squeeze(1) for offset in self.adaln_offset],
+                self.head_adaln(activation).float().unflatten(-1, (2, -1)),
+                [block.cross_attention.memory(memory, text.lengths) for block in self.blocks],  # type: ignore[union-attr]
+            )
+
+    @overload
+    def forward(
+        self,
+        text: TextFeatures,
+        inputs: Tensor,
+        schedule: ScaleSchedule | None = None,
+        path_scale: Tensor | None = None,
+    ) -> Tensor: ...
+
+    @overload
+    def forward(
+        self,
+        text: TextFeatures,
+        inputs: Tensor,
+        schedule: ScaleSchedule | None,
+        path_scale: Tensor | None,
+        readout: Callable[[Tensor], Reading],
+    ) -> Reading: ...
+
+    def forward(
+        self,
+        text: TextFeatures,
+        inputs: Tensor,
+        schedule: ScaleSchedule | None = None,
+        path_scale: Tensor | None = None,
+        readout: Callable[[Tensor], Reading] | None = None,
+    ) -> Tensor | Reading:
+        """Compute all scales at once under teacher forcing. A token sees its own scale and the scales in `Visit.sees`.
+
+        Args:
+            text: B prompts.
+            inputs: (B, L - n_0, bits), from `ImageTokenizer.teacher_forcing_input`.
+            schedule: None means that of the configuration.
+            path_scale: (depth, 2, B), drop-path factor of self-attention and MLP: 0 or 1 / (1 - rate).
+            readout: function applied to the features (B, L, C) instead of `logits`.
+
+        Returns:
+            (B, L, bits, 2) float32 logits, or the result of ``readout``.
+        """
+        schedule = schedule or self.schedule
+        self.config.check_schedule(schedule)
+        condition = self.condition(text)
+        x = torch.cat((self._start(condition), self.word_embedding(inputs)), dim=1)
+        x = x + self.level_embedding(torch.tensor(schedule.level_ids, device=x.device))
+        spans = make_spans(schedule.visits, schedule.slices, x.device)
+        rotation = self.rotation(schedule.visits)
+        for i, block in enumerate(self.blocks):
+            x = block(
+                x,
+                condition.blocks[i],
+                spans=spans,
+                path_scale=None if path_scale is None else path_scale[i],
+                rotation=rotation,
+                memory=condition.memory[i],
+            )
+        features = self.features(x, condition)
+        return self.logits(features) if readout is None else readout(features)
+
+    def forward_scale(
+        self,
+        visit: Visit,
+        inputs: Tensor | None,
+        condition: Condition,
+        cache: KVCache,
+        after_block: Callable[[Tensor, int], Tensor] | None = None,
+    ) -> Tensor:
+        """Compute one scale for sampling. It reads earlier scales from the cache, and adds its own keys and values.
+
+        Args:
+            inputs: (B, n_k, bits), the canvas at the size of this scale; None for scale 0.
+            cache: from `make_cache`. Visits must come in the order of the schedule.
+            after_block: called as (x (B, n_k, C), index of the block) after each block; its result replaces x.
+
+        Returns:
+            (B, n_k, C) float32, the features to pass to `logits`.
+        """
+        x = self._start(condition) if inputs is None else self.word_embedding(inputs)
+        x = x + self.level_embedding.weight[visit.index]
+        rotation = self.rotation([visit])
+        for i, block in enumerate(self.blocks):
+            past = cache.layer(i, visit.index)
+            x = block(x, condition.blocks[i], past=past, rotation=rotation, memory=condition.memory[i])
+            if after_block is not None:
+                x = after_block(x, i)
+        return self.features(x, condition)
+
+    def rotation(self, visits: Sequence[Visit]) -> Tensor:
+        """Return the rotary positions of the tokens of some visits, (2, n, C / H / 2)."""
+        return rotations(visits, self.config.width // self.config.heads, self.config.rope, self.device)
+
+    def features(self, x: Tensor, condition: Condition) -> Tensor:
+        """Apply the head's adaptive layer norm to the output of the last block. (B, n, C) -> (B, n, C) float32."""
+        scale, shift = condition.head.unbind(1)
+        return modulate(x.float(), scale, shift)
+
+    def logits(self, features: Tensor, visit: Visit | None = None) -> Tensor:
+        """Apply the linear head, which all visits share. (B, n, C) -> (B, n, bits, 2) float32."""
+        return self.head(features).float().unflatten(-1, (self.config.bits, 2))
+
+    def make_cache(self, schedule: ScaleSchedule, batch: int, dtype: torch.dtype | None = None) -> KVCache:
+        """Return an empty cache for ``batch`` sequences on the model's device.
+
+        Args:
+            dtype: type of keys and values; None means `compute_dtype`.
+
+        Raises:
+            InputError: see `InfinityConfig.check_schedule`.
+        """
+        self.config.check_schedule(schedule)
+        c, plans = self.config, plan_cache(schedule.visits, schedule.tokens_per_scale)
+        return KVCache(plans, c.depth, batch, c.heads, c.width // c.heads, self.device, dtype or self.compute_dtype)
+
+    def guidance_weights(self, cfg: float | tuple[float, ...], schedule: ScaleSchedule) -> tuple[float, ...]:
+        """Return the weight t_k = cfg_k - 1 of each scale, for (1 + t) * conditional - t * unconditional.
+
+        A cfg of 1 is no guidance. A single number holds for all scales.
+        """
+        return tuple(c - 1 for c in (cfg if isinstance(cfg, tuple) else (cfg,) * schedule.num_scales))
+
+    @property
+    def tokenizer_fields(self) -> dict[str, Any]:
+        """Fields of the tokenizer's configuration that the model depends on, and their values."""
+        return {"quantizer": "bits", "token_dim": self.config.bits}
+
+    @property
+    def conditioner(self) -> TextConditioner:
+        """Return the conditioner, which checks and batches text features."""
+        return TextConditioner(self.unconditional_text)
+
+    @property
+    def device(self) -> torch.device:
+        return self.start_embedding.device
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """Return the dtype of matrix products, keys and values: that of autocast if it is on, else of the matrices."""
+        kind = self.device.type
+        if kind != "meta" and torch.is_autocast_enabled(kind):
+            return torch.get_autocast_dtype(kind)
+        block = self.blocks[0]
+        assert isinstance(block, Block)
+        return block.attention.qkv.weight.dtype
+
+    def _start(self, condition: Condition) -> Tensor:
+        """Return the input of scale 0, the pooled text, (B, 1, C)."""
+        return condition.embedding.unsqueeze(1) + self.start_embedding
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Infinity:
+        """Load from a folder of `save_pretrained` or of a training run (its newest EMA weights)."""
+        return load_module(folder, InfinityConfig, cls)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors``."""
+        save_module(folder, self.config, self)
