@@ -76,7 +76,8 @@ def huggingface_splits(data: str) -> Splits:
 def load(data: str) -> dict[str, Any]:
     """Return the splits of a data set. A data set without splits becomes the training split."""
     with needed("datasets", "hf"):
-        from datasets import disable_progress_bars, load_dataset, load_from_disk
+        from datasets import load_dataset, load_from_disk
+        from datasets.utils import disable_progress_bars
     if not is_terminal() and "HF_DATASETS_DISABLE_PROGRESS_BARS" not in os.environ:
         disable_progress_bars()
     place = data.removeprefix(PREFIX)
