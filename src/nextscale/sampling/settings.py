@@ -26,8 +26,8 @@ def is_number(value: object) -> bool:
 class SamplingSettings:
     """How tokens are sampled. The defaults are the official settings for metrics; see also `FOR_IMAGES`.
 
-    ``cfg`` and ``temperature`` may be lists with one value for each scale. For Infinity, a single ``cfg`` is the same at
-    all scales, and 1 turns guidance off.
+    ``cfg`` and ``temperature`` may be lists with one value for each scale. For Infinity, a single ``cfg`` is the same
+    at all scales, and 1 turns guidance off.
 
     Raises:
         InputError: A value is out of range.
