@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 import nextscale as ns
+from nextscale.official.var import from_official
 
 FOLDER = Path(__file__).parent / "data" / "golden"
 NAMES = ("base", "plain_attention", "shared_adaln")
@@ -67,7 +68,7 @@ class Golden:
 
     def models(self) -> tuple[ns.ImageTokenizer, ns.VAR]:
         znorm = self.info["config"].get("using_znorm", False)
-        return ns.from_official(self.state("vae"), self.state("var"), schedule=self.schedule, znorm=znorm)
+        return from_official(self.state("vae"), self.state("var"), schedule=self.schedule, znorm=znorm)
 
     def tokens(self, prefix: str = "tokens") -> list[torch.Tensor]:
         return [self.arrays[f"{prefix}_{k}"].long() for k in range(self.schedule.num_scales)]

@@ -122,8 +122,8 @@ WRONG = {
     "unknown": [1],
 }
 WRONG_SETTINGS = {
-    "cfg": ["4", None, 1e9, [4]],
-    "temperature": [0, "1", None, [1]],
+    "cfg": ["4", None, 1e9, [[4]]],
+    "temperature": [0, "1", None, [[1]]],
     "top_k": [-1, 2.5, None, True],
     "top_p": [2, "x"],
     "more_smooth": [1, "yes"],

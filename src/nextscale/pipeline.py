@@ -83,6 +83,7 @@ class Pipeline:
         cuda_graph: bool = False,
     ):
         check_match(tokenizer, model)
+        self.family = family_of(model)
         count = model.config.num_classes
         if class_names and len(class_names) != count:
             raise InputError(f"the transformer has {count} classes, but {len(class_names)} names were given")
@@ -94,7 +95,6 @@ class Pipeline:
         self.dtype = self.precision.name
         self.tokenizer: Any = tokenizer.to(self.device).eval()
         self.model: Any = model.to(self.device).eval()
-        self.family = family_of(model)
         self.class_names = list(class_names) or [str(i) for i in range(count)]
         self.classes = ClassNames(tuple(self.class_names))
         self._compile, self._cuda_graph = compile, cuda_graph

@@ -162,7 +162,9 @@ class Transformer(Module, Protocol):
         """Fields of the tokenizer's configuration that the model depends on, and their values."""
         ...
 
-    def forward_scale(self, visit: Visit, inputs: Tensor | None, condition: Any, cache: Any, /, **hooks: Any) -> Tensor:
+    def forward_scale(
+        self, visit: Visit, inputs: Tensor | None, condition: Any, cache: Any, /, *args: Any, **hooks: Any
+    ) -> Tensor:
         """Features (B, n, C) of one visit, given the earlier ones through the cache.
 
         Models that can be guided inside take the hook ``after_block``, see `AfterBlock`.

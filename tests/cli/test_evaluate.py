@@ -83,7 +83,7 @@ def test_a_model_against_a_reference(evaluate, model):
     assert found["fid"] == pytest.approx(frechet_distance(moments.gaussian(), reference.gaussian), rel=1e-6)
     right = features.probabilities.argmax(1) == torch.arange(15) // 3
     assert found["agreement"]["overall"] == pytest.approx(right.double().mean().item())
-    assert found["agreement"]["real"] == ACCURACY and "0.750 of real images by the classifier's own" in outcome.out
+    assert found["agreement"]["real"] == ACCURACY and "(the classifier's validation images: 0.750)" in outcome.out
     assert found["images"] == 15 and found["reference_images"] == 12 and found["seed"] == 4
     assert found["settings"]["cfg"] == 2 and found["settings"]["batch_size"] == 4 and found["seconds_of_last_call"] > 0
     assert found["reference_crop"] == "centre" and found["extractor"] == "tiny classifier"

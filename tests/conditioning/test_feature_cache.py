@@ -101,11 +101,12 @@ def test_damaged_files_are_encoded_again(tmp_path, how):
 
 def test_many_writers_of_one_folder(tmp_path):
     prompts = [f"fox {i % 5}" for i in range(40)]
-    encoders = [CachedEncoder(Letters(), tmp_path) for _ in range(4)]
+    said: list[str] = []
+    encoders = [CachedEncoder(Letters(), tmp_path, said.append) for _ in range(4)]
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda i: encoders[i % 4].encode([prompts[i]]), range(40)))
     assert all(same(result, Letters().encode([prompt])) for result, prompt in zip(results, prompts, strict=True))
-    assert len(list(tmp_path.rglob("*.safetensors"))) == 5 and not list(tmp_path.rglob("*.tmp"))
+    assert not said and len(list(tmp_path.rglob("*.safetensors"))) == 5 and not list(tmp_path.rglob("*.tmp"))
 
 
 def test_prompts_are_checked_although_they_are_stored(tmp_path):

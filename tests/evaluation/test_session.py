@@ -111,7 +111,7 @@ def test_label_agreement(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ours", "real", "words"), [(0.8, 0.8, "reference"), (None, 0.9, "own validation")], ids=["known", "unknown"]
+    ("ours", "real", "words"), [(0.8, 0.8, "reference"), (None, 0.9, "validation images")], ids=["known", "unknown"]
 )
 def test_agreement_of_real_images_is_that_of_the_reference(tmp_path, ours, real, words):
     extractor = table()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,17 @@ def test_truncated_tensors(tmp_path, share):
 def test_missing_tensors(tmp_path):
     with refused(f"no file {tmp_path / 'a.safetensors'}"):
         read_tensors(tmp_path / "a.safetensors")
+
+
+def test_threads_that_write_the_same_file_do_not_disturb_each_other(tmp_path):
+    path, together = tmp_path / "x.txt", threading.Barrier(2)
+
+    def write(text: str) -> None:
+        with atomic_file(path) as temporary:
+            temporary.write_text(text)
+            together.wait(10)
+            assert temporary.read_text() == text
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, ("first", "second")))
+    assert path.read_text() in ("first", "second") and list(tmp_path.iterdir()) == [path]

@@ -70,6 +70,30 @@ def test_absurd_sizes_of_a_transformer(tmp_path, name):
         ns.VAR.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("depth", 10**9),
+        ("width", 10**12),
+        ("width", 10**400),
+        ("hidden", 10**15),
+        ("bits", 10**9),
+        ("text_width", 10**12),
+        ("text_rows", 10**12),
+        ("levels", 10**9),
+        ("heads", 10**400),
+    ],
+)
+def test_absurd_sizes_of_infinity(tmp_path, name, value):
+    sizes = {"depth": 2, "width": 64, "heads": 2, "bits": 8, "text_width": 64, "text_rows": 4}
+    model = ns.Infinity(ns.InfinityConfig(ns.ScaleSchedule.infinity("0.06M"), **sizes))
+    model.save_pretrained(tmp_path)
+    ns.Infinity.from_pretrained(tmp_path)
+    change_config(tmp_path, **{name: value})
+    with quickly(), refused(tmp_path / "config.json", "" if value == 10**400 else name):
+        ns.Infinity.from_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize("name", HUGE_TOKENIZER)
 def test_absurd_sizes_of_a_tokenizer(tmp_path, name):
     make_tokenizer(SQUARE).save_pretrained(tmp_path)

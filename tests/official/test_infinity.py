@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pytest
 import tiny
@@ -139,8 +140,9 @@ def states() -> tuple[State, State]:
     return to_official(make_tokenizer(), make_infinity(chunks=2))
 
 
-def load(states: tuple[State, State], **options) -> tuple[ns.ImageTokenizer, Infinity]:
-    return from_official(*states, schedule=make_infinity().schedule, **options)
+def load(states: Sequence[State], **options) -> tuple[ns.ImageTokenizer, Infinity]:
+    tokenizer_state, transformer_state = states
+    return from_official(tokenizer_state, transformer_state, schedule=make_infinity().schedule, **options)
 
 
 def without_wrappers(state: State) -> State:

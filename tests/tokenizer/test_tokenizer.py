@@ -137,7 +137,7 @@ def test_tokens_that_are_not_integers():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("channels", 48),
+        ("channels", 40),
         ("channels", 0),
         ("num_blocks", 0),
         ("code_dim", 0),

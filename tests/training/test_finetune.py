@@ -236,7 +236,7 @@ def test_a_run_adds_its_classes_to_those_of_the_model(var_run, tmp_path, capsys)
 
 
 def test_python_code_adds_classes(var_run, tmp_path, capsys):
-    make_images(tmp_path / "data" / "hat", 4)
+    make_images(tmp_path / "data" / "hat", 5)  # one is held out
     more = {"init_from": var_run, "steps": 1, "keep_classes": True}
     pipe = ns.train_transformer(tmp_path / "data", tmp_path / "run", preset=TRANSFORMER, **more)
     assert pipe.class_names == ["boot", "dress", "hat"]

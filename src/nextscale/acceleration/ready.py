@@ -7,7 +7,7 @@ shared with them.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.adaln_block import MLP
 from nextscale.transformer.attention import SelfAttention
 from nextscale.transformer.infinity import Infinity
-from nextscale.transformer.var import VAR
+from nextscale.transformer.var import VAR, VARConfig
 
 ROWS = 512
 """Number of rows for which the weights are packed."""
@@ -104,9 +104,10 @@ def ready_transformer(model: ModelT, dtype: torch.dtype, int8: bool = False) -> 
     """
     c = model.config
     with torch.device("meta"):
-        ready = type(model)(c)
+        build: Any = type(model)
+        ready: ModelT = build(c)
+        l2_norm = not isinstance(c, VARConfig) or c.l2_norm
         for block in ready.blocks:
-            l2_norm = block.attention.log_scale is not None
             block.set_submodule("attention", ReadyAttention(c.width, c.heads, l2_norm))
     of_block = LateInt8Linear if int8 else ReadyLinear
     for name, module in list(model.named_modules()):

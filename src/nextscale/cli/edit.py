@@ -120,7 +120,7 @@ def run(options: Options) -> None:
         images, previews, made = [images[like.index]], [previews[like.index]], like
     written = write_images(images, made, options, options.out)
     if options.show:
-        shown = [caption(trimmed(plan, plan.image), "image"), caption(kept_part(plan, pipeline), "kept")]
+        shown = [caption(plan.placement.trim_image(plan.image), "image"), caption(kept_part(plan, pipeline), "kept")]
         shown += [caption(image, f"variant {i}") for i, image in enumerate(previews)]
         written.append(write(grid(shown), beside(options.out, "show")))
     print("\n".join(map(str, written)))
@@ -135,12 +135,6 @@ def say_sizes(plan: EditPlan, image: str) -> None:
     if not spec.full_size and not spec.is_continuation:
         hints.append("--full-size keeps the size of the image")
     say(f"{brief_path(Path(image))} has {placement.describe()}" + (f" ({', '.join(hints)})" if hints else ""))
-
-
-def trimmed(plan: EditPlan, image: Image.Image) -> Image.Image:
-    """Return an image of the model's size without the borders of a padded image."""
-    top, left, bottom, right = plan.placement.content
-    return image.crop((left, top, right, bottom))
 
 
 def check_inputs_are_kept(options: Options, count: int) -> None:

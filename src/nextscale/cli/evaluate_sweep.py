@@ -16,7 +16,7 @@ from nextscale.io.files import check_folder
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import is_main, processes
 from nextscale.runtime.progress import say
-from nextscale.sampling.settings import METRICS, SamplingSettings
+from nextscale.sampling.settings import METRICS, SamplingSettings, numbers
 
 SWEPT = ("cfg", "temperature", "top_k", "top_p")
 
@@ -31,9 +31,9 @@ class Options(EvaluationOptions):
     --top-p 0 0.96 --out runs/sweep
     """
 
-    cfg: tuple[float, ...] = (METRICS.cfg,)
+    cfg: tuple[float, ...] = numbers(METRICS.cfg)
     """Values of classifier-free guidance at the last scale. 0 turns guidance off."""
-    temperature: tuple[float, ...] = (METRICS.temperature,)
+    temperature: tuple[float, ...] = numbers(METRICS.temperature)
     """Values of the temperature, by which logits are divided before top-k and top-p. 1 leaves them unchanged."""
     top_k: tuple[int, ...] = (METRICS.top_k,)
     """Values of k: sample only from the k most probable tokens. 0 turns this off."""
@@ -84,5 +84,6 @@ def run(options: Options) -> None:
 
 def folder_name(settings: SamplingSettings) -> str:
     """Return the folder of a combination, such as ``cfg-1.5-top-k-900-top-p-0.96``."""
-    temperature = f"-temperature-{float(settings.temperature)}" if settings.temperature != 1 else ""
-    return f"cfg-{float(settings.cfg)}-top-k-{settings.top_k}-top-p-{float(settings.top_p)}{temperature}"
+    (cfg,), (heat,) = numbers(settings.cfg), numbers(settings.temperature)
+    temperature = f"-temperature-{float(heat)}" if heat != 1 else ""
+    return f"cfg-{float(cfg)}-top-k-{settings.top_k}-top-p-{float(settings.top_p)}{temperature}"

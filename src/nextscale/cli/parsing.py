@@ -44,7 +44,7 @@ def parse(options: type, verb: str, arguments: list[str]) -> Any:
 def check_paths(options: type, arguments: Sequence[str]) -> None:
     """Raise InputError if a flag for a path is given an empty text, which Python takes for the current folder."""
     flags = path_flags(options)
-    for word, following in zip(arguments, (*arguments, None)[1:], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], None], strict=False):
         flag, equals, value = word.partition("=")
         if flag.replace("_", "-") in flags and (value == "" if equals else following == ""):
             raise InputError(f"{flag} must be a path, not an empty text (the current folder is .)")

@@ -11,11 +11,13 @@ from PIL import Image
 
 from nextscale.analysis.inspection import fit, inspect
 from nextscale.cli.models import Dtype, ModelOptions
+from nextscale.editing.placement import Placement
 from nextscale.errors import InputError
 from nextscale.families.sources import load_tokenizer
 from nextscale.imaging.images import caption, check_writable_image, grid, read_image, save_image
 from nextscale.io.files import brief_path
 from nextscale.runtime.device import pick_device, precision
+from nextscale.runtime.progress import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,9 @@ def run(options: Options) -> None:
     tokenizer = load_tokenizer(options.model, options.schedule()).to(device)
     rows: list[Image.Image] = []
     for path, image in zip(options.images, images, strict=True):
+        placement = Placement.of((image.height, image.width), tokenizer.config.image_size)
+        if placement.is_cropped:
+            say(f"{brief_path(path)} has {placement.describe()}")
         with precision(options.dtype, device):
             views = inspect(image, tokenizer)
         rows.append(caption(fit(image, tokenizer), "original"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -16,6 +17,7 @@ from nextscale.errors import InputError
 from nextscale.imaging.images import read_image
 from nextscale.io.fingerprint import stamp, stamp_of_some
 from nextscale.runtime.extras import needed
+from nextscale.runtime.progress import is_terminal
 
 PREFIX = "hf:"
 IMAGE, LABEL = ("image", "img"), ("label", "labels", "fine_label")
@@ -75,6 +77,9 @@ def load(data: str) -> dict[str, Any]:
     """Return the splits of a data set. A data set without splits becomes the training split."""
     with needed("datasets", "hf"):
         from datasets import load_dataset, load_from_disk
+        from datasets.utils import disable_progress_bars
+    if not is_terminal() and "HF_DATASETS_DISABLE_PROGRESS_BARS" not in os.environ:
+        disable_progress_bars()
     place = data.removeprefix(PREFIX)
     if not place:
         raise InputError(f"no name after {PREFIX}: expected {PREFIX}owner/name or {PREFIX}folder")

@@ -116,7 +116,9 @@ def check_data(data: Examples, val_data: Examples | None, batch_size: int) -> No
         InputError: the batch is larger than the data, or a split has no readable image.
     """
     if batch_size > len(data):
-        held_out = f", besides {len(val_data)} held out" if val_data and held_out_fraction(data.source) else ""
+        held_out = ""
+        if val_data and held_out_fraction(data.source):
+            held_out = f", besides {len(val_data)} held out (--val-fraction 0 holds out none)"
         raise InputError(
             f"a batch of {batch_size} images is larger than the data: {len(data)} in {data.source.root}{held_out}"
         )

@@ -109,6 +109,11 @@ class Placement:
         top, left, bottom, right = self.content
         return images[..., top:bottom, left:right]
 
+    def trim_image(self, canvas: Image.Image) -> Image.Image:
+        """Cut off the borders of a canvas."""
+        top, left, bottom, right = self.content
+        return canvas.crop((left, top, right, bottom))
+
     def paste_back(self, canvas: Image.Image, image: Image.Image, region: np.ndarray) -> Image.Image:
         """Return the image with a region from the canvas, resampled to the size of the image.
 

@@ -45,7 +45,10 @@ class Parts(NamedTuple):
 
 def family_of(model: Transformer) -> Family:
     """The family of a transformer."""
-    return next(family for family in FAMILIES if isinstance(model, family.transformer))
+    for family in FAMILIES:
+        if isinstance(model, family.transformer):
+            return family
+    raise InputError(f"a pipeline cannot load a {type(model).__name__} yet: sample it with nextscale.sample")
 
 
 def find_published(name: str) -> PublishedModel | None:

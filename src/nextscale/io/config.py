@@ -37,7 +37,7 @@ def as_config(kind: type[ConfigT], value: ConfigT | Mapping[str, Any]) -> Config
         raise InputError(f"{kind.__name__} lacks {', '.join(missing)}")
     try:
         return kind(**value)
-    except TypeError as error:
+    except (TypeError, ArithmeticError) as error:
         raise InputError(f"{kind.__name__} cannot be made from {brief(dict(value))}: {error}") from error
 
 

@@ -17,6 +17,8 @@ from nextscale.scales.schedule import ScaleSchedule
 
 WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
 """Prefixes that DistributedDataParallel and torch.compile add to the names of parameters."""
+MOST_ADDED = 2**28
+"""Most bytes that tensors may need beyond those in the file."""
 
 
 def read_pth(path: str | Path) -> dict[str, Any]:
@@ -55,29 +57,23 @@ def as_state(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """Return named tensors in float32 (integer tensors unchanged), without the prefixes of wrappers in their names.
 
     Raises:
-        InputError: the content is not a dictionary of plain tensors, or a tensor has more numbers than the file.
+        InputError: the content is not a dictionary of plain tensors, or tensors need much more memory than the file.
     """
-    state = {}
+    state, added = {}, 0
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise InputError(f"{path} is not a dictionary of tensors: {brief(name)} is a {type(value).__name__}")
-        check_stored(name, value, path)
+        if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_nested:
+            raise InputError(f"{path}: {brief(name)} is not a plain tensor")
+        needed, there = value.numel() * value.itemsize, value.untyped_storage().nbytes()
+        added += max(0, needed - there)  # a tensor of one number may claim any shape, by strides of 0
+        if added > MOST_ADDED:
+            raise InputError(
+                f"{path}: {brief(name)} of shape {tuple(value.shape)} needs {needed:,} bytes, but the file holds "
+                f"{there:,} of them"
+            )
         state[WRAPPERS.sub("", name)] = value.float() if value.is_floating_point() else value
     return state
-
-
-def check_stored(name: str, tensor: Tensor, path: Path) -> None:
-    """Raise InputError unless the tensor is dense and its numbers are in the file.
-
-    A tensor of a few bytes may claim any shape, by strides of 0. Converting it would need memory for all its numbers.
-    """
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
-        raise InputError(f"{path}: {brief(name)} is not a plain tensor")
-    needed, there = tensor.numel() * tensor.itemsize, tensor.untyped_storage().nbytes()
-    if needed > there:
-        raise InputError(
-            f"{path}: {brief(name)} of shape {tuple(tensor.shape)} needs {needed:,} bytes, but the file holds {there:,}"
-        )
 
 
 def is_trainer_checkpoint(content: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.io.module_folder import fill
+from nextscale.io.module_folder import build_on_meta, fill, most_parameters
 from nextscale.official.names import Names, State, largest_number, rename, shape_of, swapped
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
@@ -172,8 +172,7 @@ def tokenizer_from_official(
         num_blocks=largest_number(state, "encoder.down.0.block.{n}.*"),
     )
     renamed = rename(state, TOKENIZER_NAMES, TOKENIZER_BUFFERS, TOKENIZER)
-    with torch.device("meta"):
-        tokenizer = ImageTokenizer(config)
+    tokenizer = build_on_meta(ImageTokenizer, config, most_parameters(renamed), TOKENIZER)
     check_complete(renamed, tokenizer.state_dict(), TOKENIZER_NAMES, TOKENIZER)
     return fill(tokenizer, renamed, TOKENIZER).eval()
 
@@ -207,8 +206,7 @@ def infinity_from_official(
     for name in list(renamed):
         if name.endswith(".log_scale"):
             renamed[name] = renamed[name].reshape(1, -1, 1, 1)
-    with torch.device("meta"):
-        model = Infinity(config)
+    model = build_on_meta(Infinity, config, most_parameters(renamed), TRANSFORMER)
     check_complete(renamed, model.state_dict(), TRANSFORMER_NAMES, TRANSFORMER, depth // chunks if chunks > 1 else 0)
     renamed["unconditional_text"] = with_rows(renamed["unconditional_text"], config.text_rows)
     return fill(model, renamed, TRANSFORMER).eval()

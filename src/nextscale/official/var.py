@@ -118,7 +118,7 @@ def to_official(tokenizer: ImageTokenizer, model: VAR) -> tuple[dict[str, Tensor
     if config.num_phi:
         phi = PHI_SHARED if config.num_phi == 1 else PHI_PARTLY_SHARED
     tokenizer_state = rename(tokenizer.state_dict(), swapped(TOKENIZER_NAMES + phi), (), "the tokenizer")
-    codes = tokenizer.pyramid.codebook.weight
+    codes = tokenizer_state["quantize.embedding.weight"]
     tokenizer_state["quantize.ema_vocab_hit_SV"] = codes.new_zeros(schedule.num_scales, config.codebook_size)
 
     adaln = ADALN_SHARED if model.config.shared_adaln else ADALN_PER_BLOCK

@@ -190,6 +190,7 @@ def generate_scales(tokenizer: Tokenizer, model: Transformer, call: Call) -> Ite
         other = conditioner.unconditional(conditions) if call.negative is None else call.negative
         conditions, sequences = conditioner.join(conditions, other), 2 * call.batch
     condition = model.condition(conditions)
+    forward_scale: Any = model.forward_scale  # `blocks_of` checks that it takes ``after_block``
     cache = model.make_cache(schedule, sequences)
     tokens = logits = torch.empty(0, device=model.device)
     finite = torch.ones((), dtype=torch.bool, device=model.device)
@@ -199,8 +200,10 @@ def generate_scales(tokenizer: Tokenizer, model: Transformer, call: Call) -> Ite
         inputs = pyramid.look(canvas, visit) if visit.index else None
         if guided and inputs is not None:
             inputs = torch.cat((inputs, inputs))
-        hooks = {"after_block": guide_block(visit)} if guided and call.guidance_blocks else {}
-        features = model.forward_scale(visit, inputs, condition, cache, **hooks)
+        if guided and call.guidance_blocks:
+            features = forward_scale(visit, inputs, condition, cache, after_block=guide_block(visit))
+        else:
+            features = forward_scale(visit, inputs, condition, cache)
         if not guided:
             return model.logits(features, visit)
         if not call.guide_logits:
@@ -217,7 +220,8 @@ def generate_scales(tokenizer: Tokenizer, model: Transformer, call: Call) -> Ite
         def after_block(x: Tensor, block: int) -> Tensor:
             if block not in call.guidance_blocks or not guidance.needs_unconditional([visit]):
                 return x
-            combined = guidance.combine(*x.chunk(2), visit)
+            conditional, unconditional = x.chunk(2)
+            combined = guidance.combine(conditional, unconditional, visit)
             return torch.cat((combined, combined))
 
         return after_block

@@ -26,17 +26,18 @@ def is_number(value: object) -> bool:
 class SamplingSettings:
     """How tokens are sampled. The defaults are the official settings for metrics; see also `FOR_IMAGES`.
 
+    ``cfg`` and ``temperature`` may be lists with one value for each scale. For Infinity, a single ``cfg`` is the same
+    at all scales, and 1 turns guidance off.
+
     Raises:
         InputError: A value is out of range.
     """
 
     cfg: PerScale = field(default=1.5, metadata={"least": -LARGEST_CFG, "most": LARGEST_CFG})
-    """Strength of classifier-free guidance. VAR: it rises linearly from 0 at the first scale to this value at the last,
-    and 0 turns it off. Use 1.5 for metrics, 4 for sharp images. Infinity: it is the same at all scales, and 1 turns it
-    off. Several values set that of each scale."""
+    """Strength of classifier-free guidance. It rises linearly from 0 at the first scale to this value at the last. 0
+    turns it off. Use 1.5 for metrics, 4 for sharp images."""
     temperature: PerScale = field(default=1.0, metadata={"least": LEAST_TEMPERATURE, "most": LARGEST_TEMPERATURE})
-    """Divide logits by this number before top-k and top-p. 1 leaves them unchanged. Several values set that of each
-    scale."""
+    """Divide logits by this number before top-k and top-p. 1 leaves them unchanged."""
     top_k: int = field(default=900, metadata={"least": 0})
     """Sample only from the k most probable tokens. 0 turns this off."""
     top_p: float = field(default=0.96, metadata={"least": 0.0, "most": 1.0})

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -108,7 +108,7 @@ class ResidualPyramid(nn.Module):
     ):
         super().__init__()
         self.schedule = schedule
-        self.codebook = codebook
+        self.codebook: Any = codebook
         self.moves = moves
         count = (num_phi or schedule.num_scales) if quant_resi else 0
         self.phi = nn.ModuleList(ResidualConv(codebook.dim, quant_resi) for _ in range(count))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nextscale.acceleration.decoding import without_gradients
 from nextscale.data.loader import Batch, BatchSlice
+from nextscale.errors import InputError
 from nextscale.imaging.lpips import LPIPS
 from nextscale.imaging.psnr_ssim import psnr, ssim
 from nextscale.runtime.distributed import all_mean, all_sum, gather
@@ -61,6 +62,8 @@ class TokenizerTask:
         for i, phi in enumerate(model.pyramid.phi):
             if i not in model.pyramid.phi_of_scale:
                 phi.requires_grad_(False)
+        if model.config.quantizer == "bits":
+            raise InputError("a tokenizer of bits cannot be trained yet: expected quantizer codebook")
         codes = model.pyramid.codebook.weight
         self.hits = torch.zeros(len(codes), device=codes.device)
         """Uses of each code since the last restart, in all processes."""

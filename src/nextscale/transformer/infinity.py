@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from nextscale.conditioning.text import TextConditioner, TextFeatures
 from nextscale.errors import InputError, brief
-from nextscale.io.config import as_config, check_fields
+from nextscale.io.config import LARGEST_TABLE, LARGEST_WIDTH, as_config, check_fields
 from nextscale.io.module_folder import load_module, save_module
-from nextscale.scales.schedule import ScaleSchedule, Visit
+from nextscale.scales.schedule import MOST_SCALES, ScaleSchedule, Visit
 from nextscale.transformer.adaln_block import Block, modulate
 from nextscale.transformer.cache import KVCache, plan_cache
 from nextscale.transformer.cross_attention import AttentionPool, Memory, RMSNorm, pool_heads
@@ -50,20 +50,20 @@ class InfinityConfig:
 
     schedule: ScaleSchedule = field(default_factory=ScaleSchedule.infinity)
     """The default of sampling and training. The weights do not depend on it."""
-    depth: int = 32
-    width: int = 2048
+    depth: int = field(default=32, metadata={"most": 1024})
+    width: int = field(default=2048, metadata={"most": LARGEST_WIDTH})
     heads: int = 16
-    hidden: int = 0
+    hidden: int = field(default=0, metadata={"most": LARGEST_WIDTH * 1024})
     """Width of the MLP. 0 means the official 256 * round(4 width / 256), rounded half to even."""
-    bits: int = 32
+    bits: int = field(default=32, metadata={"most": LARGEST_WIDTH})
     """Bits per token, as in the tokenizer: its channels, or four times as many with patchify."""
-    text_width: int = 2048
+    text_width: int = field(default=2048, metadata={"most": LARGEST_WIDTH})
     """T, the width of the text features."""
-    text_rows: int = 512
+    text_rows: int = field(default=512, metadata={"most": LARGEST_TABLE})
     """R, the largest number of tokens of a prompt, and the number of learned features for "no prompt"."""
     pool_heads: int = 0
     """Heads of the attention that pools a text. 0 means the official number, T / 128, or T / 64 above width 4096."""
-    levels: int = 15
+    levels: int = field(default=15, metadata={"most": MOST_SCALES})
     """Largest number of scales."""
     rope: int = field(default=2, metadata={"least": 0})
     """Mode of the rotary positions, see `nextscale.transformer.rope.rotations`."""

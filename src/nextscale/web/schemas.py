@@ -128,8 +128,9 @@ class EditRequest(SamplingFields, SpecFields):
     model_config = ConfigDict(extra="forbid", strict=False, json_schema_extra=None)  # form fields are text
 
     image: UploadFile
-    """PNG, JPEG, WebP, GIF (first frame) or BMP of any size. It is resized and centre-cropped to the size of the
-    model. OpenAI's clients call the field ``image[]`` if they are given a list; it must contain one image."""
+    """PNG, JPEG, WebP, GIF (first frame) or BMP of any size. It is resized to the size of the model, and centre-cropped
+    unless ``fit`` is pad. OpenAI's clients call the field ``image[]`` if they are given a list; it must contain one
+    image."""
     mask: Annotated[UploadFile | None, WithJsonSchema({"type": "string", "format": "binary"})] = None
     """Image file. Its transparent pixels mark the region to generate; without transparent pixels, its white pixels mark
     the region. Without mask, box, scales_kept and upscale, the transparent pixels of ``image`` mark the region."""

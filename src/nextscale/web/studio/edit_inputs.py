@@ -29,7 +29,7 @@ class EditInputs:
 
     spec: EditSpec
     image: Image.Image | None
-    """At the model's size."""
+    """At the model's size. Smaller on one side if the edit pads it."""
     mask: Image.Image | None
     """White marks the region. None without a painted region."""
     label: int
@@ -54,7 +54,7 @@ class EditInputs:
         """Return the provenance of the edit.
 
         Args:
-            image: the image of the plan.
+            image: the image to edit.
         """
         files: dict[str, Any] = {"image": IMAGE_FILE, "image_sha256": sha256(image)}
         if self.mask is not None:
