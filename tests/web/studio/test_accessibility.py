@@ -108,7 +108,9 @@ def test_the_keyboard_reaches_every_control_and_shows_where_it_is(visit, tab):
     page = visit()
     page.get_by_role("tab", name=tab).click()
     open_all(page)
-    shown = page.locator("[role=tabpanel] >> visible=true").locator("input, button, textarea, a").locator("visible=true")
+    shown = (
+        page.locator("[role=tabpanel] >> visible=true").locator("input, button, textarea, a").locator("visible=true")
+    )
     count = shown.count()
     assert count >= 3
     page.get_by_role("tab", name=tab).focus()
