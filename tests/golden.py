@@ -22,16 +22,31 @@ NORMS = ("norm.weight", "norm1.weight", "norm2.weight", "norm_out.weight")
 EMBEDDINGS = ("class_emb.weight", "lvl_embed.weight", "pos_start", "pos_1LC")
 
 
-def fill(salt: str, part: str, name: str, shape: list[int]) -> torch.Tensor:
+def fill(
+    salt: str,
+    part: str,
+    name: str,
+    shape: list[int],
+    norms: tuple[str, ...] = NORMS,
+    embeddings: tuple[str, ...] = EMBEDDINGS,
+    unscaled: str = "quantize.embedding.weight",
+    spread: float = 0.3,
+) -> torch.Tensor:
+    """A weight of the reference: a normal random tensor that depends on its name, scaled by its kind.
+
+    Args:
+        norms, embeddings: endings of names.
+        spread: standard deviation of the attention scales.
+    """
     rng = np.random.RandomState(zlib.crc32(f"{salt}/{part}/{name}".encode()))
     x = rng.standard_normal(shape)
     if name.endswith("scale_mul_1H11"):
-        x = math.log(4) + 0.3 * x
-    elif name == "quantize.embedding.weight":
+        x = math.log(4) + spread * x
+    elif name == unscaled:
         pass
-    elif name.endswith(NORMS):
+    elif name.endswith(norms):
         x = 1 + 0.1 * x
-    elif name in EMBEDDINGS:
+    elif name.endswith(embeddings):
         x = 0.5 * x
     elif name.endswith("ada_gss"):
         x = 0.3 * x

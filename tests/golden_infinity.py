@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import zlib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from golden import fill
 
 import nextscale as ns
 from nextscale.official.infinity import from_official
@@ -24,27 +23,6 @@ EMBEDDINGS = ("lvl_embed.weight", "pos_start", "sos.ca.mat_q")
 
 Layout = dict[str, list]
 """Name -> [dtype, *shape] of each tensor."""
-
-
-def fill(salt: str, part: str, name: str, shape: list[int], scale_spread: float) -> torch.Tensor:
-    """Return a weight of the reference: a normal random tensor that depends on the names, scaled by its kind."""
-    rng = np.random.RandomState(zlib.crc32(f"{salt}/{part}/{name}".encode()))
-    x = rng.standard_normal(shape)
-    if name.endswith("scale_mul_1H11"):
-        x = math.log(4) + scale_spread * x
-    elif name.endswith("norm.weight"):
-        x = 1 + 0.1 * x
-    elif name.endswith(EMBEDDINGS):
-        x = 0.5 * x
-    elif name.endswith("ada_gss"):
-        x = 0.3 * x
-    elif name == "cfg_uncond":
-        pass
-    elif len(shape) >= 2:
-        x = x / math.sqrt(math.prod(shape[1:]))
-    else:
-        x = 0.1 * x
-    return torch.from_numpy(x).float()
 
 
 @dataclass(frozen=True)
@@ -79,7 +57,11 @@ class Golden:
         """Return the official state "vae" or "transformer", parameters only."""
         salt, spread = self.info["salt"], self.info["scale_spread"]
         layout: Layout = self.info[part]
-        return {n: fill(salt, part, n, shape, spread) for n, (_, *shape) in layout.items() if not n.endswith(BUFFERS)}
+        return {
+            name: fill(salt, part, name, shape, ("norm.weight",), EMBEDDINGS, "cfg_uncond", spread)
+            for name, (_, *shape) in layout.items()
+            if not name.endswith(BUFFERS)
+        }
 
     @cached_property
     def models(self) -> tuple[ns.ImageTokenizer, Infinity]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shlex
 from dataclasses import asdict, replace
@@ -107,7 +108,8 @@ def test_python_saves_all_images():
 
 @pytest.mark.parametrize("made", ALL)
 def test_python_is_python(made):
-    compile(made.python(), "shown", "exec")
+    tree = ast.parse(made.python())
+    assert any(isinstance(node, ast.Call) and ast.unparse(node.func).startswith("pipe") for node in ast.walk(tree))
 
 
 WRONG = {

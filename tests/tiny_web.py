@@ -69,6 +69,13 @@ def job(*seeds: int, label: int = 2, **changes: Any) -> Job:
     return replace(Job((label,) * len(seeds), seeds, SETTINGS), **changes)
 
 
+def occupy(engine, pipeline):
+    """A request that is being sampled, so that others wait."""
+    ticket = engine.submit(job(99, label=0))
+    assert pipeline.begun.wait(10)
+    return ticket
+
+
 def alone(pipeline: ns.Pipeline, label: int, seed: int, **changes: Any) -> PipelineResult:
     """What a pipeline generates without an engine."""
     plain = ns.Pipeline(pipeline.tokenizer, pipeline.model, pipeline.class_names)

@@ -105,10 +105,7 @@ def test_each_class_has_its_own_measure():
     assert own.per_class["narrow"][0] < 0.05 and max(share for _, share in own.per_class.values()) < 0.05
     assert {drawn.labels[pair.sampled].item() for pair in own.pairs} == {WIDE}
     assert own.control == pytest.approx(0.01)
-    assert (
-        "mean distance of the held-out images of the class. The class with the highest share is wide: 2"
-        in own.sentences()[0]
-    )
+    assert "over the held-out images of its class. The class with the highest share is wide: 2" in own.sentences()[0]
 
 
 def test_classes_of_few_images_have_no_measure():

@@ -106,7 +106,9 @@ def test_buffers_may_be_missing_or_of_another_schedule():
     tokenizer_state["quantize.ema_vocab_hit_SV"] = torch.ones(10, 24)
     for name in ("lvl_1L", "attn_bias_for_masking", "blocks.0.attn.zero_k_bias"):
         del var_state[name]
-    ns.from_official(tokenizer_state, var_state, schedule=schedule)
+    tokenizer, model = ns.from_official(tokenizer_state, var_state, schedule=schedule)
+    for ours, theirs in ((tokenizer, make_tokenizer(schedule)), (model, make_var(schedule))):
+        assert same(list(ours.state_dict().values()), list(theirs.state_dict().values()))
 
 
 def test_the_conversion_copies_nothing():

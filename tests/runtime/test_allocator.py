@@ -177,5 +177,7 @@ def test_a_system_that_cannot_start_it_again_lets_it_go_on(monkeypatch, number):
 def test_an_interpreter_without_a_file_goes_on(monkeypatch):
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     monkeypatch.setattr("sys.executable", "")
-    monkeypatch.setattr("os.execve", lambda *_: pytest.fail("started an empty name"))
+    started = []
+    monkeypatch.setattr("os.execve", lambda *arguments: started.append(arguments))
     restart_with_less_fragmentation()
+    assert not started and "GLIBC_TUNABLES" not in os.environ

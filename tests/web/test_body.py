@@ -112,9 +112,12 @@ def test_who_is_still_sending_what_nobody_wants_is_heard_out():
 
 def test_but_not_for_ever(monkeypatch):
     monkeypatch.setattr("nextscale.web.body.LINGER_SECONDS", 0.05)
+    come: list[int] = []
 
     async def receive() -> Message:
         await asyncio.sleep(0.01)
+        come.append(1)
         return {"type": "http.request", "body": bytes(100), "more_body": True}
 
     asyncio.run(asyncio.wait_for(linger(receive), 10))
+    assert 1 <= len(come) <= 6  # each takes 0.01 s or more

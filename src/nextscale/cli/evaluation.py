@@ -39,17 +39,17 @@ class EvaluationOptions(ModelOptions, ValidationSettings):
     """Folder of the evaluation. Repeat the command to resume an interrupted evaluation."""
     dtype: Literal[Dtype, Int8Dtype] = "float32"  # type: ignore[override]
     """Precision of matrix products and convolutions. int8: 8-bit matrix products at the large scales; everything else
-    in float32 or bfloat16, whichever is faster. It is faster and less exact, and needs a CPU with AVX512-VNNI.
-    int8-float32 and int8-bfloat16 fix the precision of everything else."""
+    in float32 or bfloat16, whichever is faster. int8 is faster and less exact than the others, and needs a CPU with
+    AVX512-VNNI. int8-float32 and int8-bfloat16 are int8 with float32 or bfloat16 for everything else."""
     seed: int = 0
     """Seed of the first image. Image i is sampled with the seed SEED + i."""
     reference: str = ""
     """Real images to compare with: a reference file (.npz) of "evaluate reference" or of the ADM evaluator; or a data
     set (a folder, a .csv table, .tar shards, or hf:NAME)."""
     split: Split | None = None
-    """train or val: which part of --reference or --data to use. A --reference data set with both parts needs this flag.
-    Without this flag, --data uses val/ if it exists, and data without val/ is used as a whole. With this flag, data
-    without val/ is divided as in training, see --val-fraction."""
+    """train or val: which part of --reference or --data to use. Data with train/ and val/: --reference needs this flag,
+    and --data uses val/ by default. Data without val/: used as a whole by default; with this flag, divided as in
+    training (see --val-fraction)."""
     crop: Crop | None = None
     """How the images of a data set are cropped. centre: the largest centre crop, as in published references of
     ImageNet. training: the crop that training uses for its validation images, the central 1/1.125 of the centre crop.

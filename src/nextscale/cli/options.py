@@ -36,8 +36,8 @@ class TrainingOptions:
     out: Path
     """Folder of the run: recipe, log, previews, checkpoints."""
     preset: str = "starter"
-    """Recipe to start from: starter, cifar10 or tiny-imagenet; "train tokenizer": 256; "train transformer": d16, d20,
-    d24, d30 or d36. Or a .json file with a recipe, such as recipe.json of another run."""
+    """Recipe to start from: starter, cifar10 or tiny-imagenet; also 256 for "train tokenizer", or d16, d20, d24, d30 or
+    d36 for "train transformer". Or a .json file with a recipe, such as recipe.json of another run."""
     set: tuple[str, ...] = ()
     """Change values of the recipe, as NAME=VALUE. "train tokenizer": model.channels=64 model.schedule=1,2,4,8
     adversarial=null. "train transformer": depth=8 width=512 lora=16."""
@@ -54,8 +54,8 @@ class TrainingOptions:
     """Compare with another run (its folder, d16 for the official training, or starter), and plot both to
     OUT/curves.png."""
     settings: RunSettings = field(default_factory=RunSettings)
-    """Settings that are not part of the recipe. Only --val-fraction, --init-from and --epochs change the trained
-    weights."""
+    """Settings that are not part of the recipe. Only --val-fraction and --init-from change the trained weights, and
+    --epochs, which sets the steps of the recipe."""
 
     def plan(self, presets: dict[str, RecipeT]) -> tuple[RecipeT, RunSettings]:
         """Return the recipe and the settings of the flags; see `nextscale.training.setup.plan`."""

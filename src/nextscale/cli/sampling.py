@@ -34,8 +34,8 @@ class SamplingOptions(ModelOptions):
     dtype: SamplingDtype = "auto"
     """Precision of matrix products and convolutions. auto: bfloat16 for large models on devices that compute it fast,
     else float32. int8: 8-bit matrix products at the large scales; everything else in float32 or bfloat16,
-    whichever is faster. It is faster and less exact, and needs a CPU with AVX512-VNNI. int8-float32 and int8-bfloat16
-    fix the precision of everything else."""
+    whichever is faster. int8 is faster and less exact than the others, and needs a CPU with AVX512-VNNI. int8-float32
+    and int8-bfloat16 are int8 with float32 or bfloat16 for everything else."""
     settings: SamplingSettings = FOR_IMAGES
     """How tokens are sampled."""
     seed: int = 0

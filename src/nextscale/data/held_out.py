@@ -28,8 +28,8 @@ class ValidationSettings:
 
     val_fraction: float | None = None
     """Fraction of the images to hold out for validation, if the data has no validation images (no val/). The names of
-    the images decide which are held out, so that all commands hold out the same ones. 0 holds out none. Default: 0.05.
-    A resumed run keeps its value, and the evaluation of a run uses it."""
+    the images decide which are held out, so that all commands hold out the same ones. 0 holds out none. Default:
+    0.05. A resumed run keeps its value, and "evaluate" uses the value of the run that trained the model."""
 
     def __post_init__(self) -> None:
         if self.val_fraction is not None:

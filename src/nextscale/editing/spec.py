@@ -36,8 +36,8 @@ class EditSpec:
     """Region as a box y0,x0,y1,x1 instead of a mask, in fractions of the height and width of the cropped image. It is
     rounded to whole tokens."""
     leak_free: bool = True
-    """Hide the masked region from the encoder. If disabled, the encoder sees the whole image, as in the official code,
-    and the result depends on the masked pixels."""
+    """Hide the pixels that are generated from the encoder. If disabled, the encoder sees the whole image, as in the
+    official code, and the result depends on the pixels that it replaces."""
     softness: float = field(default=0.0, metadata={"least": 0.0})
     """Width in pixels of the soft transition between kept and generated pixels, inside the generated region."""
     composite: bool = True
@@ -46,8 +46,8 @@ class EditSpec:
     scales_kept: int | None = field(default=None, metadata={"least": 1})
     """Instead of editing a region, keep the first K scales of the image and generate the others."""
     upscale: bool = False
-    """Instead of editing a region, upscale an image that is smaller than the model's images. The scales that the small
-    image determines are kept, and the finer ones are generated."""
+    """Instead of editing a region, upscale an image that is smaller than the model's images. The scales up to the
+    size of the small image are taken from it, and the finer ones are generated."""
 
     fit: Fit = "crop"
     """Use of an image whose aspect ratio is not the model's. crop edits the middle of the image and cuts off the rest.

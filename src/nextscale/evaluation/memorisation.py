@@ -73,11 +73,14 @@ class Memorisation:
         """Return the result as a list of sentences."""
         low, high = (f"{100 * share:.1f}" for share in self.interval)
         share = (
-            f"{100 * self.share:.1f} % of the samples (95 % interval {low} to {high} %) are as close to a training "
-            f"image as the closest {self.percentile:g} % of the held-out images."
+            f"{100 * self.share:.1f} % of the samples (95 % interval {low} to {high} %) are at least as close to "
+            f"a training image as the closest {self.percentile:g} % of the held-out images are."
         )
         if self.by_class:
-            share += " Distances are divided by the mean distance of the held-out images of the class."
+            share += (
+                " The distance of an image to the nearest training image is divided by the mean of this distance over "
+                "the held-out images of its class."
+            )
         if self.share and self.per_class:
             name, (sampled, held_out) = max(self.per_class.items(), key=lambda item: item[1])
             share += (

@@ -35,9 +35,10 @@ class SamplingSettings:
 
     cfg: PerScale = field(default=1.5, metadata={"least": -LARGEST_CFG, "most": LARGEST_CFG})
     """Strength of classifier-free guidance. It rises linearly from 0 at the first scale to this value at the last. 0
-    turns it off. Use 1.5 for metrics, 4 for sharp images."""
+    turns it off. Use 1.5 for metrics, 4 for sharp images. A list has one value for each scale."""
     temperature: PerScale = field(default=1.0, metadata={"least": LEAST_TEMPERATURE, "most": LARGEST_TEMPERATURE})
-    """Divide logits by this number before top-k and top-p. 1 leaves them unchanged."""
+    """Divide logits by this number before top-k and top-p. 1 leaves them unchanged. A list has one value for
+    each scale."""
     top_k: int = field(default=900, metadata={"least": 0})
     """Sample only from the k most probable tokens. 0 turns this off."""
     top_p: float = field(default=0.96, metadata={"least": 0.0, "most": 1.0})

@@ -21,11 +21,11 @@ from nextscale.errors import InputError, brief
 from nextscale.io.config import LARGEST_TABLE, LARGEST_WIDTH, as_config, check_fields
 from nextscale.io.module_folder import load_module, save_module
 from nextscale.scales.schedule import MOST_SCALES, ScaleSchedule, Visit
-from nextscale.transformer.adaln_block import Block, modulate
-from nextscale.transformer.cache import KVCache, plan_cache
+from nextscale.transformer.adaln_block import Block
+from nextscale.transformer.cache import KVCache
 from nextscale.transformer.cross_attention import AttentionPool, Memory, RMSNorm, pool_heads
+from nextscale.transformer.next_scale import NextScaleTransformer, embedding
 from nextscale.transformer.rope import check_rope, rotations
-from nextscale.transformer.var import embedding
 from nextscale.transformer.visibility import make_spans
 
 Reading = TypeVar("Reading")
@@ -122,11 +122,13 @@ class Condition:
     """Keys and values of the text in each block."""
 
 
-class Infinity(nn.Module):
+class Infinity(NextScaleTransformer):
     """Transformer that predicts the logits of every bit from a text and the canvas at each scale.
 
     Training and evaluation mode give the same results, because text drop and drop path are arguments.
     """
+
+    config: InfinityConfig
 
     def __init__(self, config: InfinityConfig):
         super().__init__()
@@ -147,10 +149,6 @@ class Infinity(nn.Module):
         self.head = nn.Linear(c.width, 2 * c.bits)
         if self.device.type != "meta":
             self.init_weights()
-
-    @property
-    def schedule(self) -> ScaleSchedule:
-        return self.config.schedule
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> Infinity:
@@ -192,8 +190,7 @@ class Infinity(nn.Module):
 
         Autocast is off, because casting the matrices would take longer than the products with so few rows.
         """
-        kind = "cpu" if self.device.type == "meta" else self.device.type  # the meta device has no autocast
-        with torch.autocast(kind, enabled=False):
+        with torch.autocast(self.autocast_device, enabled=False):
             features = self.text_norm(text.features)
             embedding = self.text_pool(features, text.lengths).float()
             activation = F.silu(embedding)
@@ -248,7 +245,7 @@ class Infinity(nn.Module):
         schedule = schedule or self.schedule
         self.config.check_schedule(schedule)
         condition = self.condition(text)
-        x = torch.cat((self._start(condition), self.word_embedding(inputs)), dim=1)
+        x = torch.cat((self.start(condition), self.word_embedding(inputs)), dim=1)
         x = x + self.level_embedding(torch.tensor(schedule.level_ids, device=x.device))
         spans = make_spans(schedule.visits, schedule.slices, x.device)
         rotation = self.rotation(schedule.visits)
@@ -282,7 +279,7 @@ class Infinity(nn.Module):
         Returns:
             (B, n_k, C) float32, the features to pass to `logits`.
         """
-        x = self._start(condition) if inputs is None else self.word_embedding(inputs)
+        x = self.start(condition) if inputs is None else self.word_embedding(inputs)
         x = x + self.level_embedding.weight[visit.index]
         rotation = self.rotation([visit])
         for i, block in enumerate(self.blocks):
@@ -295,11 +292,6 @@ class Infinity(nn.Module):
     def rotation(self, visits: Sequence[Visit]) -> Tensor:
         """Return the rotary positions of the tokens of some visits, (2, n, C / H / 2)."""
         return rotations(visits, self.config.width // self.config.heads, self.config.rope, self.device)
-
-    def features(self, x: Tensor, condition: Condition) -> Tensor:
-        """Apply the head's adaptive layer norm to the output of the last block. (B, n, C) -> (B, n, C) float32."""
-        scale, shift = condition.head.unbind(1)
-        return modulate(x.float(), scale, shift)
 
     def logits(self, features: Tensor, visit: Visit | None = None) -> Tensor:
         """Apply the linear head, which all visits share. (B, n, C) -> (B, n, bits, 2) float32."""
@@ -315,8 +307,7 @@ class Infinity(nn.Module):
             InputError: see `InfinityConfig.check_schedule`.
         """
         self.config.check_schedule(schedule)
-        c, plans = self.config, plan_cache(schedule.visits, schedule.tokens_per_scale)
-        return KVCache(plans, c.depth, batch, c.heads, c.width // c.heads, self.device, dtype or self.compute_dtype)
+        return super().make_cache(schedule, batch, dtype)
 
     def guidance_weights(self, cfg: float | tuple[float, ...], schedule: ScaleSchedule) -> tuple[float, ...]:
         """Return the weight t_k = cfg_k - 1 of each scale, for (1 + t) * conditional - t * unconditional.
@@ -334,24 +325,6 @@ class Infinity(nn.Module):
     def conditioner(self) -> TextConditioner:
         """Return the conditioner, which checks and batches text features."""
         return TextConditioner(self.unconditional_text)
-
-    @property
-    def device(self) -> torch.device:
-        return self.start_embedding.device
-
-    @property
-    def compute_dtype(self) -> torch.dtype:
-        """Return the dtype of matrix products, keys and values: that of autocast if it is on, else of the matrices."""
-        kind = self.device.type
-        if kind != "meta" and torch.is_autocast_enabled(kind):
-            return torch.get_autocast_dtype(kind)
-        block = self.blocks[0]
-        assert isinstance(block, Block)
-        return block.attention.qkv.weight.dtype
-
-    def _start(self, condition: Condition) -> Tensor:
-        """Return the input of scale 0, the pooled text, (B, 1, C)."""
-        return condition.embedding.unsqueeze(1) + self.start_embedding
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Infinity:

@@ -17,8 +17,9 @@ from nextscale.errors import InputError
 from nextscale.io.config import LARGEST_TABLE, LARGEST_WIDTH, as_config, check_fields
 from nextscale.io.module_folder import load_module, save_module
 from nextscale.scales.schedule import OFFICIAL_256, ScaleSchedule, Visit
-from nextscale.transformer.adaln_block import Block, modulate
-from nextscale.transformer.cache import KVCache, plan_cache
+from nextscale.transformer.adaln_block import Block
+from nextscale.transformer.cache import KVCache
+from nextscale.transformer.next_scale import NextScaleTransformer, embedding
 from nextscale.transformer.visibility import make_spans
 
 Reading = TypeVar("Reading")
@@ -57,11 +58,6 @@ class VARConfig:
         return cls(depth=depth, width=64 * depth, heads=depth, **fields)  # type: ignore[arg-type]
 
 
-def embedding(count: int, width: int) -> nn.Embedding:
-    """Return an uninitialized embedding. PyTorch's constructor would import its compiler on the meta device."""
-    return nn.Embedding.from_pretrained(torch.empty(count, width), freeze=False)
-
-
 @dataclass(frozen=True)
 class Condition:
     """Tensors that depend only on the class. They are computed once per image and used at every scale."""
@@ -82,12 +78,14 @@ def guidance_ramp(cfg: float, schedule: ScaleSchedule) -> tuple[float, ...]:
     return tuple(cfg * schedule.position(k) for k in range(schedule.num_scales))
 
 
-class VAR(nn.Module):
+class VAR(NextScaleTransformer):
     """Transformer that predicts the logits of every token from class labels and the canvas at each scale.
 
     The label ``config.num_classes`` means "no class". Training and evaluation mode give the same results, because label
     drop and drop path are arguments.
     """
+
+    config: VARConfig
 
     def __init__(self, config: VARConfig):
         super().__init__()
@@ -111,10 +109,6 @@ class VAR(nn.Module):
         if self.device.type != "meta":
             self.init_weights()
 
-    @property
-    def schedule(self) -> ScaleSchedule:
-        return self.config.schedule
-
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None, gamma: float = 1e-5) -> VAR:
         """Initialize the weights as the official code does.
@@ -134,8 +128,8 @@ class VAR(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=std, generator=generator)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-        for embedding in (self.start_embedding, self.position_embedding):
-            nn.init.trunc_normal_(embedding, std=std, generator=generator)
+        for parameter in (self.start_embedding, self.position_embedding):
+            nn.init.trunc_normal_(parameter, std=std, generator=generator)
         self.head.weight.mul_(0.02)
         self.head_adaln.weight.mul_(0.5)
         for block in self.blocks:
@@ -159,8 +153,7 @@ class VAR(nn.Module):
 
         Autocast is off, because casting the matrices would take longer than the products with so few rows.
         """
-        kind = "cpu" if self.device.type == "meta" else self.device.type  # the meta device has no autocast
-        with torch.autocast(kind, enabled=False):
+        with torch.autocast(self.autocast_device, enabled=False):
             embedding = self.class_embedding(labels)
             activation = F.silu(embedding)
             blocks = [adaln(activation).float().unflatten(-1, (6, -1)) for adaln in self.adaln]
@@ -196,7 +189,7 @@ class VAR(nn.Module):
             (B, L, V) float32 logits, or the result of ``readout``.
         """
         condition = self.condition(labels)
-        x = torch.cat((self._start(condition), self.word_embedding(inputs)), dim=1)
+        x = torch.cat((self.start(condition), self.word_embedding(inputs)), dim=1)
         levels = torch.tensor(self.schedule.level_ids, device=x.device)
         x = x + self.level_embedding(levels) + self.position_embedding
         spans = make_spans(self.schedule.visits, self.schedule.slices, x.device)
@@ -215,29 +208,15 @@ class VAR(nn.Module):
         Returns:
             (B, n_k, C) float32, the features to pass to `logits`.
         """
-        x = self._start(condition) if inputs is None else self.word_embedding(inputs)
+        x = self.start(condition) if inputs is None else self.word_embedding(inputs)
         x = x + self.level_embedding.weight[visit.index] + self.position_embedding[:, self.schedule.slices[visit.index]]
         for i, block in enumerate(self.blocks):
             x = block(x, condition.blocks[i], past=cache.layer(i, visit.index))
         return self.features(x, condition)
 
-    def features(self, x: Tensor, condition: Condition) -> Tensor:
-        """Apply the head's adaptive layer norm to the output of the last block. (B, n, C) -> (B, n, C) float32."""
-        scale, shift = condition.head.unbind(1)
-        return modulate(x.float(), scale, shift)
-
     def logits(self, features: Tensor, visit: Visit | None = None) -> Tensor:
         """Apply the linear head, which all visits share. (B, n, C) -> (B, n, V) float32."""
         return self.head(features).float()
-
-    def make_cache(self, schedule: ScaleSchedule, batch: int, dtype: torch.dtype | None = None) -> KVCache:
-        """Return an empty cache for ``batch`` sequences on the model's device.
-
-        Args:
-            dtype: type of keys and values; None means `compute_dtype`.
-        """
-        c, plans = self.config, plan_cache(schedule.visits, schedule.tokens_per_scale)
-        return KVCache(plans, c.depth, batch, c.heads, c.width // c.heads, self.device, dtype or self.compute_dtype)
 
     def guidance_weights(self, cfg: float | tuple[float, ...], schedule: ScaleSchedule) -> tuple[float, ...]:
         """Return the guidance weight of each scale: `guidance_ramp`, or ``cfg`` itself if it has several values."""
@@ -253,24 +232,6 @@ class VAR(nn.Module):
     def conditioner(self) -> ClassConditioner:
         """Return the conditioner, which parses and batches class labels."""
         return ClassConditioner(self.config.num_classes)
-
-    @property
-    def device(self) -> torch.device:
-        return self.class_embedding.weight.device
-
-    @property
-    def compute_dtype(self) -> torch.dtype:
-        """Return the dtype of matrix products, keys and values: that of autocast if it is on, else of the matrices."""
-        kind = self.device.type
-        if kind != "meta" and torch.is_autocast_enabled(kind):
-            return torch.get_autocast_dtype(kind)
-        block = self.blocks[0]
-        assert isinstance(block, Block)
-        return block.attention.qkv.weight.dtype
-
-    def _start(self, condition: Condition) -> Tensor:
-        """Return the input of scale 0, the class embedding at every token, (B, n_0, C)."""
-        return condition.embedding.unsqueeze(1) + self.start_embedding
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> VAR:
