@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,16 @@ from torch import Tensor
 from nextscale.acceleration.compiled import compile_parts
 from nextscale.acceleration.precision import Precision
 from nextscale.acceleration.ready import make_ready
-from nextscale.conditioning.classes import UNCONDITIONAL, ClassNames, NamedLabels
+from nextscale.conditioning.classes import ClassNames, NamedLabels
+from nextscale.conditioning.feature_cache import TextEncoder
+from nextscale.conditioning.text import TextFeatures
 from nextscale.editing.masks import Mask
 from nextscale.editing.plan import EditPlan, check_label, plan_edit
 from nextscale.editing.spec import Box, EditSpec, Fit, Mode
 from nextscale.errors import InputError
-from nextscale.families.sources import INDEX, TOKENIZER, TRANSFORMER, Source, family_of, load_source
-from nextscale.imaging.images import to_pil
-from nextscale.io.files import write_json
+from nextscale.families.requests import OPTIONS, SHAPE, ClassRequests, PromptRequests, Requests, shape_of
+from nextscale.families.sources import TOKENIZER, TRANSFORMER, Source, family_of, load_source, write_index
+from nextscale.imaging.images import as_rgb, to_pil
 from nextscale.io.fingerprint import quick_fingerprint
 from nextscale.io.module_folder import check_no_run, save_module
 from nextscale.protocols import Tokenizer, Transformer
@@ -31,9 +33,13 @@ from nextscale.sampling.recorded import RecordedSampler
 from nextscale.sampling.run import SamplingRun
 from nextscale.sampling.sampler import SampleResult, ScaleStep, check_match, sample_scales
 from nextscale.sampling.settings import SamplingSettings
+from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 from nextscale.scales.schedule import ScaleSchedule
 
-HOOKS = ("edit", "guidance", "logits_processor")
+Wanted = NamedLabels | TextFeatures
+"""What to generate: class labels, as names or numbers; or one or more prompts."""
+
+HOOKS = ("edit", "guidance", "logits_processor", "stop_after")
 """Arguments of the sampler that are neither settings nor seeds."""
 
 
@@ -43,9 +49,11 @@ class PipelineResult:
 
     images: list[Image.Image]
     tokens: list[Tensor]
-    """K LongTensors (B, n_k): the sampled tokens."""
+    """K token maps: the sampled tokens, (B, n_k) int64 or bits (B, n_k, D) bool."""
     labels: list[int]
-    """The class label of each image; the number of classes means "no class"."""
+    """The class label of each image; the number of classes means "no class". Empty for models of text."""
+    prompts: list[str] = field(default_factory=list, kw_only=True)
+    """The prompt of each image, for models of text."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +64,21 @@ class EditResult(PipelineResult):
 
 
 class Pipeline:
-    """A tokenizer, a transformer and the names of its classes, on a device.
+    """A tokenizer, a transformer, and the names of its classes or its text encoder, on a device.
 
     Args:
-        class_names: one per class; None numbers them.
+        class_names: one per class; None numbers them. Only for models of classes.
         device: "auto" (a CUDA GPU if there is one), "cpu" or "cuda".
         dtype: Precision of matrix products and convolutions: "float32", "bfloat16", on a GPU also "float16". "auto" is
             bfloat16 where it is faster and changes little. "int8" (CPUs with AVX512-VNNI) rounds the large matrices of
             the blocks to 8 bits at scales of 64 tokens or more, which is faster and less exact; the rest runs in the
             faster of float32 and bfloat16. "int8-float32" and "int8-bfloat16" name the precision of the rest.
         compile: On a CUDA GPU, run the blocks and the decoder through torch.compile.
-        cuda_graph: On a CUDA GPU, record the work of each batch size and settings once and replay it.
+        cuda_graph: On a CUDA GPU, record the work of each batch size and settings once and replay it. Only for models
+            of classes.
+        text_encoder: For models of text: an encoder such as `nextscale.conditioning.t5.T5TextEncoder`, or the folder or
+            name of a T5, which is loaded when the first prompt comes.
+        settings: Default settings of sampling; None means those of the family.
 
     Raises:
         InputError: The parts do not fit together, or the device does not support an option.
@@ -81,12 +93,17 @@ class Pipeline:
         dtype: str = "auto",
         compile: bool = False,
         cuda_graph: bool = False,
+        text_encoder: TextEncoder | str | Path = "",
+        settings: SamplingSettings | None = None,
     ):
         check_match(tokenizer, model)
         self.family = family_of(model)
-        count = model.config.num_classes
+        self.settings = settings or self.family.settings
+        count = getattr(model.config, "num_classes", 0)
         if class_names and len(class_names) != count:
             raise InputError(f"the transformer has {count} classes, but {len(class_names)} names were given")
+        if cuda_graph and self.family.takes == "prompt":
+            raise InputError("cuda_graph is for models of classes: prompts have different lengths")
         self.device = pick_device(device)
         for option, asked in (("compile", compile), ("cuda_graph", cuda_graph)):
             if asked and self.device.type != "cuda":
@@ -97,6 +114,11 @@ class Pipeline:
         self.model: Any = model.to(self.device).eval()
         self.class_names = list(class_names) or [str(i) for i in range(count)]
         self.classes = ClassNames(tuple(self.class_names))
+        shape = self.tokenizer.schedule, self.tokenizer.config.image_size
+        if self.family.takes == "class":
+            self.requests: Requests = ClassRequests(self.classes, *shape)
+        else:
+            self.requests = PromptRequests(*shape, self.model.unconditional_text, text_encoder)
         self._compile, self._cuda_graph = compile, cuda_graph
         self._ready: tuple[list[tuple[int, int]], tuple[Any, Any]] | None = None
         self._recorded: dict[tuple[int, SamplingSettings, bool], RecordedSampler] = {}
@@ -108,30 +130,54 @@ class Pipeline:
         device: str = "auto",
         dtype: str = "auto",
         schedule: ScaleSchedule | None = None,
+        text_encoder: TextEncoder | str | Path = "",
         **options: bool,
     ) -> Pipeline:
         """Load a model.
 
         Args:
             source: "starter" (also "clothes"), which comes with the package; a folder of `save_pretrained` or of
-                ``nextscale train transformer``; "FoundationVision/var:d16" ... ":d36" from the hub, or "d16" ... "d36"
-                for short; a pair of official .pth files (tokenizer, transformer), also written "vae.pth,var.pth"; one
-                .pth file of the official trainer. A folder named "d16" takes precedence over the hub's model.
+                ``nextscale train transformer``; "FoundationVision/var:d16" ... ":d36" or
+                "FoundationVision/Infinity:2b", ":8b", ":8b-512" from the hub, for short "d16" ... "d36", "infinity-2b"
+                ...; a pair of official .pth files (tokenizer, transformer), also written "vae.pth,var.pth", where the
+                transformer may be a folder of shards; one .pth file of an official trainer. A folder named "d16" takes
+                precedence over the hub's model.
             schedule: for .pth files whose schedule is not an official one.
+            text_encoder: as in the constructor. By default that of the model.
             options: ``compile`` and ``cuda_graph``.
 
         Raises:
             InputError: There is no such model, the weights are damaged or belong to another model or schedule, or
                 there is no network.
         """
-        return cls(*load_source(source, schedule), device=device, dtype=dtype, **options)
+        parts = load_source(source, schedule)
+        text = {"text_encoder": text_encoder or parts.text_encoder, "settings": parts.settings}
+        return cls(parts.tokenizer, parts.model, parts.class_names, device, dtype, **options, **text)
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write a folder that `from_pretrained` reads. ``dtype`` stores the weights in lower precision."""
         folder = check_no_run(Path(folder))
         save_module(folder / TOKENIZER, self.tokenizer.config, self.tokenizer, dtype)
         save_module(folder / TRANSFORMER, self.model.config, self.model, dtype)
-        write_json(folder / INDEX, {"class_names": self.class_names})
+        encoder = self.requests.encoder if isinstance(self.requests, PromptRequests) else ""
+        changed = self.settings if self.settings != self.family.settings else None
+        write_index(folder, self.family, self.class_names, encoder, changed)
+
+    @property
+    def text_encoder(self) -> str:
+        """Folder or name of the text encoder of a model of text; empty for other models and encoders."""
+        encoder = getattr(self.requests, "encoder", "")
+        return str(getattr(encoder, "source", encoder if isinstance(encoder, str | Path) else ""))
+
+    def set_text_encoder(self, encoder: TextEncoder | str | Path) -> None:
+        """Use another text encoder; see the constructor.
+
+        Raises:
+            InputError: this is not a model of text.
+        """
+        if not isinstance(self.requests, PromptRequests):
+            raise InputError("this model takes class labels: a text encoder is for models of text")
+        self.requests = replace(self.requests, encoder=encoder)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -156,30 +202,38 @@ class Pipeline:
 
     # ---- sampling ------------------------------------------------------------------------------------------------
 
-    def __call__(self, labels: NamedLabels = None, **arguments: Any) -> PipelineResult:
+    def __call__(self, labels: Wanted = None, **arguments: Any) -> PipelineResult:
         """Generate images.
 
         Args:
-            labels: Class names or numbers, one per image, where "none" and "unconditional" mean no class. Or, with
-                ``num_images``: None for random classes, or "unconditional" (or "none"). A class called "none" or
-                "unconditional" takes precedence in a list.
-            arguments: ``num_images``, ``seed``, ``edit``, ``guidance``, ``logits_processor`` as in
+            labels: For models of classes: class names or numbers, one per image, where "none" and "unconditional" mean
+                no class. Or, with ``num_images``: None for random classes, or "unconditional" (or "none"). A class
+                called "none" or "unconditional" takes precedence in a list. For models of text: a prompt, with
+                ``num_images`` for several images; or a list of prompts, one per image; or `TextFeatures`.
+            arguments: ``num_images``, ``seed``, ``edit``, ``guidance``, ``logits_processor``, ``stop_after`` as in
                 `nextscale.sample_scales`; ``settings``, or single ones such as ``cfg=4.0, temperature=1.0, top_k=900,
-                top_p=0.95`` (the defaults). One seed per image makes an image independent of its batch.
+                top_p=0.95``. One seed per image makes an image independent of its batch. For models of text also
+                ``negative_prompt``, ``positive_phrase`` (see `nextscale.conditioning.prompts`), and ``aspect``,
+                ``budget``, ``size`` as in `nextscale.scales.image_shape.ImageShape`.
 
         Raises:
-            InputError: An unknown class, or an argument out of range.
+            InputError: An unknown class, no prompt, or an argument out of range.
         """
         result = self._replayed(labels, arguments) if self._cuda_graph else None
-        return self._packed(result or self.scales(labels, **arguments).result())
+        if result is not None:
+            return PipelineResult(to_pil(result.images), result.tokens, result.labels.tolist())
+        run = self.scales(labels, **arguments)
+        result = run.result()
+        return PipelineResult(to_pil(result.images), result.tokens, self._labels(result), prompts=list(run.prompts))
 
     def scales(
         self,
-        labels: NamedLabels = None,
+        labels: Wanted = None,
         *,
         seed: int | Sequence[int] = 0,
         settings: SamplingSettings | None = None,
         num_images: int | None = None,
+        schedule: ScaleSchedule | None = None,
         **arguments: Any,
     ) -> SamplingRun:
         """Generate scale by scale, in the pipeline's precision. Arguments as in `__call__`.
@@ -187,22 +241,28 @@ class Pipeline:
         Returns:
             An iterator over `ScaleStep`; its ``result()`` gives the finished images (B, 3, H, W) in [0, 1].
         """
-        tokenizer, model = self.ready()
         hooks = {name: arguments.pop(name) for name in HOOKS if name in arguments}
-        settings = (settings or self.family.settings).changed(**arguments)
-        steps = sample_scales(
-            tokenizer, model, self.classes.ids(labels), num_images=num_images, seed=seed, settings=settings, **hooks
-        )
-        seed_per_image = isinstance(seed, Sequence)
-        return SamplingRun(steps, tokenizer, hooks.get("edit"), exact=seed_per_image and not settings.more_smooth)
+        options = {name: arguments.pop(name) for name in OPTIONS if name in arguments}
+        edit = hooks.get("edit")
+        settings = (settings or self.settings).changed(**arguments)
+        request = self.requests.parse(labels, num_images, options, is_edit=edit is not None)
+        schedule = schedule or request.schedule
+        tokenizer, model = self.ready()
+        what = {"num_images": num_images, "schedule": schedule, "negative": request.negative}
+        steps = sample_scales(tokenizer, model, request.conditions, seed=seed, settings=settings, **what, **hooks)
+        exact = isinstance(seed, Sequence) and not settings.more_smooth
+        return SamplingRun(steps, tokenizer, edit, exact, schedule, request.prompts)
 
-    def _replayed(self, labels: NamedLabels, arguments: dict[str, Any]) -> SampleResult | None:
+    def _labels(self, result: SampleResult) -> list[int]:
+        return result.labels.tolist() if self.family.takes == "class" else []
+
+    def _replayed(self, labels: Any, arguments: dict[str, Any]) -> SampleResult | None:
         """Replay a CUDA graph, which is recorded on first use. None for calls with hooks: they are not recorded."""
         if any(arguments.get(name) is not None for name in HOOKS):
             return None
         changes = dict(arguments)
         num_images, seed = changes.pop("num_images", None), changes.pop("seed", 0)
-        settings = (changes.pop("settings", None) or self.family.settings).changed(
+        settings = (changes.pop("settings", None) or self.settings).changed(
             **{name: value for name, value in changes.items() if name not in HOOKS}
         )
         ids = self.classes.ids(labels)
@@ -211,9 +271,6 @@ class Pipeline:
         if key not in self._recorded:
             self._recorded[key] = RecordedSampler(*parts, *key)
         return self._recorded[key](ids, seed)
-
-    def _packed(self, result: SampleResult) -> PipelineResult:
-        return PipelineResult(to_pil(result.images), result.tokens, result.labels.tolist())
 
     # ---- editing -------------------------------------------------------------------------------------------------
 
@@ -224,7 +281,7 @@ class Pipeline:
         *,
         box: Box | None = None,
         mode: Mode = "inpaint",
-        labels: NamedLabels | int = None,
+        labels: Wanted | int = None,
         leak_free: bool = True,
         softness: float = 0,
         composite: bool = True,
@@ -241,26 +298,35 @@ class Pipeline:
                 unless ``fit`` is "pad".
             mask, box, mode, leak_free, softness, fit, full_size: See `nextscale.editing.spec.EditSpec`. Mode "class"
                 needs a class.
-            labels: A class name or number for all variants, or one per variant. None, "none" and "unconditional" mean
-                no class.
+            labels: A class name or number, or a prompt, for all variants, or one per variant. None, "none" and
+                "unconditional" mean no class; None and "" mean no prompt.
             composite: Paste the generated part into the image, whose other pixels stay unchanged.
-            arguments: As in `__call__`; ``num_images`` is the number of variants.
+            arguments: As in `__call__`; ``num_images`` is the number of variants. Models of text use the aspect that
+                is nearest to that of the image, unless ``aspect`` or ``size`` is given.
 
         Raises:
             InputError: An image, mask or argument that does not fit.
         """
-        ids = self.classes.per_variant(labels, arguments.get("num_images"))
-        check_label(mode, ids, len(self.classes))
         region = {"mode": mode, "box": box, "leak_free": leak_free, "softness": softness, "composite": composite}
         spec = EditSpec(**region, fit=fit, full_size=full_size)
-        return self.carry_out(plan_edit(spec, self.tokenizer, image, mask), labels, **arguments)
+        if self.family.takes == "class" and not isinstance(labels, TextFeatures):
+            check_label(mode, self.classes.per_variant(labels, arguments.get("num_images")), len(self.classes))
+        return self._edit(spec, image, mask, labels, arguments)
+
+    def _edit(
+        self, spec: EditSpec, image: Image.Image | str | Path, mask: Mask | None, labels: Any, arguments: dict[str, Any]
+    ) -> EditResult:
+        shape = {name: arguments.pop(name) for name in SHAPE if name in arguments}
+        image = as_rgb(image)
+        schedule = self.schedule_for(image, shape_of(shape))
+        return self.carry_out(plan_edit(spec, self.tokenizer, image, mask, schedule), labels, **arguments)
 
     def continue_from(
         self,
         image: Image.Image | str | Path,
         scales: int | None = None,
         *,
-        labels: NamedLabels | int = None,
+        labels: Wanted | int = None,
         fit: Fit = "crop",
         **arguments: Any,
     ) -> EditResult:
@@ -272,19 +338,23 @@ class Pipeline:
             labels, fit, arguments: As in `edit`.
         """
         spec = EditSpec(upscale=True, fit=fit) if scales is None else EditSpec(scales_kept=scales, fit=fit)
-        return self.carry_out(plan_edit(spec, self.tokenizer, image), labels, **arguments)
+        return self._edit(spec, image, None, labels, arguments)
 
     def carry_out(
-        self, plan: EditPlan, labels: NamedLabels | int = None, *, composite: bool = True, **arguments: Any
+        self, plan: EditPlan, labels: Wanted | int = None, *, composite: bool = True, **arguments: Any
     ) -> EditResult:
         """Generate the open part of a plan. Arguments as in `edit`; ``composite=False`` returns the decoded images."""
         num_images = arguments.pop("num_images", None)
-        ids = self.classes.per_variant(labels, num_images)
-        if ids == UNCONDITIONAL and num_images is None:
-            num_images = 1
-        result = self.scales(ids, num_images=num_images, **arguments, edit=plan.edit).result()
+        wanted, num_images = self.requests.variants(labels, num_images)
+        run = self.scales(wanted, num_images=num_images, **arguments, edit=plan.edit, schedule=plan.schedule)
+        result = run.result()
         images = plan.finish(result.images) if composite else to_pil(result.images)
-        return EditResult(images, result.tokens, result.labels.tolist(), plan)
+        return EditResult(images, result.tokens, self._labels(result), plan, prompts=list(run.prompts))
+
+    def schedule_for(self, image: Image.Image, shape: ImageShape = ANY_SHAPE) -> ScaleSchedule | None:
+        """The schedule for editing an image; None means the model's own. Models of text take the aspect that is nearest
+        to that of the image, unless ``shape`` names another."""
+        return self.requests.schedule_for(image, shape)
 
     def images(self, step: ScaleStep, plan: EditPlan | None = None) -> list[Image.Image]:
         """The images after a scale, at the model's size, pasted into the image of a plan if there is one."""

@@ -6,19 +6,21 @@ import json
 import shlex
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
+from nextscale.conditioning.prompts import check_text
 from nextscale.editing.spec import EditSpec
 from nextscale.errors import InputError, brief
-from nextscale.io.config import as_config
+from nextscale.io.config import LATER, as_config, as_record
 from nextscale.io.json_text import parse_json
 from nextscale.io.renamed import with_current_names
 from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings, take_settings
+from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 
 KEY = "nextscale"
 """Name of the PNG text chunk, and of the key in the user comment of JPEG and WebP files."""
@@ -101,20 +103,34 @@ class Provenance:
     index: int | None = None
     """Which image of the call; None means all."""
     edit: EditProvenance | None = None
+    prompts: tuple[str, ...] = field(default=(), metadata=LATER)
+    """Prompts, for models of text, repeated over the images."""
+    negative_prompt: str = field(default="", metadata=LATER)
+    positive_phrase: bool = field(default=False, metadata=LATER)
+    """Whether a phrase was added to prompts about people."""
+    text_encoder: str = field(default="", metadata=LATER)
+    """Folder or name of the text encoder, if it was not the model's own."""
+    shape: ImageShape = field(default=ANY_SHAPE, metadata=LATER)
+    """The shape of the images as the request states it."""
 
     def __post_init__(self) -> None:
-        for name in ("labels", "seed"):
+        for name in ("labels", "prompts", "seed"):
             if isinstance(value := getattr(self, name), list):  # JSON
                 object.__setattr__(self, name, tuple(value))
         if self.edit is not None:
             object.__setattr__(self, "edit", as_config(EditProvenance, self.edit))
         object.__setattr__(self, "settings", as_config(SamplingSettings, self.settings))
+        object.__setattr__(self, "shape", as_config(ImageShape, self.shape))
         if type(self.num_images) is not int or not 1 <= self.num_images <= MOST:
             raise InputError(f"num_images must be an integer from 1 to {MOST}, not {brief(self.num_images)}")
-        if not isinstance(self.labels, tuple) or len(self.labels) > self.num_images:
-            raise InputError(
-                f"labels must be at most one per image, {self.num_images} in all, not {brief(self.labels)}"
-            )
+        for name in ("labels", "prompts"):
+            texts = getattr(self, name)
+            if not isinstance(texts, tuple) or len(texts) > self.num_images:
+                raise InputError(f"{name} must be at most one per image, {self.num_images} in all, not {brief(texts)}")
+        for text in (*self.prompts, self.negative_prompt):
+            check_text(text, "a prompt")
+        if not isinstance(self.positive_phrase, bool):
+            raise InputError(f"positive_phrase must be true or false, not {brief(self.positive_phrase)}")
         seeds = self.seed if isinstance(self.seed, tuple) else (self.seed,) * self.num_images
         if len(seeds) != self.num_images:
             raise InputError(f"expected one seed for each of the {self.num_images} images, got {len(seeds)}")
@@ -122,7 +138,7 @@ class Provenance:
             raise InputError(f"seed must be one or more integers, not {brief(self.seed)}")
         if self.index is not None and (type(self.index) is not int or not 0 <= self.index < self.num_images):
             raise InputError(f"index must be one of the {self.num_images} images, not {brief(self.index)}")
-        check_texts(self.model, most=LONGEST_PATH)
+        check_texts(self.model, self.text_encoder, most=LONGEST_PATH)
         check_texts(self.weights, self.scales, self.device, self.dtype, *self.labels)
 
     def of_image(self, index: int) -> Provenance:
@@ -134,7 +150,8 @@ class Provenance:
         if not isinstance(self.seed, tuple) or self.settings.more_smooth:
             return replace(self, index=index)
         labels = self.labels and (self.labels[index % len(self.labels)],)
-        return replace(self, labels=labels, num_images=1, seed=(self.seed[index],))
+        prompts = self.prompts and (self.prompts[index % len(self.prompts)],)
+        return replace(self, labels=labels, prompts=prompts, num_images=1, seed=(self.seed[index],))
 
     def command(self, out: str = "") -> str:
         """Return the shell command that repeats the images. With ``index``, it writes all images of the call.
@@ -142,12 +159,16 @@ class Provenance:
         Args:
             out: the file to write; image.png or edited.png by default.
         """
-        words = ["nextscale", *(["edit", *self.edit.flags()] if self.edit else ["sample"])]
+        words = ["nextscale", *(["edit", *self.edit.flags()] if self.edit else ["sample", *map(word, self.prompts)])]
         words += flag("model", self.model)
         words += flag("scales", self.scales) if self.scales else []
+        words += flag("text-encoder", self.text_encoder) if self.text_encoder else []
         if self.labels:
             words += flag("label" if self.edit else "labels", *self.labels)
+        words += flag("prompt", *self.prompts[:1]) if self.edit and self.prompts else []
         words += flag("variants" if self.edit else "num-images", self.num_images)
+        for name, value in self._text_options().items():
+            words += flag(name, *([] if value is True else [value]))
         for name, value in self._shown_settings().items():
             words += flag(name, *([] if value is True else [value]))
         words += flag("seeds", *self.seed) if isinstance(self.seed, tuple) else flag("seed", self.seed)
@@ -163,6 +184,7 @@ class Provenance:
         """
         one, stem = self.index if self.num_images > 1 else 0, stem or self._stem()
         schedule = f", schedule=ns.ScaleSchedule.parse({self.scales!r})" if self.scales else ""
+        encoder = f", text_encoder={self.text_encoder!r}" if self.text_encoder else ""
         call = self.edit.call() if self.edit else "pipe("
         save = f"result.images[{one}].save('{stem}.png')"
         if one is None:
@@ -171,7 +193,7 @@ class Provenance:
             *(["from PIL import Image", ""] if self.edit else []),
             "import nextscale as ns",
             "",
-            f"pipe = ns.Pipeline.from_pretrained({self.model!r}, {self.device!r}, {self.dtype!r}{schedule})",
+            f"pipe = ns.Pipeline.from_pretrained({self.model!r}, {self.device!r}, {self.dtype!r}{schedule}{encoder})",
             *([f"image = Image.open({self.edit.image!r})"] if self.edit else []),
             *([f"mask = Image.open({self.edit.mask!r})"] if self.edit and self.edit.mask else []),
             f"result = {call}{self._arguments()})",
@@ -187,23 +209,32 @@ class Provenance:
             stem = f"new-{stem}"
         return stem
 
+    def _text_options(self) -> dict[str, Any]:
+        """Return the options of models of text that have an effect."""
+        options = {"negative_prompt": self.negative_prompt, "positive_phrase": self.positive_phrase, **vars(self.shape)}
+        return {name: value for name, value in options.items() if value}
+
     def _shown_settings(self) -> dict[str, Any]:
-        """Return the settings to write out: all, but temperature and ``more_smooth`` only if they have an effect."""
-        shown = asdict(self.settings)
-        for name in ("temperature", "more_smooth"):
-            if shown[name] == getattr(FOR_IMAGES, name):
-                del shown[name]
+        """Return the settings to write out: all, but temperature and ``more_smooth`` only if they have an effect.
+        Models of text have other default temperatures than 1."""
+        shown = as_record(self.settings)
+        if self.settings.temperature == 1 and not self.prompts:
+            del shown["temperature"]
+        if not self.settings.more_smooth:
+            del shown["more_smooth"]
         return shown
 
     def _arguments(self) -> str:
         """Return the sampling arguments of the Python call."""
-        turns, rest = divmod(self.num_images, len(self.labels) or 1)
-        if not self.labels:
+        name, named = ("prompt", self.prompts) if self.prompts else ("labels", self.labels)
+        turns, rest = divmod(self.num_images, len(named) or 1)
+        if not named:
             labels = f"num_images={self.num_images}"
         elif rest:
-            labels = f"labels={[self.labels[i % len(self.labels)] for i in range(self.num_images)]}"
+            labels = f"{name}={[named[i % len(named)] for i in range(self.num_images)]}"
         else:
-            labels = f"labels={list(self.labels)}" + (f" * {turns}" if turns > 1 else "")
+            labels = f"{name}={list(named)}" + (f" * {turns}" if turns > 1 else "")
+        labels += "".join(f", {option}={value!r}" for option, value in self._text_options().items())
         seed = list(self.seed) if isinstance(self.seed, tuple) else self.seed
         settings = "".join(f"{name}={value!r}, " for name, value in self._shown_settings().items())
         return f"{labels}, {settings}seed={seed}"
@@ -211,13 +242,13 @@ class Provenance:
     def to_png_info(self) -> PngInfo:
         """Return the metadata for Pillow's ``image.save(..., pnginfo=...)``."""
         info = PngInfo()
-        info.add_text(KEY, json.dumps(asdict(self)))
+        info.add_text(KEY, json.dumps(as_record(self)))
         return info
 
     def to_exif(self) -> Image.Exif:
         """Return the metadata of JPEG and WebP files for Pillow's ``image.save(..., exif=...)``: a user comment."""
         exif = Image.Exif()
-        exif[ExifTags.IFD.Exif] = {ExifTags.Base.UserComment: ASCII + json.dumps({KEY: asdict(self)}).encode()}
+        exif[ExifTags.IFD.Exif] = {ExifTags.Base.UserComment: ASCII + json.dumps({KEY: as_record(self)}).encode()}
         return exif
 
 
@@ -233,6 +264,11 @@ def flag(name: str, *values: object) -> list[str]:
         return [f"{name}={texts[0]}"]
     numbers = all(isinstance(value, int) for value in values)
     return [name, *(f" {text}" if text.startswith("-") and not numbers else text for text in texts)]
+
+
+def word(text: str) -> str:
+    """Return a text as a word of a command that is not read as a flag."""
+    return f" {text}" if text.startswith("-") else text
 
 
 def printable(text: str) -> str:

@@ -105,7 +105,8 @@ def test_each_class_has_its_own_measure():
     assert own.per_class["narrow"][0] < 0.05 and max(share for _, share in own.per_class.values()) < 0.05
     assert {drawn.labels[pair.sampled].item() for pair in own.pairs} == {WIDE}
     assert own.control == pytest.approx(0.01)
-    assert "over the held-out images of its class. The class with the highest share is wide: 2" in own.sentences()[0]
+    assert "mean distance of the held-out images of its class to their nearest training images." in own.sentences()[0]
+    assert "The class with the highest share is wide: 2" in own.sentences()[0]
 
 
 def test_classes_of_few_images_have_no_measure():
@@ -126,7 +127,7 @@ def test_parts_and_tiles_make_no_difference(tile):
 
 def test_the_sentences():
     one, two = check(TRAINING, percentile=2.5).sentences()
-    assert "100.0 %" in one and "2.5 %" in one and "95 % interval 100.0 to 100.0" in one and "\n" not in one + two
+    assert "100.0 %" in one and "2.5 %" in one and "95 % interval: 100.0 to 100.0" in one and "\n" not in one + two
     assert "this check finds 100.0 %" in two and "20 known copies" in two
 
 

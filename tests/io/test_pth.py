@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import refused
 
-from nextscale.io.pth import as_state, is_trainer_checkpoint, read_pth, trainer_schedule
+from nextscale.io.pth import as_state, read_pth
 
 STATE = {"weight": torch.arange(6.0).view(2, 3), "bias": torch.zeros(3)}
 
@@ -123,42 +123,3 @@ def test_prefixes_of_wrappers_come_off(file, prefix):
 
 def test_half_precision_becomes_float32(file):
     assert as_state({"weight": torch.ones(2).half()}, file)["weight"].dtype == torch.float32
-
-
-def test_checkpoints_of_the_trainer():
-    trainer = {"config": {"patch_nums": (1, 2, 3)}, "var_wo_ddp": STATE, "vae_local": STATE}
-    assert is_trainer_checkpoint({"epoch": 1, "trainer": trainer})
-    assert not is_trainer_checkpoint({"trainer": {"var_wo_ddp": STATE}})
-    assert not is_trainer_checkpoint(STATE)
-    schedule = trainer_schedule({"trainer": trainer})
-    assert schedule is not None and schedule.sizes == ((1, 1), (2, 2), (3, 3))
-
-
-@pytest.mark.parametrize("trainer", [{}, {"config": {}}, {"config": None}])
-def test_checkpoints_without_a_schedule(trainer):
-    assert trainer_schedule({"trainer": trainer}) is None
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_a_shape_without_its_numbers(tmp_path, zipped, dtype):
-    """A tensor of one number may claim any shape. Converting it would need memory for all its numbers."""
-    path = tmp_path / "model.pth"
-    tensor = torch.zeros(1, dtype=dtype).expand(10**12)
-    torch.save({"weight": tensor}, path, _use_new_zipfile_serialization=zipped)
-    with refused(path, "'weight' of shape (1000000000000,)", f"{10**12 * dtype.itemsize:,} bytes", dtype.itemsize):
-        as_state(read_pth(path), path)
-
-
-def test_views_of_a_larger_tensor_are_fine(file):
-    whole = torch.arange(12.0)
-    torch.save({"a": whole[:6].view(2, 3), "b": whole[6:], "c": whole.view(3, 4).T}, file)
-    state = as_state(read_pth(file), file)
-    assert torch.equal(state["a"], whole[:6].view(2, 3)) and torch.equal(state["c"], whole.view(3, 4).T)
-
-
-@pytest.mark.parametrize("tensor", [torch.eye(3).to_sparse(), torch.empty(3, device="meta")])
-def test_tensors_that_are_not_plain(file, tensor):
-    torch.save({"weight": tensor}, file)
-    with refused(file):
-        as_state(read_pth(file), file)

@@ -9,12 +9,8 @@ from typing import Literal
 import torch
 
 from nextscale.cli.models import Dtype, ModelOptions
-from nextscale.families.var import FAMILY
 from nextscale.io.files import atomic_file, check_folder
-from nextscale.official.var import to_official
 from nextscale.runtime.device import DTYPES
-
-OFFICIAL_TRANSFORMER = "var.pth"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +25,8 @@ class Options(ModelOptions):
     dtype: Dtype = "float32"
     """Precision of the stored weights."""
     to: Literal["nextscale", "official"] = "nextscale"
-    """Format to write. nextscale: safetensors and JSON. official: vae_ch160v4096z32.pth and var.pth."""
+    """Format to write. nextscale: safetensors and JSON. official: vae_ch160v4096z32.pth and var.pth, or
+    infinity_vae.pth and infinity.pth."""
 
 
 def run(options: Options) -> None:
@@ -39,8 +36,9 @@ def run(options: Options) -> None:
         pipeline.save_pretrained(options.out, dtype)
         print(options.out)
         return
-    states = to_official(pipeline.tokenizer, pipeline.model)
-    for name, state in zip((FAMILY.tokenizer_file, OFFICIAL_TRANSFORMER), states, strict=True):
+    family = pipeline.family
+    states = family.to_official(pipeline.tokenizer, pipeline.model)
+    for name, state in zip(family.official_files, states, strict=True):
         with atomic_file(options.out / name) as temporary:
             torch.save({key: t.to(dtype) if t.is_floating_point() else t for key, t in state.items()}, temporary)
         print(options.out / name)

@@ -26,6 +26,7 @@ from nextscale.conditioning.classes import UNCONDITIONAL
 from nextscale.editing.plan import EditPlan, check_label, plan_edit
 from nextscale.editing.spec import Box, EditSpec, parse_box
 from nextscale.errors import InputError
+from nextscale.families.requests import SHAPE
 from nextscale.imaging.images import (
     caption,
     grid,
@@ -71,7 +72,7 @@ class Options(SamplingOptions):
     """Regenerate a part of an image, or its finer scales.
 
     The image is resized to the size of the model, and cropped to its aspect ratio. The results have the model's size.
-    --fit pad uses the whole image, and --full-size pastes the results into the image at its own size.
+    --fit pad uses the whole image. --full-size pastes the results back into the original image, which keeps its size.
 
     Example: nextscale edit dress.jpg --box 0.25,0.25,0.75,0.75 --label dress --variants 4 --out edited.png
     """
@@ -86,6 +87,8 @@ class Options(SamplingOptions):
     label: str = ""
     """Class name or number of the generated part. Without this flag, or with "none" or "unconditional", no class is
     used."""
+    prompt: str = ""
+    """For models of text: what the generated part shows. Without this flag, no prompt is used."""
     variants: int | None = None
     """Number of results. Default: the number of --seeds, or 1 without --seeds."""
     show: bool = False
@@ -106,13 +109,14 @@ def run(options: Options) -> None:
     check_inputs_are_kept(options, 1 if like and like.index is not None else count)
     image, mask, edit = read_inputs(options, like)
     pipeline = load(options, like)
+    wanted = wanted_of(options, edit.spec, pipeline, count)
+    plan = plan_edit(edit.spec, pipeline.tokenizer, image, mask, pipeline.schedule_for(image, options.shape))
     label = (options.label,) if options.label else ()
-    ids = [pipeline.classes.id_of(options.label)] * count if options.label else UNCONDITIONAL
-    check_label(edit.spec.mode, ids, len(pipeline.class_names))
-    plan = plan_edit(edit.spec, pipeline.tokenizer, image, mask)
-    made = options.provenance(pipeline, label, count, edit)
-    seed = options.seed_or_seeds()
-    sampling = pipeline.scales(ids, num_images=count, seed=seed, settings=options.settings, edit=plan.edit)
+    prompt = (options.prompt,) if pipeline.family.takes == "prompt" else ()
+    made = options.provenance(pipeline, label, count, edit, prompt)
+    arguments = {"num_images": count, "seed": options.seed_or_seeds(), "settings": options.changed_settings(pipeline)}
+    text = {name: value for name, value in options.request().items() if name not in SHAPE}
+    sampling = pipeline.scales(wanted, **arguments, **text, edit=plan.edit, schedule=plan.schedule)
     say_sizes(plan, edit.image)
     generated = finish(sampling, pipeline)
     images, previews = plan.finish(generated), plan.preview(generated)
@@ -124,6 +128,23 @@ def run(options: Options) -> None:
         shown += [caption(image, f"variant {i}") for i, image in enumerate(previews)]
         written.append(write(grid(shown), beside(options.out, "show")))
     print("\n".join(map(str, written)))
+
+
+def wanted_of(options: Options, spec: EditSpec, pipeline: Pipeline, count: int) -> Any:
+    """Return what the generated part shows: class labels, or prompts.
+
+    Raises:
+        InputError: the model takes the other ones, the class is unknown, or mode "class" has none.
+    """
+    if pipeline.family.takes == "prompt":
+        if options.label:
+            raise InputError(f"{options.model} is a model of text: expected --prompt, not --label")
+        return [options.prompt] * count
+    if options.prompt:
+        raise InputError(f"{options.model} is a model of classes: expected --label, not --prompt")
+    ids = [pipeline.classes.id_of(options.label)] * count if options.label else UNCONDITIONAL
+    check_label(spec.mode, ids, len(pipeline.class_names))
+    return ids
 
 
 def say_sizes(plan: EditPlan, image: str) -> None:
@@ -161,6 +182,7 @@ def as_edited(options: Options, made: Provenance) -> Options:
         mask=options.mask or (Path(edit.mask) if edit.mask else None),
         edit=EditFlags(**vars(edit.spec)),
         label="".join(made.labels[:1]),
+        prompt="".join(made.prompts[:1]),
         variants=made.num_images,
     )
 
@@ -211,7 +233,7 @@ def read_input(
 def kept_part(plan: EditPlan, pipeline: Pipeline) -> Image.Image:
     """Return the kept pixels of an edit, the others grey; for kept scales, their decoded image. Without borders."""
     if plan.edit.scales_kept:
-        canvases = [step.canvas for step in pipeline.tokenizer.pyramid.accumulate(plan.edit.tokens)]
+        canvases = [step.canvas for step in pipeline.tokenizer.pyramid.accumulate(plan.edit.tokens, plan.schedule)]
         images = pipeline.tokenizer.decode_canvas(canvases[plan.edit.scales_kept - 1]).add(1).mul(0.5)
     else:
         images = to_tensor(plan.image).add(1).mul(0.5).masked_fill(plan.hidden, GREY)[None]

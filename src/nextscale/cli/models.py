@@ -18,9 +18,9 @@ class ModelOptions:
     """The model and its device. All verbs that load a model have these flags."""
 
     model: str = "starter"
-    """Model to load: starter (included in the package); a model folder; d16, d20, d24, d30 or d36, the official weights
-    on the Hugging Face Hub (FoundationVision/var:d16 and so on); two files vae.pth,var.pth; or one .pth file of the
-    official trainer."""
+    """Model to load: starter (included in the package); a model folder; d16, d20, d24, d30, d36, infinity-2b,
+    infinity-8b or infinity-8b-512, the official weights on the Hugging Face Hub (FoundationVision/var:d16,
+    FoundationVision/Infinity:2b and so on); two files vae.pth,var.pth; or one .pth file of the official trainer."""
     scales: str | None = None
     """Sizes of the scales in tokens, such as 1,2,3,4 or 1x1,2x3. Only needed for .pth files whose scale sizes differ
     from those of the official models."""

@@ -54,8 +54,8 @@ class TrainingOptions:
     """Compare with another run (its folder, d16 for the official training, or starter), and plot both to
     OUT/curves.png."""
     settings: RunSettings = field(default_factory=RunSettings)
-    """Settings that are not part of the recipe. Only --val-fraction and --init-from change the trained weights, and
-    --epochs, which sets the steps of the recipe."""
+    """Settings that are not part of the recipe. Of these, only --val-fraction, --init-from and --epochs change the
+    trained weights. (--epochs sets the steps of the recipe.)"""
 
     def plan(self, presets: dict[str, RecipeT]) -> tuple[RecipeT, RunSettings]:
         """Return the recipe and the settings of the flags; see `nextscale.training.setup.plan`."""

@@ -14,8 +14,16 @@ import tyro
 
 from nextscale.errors import InputError
 from nextscale.io.field_docs import field_docs
+from nextscale.sampling.settings import PerScale
 
-METAVARS: dict[Any, str] = {int | None: "INT", float | None: "FLOAT", str | None: "STR", Path | None: "PATH"}
+METAVARS: dict[Any, str] = {
+    int | None: "INT",
+    float | None: "FLOAT",
+    str | None: "STR",
+    Path | None: "PATH",
+    PerScale | None: "FLOAT [FLOAT ...]",
+    tuple[int, ...] | None: "INT [INT ...]",
+}
 """tyro itself would show that None is a value, too."""
 
 
@@ -66,9 +74,11 @@ def path_flags(options: type) -> set[str]:
 def with_help(options: type) -> type:
     """Use the docstrings of a dataclass's fields as help texts. tyro itself would keep their line breaks."""
     docs, types = field_docs(options), get_type_hints(options, include_extras=True)
+    hints = getattr(options, "HINTS", {})
     for field in fields(options):
         kind = types[field.name]
-        shown = tyro.conf.arg(help=docs.get(field.name), help_behavior_hint=default_hint, metavar=METAVARS.get(kind))
+        text = " ".join(filter(None, (docs.get(field.name), hints.get(field.name))))
+        shown = tyro.conf.arg(help=text or None, help_behavior_hint=default_hint, metavar=METAVARS.get(kind))
         options.__annotations__[field.name] = Annotated[kind, shown]
         if isinstance(kind, type) and is_dataclass(kind):
             with_help(kind)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any
 
+import tyro
 from PIL import Image
 
 from nextscale.cli.sampling import (
@@ -17,11 +20,15 @@ from nextscale.cli.sampling import (
     write,
     write_images,
 )
+from nextscale.conditioning.prompts import check_prompts, read_prompts
 from nextscale.errors import InputError
 from nextscale.imaging.images import caption, grid, to_pil
 from nextscale.io.files import beside
 from nextscale.pipeline import Pipeline
+from nextscale.runtime.progress import say
+from nextscale.sampling.run import SamplingRun
 from nextscale.sampling.sampler import ScaleStep
+from nextscale.scales.aspect import parse_size
 
 SHOWN_ROWS = 8
 
@@ -31,13 +38,20 @@ class Options(SamplingOptions):
     """Generate images.
 
     Example: nextscale sample --labels dress hat --num-images 20 --cfg 4 --out samples.png
+
+    Example for a model of text: nextscale sample "a fox in the snow" "two red cars" --model infinity-2b --aspect 16:9
     """
 
+    prompts: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[PROMPT ...]")] = ()
+    """Texts that describe the images. They are repeated until all images have one. For models of classes: class names,
+    as with --labels."""
+    prompts_file: Path | None = None
+    """Text file with one prompt per line, instead of PROMPT."""
     labels: tuple[str, ...] = ()
     """Class names or numbers. They are repeated until all images have a class. "none" or "unconditional" means no
     class. Default: random classes."""
     num_images: int | None = None
-    """Number of images. Default: the number of --seeds, else the number of --labels, else 20."""
+    """Number of images. Default: the number of --seeds, else the number of prompts or --labels, else 20."""
     out: Path = Path("samples.png")
     """File for the grid of images. PNG files contain their provenance, which --like reads."""
     show_scales: bool = False
@@ -48,11 +62,13 @@ def run(options: Options) -> None:
     check_outputs(options, options.out, *(["scales"] if options.show_scales else []))
     like = read_like(options, "sample")
     if like:
-        options = replace(as_made(options, like), labels=like.labels, num_images=like.num_images)
-    options = replace(options, labels=tuple(without_space(label) for label in options.labels))
+        prompts, labels = like.prompts, like.labels
+        options = replace(as_made(options, like), prompts=prompts, labels=labels, num_images=like.num_images)
     pipeline = load(options, like)
-    labels, count = labels_and_count(options, pipeline)
-    made = options.provenance(pipeline, options.labels, count)
+    texts = texts_of(options, pipeline)
+    wanted, count = wanted_and_count(options, texts, pipeline)
+    is_text = pipeline.family.takes == "prompt"
+    made = options.provenance(pipeline, () if is_text else texts, count, prompts=texts if is_text else ())
     columns: list[list[Image.Image]] = []
 
     def keep(step: ScaleStep) -> None:
@@ -60,7 +76,11 @@ def run(options: Options) -> None:
             h, w = step.size
             columns.append([caption(image, f"{h}x{w}") for image in pipeline.images(step)[:SHOWN_ROWS]])
 
-    sampling = pipeline.scales(labels, num_images=count, seed=options.seed_or_seeds(), settings=options.settings)
+    settings = options.changed_settings(pipeline)
+    sampling = pipeline.scales(
+        wanted, num_images=count, seed=options.seed_or_seeds(), settings=settings, **options.request()
+    )
+    say_shape(options, pipeline, sampling)
     images = to_pil(finish(sampling, pipeline, keep))
     if like and like.index is not None:
         images, made = [images[like.index]], like
@@ -76,14 +96,43 @@ def without_space(label: str) -> str:
     return label[1:] if label.startswith(" -") else label
 
 
-def labels_and_count(options: Options, pipeline: Pipeline) -> tuple[list[int] | None, int]:
-    """Return the class label of each image, or None for random ones, and the number of images."""
-    count = len(options.seeds) or len(options.labels) or 20 if options.num_images is None else options.num_images
+def texts_of(options: Options, pipeline: Pipeline) -> tuple[str, ...]:
+    """Return the prompts or the names of classes that the flags name.
+
+    Raises:
+        InputError: they are given in several ways, or the model takes the other ones.
+    """
+    from_file = tuple(read_prompts(options.prompts_file)) if options.prompts_file else ()
+    labels = tuple(without_space(label) for label in options.labels)
+    given = {"PROMPT": options.prompts, "--prompts-file": from_file, "--labels": labels}
+    named = [name for name, texts in given.items() if texts]
+    if len(named) > 1:
+        raise InputError(f"expected {' or '.join(named)}, got {'both' if len(named) == 2 else 'all of them'}")
+    if pipeline.family.takes == "prompt":
+        if labels:
+            raise InputError(f"{options.model} is a model of text: expected a prompt, not --labels")
+        return tuple(check_prompts(options.prompts or from_file))
+    if from_file:
+        raise InputError(f"{options.model} is a model of classes: expected --labels, not --prompts-file")
+    return options.prompts or labels
+
+
+def wanted_and_count(options: Options, texts: tuple[str, ...], pipeline: Pipeline) -> tuple[Sequence[Any] | None, int]:
+    """Return the prompt or class label of each image, or None for random classes, and the number of images."""
+    count = len(options.seeds) or len(texts) or 20 if options.num_images is None else options.num_images
     if count < 1:
         raise InputError(f"num-images must be at least 1, not {count}")
-    if not options.labels:
+    if not texts:
         return None, count
-    ids = [pipeline.classes.id_of(label) for label in options.labels]
-    if count < len(ids):
-        raise InputError(f"{len(ids)} labels were given for {count} images")
-    return [ids[i % len(ids)] for i in range(count)], count
+    if count < len(texts):
+        what = "prompts" if pipeline.family.takes == "prompt" else "labels"
+        raise InputError(f"{len(texts)} {what} were given for {count} images")
+    wanted = texts if pipeline.family.takes == "prompt" else [pipeline.classes.id_of(text) for text in texts]
+    return [wanted[i % len(wanted)] for i in range(count)], count
+
+
+def say_shape(options: Options, pipeline: Pipeline, sampling: SamplingRun) -> None:
+    """Print the size of the images if another one was asked for."""
+    height, width = pipeline.tokenizer.config.image_size_of(sampling.schedule)
+    if options.shape.size and parse_size(options.shape.size) != (height, width):
+        say(f"images have {width} x {height} pixels, the nearest size to {options.shape.size}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.cli.models import ModelOptions, SamplingDtype
+from nextscale.cli.settings_flags import SettingsFlags, given
+from nextscale.cli.text_flags import TEXT_ENCODER_FLAGS, TextFlags
 from nextscale.errors import InputError, brief
 from nextscale.families.sources import EMBEDDED, STARTER
 from nextscale.imaging.images import check_writable_image, grid, save_image
@@ -21,9 +23,10 @@ from nextscale.runtime.allocator import kept
 from nextscale.runtime.progress import say, say_over
 from nextscale.sampling.run import SamplingRun
 from nextscale.sampling.sampler import ScaleStep
-from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings
+from nextscale.sampling.settings import SamplingSettings
+from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 
-FREE = ("like", "out", "separate", "show", "show_scales", "model", "device", "image", "mask")
+FREE = ("like", "out", "separate", "show", "show_scales", "model", "device", "image", "mask", *TEXT_ENCODER_FLAGS)
 """Flags that may be combined with ``--like``: the locations of the inputs, and the output."""
 
 
@@ -36,7 +39,11 @@ class SamplingOptions(ModelOptions):
     else float32. int8: 8-bit matrix products at the large scales; everything else in float32 or bfloat16,
     whichever is faster. int8 is faster and less exact than the others, and needs a CPU with AVX512-VNNI. int8-float32
     and int8-bfloat16 are int8 with float32 or bfloat16 for everything else."""
-    settings: SamplingSettings = FOR_IMAGES
+    text: TextFlags = field(default_factory=TextFlags)
+    """For models of text."""
+    shape: ImageShape = ANY_SHAPE
+    """The shape of the images, for models of text."""
+    settings: SettingsFlags = field(default_factory=SettingsFlags)  # pyright: ignore[reportInvalidTypeForm]
     """How tokens are sampled."""
     seed: int = 0
     """Seed of one random generator for all images, as in the official code. Each image also depends on the number of
@@ -49,14 +56,34 @@ class SamplingOptions(ModelOptions):
     """PNG file written by "sample" or "edit". Repeats the command with the settings stored in the file. Other flags can
     be combined with it only if they name the model, the device, the input files or the output."""
 
+    def changed_settings(self, pipeline: Pipeline) -> SamplingSettings:
+        """Return the model's default settings, changed by the flags that are given."""
+        return pipeline.settings.changed(**given(self.settings))
+
+    def request(self) -> dict[str, Any]:
+        """Return the flags that describe the request, as arguments of `Pipeline.scales`."""
+        text = {"negative_prompt": self.text.negative_prompt, "positive_phrase": self.text.positive_phrase}
+        return {name: value for name, value in (text | vars(self.shape)).items() if value}
+
     def seed_or_seeds(self) -> int | tuple[int, ...]:
         """Return the single seed, or one seed per image."""
         if self.seeds and self.seed:
             raise InputError(f"expected seed or seeds, got both: {self.seed} and {' '.join(map(str, self.seeds))}")
         return self.seeds or self.seed
 
+    def load(self, dtype: str = "auto") -> Pipeline:
+        pipeline = super().load(dtype)
+        if self.text.is_given:
+            pipeline.set_text_encoder(self.text.load(pipeline.text_encoder))
+        return pipeline
+
     def provenance(
-        self, pipeline: Pipeline, labels: tuple[str, ...], count: int, edit: EditProvenance | None = None
+        self,
+        pipeline: Pipeline,
+        labels: tuple[str, ...],
+        count: int,
+        edit: EditProvenance | None = None,
+        prompts: tuple[str, ...] = (),
     ) -> Provenance:
         """Return the provenance of the images of this call."""
         return Provenance(
@@ -68,8 +95,13 @@ class SamplingOptions(ModelOptions):
             labels=labels,
             num_images=count,
             seed=self.seed_or_seeds(),
-            settings=self.settings,
+            settings=self.changed_settings(pipeline),
             edit=edit,
+            prompts=prompts,
+            text_encoder=self.text.text_encoder,
+            negative_prompt=self.text.negative_prompt,
+            positive_phrase=self.text.positive_phrase,
+            shape=self.shape,
         )
 
 
@@ -98,12 +130,12 @@ def read_like(options: SamplingOptions, verb: str) -> Provenance | None:
 def changed_fields(options: Any, defaults: Any = None) -> list[str]:
     """Return the names of the fields that differ from their defaults, those of nested dataclasses included."""
     changed: list[str] = []
-    for field in fields(options):
-        value, default = getattr(options, field.name), getattr(defaults, field.name, field.default)
+    for each in fields(options):
+        value, default = getattr(options, each.name), getattr(defaults, each.name, each.default)
         if is_dataclass(value):
             changed += changed_fields(value, None if default is MISSING else default)
         elif value != default:
-            changed.append(field.name)
+            changed.append(each.name)
     return changed
 
 
@@ -123,7 +155,9 @@ def as_made(options: OptionsT, made: Provenance) -> OptionsT:
         scales=made.scales or None,
         device=made.device if options.device == "auto" else options.device,
         dtype=made.dtype,  # type: ignore[arg-type]
-        settings=made.settings,
+        settings=SettingsFlags(**vars(made.settings)),
+        text=replace(options.text, negative_prompt=made.negative_prompt, positive_phrase=made.positive_phrase),
+        shape=made.shape,
         seed=made.seed if one else 0,
         seeds=() if one else made.seed,
     )
@@ -143,7 +177,7 @@ def finish(run: SamplingRun, pipeline: Pipeline, on_scale: Callable[[ScaleStep],
     Args:
         on_scale: called after each scale.
     """
-    count = pipeline.tokenizer.schedule.num_scales
+    count = run.schedule.num_scales
     say(f"sampling in {pipeline.dtype} on {pipeline.device}")
     with kept(pipeline.device):  # every layer allocates the same sizes again
         for step in run:

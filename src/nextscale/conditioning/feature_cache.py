@@ -46,6 +46,7 @@ class CachedEncoder:
 
     def __init__(self, encoder: TextEncoder, folder: str | Path, tell: Callable[[str], None] = say):
         self.encoder, self.folder, self.tell = encoder, Path(folder), tell
+        self.source = getattr(encoder, "source", "")
         self._complained = False
 
     @property

@@ -19,8 +19,11 @@ POSITIVE_PHRASE = "natural skin, clear eyes, a well-lit face with even and regul
 """Ours. The official code has another phrase with the same purpose."""
 
 
-def check_prompts(prompts: str | Sequence[str]) -> list[str]:
+def check_prompts(prompts: str | Sequence[str], may_be_empty: bool = False) -> list[str]:
     """Return prompts as a list. A single string is one prompt.
+
+    Args:
+        may_be_empty: accept empty prompts.
 
     Raises:
         InputError: There is none, or one is empty, not a string, or not valid Unicode.
@@ -32,7 +35,7 @@ def check_prompts(prompts: str | Sequence[str]) -> list[str]:
         raise InputError("expected at least one prompt, got none")
     for i, prompt in enumerate(prompts):
         check_text(prompt, f"prompt {i}")
-        if not prompt.strip():
+        if not prompt.strip() and not may_be_empty:
             raise InputError(f"prompt {i} is empty: expected a text that describes the image")
     return list(prompts)
 

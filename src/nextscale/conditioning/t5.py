@@ -60,7 +60,7 @@ class T5TextEncoder:
         self.device = pick_device(str(device))
         self.dtype = pick_dtype(dtype, self.device)
         check_installed("transformers", EXTRA)
-        self.files = T5Files.find(source)
+        self.source, self.files = source, T5Files.find(source)
         self.keep, self.max_tokens, self.tell = keep, max_tokens, tell
         self._tokenize = self.files.load_tokenizer()
         self._model: nn.Module | None = None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nextscale.errors import InputError
-from nextscale.io.files import read_json
+from nextscale.io.files import atomic_file, make_folder, read_json
 from nextscale.io.fingerprint import files_fingerprint
 from nextscale.io.hub import fetch_folder
 from nextscale.io.tensor_files import is_tensor_file
@@ -57,6 +58,16 @@ class T5Files:
     def width(self) -> int:
         """T, the width of the features."""
         return self.config["d_model"]
+
+    def copy(self, folder: Path) -> None:
+        """Copy the files to another folder, unless it is the same one."""
+        if folder.exists() and folder.samefile(self.folder):
+            return
+        index = [self.folder / INDEX] if (self.folder / INDEX).is_file() else []
+        make_folder(folder)
+        for path in (self.folder / CONFIG, self.tokenizer, *index, *self.weights):
+            with atomic_file(folder / path.name) as temporary:
+                shutil.copyfile(path, temporary)
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that identify the configuration, the vocabulary and, by pieces, the weights."""

@@ -29,7 +29,7 @@ class ValidationSettings:
     val_fraction: float | None = None
     """Fraction of the images to hold out for validation, if the data has no validation images (no val/). The names of
     the images decide which are held out, so that all commands hold out the same ones. 0 holds out none. Default:
-    0.05. A resumed run keeps its value, and "evaluate" uses the value of the run that trained the model."""
+    the value of the training run that is resumed or evaluated; 0.05 if there is no such run."""
 
     def __post_init__(self) -> None:
         if self.val_fraction is not None:

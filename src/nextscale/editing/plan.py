@@ -22,6 +22,7 @@ from nextscale.editing.spec import EditSpec, Mode
 from nextscale.errors import InputError
 from nextscale.imaging.images import as_rgb, to_pil, to_tensor
 from nextscale.sampling.token_edit import ALWAYS_KEPT, TokenEdit, box_mask
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 
 
@@ -41,6 +42,8 @@ class EditPlan:
     spec: EditSpec
     placement: Placement
     """The place of the given image at the model's size."""
+    schedule: ScaleSchedule
+    """The scales of the edited image."""
     original: Image.Image | None = None
     """With ``full_size``, the given image at its own size, in RGB."""
     region: np.ndarray | None = None
@@ -77,7 +80,11 @@ class EditPlan:
 
 
 def plan_edit(
-    spec: EditSpec, tokenizer: ImageTokenizer, image: Image.Image | str | Path, mask: Mask | None = None
+    spec: EditSpec,
+    tokenizer: ImageTokenizer,
+    image: Image.Image | str | Path,
+    mask: Mask | None = None,
+    schedule: ScaleSchedule | None = None,
 ) -> EditPlan:
     """Plan an edit. The image is resized to the model's size, and cropped in the middle or padded.
 
@@ -88,25 +95,31 @@ def plan_edit(
         image: an image, or the path of one.
         mask: an image, the path of one, or an array (H, W). The region is where it is transparent; if it has no
             transparent pixel, where it is white. Any size, with the aspect ratio of the image or of the model's images.
+        schedule: the scales of the result, which decide its size. None means the tokenizer's.
 
     Raises:
         InputError: not exactly one of mask, box, scales_kept and upscale; a mask of another aspect ratio; a region
             without pixels; or a number of scales that the model cannot keep.
     """
     spec.check_region(mask is not None)
-    image = as_rgb(image)
-    placement = Placement.of((image.height, image.width), tokenizer.config.image_size, spec.fit)
+    image, schedule = as_rgb(image), tokenizer.schedule_or_own(schedule)
+    placement = Placement.of((image.height, image.width), tokenizer.config.image_size_of(schedule), spec.fit)
     if spec.is_continuation:
-        return _plan_continuation(spec, tokenizer, image, placement)
-    return _plan_region(spec, tokenizer, image, mask, placement)
+        return _plan_continuation(spec, tokenizer, image, placement, schedule)
+    return _plan_region(spec, tokenizer, image, mask, placement, schedule)
 
 
 def _plan_region(
-    spec: EditSpec, tokenizer: ImageTokenizer, original: Image.Image, mask: Mask | None, placement: Placement
+    spec: EditSpec,
+    tokenizer: ImageTokenizer,
+    original: Image.Image,
+    mask: Mask | None,
+    placement: Placement,
+    schedule: ScaleSchedule,
 ) -> EditPlan:
     """Keep the pixels outside of the mask or box; for mode "outpaint" those inside."""
-    side, size = tokenizer.config.downsampling, tokenizer.config.image_size
-    tokens = None if spec.box is None else box_mask(spec.box, tokenizer.schedule) > 0
+    side, size = tokenizer.config.downsampling, placement.canvas_size
+    tokens = None if spec.box is None else box_mask(spec.box, schedule) > 0
     if tokens is not None and spec.fit == "crop":
         hidden = (~tokens if spec.mode == "outpaint" else tokens).repeat_interleave(side, 0).repeat_interleave(side, 1)
         region = placement.region(hidden)
@@ -129,27 +142,28 @@ def _plan_region(
     image = fill(canvas, borders) if borders.any() else canvas
     base = fill(canvas, hidden | borders) if spec.leak_free else image
     always_kept = 0 if spec.leak_free and hidden.all() else ALWAYS_KEPT
-    edit = TokenEdit(encode(tokenizer, base), (~generated).float(), always_kept)
+    edit = TokenEdit(encode(tokenizer, base, schedule), (~generated).float(), always_kept)
     weight = feather(hidden, min(spec.softness, max(size)))
-    plan = EditPlan(edit, image, base, weight, spec, placement)
+    plan = EditPlan(edit, image, base, weight, spec, placement, schedule)
     return replace(plan, original=original, region=region) if spec.full_size else plan
 
 
 def _plan_continuation(
-    spec: EditSpec, tokenizer: ImageTokenizer, original: Image.Image, placement: Placement
+    spec: EditSpec, tokenizer: ImageTokenizer, original: Image.Image, placement: Placement, schedule: ScaleSchedule
 ) -> EditPlan:
     """Keep the first token maps of an image, for variations of it or for super-resolution."""
-    count = tokenizer.schedule.num_scales
+    count = schedule.num_scales
     if count == 1:
         raise InputError("the model has a single scale: no other is left to generate")
-    scales = scales_of(tokenizer, placement) if spec.scales_kept is None else spec.scales_kept
+    side = tokenizer.config.downsampling
+    scales = scales_of(schedule, side, placement) if spec.scales_kept is None else spec.scales_kept
     if not 1 <= scales < count:
         raise InputError(f"scales_kept must be from 1 to {count - 1} of the model's {count} scales, not {scales}")
     image, borders = placement.put(original, Image.Resampling.LANCZOS), placement.borders
     image = fill(image, borders) if borders.any() else image
-    keep = torch.zeros(tokenizer.schedule.final_size)
-    edit = TokenEdit(encode(tokenizer, image), keep, always_kept=0, scales_kept=scales)
-    return EditPlan(edit, image, image, torch.ones(placement.canvas_size), spec, placement)
+    keep = torch.zeros(schedule.final_size)
+    edit = TokenEdit(encode(tokenizer, image, schedule), keep, always_kept=0, scales_kept=scales)
+    return EditPlan(edit, image, image, torch.ones(placement.canvas_size), spec, placement, schedule)
 
 
 def nothing_to_generate(spec: EditSpec) -> str:
@@ -176,9 +190,9 @@ def check_label(mode: Mode, labels: Labels, no_class: int) -> None:
         raise InputError("mode class needs a class label: expected a class name or number, got none")
 
 
-def scales_of(tokenizer: ImageTokenizer, placement: Placement) -> int:
-    """Return how many scales a small image can fill: those with at most one token per ``downsampling`` pixels."""
-    side, (height, width) = tokenizer.config.downsampling, tokenizer.config.image_size
+def scales_of(schedule: ScaleSchedule, side: int, placement: Placement) -> int:
+    """Return how many scales a small image can fill: those with at most one token per ``side`` pixels."""
+    height, width = placement.canvas_size
     h, w = placement.image_size
     ratios = placement.canvas_size[0] / h, placement.canvas_size[1] / w
     enlarged = min(ratios) if placement.borders.any() else max(ratios)
@@ -186,7 +200,7 @@ def scales_of(tokenizer: ImageTokenizer, placement: Placement) -> int:
         raise InputError(
             f"an image of {w} x {h} pixels is not smaller than the model's {width} x {height}: give scales_kept instead"
         )
-    fits = [h * side * enlarged <= height and w * side * enlarged <= width for h, w in tokenizer.schedule.sizes]
+    fits = [h * side * enlarged <= height and w * side * enlarged <= width for h, w in schedule.sizes]
     return max(1, fits.index(False))
 
 
@@ -196,6 +210,6 @@ def fill(image: Image.Image, hidden: Tensor) -> Image.Image:
     return to_pil(filled[None])[0]
 
 
-def encode(tokenizer: ImageTokenizer, image: Image.Image) -> list[Tensor]:
-    """Encode an image of the model's size. Returns K LongTensors (1, n_k)."""
-    return tokenizer.encode(to_tensor(image)[None].to(tokenizer.device))
+def encode(tokenizer: ImageTokenizer, image: Image.Image, schedule: ScaleSchedule) -> list[Tensor]:
+    """Encode an image of the schedule's size. Returns K token maps (1, n_k, ...)."""
+    return tokenizer.encode(to_tensor(image)[None].to(tokenizer.device), schedule)

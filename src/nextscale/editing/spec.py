@@ -36,7 +36,7 @@ class EditSpec:
     """Region as a box y0,x0,y1,x1 instead of a mask, in fractions of the height and width of the cropped image. It is
     rounded to whole tokens."""
     leak_free: bool = True
-    """Hide the pixels that are generated from the encoder. If disabled, the encoder sees the whole image, as in the
+    """The encoder does not see the pixels that will be replaced. If disabled, it sees the whole image, as in the
     official code, and the result depends on the pixels that it replaces."""
     softness: float = field(default=0.0, metadata={"least": 0.0})
     """Width in pixels of the soft transition between kept and generated pixels, inside the generated region."""
@@ -50,12 +50,12 @@ class EditSpec:
     size of the small image are taken from it, and the finer ones are generated."""
 
     fit: Fit = "crop"
-    """Use of an image whose aspect ratio is not the model's. crop edits the middle of the image and cuts off the rest.
-    pad adds borders to edit the whole image, and removes them from the result. With pad, a box refers to the whole
-    image and is rounded to pixels, not tokens."""
+    """How to fit an image whose aspect ratio differs from the model's. crop edits the middle of the image and cuts off
+    the rest. pad adds borders to edit the whole image, and removes them from the result. With pad, a box refers to the
+    whole image and is rounded to pixels, not tokens."""
     full_size: bool = False
-    """Paste the generated region into the image at its own size: the result has the size of the image, and all other
-    pixels stay unchanged. If disabled, the result has the model's size."""
+    """Paste the generated region back into the original image, which keeps its size and all other pixels. If disabled,
+    the result has the model's size."""
 
     def __post_init__(self) -> None:
         if self.fit not in get_args(Fit):

@@ -72,15 +72,14 @@ class Memorisation:
     def sentences(self) -> list[str]:
         """Return the result as a list of sentences."""
         low, high = (f"{100 * share:.1f}" for share in self.interval)
+        of_class = " of its class" if self.by_class else ""
         share = (
-            f"{100 * self.share:.1f} % of the samples (95 % interval {low} to {high} %) are at least as close to "
-            f"a training image as the closest {self.percentile:g} % of the held-out images are."
+            f"{100 * self.share:.1f} % of the samples are unusually close to a training image (95 % interval: {low} to "
+            f"{high} %). To measure this, each sample's distance to its nearest training image is divided by the mean "
+            f"distance of the held-out images{of_class} to their nearest training images. A sample is unusually close "
+            f"if this ratio is below a limit, which is chosen so that {self.percentile:g} % of the held-out images are "
+            "below it."
         )
-        if self.by_class:
-            share += (
-                " The distance of an image to the nearest training image is divided by the mean of this distance over "
-                "the held-out images of its class."
-            )
         if self.share and self.per_class:
             name, (sampled, held_out) = max(self.per_class.items(), key=lambda item: item[1])
             share += (

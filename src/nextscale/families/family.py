@@ -18,14 +18,18 @@ class PublishedModel:
     """
 
     file: str
+    """The transformer's file in the repository, or a folder of files with an index."""
+    tokenizer_file: str
     model: Any
     """The transformer's configuration."""
     tokenizer: Any
     """The tokenizer's configuration."""
-    fid: float
-    inception_score: float
+    fid: float | None = None
+    inception_score: float | None = None
     precision: float | None = None
     recall: float | None = None
+    settings: SamplingSettings | None = None
+    """Its official sampling settings, if they are not those of the family."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Family:
 
     name: str
     media: Literal["image", "video"]
+    takes: Literal["class", "prompt"]
+    """What a request names: a class of the model, or a text."""
     tokenizer: Any
     """The tokenizer's class, with ``from_pretrained``."""
     transformer: Any
@@ -44,11 +50,29 @@ class Family:
     """Default settings of a pipeline."""
     repository: str
     """The hub's repository of the official weights."""
-    tokenizer_file: str
-    """The official tokenizer's file in the repository."""
     published: Mapping[str, PublishedModel]
     """Official models by name."""
+    official_files: tuple[str, str]
+    """Names for the files that ``convert --to official`` writes, tokenizer and transformer."""
     from_official: Callable[..., tuple[Any, Any]]
     """Official state dictionaries of tokenizer and transformer to our models."""
     to_official: Callable[..., tuple[dict[str, Any], dict[str, Any]]]
     """The reverse."""
+    text_encoder: str = ""
+    """Where the official text encoder comes from, for models of text."""
+    prefix: str = ""
+    """What short names of the published models begin with, such as "infinity-"."""
+
+    def published_name(self, name: str) -> str | None:
+        """Return the key in ``published`` of a name such as "d16" or "FoundationVision/var:d16"; None if there is
+        none."""
+        for start in (f"{self.repository}:", self.prefix):
+            key = name.removeprefix(start)
+            if key in self.published and (key != name or not start):
+                return key
+        return None
+
+    @property
+    def names(self) -> str:
+        """The names of its published models, for messages."""
+        return f"{self.repository}:NAME with NAME one of {', '.join(self.published)}"

@@ -7,23 +7,32 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nextscale.conditioning.t5_files import T5Files
 from nextscale.errors import InputError
-from nextscale.families import var
+from nextscale.families import infinity, var
 from nextscale.families.family import Family, PublishedModel
+from nextscale.families.official_files import (
+    files_of,
+    is_trainer_file,
+    load_pair,
+    load_tokenizer_file,
+    load_trainer_file,
+)
 from nextscale.io.checkpoint_folder import newest_checkpoint
-from nextscale.io.files import read_json
-from nextscale.io.hub import fetch
+from nextscale.io.config import as_config
+from nextscale.io.files import read_json, write_json
+from nextscale.io.hub import fetch, fetch_folder
 from nextscale.io.module_folder import is_module_folder
-from nextscale.io.pth import as_state, is_trainer_checkpoint, read_pth, trainer_schedule
-from nextscale.official.var import tokenizer_from_official
 from nextscale.protocols import Transformer
-from nextscale.scales.schedule import OFFICIAL_256, ScaleSchedule
+from nextscale.sampling.settings import SamplingSettings
+from nextscale.scales.schedule import ScaleSchedule
 
 INDEX = "pipeline.json"
 TOKENIZER = "tokenizer"
 TRANSFORMER = "transformer"
+TEXT_ENCODER = "text_encoder"
 
-FAMILIES: tuple[Family, ...] = (var.FAMILY,)
+FAMILIES: tuple[Family, ...] = (var.FAMILY, infinity.FAMILY)
 
 STARTER = "starter"
 """The embedded model."""
@@ -40,7 +49,11 @@ class Parts(NamedTuple):
     """A `nextscale.protocols.Tokenizer`."""
     model: Any
     """A `nextscale.protocols.Transformer`."""
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
+    text_encoder: str = ""
+    """Folder or name of the text encoder of a model of text."""
+    settings: SamplingSettings | None = None
+    """Its default settings; None means those of the family."""
 
 
 def family_of(model: Transformer) -> Family:
@@ -51,21 +64,27 @@ def family_of(model: Transformer) -> Family:
     raise InputError(f"a pipeline cannot load a {type(model).__name__} yet: sample it with nextscale.sample")
 
 
-def find_published(name: str) -> PublishedModel | None:
-    """The official model of a name such as "d16" or "FoundationVision/var:d16", if there is one."""
+def find_family(name: str) -> tuple[Family, str] | None:
+    """The family and the key of a published model's name such as "d16" or "infinity-2b", if there is one."""
     for family in FAMILIES:
-        if published := family.published.get(name.removeprefix(f"{family.repository}:")):
-            return published
+        if (key := family.published_name(name)) is not None:
+            return family, key
     return None
+
+
+def find_published(name: str) -> PublishedModel | None:
+    """The published model of a name, if there is one."""
+    found = find_family(name)
+    return found[0].published[found[1]] if found else None
 
 
 def load_source(source: Source, schedule: ScaleSchedule | None = None) -> Parts:
     """Load a model from any of the sources that `Pipeline.from_pretrained` documents."""
-    files = pth_files(source)
+    files = files_of(source)
     if len(files) == 1:
-        return load_trainer_checkpoint(files[0], schedule)
+        return of_official(load_trainer_file(files[0], schedule))
     if files:
-        return load_pth_pair(files, schedule)
+        return of_official(load_pair(files, schedule))
     if schedule is not None:
         raise InputError(f"{source} defines its own schedule: only .pth files take one")
     name = str(source)
@@ -74,11 +93,9 @@ def load_source(source: Source, schedule: ScaleSchedule | None = None) -> Parts:
             return load_folder(folder)
     if name and Path(name).is_dir():
         return load_folder(Path(name))
-    for family in FAMILIES:
-        published = name.removeprefix(f"{family.repository}:")
-        if published in family.published:
-            return load_published(family, published)
-    hub = "; ".join(f"{family.repository}:NAME with NAME one of {', '.join(family.published)}" for family in FAMILIES)
+    if found := find_family(name):
+        return load_published(*found)
+    hub = "; ".join(family.names for family in FAMILIES)
     raise InputError(
         f"no model {name!r}: expected {', '.join(EMBEDDED)}, a folder, {hub}, a pair vae.pth,var.pth, "
         "or a .pth file of the official trainer"
@@ -91,21 +108,13 @@ def load_tokenizer(source: Source, schedule: ScaleSchedule | None = None) -> Any
     Returns:
         A `nextscale.protocols.Tokenizer`.
     """
-    files = pth_files(source)
-    if len(files) == 1 and not is_trainer_checkpoint(content := read_pth(files[0])):
-        return tokenizer_from_official(as_state(content, files[0]), schedule or OFFICIAL_256)
+    files = files_of(source)
+    if len(files) == 1 and not is_trainer_file(files[0]):
+        return load_tokenizer_file(files[0], schedule)
     folder = Path(str(source))
     if not files and folder.is_dir() and not (folder / INDEX).is_file():
         return var.FAMILY.tokenizer.from_pretrained(folder)
     return load_source(source, schedule).tokenizer
-
-
-def pth_files(source: Source) -> list[Path]:
-    """The files of a source that consists of .pth files: a sequence of paths, or a text with commas between paths."""
-    if isinstance(source, tuple | list):
-        return [Path(part) for part in source]
-    parts = [part.strip() for part in str(source).split(",")]
-    return [Path(part) for part in parts] if all(part.endswith((".pth", ".pt", ".ckpt")) for part in parts) else []
 
 
 def load_folder(folder: Path) -> Parts:
@@ -121,36 +130,72 @@ def load_folder(folder: Path) -> Parts:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{folder / INDEX} must hold an object with class_names, a list of strings")
     names = [name.encode("utf-8", "backslashreplace").decode() for name in names]  # some texts of JSON are no text
-    family = var.FAMILY
-    tokenizer = family.tokenizer.from_pretrained(folder / TOKENIZER)
-    return Parts(tokenizer, family.transformer.from_pretrained(transformer), tuple(names))
+    family = family_called(index.get("family", var.FAMILY.name), folder / INDEX)
+    settings = index.get("settings")
+    return Parts(
+        family.tokenizer.from_pretrained(folder / TOKENIZER),
+        family.transformer.from_pretrained(transformer),
+        tuple(names),
+        text_encoder_of(index, folder),
+        None if settings is None else as_config(SamplingSettings, settings),
+    )
 
 
-def load_pth_pair(paths: Sequence[Path], schedule: ScaleSchedule | None = None) -> Parts:
-    """Load the official files of a tokenizer and a transformer."""
-    if len(paths) != 2:
-        raise InputError(f"expected a pair of .pth files, tokenizer and transformer, got {len(paths)}")
-    tokenizer_state, var_state = (as_state(read_pth(path), path) for path in paths)
-    return Parts(*var.FAMILY.from_official(tokenizer_state, var_state, schedule=schedule), ())
+def write_index(
+    folder: Path, family: Family, class_names: Sequence[str], encoder: Any, settings: SamplingSettings | None
+) -> None:
+    """Write the file that makes a folder of a tokenizer and a transformer a model.
+
+    Args:
+        encoder: the text encoder of a model of text, or its folder or name. A folder is copied into the model's.
+        settings: the model's default settings, if they are not those of the family.
+    """
+    index: dict[str, Any] = {"class_names": list(class_names)}
+    if family.takes == "prompt":
+        index["family"] = family.name
+    source = getattr(encoder, "source", encoder)
+    if isinstance(source, str | Path) and str(source):
+        if Path(source).is_dir():
+            T5Files.find(source).copy(folder / TEXT_ENCODER)
+        else:
+            index[TEXT_ENCODER] = str(source)
+    if settings is not None:
+        index["settings"] = settings.record()
+    write_json(folder / INDEX, index)
 
 
-def load_trainer_checkpoint(path: Path, schedule: ScaleSchedule | None = None) -> Parts:
-    """Load a checkpoint of the official trainer, which contains both models."""
-    content = read_pth(path)
-    if not is_trainer_checkpoint(content):
-        raise InputError(
-            f"{path} is not a checkpoint of the official trainer; for one model's weights give the pair vae.pth,var.pth"
-        )
-    schedule = schedule or trainer_schedule(content)
-    states = (as_state(content["trainer"][part], path) for part in ("vae_local", "var_wo_ddp"))
-    return Parts(*var.FAMILY.from_official(*states, schedule=schedule), ())
+def family_called(name: object, path: Path) -> Family:
+    """The family of a name in a file."""
+    for family in FAMILIES:
+        if family.name == name:
+            return family
+    raise InputError(f"{path} names the family {str(name)[:40]!r}: expected {' or '.join(f.name for f in FAMILIES)}")
+
+
+def text_encoder_of(index: dict[str, Any], folder: Path) -> str:
+    """The text encoder of a model folder: its own sub-folder, or the name or path in its index."""
+    if (folder / TEXT_ENCODER).is_dir():
+        return str(folder / TEXT_ENCODER)
+    name = index.get(TEXT_ENCODER, "")
+    if not isinstance(name, str):
+        raise InputError(f"{folder / INDEX} must name the text encoder as a text, not {str(name)[:40]}")
+    return name
+
+
+def of_official(models: tuple[Any, Any]) -> Parts:
+    """The parts of models that official files contain."""
+    return Parts(*models, text_encoder=family_of(models[1]).text_encoder)
 
 
 def load_published(family: Family, name: str) -> Parts:
     """Load an official model from the hub."""
     published = family.published[name]
-    paths = [fetch(family.repository, file) for file in (family.tokenizer_file, published.file)]
-    parts = load_pth_pair(paths, published.model.schedule)
+    tokenizer_file = fetch(family.repository, published.tokenizer_file)
+    if Path(published.file).suffix:
+        file = fetch(family.repository, published.file)
+    else:
+        file = fetch_folder(family.repository, [f"{published.file}/*"]) / published.file
+    parts = of_official(load_pair((tokenizer_file, file), published.model.schedule))
     if parts.model.config.depth != published.model.depth:
-        raise InputError(f"{paths[1]} is of depth {parts.model.config.depth}, but {name} has {published.model.depth}")
-    return parts
+        raise InputError(f"{file} is of depth {parts.model.config.depth}, but {name} has {published.model.depth}")
+    return parts._replace(settings=published.settings)

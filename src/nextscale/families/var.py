@@ -9,14 +9,28 @@ from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
 from nextscale.transformer.var import VAR, VARConfig
 
+TOKENIZER_FILE = "vae_ch160v4096z32.pth"
 
-def _published(depth: int, pixels: str, *results: float, shared_adaln: bool = False) -> PublishedModel:
+
+def _published(
+    depth: int,
+    pixels: str,
+    fid: float,
+    inception_score: float,
+    precision: float | None = None,
+    recall: float | None = None,
+    shared_adaln: bool = False,
+) -> PublishedModel:
     schedule = ScaleSchedule.named(pixels)
     return PublishedModel(
         f"var_d{depth}.pth",
+        TOKENIZER_FILE,
         VARConfig.of_depth(depth, schedule=schedule, shared_adaln=shared_adaln),
         TokenizerConfig(schedule=schedule),
-        *results,
+        fid,
+        inception_score,
+        precision,
+        recall,
     )
 
 
@@ -31,13 +45,14 @@ PUBLISHED = {
 FAMILY = Family(
     name="var",
     media="image",
+    takes="class",
     tokenizer=ImageTokenizer,
     transformer=VAR,
     transformer_config=VARConfig,
     settings=FOR_IMAGES,
     repository="FoundationVision/var",
-    tokenizer_file="vae_ch160v4096z32.pth",
     published=PUBLISHED,
+    official_files=(TOKENIZER_FILE, "var.pth"),
     from_official=from_official,
     to_official=to_official,
 )

@@ -146,6 +146,6 @@ def find_copies(session: Session, gallery: Gallery, summary: Summary, copies: Co
 def published(model: str) -> Published | None:
     """Return the published FID of an official model, or None for other models."""
     found = None if Path(model).exists() else find_published(model)
-    if found is None:
+    if found is None or found.fid is None:
         return None
     return Published(f"VAR-d{found.model.depth}", "fid", found.fid, settings=METRICS.record())

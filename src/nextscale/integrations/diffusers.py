@@ -81,7 +81,8 @@ class NextScalePipeline(DiffusionPipeline):
         Raises:
             InputError: no such model, or a dtype that the CPU does not support.
         """
-        return cls(*load_source(pretrained_model_name_or_path, schedule)).to(torch_dtype)
+        parts = load_source(pretrained_model_name_or_path, schedule)
+        return cls(parts.tokenizer, parts.model, parts.class_names).to(torch_dtype)
 
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | Path, dtype: torch.dtype | None = None

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from nextscale.errors import InputError, brief
-from nextscale.scales.schedule import ScaleSchedule
 
 WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
 """Prefixes that DistributedDataParallel and torch.compile add to the names of parameters."""
@@ -74,17 +73,3 @@ def as_state(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
             )
         state[WRAPPERS.sub("", name)] = value.float() if value.is_floating_point() else value
     return state
-
-
-def is_trainer_checkpoint(content: Mapping[str, Any]) -> bool:
-    """Return whether this is an official trainer checkpoint {epoch, iter, args, trainer: {config, var_wo_ddp, ...}}."""
-    trainer = content.get("trainer")
-    parts = ("var_wo_ddp", "vae_local")
-    return isinstance(trainer, Mapping) and all(isinstance(trainer.get(part), Mapping) for part in parts)
-
-
-def trainer_schedule(content: Mapping[str, Any]) -> ScaleSchedule | None:
-    """Return the schedule in a trainer checkpoint, or None if it has none."""
-    config = content["trainer"].get("config")
-    sides = config.get("patch_nums") if isinstance(config, Mapping) else None
-    return ScaleSchedule.square(sides) if isinstance(sides, tuple | list) else None

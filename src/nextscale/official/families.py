@@ -9,6 +9,7 @@ from torch import Tensor
 from nextscale.errors import InputError
 from nextscale.official import infinity, var
 from nextscale.official.names import State
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.infinity import Infinity
 from nextscale.transformer.var import VAR
@@ -37,6 +38,22 @@ def from_official(
         if "unexpected keyword argument" not in str(error):
             raise
         raise InputError(f"{module.__name__.rpartition('.')[2]} models: {error}") from error
+
+
+def tokenizer_from_official(state: State, schedule: ScaleSchedule) -> ImageTokenizer:
+    """Build our tokenizer from the weights of an official one of any family.
+
+    Tokens of Infinity's tokenizers of stride 8 cover 2 x 2 positions, as in the published models.
+
+    Args:
+        schedule: that of a tokenizer of VAR. One of Infinity takes any; its default is the square one for 1024 pixels.
+    """
+    if "quantize.embedding.weight" in state or infinity.is_infinity(state):
+        return var.tokenizer_from_official(state, schedule)
+    tokenizer = infinity.tokenizer_from_official(state)
+    if tokenizer.config.stride == 8:
+        return infinity.tokenizer_from_official(state, patchify=True)
+    return tokenizer
 
 
 def to_official(tokenizer: ImageTokenizer, model: VAR | Infinity) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from nextscale.protocols import Tokenizer
 from nextscale.runtime.device import one_core_each
 from nextscale.sampling.sampler import SampleResult, ScaleStep, check_finite
 from nextscale.sampling.token_edit import TokenEdit
+from nextscale.scales.schedule import ScaleSchedule
 
 
 class SamplingRun(Iterator[ScaleStep]):
@@ -22,14 +23,23 @@ class SamplingRun(Iterator[ScaleStep]):
         edit: the edit that ``steps`` were made with.
         exact: On the CPU, decode each image alone, so that it does not depend on its batch. Use it with one seed per
             image and without ``more_smooth``, whose code vectors have no tokens.
+        schedule: the schedule that ``steps`` were made with; None means the tokenizer's.
+        prompts: the prompt of each image, for models of text.
     """
 
     def __init__(
-        self, steps: Iterator[ScaleStep], tokenizer: Tokenizer, edit: TokenEdit | None = None, exact: bool = False
+        self,
+        steps: Iterator[ScaleStep],
+        tokenizer: Tokenizer,
+        edit: TokenEdit | None = None,
+        exact: bool = False,
+        schedule: ScaleSchedule | None = None,
+        prompts: Sequence[str] = (),
     ):
         self._steps, self._tokenizer, self._edit, self._exact = steps, tokenizer, edit, exact
+        self.schedule, self.prompts = tokenizer.schedule_or_own(schedule), prompts
         self.tokens: list[Tensor] = []
-        """Sampled tokens (B, n_k) of the scales so far."""
+        """Sampled tokens (B, n_k, ...) of the scales so far."""
         self._last: ScaleStep | None = None
 
     def __next__(self) -> ScaleStep:
@@ -52,27 +62,31 @@ class SamplingRun(Iterator[ScaleStep]):
 
     def _decode(self, step: ScaleStep) -> Tensor:
         if self._exact and step.canvas.device.type == "cpu":
-            return decode_each(self._tokenizer, self.tokens, self._edit)
+            return decode_each(self._tokenizer, self.tokens, self._edit, self.schedule)
         return step.image()
 
 
-def decode_each(tokenizer: Tokenizer, tokens: list[Tensor], edit: TokenEdit | None = None) -> Tensor:
+def decode_each(
+    tokenizer: Tokenizer, tokens: list[Tensor], edit: TokenEdit | None = None, schedule: ScaleSchedule | None = None
+) -> Tensor:
     """Decode image by image, each on one core. No bit of an image then depends on the others or on the number of cores.
 
     Decoded in a batch, or on more cores, images differ by rounding errors: one image in four has a pixel that is one
     level off.
 
     Args:
-        tokens: K LongTensors (B, n_k).
+        tokens: K token maps (B, n_k, ...); only the first ones if sampling stopped early.
         edit: replaces the tokens that it keeps.
+        schedule: None means the tokenizer's.
 
     Returns:
         (B, 3, H, W) in [0, 1].
     """
-    tokens = edit.put(tokens, tokenizer.schedule) if edit else tokens
+    schedule = tokenizer.schedule_or_own(schedule)
+    tokens = edit.put(tokens, schedule) if edit else tokens
 
     @torch.no_grad()
     def decode(i: int) -> Tensor:
-        return tokenizer.decode_canvas(tokenizer.pyramid.canvas([t[i : i + 1] for t in tokens]))
+        return tokenizer.decode_canvas(tokenizer.pyramid.canvas([t[i : i + 1] for t in tokens], schedule))
 
     return torch.cat(one_core_each(decode, range(len(tokens[0])))).add(1).mul(0.5)

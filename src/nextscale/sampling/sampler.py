@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from itertools import islice
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from nextscale.protocols import AfterBlock, Guidance, GuidanceSchedule, LogitsPr
 from nextscale.sampling.filters import top_k_top_p_filter
 from nextscale.sampling.guidance import make_guidance
 from nextscale.sampling.rng import RandomStreams
-from nextscale.sampling.settings import METRICS, SamplingSettings, per_scale
+from nextscale.sampling.settings import METRICS, SamplingSettings, is_integer, per_scale
 from nextscale.sampling.token_edit import TokenEdit
 from nextscale.scales.schedule import ScaleSchedule, Visit
 
@@ -111,7 +110,6 @@ def sample_scales(
     logits_processor: LogitsProcessor | None = None,
     schedule: ScaleSchedule | None = None,
     negative: Any = None,
-    guidance_blocks: Sequence[int] = (),
     keep_scales: Sequence[Tensor] | None = None,
     stop_after: int | None = None,
     **changes: Any,
@@ -130,11 +128,9 @@ def sample_scales(
         schedule: Sizes of the scales, which decide the size of the images. None means the tokenizer's. Only models
             with rotary positions (Infinity) take others.
         negative: Labels or prompts in place of "no class" or "no prompt" in guidance.
-        guidance_blocks: Where the two predictions are combined (``cfg_insertion_layer`` in Infinity's code): 0 for the
-            logits, -j for the features after the j-th last block. Empty means the logits.
         keep_scales: Given tokens of the first scales, one tensor (B, n_k, D) per scale (``gt_leak``).
         stop_after: Number of scales to sample. The images are decoded from these.
-        changes: Single settings by name, such as ``cfg=4.0``.
+        changes: Single settings by name, such as ``cfg=4.0`` or ``guidance_blocks=[0, -5]``.
 
     Raises:
         InputError: An argument is out of range, or tokenizer and transformer do not fit together. At the last scale:
@@ -170,8 +166,8 @@ def sample_scales(
         edit,
         logits_processor,
         None if negative is None else model.conditioner.parse(negative, streams),
-        blocks_of(guidance_blocks, model),
-        not guidance_blocks or 0 in guidance_blocks,
+        blocks_of(settings.guidance_blocks, model),
+        not settings.guidance_blocks or 0 in settings.guidance_blocks,
         stop_after,
     )
     return map(check_last, generate_scales(tokenizer, model, call))
@@ -251,25 +247,19 @@ def generate_scales(tokenizer: Tokenizer, model: Transformer, call: Call) -> Ite
 
 
 def blocks_of(guidance_blocks: Sequence[int], model: Transformer) -> tuple[int, ...]:
-    """The indices of the blocks that ``guidance_blocks`` of `sample_scales` names.
+    """The indices of the blocks that ``guidance_blocks`` names.
 
     Raises:
-        InputError: An entry is neither 0 nor minus the number of a block, or the model cannot be guided inside.
+        InputError: The model has no such block, or cannot be guided inside.
     """
     depth = model.config.depth
-    if isinstance(guidance_blocks, str) or not isinstance(guidance_blocks, Sequence):
-        raise InputError(f"guidance_blocks are a list of integers, not {brief(guidance_blocks)}")
     for entry in guidance_blocks:
-        if not (is_integer(entry) and -depth < entry <= 0):
+        if not -depth < entry <= 0:
             raise InputError(f"guidance_blocks are 0 (the logits) or -1 to {1 - depth} (blocks), not {brief(entry)}")
     blocks = tuple(depth + entry for entry in guidance_blocks if entry)
     if blocks and "after_block" not in signature(model.forward_scale).parameters:
         raise InputError(f"{type(model).__name__} can be guided only on its logits, guidance_blocks=(0,)")
     return blocks
-
-
-def is_integer(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_last(step: ScaleStep) -> ScaleStep:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any
 
 from nextscale.errors import InputError, brief
+from nextscale.io.config import LATER, as_record
 
 PerScale = float | tuple[float, ...]
 """A number for all scales, or one for each scale."""
@@ -20,6 +21,10 @@ LEAST_TEMPERATURE = 1e-3
 
 def is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_integer(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,13 @@ class SamplingSettings:
     more_smooth: bool = False
     """Mix code vectors with Gumbel-softmax weights instead of sampling one token. Gives smoother images; not for
     metrics."""
+    guidance_blocks: tuple[int, ...] = field(default=(), metadata=LATER)
+    """Where guidance is applied: 0 for the logits, -1 for the features after the last block, -2 for those after the
+    second-to-last block, and so on. Several places are possible. Values below 0 are for Infinity models (text to
+    image). Default: the logits."""
 
     def __post_init__(self) -> None:
-        for name in ("cfg", "temperature"):
+        for name in ("cfg", "temperature", "guidance_blocks"):
             if isinstance(value := getattr(self, name), list):  # JSON, Python
                 object.__setattr__(self, name, tuple(value))
         for cfg in numbers(self.cfg):
@@ -62,12 +71,15 @@ class SamplingSettings:
                     f"temperature must be a number between {LEAST_TEMPERATURE:g} and {LARGEST_TEMPERATURE:g}, "
                     f"not {brief(temperature)}"
                 )
-        if not (isinstance(self.top_k, Integral) and not isinstance(self.top_k, bool) and self.top_k >= 0):
+        if not (is_integer(self.top_k) and self.top_k >= 0):
             raise InputError(f"top-k must be 0 (off) or a positive integer, not {brief(self.top_k)}")
         if not (is_number(self.top_p) and 0 <= self.top_p <= 1):
             raise InputError(f"top-p must lie between 0 (off) and 1, not {brief(self.top_p)}")
         if not isinstance(self.more_smooth, bool):
             raise InputError(f"more_smooth must be true or false, not {brief(self.more_smooth)}")
+        blocks = self.guidance_blocks
+        if not isinstance(blocks, tuple) or not all(map(is_integer, blocks)):
+            raise InputError(f"guidance_blocks are a list of integers, not {brief(blocks)}")
 
     def changed(self, **changes: Any) -> SamplingSettings:
         """These settings with other values for some fields.
@@ -83,9 +95,10 @@ class SamplingSettings:
         return replace(self, **changes)
 
     def record(self) -> dict[str, Any]:
-        """The settings as plain JSON values, without a temperature of 1: older files have none."""
+        """The settings as plain JSON values, without a temperature of 1 and without empty ``guidance_blocks``: older
+        files have none."""
         cfg = list(map(float, self.cfg)) if isinstance(self.cfg, tuple) else float(self.cfg)
-        values = asdict(self) | {"cfg": cfg, "top_k": int(self.top_k), "top_p": float(self.top_p)}
+        values = as_record(self) | {"cfg": cfg, "top_k": int(self.top_k), "top_p": float(self.top_p)}
         if self.temperature == 1:
             del values["temperature"]
         return values
@@ -116,6 +129,9 @@ METRICS = SamplingSettings()
 
 FOR_IMAGES = SamplingSettings(cfg=4.0, top_p=0.95)
 """Defaults of the pipeline, the command line, the API and the studio: images look better, metrics get worse."""
+
+FOR_PROMPTS = SamplingSettings(cfg=3.0, temperature=0.5, top_p=0.97)
+"""The same for models of text: the official settings of Infinity 2B."""
 
 
 def take_settings(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -189,8 +190,8 @@ class ResidualPyramid(nn.Module):
         return self.walk(lambda visit, _: self.codebook.codes(tokens[visit.index]), canvas, schedule)
 
     def canvas(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Tensor:
-        """Return the final canvas of K token maps, (B, D, h_K, w_K)."""
-        *_, step = self.accumulate(tokens, schedule)
+        """Return the canvas of K token maps, (B, D, h_K, w_K). With fewer maps, the canvas after the last one."""
+        *_, step = islice(self.accumulate(tokens, schedule), len(tokens))
         return step.canvas
 
     def next_inputs(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Tensor:

@@ -1,0 +1,43 @@
+"""`SamplingSettings` as flags without defaults: the defaults depend on the model, which is not loaded yet."""
+
+from __future__ import annotations
+
+from dataclasses import field, fields, make_dataclass
+from typing import Any, get_type_hints
+
+from nextscale.sampling.settings import FOR_IMAGES, FOR_PROMPTS, SamplingSettings
+
+
+def default_of(name: str) -> str:
+    """Return the sentence in the help about the default of a setting; empty if the setting is off by default."""
+    images, prompts = getattr(FOR_IMAGES, name), getattr(FOR_PROMPTS, name)
+    if images == prompts:
+        return "" if images == () else f"(default: {images})"
+    return f"(default: {images}; models of text: {prompts})"
+
+
+def flags_of(kind: type[SamplingSettings]) -> type[Any]:
+    """Return a dataclass with the fields of the settings, None by default. Switches keep their default."""
+    types = get_type_hints(kind)
+    optional = [
+        (f.name, types[f.name], field(default=f.default))
+        if types[f.name] is bool
+        else (f.name, types[f.name] | None, field(default=None))
+        for f in fields(kind)
+    ]
+    hints = {f.name: default_of(f.name) for f in fields(kind) if types[f.name] is not bool}
+    more = {"__post_init__": check, "__doc__": "How tokens are sampled.", "HINTS": hints}
+    return make_dataclass("SettingsFlags", optional, bases=(kind,), frozen=True, namespace=more)
+
+
+def check(flags: Any) -> None:
+    """Check the flags that are given."""
+    SamplingSettings(**given(flags))
+
+
+def given(flags: Any) -> dict[str, Any]:
+    """Return the settings whose flags are given."""
+    return {name: value for name, value in vars(flags).items() if value is not None and value is not False}
+
+
+SettingsFlags = flags_of(SamplingSettings)

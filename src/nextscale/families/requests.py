@@ -1,0 +1,186 @@
+"""What users ask for, in the sampler's terms: class labels or prompts, negative prompts, and the shape of the images.
+
+A pipeline has one `Requests`. It is the only place that knows whether a model takes classes or prompts.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from PIL import Image
+from torch import Tensor
+
+from nextscale.conditioning.classes import ClassNames
+from nextscale.conditioning.feature_cache import TextEncoder
+from nextscale.conditioning.prompts import check_prompts, check_text, with_positive_phrase
+from nextscale.conditioning.t5 import MAX_TOKENS, T5TextEncoder
+from nextscale.conditioning.text import TextFeatures
+from nextscale.errors import InputError
+from nextscale.scales.image_shape import ANY_SHAPE, ImageShape, follows_template
+from nextscale.scales.schedule import ScaleSchedule
+
+SHAPE = tuple(f.name for f in fields(ImageShape))
+TEXT_OPTIONS = ("prompt", "negative_prompt", "positive_phrase")
+OPTIONS = (*TEXT_OPTIONS, *SHAPE)
+"""Arguments of a pipeline that describe a request, beside the labels or prompts."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to generate, as arguments of `nextscale.sample_scales`."""
+
+    conditions: Any
+    """Class labels or `TextFeatures`."""
+    prompts: tuple[str, ...] = ()
+    """The prompt of each image, for models of text."""
+    schedule: ScaleSchedule | None = None
+    """None means the model's own."""
+    negative: TextFeatures | None = None
+
+
+class Requests(Protocol):
+    """Parses the requests to a pipeline."""
+
+    @property
+    def takes(self) -> Literal["class", "prompt"]: ...
+
+    def parse(
+        self, wanted: Any, num_images: int | None, options: Mapping[str, Any], /, is_edit: bool = False
+    ) -> Request:
+        """Parse a request for images.
+
+        Args:
+            wanted: class labels or prompts.
+            options: any of `OPTIONS`.
+            is_edit: whether prompts may be empty.
+        """
+        ...
+
+    def variants(self, wanted: Any, num_images: int | None, /) -> tuple[Any, int | None]:
+        """Return the first two arguments of `parse` for variants of one image.
+
+        Args:
+            wanted: one label or prompt for all variants, or one for each, or None.
+        """
+        ...
+
+    def schedule_for(self, image: Image.Image, shape: ImageShape, /) -> ScaleSchedule | None:
+        """Return the schedule for editing an image; None means the model's own.
+
+        Args:
+            shape: if it is empty, the shape of the image decides, if the model allows it.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ClassRequests:
+    """Requests to a model of classes.
+
+    Args:
+        image_size: (height, width) of its images in pixels.
+    """
+
+    names: ClassNames
+    schedule: ScaleSchedule
+    image_size: tuple[int, int]
+    takes: Literal["class", "prompt"] = "class"
+
+    def parse(self, wanted: Any, num_images: int | None, options: Mapping[str, Any], is_edit: bool = False) -> Request:
+        self._check(options)
+        return Request(self.names.ids(wanted))
+
+    def variants(self, wanted: Any, num_images: int | None) -> tuple[Any, int | None]:
+        ids = self.names.per_variant(wanted, num_images)
+        return ids, 1 if isinstance(ids, str) and num_images is None else num_images
+
+    def schedule_for(self, image: Image.Image, shape: ImageShape) -> ScaleSchedule | None:
+        shape.schedule(self.schedule, self.image_size)  # refuses another one
+        return None
+
+    def _check(self, options: Mapping[str, Any]) -> None:
+        for name in TEXT_OPTIONS:
+            if options.get(name):
+                raise InputError(f"{name} is for models of text: this one takes class labels")
+        shape_of(options).schedule(self.schedule, self.image_size)
+
+
+@dataclass(frozen=True)
+class PromptRequests:
+    """Requests to a model of text.
+
+    Args:
+        schedule: the model's own.
+        image_size: (height, width) in pixels of the images of ``schedule``.
+        learned: (R, T), the model's features for "no prompt".
+        encoder: a text encoder; or the folder or name of a T5, which is loaded when the first prompt comes.
+    """
+
+    schedule: ScaleSchedule
+    image_size: tuple[int, int]
+    learned: Tensor = field(repr=False)
+    encoder: TextEncoder | str | Path
+    takes: Literal["class", "prompt"] = "prompt"
+    _loaded: dict[str, TextEncoder] = field(default_factory=dict, init=False, repr=False)
+    _lock: Any = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def parse(self, wanted: Any, num_images: int | None, options: Mapping[str, Any], is_edit: bool = False) -> Request:
+        wanted = options.get("prompt") if wanted is None else wanted
+        shape = shape_of(options)
+        schedule = None if shape == ANY_SHAPE else shape.schedule(self.schedule, self.image_size)
+        negative = check_text(options.get("negative_prompt") or "")
+        if isinstance(wanted, TextFeatures):
+            return Request(wanted, (), schedule, self.encode([negative]) if negative else None)
+        prompts = check_prompts(() if wanted is None else wanted, may_be_empty=is_edit)
+        texts = [with_positive_phrase(prompt) for prompt in prompts] if options.get("positive_phrase") else prompts
+        features = self.encode([*texts, *([negative] if negative else [])])
+        count = num_images if num_images is not None and len(prompts) == 1 else len(prompts)
+        return Request(
+            features.select(range(len(prompts))),
+            tuple(prompts) if len(prompts) == count else tuple(prompts) * count,
+            schedule,
+            features.select([len(prompts)]) if negative else None,
+        )
+
+    def variants(self, wanted: Any, num_images: int | None) -> tuple[Any, int | None]:
+        return "" if wanted is None else wanted, num_images
+
+    def schedule_for(self, image: Image.Image, shape: ImageShape) -> ScaleSchedule | None:
+        if shape == ANY_SHAPE and follows_template(self.schedule):
+            shape = ImageShape(aspect=f"{image.width}:{image.height}")
+        return shape.schedule(self.schedule, self.image_size)
+
+    def encode(self, texts: Sequence[str]) -> TextFeatures:
+        """Encode prompts. Equal ones are encoded once. An empty one gets the model's features for "no prompt".
+
+        Raises:
+            InputError: the text encoder is missing or damaged, or its features have another width than the model takes.
+        """
+        known = {"": self.learned.detach().float().cpu()}
+        if unique := [text for text in dict.fromkeys(texts) if text.strip()]:
+            with self._lock:
+                features = self.load_encoder().encode(unique)
+            width, expected = features.features.shape[1], self.learned.shape[1]
+            if width != expected:
+                raise InputError(f"the text encoder gives features of width {width}, but the model takes {expected}")
+            known |= dict(zip(unique, features.split(), strict=True))
+        return TextFeatures.of([known[text if text.strip() else ""] for text in texts])
+
+    def load_encoder(self) -> TextEncoder:
+        """Return the text encoder, loaded on first use."""
+        if not isinstance(self.encoder, str | Path):
+            return self.encoder
+        if not str(self.encoder):
+            raise InputError("this model has no text encoder: name one, such as google/flan-t5-xl")
+        if "" not in self._loaded:
+            self._loaded[""] = T5TextEncoder(self.encoder, max_tokens=min(MAX_TOKENS, len(self.learned)))
+        return self._loaded[""]
+
+
+def shape_of(options: Mapping[str, Any]) -> ImageShape:
+    """The shape of the images that a request asks for."""
+    return ImageShape(**{name: options[name] for name in SHAPE if options.get(name)})

@@ -1,0 +1,82 @@
+"""The shape of images as requests state it: an aspect and a pixel budget, or a size in pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nextscale.errors import InputError, brief
+from nextscale.scales.aspect import BUDGETS, UNIT, Size, nearest_budget, parse_aspect, parse_size
+from nextscale.scales.schedule import ScaleSchedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageShape:
+    """What a request says about the shape of its images. Empty fields mean the shape that the model has by default.
+
+    Raises:
+        InputError: a field is not valid, or a size is given together with an aspect or a budget.
+    """
+
+    aspect: str = ""
+    """Aspect of the images, as WIDTH:HEIGHT such as 16:9, or as the number height / width. The nearest of 15 templates
+    from 3:1 to 1:3 is used. Default: that of the model."""
+    budget: str = ""
+    """Number of pixels: 0.06M, 0.25M, 0.60M or 1M, which are 256, 512, 768 and 1024 pixels per side of a square.
+    Default: that of the model."""
+    size: str = ""
+    """Size as WIDTHxHEIGHT in pixels, such as 1024x768, instead of aspect and budget. The nearest aspect and budget are
+    used."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.aspect, int | float) and not isinstance(self.aspect, bool):
+            object.__setattr__(self, "aspect", str(self.aspect))
+        for name, value in vars(self).items():
+            if not isinstance(value, str):
+                raise InputError(f"{name} of images is a text, not {brief(value)}")
+        if self.size and (self.aspect or self.budget):
+            raise InputError("expected a size, or an aspect and a budget, got both")
+        if self.size:
+            parse_size(self.size)
+        if self.aspect:
+            parse_aspect(self.aspect)
+        if self.budget:
+            ScaleSchedule.infinity(self.budget)
+
+    def schedule(self, own: ScaleSchedule, image_size: Size) -> ScaleSchedule:
+        """Return the schedule of the images.
+
+        Args:
+            own: the model's schedule.
+            image_size: (height, width) in pixels of the images of ``own``.
+
+        Raises:
+            InputError: the model has one size only, and another one is asked for.
+        """
+        height, width = image_size
+        if self == ANY_SHAPE or (self.size and parse_size(self.size) == tuple(image_size)):
+            return own
+        if not follows_template(own):
+            wanted = self.size or " ".join(filter(None, (self.aspect, self.budget)))
+            raise InputError(f"the model generates images of {width}x{height} pixels, not {wanted}")
+        if self.size:
+            unit = height / own.final_size[0]
+            h, w = parse_size(self.size)
+            template, budget = nearest_budget(round(h * UNIT / unit), round(w * UNIT / unit))
+            return ScaleSchedule.infinity(budget, template)
+        ratio = parse_aspect(self.aspect) if self.aspect else own.template or 1.0
+        return ScaleSchedule.infinity(self.budget or budget_of(own), ratio)
+
+
+ANY_SHAPE = ImageShape()
+"""The shape that the model has by default."""
+
+
+def follows_template(schedule: ScaleSchedule) -> bool:
+    """Whether the scales are those of a template and a budget."""
+    template, budget = schedule.template, budget_of(schedule)
+    return template is not None and bool(budget) and schedule == ScaleSchedule.infinity(budget, template)
+
+
+def budget_of(schedule: ScaleSchedule) -> str:
+    """Return the pixel budget with this number of scales, or an empty text if there is none."""
+    return next((budget for budget, scales in BUDGETS.items() if scales == schedule.num_scales), "")
