@@ -217,6 +217,6 @@ def test_an_interrupt_leaves_without_a_traceback(call, place, model, monkeypatch
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nextscale.cli.sample.labels_and_count", interrupt)
+    monkeypatch.setattr("nextscale.cli.sample.wanted_and_count", interrupt)
     code, out, err = call("sample", "--model", model)
     assert code == 130 and not out and not err

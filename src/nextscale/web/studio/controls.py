@@ -38,6 +38,10 @@ TICK_IF_TYPED = "(seed) => seed !== null && seed !== ''"
 """JavaScript that returns whether to keep a seed."""
 
 
+SHOWN = [field.name for field in fields(SamplingSettings) if field.name in (*SLIDERS, *CHECKBOXES)]
+"""Names of the settings with a control."""
+
+
 class SeedControls(NamedTuple):
     """A seed, and whether to keep it for the next images."""
 
@@ -68,13 +72,12 @@ def first_classes(model: Model) -> list[int]:
 
 
 def sampling_controls(model: Model, settings: SamplingSettings = FOR_IMAGES) -> list[Component]:
-    """Add a control for every sampling setting, in the order of `SamplingSettings`. All but the first are in a closed
-    accordion.
+    """Add a control for each of the `SHOWN` settings. All but the first are in a closed accordion.
 
     Args:
         settings: the initial values.
     """
-    first, *others = [field.name for field in fields(SamplingSettings)]
+    first, *others = SHOWN
     controls: list[Component] = [_control(model, first, settings)]
     with gr.Accordion("More sampling settings", open=False):
         return [*controls, *(_control(model, name, settings) for name in others)]
@@ -106,7 +109,7 @@ def read_settings(*values: Any) -> SamplingSettings:
     Raises:
         InputError: a control is empty or out of range.
     """
-    named = {field.name: value for field, value in zip(fields(SamplingSettings), values, strict=True)}
+    named = dict(zip(SHOWN, values, strict=True))
     for name, value in named.items():
         if value is None:
             raise InputError(f"{name} is empty: expected a number")
@@ -115,5 +118,5 @@ def read_settings(*values: Any) -> SamplingSettings:
     return SamplingSettings(**named)
 
 
-NUM_SETTINGS = len(fields(SamplingSettings))
+NUM_SETTINGS = len(SHOWN)
 """Number of values that `read_settings` needs."""
