@@ -20,7 +20,7 @@ from nextscale.conditioning.prompts import check_prompts, check_text, with_posit
 from nextscale.conditioning.t5 import MAX_TOKENS, T5TextEncoder
 from nextscale.conditioning.text import TextFeatures
 from nextscale.errors import InputError
-from nextscale.scales.image_shape import ANY_SHAPE, ImageShape, follows_template
+from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 from nextscale.scales.schedule import ScaleSchedule
 
 SHAPE = tuple(f.name for f in fields(ImageShape))
@@ -150,9 +150,7 @@ class PromptRequests:
         return "" if wanted is None else wanted, num_images
 
     def schedule_for(self, image: Image.Image, shape: ImageShape) -> ScaleSchedule | None:
-        if shape == ANY_SHAPE and follows_template(self.schedule):
-            shape = ImageShape(aspect=f"{image.width}:{image.height}")
-        return shape.schedule(self.schedule, self.image_size)
+        return shape.schedule_for((image.height, image.width), self.schedule, self.image_size)
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Encode prompts. Equal ones are encoded once. An empty one gets the model's features for "no prompt".
