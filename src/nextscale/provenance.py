@@ -170,7 +170,7 @@ class Provenance:
         for name, value in self._text_options().items():
             words += flag(name, *([] if value is True else [value]))
         for name, value in self._shown_settings().items():
-            words += flag(name, *([] if value is True else [value]))
+            words += flag(name, *([] if value is True else value if isinstance(value, list | tuple) else [value]))
         words += flag("seeds", *self.seed) if isinstance(self.seed, tuple) else flag("seed", self.seed)
         words += [*flag("device", self.device), *flag("dtype", self.dtype)]
         words += ["--separate"] if self.index is not None else []
@@ -262,7 +262,7 @@ def flag(name: str, *values: object) -> list[str]:
     name = f"--{name.replace('_', '-')}"
     if len(texts) == 1 and texts[0].startswith("-"):
         return [f"{name}={texts[0]}"]
-    numbers = all(isinstance(value, int) for value in values)
+    numbers = all(isinstance(value, int | float) for value in values)
     return [name, *(f" {text}" if text.startswith("-") and not numbers else text for text in texts)]
 
 

@@ -158,7 +158,7 @@ def test_a_failure_is_not_a_traceback(client, pipeline, caplog):
 
 
 def test_a_mistake_of_ours_is_not_a_traceback_either(client, monkeypatch):
-    monkeypatch.setattr("nextscale.web.api.label_of", lambda *_: 1 / 0)
+    monkeypatch.setattr("nextscale.web.api.wanted_of", lambda *_: 1 / 0)
     assert "ZeroDivision" not in refusal(ask(client), 500)["message"]
 
 

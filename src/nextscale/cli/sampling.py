@@ -73,10 +73,7 @@ class SamplingOptions(ModelOptions):
 
     def load(self, dtype: str = "auto") -> Pipeline:
         pipeline = super().load(dtype)
-        if self.text.is_given:
-            if pipeline.family.takes == "class":
-                raise InputError(f"{self.model} takes class labels: a text encoder is for models of text")
-            pipeline.set_text_encoder(self.text.load(pipeline.text_encoder))
+        self.text.use(pipeline)
         return pipeline
 
     def provenance(

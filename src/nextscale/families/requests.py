@@ -60,6 +60,18 @@ class Requests(Protocol):
         """
         ...
 
+    def check(self, options: Mapping[str, Any], /) -> None:
+        """Raise InputError for `OPTIONS` that the model does not have, or that are not valid."""
+        ...
+
+    def load(self) -> None:
+        """Load and try what is otherwise loaded when the first request comes.
+
+        Raises:
+            InputError: it is missing or damaged.
+        """
+        ...
+
     def variants(self, wanted: Any, num_images: int | None, /) -> tuple[Any, int | None]:
         """Return the first two arguments of `parse` for variants of one image.
 
@@ -91,8 +103,11 @@ class ClassRequests:
     takes: Literal["class", "prompt"] = "class"
 
     def parse(self, wanted: Any, num_images: int | None, options: Mapping[str, Any], is_edit: bool = False) -> Request:
-        self._check(options)
+        self.check(options)
         return Request(self.names.ids(wanted))
+
+    def load(self) -> None:
+        pass
 
     def variants(self, wanted: Any, num_images: int | None) -> tuple[Any, int | None]:
         ids = self.names.per_variant(wanted, num_images)
@@ -102,7 +117,7 @@ class ClassRequests:
         shape.schedule(self.schedule, self.image_size)  # refuses another one
         return None
 
-    def _check(self, options: Mapping[str, Any]) -> None:
+    def check(self, options: Mapping[str, Any]) -> None:
         for name in TEXT_OPTIONS:
             if options.get(name):
                 raise InputError(f"{name} is for models of text: this one takes class labels")
@@ -151,6 +166,13 @@ class PromptRequests:
 
     def schedule_for(self, image: Image.Image, shape: ImageShape) -> ScaleSchedule | None:
         return shape.schedule_for((image.height, image.width), self.schedule, self.image_size)
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        shape_of(options).schedule(self.schedule, self.image_size)
+        check_text(options.get("negative_prompt") or "")
+
+    def load(self) -> None:
+        self.encode(["an image"])
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Encode prompts. Equal ones are encoded once. An empty one gets the model's features for "no prompt".

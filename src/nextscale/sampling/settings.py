@@ -134,6 +134,14 @@ FOR_PROMPTS = SamplingSettings(cfg=3.0, temperature=0.5, top_p=0.97)
 """The same for models of text: the official settings of Infinity 2B."""
 
 
+def default_of(name: str) -> str:
+    """The note about the default of a setting, for help and schemas; empty if the setting is off by default."""
+    images, prompts = getattr(FOR_IMAGES, name), getattr(FOR_PROMPTS, name)
+    if images == prompts:
+        return "" if images == () else f"(default: {images})"
+    return f"(default: {images}; models of text: {prompts})"
+
+
 def take_settings(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split a flat record into (settings, everything else)."""
     settings = {name: value for name, value in record.items() if name in SETTINGS}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from nextscale.errors import InputError, brief
-from nextscale.scales.aspect import BUDGETS, UNIT, Size, nearest_budget, parse_aspect, parse_size
+from nextscale.scales.aspect import BUDGETS, TEMPLATES, UNIT, Size, nearest_budget, parse_aspect, parse_size
 from nextscale.scales.schedule import ScaleSchedule
 
 
@@ -89,6 +89,13 @@ def follows_template(schedule: ScaleSchedule) -> bool:
     """Whether the scales are those of a template and a budget."""
     template, budget = schedule.template, budget_of(schedule)
     return template is not None and bool(budget) and schedule == ScaleSchedule.infinity(budget, template)
+
+
+def templates_of(schedule: ScaleSchedule) -> list[ScaleSchedule]:
+    """Return the scales of all templates at the budget of a schedule; none if it does not follow a template."""
+    if not follows_template(schedule):
+        return []
+    return [ScaleSchedule.infinity(budget_of(schedule), template) for template in TEMPLATES]
 
 
 def budget_of(schedule: ScaleSchedule) -> str:
