@@ -1,4 +1,4 @@
-"""Flags of models of text."""
+"""Flags of text-to-image models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nextscale.runtime.progress import say
 
 @dataclass(frozen=True, kw_only=True)
 class TextEncoderFlags:
-    """The text encoder of models of text."""
+    """The text encoder of text-to-image models."""
 
     text_encoder: str = ""
     """Folder or Hugging Face name of the T5 text encoder. Default: that of the model, google/flan-t5-xl for the
@@ -38,10 +38,12 @@ class TextEncoderFlags:
             tell: see `T5TextEncoder`.
 
         Raises:
-            InputError: it is missing or damaged, a flag needs another one, or this is not a model of text.
+            InputError: it is missing or damaged, a flag needs another one, or this is not a text-to-image model.
         """
         if any(getattr(self, name) != getattr(TextEncoderFlags, name) for name in TEXT_ENCODER_FLAGS):
-            pipeline.set_text_encoder(pipeline.text_encoder)  # refuses models of classes before anything is loaded
+            pipeline.set_text_encoder(
+                pipeline.text_encoder
+            )  # refuses class-conditional models before anything is loaded
             pipeline.set_text_encoder(self._load(pipeline, tell))
 
     def _load(self, pipeline: Pipeline, tell: Callable[[str], None]) -> TextEncoder:
@@ -62,4 +64,8 @@ TEXT_ENCODER_FLAGS = tuple(f.name for f in fields(TextEncoderFlags))
 
 @dataclass(frozen=True, kw_only=True)
 class TextFlags(TextEncoderFlags, TextOptions):
-    """For models of text."""
+    """For text-to-image models."""
+
+    def options(self) -> TextOptions:
+        """Return the part of the flags that describes a request."""
+        return TextOptions(**{f.name: getattr(self, f.name) for f in fields(TextOptions)})
