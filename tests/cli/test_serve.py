@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_prompts import save_model
 
 from nextscale.runtime.extras import not_installed
 
@@ -214,6 +215,20 @@ def test_bad_input(call, arguments, words):
     code, out, err = call("serve", "--no-studio", "--port", 0, *arguments)
     assert code == 2 and not out
     assert err.count("\n") == 1 and words in err
+
+
+def test_a_text_encoder_that_is_missing(call, model, tmp_path):
+    """It is loaded before the server starts, not when the first prompt comes."""
+    pytest.importorskip("transformers", reason="needs the text extra")
+    save_model(tmp_path)
+    flags = ("serve", "--no-studio", "--port", 0, "--text-encoder", tmp_path / "nowhere", "--model")
+    code, out, err = call(*flags, tmp_path / "model")
+    assert code == 2 and not out and err.count("\n") == 1 and "nowhere" in err
+    code, out, err = call(*flags, model)
+    assert code == 2 and not out and err.count("\n") == 1 and "takes class labels" in err
+    (tmp_path / "model" / "text_encoder" / "model.safetensors").unlink()
+    code, out, err = call("serve", "--no-studio", "--port", 0, "--model", tmp_path / "model")
+    assert code == 2 and not out and err.count("\n") == 1 and "text_encoder" in err
 
 
 @pytest.mark.parametrize("key", [" ", "sesame "])

@@ -20,7 +20,7 @@ from nextscale.conditioning.prompts import check_prompts, check_text, with_posit
 from nextscale.conditioning.t5 import MAX_TOKENS, T5TextEncoder
 from nextscale.conditioning.text import TextFeatures
 from nextscale.errors import InputError
-from nextscale.scales.image_shape import ANY_SHAPE, ImageShape, follows_template
+from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 from nextscale.scales.schedule import ScaleSchedule
 
 SHAPE = tuple(f.name for f in fields(ImageShape))
@@ -165,9 +165,7 @@ class PromptRequests:
         return "" if wanted is None else wanted, num_images
 
     def schedule_for(self, image: Image.Image, shape: ImageShape) -> ScaleSchedule | None:
-        if shape == ANY_SHAPE and follows_template(self.schedule):
-            shape = ImageShape(aspect=f"{image.width}:{image.height}")
-        return shape.schedule(self.schedule, self.image_size)
+        return shape.schedule_for((image.height, image.width), self.schedule, self.image_size)
 
     def check(self, options: Mapping[str, Any]) -> None:
         shape_of(options).schedule(self.schedule, self.image_size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nextscale.errors import InputError, brief
 from nextscale.scales.aspect import BUDGETS, TEMPLATES, UNIT, Size, nearest_budget, parse_aspect, parse_size
@@ -65,6 +65,20 @@ class ImageShape:
             return ScaleSchedule.infinity(budget, template)
         ratio = parse_aspect(self.aspect) if self.aspect else own.template or 1.0
         return ScaleSchedule.infinity(self.budget or budget_of(own), ratio)
+
+    def schedule_for(self, given: Size, own: ScaleSchedule, image_size: Size) -> ScaleSchedule:
+        """Return the schedule for a given image. Its aspect decides if this shape has none and the model allows it.
+
+        Args:
+            given: (height, width) of the given image.
+            own, image_size: as in `schedule`.
+
+        Raises:
+            InputError: see `schedule`.
+        """
+        if follows_template(own) and not (self.aspect or self.size):
+            return replace(self, aspect=f"{given[1]}:{given[0]}").schedule(own, image_size)
+        return self.schedule(own, image_size)
 
 
 ANY_SHAPE = ImageShape()
