@@ -80,24 +80,3 @@ def make_text(*lengths: int, seed: int = 0, width: int = TEXT_WIDTH) -> ns.TextF
 def random_bits(schedule: ns.ScaleSchedule, batch: int = 2, bits: int = DIM, seed: int = 3) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return [torch.randint(2, (batch, n, bits), generator=generator).bool() for n in schedule.tokens_per_scale]
-
-
-class WordEncoder:
-    """A text encoder with one token for each word. It records what it encodes."""
-
-    fingerprint = "words"
-
-    def __init__(self, width: int = TEXT_WIDTH):
-        self.width, self.encoded = width, []
-
-    def check(self, prompts: Sequence[str]) -> None:
-        pass
-
-    def encode(self, prompts: Sequence[str]) -> ns.TextFeatures:
-        self.encoded += prompts
-        words = [prompt.split()[:TEXT_ROWS] for prompt in prompts]
-        return ns.TextFeatures.of([torch.stack([self.vector(word) for word in each]) for each in words])
-
-    def vector(self, word: str) -> torch.Tensor:
-        seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
-        return torch.randn(self.width, generator=torch.Generator().manual_seed(seed))

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_prompts import save_model
 
 from nextscale.runtime.extras import not_installed
 
@@ -220,6 +219,8 @@ def test_bad_input(call, arguments, words):
 def test_a_text_encoder_that_is_missing(call, model, tmp_path):
     """It is loaded before the server starts, not when the first prompt comes."""
     pytest.importorskip("transformers", reason="needs the text extra")
+    from tiny_prompts import save_model
+
     save_model(tmp_path)
     flags = ("serve", "--no-studio", "--port", 0, "--text-encoder", tmp_path / "nowhere", "--model")
     code, out, err = call(*flags, tmp_path / "model")
