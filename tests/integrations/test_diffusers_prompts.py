@@ -78,6 +78,7 @@ def test_callbacks_see_the_scales_of_the_size(pipe):
 
 def test_another_pipeline_of_the_same_parts(pipe):
     again = NextScalePipeline.from_pipe(pipe)
+    assert isinstance(again, NextScalePipeline)
     again.set_progress_bar_config(disable=True)
     image = [p(prompt="a fox", generator=torch.Generator().manual_seed(1)).images[0].tobytes() for p in (pipe, again)]
     assert image[0] == image[1]

@@ -18,8 +18,8 @@ from tiny_web import HeldPipeline, pixels, png
 from nextscale.cli.main import main
 from nextscale.pipeline import Pipeline
 from nextscale.provenance import read_provenance
-from nextscale.scales.aspect import TEMPLATES
 from nextscale.sampling.settings import FOR_PROMPTS
+from nextscale.scales.aspect import TEMPLATES
 from nextscale.web.engine import Engine
 from nextscale.web.server import build_app
 

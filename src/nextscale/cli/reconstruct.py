@@ -53,6 +53,7 @@ def run(options: Options) -> None:
     device = pick_device(options.device)
     tokenizer = load_tokenizer(options.model, options.schedule()).to(device)
     rows: list[Image.Image] = []
+    columns = tokenizer.schedule.num_scales + 1
     for path, image in zip(options.images, images, strict=True):
         given, own = (image.height, image.width), (tokenizer.schedule, tokenizer.config.image_size)
         schedule = options.shape.schedule_for(given, *own)
@@ -65,6 +66,7 @@ def run(options: Options) -> None:
         for view in views:
             h, w = view.size
             rows.append(caption(view.image, f"{h}x{w}: {view.psnr:.1f}"))
+        columns = len(views) + 1
         print(f"{path}: {views[-1].psnr:.2f} dB")
-    save_image(grid(rows, columns=len(views) + 1), options.out)
+    save_image(grid(rows, columns=columns), options.out)
     print(options.out)

@@ -159,8 +159,8 @@ class Engine:
         return job.schedule or job.shape.schedule(tokenizer.schedule, tokenizer.config.image_size)
 
     def most_images(self, job: Job) -> int:
-        """Return the largest number of images in a batch of jobs like this one: fewer than ``batch_images`` if they have
-        more tokens than the model's own scales, so that the batch needs no more memory."""
+        """Return the largest number of images in a batch of jobs like this one: fewer than ``batch_images`` if they
+        have more tokens than the model's own scales, so that the batch needs no more memory."""
         own, tokens = (sum(s.tokens_per_scale) for s in (self.pipeline.tokenizer.schedule, self.schedule_of(job)))
         return max(1, min(self.limits.batch_images, self.limits.batch_images * own // tokens))
 
