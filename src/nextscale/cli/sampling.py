@@ -72,7 +72,7 @@ class SamplingOptions(ModelOptions):
 
     def load(self, dtype: str = "auto") -> Pipeline:
         pipeline = super().load(dtype)
-        self.text.use(pipeline)
+        self.text.use(pipeline, self.model)
         return pipeline
 
     def provenance(

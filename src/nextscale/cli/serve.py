@@ -104,7 +104,7 @@ def run(options: Options) -> None:
         models = [options.model, *(options.compare if options.studio else ())]
         pipelines = [Pipeline.from_pretrained(m, options.device, options.dtype, options.schedule()) for m in models]
         for pipeline in [p for p in pipelines if p.family.takes == "prompt"] or pipelines[:1]:
-            options.text.use(pipeline, log.warning)
+            options.text.use(pipeline, options.model, log.warning)
         more = {"seed": options.seed, "text_encoder": options.text.text_encoder}
         engine, *others = [Engine(p, model, options.limits, **more) for p, model in zip(pipelines, models, strict=True)]
         own = is_loopback(options.host)

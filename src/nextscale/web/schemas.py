@@ -36,13 +36,15 @@ def allow_null(schema: dict[str, Any]) -> None:
             schema["properties"][name] = {"anyOf": [field, {"type": "null"}], **outside}
 
 
-SettingsFields: type[BaseModel] = create_model("SettingsFields", **pydantic_fields(FOR_IMAGES, unset=default_of))
-TextFields: type[BaseModel] = create_model("TextFields", **pydantic_fields(PLAIN))
-ShapeFields: type[BaseModel] = create_model("ShapeFields", **pydantic_fields(ANY_SHAPE, skip=["size"]))
+FOR_TEXT = {**pydantic_fields(PLAIN), **pydantic_fields(ANY_SHAPE, skip=["size"])}
+"""Fields for text-to-image models."""
+SettingsFields: type[BaseModel] = create_model(
+    "SettingsFields", **pydantic_fields(FOR_IMAGES, unset=default_of), **FOR_TEXT
+)
 SpecFields: type[BaseModel] = create_model("SpecFields", **pydantic_fields(EditSpec(), skip=["box"]))
 
 
-class SamplingFields(ShapeFields, TextFields, SettingsFields):
+class SamplingFields(SettingsFields):
     """Fields that generation and edit requests share."""
 
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True, json_schema_extra=allow_null)
@@ -131,8 +133,9 @@ class SamplingFields(ShapeFields, TextFields, SettingsFields):
             raise FieldError("model", f"no model {self.model!r} is served here: expected {engine.name!r}, or none")
         with naming("n"):
             engine.check_count(self.n)
-        names = (*TextFields.model_fields, *ShapeFields.model_fields, "size")
-        options = {name: value for name in names if (value := getattr(self, name)) not in ("", False, "auto")}
+        options = {
+            name: value for name in (*FOR_TEXT, "size") if (value := getattr(self, name)) not in ("", False, "auto")
+        }
         for name, value in options.items():
             with naming(name):
                 engine.pipeline.requests.check({name: value})
