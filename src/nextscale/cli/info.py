@@ -65,7 +65,12 @@ def describe(tokenizer: TokenizerConfig, model: VARConfig, dtype: str) -> str:
             f"of dimension {tokenizer.code_dim}",
             f"transformer      depth {model.depth}, width {model.width}, {model.heads} heads, "
             f"{'shared ' if model.shared_adaln else ''}AdaLN, {'cosine' if model.l2_norm else 'plain'} attention",
-            f"FLOPs per image  {sampling:.1f} GFLOP transformer ({2 * sampling:.1f} with guidance), "
-            f"{work.decoder:.1f} decoder, {work.encoder:.1f} encoder",
+            f"FLOPs per image  {short(sampling)} GFLOP transformer ({short(2 * sampling)} with guidance), "
+            f"{short(work.decoder)} decoder, {short(work.encoder)} encoder",
         ]
     )
+
+
+def short(gflop: float) -> str:
+    """Format a number with one digit after the point, or with two significant digits if it is small."""
+    return f"{gflop:.1f}" if gflop >= 0.05 else f"{gflop:.2g}"
