@@ -1,4 +1,4 @@
-"""The API with a model of text."""
+"""The API with a text-to-image model."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tiny_prompts import PROMPTS, SMALL, alone, held, plain, save_model
 from tiny_web import HeldPipeline, pixels, png
 
 from nextscale.cli.main import main
+from nextscale.pipeline import Pipeline
 from nextscale.provenance import read_provenance
 from nextscale.sampling.settings import FOR_PROMPTS
 from nextscale.scales.aspect import TEMPLATES
@@ -204,8 +205,6 @@ def model(tmp_path_factory) -> Path:
 )
 @pytest.mark.parametrize("is_edit", [False, True])
 def test_metadata_and_command_repeat_the_image(model, tmp_path, monkeypatch, body, is_edit):
-    from nextscale.pipeline import Pipeline
-
     monkeypatch.chdir(tmp_path)
     engine = Engine(Pipeline.from_pretrained(model, "cpu", "float32"), str(model))
     client = TestClient(build_app(engine))

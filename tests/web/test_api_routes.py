@@ -79,6 +79,7 @@ def test_the_description_tells_of_our_own_refusals(client):
 def test_models(client, pipeline):
     (model,) = client.get("/v1/models").json()["data"]
     assert (model["id"], model["object"], model["size"]) == ("tiny", "model", "8x8")
+    assert (model["takes"], model["sizes"]) == ("class", ["8x8"])
     assert model["classes"] == pipeline.class_names and model["scales"] == ["1x1", "2x2", "3x3", "4x4"]
 
 

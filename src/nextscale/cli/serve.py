@@ -37,7 +37,7 @@ class Options(ModelOptions):
     dtype: Dtype = "float32"
     """Precision of matrix products and convolutions."""
     text: TextEncoderFlags = field(default_factory=TextEncoderFlags)
-    """The text encoder of models of text."""
+    """The text encoder of text-to-image models."""
     host: str = "127.0.0.1"
     """Address to listen on. 127.0.0.1 accepts connections from this machine only, 0.0.0.0 from everywhere."""
     port: int = 8000
@@ -104,7 +104,7 @@ def run(options: Options) -> None:
         models = [options.model, *(options.compare if options.studio else ())]
         pipelines = [Pipeline.from_pretrained(m, options.device, options.dtype, options.schedule()) for m in models]
         for pipeline in [p for p in pipelines if p.family.takes == "prompt"] or pipelines[:1]:
-            options.text.use(pipeline, log.warning)
+            options.text.use(pipeline, options.model, log.warning)
         more = {"seed": options.seed, "text_encoder": options.text.text_encoder}
         engine, *others = [Engine(p, model, options.limits, **more) for p, model in zip(pipelines, models, strict=True)]
         own = is_loopback(options.host)

@@ -1,4 +1,4 @@
-"""Flags of models of text."""
+"""Flags of text-to-image models."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Literal
 from nextscale.conditioning.feature_cache import CachedEncoder, TextEncoder
 from nextscale.conditioning.prompts import TextOptions
 from nextscale.conditioning.t5 import FLAN_T5_XL, MAX_TOKENS, T5TextEncoder
+from nextscale.errors import InputError
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.progress import say
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextEncoderFlags:
-    """The text encoder of models of text."""
+    """The text encoder of text-to-image models."""
 
     text_encoder: str = ""
     """Folder or Hugging Face name of the T5 text encoder. Default: that of the model, google/flan-t5-xl for the
@@ -31,17 +32,19 @@ class TextEncoderFlags:
     unload_text: bool = False
     """Free the memory of the text encoder after encoding."""
 
-    def use(self, pipeline: Pipeline, tell: Callable[[str], None] = say) -> None:
+    def use(self, pipeline: Pipeline, model: str, tell: Callable[[str], None] = say) -> None:
         """Give a pipeline the text encoder of the flags, if any of them is given.
 
         Args:
+            model: name of the model, for messages.
             tell: see `T5TextEncoder`.
 
         Raises:
-            InputError: it is missing or damaged, a flag needs another one, or this is not a model of text.
+            InputError: it is missing or damaged, a flag needs another one, or this is not a text-to-image model.
         """
         if any(getattr(self, name) != getattr(TextEncoderFlags, name) for name in TEXT_ENCODER_FLAGS):
-            pipeline.set_text_encoder(pipeline.text_encoder)  # refuses models of classes before anything is loaded
+            if pipeline.family.takes == "class":
+                raise InputError(f"{model} takes class labels: a text encoder is for text-to-image models")
             pipeline.set_text_encoder(self._load(pipeline, tell))
 
     def _load(self, pipeline: Pipeline, tell: Callable[[str], None]) -> TextEncoder:
@@ -62,4 +65,8 @@ TEXT_ENCODER_FLAGS = tuple(f.name for f in fields(TextEncoderFlags))
 
 @dataclass(frozen=True, kw_only=True)
 class TextFlags(TextEncoderFlags, TextOptions):
-    """For models of text."""
+    """For text-to-image models."""
+
+    def options(self) -> TextOptions:
+        """Return the part of the flags that describes a request."""
+        return TextOptions(**{f.name: getattr(self, f.name) for f in fields(TextOptions)})

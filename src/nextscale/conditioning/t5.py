@@ -17,7 +17,7 @@ from nextscale.conditioning.t5_files import CONFIG, EXTRA, T5Files, one_line
 from nextscale.conditioning.text import TextFeatures
 from nextscale.errors import InputError, brief, is_out_of_memory
 from nextscale.io.module_folder import build_on_meta, check_types, most_parameters
-from nextscale.runtime.device import has_fast_bfloat16, pick_device
+from nextscale.runtime.device import has_fast_bfloat16, one_core_each, pick_device
 from nextscale.runtime.device import precision as autocast_to
 from nextscale.runtime.extras import check_installed, needed
 from nextscale.runtime.progress import say
@@ -94,7 +94,6 @@ class T5TextEncoder:
         """
         self._tokens(prompts)
 
-    @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> TextFeatures:
         """Return the features of prompts, on the CPU. An empty prompt has one token, the end.
 
@@ -104,7 +103,7 @@ class T5TextEncoder:
         tokens = self._tokens(prompts)
         model = self._model or self._load()
         try:
-            features = {row: self._features(model, row) for row in dict.fromkeys(tokens)}
+            features = self._all_features(model, list(dict.fromkeys(tokens)))
         finally:
             if self.keep:
                 self._model = model
@@ -137,6 +136,17 @@ class T5TextEncoder:
             )
         return (*tokens[: most - 1], tokens[-1])
 
+    def _all_features(self, model: nn.Module, rows: list[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
+        """Features of several prompts. On a CPU each is encoded on one core, so that its features do not depend on the
+        number of cores, bit for bit."""
+
+        def features(row: tuple[int, ...]) -> Tensor:
+            return self._features(model, row)
+
+        encoded = one_core_each(features, rows) if self.device.type == "cpu" else map(features, rows)
+        return dict(zip(rows, encoded, strict=True))
+
+    @torch.no_grad()
     def _features(self, model: nn.Module, tokens: tuple[int, ...]) -> Tensor:
         """Features of one prompt, (l, T) float32 on the CPU."""
         with torch.autocast(self.device.type, enabled=False):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nextscale.conditioning.classes import ClassNames
 from nextscale.conditioning.feature_cache import TextEncoder
-from nextscale.conditioning.prompts import check_prompts, check_text, with_positive_phrase
+from nextscale.conditioning.prompts import TextOptions, check_prompts, with_positive_phrase
 from nextscale.conditioning.t5 import MAX_TOKENS, T5TextEncoder
 from nextscale.conditioning.text import TextFeatures
 from nextscale.errors import InputError
@@ -24,7 +24,7 @@ from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 from nextscale.scales.schedule import ScaleSchedule
 
 SHAPE = tuple(f.name for f in fields(ImageShape))
-TEXT_OPTIONS = ("prompt", "negative_prompt", "positive_phrase")
+TEXT_OPTIONS = ("prompt", *(f.name for f in fields(TextOptions)))
 OPTIONS = (*TEXT_OPTIONS, *SHAPE)
 """Arguments of a pipeline that describe a request, beside the labels or prompts."""
 
@@ -36,7 +36,7 @@ class Request:
     conditions: Any
     """Class labels or `TextFeatures`."""
     prompts: tuple[str, ...] = ()
-    """The prompt of each image, for models of text."""
+    """The prompt of each image, for text-to-image models."""
     schedule: ScaleSchedule | None = None
     """None means the model's own."""
     negative: TextFeatures | None = None
@@ -91,7 +91,7 @@ class Requests(Protocol):
 
 @dataclass(frozen=True)
 class ClassRequests:
-    """Requests to a model of classes.
+    """Requests to a class-conditional model.
 
     Args:
         image_size: (height, width) of its images in pixels.
@@ -120,13 +120,13 @@ class ClassRequests:
     def check(self, options: Mapping[str, Any]) -> None:
         for name in TEXT_OPTIONS:
             if options.get(name):
-                raise InputError(f"{name} is for models of text: this one takes class labels")
+                raise InputError(f"{name} is for text-to-image models: this one takes class labels")
         shape_of(options).schedule(self.schedule, self.image_size)
 
 
 @dataclass(frozen=True)
 class PromptRequests:
-    """Requests to a model of text.
+    """Requests to a text-to-image model.
 
     Args:
         schedule: the model's own.
@@ -147,11 +147,12 @@ class PromptRequests:
         wanted = options.get("prompt") if wanted is None else wanted
         shape = shape_of(options)
         schedule = None if shape == ANY_SHAPE else shape.schedule(self.schedule, self.image_size)
-        negative = check_text(options.get("negative_prompt") or "")
+        said = text_of(options)
+        negative = said.negative_prompt
         if isinstance(wanted, TextFeatures):
             return Request(wanted, (), schedule, self.encode([negative]) if negative else None)
         prompts = check_prompts(() if wanted is None else wanted, may_be_empty=is_edit)
-        texts = [with_positive_phrase(prompt) for prompt in prompts] if options.get("positive_phrase") else prompts
+        texts = [with_positive_phrase(prompt) for prompt in prompts] if said.positive_phrase else prompts
         features = self.encode([*texts, *([negative] if negative else [])])
         count = num_images if num_images is not None and len(prompts) == 1 else len(prompts)
         return Request(
@@ -169,7 +170,7 @@ class PromptRequests:
 
     def check(self, options: Mapping[str, Any]) -> None:
         shape_of(options).schedule(self.schedule, self.image_size)
-        check_text(options.get("negative_prompt") or "")
+        text_of(options)
 
     def load(self) -> None:
         self.encode(["an image"])
@@ -199,6 +200,11 @@ class PromptRequests:
         if "" not in self._loaded:
             self._loaded[""] = T5TextEncoder(self.encoder, max_tokens=min(MAX_TOKENS, len(self.learned)))
         return self._loaded[""]
+
+
+def text_of(options: Mapping[str, Any]) -> TextOptions:
+    """What a request says besides its prompts."""
+    return TextOptions(**{f.name: options[f.name] for f in fields(TextOptions) if options.get(f.name)})
 
 
 def shape_of(options: Mapping[str, Any]) -> ImageShape:

@@ -72,8 +72,9 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
         body.check(engine)
         check_form(await request.form())
         wanted, mode, arrival = wanted_of(body.prompt, engine, may_be_empty=True), body.spec().mode, current()
-        with naming("prompt"):
-            check_label(mode, [wanted], len(pipeline.class_names))
+        if isinstance(wanted, int):
+            with naming("prompt"):
+                check_label(mode, [wanted], len(pipeline.class_names))
 
         async def start() -> Delivery:
             async with one_at_a_time:  # decoded images are large
