@@ -133,7 +133,9 @@ class SamplingFields(SettingsFields):
             raise FieldError("model", f"no model {self.model!r} is served here: expected {engine.name!r}, or none")
         with naming("n"):
             engine.check_count(self.n)
-        options = {name: value for name in (*FOR_TEXT, "size") if (value := getattr(self, name)) not in ("", False, "auto")}
+        options = {
+            name: value for name in (*FOR_TEXT, "size") if (value := getattr(self, name)) not in ("", False, "auto")
+        }
         for name, value in options.items():
             with naming(name):
                 engine.pipeline.requests.check({name: value})
