@@ -17,9 +17,11 @@ from torch import Tensor
 from nextscale.conditioning.classes import ClassNames
 from nextscale.conditioning.feature_cache import TextEncoder
 from nextscale.conditioning.prompts import check_prompts, check_text, with_positive_phrase
-from nextscale.conditioning.t5 import MAX_TOKENS, T5TextEncoder
+from nextscale.conditioning.t5 import MAX_TOKENS, T5TextEncoder, pick_dtype
+from nextscale.conditioning.t5_sizes import find_sizes
 from nextscale.conditioning.text import TextFeatures
 from nextscale.errors import InputError
+from nextscale.runtime.device import pick_device
 from nextscale.scales.image_shape import ANY_SHAPE, ImageShape, follows_template
 from nextscale.scales.schedule import ScaleSchedule
 
@@ -47,6 +49,10 @@ class Requests(Protocol):
 
     @property
     def takes(self) -> Literal["class", "prompt"]: ...
+
+    def memory_to_load(self, wanted: Any, /) -> int:
+        """Return the bytes of the weights that `parse` would load and keep."""
+        ...
 
     def parse(
         self, wanted: Any, num_images: int | None, options: Mapping[str, Any], /, is_edit: bool = False
@@ -90,6 +96,9 @@ class ClassRequests:
     image_size: tuple[int, int]
     takes: Literal["class", "prompt"] = "class"
 
+    def memory_to_load(self, wanted: Any) -> int:
+        return 0
+
     def parse(self, wanted: Any, num_images: int | None, options: Mapping[str, Any], is_edit: bool = False) -> Request:
         self._check(options)
         return Request(self.names.ids(wanted))
@@ -127,6 +136,14 @@ class PromptRequests:
     takes: Literal["class", "prompt"] = "prompt"
     _loaded: dict[str, TextEncoder] = field(default_factory=dict, init=False, repr=False)
     _lock: Any = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def memory_to_load(self, wanted: Any) -> int:
+        if wanted is None or wanted == "" or isinstance(wanted, TextFeatures) or self._loaded:
+            return 0
+        if not isinstance(self.encoder, str | Path):
+            return getattr(self.encoder, "memory_to_load", 0)  # not known of other encoders
+        sizes = find_sizes(self.encoder)
+        return sizes.parameters * pick_dtype("auto", pick_device()).itemsize if sizes else 0
 
     def parse(self, wanted: Any, num_images: int | None, options: Mapping[str, Any], is_edit: bool = False) -> Request:
         wanted = options.get("prompt") if wanted is None else wanted
