@@ -195,7 +195,6 @@ class Pipeline:
         versions = [(id(p), p._version) for p in weights]
         if self._ready is None or self._ready[0] != versions:
             self._ready = None  # frees the old copy before there is a new one
-            self._most_memory = 0
             self._recorded.clear()
             parts = make_ready(self.tokenizer, self.model, self.precision)
             if self._compile:
