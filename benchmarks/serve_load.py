@@ -3,11 +3,12 @@
     python benchmarks/serve_load.py                      # 64 clients with 5 requests each, then the same one by one
     python benchmarks/serve_load.py --idle 500           # the same, while 500 other connections send nothing
     python benchmarks/serve_load.py --soak 30            # 30 minutes of valid and invalid requests, with memory use
+    python benchmarks/serve_load.py --model FOLDER       # another model, of classes or of text
 
 The script starts ``nextscale serve`` itself. Every image of the concurrent requests must equal, pixel by pixel, the
-image of the same request sent alone. Some are also compared with the pipeline. A second server with a short queue must
-answer excess requests with 429 and Retry-After, and serve the others. The server's log on standard error must stay
-small.
+image of the same request sent alone. Some are also compared with the pipeline. Requests to a text-to-image model have
+prompts of different lengths and images of several sizes. A second server with a short queue must answer excess
+requests with 429 and Retry-After, and serve the others. The server's log on standard error must stay small.
 """
 
 from __future__ import annotations
@@ -38,6 +39,14 @@ from PIL import Image
 import nextscale as ns
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
+PROMPTS = (
+    "a fox in the snow",
+    "two red cars on a wet street at night",
+    "a bee",
+    "a very old man reads a large book under an apple tree, in the warm light of an autumn morning, oil on canvas",
+)
+SIZES = 3
+"""Number of sizes that requests to a text-to-image model mix."""
 CHECKED = 8
 """Number of images compared with the pipeline."""
 SOAK_CLIENTS = 6
@@ -171,14 +180,33 @@ def image_in(body: bytes) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(json.loads(body)["data"][0]["b64_json"])))
 
 
+class Wishes(NamedTuple):
+    """What requests ask for."""
+
+    prompts: Sequence[str]
+    """Names of classes or, for text-to-image models, `PROMPTS`."""
+    sizes: Sequence[str]
+
+    @classmethod
+    def of(cls, client: Client) -> Wishes:
+        """Return what the model of a server takes."""
+        (model,) = json.loads(client.send("/v1/models")[1])["data"]
+        prompts = model["classes"] if model["takes"] == "class" else PROMPTS
+        return cls(prompts, model["sizes"][:SIZES])
+
+    def body(self, i: int) -> dict[str, str]:
+        """Return prompt and size of request ``i``."""
+        return {"prompt": self.prompts[i % len(self.prompts)], "size": self.sizes[i % len(self.sizes)]}
+
+
 def load(model: str, clients: int, requests: int, idle: int) -> None:
     """Send requests from many clients at once, then the same requests one after the other."""
-    pipeline = ns.Pipeline.from_pretrained(model)
-    names, total = pipeline.class_names, clients * requests
+    pipeline, total = ns.Pipeline.from_pretrained(model, dtype="float32"), clients * requests
     with server(model, "--queue-images", max(clients, 1), idle=idle) as (client, *_):
+        wishes = Wishes.of(client)
 
         def request(i: int) -> tuple[int, bytes]:
-            status, body, _ = client.generate(prompt=names[i % len(names)], seed=i)
+            status, body, _ = client.generate(seed=i, **wishes.body(i))
             return status, image_in(body).tobytes() if status == 200 else body
 
         request(total)  # warm-up
@@ -192,7 +220,8 @@ def load(model: str, clients: int, requests: int, idle: int) -> None:
     lost = [i for i in range(total) if crowd.get(i, (0, b""))[0] != 200]
     wrong = [i for i in range(total) if i not in lost and crowd[i] != alone[i]]
     for i in range(min(CHECKED, total)):
-        if pipeline([names[i % len(names)]], seed=[i]).images[0].tobytes() != alone[i][1]:
+        wish = wishes.body(i)
+        if pipeline([wish["prompt"]], seed=[i], size=wish["size"]).images[0].tobytes() != alone[i][1]:
             wrong.append(i)
     print(f"{clients} clients x {requests} requests: {len(lost)} lost, {len(wrong)} wrong of {total}")
     print(f"{total / together:.2f} images per second at once, {total / apart:.2f} one after the other: ", end="")
@@ -205,10 +234,11 @@ def overload(model: str, clients: int, room: int, idle: int) -> None:
     """Send more requests at once than the queue holds."""
     with server(model, "--queue-images", room, "--batch-images", 2, idle=idle) as (client, *_):
         outcomes: Counter[int] = Counter()
+        wishes = Wishes.of(client)
         without_advice: list[int] = []
 
         def ask(i: int) -> None:
-            status, _, headers = client.generate(prompt="", seed=i)
+            status, _, headers = client.generate(seed=i, **wishes.body(i))
             outcomes[status] += 1
             if status == 429 and int(headers.get("retry-after", 0)) < 1:
                 without_advice.append(i)
@@ -236,21 +266,24 @@ def soak(model: str, minutes: float, idle: int) -> None:
     outcomes: Counter[str] = Counter()
     with server(model, idle=idle) as (client, process, log):
         end = time.monotonic() + 60 * minutes
+        prompt = Wishes.of(client).prompts[0]
         kinds: dict[str, tuple[Callable[[random.Random], tuple[int, bytes, Any]], Sequence[int]]] = {
             "images": (
-                lambda r: client.generate(prompt="", n=r.randint(1, 4), cfg=r.choice((2, 4))),
+                lambda r: client.generate(prompt=prompt, n=r.randint(1, 4), cfg=r.choice((2, 4))),
                 (200, 429, 504),
             ),
-            "a stream": (lambda r: client.generate(prompt="", stream=True), (200, 429)),
+            "a stream": (lambda r: client.generate(prompt=prompt, stream=True), (200, 429)),
             "a stream left": (
-                lambda r: client.send(GENERATIONS, b'{"prompt": "", "n": 4, "stream": true}', read=100),
+                lambda r: client.send(
+                    GENERATIONS, json.dumps({"prompt": prompt, "n": 4, "stream": True}).encode(), read=100
+                ),
                 (200, 429),
             ),
             "an edit": (lambda r: client.edit(image, box="0,0,0.5,1"), (200, 429, 504)),
             "half a file": (lambda r: client.edit(image[: r.randrange(len(image))], box="0,0,0.5,1"), (400,)),
             "noise": (lambda r: client.edit(r.randbytes(10_000), box="0,0,0.5,1"), (400,)),
             "a flood": (lambda r: client.edit(bytes(11 * 2**20), box="0,0,0.5,1"), (413,)),
-            "no class": (lambda r: client.generate(prompt=str(r.random())), (400,)),
+            "no size": (lambda r: client.generate(prompt=prompt, size=str(r.random())), (400,)),
             "no JSON": (lambda r: client.send(GENERATIONS, r.randbytes(100)), (400,)),
             "no route": (lambda r: client.send(f"/{r.random()}"), (404,)),
             "metrics": (lambda r: client.send("/metrics"), (200,)),
@@ -268,7 +301,7 @@ def soak(model: str, minutes: float, idle: int) -> None:
                 outcomes[f"{what}: {status}{'' if status in expected else ', UNEXPECTED'}"] += 1
 
         client_loops = [threading.Thread(target=client_loop, args=(i,)) for i in range(SOAK_CLIENTS)]
-        at_once(SOAK_CLIENTS, lambda i: client.generate(prompt="", n=FULL_BATCH))  # the largest batch
+        at_once(SOAK_CLIENTS, lambda i: client.generate(prompt=prompt, n=FULL_BATCH))  # the largest batch
         used = [resident(process)]
         print(f"{used[0]:6.0f} MiB at the start, after {SOAK_CLIENTS} full batches", flush=True)
         for thread in client_loops:

@@ -37,6 +37,7 @@ def as_png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
+FOR_TEXT = ("negative_prompt", "positive_phrase", "aspect", "budget")
 IMAGE, MASK = as_png(Image.new("RGB", (32, 32), "red")), as_png(Image.new("L", (32, 32), 255))
 
 
@@ -66,7 +67,8 @@ def with_sense(case: Any) -> Any:
     """A request whose fields the description allows, with what only the model knows put right: it gets images."""
     if isinstance(case.body, dict):
         case.body |= {"prompt": "", "size": "auto", "n": 1, "response_format": "b64_json"}
-        case.body.pop("model", None)
+        for name in ("model", *FOR_TEXT, "cfg", "temperature", "guidance_blocks"):
+            case.body.pop(name, None)
         if "image" in case.body:
             case.body |= {
                 "image": IMAGE,

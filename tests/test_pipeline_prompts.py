@@ -1,9 +1,7 @@
-"""Pipelines of models of text."""
+"""Pipelines of text-to-image models."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny import refused, same
-from tiny_infinity import LENGTHS, TEXT_ROWS, TEXT_WIDTH, make_infinity, make_text, make_tokenizer
+from tiny_infinity import LENGTHS, TEXT_WIDTH, WordEncoder, make_infinity, make_text, make_tokenizer
 from tiny_t5 import write_t5
 
 import nextscale as ns
@@ -21,27 +19,6 @@ from nextscale.scales.schedule import ScaleSchedule
 
 SMALL = ScaleSchedule.infinity("0.06M")
 PROMPTS = ["a fox in the snow", "two red cars", "a bee", "blue mountains and a boat"]
-
-
-class WordEncoder:
-    """A text encoder with one token for each word. It records what it encodes."""
-
-    fingerprint = "words"
-
-    def __init__(self, width: int = TEXT_WIDTH):
-        self.width, self.encoded = width, []
-
-    def check(self, prompts: Sequence[str]) -> None:
-        pass
-
-    def encode(self, prompts: Sequence[str]) -> ns.TextFeatures:
-        self.encoded += prompts
-        words = [prompt.split()[:TEXT_ROWS] for prompt in prompts]
-        return ns.TextFeatures.of([torch.stack([self.vector(word) for word in each]) for each in words])
-
-    def vector(self, word: str) -> torch.Tensor:
-        seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
-        return torch.randn(self.width, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture

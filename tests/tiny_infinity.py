@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -46,6 +48,27 @@ def make_infinity(patchify: bool = False, **options: Any) -> Infinity:
         "pool_heads": 2,
     }
     return randomise(Infinity(InfinityConfig(**(fields | options))))
+
+
+class WordEncoder:
+    """A text encoder with one token for each word. It records what it encodes."""
+
+    fingerprint = "words"
+
+    def __init__(self, width: int = TEXT_WIDTH):
+        self.width, self.encoded = width, []
+
+    def check(self, prompts: Sequence[str]) -> None:
+        pass
+
+    def encode(self, prompts: Sequence[str]) -> ns.TextFeatures:
+        self.encoded += prompts
+        words = [prompt.split()[:TEXT_ROWS] for prompt in prompts]
+        return ns.TextFeatures.of([torch.stack([self.vector(word) for word in each]) for each in words])
+
+    def vector(self, word: str) -> torch.Tensor:
+        seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
+        return torch.randn(self.width, generator=torch.Generator().manual_seed(seed))
 
 
 def make_text(*lengths: int, seed: int = 0, width: int = TEXT_WIDTH) -> ns.TextFeatures:

@@ -37,8 +37,8 @@ class Served:
 class HeldPipeline(ns.Pipeline):
     """A pipeline that records its batches, and samples a scale only while ``go`` is set."""
 
-    def __init__(self, *arguments: Any):
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
         self.go = threading.Event()
         self.go.set()
         self.begun = threading.Event()

@@ -52,9 +52,9 @@ class PipelineResult:
     tokens: list[Tensor]
     """K token maps: the sampled tokens, (B, n_k) int64 or bits (B, n_k, D) bool."""
     labels: list[int]
-    """The class label of each image; the number of classes means "no class". Empty for models of text."""
+    """The class label of each image; the number of classes means "no class". Empty for text-to-image models."""
     prompts: list[str] = field(default_factory=list, kw_only=True)
-    """The prompt of each image, for models of text."""
+    """The prompt of each image, for text-to-image models."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Pipeline:
     """A tokenizer, a transformer, and the names of its classes or its text encoder, on a device.
 
     Args:
-        class_names: one per class; None numbers them. Only for models of classes.
+        class_names: one per class; None numbers them. Only for class-conditional models.
         device: "auto" (a CUDA GPU if there is one), "cpu" or "cuda".
         dtype: Precision of matrix products and convolutions: "float32", "bfloat16", on a GPU also "float16". "auto" is
             bfloat16 where it is faster and changes little. "int8" (CPUs with AVX512-VNNI) rounds the large matrices of
@@ -77,8 +77,8 @@ class Pipeline:
         compile: On a CUDA GPU, run the blocks and the decoder through torch.compile.
         cuda_graph: On a CUDA GPU, record the work of each batch size and settings once and replay it. Only for models
             of classes.
-        text_encoder: For models of text: an encoder such as `nextscale.conditioning.t5.T5TextEncoder`, or the folder or
-            name of a T5, which is loaded when the first prompt comes.
+        text_encoder: For text-to-image models: an encoder such as `nextscale.conditioning.t5.T5TextEncoder`, or the
+            folder or name of a T5, which is loaded when the first prompt comes.
         settings: Default settings of sampling; None means those of the family.
 
     Raises:
@@ -104,7 +104,7 @@ class Pipeline:
         if class_names and len(class_names) != count:
             raise InputError(f"the transformer has {count} classes, but {len(class_names)} names were given")
         if cuda_graph and self.family.takes == "prompt":
-            raise InputError("cuda_graph is for models of classes: prompts have different lengths")
+            raise InputError("cuda_graph is for class-conditional models: prompts have different lengths")
         self.device = pick_device(device)
         for option, asked in (("compile", compile), ("cuda_graph", cuda_graph)):
             if asked and self.device.type != "cuda":
@@ -167,7 +167,7 @@ class Pipeline:
 
     @property
     def text_encoder(self) -> str:
-        """Folder or name of the text encoder of a model of text; empty for other models and encoders."""
+        """Folder or name of the text encoder of a text-to-image model; empty for other models and encoders."""
         encoder = getattr(self.requests, "encoder", "")
         return str(getattr(encoder, "source", encoder if isinstance(encoder, str | Path) else ""))
 
@@ -175,10 +175,10 @@ class Pipeline:
         """Use another text encoder; see the constructor.
 
         Raises:
-            InputError: this is not a model of text.
+            InputError: this is not a text-to-image model.
         """
         if not isinstance(self.requests, PromptRequests):
-            raise InputError("this model takes class labels: a text encoder is for models of text")
+            raise InputError("this model takes class labels: a text encoder is for text-to-image models")
         self.requests = replace(self.requests, encoder=encoder)
 
     @cached_property
@@ -208,13 +208,14 @@ class Pipeline:
         """Generate images.
 
         Args:
-            labels: For models of classes: class names or numbers, one per image, where "none" and "unconditional" mean
-                no class. Or, with ``num_images``: None for random classes, or "unconditional" (or "none"). A class
-                called "none" or "unconditional" takes precedence in a list. For models of text: a prompt, with
-                ``num_images`` for several images; or a list of prompts, one per image; or `TextFeatures`.
+            labels: For class-conditional models: class names or numbers, one per image, where "none" and
+                "unconditional" mean no class. Or, with ``num_images``: None for random classes, or "unconditional" (or
+                "none"). A class called "none" or "unconditional" takes precedence in a list. For text-to-image models:
+                a prompt, with ``num_images`` for several images; or a list of prompts, one per image; or
+                `TextFeatures`.
             arguments: ``num_images``, ``seed``, ``edit``, ``guidance``, ``logits_processor``, ``stop_after`` as in
                 `nextscale.sample_scales`; ``settings``, or single ones such as ``cfg=4.0, temperature=1.0, top_k=900,
-                top_p=0.95``. One seed per image makes an image independent of its batch. For models of text also
+                top_p=0.95``. One seed per image makes an image independent of its batch. For text-to-image models also
                 ``negative_prompt``, ``positive_phrase`` (see `nextscale.conditioning.prompts`), and ``aspect``,
                 ``budget``, ``size`` as in `nextscale.scales.image_shape.ImageShape`.
 
@@ -332,8 +333,8 @@ class Pipeline:
             labels: A class name or number, or a prompt, for all variants, or one per variant. None, "none" and
                 "unconditional" mean no class; None and "" mean no prompt.
             composite: Paste the generated part into the image, whose other pixels stay unchanged.
-            arguments: As in `__call__`; ``num_images`` is the number of variants. Models of text use the aspect that
-                is nearest to that of the image, unless ``aspect`` or ``size`` is given.
+            arguments: As in `__call__`; ``num_images`` is the number of variants. Text-to-image models use the aspect
+                that is nearest to that of the image, unless ``aspect`` or ``size`` is given.
 
         Raises:
             InputError: An image, mask or argument that does not fit.
@@ -383,8 +384,8 @@ class Pipeline:
         return EditResult(images, result.tokens, self._labels(result), plan, prompts=list(run.prompts))
 
     def schedule_for(self, image: Image.Image, shape: ImageShape = ANY_SHAPE) -> ScaleSchedule | None:
-        """The schedule for editing an image; None means the model's own. Models of text take the aspect that is nearest
-        to that of the image, unless ``shape`` names another."""
+        """The schedule for editing an image; None means the model's own. Text-to-image models take the aspect that is
+        nearest to that of the image, unless ``shape`` names another."""
         return self.requests.schedule_for(image, shape)
 
     def images(self, step: ScaleStep, plan: EditPlan | None = None) -> list[Image.Image]:

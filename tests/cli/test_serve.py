@@ -216,6 +216,22 @@ def test_bad_input(call, arguments, words):
     assert err.count("\n") == 1 and words in err
 
 
+def test_a_text_encoder_that_is_missing(call, model, tmp_path):
+    """It is loaded before the server starts, not when the first prompt comes."""
+    pytest.importorskip("transformers", reason="needs the text extra")
+    from tiny_prompts import save_model
+
+    save_model(tmp_path)
+    flags = ("serve", "--no-studio", "--port", 0, "--text-encoder", tmp_path / "nowhere", "--model")
+    code, out, err = call(*flags, tmp_path / "model")
+    assert code == 2 and not out and err.count("\n") == 1 and "nowhere" in err
+    code, out, err = call(*flags, model)
+    assert code == 2 and not out and err.count("\n") == 1 and "takes class labels" in err
+    (tmp_path / "model" / "text_encoder" / "model.safetensors").unlink()
+    code, out, err = call("serve", "--no-studio", "--port", 0, "--model", tmp_path / "model")
+    assert code == 2 and not out and err.count("\n") == 1 and "text_encoder" in err
+
+
 @pytest.mark.parametrize("key", [" ", "sesame "])
 def test_a_key_that_no_client_can_send(call, key, monkeypatch):
     monkeypatch.setenv("NEXTSCALE_API_KEY", key)

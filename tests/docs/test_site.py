@@ -64,3 +64,10 @@ def test_the_script_writes_all_figures_of_the_concepts(tmp_path):
     written = {path.name for path in tmp_path.iterdir()}
     assert written == shown == {path.name for path in (ROOT / "docs").glob("concepts-*.svg")}
     assert all(ElementTree.parse(tmp_path / name).getroot().tag.endswith("svg") for name in written)
+
+
+def test_the_script_writes_the_figure_of_infinity(tmp_path):
+    script = ROOT / "docs" / "figures" / "infinity.py"
+    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, capture_output=True)
+    assert "](infinity-and-var.svg)" in (ROOT / "docs" / "infinity.md").read_text()
+    assert (tmp_path / "infinity-and-var.svg").read_bytes() == (ROOT / "docs" / "infinity-and-var.svg").read_bytes()

@@ -21,6 +21,9 @@ def test_settings_are_heeded(client, pipeline):
     ours = generated(ask(client, seed=1, cfg=0, temperature=1.5, top_k=2, top_p=0.5, more_smooth=True))
     assert ours == pixels(alone(pipeline, 2, 1, cfg=0, temperature=1.5, top_k=2, top_p=0.5, more_smooth=True).images)
     assert ours != generated(ask(client, seed=1))
+    per_scale = {"cfg": [0, 1, 2, 3.5], "temperature": [2, 1, 1, 0.5]}
+    ours = generated(ask(client, seed=1, guidance_blocks=[0], **per_scale))
+    assert ours == pixels(alone(pipeline, 2, 1, **per_scale).images) != generated(ask(client, seed=1))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,19 @@ UNUSED = ("complexity", "input_fidelity", "moderation", "quality", "safety_ident
         ({"output_format": "jpeg", "output_compression": 101}, "output_compression:"),
         ({"output_compression": 50}, "PNG is lossless"),
         ({"background": "transparent"}, "background:"),
-        ({"negative_prompt": "blurry"}, "negative_prompt: no such field"),
+        ({"strength": 0.5}, "strength: no such field"),
+        ({"negative_prompt": "blurry"}, "negative_prompt is for text-to-image models: this one takes class labels"),
+        ({"positive_phrase": True}, "positive_phrase is for text-to-image models"),
+        ({"aspect": "16:9"}, "of 8x8 pixels, not 16:9"),
+        ({"budget": "1M"}, "of 8x8 pixels, not 1M"),
+        ({"aspect": 1}, "aspect: input should be a valid string"),
+        ({"cfg": [1, 2, 3]}, "expected one cfg, or one for each of the 4 scales, got 3"),
+        ({"cfg": [1, 2, 3, "4"]}, "cfg: input should be a valid number"),
+        ({"cfg": [1, 2, 3, 1001]}, "cfg:"),
+        ({"temperature": []}, "expected one temperature, or one for each of the 4 scales, got 0"),
+        ({"guidance_blocks": [0, -9]}, "guidance_blocks are 0 (the logits) or -1 to -"),
+        ({"guidance_blocks": [-1]}, "VAR can be guided only on its logits"),
+        ({"guidance_blocks": ["a"]}, "guidance_blocks.0: input should be a valid integer"),
     ],
 )
 def test_bad_fields_get_one_sentence(client, body, words):
@@ -151,6 +166,10 @@ def test_a_body_has_a_size(client):
     [
         ({"prompt": "zebra"}, "prompt"),
         ({"size": "512x512"}, "size"),
+        ({"aspect": "16:9"}, "aspect"),
+        ({"negative_prompt": "grey"}, "negative_prompt"),
+        ({"cfg": [1, 2]}, "cfg"),
+        ({"guidance_blocks": [-9, 0]}, "guidance_blocks"),
         ({"model": "dall-e-3"}, "model"),
         ({"response_format": "url"}, "response_format"),
         ({"n": 17}, "n"),
@@ -187,7 +206,7 @@ def test_null_is_left_out(client):
     formats = ("background", "output_format", "output_compression")
     nothing = dict.fromkeys((*OPTIONAL, *UNUSED, *formats, "partial_images"))
     assert generated(ask(client, **nothing | {"seed": 5})) == generated(ask(client, seed=5))
-    assert refusal(ask(client, negative_prompt=None), 400)["message"] == "negative_prompt: no such field"
+    assert refusal(ask(client, strength=None), 400)["message"] == "strength: no such field"
     assert refusal(ask(client, prompt=None), 400)["param"] == "prompt"
 
 

@@ -79,6 +79,7 @@ def test_the_description_tells_of_our_own_refusals(client):
 def test_models(client, pipeline):
     (model,) = client.get("/v1/models").json()["data"]
     assert (model["id"], model["object"], model["size"]) == ("tiny", "model", "8x8")
+    assert (model["takes"], model["sizes"]) == ("class", ["8x8"])
     assert model["classes"] == pipeline.class_names and model["scales"] == ["1x1", "2x2", "3x3", "4x4"]
 
 
@@ -158,7 +159,7 @@ def test_a_failure_is_not_a_traceback(client, pipeline, caplog):
 
 
 def test_a_mistake_of_ours_is_not_a_traceback_either(client, monkeypatch):
-    monkeypatch.setattr("nextscale.web.api.label_of", lambda *_: 1 / 0)
+    monkeypatch.setattr("nextscale.web.api.wanted_of", lambda *_: 1 / 0)
     assert "ZeroDivision" not in refusal(ask(client), 500)["message"]
 
 

@@ -29,7 +29,7 @@ def test_every_image_is_the_one_drawn_alone_with_its_seed(start, pipeline, hold)
         tickets = [engine.submit(job(*range(i, i + 1 + i % 3), label=i % 6)) for i in range(9)]
     for i, ticket in enumerate(tickets):
         done = ticket.result()
-        assert done.labels == (i % 6,) * (1 + i % 3)
+        assert len(done.images) == 1 + i % 3
         for j, image in enumerate(pixels(done.pil_images)):
             expected = alone(pipeline, i % 6, i + j)
             assert same([t[j : j + 1] for t in done.tokens], expected.tokens)

@@ -14,7 +14,7 @@ EDIT = EditProvenance(spec=EditSpec(box=(0, 0, 1, 1)), image="a.png", image_sha2
 
 def test_a_class_is_said_once(pipeline):
     assert provenance_of(job(5, 6), pipeline, "m").labels == ("hat",)
-    assert provenance_of(job(5, 6, labels=(2, 1)), pipeline, "m").labels == ("hat", "dress")
+    assert provenance_of(job(5, 6, wanted=(2, 1)), pipeline, "m").labels == ("hat", "dress")
     assert provenance_of(job(5, 6, label=5), pipeline, "m").labels == ("none",)
 
 

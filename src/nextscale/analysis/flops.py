@@ -33,7 +33,7 @@ class ModelCost:
     decoder: float
     """As defined. When sampling it takes about a tenth less: see `nextscale.acceleration.upsample`."""
     condition: float
-    """AdaLN and, for models of text, the pooled text and its keys and values; once per image."""
+    """AdaLN and, for text-to-image models, the pooled text and its keys and values; once per image."""
     transformer: float
     """All scales without guidance. Guidance doubles this and `condition`, except for the head."""
 
@@ -54,7 +54,7 @@ def count_flops(
 
     Args:
         schedule: the scales of the image; None means those of the model.
-        prompt_tokens: length of the prompt, for models of text.
+        prompt_tokens: length of the prompt, for text-to-image models.
     """
     schedule = schedule or model.schedule
     with torch.device("meta"):

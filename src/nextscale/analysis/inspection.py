@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nextscale.imaging.images import centre_crop, cover, to_pil, to_tensor
 from nextscale.imaging.psnr_ssim import psnr
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 
 
@@ -21,7 +22,7 @@ class ScaleView:
     index: int
     """k."""
     tokens: Tensor
-    """Its token map, (h_k, w_k)."""
+    """Its token map, (h_k, w_k); (h_k, w_k, D) for bits."""
     gain: Tensor
     """The norm of what the scale adds to the canvas at each position, (h_K, w_K)."""
     image: Image.Image
@@ -35,28 +36,33 @@ class ScaleView:
         return self.tokens.shape[0], self.tokens.shape[1]
 
 
-def fit(image: Image.Image, tokenizer: ImageTokenizer) -> Image.Image:
-    """Resize and crop an image to the tokenizer's size.
+def fit(image: Image.Image, tokenizer: ImageTokenizer, schedule: ScaleSchedule | None = None) -> Image.Image:
+    """Resize and crop an image to the size of a schedule; None means the tokenizer's.
 
     Raises:
         InputError: the image is too narrow.
     """
-    size = tokenizer.config.image_size
+    size = tokenizer.config.image_size_of(tokenizer.schedule_or_own(schedule))
     return centre_crop(cover(image, size), size)
 
 
 @torch.no_grad()
-def inspect(image: Image.Image, tokenizer: ImageTokenizer) -> list[ScaleView]:
-    """Encode an image of any size, and decode it again after each scale."""
-    pixels = to_tensor(fit(image, tokenizer)).unsqueeze(0).to(tokenizer.device)
-    tokens = tokenizer.encode(pixels)
+def inspect(image: Image.Image, tokenizer: ImageTokenizer, schedule: ScaleSchedule | None = None) -> list[ScaleView]:
+    """Encode an image of any size, and decode it again after each scale.
+
+    Args:
+        schedule: None means the tokenizer's.
+    """
+    schedule = tokenizer.schedule_or_own(schedule)
+    pixels = to_tensor(fit(image, tokenizer, schedule)).unsqueeze(0).to(tokenizer.device)
+    tokens = tokenizer.encode(pixels, schedule)
     views: list[ScaleView] = []
-    for step in tokenizer.pyramid.accumulate(tokens):
+    for step in tokenizer.pyramid.accumulate(tokens, schedule):
         decoded = tokenizer.decode_canvas(step.canvas)
         views.append(
             ScaleView(
                 index=step.index,
-                tokens=tokens[step.index][0].unflatten(0, tokenizer.schedule.sizes[step.index]).cpu(),
+                tokens=tokens[step.index][0].unflatten(0, schedule.sizes[step.index]).cpu(),
                 gain=step.gain[0].norm(dim=0).cpu(),
                 image=to_pil((decoded + 1) / 2)[0],
                 psnr=psnr(decoded, pixels).item(),

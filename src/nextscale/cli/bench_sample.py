@@ -14,7 +14,7 @@ from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 class Options(BenchOptions):
     """Measure sampling: images per second, the time of each part, and the fraction of the machine's peak FLOP/s.
 
-    Models of text get random features as prompts: no text encoder is needed.
+    Text-to-image models get random features as prompts: no text encoder is needed.
 
     Example: nextscale bench sample --random d16 --batch 4 --json speed.json
 
@@ -22,9 +22,9 @@ class Options(BenchOptions):
     """
 
     shape: ImageShape = ANY_SHAPE
-    """The shape of the images, for models of text."""
+    """The shape of the images, for text-to-image models."""
     settings: SamplingSettings = field(default_factory=SamplingSettings)
-    """How tokens are sampled. Without flags, models of text use their own defaults."""
+    """How tokens are sampled. Without flags, text-to-image models use their own defaults."""
 
 
 def run(options: Options) -> None:

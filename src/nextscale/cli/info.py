@@ -23,7 +23,7 @@ from nextscale.scales.schedule import ScaleSchedule
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ModelOptions):
-    """Print a model's sizes, schedule, parameters, FLOPs per image and, for models of text, the memory it needs.
+    """Print a model's sizes, schedule, parameters, FLOPs per image and, for text-to-image models, the memory it needs.
 
     For the official models (d16 ... d36, infinity-2b ...), no weights are downloaded.
 
@@ -39,7 +39,7 @@ class Options(ModelOptions):
     num_images: int = 1
     """Number of images per batch for which the memory is shown."""
     shape: ImageShape = ANY_SHAPE
-    """The shape of the images, for models of text."""
+    """The shape of the images, for text-to-image models."""
 
 
 def run(options: Options) -> None:
@@ -67,7 +67,7 @@ def describe(tokenizer: Any, model: Any, options: Options, text_encoder: str = "
     """Describe a model from its configurations.
 
     Args:
-        text_encoder: folder or name of the text encoder of a model of text.
+        text_encoder: folder or name of the text encoder of a text-to-image model.
     """
     is_of_text = hasattr(model, "text_width")
     schedule = options.shape.schedule(tokenizer.schedule, tokenizer.image_size)
@@ -78,12 +78,12 @@ def describe(tokenizer: Any, model: Any, options: Options, text_encoder: str = "
     lines += [f"images           {height} x {width} pixels; a token of the last scale covers {side} x {side}"]
     lines += [f"scales           {schedule.num_scales}: {schedule}"]
     parameters = f"{work.tokenizer_parameters:.2f} M tokenizer, {work.transformer_parameters:.2f} M transformer"
-    flops = f"{work.sampling:.1f} GFLOP transformer ({2 * work.sampling:.1f} with guidance), "
-    flops += f"{work.decoder:.1f} decoder, {work.encoder:.1f} encoder"
+    flops = f"{short(work.sampling)} GFLOP transformer ({short(2 * work.sampling)} with guidance), "
+    flops += f"{short(work.decoder)} decoder, {short(work.encoder)} encoder"
     sizes = find_sizes(text_encoder) if is_of_text else None
     if sizes:
         parameters += f", {sizes.parameters / 1e6:.2f} M text encoder"
-        flops += f", {sizes.gflop(PROMPT_TOKENS):.1f} text encoder"
+        flops += f", {short(sizes.gflop(PROMPT_TOKENS))} text encoder"
     if is_of_text:
         lines += [f"tokens           {schedule.num_tokens} of {model.bits} bits"]
         lines += [f"transformer      depth {model.depth}, width {model.width}, {model.heads} heads, shared AdaLN, "]
@@ -121,3 +121,8 @@ def memory_line(tokenizer: Any, model: Any, options: Options, schedule: ScaleSch
         f"{needed.weights / GB:.2f} transformer, {needed.decoder / GB:.2f} decoder, {needed.cache / GB:.2f} KV cache, "
         f"{needed.activations / GB:.2f} its activations; decoding {needed.decoding / GB:.2f}, after the cache is freed"
     )
+
+
+def short(gflop: float) -> str:
+    """Format a number with one digit after the point, or with two significant digits if it is small."""
+    return f"{gflop:.1f}" if gflop >= 0.05 else f"{gflop:.2g}"

@@ -18,13 +18,15 @@ from nextscale.imaging.images import caption, check_writable_image, grid, read_i
 from nextscale.io.files import brief_path
 from nextscale.runtime.device import pick_device, precision
 from nextscale.runtime.progress import say
+from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ModelOptions):
     """Encode and decode images. Writes each image and its reconstructions after every scale, with their PSNR in dB.
 
-    Images are resized and centre-cropped to the size of the model.
+    Images are resized and centre-cropped to the size of the model. Tokenizers of bits use the aspect that is nearest to
+    that of the image.
 
     Example: nextscale reconstruct photo.jpg other.jpg --out reconstruction.png
     """
@@ -33,6 +35,8 @@ class Options(ModelOptions):
     """Image files."""
     dtype: Dtype = "float32"
     """Precision of matrix products and convolutions."""
+    shape: ImageShape = ANY_SHAPE
+    """The shape of the images, for tokenizers of bits."""
     out: Path = Path("reconstruction.png")
     """Image file to write, with one row per image."""
 
@@ -49,16 +53,20 @@ def run(options: Options) -> None:
     device = pick_device(options.device)
     tokenizer = load_tokenizer(options.model, options.schedule()).to(device)
     rows: list[Image.Image] = []
+    columns = tokenizer.schedule.num_scales + 1
     for path, image in zip(options.images, images, strict=True):
-        placement = Placement.of((image.height, image.width), tokenizer.config.image_size)
+        given, own = (image.height, image.width), (tokenizer.schedule, tokenizer.config.image_size)
+        schedule = options.shape.schedule_for(given, *own)
+        placement = Placement.of(given, tokenizer.config.image_size_of(schedule))
         if placement.is_cropped:
             say(f"{brief_path(path)} has {placement.describe()}")
         with precision(options.dtype, device):
-            views = inspect(image, tokenizer)
-        rows.append(caption(fit(image, tokenizer), "original"))
+            views = inspect(image, tokenizer, schedule)
+        rows.append(caption(fit(image, tokenizer, schedule), "original"))
         for view in views:
             h, w = view.size
             rows.append(caption(view.image, f"{h}x{w}: {view.psnr:.1f}"))
+        columns = len(views) + 1
         print(f"{path}: {views[-1].psnr:.2f} dB")
-    save_image(grid(rows, columns=tokenizer.schedule.num_scales + 1), options.out)
+    save_image(grid(rows, columns=columns), options.out)
     print(options.out)

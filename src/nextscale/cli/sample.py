@@ -39,12 +39,13 @@ class Options(SamplingOptions):
 
     Example: nextscale sample --labels dress hat --num-images 20 --cfg 4 --out samples.png
 
-    Example for a model of text: nextscale sample "a fox in the snow" "two red cars" --model infinity-2b --aspect 16:9
+    Example for a text-to-image model: nextscale sample "a fox in the snow" "two red cars" --model infinity-2b --aspect
+    16:9
     """
 
     prompts: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[PROMPT ...]")] = ()
-    """Texts that describe the images. They are repeated until all images have one. For models of classes: class names,
-    as with --labels."""
+    """Texts that describe the images. They are repeated until all images have one. For class-conditional models: class
+    names, as with --labels."""
     prompts_file: Path | None = None
     """Text file with one prompt per line, instead of PROMPT."""
     labels: tuple[str, ...] = ()
@@ -92,7 +93,7 @@ def run(options: Options) -> None:
 
 
 def without_space(label: str) -> str:
-    """Remove the space before a class name that begins with "-". Without the space, it would be read as a flag."""
+    """Remove the space before a text that begins with "-". Without the space, it would be read as a flag."""
     return label[1:] if label.startswith(" -") else label
 
 
@@ -103,18 +104,18 @@ def texts_of(options: Options, pipeline: Pipeline) -> tuple[str, ...]:
         InputError: they are given in several ways, or the model takes the other ones.
     """
     from_file = tuple(read_prompts(options.prompts_file)) if options.prompts_file else ()
-    labels = tuple(without_space(label) for label in options.labels)
-    given = {"PROMPT": options.prompts, "--prompts-file": from_file, "--labels": labels}
+    prompts, labels = (tuple(map(without_space, texts)) for texts in (options.prompts, options.labels))
+    given = {"PROMPT": prompts, "--prompts-file": from_file, "--labels": labels}
     named = [name for name, texts in given.items() if texts]
     if len(named) > 1:
         raise InputError(f"expected {' or '.join(named)}, got {'both' if len(named) == 2 else 'all of them'}")
     if pipeline.family.takes == "prompt":
         if labels:
-            raise InputError(f"{options.model} is a model of text: expected a prompt, not --labels")
-        return tuple(check_prompts(options.prompts or from_file))
+            raise InputError(f"{options.model} is a text-to-image model: expected a prompt, not --labels")
+        return tuple(check_prompts(prompts or from_file))
     if from_file:
-        raise InputError(f"{options.model} is a model of classes: expected --labels, not --prompts-file")
-    return options.prompts or labels
+        raise InputError(f"{options.model} is a class-conditional model: expected --labels, not --prompts-file")
+    return prompts or labels
 
 
 def wanted_and_count(options: Options, texts: tuple[str, ...], pipeline: Pipeline) -> tuple[Sequence[Any] | None, int]:

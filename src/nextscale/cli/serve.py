@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import re
 import sys
@@ -11,12 +12,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from nextscale.cli.models import Dtype, ModelOptions
+from nextscale.cli.text_flags import TextEncoderFlags
 from nextscale.errors import InputError
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.extras import check_installed, needed
 from nextscale.runtime.progress import say
 from nextscale.web.limits import Limits
 
+log = logging.getLogger(__name__)
 KEY = "NEXTSCALE_API_KEY"
 NEEDED = ("fastapi", "fastapi_offline", "uvicorn", "python_multipart", "prometheus_client")
 
@@ -33,6 +36,8 @@ class Options(ModelOptions):
 
     dtype: Dtype = "float32"
     """Precision of matrix products and convolutions."""
+    text: TextEncoderFlags = field(default_factory=TextEncoderFlags)
+    """The text encoder of text-to-image models."""
     host: str = "127.0.0.1"
     """Address to listen on. 127.0.0.1 accepts connections from this machine only, 0.0.0.0 from everywhere."""
     port: int = 8000
@@ -98,9 +103,10 @@ def run(options: Options) -> None:
         listener = stack.enter_context(open_socket(options.host, options.port))
         models = [options.model, *(options.compare if options.studio else ())]
         pipelines = [Pipeline.from_pretrained(m, options.device, options.dtype, options.schedule()) for m in models]
-        engine, *others = [
-            Engine(p, model, options.limits, seed=options.seed) for p, model in zip(pipelines, models, strict=True)
-        ]
+        for pipeline in [p for p in pipelines if p.family.takes == "prompt"] or pipelines[:1]:
+            options.text.use(pipeline, options.model, log.warning)
+        more = {"seed": options.seed, "text_encoder": options.text.text_encoder}
+        engine, *others = [Engine(p, model, options.limits, **more) for p, model in zip(pipelines, models, strict=True)]
         own = is_loopback(options.host)
         hosts = {*LOOPBACK, options.host.lower(), *map(str.lower, options.hosts)} if own else None
         folder = stack.enter_context(private_folder()) if options.studio else None

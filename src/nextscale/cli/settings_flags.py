@@ -5,15 +5,7 @@ from __future__ import annotations
 from dataclasses import field, fields, make_dataclass
 from typing import Any, get_type_hints
 
-from nextscale.sampling.settings import FOR_IMAGES, FOR_PROMPTS, SamplingSettings
-
-
-def default_of(name: str) -> str:
-    """Return the sentence in the help about the default of a setting; empty if the setting is off by default."""
-    images, prompts = getattr(FOR_IMAGES, name), getattr(FOR_PROMPTS, name)
-    if images == prompts:
-        return "" if images == () else f"(default: {images})"
-    return f"(default: {images}; models of text: {prompts})"
+from nextscale.sampling.settings import SamplingSettings, default_of
 
 
 def flags_of(kind: type[SamplingSettings]) -> type[Any]:

@@ -1,26 +1,24 @@
-"""Flags of models of text."""
+"""Flags of text-to-image models."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
 from nextscale.conditioning.feature_cache import CachedEncoder, TextEncoder
-from nextscale.conditioning.t5 import FLAN_T5_XL, T5TextEncoder
-
-TEXT_ENCODER_FLAGS = ("text_encoder", "text_device", "text_dtype", "text_cache", "unload_text")
-"""Flags about the text encoder. They do not change what is asked for."""
+from nextscale.conditioning.prompts import TextOptions
+from nextscale.conditioning.t5 import FLAN_T5_XL, MAX_TOKENS, T5TextEncoder
+from nextscale.errors import InputError
+from nextscale.pipeline import Pipeline
+from nextscale.runtime.progress import say
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextFlags:
-    """For models of text."""
+class TextEncoderFlags:
+    """The text encoder of text-to-image models."""
 
-    negative_prompt: str = ""
-    """What the images should not show. It replaces "no prompt" in guidance."""
-    positive_phrase: bool = False
-    """Add a phrase about skin and faces to prompts that mention people."""
     text_encoder: str = ""
     """Folder or Hugging Face name of the T5 text encoder. Default: that of the model, google/flan-t5-xl for the
     official ones. Needs the extra "text"."""
@@ -34,21 +32,41 @@ class TextFlags:
     unload_text: bool = False
     """Free the memory of the text encoder after encoding."""
 
-    @property
-    def is_given(self) -> bool:
-        """Whether a flag about the text encoder is given."""
-        return any(getattr(self, name) != getattr(TextFlags, name) for name in TEXT_ENCODER_FLAGS)
-
-    def load(self, own: str) -> TextEncoder:
-        """Return the text encoder of the flags.
+    def use(self, pipeline: Pipeline, model: str, tell: Callable[[str], None] = say) -> None:
+        """Give a pipeline the text encoder of the flags, if any of them is given.
 
         Args:
-            own: folder or name of the model's own.
+            model: name of the model, for messages.
+            tell: see `T5TextEncoder`.
 
         Raises:
-            InputError: it is missing or damaged, or a flag needs another one.
+            InputError: it is missing or damaged, a flag needs another one, or this is not a text-to-image model.
         """
-        source = self.text_encoder or own or FLAN_T5_XL
-        keep = not self.unload_text
-        encoder = T5TextEncoder(source, device=self.text_device, dtype=self.text_dtype, keep=keep)
+        if any(getattr(self, name) != getattr(TextEncoderFlags, name) for name in TEXT_ENCODER_FLAGS):
+            if pipeline.family.takes == "class":
+                raise InputError(f"{model} takes class labels: a text encoder is for text-to-image models")
+            pipeline.set_text_encoder(self._load(pipeline, tell))
+
+    def _load(self, pipeline: Pipeline, tell: Callable[[str], None]) -> TextEncoder:
+        encoder = T5TextEncoder(
+            self.text_encoder or pipeline.text_encoder or FLAN_T5_XL,
+            device=self.text_device,
+            dtype=self.text_dtype,
+            keep=not self.unload_text,
+            max_tokens=min(MAX_TOKENS, len(pipeline.model.unconditional_text)),
+            tell=tell,
+        )
         return CachedEncoder(encoder, self.text_cache) if self.text_cache else encoder
+
+
+TEXT_ENCODER_FLAGS = tuple(f.name for f in fields(TextEncoderFlags))
+"""Names of the flags about the text encoder. They do not change what is asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFlags(TextEncoderFlags, TextOptions):
+    """For text-to-image models."""
+
+    def options(self) -> TextOptions:
+        """Return the part of the flags that describes a request."""
+        return TextOptions(**{f.name: getattr(self, f.name) for f in fields(TextOptions)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from nextscale.errors import InputError, brief
@@ -17,6 +18,25 @@ PEOPLE = (
 MENTIONS_PEOPLE = re.compile(rf"\b(?:{'|'.join(PEOPLE)})s?\b", re.IGNORECASE)
 POSITIVE_PHRASE = "natural skin, clear eyes, a well-lit face with even and regular features"
 """Ours. The official code has another phrase with the same purpose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """What a request to a text-to-image model says besides its prompts.
+
+    Raises:
+        InputError: a field of the wrong type, or text that is not valid Unicode.
+    """
+
+    negative_prompt: str = ""
+    """What the images should not show. It replaces "no prompt" in guidance."""
+    positive_phrase: bool = False
+    """Add a phrase about skin and faces to prompts that mention people."""
+
+    def __post_init__(self) -> None:
+        check_text(self.negative_prompt)
+        if not isinstance(self.positive_phrase, bool):
+            raise InputError(f"positive_phrase must be true or false, not {brief(self.positive_phrase)}")
 
 
 def check_prompts(prompts: str | Sequence[str], may_be_empty: bool = False) -> list[str]:
@@ -87,3 +107,7 @@ def with_positive_phrase(prompt: str) -> str:
     Only whole words count: "a Roman castle" does not mention a man.
     """
     return f"{prompt.rstrip(' .')}. {POSITIVE_PHRASE}" if MENTIONS_PEOPLE.search(prompt) else prompt
+
+
+PLAIN = TextOptions()
+"""Prompts alone."""

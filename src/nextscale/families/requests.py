@@ -16,17 +16,17 @@ from torch import Tensor
 
 from nextscale.conditioning.classes import ClassNames
 from nextscale.conditioning.feature_cache import TextEncoder
-from nextscale.conditioning.prompts import check_prompts, check_text, with_positive_phrase
+from nextscale.conditioning.prompts import TextOptions, check_prompts, with_positive_phrase
 from nextscale.conditioning.t5 import MAX_TOKENS, T5TextEncoder, pick_dtype
 from nextscale.conditioning.t5_sizes import find_sizes
 from nextscale.conditioning.text import TextFeatures
 from nextscale.errors import InputError
 from nextscale.runtime.device import pick_device
-from nextscale.scales.image_shape import ANY_SHAPE, ImageShape, follows_template
+from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 from nextscale.scales.schedule import ScaleSchedule
 
 SHAPE = tuple(f.name for f in fields(ImageShape))
-TEXT_OPTIONS = ("prompt", "negative_prompt", "positive_phrase")
+TEXT_OPTIONS = ("prompt", *(f.name for f in fields(TextOptions)))
 OPTIONS = (*TEXT_OPTIONS, *SHAPE)
 """Arguments of a pipeline that describe a request, beside the labels or prompts."""
 
@@ -38,7 +38,7 @@ class Request:
     conditions: Any
     """Class labels or `TextFeatures`."""
     prompts: tuple[str, ...] = ()
-    """The prompt of each image, for models of text."""
+    """The prompt of each image, for text-to-image models."""
     schedule: ScaleSchedule | None = None
     """None means the model's own."""
     negative: TextFeatures | None = None
@@ -66,6 +66,18 @@ class Requests(Protocol):
         """
         ...
 
+    def check(self, options: Mapping[str, Any], /) -> None:
+        """Raise InputError for `OPTIONS` that the model does not have, or that are not valid."""
+        ...
+
+    def load(self) -> None:
+        """Load and try what is otherwise loaded when the first request comes.
+
+        Raises:
+            InputError: it is missing or damaged.
+        """
+        ...
+
     def variants(self, wanted: Any, num_images: int | None, /) -> tuple[Any, int | None]:
         """Return the first two arguments of `parse` for variants of one image.
 
@@ -85,7 +97,7 @@ class Requests(Protocol):
 
 @dataclass(frozen=True)
 class ClassRequests:
-    """Requests to a model of classes.
+    """Requests to a class-conditional model.
 
     Args:
         image_size: (height, width) of its images in pixels.
@@ -100,8 +112,11 @@ class ClassRequests:
         return 0
 
     def parse(self, wanted: Any, num_images: int | None, options: Mapping[str, Any], is_edit: bool = False) -> Request:
-        self._check(options)
+        self.check(options)
         return Request(self.names.ids(wanted))
+
+    def load(self) -> None:
+        pass
 
     def variants(self, wanted: Any, num_images: int | None) -> tuple[Any, int | None]:
         ids = self.names.per_variant(wanted, num_images)
@@ -111,16 +126,16 @@ class ClassRequests:
         shape.schedule(self.schedule, self.image_size)  # refuses another one
         return None
 
-    def _check(self, options: Mapping[str, Any]) -> None:
+    def check(self, options: Mapping[str, Any]) -> None:
         for name in TEXT_OPTIONS:
             if options.get(name):
-                raise InputError(f"{name} is for models of text: this one takes class labels")
+                raise InputError(f"{name} is for text-to-image models: this one takes class labels")
         shape_of(options).schedule(self.schedule, self.image_size)
 
 
 @dataclass(frozen=True)
 class PromptRequests:
-    """Requests to a model of text.
+    """Requests to a text-to-image model.
 
     Args:
         schedule: the model's own.
@@ -149,11 +164,12 @@ class PromptRequests:
         wanted = options.get("prompt") if wanted is None else wanted
         shape = shape_of(options)
         schedule = None if shape == ANY_SHAPE else shape.schedule(self.schedule, self.image_size)
-        negative = check_text(options.get("negative_prompt") or "")
+        said = text_of(options)
+        negative = said.negative_prompt
         if isinstance(wanted, TextFeatures):
             return Request(wanted, (), schedule, self.encode([negative]) if negative else None)
         prompts = check_prompts(() if wanted is None else wanted, may_be_empty=is_edit)
-        texts = [with_positive_phrase(prompt) for prompt in prompts] if options.get("positive_phrase") else prompts
+        texts = [with_positive_phrase(prompt) for prompt in prompts] if said.positive_phrase else prompts
         features = self.encode([*texts, *([negative] if negative else [])])
         count = num_images if num_images is not None and len(prompts) == 1 else len(prompts)
         return Request(
@@ -167,9 +183,14 @@ class PromptRequests:
         return "" if wanted is None else wanted, num_images
 
     def schedule_for(self, image: Image.Image, shape: ImageShape) -> ScaleSchedule | None:
-        if shape == ANY_SHAPE and follows_template(self.schedule):
-            shape = ImageShape(aspect=f"{image.width}:{image.height}")
-        return shape.schedule(self.schedule, self.image_size)
+        return shape.schedule_for((image.height, image.width), self.schedule, self.image_size)
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        shape_of(options).schedule(self.schedule, self.image_size)
+        text_of(options)
+
+    def load(self) -> None:
+        self.encode(["an image"])
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Encode prompts. Equal ones are encoded once. An empty one gets the model's features for "no prompt".
@@ -196,6 +217,11 @@ class PromptRequests:
         if "" not in self._loaded:
             self._loaded[""] = T5TextEncoder(self.encoder, max_tokens=min(MAX_TOKENS, len(self.learned)))
         return self._loaded[""]
+
+
+def text_of(options: Mapping[str, Any]) -> TextOptions:
+    """What a request says besides its prompts."""
+    return TextOptions(**{f.name: options[f.name] for f in fields(TextOptions) if options.get(f.name)})
 
 
 def shape_of(options: Mapping[str, Any]) -> ImageShape:

@@ -51,7 +51,7 @@ class Parts(NamedTuple):
     """A `nextscale.protocols.Transformer`."""
     class_names: tuple[str, ...] = ()
     text_encoder: str = ""
-    """Folder or name of the text encoder of a model of text."""
+    """Folder or name of the text encoder of a text-to-image model."""
     settings: SamplingSettings | None = None
     """Its default settings; None means those of the family."""
 
@@ -82,7 +82,7 @@ def load_source(source: Source, schedule: ScaleSchedule | None = None, as_stored
     """Load a model from any of the sources that `Pipeline.from_pretrained` documents.
 
     Args:
-        as_stored: keep the type of the stored weights of a transformer of text, instead of converting them to float32.
+        as_stored: keep the type of the stored weights of a text-to-image transformer, instead of converting them to float32.
             `nextscale.acceleration.ready` converts one matrix after another, so that a large model fits into memory.
     """
     files = files_of(source)
@@ -153,7 +153,7 @@ def write_index(
     """Write the file that makes a folder of a tokenizer and a transformer a model.
 
     Args:
-        encoder: the text encoder of a model of text, or its folder or name. A folder is copied into the model's.
+        encoder: the text encoder of a text-to-image model, or its folder or name. A folder is copied into the model's.
         settings: the model's default settings, if they are not those of the family.
     """
     index: dict[str, Any] = {"class_names": list(class_names)}

@@ -227,13 +227,14 @@ def adm_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def grid(images: Sequence[Image.Image], columns: int | None = None, gap: int = 2) -> Image.Image:
-    """Arrange images of equal size in a grid, nearly square unless ``columns`` is given."""
+    """Arrange images in a grid, nearly square unless ``columns`` is given. Smaller ones are centred in their cells."""
     columns = min(columns or int(np.ceil(np.sqrt(len(images)))), len(images))
     rows = -(-len(images) // columns)
-    w, h = images[0].size
+    w, h = max(image.width for image in images), max(image.height for image in images)
     sheet = Image.new("RGB", (columns * (w + gap) - gap, rows * (h + gap) - gap), WHITE)
     for i, image in enumerate(images):
-        sheet.paste(image, (i % columns * (w + gap), i // columns * (h + gap)))
+        x, y = i % columns * (w + gap), i // columns * (h + gap)
+        sheet.paste(image, (x + (w - image.width) // 2, y + (h - image.height) // 2))
     return sheet
 
 

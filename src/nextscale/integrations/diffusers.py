@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from nextscale.conditioning.feature_cache import TextEncoder
 from nextscale.errors import InputError
 from nextscale.families.sources import Source, load_source
 from nextscale.imaging.images import to_pil
@@ -20,9 +21,10 @@ from nextscale.pipeline import Pipeline
 from nextscale.runtime.device import pick_device, precision
 from nextscale.runtime.extras import import_failure
 from nextscale.sampling.sampler import ScaleStep
-from nextscale.sampling.settings import FOR_IMAGES
+from nextscale.sampling.settings import SamplingSettings
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.transformer.infinity import Infinity
 from nextscale.transformer.var import VAR
 
 try:
@@ -38,7 +40,8 @@ OUTPUT_TYPES = ("pil", "np", "pt")
 
 
 class NextScalePipeline(DiffusionPipeline):
-    """Class-conditional image generation, with the arguments of diffusers' ``DiTPipeline``.
+    """Image generation from classes, with the arguments of diffusers' ``DiTPipeline``, or from text, with those of its
+    pipelines of text.
 
     The components are ``tokenizer`` and ``transformer``. ``config``, ``components``, ``from_pipe`` and the progress bar
     are those of the base class. Weights are read and written in nextscale's formats and stay float32: the dtype of
@@ -47,6 +50,8 @@ class NextScalePipeline(DiffusionPipeline):
 
     Args:
         class_names: one per class. Without names, classes are numbers.
+        text_encoder: for text-to-image models, see `nextscale.Pipeline`.
+        settings: default settings of sampling; None means those of the family.
 
     Raises:
         InputError: components that do not fit together.
@@ -54,12 +59,19 @@ class NextScalePipeline(DiffusionPipeline):
 
     _callback_tensor_inputs = ("tokens", "logits", "canvas", "images")
 
-    def __init__(self, tokenizer: ImageTokenizer, transformer: VAR, class_names: Sequence[str] = ()):
+    def __init__(
+        self,
+        tokenizer: ImageTokenizer,
+        transformer: VAR | Infinity,
+        class_names: Sequence[str] = (),
+        text_encoder: TextEncoder | str | Path = "",
+        settings: SamplingSettings | None = None,
+    ):
         super().__init__()
         self._autocast = torch.float32
         self._interrupt = False
         self.register_modules(tokenizer=tokenizer, transformer=transformer)
-        self.register_to_config(class_names=list(class_names))
+        self.register_to_config(class_names=list(class_names), text_encoder=text_encoder, settings=settings)
         self._pipeline()
 
     @classmethod
@@ -82,7 +94,7 @@ class NextScalePipeline(DiffusionPipeline):
             InputError: no such model, or a dtype that the CPU does not support.
         """
         parts = load_source(pretrained_model_name_or_path, schedule)
-        return cls(parts.tokenizer, parts.model, parts.class_names).to(torch_dtype)
+        return cls(*parts).to(torch_dtype)
 
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | Path, dtype: torch.dtype | None = None
@@ -140,8 +152,8 @@ class NextScalePipeline(DiffusionPipeline):
 
     def __call__(
         self,
-        class_labels: int | str | Sequence[int | str] | Tensor,
-        guidance_scale: float = 5.0,
+        class_labels: int | str | Sequence[int | str] | Tensor | None = None,
+        guidance_scale: float | None = None,
         num_inference_steps: int | None = None,
         num_images_per_prompt: int = 1,
         generator: Generators = None,
@@ -149,15 +161,20 @@ class NextScalePipeline(DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end: Callback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("canvas",),
+        prompt: str | Sequence[str] | None = None,
+        negative_prompt: str = "",
+        height: int | None = None,
+        width: int | None = None,
         **settings: Any,
     ) -> Any:
         """Generate images. Returns an ``ImagePipelineOutput``, whose ``images`` are a list of images or an array.
 
         Args:
             class_labels: names or numbers of classes, or a single one. The number of classes means "no class".
-            guidance_scale: g in unconditional + g (conditional - unconditional), reached at the last scale. Guidance
-                grows linearly from none at the first scale. In nextscale's terms, g = cfg + 1. 1 or less turns guidance
-                off.
+            guidance_scale: g in unconditional + g (conditional - unconditional). 1 or less turns guidance off. For
+                class-conditional models it is reached at the last scale and grows linearly from none at the first
+                scale; in nextscale's terms, g = cfg + 1, and the default is 5. For text-to-image models it is
+                nextscale's cfg, the same at all scales.
             num_inference_steps: accepted for compatibility. The steps are the model's scales; other numbers only cause
                 a warning.
             num_images_per_prompt: number of images per label, in consecutive rows.
@@ -168,8 +185,11 @@ class NextScalePipeline(DiffusionPipeline):
             callback_on_step_end: called after each scale with the pipeline, k, (h_k, w_k) and the tensors below.
             callback_on_step_end_tensor_inputs: any of "tokens" (B, n_k), "logits" (B, n_k, V), "canvas"
                 (B, D, h_K, w_K) and "images" (B, 3, H, W). The images are decoded after every scale.
+            prompt: one or more texts, for text-to-image models.
+            negative_prompt: what the images should not show, for text-to-image models.
+            height, width: size in pixels, for text-to-image models. The nearest size of the model is used.
             settings: any of `SamplingSettings` but cfg: ``temperature``, ``top_k``, ``top_p``,
-                ``more_smooth``.
+                ``more_smooth``, ``guidance_blocks``.
 
         Raises:
             InputError: an unknown class, or an argument out of range.
@@ -181,17 +201,18 @@ class NextScalePipeline(DiffusionPipeline):
                 f"callback tensors are {', '.join(self._callback_tensor_inputs)}, not {', '.join(sorted(unknown))}"
             )
         if "cfg" in settings:
-            raise InputError("use guidance_scale = cfg + 1 instead of cfg")
+            raise InputError("use guidance_scale instead of cfg")
         pipeline = self._pipeline()
-        scales = pipeline.tokenizer.schedule.num_scales
+        wanted = repeat_labels(class_labels if prompt is None else prompt, num_images_per_prompt)
+        options: dict[str, Any] = {"negative_prompt": negative_prompt, "size": size_text(height, width, pipeline)}
+        chosen = pipeline.settings.changed(**guidance(guidance_scale, pipeline)).changed(**settings)
+        run = pipeline.scales(wanted, seed=seeds_from(generator, len(wanted)), settings=chosen, **options)
+        scales = run.schedule.num_scales
         if num_inference_steps not in (None, scales):
             warnings.warn(
                 f"num_inference_steps={num_inference_steps} has no effect: an image takes {scales} scales",
                 stacklevel=2,
             )
-        labels = repeat_labels(class_labels, num_images_per_prompt)
-        chosen = FOR_IMAGES.changed(cfg=guidance_to_cfg(guidance_scale)).changed(**settings)
-        run = pipeline.scales(labels, seed=seeds_from(generator, len(labels)), settings=chosen)
         step = None
         self._interrupt = False
         with self.progress_bar(total=scales) as bar:  # type: ignore[call-arg]
@@ -227,7 +248,8 @@ class NextScalePipeline(DiffusionPipeline):
     def _pipeline(self) -> Pipeline:
         """Return a nextscale pipeline of the current components."""
         names, dtype = self.config["class_names"], dtype_name(self._autocast)
-        return Pipeline(self.tokenizer, self.transformer, names, device=str(self.device), dtype=dtype)
+        text = {name: self.config[name] for name in ("text_encoder", "settings")}
+        return Pipeline(self.tokenizer, self.transformer, names, device=str(self.device), dtype=dtype, **text)
 
     def _tensor(self, step: ScaleStep, name: str) -> Tensor:
         if name != "images":
@@ -236,8 +258,20 @@ class NextScalePipeline(DiffusionPipeline):
             return step.image()
 
 
+def guidance(guidance_scale: float | None, pipeline: Pipeline) -> dict[str, float]:
+    """Convert diffusers' guidance scale to the setting cfg of a model; to nothing for None, the model's default.
+
+    Raises:
+        InputError: not a number.
+    """
+    if guidance_scale is None:
+        return {}
+    cfg = guidance_to_cfg(guidance_scale)
+    return {"cfg": cfg if pipeline.family.takes == "class" else cfg + 1}
+
+
 def guidance_to_cfg(guidance_scale: float) -> float:
-    """Convert diffusers' guidance scale g to cfg: g - 1, at least 0.
+    """Convert diffusers' guidance scale g to the cfg of a class-conditional model: g - 1, at least 0.
 
     Raises:
         InputError: not a number.
@@ -245,6 +279,12 @@ def guidance_to_cfg(guidance_scale: float) -> float:
     if not isinstance(guidance_scale, int | float) or guidance_scale != guidance_scale:
         raise InputError(f"guidance_scale must be a number, not {guidance_scale!r}")
     return max(0.0, guidance_scale - 1)
+
+
+def size_text(height: int | None, width: int | None, pipeline: Pipeline) -> str:
+    """Return the size that a call asks for as WIDTHxHEIGHT; empty if it names none. One side alone keeps the other."""
+    own_height, own_width = pipeline.tokenizer.config.image_size
+    return "" if height is None and width is None else f"{width or own_width}x{height or own_height}"
 
 
 def seeds_from(generator: Generators, count: int) -> list[int]:
@@ -267,12 +307,14 @@ def seeds_from(generator: Generators, count: int) -> list[int]:
     return [int(torch.randint(2**63 - 1, (), generator=g, device=None if g is None else g.device)) for g in generators]
 
 
-def repeat_labels(labels: int | str | Sequence[int | str] | Tensor, times: int) -> list[int | str]:
-    """Return a list that contains each label ``times`` times in a row.
+def repeat_labels(labels: int | str | Sequence[int | str] | Tensor | None, times: int) -> list[int | str]:
+    """Return a list that contains each label or prompt ``times`` times in a row.
 
     Raises:
-        InputError: ``times`` is less than 1.
+        InputError: there are none, or ``times`` is less than 1.
     """
+    if labels is None:
+        raise InputError("expected class_labels or a prompt, got neither")
     if not isinstance(times, int) or times < 1:
         raise InputError(f"num_images_per_prompt must be an integer of at least 1, not {times!r}")
     if isinstance(labels, Tensor):

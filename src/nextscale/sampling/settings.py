@@ -131,7 +131,15 @@ FOR_IMAGES = SamplingSettings(cfg=4.0, top_p=0.95)
 """Defaults of the pipeline, the command line, the API and the studio: images look better, metrics get worse."""
 
 FOR_PROMPTS = SamplingSettings(cfg=3.0, temperature=0.5, top_p=0.97)
-"""The same for models of text: the official settings of Infinity 2B."""
+"""The same for text-to-image models: the official settings of Infinity 2B."""
+
+
+def default_of(name: str) -> str:
+    """The note about the default of a setting, for help and schemas; empty if the setting is off by default."""
+    images, prompts = getattr(FOR_IMAGES, name), getattr(FOR_PROMPTS, name)
+    if images == prompts:
+        return "" if images == () else f"(default: {images})"
+    return f"(default: {images}; text-to-image models: {prompts})"
 
 
 def take_settings(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nextscale.errors import InputError, brief
-from nextscale.scales.aspect import BUDGETS, UNIT, Size, nearest_budget, parse_aspect, parse_size
+from nextscale.scales.aspect import BUDGETS, TEMPLATES, UNIT, Size, nearest_budget, parse_aspect, parse_size
 from nextscale.scales.schedule import ScaleSchedule
 
 
@@ -18,14 +18,14 @@ class ImageShape:
     """
 
     aspect: str = ""
-    """Aspect of the images, as WIDTH:HEIGHT such as 16:9, or as the number height / width. The nearest of 15 templates
-    from 3:1 to 1:3 is used. Default: that of the model."""
+    """Aspect ratio of the images: WIDTH:HEIGHT, such as 16:9, or one number, the height divided by the width (0.5625
+    for 16:9). The nearest of 15 aspect ratios from 3:1 to 1:3 is used. Default: that of the model."""
     budget: str = ""
     """Number of pixels: 0.06M, 0.25M, 0.60M or 1M, which are 256, 512, 768 and 1024 pixels per side of a square.
     Default: that of the model."""
     size: str = ""
-    """Size as WIDTHxHEIGHT in pixels, such as 1024x768, instead of aspect and budget. The nearest aspect and budget are
-    used."""
+    """Size as WIDTHxHEIGHT in pixels, such as 1024x768, instead of aspect and budget. The nearest size that the model
+    can generate is used."""
 
     def __post_init__(self) -> None:
         if isinstance(self.aspect, int | float) and not isinstance(self.aspect, bool):
@@ -66,6 +66,20 @@ class ImageShape:
         ratio = parse_aspect(self.aspect) if self.aspect else own.template or 1.0
         return ScaleSchedule.infinity(self.budget or budget_of(own), ratio)
 
+    def schedule_for(self, given: Size, own: ScaleSchedule, image_size: Size) -> ScaleSchedule:
+        """Return the schedule for a given image. Its aspect decides if this shape has none and the model allows it.
+
+        Args:
+            given: (height, width) of the given image.
+            own, image_size: as in `schedule`.
+
+        Raises:
+            InputError: see `schedule`.
+        """
+        if follows_template(own) and not (self.aspect or self.size):
+            return replace(self, aspect=f"{given[1]}:{given[0]}").schedule(own, image_size)
+        return self.schedule(own, image_size)
+
 
 ANY_SHAPE = ImageShape()
 """The shape that the model has by default."""
@@ -75,6 +89,13 @@ def follows_template(schedule: ScaleSchedule) -> bool:
     """Whether the scales are those of a template and a budget."""
     template, budget = schedule.template, budget_of(schedule)
     return template is not None and bool(budget) and schedule == ScaleSchedule.infinity(budget, template)
+
+
+def templates_of(schedule: ScaleSchedule) -> list[ScaleSchedule]:
+    """Return the scales of all templates at the budget of a schedule; none if it does not follow a template."""
+    if not follows_template(schedule):
+        return []
+    return [ScaleSchedule.infinity(budget_of(schedule), template) for template in TEMPLATES]
 
 
 def budget_of(schedule: ScaleSchedule) -> str:

@@ -36,7 +36,7 @@ from nextscale.runtime.distributed import barrier, is_main, rank, world_size
 from nextscale.runtime.progress import say
 from nextscale.runtime.stop import resumable
 from nextscale.tokenizer.tokenizer import ImageTokenizer
-from nextscale.training.setup import check_outside
+from nextscale.training.setup import check_codebook, check_outside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,7 @@ def make_cache(data: str, out: Path, tokenizer: ImageTokenizer, settings: CacheS
             another command is writing to it.
     """
     settings.check()
+    check_codebook(tokenizer)
     begun = begun_fraction(out)
     fraction = next(value for value in (settings.val_fraction, begun, VAL_FRACTION) if value is not None)
     train, val = open_splits(data, tokenizer.config.image_size, settings.seed, flip=False, val_fraction=fraction)

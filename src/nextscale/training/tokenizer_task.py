@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from nextscale.acceleration.decoding import without_gradients
 from nextscale.data.loader import Batch, BatchSlice
-from nextscale.errors import InputError
 from nextscale.imaging.lpips import LPIPS
 from nextscale.imaging.psnr_ssim import psnr, ssim
 from nextscale.runtime.distributed import all_mean, all_sum, gather
@@ -29,6 +28,7 @@ from nextscale.training.critics.augment import augment, random_augmentation
 from nextscale.training.critics.critic import refresh_norms
 from nextscale.training.losses import reconstruction_loss
 from nextscale.training.recipes import TokenizerRecipe
+from nextscale.training.setup import check_codebook
 from nextscale.training.task import MODEL, Losses, Means, Metrics
 
 CRITIC = "critic"
@@ -62,8 +62,7 @@ class TokenizerTask:
         for i, phi in enumerate(model.pyramid.phi):
             if i not in model.pyramid.phi_of_scale:
                 phi.requires_grad_(False)
-        if model.config.quantizer == "bits":
-            raise InputError("a tokenizer of bits cannot be trained yet: expected quantizer codebook")
+        check_codebook(model)
         codes = model.pyramid.codebook.weight
         self.hits = torch.zeros(len(codes), device=codes.device)
         """Uses of each code since the last restart, in all processes."""

@@ -28,7 +28,15 @@ from nextscale.training.loop import train
 from nextscale.training.lora import add_lora
 from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.run import Run, is_begun
-from nextscale.training.setup import RunSettings, check_run, count_epochs, open_images, run_inputs, summary
+from nextscale.training.setup import (
+    RunSettings,
+    check_codebook,
+    check_run,
+    count_epochs,
+    open_images,
+    run_inputs,
+    summary,
+)
 from nextscale.training.transformer_task import TransformerTask
 
 TASK = "train transformer"
@@ -65,7 +73,7 @@ def run_transformer(
     intervals, execution = settings.intervals(), replace(settings.execution(), strategy=strategy)
     with processes(pick_device(settings.device)) as device, ExitStack() as opened:
         trained = load_source(settings.init_from) if settings.init_from else None
-        ours = choose_tokenizer(data, tokenizer, settings, trained)
+        ours = check_codebook(choose_tokenizer(data, tokenizer, settings, trained))
         examples, val_examples = open_examples(data, out, ours, recipe, settings)
         recipe = count_epochs(recipe, examples, settings.epochs)
         change = class_change(trained, examples.source.class_names, keep_classes)

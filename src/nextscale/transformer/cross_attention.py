@@ -12,6 +12,10 @@ Memory = list[tuple[Tensor, Tensor]]
 """Keys and values of each sample's text, both (H, l, d). Texts have different lengths."""
 
 
+FEW_QUERIES = 4
+"""See `attend`."""
+
+
 class CrossAttention(nn.Module):
     """Plain attention to the text of the same sample, without positions. The score is q.k / sqrt(d).
 
@@ -38,11 +42,8 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor, memory: Memory) -> Tensor:
         """(B, n, C) -> (B, n, C)."""
         q = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        attended = [
-            F.scaled_dot_product_attention(q[i : i + 1], k[None].to(q.dtype), v[None].to(q.dtype))
-            for i, (k, v) in enumerate(memory)
-        ]
-        return self.proj(torch.cat(attended).transpose(1, 2).flatten(2))
+        attended = [attend(q[i], k.to(q.dtype), v.to(q.dtype)) for i, (k, v) in enumerate(memory)]
+        return self.proj(torch.stack(attended).transpose(1, 2).flatten(2))
 
 
 class AttentionPool(nn.Module):
@@ -64,10 +65,10 @@ class AttentionPool(nn.Module):
 
     def forward(self, text: Tensor, lengths: Sequence[int]) -> Tensor:
         """Pool packed texts. (sum of lengths, T) -> (B, C)."""
-        q = self.query.transpose(0, 1)[None]
+        q = self.query.transpose(0, 1)
         memory = split_heads(self.key_value(text), self.v_bias, self.heads, lengths)
-        pooled = [F.scaled_dot_product_attention(q.to(k.dtype), k[None], v[None]) for k, v in memory]
-        return self.proj(torch.cat(pooled).flatten(1))
+        pooled = [attend(q.to(k.dtype), k, v) for k, v in memory]
+        return self.proj(torch.stack(pooled).flatten(1))
 
 
 class RMSNorm(nn.Module):
@@ -81,6 +82,17 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.float()
         return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + self.eps) * self.weight.float()
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return softmax(q k^T / sqrt(d)) v of one sample. (H, n, d), (H, l, d) twice -> (H, n, d).
+
+    PyTorch's attention of few queries on a CPU rounds differently on different numbers of cores. Two products do not.
+    """
+    if q.shape[1] >= FEW_QUERIES:
+        return F.scaled_dot_product_attention(q[None], k[None], v[None])[0]
+    scores = torch.bmm(q.float(), k.float().mT) * q.shape[-1] ** -0.5
+    return torch.bmm(scores.softmax(dim=-1).to(v.dtype), v)
 
 
 def split_heads(key_value: Tensor, v_bias: Tensor, heads: int, lengths: Sequence[int]) -> Memory:

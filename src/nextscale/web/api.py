@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
 
 from nextscale.editing.plan import check_label
-from nextscale.errors import InputError, brief
+from nextscale.errors import brief
 from nextscale.web.delivery import Delivery, while_connected
 from nextscale.web.edit_form import read_edit
 from nextscale.web.engine import Engine
-from nextscale.web.errors import ANY_REFUSAL, REFUSALS, FieldError, refuse
+from nextscale.web.errors import ANY_REFUSAL, REFUSALS, naming, refuse
 from nextscale.web.full_size import REQUESTS, PixelRoom
 from nextscale.web.job_provenance import provenance_of
 from nextscale.web.once import check_form, check_json
@@ -24,10 +25,10 @@ from nextscale.web.schemas import (
     ImagesResponse,
     Model,
     ModelList,
-    label_of,
     model_of,
+    wanted_of,
 )
-from nextscale.web.tickets import Expired, Job
+from nextscale.web.tickets import Expired
 
 FEW_REFUSALS: dict[int | str, dict[str, Any]] = {status: REFUSALS[status] for status in (401, 403, 421)} | ANY_REFUSAL
 EVENT = {
@@ -57,12 +58,11 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
 
     @router.post("/v1/images/generations", response_model=ImagesResponse, responses=IMAGES)
     async def generate(body: GenerationRequest, request: Request) -> Any:
-        """Generate images of a class."""
+        """Generate images of a prompt, or of a class."""
         body.check(engine)
         check_json(await request.body())
-        label = label_of(body.prompt, pipeline)
-        job = Job((label,) * body.n, body.seeds(engine.new_seed), body.settings(), watch=body.stream)
-        made = provenance_of(job, pipeline, engine.name, scales)
+        job = body.job(wanted_of(body.prompt, engine), engine)
+        made = provenance_of(job, pipeline, engine.name, scales, text_encoder=engine.text_encoder)
         delivery = Delivery(engine, engine.submit(job, current()), "image_generation", made, body.image_format())
         return delivery.stream(body.partial_images) if body.stream else await while_connected(request, delivery.whole())
 
@@ -71,17 +71,16 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
         """Regenerate a part of an image."""
         body.check(engine)
         check_form(await request.form())
-        label, mode, arrival = label_of(body.prompt, pipeline), body.spec().mode, current()
-        try:
-            check_label(mode, [label], len(pipeline.class_names))
-        except InputError as error:
-            raise FieldError("prompt", error) from error
+        wanted, mode, arrival = wanted_of(body.prompt, engine, may_be_empty=True), body.spec().mode, current()
+        if isinstance(wanted, int):
+            with naming("prompt"):
+                check_label(mode, [wanted], len(pipeline.class_names))
 
         async def start() -> Delivery:
             async with one_at_a_time:  # decoded images are large
-                plan, edited = await asyncio.to_thread(read_edit, body, pipeline.tokenizer, engine.limits)
-            job = Job((label,) * body.n, body.seeds(engine.new_seed), body.settings(), plan.edit, watch=body.stream)
-            made = provenance_of(job, pipeline, engine.name, scales, edited)
+                plan, edited = await asyncio.to_thread(read_edit, body, pipeline, engine.limits)
+            job = replace(body.job(wanted, engine), edit=plan.edit, schedule=plan.schedule)
+            made = provenance_of(job, pipeline, engine.name, scales, edited, engine.text_encoder)
             if plan.original is not None:
                 room.hold(plan, plan.original.width * plan.original.height)
             ticket = engine.submit(job, arrival)
@@ -95,7 +94,7 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
 
     @router.get("/v1/models", response_model=ModelList, responses=FEW_REFUSALS)
     async def models() -> Any:
-        """List the served model with its classes."""
+        """List the served model with what it takes: prompts, or its classes."""
         return ModelList(data=[model_of(engine)])
 
     @router.get("/v1/models/{name:path}", response_model=Model, responses=FEW_REFUSALS | {404: REFUSALS[404]})

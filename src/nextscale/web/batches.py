@@ -25,8 +25,8 @@ class Part:
         return self.stop - self.start
 
     @property
-    def labels(self) -> tuple[int, ...]:
-        return self.ticket.job.labels[self.start : self.stop]
+    def wanted(self) -> tuple[int, ...] | tuple[str, ...]:
+        return self.ticket.job.wanted[self.start : self.stop]
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -35,7 +35,7 @@ class Part:
 
 def parts_of(ticket: Ticket, most: int) -> list[Part]:
     """Divide a request into parts of at most ``most`` images."""
-    count = len(ticket.job.labels)
+    count = len(ticket.job.seeds)
     return [Part(ticket, start, min(start + most, count)) for start in range(0, count, most)]
 
 
@@ -53,8 +53,9 @@ def with_rows(parts: Sequence[Part]) -> Iterator[tuple[Part, slice]]:
 
 
 def may_share(job: Job, other: Job) -> bool:
-    """Return whether two requests may share a batch: their settings are equal, and both or neither are edits."""
-    if job.settings != other.settings:
+    """Return whether two requests may share a batch: their settings, text options and scales are equal, and both or
+    neither are edits."""
+    if (job.settings, job.text, job.schedule) != (other.settings, other.text, other.schedule):
         return False
     if job.edit is None or other.edit is None:
         return job.edit is other.edit

@@ -17,6 +17,7 @@ from PIL import Image
 from nextscale.editing.plan import EditPlan
 from nextscale.errors import InputError
 from nextscale.provenance import Provenance
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.web.engine import Engine
 from nextscale.web.errors import error_body
 from nextscale.web.image_format import ImageFormat
@@ -44,6 +45,11 @@ class Delivery:
     image_format: ImageFormat
     plan: EditPlan | None = None
 
+    @property
+    def schedule(self) -> ScaleSchedule:
+        """The scales of the images."""
+        return self.engine.schedule_of(self.ticket.job)
+
     async def whole(self) -> ImagesResponse:
         """Wait for all images.
 
@@ -66,7 +72,7 @@ class Delivery:
 
     def stream(self, partial_images: int | None) -> StreamingResponse:
         """Stream the images scale by scale, one event per image."""
-        shown = shown_scales(partial_images, self.engine.pipeline.tokenizer.schedule.num_scales)
+        shown = shown_scales(partial_images, self.schedule.num_scales)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # proxies must not buffer events
         return StreamingResponse(self._events(shown), media_type="text/event-stream", headers=headers)
 
@@ -81,7 +87,7 @@ class Delivery:
             yield server_sent_event("error", {"type": "error", **error_body(status, str(error))})
 
     def _streamed(self, event: Scale | Done) -> list[StreamedImageData]:
-        schedule = self.engine.pipeline.tokenizer.schedule
+        schedule = self.schedule
         is_done = isinstance(event, Done)
         k, first = (schedule.num_scales - 1, 0) if isinstance(event, Done) else (event.index, event.first)
         h, w = schedule.sizes[k]
@@ -116,12 +122,13 @@ class Delivery:
     def _size(self, is_done: bool) -> str:
         """Return the size of the images of an event as WIDTHxHEIGHT."""
         if self.plan is None:
-            return size_of(self.engine.pipeline)
+            return size_of(self.engine.pipeline, self.schedule)
         height, width = self.plan.result_size if is_done else self.plan.placement.content_size
         return f"{width}x{height}"
 
     def _label(self, i: int) -> str:
-        return self.engine.pipeline.classes.name_of(self.ticket.job.labels[i])
+        wanted = self.ticket.job.wanted[i]
+        return wanted if isinstance(wanted, str) else self.engine.pipeline.classes.name_of(wanted)
 
 
 async def while_connected(request: Request, awaited: Awaitable[T]) -> T:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from nextscale.editing.masks import transparent_part
 from nextscale.editing.plan import EditPlan, plan_edit
+from nextscale.pipeline import Pipeline
 from nextscale.provenance import EditProvenance
-from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.web.errors import FieldError
 from nextscale.web.full_size import check_full_size
 from nextscale.web.limits import Limits
@@ -13,7 +13,7 @@ from nextscale.web.schemas import EditRequest
 from nextscale.web.uploads import read_upload
 
 
-def read_edit(body: EditRequest, tokenizer: ImageTokenizer, limits: Limits) -> tuple[EditPlan, EditProvenance]:
+def read_edit(body: EditRequest, pipeline: Pipeline, limits: Limits) -> tuple[EditPlan, EditProvenance]:
     """Decode the uploads and plan the edit.
 
     As in OpenAI's API, an image with transparent pixels is its own mask, unless the request selects a region.
@@ -32,7 +32,8 @@ def read_edit(body: EditRequest, tokenizer: ImageTokenizer, limits: Limits) -> t
         mask = upload
     if spec.full_size:
         check_full_size(upload.image.size, body.n, limits)
-    plan = plan_edit(spec, tokenizer, upload.image, mask.image if mask else None)
+    schedule = pipeline.schedule_for(upload.image, body.shape())
+    plan = plan_edit(spec, pipeline.tokenizer, upload.image, mask.image if mask else None, schedule)
     made = EditProvenance(
         spec=spec,
         image=upload.name,

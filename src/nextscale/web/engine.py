@@ -24,8 +24,11 @@ from nextscale.pipeline import Pipeline
 from nextscale.runtime.allocator import trim
 from nextscale.runtime.device import use_cores
 from nextscale.runtime.out_of_memory import in_halves
-from nextscale.sampling.sampler import SampleResult, ScaleStep
+from nextscale.sampling.sampler import SampleResult, ScaleStep, blocks_of
+from nextscale.sampling.settings import SamplingSettings, per_scale
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.web.batches import Part, halve, join_edits, may_share, parts_of, size_of, with_rows
+from nextscale.web.errors import naming
 from nextscale.web.limits import Limits
 from nextscale.web.request_id import Arrival
 from nextscale.web.tickets import Busy, Closed, Done, Failed, Job, Scale, Ticket
@@ -67,6 +70,7 @@ class Engine:
         on_batch: called in a thread of the engine after each batch.
         workers: number of batches in parallel; None chooses it for the device.
         seed: seed for the seeds of requests that have none, in the order of their arrival; None chooses them randomly.
+        text_encoder: value of ``--text-encoder`` in commands; empty for the model's own.
     """
 
     def __init__(
@@ -77,8 +81,10 @@ class Engine:
         on_batch: Callable[[BatchReport], None] = lambda report: None,
         workers: int | None = None,
         seed: int | None = None,
+        text_encoder: str = "",
     ):
         self.pipeline, self.name, self.limits, self.on_batch = pipeline, name, limits or Limits(), on_batch
+        self.text_encoder = text_encoder
         self._seeds = random.Random(seed)
         self._trimmed = time.monotonic()
         self._queue: deque[Part] = deque()
@@ -88,6 +94,7 @@ class Engine:
         self._seconds_per_image = 0.0
         self._cores = torch.get_num_threads()
         pipeline.ready()  # before several threads use it
+        pipeline.requests.load()
         self._workers = [
             threading.Thread(target=self._run, name=f"nextscale-engine-{i}", daemon=True)
             for i in range(workers or count_workers(pipeline.device))
@@ -102,16 +109,17 @@ class Engine:
             arrival: the HTTP request that the job comes from; its time limit begins at the arrival.
 
         Raises:
-            InputError: the request has too many images, or the edit does not fit the model.
+            InputError: the request has too many images, or settings or edit do not fit the model.
             Busy: the queue is full.
             Closed: the engine accepts no more requests.
         """
-        count, limits = len(job.labels), self.limits
+        count, limits, schedule = len(job.seeds), self.limits, self.schedule_of(job)
         self.check_count(count)
+        self.check_settings(job.settings, schedule)
         if job.edit is not None:
-            self.pipeline.tokenizer.check_tokens(job.edit.tokens)
-            job.edit.check(self.pipeline.tokenizer.schedule, count)
-        arrival = arrival or Arrival()
+            self.pipeline.tokenizer.check_tokens(job.edit.tokens, schedule)
+            job.edit.check(schedule, count)
+        arrival, job = arrival or Arrival(), replace(job, schedule=schedule)
         ticket = Ticket(job, limits.seconds, begun=arrival.at, request_id=arrival.request_id)
         with self._changed:
             if self._closed:
@@ -123,7 +131,7 @@ class Engine:
                     f"this request adds {count}",
                     retry_after=waiting * self._seconds_per_image,
                 )
-            self._queue.extend(parts_of(ticket, limits.batch_images))
+            self._queue.extend(parts_of(ticket, self.most_images(job)))
             self._changed.notify_all()
         return ticket
 
@@ -136,6 +144,25 @@ class Engine:
         most = min(self.limits.request_images, self.limits.queue_images)
         if count > most:
             raise InputError(f"a request may have at most {most} images, not {count}")
+
+    def check_settings(self, settings: SamplingSettings, schedule: ScaleSchedule) -> None:
+        """Raise FieldError if settings are for another number of scales or blocks than the model has."""
+        for name in ("cfg", "temperature"):
+            with naming(name):
+                per_scale(getattr(settings, name), schedule.num_scales, name)
+        with naming("guidance_blocks"):
+            blocks_of(settings.guidance_blocks, self.pipeline.model)
+
+    def schedule_of(self, job: Job) -> ScaleSchedule:
+        """Return the scales of the images of a job."""
+        tokenizer = self.pipeline.tokenizer
+        return job.schedule or job.shape.schedule(tokenizer.schedule, tokenizer.config.image_size)
+
+    def most_images(self, job: Job) -> int:
+        """Return the largest number of images in a batch of jobs like this one: fewer than ``batch_images`` if they
+        have more tokens than the model's own scales, so that the batch needs no more memory."""
+        own, tokens = (sum(s.tokens_per_scale) for s in (self.pipeline.tokenizer.schedule, self.schedule_of(job)))
+        return max(1, min(self.limits.batch_images, self.limits.batch_images * own // tokens))
 
     @property
     def waiting(self) -> int:
@@ -199,7 +226,7 @@ class Engine:
             running = sum(len(part) for parts in self._running for part in parts)
             share = math.ceil((waiting + running) / len(self._workers))
             first, count = self._queue[0], 0
-            room = max(len(first), min(share, self.limits.batch_images))
+            room = max(len(first), min(share, self.most_images(first.ticket.job)))
             chosen: list[Part] = []
             for part in self._queue:
                 if may_share(first.ticket.job, part.ticket.job) and count + len(part) <= room:
@@ -222,11 +249,14 @@ class Engine:
         """Generate a batch. Stops between two scales when all its requests have been cancelled."""
         begun = time.monotonic()
         self._take_cores()
+        first = parts[0].ticket.job
         run = self.pipeline.scales(
-            [label for part in parts for label in part.labels],
+            [wanted for part in parts for wanted in part.wanted],
             seed=[seed for part in parts for seed in part.seeds],
-            settings=parts[0].ticket.job.settings,
+            settings=first.settings,
             edit=join_edits(parts),
+            schedule=first.schedule,
+            **vars(first.text),
         )
         for step in run:
             if not any(part.ticket.waits() for part in parts):
@@ -253,7 +283,7 @@ class Engine:
         for part, rows in with_rows(parts):
             if part.ticket.job.watch:
                 part.ticket.show(Scale(step.index, step.size, images[rows], part.start))
-            part.ticket.deliver(part.start, Done(images[rows], [t[rows].cpu() for t in result.tokens], part.labels))
+            part.ticket.deliver(part.start, Done(images[rows], [t[rows].cpu() for t in result.tokens]))
 
     def _fail(self, parts: Sequence[Part], error: Exception) -> None:
         """Fail the requests of a batch."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -39,6 +40,15 @@ class FieldError(InputError):
     def __init__(self, param: str, sentence: object):
         super().__init__(str(sentence))
         self.param = param
+
+
+@contextmanager
+def naming(param: str) -> Iterator[None]:
+    """Turn an InputError inside into a FieldError of this field."""
+    try:
+        yield
+    except InputError as error:
+        raise FieldError(param, error) from error
 
 
 class ErrorDetail(BaseModel):

@@ -11,6 +11,8 @@ from PIL import Image
 
 from nextscale.provenance import Provenance
 
+MOST_EXIF = 65_533
+"""Most bytes of EXIF data in a JPEG."""
 FormatName = Literal["png", "jpeg", "webp"]
 
 
@@ -26,13 +28,15 @@ class ImageFormat:
         """Return the file of an image in base64.
 
         Args:
-            made: provenance for the metadata.
+            made: provenance for the metadata. A JPEG with more than `MOST_EXIF` bytes of it has none.
         """
         file = io.BytesIO()
         if self.name == "png":
             image.save(file, "PNG", pnginfo=made.to_png_info() if made else None)
         else:
             exif = made.to_exif() if made else Image.Exif()
+            if self.name == "jpeg" and len(exif.tobytes()) > MOST_EXIF:  # a prompt of many pages
+                exif = Image.Exif()
             colours = {"subsampling": 0} if self.name == "jpeg" else {}  # full resolution for colours
             image.save(file, self.name, quality=self.quality, exif=exif, **colours)
         return base64.b64encode(file.getvalue()).decode()

@@ -8,18 +8,24 @@ from nextscale.web.tickets import Job
 
 
 def provenance_of(
-    job: Job, pipeline: Pipeline, model: str, scales: str = "", edit: EditProvenance | None = None
+    job: Job,
+    pipeline: Pipeline,
+    model: str,
+    scales: str = "",
+    edit: EditProvenance | None = None,
+    text_encoder: str = "",
 ) -> Provenance:
     """Return the provenance of the images of a job.
 
     Args:
         model: value of the command line's ``--model``.
         scales: value of ``--scales``, for .pth files with an unofficial schedule.
+        text_encoder: value of ``--text-encoder``.
     """
-    words = tuple(label_word(label, pipeline) for label in job.labels)
-    no_class = len(pipeline.classes)
-    if edit is not None:  # all variants have the same class; the default is no class
-        words = () if job.labels[0] == no_class else words[:1]
+    words = tuple(wanted if isinstance(wanted, str) else label_word(wanted, pipeline) for wanted in job.wanted)
+    is_text = pipeline.family.takes == "prompt"
+    if edit is not None:  # all variants show the same; the default is no class
+        words = () if job.wanted[0] == len(pipeline.classes) and not is_text else words[:1]
     elif len(set(words)) == 1:
         words = words[:1]
     return Provenance(
@@ -28,11 +34,15 @@ def provenance_of(
         scales=scales,
         device=str(pipeline.device),
         dtype=pipeline.dtype,
-        labels=words,
-        num_images=len(job.labels),
+        labels=() if is_text else words,
+        num_images=len(job.seeds),
         seed=job.seeds,
         settings=job.settings,
         edit=edit,
+        prompts=words if is_text else (),
+        text=job.text,
+        text_encoder=text_encoder if is_text else "",
+        shape=job.shape,
     )
 
 

@@ -8,15 +8,18 @@ from typing import Annotated, Any, Literal
 from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model, model_validator
 
+from nextscale.conditioning.prompts import PLAIN, TextOptions, check_text
 from nextscale.editing.spec import EditSpec, parse_box
 from nextscale.errors import InputError
 from nextscale.pipeline import Pipeline
-from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings
+from nextscale.sampling.settings import FOR_IMAGES, SETTINGS, SamplingSettings, default_of
+from nextscale.scales.image_shape import ANY_SHAPE, ImageShape, templates_of
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.web.dataclass_fields import WHOLE, dataclass_of, pydantic_fields
 from nextscale.web.engine import Engine
-from nextscale.web.errors import FieldError
+from nextscale.web.errors import FieldError, naming
 from nextscale.web.image_format import FormatName, ImageFormat
-from nextscale.web.tickets import LARGEST_SEED
+from nextscale.web.tickets import LARGEST_SEED, Job
 
 LONGEST_NAME = 200
 Unused = Annotated[
@@ -33,7 +36,11 @@ def allow_null(schema: dict[str, Any]) -> None:
             schema["properties"][name] = {"anyOf": [field, {"type": "null"}], **outside}
 
 
-SettingsFields: type[BaseModel] = create_model("SettingsFields", **pydantic_fields(FOR_IMAGES))
+FOR_TEXT = {**pydantic_fields(PLAIN), **pydantic_fields(ANY_SHAPE, skip=["size"])}
+"""Fields for text-to-image models."""
+SettingsFields: type[BaseModel] = create_model(
+    "SettingsFields", **pydantic_fields(FOR_IMAGES, unset=default_of), **FOR_TEXT
+)
 SpecFields: type[BaseModel] = create_model("SpecFields", **pydantic_fields(EditSpec(), skip=["box"]))
 
 
@@ -47,7 +54,8 @@ class SamplingFields(SettingsFields):
     n: Annotated[int, Field(ge=1), WHOLE] = 1
     """Number of images."""
     size: Annotated[str, Field(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")] = "auto"
-    """``auto``, or the model's image size as WIDTHxHEIGHT."""
+    """``auto``, or a size as WIDTHxHEIGHT. Text-to-image models generate the nearest size of their templates. Others
+    have one size."""
     response_format: Literal["b64_json", "url"] = "b64_json"
     """Only ``b64_json`` is supported, because the server stores no files."""
     seed: Annotated[int | None, Field(ge=0, le=LARGEST_SEED), WHOLE] = None
@@ -78,8 +86,29 @@ class SamplingFields(SettingsFields):
             return fields
         return {name: value for name, value in fields.items() if value is not None or name not in cls.model_fields}
 
-    def settings(self) -> SamplingSettings:
-        return dataclass_of(SamplingSettings, self)
+    def settings(self, default: SamplingSettings) -> SamplingSettings:
+        """Return the settings of the request, with defaults for those that it does not set."""
+        given = {name: value for name in SETTINGS if (value := getattr(self, name)) is not None}
+        return default.changed(**given)
+
+    def shape(self) -> ImageShape:
+        """Return the shape of the images."""
+        return dataclass_of(ImageShape, self, size="" if self.size == "auto" else self.size)
+
+    def job(self, wanted: int | str, engine: Engine) -> Job:
+        """Return the job.
+
+        Args:
+            wanted: the class or the prompt of the images.
+        """
+        return Job(
+            (wanted,) * self.n,  # type: ignore[arg-type]
+            self.seeds(engine.new_seed),
+            self.settings(engine.pipeline.settings),
+            watch=self.stream,
+            text=dataclass_of(TextOptions, self),
+            shape=self.shape(),
+        )
 
     def image_format(self) -> ImageFormat:
         """Return the file format of the images.
@@ -98,17 +127,20 @@ class SamplingFields(SettingsFields):
         return tuple(first + i for i in range(self.n))
 
     def check(self, engine: Engine) -> None:
-        """Raise FieldError for values that the server cannot honour: another model or size than the served ones, too
-        many images, format "url", and the compression of PNG."""
+        """Raise FieldError for values that the server cannot honour: another model than the served one, a size or an
+        option that the model does not have, too many images, format "url", and the compression of PNG."""
         if self.model not in (None, engine.name):
             raise FieldError("model", f"no model {self.model!r} is served here: expected {engine.name!r}, or none")
-        try:
+        with naming("n"):
             engine.check_count(self.n)
-        except InputError as error:
-            raise FieldError("n", error) from error
-        size = size_of(engine.pipeline)
-        if self.size not in ("auto", size):
-            raise FieldError("size", f"the model generates images of {size} pixels, not {self.size}")
+        options = {
+            name: value for name in (*FOR_TEXT, "size") if (value := getattr(self, name)) not in ("", False, "auto")
+        }
+        for name, value in options.items():
+            with naming(name):
+                engine.pipeline.requests.check({name: value})
+        with naming("size"):  # which excludes others
+            engine.pipeline.requests.check(options)
         if self.response_format == "url":
             raise FieldError("response_format", "the server stores no files that a URL could name: expected 'b64_json'")
         self.image_format()
@@ -117,9 +149,9 @@ class SamplingFields(SettingsFields):
 class GenerationRequest(SamplingFields):
     """``POST /v1/images/generations``."""
 
-    prompt: Annotated[str, Field(max_length=LONGEST_NAME)]
-    """Name or number of a class. An empty text means no class; so do ``none`` and ``unconditional``, unless a class has
-    that name."""
+    prompt: str
+    """For text-to-image models: a description of the images. For class-conditional models: name or number of a class;
+    an empty text means no class, and so do ``none`` and ``unconditional``, unless a class has that name."""
 
 
 class EditRequest(SamplingFields, SpecFields):
@@ -137,8 +169,8 @@ class EditRequest(SamplingFields, SpecFields):
     box: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
     """Region as a box y0,x0,y1,x1 instead of a mask, in fractions of the image's height and width. It is rounded to
     whole tokens."""
-    prompt: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
-    """Class of the generated part, as for generations."""
+    prompt: str = ""
+    """What the generated part shows, as for generations. An empty text means no prompt or no class."""
 
     @model_validator(mode="before")
     @classmethod
@@ -176,7 +208,8 @@ class ImageData(BaseModel):
     seed: int
     """Seed that generates the same image again, with the same settings."""
     label: str
-    """Name of the class; ``none`` for no class, or ``unconditional`` if a class is called "none"."""
+    """For text-to-image models: the prompt. For class-conditional models: the name of the class; ``none`` for no class,
+    or ``unconditional`` if a class is called "none"."""
 
 
 class ImagesResponse(BaseModel):
@@ -217,10 +250,16 @@ class Model(BaseModel):
     object: Literal["model"] = "model"
     created: int = 0
     owned_by: Literal["nextscale"] = "nextscale"
+    takes: Literal["prompt", "class"]
+    """What ``prompt`` is in a request: a text, or a class."""
     size: str
+    """Default size of the images in pixels, WIDTHxHEIGHT."""
+    sizes: list[str]
+    """All sizes of images: those of the templates at the default budget, or one."""
     classes: list[str]
+    """Names of the classes, for class-conditional models."""
     scales: list[str]
-    """Sizes of the scales in tokens, HEIGHTxWIDTH."""
+    """Sizes of the scales in tokens, HEIGHTxWIDTH, for the default size."""
 
 
 class ModelList(BaseModel):
@@ -238,27 +277,44 @@ class Health(BaseModel):
     """Number of images in the queue."""
 
 
-def size_of(pipeline: Pipeline) -> str:
-    """Return the model's image size as WIDTHxHEIGHT."""
-    h, w = pipeline.tokenizer.config.image_size
+def size_of(pipeline: Pipeline, schedule: ScaleSchedule | None = None) -> str:
+    """Return the size of images as WIDTHxHEIGHT.
+
+    Args:
+        schedule: None means the model's own.
+    """
+    h, w = pipeline.tokenizer.config.image_size_of(pipeline.tokenizer.schedule_or_own(schedule))
     return f"{w}x{h}"
 
 
-def label_of(prompt: str, pipeline: Pipeline) -> int:
-    """Return the class label that a prompt names.
+def wanted_of(prompt: str, engine: Engine, may_be_empty: bool = False) -> int | str:
+    """Return what a prompt asks for: the text itself, or the label of a class.
 
     Raises:
-        FieldError: the class is unknown.
+        FieldError: the text is empty, too long or not valid Unicode, or the class is unknown.
     """
-    try:
-        return pipeline.classes.id_of(prompt.strip() or pipeline.classes.no_class)
-    except InputError as error:
-        raise FieldError("prompt", error) from error
+    with naming("prompt"):
+        check_text(prompt, "the prompt")
+        if engine.pipeline.family.takes == "prompt":
+            if not prompt.strip() and not may_be_empty:
+                raise InputError("the prompt is empty: expected a text that describes the image")
+            if (size := len(prompt.encode())) > engine.limits.body_bytes:
+                raise InputError(f"the prompt has {size:,} bytes: expected at most {engine.limits.body_bytes:,}")
+            return prompt
+        if len(prompt) > LONGEST_NAME:
+            raise InputError(f"prompt: string should have at most {LONGEST_NAME} characters")
+        classes = engine.pipeline.classes
+        return classes.id_of(prompt.strip() or classes.no_class)
 
 
 def model_of(engine: Engine) -> Model:
     """Describe the served model."""
-    scales = [f"{h}x{w}" for h, w in engine.pipeline.tokenizer.schedule.sizes]
+    pipeline, own = engine.pipeline, engine.pipeline.tokenizer.schedule
     return Model(
-        id=engine.name, size=size_of(engine.pipeline), classes=list(engine.pipeline.class_names), scales=scales
+        id=engine.name,
+        takes=pipeline.family.takes,
+        size=size_of(pipeline),
+        sizes=[size_of(pipeline, schedule) for schedule in templates_of(own) or [own]],
+        classes=list(pipeline.class_names),
+        scales=[f"{h}x{w}" for h, w in own.sizes],
     )

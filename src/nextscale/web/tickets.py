@@ -14,10 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nextscale.conditioning.prompts import PLAIN, TextOptions
 from nextscale.errors import InputError
 from nextscale.imaging.images import to_pil
 from nextscale.sampling.settings import SamplingSettings
 from nextscale.sampling.token_edit import TokenEdit
+from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.web.dataclass_fields import LARGEST_INTEGER
 
 LARGEST_SEED = LARGEST_INTEGER
@@ -64,19 +67,28 @@ class Failed(Refused):
 
 @dataclass(frozen=True)
 class Job:
-    """Images to generate, one per label and seed."""
+    """Images to generate, one per entry of ``wanted`` and seed."""
 
-    labels: tuple[int, ...]
-    """Class labels. The number of classes means "no class"."""
+    wanted: tuple[int, ...] | tuple[str, ...]
+    """What each image shows: class labels, where the number of classes means "no class"; or prompts, for models of
+    text."""
     seeds: tuple[int, ...]
     settings: SamplingSettings
     edit: TokenEdit | None = None
     watch: bool = False
     """Deliver the images after each scale as well."""
+    text: TextOptions = PLAIN
+    """For text-to-image models."""
+    shape: ImageShape = ANY_SHAPE
+    """The shape of the images as the request states it, for their provenance."""
+    schedule: ScaleSchedule | None = None
+    """The scales of the images. None means those of ``shape``."""
 
     def __post_init__(self) -> None:
-        if len(self.labels) != len(self.seeds) or not self.labels:
-            raise InputError(f"expected one label and one seed per image, not {len(self.labels)} and {len(self.seeds)}")
+        if len(self.wanted) != len(self.seeds) or not self.wanted:
+            raise InputError(
+                f"expected one label or prompt and one seed per image, not {len(self.wanted)} and {len(self.seeds)}"
+            )
         for seed in self.seeds:
             if not 0 <= seed <= LARGEST_SEED:
                 raise InputError(
@@ -109,8 +121,7 @@ class Done:
     images: Tensor = field(repr=False)
     """(B, 3, H, W) in [0, 1]."""
     tokens: list[Tensor] = field(repr=False)
-    """K LongTensors (B, n_k): the sampled tokens."""
-    labels: tuple[int, ...]
+    """K token maps: the sampled tokens, (B, n_k) int64 or bits (B, n_k, D) bool."""
 
     @property
     def pil_images(self) -> list[Image.Image]:
@@ -229,11 +240,11 @@ class Ticket:
             if self._outcome is not None:
                 return
             self._parts[first] = part
-            if sum(len(p.labels) for p in self._parts.values()) < len(self.job.labels):
+            if sum(len(p.images) for p in self._parts.values()) < len(self.job.seeds):
                 return
             parts = [self._parts[i] for i in sorted(self._parts)]
             tokens = [torch.cat(maps) for maps in zip(*(p.tokens for p in parts), strict=True)]
-            self._outcome = Done(torch.cat([p.images for p in parts]), tokens, self.job.labels)
+            self._outcome = Done(torch.cat([p.images for p in parts]), tokens)
             self._notify()
 
     def fail(self, error: Exception) -> None:

@@ -33,11 +33,11 @@ def test_images_come_scale_by_scale_and_end_as_the_pipeline_s(model):
 
 def test_each_class_gets_its_images_with_seeds_in_a_row(model):
     work = make_job(model, [3, 1], 2, SETTINGS, 10)
-    assert (work.labels, work.seeds) == ((3, 3, 1, 1), (10, 11, 12, 13))
+    assert (work.wanted, work.seeds) == ((3, 3, 1, 1), (10, 11, 12, 13))
 
 
 def test_without_classes_they_are_random_but_repeatable(model):
-    drawn = [make_job(model, [], 8, SETTINGS, seed).labels for seed in (1, 1, 2)]
+    drawn = [make_job(model, [], 8, SETTINGS, seed).wanted for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2] and set(drawn[0]) <= set(range(5))
 
 

@@ -77,7 +77,7 @@ def compare(
         for event, generated[i] in watch(model, job):
             if isinstance(event, Scale):
                 yield scale_status(event, model, f"{SIDES[i]}: "), pairs(sides, jobs, generated), seed, *unchanged
-    count = len(jobs[0].labels)
+    count = len(jobs[0].wanted)
     made = [provenance(model, job) for (model, _), job in zip(sides, jobs, strict=True)]
     yield (
         figures.status(f"{count} pair{'s' if count > 1 else ''}"),
@@ -97,7 +97,7 @@ def pairs(
     model, job = sides[0][0], jobs[0]
     heads = [f"<div><b>{side}</b> {escape(describe(*chosen))}</div>" for side, chosen in zip(SIDES, sides, strict=True)]
     shown: list[figures.Figure] = []
-    for row, (label, seed) in enumerate(zip(job.labels, job.seeds, strict=True)):
+    for row, (label, seed) in enumerate(zip(job.wanted, job.seeds, strict=True)):
         name = model.label_name(label)
         for i, side in enumerate(SIDES):
             image = generated[i][row] if row < len(generated[i]) else None

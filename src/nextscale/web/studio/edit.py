@@ -238,7 +238,7 @@ def edit(model: Model, inputs: EditInputs) -> Iterator[tuple[Any, ...]]:
 
 def show(job: Job, images: Sequence[Image.Image], made: Provenance | None = None) -> str:
     """Show the variants so far. With their provenance, they can be downloaded."""
-    shown = [*images, *(None,) * (len(job.labels) - len(images))]
+    shown = [*images, *(None,) * (len(job.wanted) - len(images))]
     return figures.grid(
         [
             figures.Figure(

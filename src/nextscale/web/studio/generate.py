@@ -100,12 +100,12 @@ def generate(model: Model, job: Job) -> Iterator[tuple[Any, ...]]:
             yield scale_status(event, model), show(model, job, images), seed, *unchanged
             continue
         made = provenance(model, job)
-        names = [f"{model.label_name(label)}, seed {s}" for label, s in zip(job.labels, job.seeds, strict=True)]
+        names = [f"{model.label_name(label)}, seed {s}" for label, s in zip(job.wanted, job.seeds, strict=True)]
         yield (
             figures.status(f"{len(images)} image{'s' if len(images) > 1 else ''}"),
             show(model, job, images, made),
             seed,
-            list(zip(names, images, job.labels, strict=True)),
+            list(zip(names, images, job.wanted, strict=True)),
             gr.update(choices=names, value=names[0]),
             gr.update(visible=True),
             *repeat(made, "images.png" if len(images) > 1 else "image.png"),
@@ -128,7 +128,7 @@ def make_job(model: Model, classes: Sequence[int], each: int, settings: Sampling
 
 def show(model: Model, job: Job, images: Sequence[Image.Image], made: Provenance | None = None) -> str:
     """Show the images so far, with placeholders for the others. With their provenance, they can be downloaded."""
-    shown = [*images, *(None,) * (len(job.labels) - len(images))]
+    shown = [*images, *(None,) * (len(job.wanted) - len(images))]
     return figures.grid(
         [
             figures.Figure(
@@ -138,6 +138,6 @@ def show(model: Model, job: Job, images: Sequence[Image.Image], made: Provenance
                 file=figures.file_name(model.label_name(label), seed) if made else "",
                 info=made.of_image(i).to_png_info() if made else None,
             )
-            for i, (image, label, seed) in enumerate(zip(shown, job.labels, job.seeds, strict=True))
+            for i, (image, label, seed) in enumerate(zip(shown, job.wanted, job.seeds, strict=True))
         ]
     )
