@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 from nextscale.acceleration.compiled import compile_parts
 from nextscale.acceleration.precision import Precision
 from nextscale.acceleration.ready import make_ready
+from nextscale.analysis.memory import check_memory, estimate_memory
 from nextscale.conditioning.classes import ClassNames, NamedLabels
 from nextscale.conditioning.feature_cache import TextEncoder
 from nextscale.conditioning.on_demand import as_encoder
@@ -124,6 +125,7 @@ class Pipeline:
         self._compile, self._cuda_graph = compile, cuda_graph
         self._ready: tuple[list[tuple[int, int]], tuple[Any, Any]] | None = None
         self._recorded: dict[tuple[int, SamplingSettings, bool], RecordedSampler] = {}
+        self._most_memory = 0
 
     @classmethod
     def from_pretrained(
@@ -152,7 +154,7 @@ class Pipeline:
             InputError: There is no such model, the weights are damaged or belong to another model or schedule, or
                 there is no network.
         """
-        parts = load_source(source, schedule)
+        parts = load_source(source, schedule, as_stored=True)
         text = {"text_encoder": text_encoder or parts.text_encoder, "settings": parts.settings}
         return cls(parts.tokenizer, parts.model, parts.class_names, device, dtype, **options, **text)
 
@@ -246,6 +248,7 @@ class Pipeline:
         options = {name: arguments.pop(name) for name in OPTIONS if name in arguments}
         edit = hooks.get("edit")
         settings = (settings or self.settings).changed(**arguments)
+        self._check_memory(options.get("prompt") if labels is None else labels, num_images, schedule, options)
         request = self.requests.parse(labels, num_images, options, is_edit=edit is not None)
         schedule = schedule or request.schedule
         tokenizer, model = self.ready()
@@ -253,6 +256,34 @@ class Pipeline:
         steps = sample_scales(tokenizer, model, request.conditions, seed=seed, settings=settings, **what, **hooks)
         exact = isinstance(seed, Sequence) and not settings.more_smooth
         return SamplingRun(steps, tokenizer, edit, exact, schedule, request.prompts)
+
+    def _check_memory(
+        self, wanted: Any, num_images: int | None, schedule: ScaleSchedule | None, options: dict[str, Any]
+    ) -> None:
+        """Refuse a call that needs more memory than there is, before anything is loaded or computed for it.
+
+        Memory that an earlier call has used is not asked for again: the allocator may have kept it.
+        """
+        own = self.tokenizer.schedule, self.tokenizer.config.image_size
+        schedule = schedule or (shape_of(options).schedule(*own) if self.family.takes == "prompt" else None)
+        count = num_images if num_images is not None else len(wanted) if isinstance(wanted, Sized) else 1
+        count = 1 if isinstance(wanted, str) and num_images is None else count
+        if not isinstance(count, int) or count < 1:
+            return  # refused later
+        needed = estimate_memory(
+            self.tokenizer.config,
+            self.model.config,
+            self.precision,
+            self.device,
+            schedule=schedule,
+            num_images=count,
+            text_encoder=self.requests.memory_to_load(wanted),
+        )
+        if needed.peak <= self._most_memory:
+            return
+        held = needed.weights + needed.decoder if self._ready else 0
+        check_memory(needed, self.device, schedule or own[0], count, held)
+        self._most_memory = needed.peak
 
     def _labels(self, result: SampleResult) -> list[int]:
         return result.labels.tolist() if self.family.takes == "class" else []

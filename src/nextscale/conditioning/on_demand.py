@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nextscale.conditioning.feature_cache import TextEncoder
-from nextscale.conditioning.t5 import MAX_TOKENS, T5TextEncoder
+from nextscale.conditioning.t5 import MAX_TOKENS, T5TextEncoder, pick_dtype
+from nextscale.conditioning.t5_sizes import find_sizes
 from nextscale.conditioning.text import TextFeatures
 from nextscale.errors import InputError
+from nextscale.runtime.device import pick_device
 
 
 class OnDemandEncoder:
@@ -22,13 +24,21 @@ class OnDemandEncoder:
 
     def __init__(self, source: str | Path, most: int = MAX_TOKENS):
         self.source, self._most = source, most
-        self._loaded: TextEncoder | None = None
+        self._loaded: T5TextEncoder | None = None
         self._lock = threading.Lock()
 
     @property
     def fingerprint(self) -> str:
         """That of the encoder."""
         return self._encoder().fingerprint
+
+    @property
+    def memory_to_load(self) -> int:
+        """Bytes of its weights, as far as they are known, until they are loaded."""
+        if self._loaded is not None:
+            return self._loaded.memory_to_load
+        sizes = find_sizes(self.source)
+        return sizes.parameters * pick_dtype("auto", pick_device("auto")).itemsize if sizes else 0
 
     def check(self, prompts: Sequence[str]) -> None:
         """See `T5TextEncoder`."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nextscale.conditioning.prompts import check_text
 from nextscale.conditioning.t5_files import CONFIG, EXTRA, T5Files, one_line
+from nextscale.conditioning.t5_sizes import T5Sizes
 from nextscale.conditioning.text import TextFeatures
 from nextscale.errors import InputError, brief, is_out_of_memory
 from nextscale.io.module_folder import build_on_meta, check_types, most_parameters
@@ -87,6 +88,12 @@ class T5TextEncoder:
     def is_loaded(self) -> bool:
         """Whether the weights are in memory."""
         return self._model is not None
+
+    @property
+    def memory_to_load(self) -> int:
+        """Bytes that the weights will take when the next prompt comes and stay, as far as it is known."""
+        sizes = T5Sizes.of(self.files.config)
+        return 0 if self.is_loaded or not self.keep or sizes is None else sizes.parameters * self.dtype.itemsize
 
     def check(self, prompts: Sequence[str]) -> None:
         """Check that the prompts can be encoded, and tell which ones will be cut.

@@ -45,6 +45,10 @@ class Requests(Protocol):
     @property
     def takes(self) -> Literal["class", "prompt"]: ...
 
+    def memory_to_load(self, wanted: Any, /) -> int:
+        """Return the bytes of the weights that `parse` would load and keep."""
+        ...
+
     def parse(
         self, wanted: Any, num_images: int | None, options: Mapping[str, Any], /, is_edit: bool = False
     ) -> Request:
@@ -99,6 +103,9 @@ class ClassRequests:
     image_size: tuple[int, int]
     takes: Literal["class", "prompt"] = "class"
 
+    def memory_to_load(self, wanted: Any) -> int:
+        return 0
+
     def parse(self, wanted: Any, num_images: int | None, options: Mapping[str, Any], is_edit: bool = False) -> Request:
         self.check(options)
         return Request(self.names.ids(wanted))
@@ -137,6 +144,11 @@ class PromptRequests:
     learned: Tensor = field(repr=False)
     encoder: TextEncoder
     takes: Literal["class", "prompt"] = "prompt"
+
+    def memory_to_load(self, wanted: Any) -> int:
+        if wanted is None or isinstance(wanted, TextFeatures) or wanted == "":
+            return 0
+        return getattr(self.encoder, "memory_to_load", 0)  # not known of other encoders
 
     def parse(self, wanted: Any, num_images: int | None, options: Mapping[str, Any], is_edit: bool = False) -> Request:
         wanted = options.get("prompt") if wanted is None else wanted

@@ -194,6 +194,9 @@ def generate_scales(tokenizer: Tokenizer, model: Transformer, call: Call) -> Ite
 
     def predict(visit: Visit, canvas: Tensor) -> Tensor:
         """Logits of a visit, given the canvas so far."""
+        nonlocal guided, condition, cache
+        if guided and not guidance.needs_unconditional(visits[visit.index :]):
+            guided, condition, cache = False, condition.first(call.batch), cache.first(call.batch)
         inputs = pyramid.look(canvas, visit) if visit.index else None
         if guided and inputs is not None:
             inputs = torch.cat((inputs, inputs))
