@@ -114,7 +114,7 @@ def generate(model: Model, job: Job) -> Iterator[tuple[Any, ...]]:
             yield scale_status(event, model), show(model, job, images), seed, *unchanged
             continue
         made = provenance(model, job)
-        names = [f"{model.wanted_name(wanted)}, seed {s}" for wanted, s in zip(job.wanted, job.seeds, strict=True)]
+        names = [name_in_list(model, wanted, s) for wanted, s in zip(job.wanted, job.seeds, strict=True)]
         yield (
             figures.status(f"{len(images)} image{'s' if len(images) > 1 else ''}"),
             show(model, job, images, made),
@@ -124,6 +124,11 @@ def generate(model: Model, job: Job) -> Iterator[tuple[Any, ...]]:
             gr.update(visible=True),
             *repeat(made, "images.png" if len(images) > 1 else "image.png"),
         )
+
+
+def name_in_list(model: Model, wanted: int | str, seed: int) -> str:
+    """Return the name of an image among the last ones: class and seed, or the seed, because all have one prompt."""
+    return f"seed {seed}" if model.is_text else f"{model.wanted_name(wanted)}, seed {seed}"
 
 
 def make_job(model: Model, what: Sequence[int] | PromptInputs, each: int, settings: SamplingSettings, seed: int) -> Job:
