@@ -138,10 +138,11 @@ def test_an_edit_takes_the_shape_of_the_upload(model, fit, prompt, tmp_path):
     given = read_whole(png(upload), model)
     assert model.size_of(given.schedule) == (24, 42) and given.shown(model, "crop").size == (42, 24)
     spec = EditSpec(box=(0.25, 0, 0.75, 1), fit=fit)
-    inputs = EditInputs(spec, given.shown(model, fit), None, prompt, 2, FOR_PROMPTS, 7, given.schedule)
+    shown_part = given.shown(model, fit)
+    inputs = EditInputs(spec, shown_part, None, prompt, 2, FOR_PROMPTS, 7, given.schedule)
     *_, last = edit(model, inputs)
     shown = [image.convert("RGB") for image in images_of(last[2])]
-    result = plain().edit(inputs.image, box=spec.box, fit=fit, labels=prompt, num_images=2, seed=[7, 8], size="42x24")
+    result = plain().edit(shown_part, box=spec.box, fit=fit, labels=prompt, num_images=2, seed=[7, 8], size="42x24")
     assert pixels(shown) == pixels(result.images)
     made = saved(last[2], 0, tmp_path / "a.png")
     assert made.prompts == (prompt,) and made.shape.size == "42x24" and made.edit is not None

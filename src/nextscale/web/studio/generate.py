@@ -76,10 +76,10 @@ def generate_tab(model: Model) -> GenerateTab:
             repeating = repeat_block("generate")
 
     def run_generate(*values: Any) -> Generator[tuple[Any, ...], None, None]:
-        asked, (each, *values) = values[: len(wanted)], values[len(wanted) :]
-        settings = read_settings(*values[:NUM_SETTINGS], settings=model.settings)
+        asked, (each, *rest) = values[: len(wanted)], values[len(wanted) :]
+        settings = read_settings(*rest[:NUM_SETTINGS], settings=model.settings)
         what = PromptInputs(*asked) if model.is_text else asked[0]
-        yield from generate(model, make_job(model, what, each, settings, pick_seed(*values[NUM_SETTINGS:])))
+        yield from generate(model, make_job(model, what, each, settings, pick_seed(*rest[NUM_SETTINGS:])))
 
     outputs = [status, images, seed.seed, generated, chosen, further, *repeating]
     submits = [control.submit for control in wanted if isinstance(control, gr.Textbox)]
