@@ -6,10 +6,9 @@
     python benchmarks/serve_load.py --model FOLDER       # another model, of classes or of text
 
 The script starts ``nextscale serve`` itself. Every image of the concurrent requests must equal, pixel by pixel, the
-image of the same request sent alone. Some are also compared with the pipeline. Requests to a model of text have prompts
-of different lengths and images of several sizes. A second server with a short queue must
-answer excess requests with 429 and Retry-After, and serve the others. The server's log on standard error must stay
-small.
+image of the same request sent alone. Some are also compared with the pipeline. Requests to a text-to-image model have
+prompts of different lengths and images of several sizes. A second server with a short queue must answer excess
+requests with 429 and Retry-After, and serve the others. The server's log on standard error must stay small.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ PROMPTS = (
     "a very old man reads a large book under an apple tree, in the warm light of an autumn morning, oil on canvas",
 )
 SIZES = 3
-"""Number of sizes that requests to a model of text mix."""
+"""Number of sizes that requests to a text-to-image model mix."""
 CHECKED = 8
 """Number of images compared with the pipeline."""
 SOAK_CLIENTS = 6
@@ -185,7 +184,7 @@ class Wishes(NamedTuple):
     """What requests ask for."""
 
     prompts: Sequence[str]
-    """Names of classes or, for models of text, `PROMPTS`."""
+    """Names of classes or, for text-to-image models, `PROMPTS`."""
     sizes: Sequence[str]
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Pipelines of models of text."""
+"""Pipelines of text-to-image models."""
 
 from __future__ import annotations
 

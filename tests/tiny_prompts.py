@@ -1,4 +1,4 @@
-"""A tiny model of text for the server, with templates of 16 x 16 tokens, and what it generates alone."""
+"""A tiny text-to-image model for the server, with templates of 16 x 16 tokens, and what it generates alone."""
 
 from __future__ import annotations
 

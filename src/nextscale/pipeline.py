@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,10 @@ from torch import Tensor
 from nextscale.acceleration.compiled import compile_parts
 from nextscale.acceleration.precision import Precision
 from nextscale.acceleration.ready import make_ready
+from nextscale.analysis.memory import check_memory, estimate_memory
 from nextscale.conditioning.classes import ClassNames, NamedLabels
 from nextscale.conditioning.feature_cache import TextEncoder
+from nextscale.conditioning.on_demand import as_encoder
 from nextscale.conditioning.text import TextFeatures
 from nextscale.editing.masks import Mask
 from nextscale.editing.plan import EditPlan, check_label, plan_edit
@@ -51,9 +53,9 @@ class PipelineResult:
     tokens: list[Tensor]
     """K token maps: the sampled tokens, (B, n_k) int64 or bits (B, n_k, D) bool."""
     labels: list[int]
-    """The class label of each image; the number of classes means "no class". Empty for models of text."""
+    """The class label of each image; the number of classes means "no class". Empty for text-to-image models."""
     prompts: list[str] = field(default_factory=list, kw_only=True)
-    """The prompt of each image, for models of text."""
+    """The prompt of each image, for text-to-image models."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Pipeline:
     """A tokenizer, a transformer, and the names of its classes or its text encoder, on a device.
 
     Args:
-        class_names: one per class; None numbers them. Only for models of classes.
+        class_names: one per class; None numbers them. Only for class-conditional models.
         device: "auto" (a CUDA GPU if there is one), "cpu" or "cuda".
         dtype: Precision of matrix products and convolutions: "float32", "bfloat16", on a GPU also "float16". "auto" is
             bfloat16 where it is faster and changes little. "int8" (CPUs with AVX512-VNNI) rounds the large matrices of
@@ -76,8 +78,8 @@ class Pipeline:
         compile: On a CUDA GPU, run the blocks and the decoder through torch.compile.
         cuda_graph: On a CUDA GPU, record the work of each batch size and settings once and replay it. Only for models
             of classes.
-        text_encoder: For models of text: an encoder such as `nextscale.conditioning.t5.T5TextEncoder`, or the folder or
-            name of a T5, which is loaded when the first prompt comes.
+        text_encoder: For text-to-image models: an encoder such as `nextscale.conditioning.t5.T5TextEncoder`, or the
+            folder or name of a T5, which is loaded when the first prompt comes.
         settings: Default settings of sampling; None means those of the family.
 
     Raises:
@@ -103,7 +105,7 @@ class Pipeline:
         if class_names and len(class_names) != count:
             raise InputError(f"the transformer has {count} classes, but {len(class_names)} names were given")
         if cuda_graph and self.family.takes == "prompt":
-            raise InputError("cuda_graph is for models of classes: prompts have different lengths")
+            raise InputError("cuda_graph is for class-conditional models: prompts have different lengths")
         self.device = pick_device(device)
         for option, asked in (("compile", compile), ("cuda_graph", cuda_graph)):
             if asked and self.device.type != "cuda":
@@ -118,10 +120,12 @@ class Pipeline:
         if self.family.takes == "class":
             self.requests: Requests = ClassRequests(self.classes, *shape)
         else:
-            self.requests = PromptRequests(*shape, self.model.unconditional_text, text_encoder)
+            learned = self.model.unconditional_text
+            self.requests = PromptRequests(*shape, learned, as_encoder(text_encoder, len(learned)))
         self._compile, self._cuda_graph = compile, cuda_graph
         self._ready: tuple[list[tuple[int, int]], tuple[Any, Any]] | None = None
         self._recorded: dict[tuple[int, SamplingSettings, bool], RecordedSampler] = {}
+        self._most_memory = 0
 
     @classmethod
     def from_pretrained(
@@ -150,7 +154,7 @@ class Pipeline:
             InputError: There is no such model, the weights are damaged or belong to another model or schedule, or
                 there is no network.
         """
-        parts = load_source(source, schedule)
+        parts = load_source(source, schedule, as_stored=True)
         text = {"text_encoder": text_encoder or parts.text_encoder, "settings": parts.settings}
         return cls(parts.tokenizer, parts.model, parts.class_names, device, dtype, **options, **text)
 
@@ -159,25 +163,23 @@ class Pipeline:
         folder = check_no_run(Path(folder))
         save_module(folder / TOKENIZER, self.tokenizer.config, self.tokenizer, dtype)
         save_module(folder / TRANSFORMER, self.model.config, self.model, dtype)
-        encoder = self.requests.encoder if isinstance(self.requests, PromptRequests) else ""
         changed = self.settings if self.settings != self.family.settings else None
-        write_index(folder, self.family, self.class_names, encoder, changed)
+        write_index(folder, self.family, self.class_names, self.text_encoder, changed)
 
     @property
     def text_encoder(self) -> str:
-        """Folder or name of the text encoder of a model of text; empty for other models and encoders."""
-        encoder = getattr(self.requests, "encoder", "")
-        return str(getattr(encoder, "source", encoder if isinstance(encoder, str | Path) else ""))
+        """Folder or name of the text encoder of a text-to-image model; empty for other models and encoders."""
+        return str(getattr(getattr(self.requests, "encoder", None), "source", ""))
 
     def set_text_encoder(self, encoder: TextEncoder | str | Path) -> None:
         """Use another text encoder; see the constructor.
 
         Raises:
-            InputError: this is not a model of text.
+            InputError: this is not a text-to-image model.
         """
         if not isinstance(self.requests, PromptRequests):
-            raise InputError("this model takes class labels: a text encoder is for models of text")
-        self.requests = replace(self.requests, encoder=encoder)
+            raise InputError("this model takes class labels: a text encoder is for text-to-image models")
+        self.requests = replace(self.requests, encoder=as_encoder(encoder, len(self.requests.learned)))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -206,13 +208,14 @@ class Pipeline:
         """Generate images.
 
         Args:
-            labels: For models of classes: class names or numbers, one per image, where "none" and "unconditional" mean
-                no class. Or, with ``num_images``: None for random classes, or "unconditional" (or "none"). A class
-                called "none" or "unconditional" takes precedence in a list. For models of text: a prompt, with
-                ``num_images`` for several images; or a list of prompts, one per image; or `TextFeatures`.
+            labels: For class-conditional models: class names or numbers, one per image, where "none" and
+                "unconditional" mean no class. Or, with ``num_images``: None for random classes, or "unconditional" (or
+                "none"). A class called "none" or "unconditional" takes precedence in a list. For text-to-image models:
+                a prompt, with ``num_images`` for several images; or a list of prompts, one per image; or
+                `TextFeatures`.
             arguments: ``num_images``, ``seed``, ``edit``, ``guidance``, ``logits_processor``, ``stop_after`` as in
                 `nextscale.sample_scales`; ``settings``, or single ones such as ``cfg=4.0, temperature=1.0, top_k=900,
-                top_p=0.95``. One seed per image makes an image independent of its batch. For models of text also
+                top_p=0.95``. One seed per image makes an image independent of its batch. For text-to-image models also
                 ``negative_prompt``, ``positive_phrase`` (see `nextscale.conditioning.prompts`), and ``aspect``,
                 ``budget``, ``size`` as in `nextscale.scales.image_shape.ImageShape`.
 
@@ -245,6 +248,7 @@ class Pipeline:
         options = {name: arguments.pop(name) for name in OPTIONS if name in arguments}
         edit = hooks.get("edit")
         settings = (settings or self.settings).changed(**arguments)
+        self._check_memory(options.get("prompt") if labels is None else labels, num_images, schedule, options)
         request = self.requests.parse(labels, num_images, options, is_edit=edit is not None)
         schedule = schedule or request.schedule
         tokenizer, model = self.ready()
@@ -252,6 +256,34 @@ class Pipeline:
         steps = sample_scales(tokenizer, model, request.conditions, seed=seed, settings=settings, **what, **hooks)
         exact = isinstance(seed, Sequence) and not settings.more_smooth
         return SamplingRun(steps, tokenizer, edit, exact, schedule, request.prompts)
+
+    def _check_memory(
+        self, wanted: Any, num_images: int | None, schedule: ScaleSchedule | None, options: dict[str, Any]
+    ) -> None:
+        """Refuse a call that needs more memory than there is, before anything is loaded or computed for it.
+
+        Memory that an earlier call has used is not asked for again: the allocator may have kept it.
+        """
+        own = self.tokenizer.schedule, self.tokenizer.config.image_size
+        schedule = schedule or (shape_of(options).schedule(*own) if self.family.takes == "prompt" else None)
+        count = num_images if num_images is not None else len(wanted) if isinstance(wanted, Sized) else 1
+        count = 1 if isinstance(wanted, str) and num_images is None else count
+        if not isinstance(count, int) or count < 1:
+            return  # refused later
+        needed = estimate_memory(
+            self.tokenizer.config,
+            self.model.config,
+            self.precision,
+            self.device,
+            schedule=schedule,
+            num_images=count,
+            text_encoder=self.requests.memory_to_load(wanted),
+        )
+        if needed.peak <= self._most_memory:
+            return
+        held = needed.weights + needed.decoder if self._ready else 0
+        check_memory(needed, self.device, schedule or own[0], count, held)
+        self._most_memory = needed.peak
 
     def _labels(self, result: SampleResult) -> list[int]:
         return result.labels.tolist() if self.family.takes == "class" else []
@@ -301,8 +333,8 @@ class Pipeline:
             labels: A class name or number, or a prompt, for all variants, or one per variant. None, "none" and
                 "unconditional" mean no class; None and "" mean no prompt.
             composite: Paste the generated part into the image, whose other pixels stay unchanged.
-            arguments: As in `__call__`; ``num_images`` is the number of variants. Models of text use the aspect that
-                is nearest to that of the image, unless ``aspect`` or ``size`` is given.
+            arguments: As in `__call__`; ``num_images`` is the number of variants. Text-to-image models use the aspect
+                that is nearest to that of the image, unless ``aspect`` or ``size`` is given.
 
         Raises:
             InputError: An image, mask or argument that does not fit.
@@ -352,8 +384,8 @@ class Pipeline:
         return EditResult(images, result.tokens, self._labels(result), plan, prompts=list(run.prompts))
 
     def schedule_for(self, image: Image.Image, shape: ImageShape = ANY_SHAPE) -> ScaleSchedule | None:
-        """The schedule for editing an image; None means the model's own. Models of text take the aspect that is nearest
-        to that of the image, unless ``shape`` names another."""
+        """The schedule for editing an image; None means the model's own. Text-to-image models take the aspect that is
+        nearest to that of the image, unless ``shape`` names another."""
         return self.requests.schedule_for(image, shape)
 
     def images(self, step: ScaleStep, plan: EditPlan | None = None) -> list[Image.Image]:

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from nextscale.conditioning.prompts import check_text
+from nextscale.conditioning.prompts import PLAIN, TextOptions, check_text
 from nextscale.editing.spec import EditSpec
 from nextscale.errors import InputError, brief
 from nextscale.io.config import LATER, as_config, as_record
@@ -104,10 +104,9 @@ class Provenance:
     """Which image of the call; None means all."""
     edit: EditProvenance | None = None
     prompts: tuple[str, ...] = field(default=(), metadata=LATER)
-    """Prompts, for models of text, repeated over the images."""
-    negative_prompt: str = field(default="", metadata=LATER)
-    positive_phrase: bool = field(default=False, metadata=LATER)
-    """Whether a phrase was added to prompts about people."""
+    """Prompts, for text-to-image models, repeated over the images."""
+    text: TextOptions = field(default=PLAIN, metadata=LATER)
+    """For text-to-image models."""
     text_encoder: str = field(default="", metadata=LATER)
     """Folder or name of the text encoder, if it was not the model's own."""
     shape: ImageShape = field(default=ANY_SHAPE, metadata=LATER)
@@ -120,6 +119,7 @@ class Provenance:
         if self.edit is not None:
             object.__setattr__(self, "edit", as_config(EditProvenance, self.edit))
         object.__setattr__(self, "settings", as_config(SamplingSettings, self.settings))
+        object.__setattr__(self, "text", as_config(TextOptions, self.text))
         object.__setattr__(self, "shape", as_config(ImageShape, self.shape))
         if type(self.num_images) is not int or not 1 <= self.num_images <= MOST:
             raise InputError(f"num_images must be an integer from 1 to {MOST}, not {brief(self.num_images)}")
@@ -127,10 +127,8 @@ class Provenance:
             texts = getattr(self, name)
             if not isinstance(texts, tuple) or len(texts) > self.num_images:
                 raise InputError(f"{name} must be at most one per image, {self.num_images} in all, not {brief(texts)}")
-        for text in (*self.prompts, self.negative_prompt):
-            check_text(text, "a prompt")
-        if not isinstance(self.positive_phrase, bool):
-            raise InputError(f"positive_phrase must be true or false, not {brief(self.positive_phrase)}")
+        for prompt in self.prompts:
+            check_text(prompt, "a prompt")
         seeds = self.seed if isinstance(self.seed, tuple) else (self.seed,) * self.num_images
         if len(seeds) != self.num_images:
             raise InputError(f"expected one seed for each of the {self.num_images} images, got {len(seeds)}")
@@ -210,13 +208,12 @@ class Provenance:
         return stem
 
     def _text_options(self) -> dict[str, Any]:
-        """Return the options of models of text that have an effect."""
-        options = {"negative_prompt": self.negative_prompt, "positive_phrase": self.positive_phrase, **vars(self.shape)}
-        return {name: value for name, value in options.items() if value}
+        """Return the options of text-to-image models that have an effect."""
+        return {name: value for name, value in (vars(self.text) | vars(self.shape)).items() if value}
 
     def _shown_settings(self) -> dict[str, Any]:
         """Return the settings to write out: all, but temperature and ``more_smooth`` only if they have an effect.
-        Models of text have other default temperatures than 1."""
+        Text-to-image models have other default temperatures than 1."""
         shown = as_record(self.settings)
         if self.settings.temperature == 1 and not self.prompts:
             del shown["temperature"]

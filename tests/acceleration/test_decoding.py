@@ -69,13 +69,13 @@ def test_a_few_images_at_a_time(monkeypatch):
     fast, tokens = without_gradients(tokenizer), random_tokens(SCHEDULES["square"], 5)
     seen = []
     monkeypatch.setattr("nextscale.acceleration.decoding.CPU_DECODING_BYTES", 2 * 5 * 8 * 8 * 32 * 4)
-    assert images_at_once(fast, CPU, math.prod(fast.config.image_size)) == 2
+    assert images_at_once(fast.config, CPU, math.prod(fast.config.image_size), 4) == 2
     decode = fast._decode
     monkeypatch.setattr(fast, "_decode", lambda canvas: seen.append(len(canvas)) or decode(canvas))
     torch.testing.assert_close(fast.decode(tokens), tokenizer.decode(tokens), atol=1e-5, rtol=0)
     assert seen == [2, 2, 1]
     monkeypatch.setattr("nextscale.acceleration.decoding.CPU_DECODING_BYTES", 1)
-    assert images_at_once(fast, CPU, math.prod(fast.config.image_size)) == 1
+    assert images_at_once(fast.config, CPU, math.prod(fast.config.image_size), 4) == 1
 
 
 def test_a_phi_convolution_does_not_depend_on_the_batch():

@@ -1,4 +1,4 @@
-"""``sample``, ``edit``, ``reconstruct`` and ``convert`` with a model of text."""
+"""``sample``, ``edit``, ``reconstruct`` and ``convert`` with a text-to-image model."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_convert_both_ways(call, place, text_model):
         ([""], ["prompt 0 is empty"]),
         ([], ["at least one prompt"]),
         (["a", "--labels", "b"], ["PROMPT or --labels"]),
-        (["--labels", "b"], ["model of text", "prompt"]),
+        (["--labels", "b"], ["text-to-image model", "prompt"]),
         (["a", "--prompts-file", "none.txt"], ["none.txt"]),
         (["a", "b", "--num-images", 1], ["2 prompts", "1 images"]),
         (["a", "--aspect", "wide"], ["16:9", "wide"]),
@@ -193,7 +193,7 @@ def test_bad_prompts(sample, place, text_model, flags, words):
 @pytest.mark.parametrize(
     "flags, words",
     [
-        (["--prompts-file", "prompts.txt"], ["model of classes", "--labels"]),
+        (["--prompts-file", "prompts.txt"], ["class-conditional model", "--labels"]),
         (["--negative-prompt", "grey"], ["negative_prompt", "class labels"]),
         (["--aspect", "16:9"], ["8x8 pixels", "16:9"]),
         (["--text-encoder", "google/flan-t5-xl"], ["class labels"]),
@@ -215,7 +215,9 @@ def test_the_model_has_its_own_default_settings(sample, text_model, call):
     assert sample("a fox", "--seeds", 1, "--out", "a.png").code == 0
     made = read_provenance("a.png").settings
     assert made == load(text_model).settings and (made.cfg, made.temperature, made.top_p) == (3.0, 0.5, 0.97)
-    assert sample("a fox", "--seeds", 1, "--cfg", 4, "--out", "b.png").code == 0  # the default of models of classes
+    assert (
+        sample("a fox", "--seeds", 1, "--cfg", 4, "--out", "b.png").code == 0
+    )  # the default of class-conditional models
     assert read_provenance("b.png").settings.cfg == 4.0
 
 

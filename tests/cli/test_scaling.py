@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from PIL import Image
 from tiny_ladder import config_of, validation_lines, write_ladder, write_run
 from tiny_runs import TRANSFORMER
 
+from nextscale.cli import train_transformer
+from nextscale.cli.parsing import parse
 from nextscale.cli.scaling_run import Options, arguments, base_recipe, plan_rung
 from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
 from nextscale.io.lock import locked
@@ -132,10 +135,17 @@ def test_flags_become_those_of_train_transformer():
     where = said.index("--set")
     assert said[where + 1 : where + 5] == ["flip=false", "depth=2", "width=64", "heads=2"]
     assert said[said.index("--learning-rate") + 1] == str(1e-3 * (256 / 64) ** 0.5)
-    assert said[said.index("--out") + 1] == "o/d02" and "--dtype" not in said
+    assert "--out=o/d02" in said and "--dtype" not in said
     recipe, _ = plan_rung(options, rung, base)
     assert (recipe.depth, recipe.width, recipe.heads, recipe.flip) == (2, 64, 2, False)
     assert recipe.learning_rate == 1e-3 * (256 / 64) ** 0.5
+
+
+def test_names_may_begin_with_a_dash():
+    options = Options(data=Path("-c"), out=Path("-o"), preset="starter")
+    given = arguments(replace(options, preset="-r.json"), Rung(1, 8), base_recipe(options))
+    parsed = parse(train_transformer.Options, "train transformer", given[2:])
+    assert (parsed.data, parsed.out, parsed.preset) == ("-c", Path("-o/d01"), "-r.json")
 
 
 @pytest.mark.parametrize(

@@ -196,13 +196,45 @@ def test_weights_that_do_not_fit_are_never_random(copy):
         make(copy).encode(SENTENCES)
     (copy / "model.safetensors").write_bytes(whole)
     save(copy, lambda state: state.update({name: torch.ones(3, 3)}))
-    shapes = ("(3, 3)", f"({WIDTH}, {WIDTH})") if transformers.__version__ > "5" else ()
-    with refused("1 weights of another shape", name, *shapes):
+    with refused("1 weights of another shape", name, "(3, 3)", f"({WIDTH}, {WIDTH})"):
+        make(copy).encode(SENTENCES)
+    (copy / "model.safetensors").write_bytes(whole)
+    save(copy, lambda state: state.update({name: state[name].to(torch.int8)}))
+    with refused(name, "of type int8", "expected floating-point numbers"):
         make(copy).encode(SENTENCES)
     (copy / "model.safetensors").write_bytes(whole)
     save(copy, lambda state: state[name].fill_(float("nan")))
     with refused("not finite", "float32"):
         make(copy).encode(SENTENCES)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"num_layers": 3}, ("lacks 9 weights of the T5 encoder", "encoder.block.2")),
+        ({"num_layers": 100_000_000}, ("many more than the weights have",)),
+        ({"d_model": 10**7, "d_ff": 10**7}, ("weights of another shape", "expected (16, 10000000)")),
+        ({"d_model": 10**12}, ("weights of another shape", "expected (16, 1000000000000)")),
+        ({"vocab_size": 10**9}, ("1 weights of another shape", "shared.weight", "(1000000000, 16)")),
+        ({"relative_attention_num_buckets": 10**9}, ("1 weights of another shape", "(1000000000, 2)")),
+        ({"num_heads": 10**6, "d_kv": 10**20}, ("sizes are too large",)),
+    ],
+)
+def test_absurd_sizes_are_found_before_memory_is_allocated(copy, monkeypatch, changed, words):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | changed))
+    monkeypatch.setattr(transformers.T5EncoderModel, "from_pretrained", None, raising=False)
+    with refused(*words):
+        make(copy).encode(SENTENCES)
+
+
+@pytest.mark.parametrize("size", [0, -3, True, 2.5, "24", None, [8]])
+@pytest.mark.parametrize("name", ["num_layers", "d_ff"])
+def test_sizes_are_positive_integers(copy, name, size):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {name: size}))
+    with refused("config.json", f"{name} must be a positive integer"):
+        make(copy)
 
 
 def test_a_cut_file_is_found_before_loading(copy):

@@ -1,4 +1,4 @@
-"""A model of text as a diffusers pipeline."""
+"""A text-to-image model as a diffusers pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API with a model of text."""
+"""The API with a text-to-image model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine with a model of text: images depend on no other request, whatever its prompt and size."""
+"""The engine with a text-to-image model: images depend on no other request, whatever its prompt and size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API of a model of text with OpenAI's own client."""
+"""The API of a text-to-image model with OpenAI's own client."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_every_response_has_an_id(start, monkeypatch):
         413: client.post(GENERATE, content=b"x" * 200, headers=json_type),
         421: client.get("/healthz", headers={"Host": "a.example"}),
     }
-    monkeypatch.setattr("nextscale.web.api.label_of", lambda *_: 1 / 0)
+    monkeypatch.setattr("nextscale.web.api.wanted_of", lambda *_: 1 / 0)
     responses[500] = client.post(GENERATE, json={"prompt": "hat"}, headers=key)
     ids = {response.headers["X-Request-Id"] for response in responses.values()}
     assert len(ids) == len(responses) and "" not in ids

@@ -11,7 +11,7 @@ from nextscale.acceleration.upsample import FourKernelUpsample
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.autoencoder import ResidualBlock, Upsample
 from nextscale.tokenizer.pyramid import ResidualConv
-from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
 
 FULL_SIZE_TENSORS = 5
 """Number of full-size activations of an image that decoding holds at the same time."""
@@ -47,22 +47,27 @@ def without_gradients(tokenizer: ImageTokenizer) -> ImageTokenizer:
 class FewImagesTokenizer(ImageTokenizer):
     """An `ImageTokenizer` that encodes and decodes a few images at a time, in the device's fastest memory format."""
 
+    @property
+    def itemsize(self) -> int:
+        """Bytes per number in the decoder."""
+        return self.decoder.conv_out.weight.itemsize
+
     def encode_features(self, images: Tensor, schedule: ScaleSchedule | None = None) -> Tensor:
         self.check_images(images, schedule)
         if images.device.type == "cpu":
             images = images.contiguous(memory_format=torch.channels_last)
-        parts = images.split(images_at_once(self, images.device, images.shape[-2:].numel()))
+        parts = images.split(images_at_once(self.config, images.device, images.shape[-2:].numel(), self.itemsize))
         return torch.cat([super(FewImagesTokenizer, self).encode_features(part, schedule) for part in parts])
 
     def decode_canvas(self, canvas: Tensor) -> Tensor:
         if canvas.device.type == "cpu" or self.decoder.conv_out.weight.dtype != torch.float32:
             canvas = canvas.contiguous(memory_format=torch.channels_last)
         pixels = canvas.shape[-2:].numel() * self.config.stride**2
-        parts = canvas.split(images_at_once(self, canvas.device, pixels))
+        parts = canvas.split(images_at_once(self.config, canvas.device, pixels, self.itemsize))
         return torch.cat([super(FewImagesTokenizer, self).decode_canvas(part) for part in parts])
 
 
-def images_at_once(tokenizer: ImageTokenizer, device: torch.device, pixels: int) -> int:
+def images_at_once(tokenizer: TokenizerConfig, device: torch.device, pixels: int, itemsize: int) -> int:
     """Return the number of images to encode or decode together: as many as fit a memory budget, but at least one.
 
     On the CPU, more images at once are not faster. On a GPU the budget is a fraction of its total memory, not of its
@@ -70,11 +75,12 @@ def images_at_once(tokenizer: ImageTokenizer, device: torch.device, pixels: int)
 
     Args:
         pixels: number of pixels of an image.
+        itemsize: bytes per number.
     """
     budget = CPU_DECODING_BYTES
     if device.type == "cuda":
         budget = torch.cuda.get_device_properties(device).total_memory // GPU_SHARE
-    one = FULL_SIZE_TENSORS * pixels * tokenizer.config.channels * tokenizer.decoder.conv_out.weight.itemsize
+    one = FULL_SIZE_TENSORS * pixels * tokenizer.channels * itemsize
     return max(1, budget // one)
 
 

@@ -7,6 +7,7 @@ shared with them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -29,6 +30,8 @@ from nextscale.transformer.var import VAR, VARConfig
 
 ROWS = 512
 """Number of rows for which the weights are packed."""
+PAGED_OUT = 2**28
+"""Bytes of converted originals after which their memory is returned to the system."""
 INT8_TOKENS = 64
 """int8 is used for scales of at least this many tokens, 8x8, which need most of the products."""
 
@@ -93,7 +96,9 @@ ModelT = TypeVar("ModelT", VAR, Infinity)
 
 
 @torch.no_grad()
-def ready_transformer(model: ModelT, dtype: torch.dtype, int8: bool = False) -> ModelT:
+def ready_transformer(
+    model: ModelT, dtype: torch.dtype, int8: bool = False, converted: Callable[[Tensor], None] = lambda weight: None
+) -> ModelT:
     """Return a copy of a model with converted matrices, for sampling.
 
     The head stays in float32. It needs few products, and in bfloat16 many logits would be equal.
@@ -101,6 +106,7 @@ def ready_transformer(model: ModelT, dtype: torch.dtype, int8: bool = False) -> 
     Args:
         dtype: type of the matrices.
         int8: use int8 for the matrices of attention and MLP at scales of `INT8_TOKENS` tokens or more.
+        converted: called with each matrix of the model after it was copied to another precision or layout.
     """
     c = model.config
     with torch.device("meta"):
@@ -110,22 +116,29 @@ def ready_transformer(model: ModelT, dtype: torch.dtype, int8: bool = False) -> 
         for block in ready.blocks:
             block.set_submodule("attention", ReadyAttention(c.width, c.heads, l2_norm))
     of_block = LateInt8Linear if int8 else ReadyLinear
+
+    def put(name: str, layer: ReadyLinear, weight: Tensor) -> None:
+        ready.set_submodule(name, layer)
+        if layer.packed or layer.weight.data_ptr() != weight.data_ptr():
+            converted(weight)
+
     for name, module in list(model.named_modules()):
         if isinstance(module, SelfAttention):
-            ready.set_submodule(f"{name}.qkv", of_block(module.qkv.weight, module.qkv_bias(), dtype))
+            weight = module.qkv.weight
+            put(f"{name}.qkv", of_block(weight, module.qkv_bias(), dtype), weight)
         elif isinstance(module, MLP):
-            ready.set_submodule(f"{name}.up", of_block(module.up.weight, module.up.bias, dtype, gelu=True))
+            weight = module.up.weight
+            put(f"{name}.up", of_block(weight, module.up.bias, dtype, gelu=True), weight)
             ready.set_submodule(f"{name}.gelu", nn.Identity())
         elif isinstance(module, nn.Linear) and not name.endswith((".qkv", ".up")):
-            if name.endswith(".key_value") and name.startswith("blocks."):  # its rows are text tokens, not a scale
-                ready.set_submodule(name, ReadyLinear(module.weight, module.bias, dtype))
-            elif name.startswith("blocks."):
-                ready.set_submodule(name, of_block(module.weight, module.bias, dtype))
-            else:
-                kind = dtype if name.partition(".")[0] == "adaln" else torch.float32
-                ready.set_submodule(name, ReadyLinear(module.weight, module.bias, kind))
+            kind, layer = dtype, of_block
+            if not name.startswith("blocks."):
+                kind, layer = dtype if name.partition(".")[0] == "adaln" else torch.float32, ReadyLinear
+            elif name.endswith(".key_value"):  # its rows are text tokens, not a scale
+                layer = ReadyLinear
+            put(name, layer(module.weight, module.bias, kind), module.weight)
     state = model.state_dict()
-    ready.load_state_dict({name: state[name] for name in ready.state_dict()}, assign=True)
+    ready.load_state_dict({name: state[name].float() for name in ready.state_dict()}, assign=True)
     return ready.requires_grad_(False).eval()
 
 
@@ -152,7 +165,19 @@ def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageToken
 
 def make_ready(tokenizer: ImageTokenizer, model: ModelT, precision: Precision) -> tuple[ImageTokenizer, ModelT]:
     """Prepare both models for sampling. Memory of the originals that is mapped from files is returned to the system."""
-    ready = ready_tokenizer(tokenizer, precision.dtype), ready_transformer(model, precision.dtype, precision.int8)
+    pending: list[Tensor] = []
+
+    def converted(weight: Tensor) -> None:
+        """Return memory in between, so that a large model is never in memory twice."""
+        pending.append(weight)
+        if sum(tensor.nbytes for tensor in pending) >= PAGED_OUT:
+            page_out(pending)
+            pending.clear()
+
+    ready = (
+        ready_tokenizer(tokenizer, precision.dtype),
+        ready_transformer(model, precision.dtype, precision.int8, converted),
+    )
     kept = {tensor.data_ptr() for module in ready for tensor in module.state_dict().values()}
     kept |= {m.weight.data_ptr() for m in ready[1].modules() if isinstance(m, ReadyLinear) and not m.packed}
     page_out(p for module in (tokenizer, model) for p in module.parameters() if p.data_ptr() not in kept)

@@ -53,7 +53,7 @@ class WinogradConv3x3(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Compute the convolution. (B, C, H, W) -> (B, O, H, W)."""
         height, width = x.shape[-2:]
-        if height % STEP or width % STEP or height * width < LEAST_TILES * STEP**2:
+        if not has_enough_tiles(height, width):
             return F.conv2d(x, self.weight, self.bias, padding=1)
         kernel = transform_kernel(self.weight) if self.kernel is None else self.kernel
         if self.keep:
@@ -65,6 +65,11 @@ def is_worth_it(conv: nn.Conv2d) -> bool:
     """Return whether `WinogradConv3x3` supports a convolution, and the convolution has enough channels to be faster."""
     form = conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups
     return form == ((3, 3), (1, 1), (1, 1), (1, 1), 1) and min(conv.in_channels, conv.out_channels) >= LEAST_CHANNELS
+
+
+def has_enough_tiles(height: int, width: int) -> bool:
+    """Return whether `WinogradConv3x3` computes a grid of this size by tiles."""
+    return not (height % STEP or width % STEP or height * width < LEAST_TILES * STEP**2)
 
 
 @torch.no_grad()

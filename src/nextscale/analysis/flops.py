@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nextscale.conditioning.text import TextFeatures
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
+from nextscale.transformer.infinity import Infinity, InfinityConfig
 from nextscale.transformer.var import VAR, VARConfig
+
+PROMPT_TOKENS = 32
+"""Length of the prompt that costs refer to. A sentence of 20 words has about 30 tokens."""
 
 
 @dataclass(frozen=True)
@@ -26,35 +33,75 @@ class ModelCost:
     decoder: float
     """As defined. When sampling it takes about a tenth less: see `nextscale.acceleration.upsample`."""
     condition: float
-    """AdaLN, once per image."""
+    """AdaLN and, for text-to-image models, the pooled text and its keys and values; once per image."""
     transformer: float
     """All scales without guidance. Guidance doubles this and `condition`, except for the head."""
 
+    @property
+    def sampling(self) -> float:
+        """The transformer's work for one image without guidance."""
+        return self.condition + self.transformer
+
 
 @torch.no_grad()
-def count_flops(tokenizer: TokenizerConfig, model: VARConfig) -> ModelCost:
-    """Count the parameters of both models and the operations for one image."""
+def count_flops(
+    tokenizer: TokenizerConfig,
+    model: VARConfig | InfinityConfig,
+    schedule: ScaleSchedule | None = None,
+    prompt_tokens: int = PROMPT_TOKENS,
+) -> ModelCost:
+    """Count the parameters of both models and the operations for one image.
+
+    Args:
+        schedule: the scales of the image; None means those of the model.
+        prompt_tokens: length of the prompt, for text-to-image models.
+    """
+    schedule = schedule or model.schedule
     with torch.device("meta"):
-        tokens, transformer = ImageTokenizer(tokenizer), VAR(model)
-        image = torch.empty(1, 3, *tokenizer.image_size)
-        label = torch.empty(1, dtype=torch.long)
-        canvas = tokens.pyramid.empty_canvas(1)
-        condition = transformer.condition(label)
-        cache = transformer.make_cache(model.schedule, 1)
-
-        def all_scales() -> None:
-            for visit in model.schedule.visits:
-                look = tokens.pyramid.look(canvas, visit) if visit.index else None
-                transformer.logits(transformer.forward_scale(visit, look, condition, cache), visit)
-
+        tokens, transformer = ImageTokenizer(tokenizer), build_transformer(model)
+        image = torch.empty(1, 3, *tokenizer.image_size_of(schedule))
+        canvas = tokens.pyramid.empty_canvas(1, schedule=schedule)
+        looks = [tokens.pyramid.look(canvas, visit) if visit.index else None for visit in schedule.visits]
+        one, two = (_sampling_gflop(model, depth, schedule, looks, prompt_tokens) for depth in (1, 2))
         return ModelCost(
             tokenizer_parameters=_millions(tokens),
             transformer_parameters=_millions(transformer),
-            encoder=_gflop(lambda: tokens.encode_features(image)),
+            encoder=_gflop(lambda: tokens.encode_features(image, schedule)),
             decoder=_gflop(lambda: tokens.decode_canvas(canvas)),
-            condition=_gflop(lambda: transformer.condition(label)),
-            transformer=_gflop(all_scales),
+            condition=one[0] + (model.depth - 1) * (two[0] - one[0]),
+            transformer=one[1] + (model.depth - 1) * (two[1] - one[1]),
         )
+
+
+def _sampling_gflop(
+    model: VARConfig | InfinityConfig,
+    depth: int,
+    schedule: ScaleSchedule,
+    looks: Sequence[Tensor | None],
+    prompt_tokens: int,
+) -> tuple[float, float]:
+    """Count `ModelCost.condition` and `ModelCost.transformer` for a model with ``depth`` blocks.
+
+    Every block costs the same, so two blocks tell the cost of all. Counting takes milliseconds per operation.
+    """
+    changes = {"depth": depth, "chunks": 1} if isinstance(model, InfinityConfig) else {"depth": depth}
+    transformer = build_transformer(replace(model, **changes))
+    conditions: Any = torch.empty(1, dtype=torch.long)
+    if isinstance(model, InfinityConfig):
+        conditions = TextFeatures(torch.empty(prompt_tokens, model.text_width), [prompt_tokens])
+    cache = transformer.make_cache(schedule, 1)
+    made: list[Any] = []
+
+    def all_scales() -> None:
+        for visit, look in zip(schedule.visits, looks, strict=True):
+            transformer.logits(transformer.forward_scale(visit, look, made[0], cache), visit)
+
+    return _gflop(lambda: made.append(transformer.condition(conditions))), _gflop(all_scales)
+
+
+def build_transformer(config: VARConfig | InfinityConfig) -> Any:
+    """Return the transformer of a configuration."""
+    return Infinity(config) if isinstance(config, InfinityConfig) else VAR(config)
 
 
 def block_parameters(model: VARConfig) -> int:

@@ -9,35 +9,61 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.errors import InputError
-from nextscale.families.sources import INDEX, TOKENIZER, TRANSFORMER
-from nextscale.families.var import PUBLISHED
+from nextscale.families import infinity, var
+from nextscale.families.family import Family
+from nextscale.families.sources import INDEX, TOKENIZER, TRANSFORMER, write_index
 from nextscale.io.config import as_record
 from nextscale.io.files import write_json
 from nextscale.io.module_folder import CONFIG, WEIGHTS
 from nextscale.io.tensor_files import write_tensors
-from nextscale.tokenizer.tokenizer import ImageTokenizer
-from nextscale.transformer.var import VAR
+from nextscale.tokenizer.tokenizer import TokenizerConfig
+from nextscale.transformer.infinity import SIZES, InfinityConfig
+
+PATCHED = 4
+"""Bits per token of the patchified tokenizer, for each of its channels."""
 
 
 def write_random_model(folder: Path, name: str, seed: int = 0) -> None:
     """Write a model folder for `Pipeline.from_pretrained`.
 
+    The transformers of Infinity are stored in bfloat16, like large published models.
+
     Args:
-        name: d16 ... d36.
+        name: d16 ... d36 for VAR; layer12 ... layer48, 2b or 8b for Infinity, also with "infinity-" before it.
     """
-    if name not in PUBLISHED:
-        raise InputError(f"no official size {name!r}: expected one of {', '.join(PUBLISHED)}")
-    published, generator = PUBLISHED[name], torch.Generator().manual_seed(seed)
+    family, tokenizer, model = official_size(name)
+    generator = torch.Generator().manual_seed(seed)
+    half = torch.bfloat16 if family.takes == "prompt" else torch.float32
     with torch.device("meta"):
-        modules: dict[str, tuple[nn.Module, Any]] = {
-            TOKENIZER: (ImageTokenizer(published.tokenizer), published.tokenizer),
-            TRANSFORMER: (VAR(published.model), published.model),
+        modules: dict[str, tuple[nn.Module, Any, torch.dtype]] = {
+            TOKENIZER: (family.tokenizer(tokenizer), tokenizer, torch.float32),
+            TRANSFORMER: (family.transformer(model), model, half),
         }
-    for part, (module, config) in modules.items():
-        tensors = {key: random_like(key, tensor, generator) for key, tensor in module.state_dict().items()}
-        write_tensors(folder / part / WEIGHTS, tensors)
+    for part, (module, config, dtype) in modules.items():
+        state = module.state_dict().items()
+        write_tensors(folder / part / WEIGHTS, {key: random_like(key, t, generator).to(dtype) for key, t in state})
         write_json(folder / part / CONFIG, as_record(config))
-    write_json(folder / INDEX, {"class_names": [str(i) for i in range(published.model.num_classes)]})
+    if family.takes == "prompt":
+        write_index(folder, family, (), "", None)
+    else:
+        write_json(folder / INDEX, {"class_names": [str(i) for i in range(model.num_classes)]})
+
+
+def official_size(name: str) -> tuple[Family, Any, Any]:
+    """Return the family, the tokenizer's and the transformer's configuration of an official size.
+
+    Raises:
+        InputError: there is no such size.
+    """
+    if name in var.PUBLISHED:
+        return var.FAMILY, var.PUBLISHED[name].tokenizer, var.PUBLISHED[name].model
+    size = name.removeprefix(infinity.FAMILY.prefix)
+    if size not in SIZES:
+        raise InputError(f"no official size {name!r}: expected one of {', '.join((*var.PUBLISHED, *SIZES))}")
+    model = InfinityConfig.named(size)
+    patchify = "bits" in SIZES[size]
+    channels = model.bits // PATCHED if patchify else model.bits
+    return infinity.FAMILY, TokenizerConfig.infinity(channels, patchify, model.schedule), model
 
 
 def random_like(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:

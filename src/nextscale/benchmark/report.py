@@ -26,7 +26,9 @@ class Report:
     theirs: list[float] = field(default_factory=list)
     """Seconds of the other command, measured in turn with ours."""
     peak_memory: int = 0
-    """In bytes."""
+    """In bytes, of the whole process."""
+    estimated_memory: int = 0
+    """In bytes, from `nextscale.analysis.memory`, without Python and PyTorch; 0 where there is none."""
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds of each stage."""
     gflop: dict[str, float] = field(default_factory=dict)
@@ -65,7 +67,8 @@ class Report:
             f"{self.what}: {self.model}, batch {self.batch}, {self.dtype} on {self.device}, {self.threads} threads",
             f"{self.unit} per second   {self.batch / self.median:.4g}",
             f"seconds              median {self.median:.4g}, 95th percentile {self.p95:.4g}, of {len(self.seconds)}",
-            f"peak memory          {self.peak_memory / 2**20:,.0f} MiB",
+            f"peak memory          {self.peak_memory / 2**20:,.0f} MiB"
+            + (f", {self.estimated_memory / 2**20:,.0f} estimated" if self.estimated_memory else ""),
         ]
         for stage, seconds in self.stages.items():
             flops = f", {self.gflop[stage]:,.1f} GFLOP" if stage in self.gflop else ""

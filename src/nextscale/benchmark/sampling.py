@@ -8,15 +8,18 @@ from typing import Any
 
 import torch
 
-from nextscale.analysis.flops import count_flops
+from nextscale.analysis.flops import PROMPT_TOKENS, count_flops
+from nextscale.analysis.memory import estimate_memory
 from nextscale.benchmark.machine import Peak, measure_peak, peak_memory
 from nextscale.benchmark.report import Report
 from nextscale.benchmark.stages import timed_stages
 from nextscale.benchmark.turns import Turns, take_turns
+from nextscale.conditioning.text import TextFeatures
 from nextscale.errors import InputError
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.allocator import kept
 from nextscale.sampling.settings import SamplingSettings
+from nextscale.scales.schedule import ScaleSchedule
 
 
 def bench_sampling(
@@ -27,14 +30,19 @@ def bench_sampling(
     settings: SamplingSettings,
     seed: int,
     against: str = "",
+    schedule: ScaleSchedule | None = None,
 ) -> Report:
-    """Time sampling and decoding images, with one seed for all."""
+    """Time sampling and decoding images, with one seed for all.
+
+    Args:
+        schedule: the scales; None means those of the model.
+    """
+    wanted = random_requests(pipeline, check_batch(batch), seed)
     tokenizer, transformer = pipeline.ready()
-    labels = [i % len(pipeline.class_names) for i in range(check_batch(batch))]
+    schedule = schedule or tokenizer.schedule
 
     def generate() -> None:
-        *_, step = pipeline.scales(labels, settings=settings, seed=seed)
-        step.image()
+        pipeline.scales(wanted, settings=settings, seed=seed, schedule=schedule).result()
 
     with kept(pipeline.device):  # as in nextscale sample
         turns = take_turns(generate, repeats, pipeline.device, against)
@@ -44,10 +52,23 @@ def bench_sampling(
             generate()
             whole = time.perf_counter() - start
     stages["sampling"] = whole - sum(stages.values())
-    work = count_flops(tokenizer.config, transformer.config)
-    sequences = batch * (2 if settings.cfg else 1)
-    gflop = {"transformer": sequences * (work.condition + work.transformer), "decoder": batch * work.decoder}
-    return report(pipeline, "sample", model, batch, turns, stages=stages, gflop=gflop, peak_memory=memory)
+    work = count_flops(tokenizer.config, transformer.config, schedule)
+    guided = any(transformer.guidance_weights(settings.cfg, schedule))
+    gflop = {"transformer": batch * (2 if guided else 1) * work.sampling, "decoder": batch * work.decoder}
+    what = pipeline.tokenizer.config, pipeline.model.config, pipeline.precision, pipeline.device
+    needed = estimate_memory(*what, schedule=schedule, num_images=batch, guided=guided)
+    measured = {"stages": stages, "gflop": gflop, "peak_memory": memory, "estimated_memory": needed.peak}
+    return report(pipeline, "sample", model, batch, turns, schedule, **measured)
+
+
+def random_requests(pipeline: Pipeline, batch: int, seed: int = 0) -> Any:
+    """Return class labels, or random features of prompts of `PROMPT_TOKENS` tokens: no text encoder is needed."""
+    if pipeline.family.takes == "class":
+        return [i % len(pipeline.class_names) for i in range(batch)]
+    generator = torch.Generator().manual_seed(seed)
+    width = pipeline.model.config.text_width
+    features = torch.randn(batch * PROMPT_TOKENS, width, generator=generator)
+    return TextFeatures(features, [PROMPT_TOKENS] * batch)
 
 
 def bench_decoding(pipeline: Pipeline, model: str, batch: int, repeats: int, seed: int, against: str = "") -> Report:
@@ -55,8 +76,10 @@ def bench_decoding(pipeline: Pipeline, model: str, batch: int, repeats: int, see
     tokenizer, _ = pipeline.ready()
     generator = torch.Generator().manual_seed(seed)
     sizes = [(check_batch(batch), n) for n in tokenizer.schedule.tokens_per_scale]
-    codes = tokenizer.config.codebook_size
-    tokens = [torch.randint(codes, size, generator=generator).to(pipeline.device) for size in sizes]
+    codebook = tokenizer.pyramid.codebook
+    shapes = [(*size, *codebook.token_shape) for size in sizes]
+    drawn = [torch.randint(codebook.choices, shape, generator=generator) for shape in shapes]
+    tokens = [each.to(pipeline.device, codebook.token_dtype) for each in drawn]
     with kept(pipeline.device):
         turns = take_turns(lambda: tokenizer.decode(tokens), repeats, pipeline.device, against)
     memory = peak_memory(pipeline.device)
@@ -75,7 +98,7 @@ def bench_loading(load: Callable[[], Pipeline], model: str, repeats: int, agains
         pipeline.ready()
         moments.append(time.perf_counter())
         with kept(pipeline.device):
-            pipeline([0], seed=0)
+            pipeline(random_requests(pipeline, 1), seed=0)
         moments.append(time.perf_counter())
         names = ("read", "make ready", "first image")
         stages.update({name: b - a for name, a, b in zip(names, moments, moments[1:], strict=False)})
@@ -91,13 +114,21 @@ def bench_loading(load: Callable[[], Pipeline], model: str, repeats: int, agains
     )
 
 
-def report(pipeline: Pipeline, what: str, model: str, batch: int, turns: Turns, **fields: Any) -> Report:
+def report(
+    pipeline: Pipeline,
+    what: str,
+    model: str,
+    batch: int,
+    turns: Turns,
+    schedule: ScaleSchedule | None = None,
+    **fields: Any,
+) -> Report:
     """Make a report, and measure the peak speed of the machine for it."""
     config, tokenizer = pipeline.model.config, pipeline.tokenizer.config
-    rows = 2 * config.schedule.num_tokens
-    peak = measure_peak(
-        rows, config.width, tokenizer.channels, tokenizer.image_size, pipeline.precision.dtype, pipeline.device
-    )
+    schedule = schedule or config.schedule
+    size = tokenizer.image_size_of(schedule)
+    rows, dtype = 2 * schedule.num_tokens, pipeline.precision.dtype
+    peak = measure_peak(rows, config.width, tokenizer.channels, size, dtype, pipeline.device)
     described = what, model, str(pipeline.device), pipeline.dtype, batch
     found = Report(*described, "images", turns.ours, turns.theirs, **fields)
     found.peak = {"product": peak.product, "convolution": peak.convolution}

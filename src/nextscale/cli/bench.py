@@ -25,7 +25,8 @@ class BenchOptions(ModelOptions):
     else float32. int8: 8-bit products at large scales, faster but less exact, for CPUs with AVX512-VNNI. int8-float32
     and int8-bfloat16 also set the precision of everything that is not int8."""
     random: str = ""
-    """Use a model of an official size, d16 ... d36, with random weights, instead of --model."""
+    """Use a model of an official size with random weights, instead of --model: d16 ... d36, or infinity-layer12 ...
+    infinity-layer48, infinity-2b, infinity-8b."""
     batch: int = 1
     """Number of images per batch."""
     repeats: int = 5

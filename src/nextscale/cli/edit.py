@@ -88,7 +88,7 @@ class Options(SamplingOptions):
     """Class name or number of the generated part. Without this flag, or with "none" or "unconditional", no class is
     used."""
     prompt: str = ""
-    """For models of text: what the generated part shows. Without this flag, no prompt is used."""
+    """For text-to-image models: what the generated part shows. Without this flag, no prompt is used."""
     variants: int | None = None
     """Number of results. Default: the number of --seeds, or 1 without --seeds."""
     show: bool = False
@@ -138,10 +138,10 @@ def wanted_of(options: Options, spec: EditSpec, pipeline: Pipeline, count: int) 
     """
     if pipeline.family.takes == "prompt":
         if options.label:
-            raise InputError(f"{options.model} is a model of text: expected --prompt, not --label")
+            raise InputError(f"{options.model} is a text-to-image model: expected --prompt, not --label")
         return [options.prompt] * count
     if options.prompt:
-        raise InputError(f"{options.model} is a model of classes: expected --label, not --prompt")
+        raise InputError(f"{options.model} is a class-conditional model: expected --label, not --prompt")
     ids = [pipeline.classes.id_of(options.label)] * count if options.label else UNCONDITIONAL
     check_label(spec.mode, ids, len(pipeline.class_names))
     return ids

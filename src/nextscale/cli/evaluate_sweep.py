@@ -77,6 +77,7 @@ def run(options: Options) -> None:
             write_csv(options.out / "sweep.csv", reports)
             save(plot(reports), options.out / "sweep.png")
             print(table(reports))
+            print("* the best value of its column")
             for warning in dict.fromkeys(warning for report in reports for warning in report.warnings):
                 print(f"note: {warning}")
             print(options.out / "sweep.png")

@@ -47,13 +47,13 @@ class EvaluationOptions(ModelOptions, ValidationSettings):
     """Real images to compare with: a reference file (.npz) of "evaluate reference" or of the ADM evaluator; or a data
     set (a folder, a .csv table, .tar shards, or hf:NAME)."""
     split: Split | None = None
-    """train or val: which part of --reference or --data to use. If the data has train/ and val/, --reference needs this
-    flag, and --data uses val by default. If the data has no val/: without this flag, all images are used; with
-    --split train or --split val, the data is divided as in training (see --val-fraction), and that part is used."""
+    """train or val: which part of a data set to use, for --reference and for --data. Data sets with train/ and val/:
+    --reference requires this flag, and --data uses val by default. Data sets without val/: all images are used by
+    default; train and val are the parts into which training divides the images (see --val-fraction)."""
     crop: Crop | None = None
     """How the images of a data set are cropped. centre: the largest centre crop, as in published references of
-    ImageNet. training: the crop that training uses for its validation images: the middle of the centre crop, with sides
-    1/1.125 as long. Default: the crop of the reference file, or centre."""
+    ImageNet. training: the crop of the validation images in training. It is the middle of the centre crop, with 1/1.125
+    of its width and height. Default: the crop of the reference file, or centre."""
     features: str = ""
     """Feature extractor: a file with the weights of Inception, OWNER/NAME:FILE on the Hugging Face hub, or a folder of
     "evaluate classifier". Default: the Inception that torch-fidelity or pytorch-fid has downloaded."""

@@ -4,68 +4,125 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import torch
 import tyro
 
-from nextscale.analysis.flops import count_flops
+from nextscale.acceleration.precision import Precision
+from nextscale.analysis.flops import PROMPT_TOKENS, ModelCost, count_flops
+from nextscale.analysis.memory import GB, estimate_memory
 from nextscale.cli.models import Dtype, ModelOptions
+from nextscale.conditioning.t5_sizes import find_sizes
 from nextscale.errors import InputError
-from nextscale.families.sources import find_published
+from nextscale.families.sources import find_family
 from nextscale.runtime.device import DTYPES
-from nextscale.tokenizer.tokenizer import TokenizerConfig
-from nextscale.transformer.var import VARConfig
+from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
+from nextscale.scales.schedule import ScaleSchedule
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ModelOptions):
-    """Print a model's sizes, schedule, parameters and FLOPs per image.
+    """Print a model's sizes, schedule, parameters, FLOPs per image and, for text-to-image models, the memory it needs.
 
-    For the official models (d16 ... d36), no weights are downloaded.
+    For the official models (d16 ... d36, infinity-2b ...), no weights are downloaded.
 
     Example: nextscale info starter
+
+    Example: nextscale info infinity-2b --budget 1M --dtype bfloat16 --num-images 4
     """
 
     name: Annotated[str, tyro.conf.Positional] = ""
     """Model to show, in the same form as --model."""
     dtype: Dtype = "float32"
-    """Precision for which the size of the weights in MB is shown."""
+    """Precision for which the size of the weights in MB and the memory are shown."""
+    num_images: int = 1
+    """Number of images per batch for which the memory is shown."""
+    shape: ImageShape = ANY_SHAPE
+    """The shape of the images, for text-to-image models."""
 
 
 def run(options: Options) -> None:
     if options.name and options.model != "starter":
         raise InputError(f"expected one model, got two: {options.name} and {options.model}")
+    if options.num_images < 1:
+        raise InputError(f"num-images must be at least 1, not {options.num_images}")
     source = options.name or options.model
-    published = find_published(source)
-    if published and not Path(source).exists():
-        print(f"{source}, FID {published.fid}, Inception Score {published.inception_score} as published")
-        print(describe(published.tokenizer, published.model, options.dtype))
+    found = find_family(source)
+    if found and not Path(source).exists():
+        family, key = found
+        published = family.published[key]
+        scores = f"FID {published.fid}, Inception Score {published.inception_score} as published"
+        print(f"{source}, {scores if published.fid else 'without a published FID'}")
+        print(describe(published.tokenizer, published.model, options, family.text_encoder))
         return
     pipeline = replace(options, model=source).load()
-    print(f"classes          {len(pipeline.class_names)}: {', '.join(pipeline.class_names[:10])}", end="")
-    print(", ..." if len(pipeline.class_names) > 10 else "")
-    print(describe(pipeline.tokenizer.config, pipeline.model.config, options.dtype))
+    if pipeline.family.takes == "class":
+        print(f"classes          {len(pipeline.class_names)}: {', '.join(pipeline.class_names[:10])}", end="")
+        print(", ..." if len(pipeline.class_names) > 10 else "")
+    print(describe(pipeline.tokenizer.config, pipeline.model.config, options, pipeline.text_encoder))
 
 
-def describe(tokenizer: TokenizerConfig, model: VARConfig, dtype: str) -> str:
-    """Describe a model from its configurations."""
-    work = count_flops(tokenizer, model)
-    schedule, side = tokenizer.schedule, tokenizer.downsampling
-    height, width = tokenizer.image_size
-    sampling = work.condition + work.transformer
-    megabytes = (work.tokenizer_parameters + work.transformer_parameters) * DTYPES[dtype].itemsize
-    return "\n".join(
-        [
-            f"parameters       {work.tokenizer_parameters:.2f} M tokenizer, "
-            f"{work.transformer_parameters:.2f} M transformer",
-            f"weights          {megabytes:.1f} MB in {dtype}",
-            f"images           {height} x {width} pixels; a token of the last scale covers {side} x {side}",
-            f"scales           {schedule.num_scales}: {schedule}",
-            f"tokens           {schedule.num_tokens}; codebook of {tokenizer.codebook_size} vectors "
-            f"of dimension {tokenizer.code_dim}",
-            f"transformer      depth {model.depth}, width {model.width}, {model.heads} heads, "
-            f"{'shared ' if model.shared_adaln else ''}AdaLN, {'cosine' if model.l2_norm else 'plain'} attention",
-            f"FLOPs per image  {sampling:.1f} GFLOP transformer ({2 * sampling:.1f} with guidance), "
-            f"{work.decoder:.1f} decoder, {work.encoder:.1f} encoder",
-        ]
+def describe(tokenizer: Any, model: Any, options: Options, text_encoder: str = "") -> str:
+    """Describe a model from its configurations.
+
+    Args:
+        text_encoder: folder or name of the text encoder of a text-to-image model.
+    """
+    is_of_text = hasattr(model, "text_width")
+    schedule = options.shape.schedule(tokenizer.schedule, tokenizer.image_size)
+    work = count_flops(tokenizer, model, schedule)
+    height, width = tokenizer.image_size_of(schedule)
+    side = tokenizer.downsampling
+    lines = [f"weights          {megabytes(work, options.dtype):.1f} MB in {options.dtype}"]
+    lines += [f"images           {height} x {width} pixels; a token of the last scale covers {side} x {side}"]
+    lines += [f"scales           {schedule.num_scales}: {schedule}"]
+    parameters = f"{work.tokenizer_parameters:.2f} M tokenizer, {work.transformer_parameters:.2f} M transformer"
+    flops = f"{short(work.sampling)} GFLOP transformer ({short(2 * work.sampling)} with guidance), "
+    flops += f"{short(work.decoder)} decoder, {short(work.encoder)} encoder"
+    sizes = find_sizes(text_encoder) if is_of_text else None
+    if sizes:
+        parameters += f", {sizes.parameters / 1e6:.2f} M text encoder"
+        flops += f", {short(sizes.gflop(PROMPT_TOKENS))} text encoder"
+    if is_of_text:
+        lines += [f"tokens           {schedule.num_tokens} of {model.bits} bits"]
+        lines += [f"transformer      depth {model.depth}, width {model.width}, {model.heads} heads, shared AdaLN, "]
+        lines[-1] += "cosine attention, cross-attention to the text"
+        lines += [f"text             features of width {model.text_width}, at most {model.text_rows} tokens"]
+        lines[-1] += f", from {text_encoder}" if text_encoder else "; no text encoder"
+        flops += f", for a prompt of {PROMPT_TOKENS} tokens"
+        lines += [memory_line(tokenizer, model, options, schedule)]
+        if sizes:
+            kept = sizes.parameters * DTYPES[options.dtype].itemsize / GB
+            lines[-1] += f"; {kept:.2f} more for the text encoder, unless --unload-text is given"
+    else:
+        lines += [f"tokens           {schedule.num_tokens}; codebook of {tokenizer.codebook_size} vectors "]
+        lines[-1] += f"of dimension {tokenizer.code_dim}"
+        lines += [f"transformer      depth {model.depth}, width {model.width}, {model.heads} heads, "]
+        lines[-1] += f"{'shared ' if model.shared_adaln else ''}AdaLN, "
+        lines[-1] += f"{'cosine' if model.l2_norm else 'plain'} attention"
+    return "\n".join([f"parameters       {parameters}", *lines, f"FLOPs per image  {flops}"])
+
+
+def megabytes(work: ModelCost, dtype: str) -> float:
+    """Return the size of the weights of tokenizer and transformer."""
+    return (work.tokenizer_parameters + work.transformer_parameters) * DTYPES[dtype].itemsize
+
+
+def memory_line(tokenizer: Any, model: Any, options: Options, schedule: ScaleSchedule) -> str:
+    """Describe the memory of sampling with guidance."""
+    device = torch.device("cuda" if options.device.startswith("cuda") else "cpu")
+    precision = Precision(DTYPES[options.dtype])
+    what = {"schedule": schedule, "num_images": options.num_images}
+    needed = estimate_memory(tokenizer, model, precision, device, **what)
+    images = f"{options.num_images} image{'s' if options.num_images > 1 else ''}"
+    return (
+        f"memory           {needed.peak / GB:.2f} GB for {images} in {options.dtype} on {device.type}, with guidance: "
+        f"{needed.weights / GB:.2f} transformer, {needed.decoder / GB:.2f} decoder, {needed.cache / GB:.2f} KV cache, "
+        f"{needed.activations / GB:.2f} its activations; decoding {needed.decoding / GB:.2f}, after the cache is freed"
     )
+
+
+def short(gflop: float) -> str:
+    """Format a number with one digit after the point, or with two significant digits if it is small."""
+    return f"{gflop:.1f}" if gflop >= 0.05 else f"{gflop:.2g}"

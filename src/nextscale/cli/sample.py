@@ -39,12 +39,13 @@ class Options(SamplingOptions):
 
     Example: nextscale sample --labels dress hat --num-images 20 --cfg 4 --out samples.png
 
-    Example for a model of text: nextscale sample "a fox in the snow" "two red cars" --model infinity-2b --aspect 16:9
+    Example for a text-to-image model: nextscale sample "a fox in the snow" "two red cars" --model infinity-2b --aspect
+    16:9
     """
 
     prompts: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[PROMPT ...]")] = ()
-    """Texts that describe the images. They are repeated until all images have one. For models of classes: class names,
-    as with --labels."""
+    """Texts that describe the images. They are repeated until all images have one. For class-conditional models: class
+    names, as with --labels."""
     prompts_file: Path | None = None
     """Text file with one prompt per line, instead of PROMPT."""
     labels: tuple[str, ...] = ()
@@ -110,10 +111,10 @@ def texts_of(options: Options, pipeline: Pipeline) -> tuple[str, ...]:
         raise InputError(f"expected {' or '.join(named)}, got {'both' if len(named) == 2 else 'all of them'}")
     if pipeline.family.takes == "prompt":
         if labels:
-            raise InputError(f"{options.model} is a model of text: expected a prompt, not --labels")
+            raise InputError(f"{options.model} is a text-to-image model: expected a prompt, not --labels")
         return tuple(check_prompts(prompts or from_file))
     if from_file:
-        raise InputError(f"{options.model} is a model of classes: expected --labels, not --prompts-file")
+        raise InputError(f"{options.model} is a class-conditional model: expected --labels, not --prompts-file")
     return prompts or labels
 
 

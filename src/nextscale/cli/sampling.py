@@ -40,9 +40,9 @@ class SamplingOptions(ModelOptions):
     whichever is faster. int8 is faster and less exact than the others, and needs a CPU with AVX512-VNNI. int8-float32
     and int8-bfloat16 are int8 with float32 or bfloat16 for everything else."""
     text: TextFlags = field(default_factory=TextFlags)
-    """For models of text."""
+    """For text-to-image models."""
     shape: ImageShape = ANY_SHAPE
-    """The shape of the images, for models of text."""
+    """The shape of the images, for text-to-image models."""
     settings: SettingsFlags = field(default_factory=SettingsFlags)  # pyright: ignore[reportInvalidTypeForm]
     """How tokens are sampled."""
     seed: int = 0
@@ -62,8 +62,7 @@ class SamplingOptions(ModelOptions):
 
     def request(self) -> dict[str, Any]:
         """Return the flags that describe the request, as arguments of `Pipeline.scales`."""
-        text = {"negative_prompt": self.text.negative_prompt, "positive_phrase": self.text.positive_phrase}
-        return {name: value for name, value in (text | vars(self.shape)).items() if value}
+        return {name: value for name, value in (vars(self.text.options()) | vars(self.shape)).items() if value}
 
     def seed_or_seeds(self) -> int | tuple[int, ...]:
         """Return the single seed, or one seed per image."""
@@ -98,8 +97,7 @@ class SamplingOptions(ModelOptions):
             edit=edit,
             prompts=prompts,
             text_encoder=self.text.text_encoder,
-            negative_prompt=self.text.negative_prompt,
-            positive_phrase=self.text.positive_phrase,
+            text=self.text.options(),
             shape=self.shape,
         )
 
@@ -155,7 +153,7 @@ def as_made(options: OptionsT, made: Provenance) -> OptionsT:
         device=made.device if options.device == "auto" else options.device,
         dtype=made.dtype,  # type: ignore[arg-type]
         settings=SettingsFlags(**vars(made.settings)),
-        text=replace(options.text, negative_prompt=made.negative_prompt, positive_phrase=made.positive_phrase),
+        text=replace(options.text, **vars(made.text)),
         shape=made.shape,
         seed=made.seed if one else 0,
         seeds=() if one else made.seed,

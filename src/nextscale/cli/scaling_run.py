@@ -153,8 +153,9 @@ def plan_rung(options: Options, rung: Rung, base: TransformerRecipe) -> tuple[Tr
 
 def arguments(options: Options, rung: Rung, base: TransformerRecipe) -> list[str]:
     """Return the command line that trains a size."""
-    found = ["train", "transformer", "--data", str(options.data), "--out", str(options.out / rung.name)]
-    found += ["--preset", options.preset, "--set", *options.set]
+    paths = {"data": options.data, "out": options.out / rung.name, "preset": options.preset}
+    found = ["train", "transformer", *(f"--{name}={value}" for name, value in paths.items())]  # may begin with a dash
+    found += ["--set", *options.set]
     found += [f"{name}={value}" for name, value in sizes_of(rung).items()]
     for name, value in flags_of(options, rung, base).items():
         found += [f"--{'dtype' if name == 'precision' else name.replace('_', '-')}", str(value)]

@@ -37,7 +37,7 @@ class Options(ModelOptions):
     dtype: Dtype = "float32"
     """Precision of matrix products and convolutions."""
     text: TextEncoderFlags = field(default_factory=TextEncoderFlags)
-    """The text encoder of models of text."""
+    """The text encoder of text-to-image models."""
     host: str = "127.0.0.1"
     """Address to listen on. 127.0.0.1 accepts connections from this machine only, 0.0.0.0 from everywhere."""
     port: int = 8000

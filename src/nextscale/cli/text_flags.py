@@ -1,4 +1,4 @@
-"""Flags of models of text."""
+"""Flags of text-to-image models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nextscale.runtime.progress import say
 
 @dataclass(frozen=True, kw_only=True)
 class TextEncoderFlags:
-    """The text encoder of models of text."""
+    """The text encoder of text-to-image models."""
 
     text_encoder: str = ""
     """Folder or Hugging Face name of the T5 text encoder. Default: that of the model, google/flan-t5-xl for the
@@ -40,11 +40,11 @@ class TextEncoderFlags:
             tell: see `T5TextEncoder`.
 
         Raises:
-            InputError: it is missing or damaged, a flag needs another one, or this is not a model of text.
+            InputError: it is missing or damaged, a flag needs another one, or this is not a text-to-image model.
         """
         if any(getattr(self, name) != getattr(TextEncoderFlags, name) for name in TEXT_ENCODER_FLAGS):
             if pipeline.family.takes == "class":
-                raise InputError(f"{model} takes class labels: a text encoder is for models of text")
+                raise InputError(f"{model} takes class labels: a text encoder is for text-to-image models")
             pipeline.set_text_encoder(self._load(pipeline, tell))
 
     def _load(self, pipeline: Pipeline, tell: Callable[[str], None]) -> TextEncoder:
@@ -65,4 +65,8 @@ TEXT_ENCODER_FLAGS = tuple(f.name for f in fields(TextEncoderFlags))
 
 @dataclass(frozen=True, kw_only=True)
 class TextFlags(TextEncoderFlags, TextOptions):
-    """For models of text."""
+    """For text-to-image models."""
+
+    def options(self) -> TextOptions:
+        """Return the part of the flags that describes a request."""
+        return TextOptions(**{f.name: getattr(self, f.name) for f in fields(TextOptions)})

@@ -22,7 +22,7 @@ POSITIVE_PHRASE = "natural skin, clear eyes, a well-lit face with even and regul
 
 @dataclass(frozen=True, kw_only=True)
 class TextOptions:
-    """What a request to a model of text says besides its prompts.
+    """What a request to a text-to-image model says besides its prompts.
 
     Raises:
         InputError: a field of the wrong type, or text that is not valid Unicode.

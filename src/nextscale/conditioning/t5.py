@@ -5,6 +5,7 @@ transformers is imported when an encoder is loaded. Nothing in a downloaded fold
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.conditioning.prompts import check_text
-from nextscale.conditioning.t5_files import EXTRA, T5Files, one_line
+from nextscale.conditioning.t5_files import CONFIG, EXTRA, T5Files, one_line
+from nextscale.conditioning.t5_sizes import T5Sizes
 from nextscale.conditioning.text import TextFeatures
 from nextscale.errors import InputError, brief, is_out_of_memory
+from nextscale.io.module_folder import build_on_meta, check_types, most_parameters
 from nextscale.runtime.device import has_fast_bfloat16, one_core_each, pick_device
 from nextscale.runtime.device import precision as autocast_to
 from nextscale.runtime.extras import check_installed, needed
@@ -23,6 +26,8 @@ from nextscale.runtime.progress import say
 
 FLAN_T5_XL = "google/flan-t5-xl"
 """The encoder of the official models, T = 2048."""
+SHARED, COPY = "shared.weight", "encoder.embed_tokens.weight"
+"""Names of the same weights: files may have either."""
 MAX_TOKENS = 512
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -66,6 +71,7 @@ class T5TextEncoder:
         self._model: nn.Module | None = None
         self._fingerprint = ""
         self._told: set[int] = set()
+        self._lock = threading.Lock()
 
     @property
     def width(self) -> int:
@@ -83,6 +89,12 @@ class T5TextEncoder:
         """Whether the weights are in memory."""
         return self._model is not None
 
+    @property
+    def memory_to_load(self) -> int:
+        """Bytes that the weights will take when the next prompt comes and stay, as far as it is known."""
+        sizes = T5Sizes.of(self.files.config)
+        return 0 if self.is_loaded or not self.keep or sizes is None else sizes.parameters * self.dtype.itemsize
+
     def check(self, prompts: Sequence[str]) -> None:
         """Check that the prompts can be encoded, and tell which ones will be cut.
 
@@ -98,15 +110,16 @@ class T5TextEncoder:
             InputError: not a list of strings, or the weights are damaged.
         """
         tokens = self._tokens(prompts)
-        model = self._model or self._load()
-        try:
-            features = self._all_features(model, list(dict.fromkeys(tokens)))
-        finally:
-            if self.keep:
-                self._model = model
-            else:
-                del model
-                self.unload()
+        with self._lock:  # threads of a server share the weights
+            model = self._model or self._load()
+            try:
+                features = self._all_features(model, list(dict.fromkeys(tokens)))
+            finally:
+                if self.keep:
+                    self._model = model
+                else:
+                    del model
+                    self.unload()
         return TextFeatures.of([features[row] for row in tokens])
 
     def unload(self) -> None:
@@ -158,7 +171,7 @@ class T5TextEncoder:
     def _load(self) -> nn.Module:
         """Read the weights. transformers would replace missing ones by random numbers: here they are an error."""
         with needed("transformers", EXTRA):
-            from transformers import T5EncoderModel
+            from transformers import T5Config, T5EncoderModel
             from transformers.utils import logging
         verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
         logging.set_verbosity_error()
@@ -169,10 +182,13 @@ class T5TextEncoder:
             "use_safetensors": True,
             "local_files_only": True,
             "output_loading_info": True,
-            "ignore_mismatched_sizes": True,  # check_report does not
         }
         try:
+            config = T5Config.from_pretrained(self.files.folder, local_files_only=True)
+            check_sizes(lambda: T5EncoderModel(config), self.files)
             loaded: Any = T5EncoderModel.from_pretrained(self.files.folder, **options)
+        except InputError:
+            raise
         except Exception as error:  # transformers raises errors of many types
             if is_out_of_memory(error):
                 raise
@@ -186,15 +202,45 @@ class T5TextEncoder:
         return model.to(self.device).eval()
 
 
+def check_sizes(build: Callable[[], nn.Module], files: T5Files) -> None:
+    """Compare the encoder that ``config.json`` describes with the headers of the weights, before memory is allocated.
+
+    Args:
+        build: makes the encoder, here without memory for its weights.
+
+    Raises:
+        InputError: the files lack weights of the encoder, or a shape or a kind of numbers differs.
+    """
+    headers, path = files.headers(), files.folder / CONFIG
+    stored = {SHARED if name == COPY else name: header.shape for name, header in headers.items()}
+    model = build_on_meta(lambda _: build(), None, most_parameters(headers), path)
+    parameters = {name: tensor for name, tensor in model.named_parameters() if name != COPY}
+    check_types(parameters, headers, files.folder)
+    expected = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
+    check_complete(sorted(expected.keys() - stored.keys()), files.folder)
+    other = [(name, stored[name], shape) for name, shape in sorted(expected.items()) if stored[name] != shape]
+    check_shapes(other, files.folder)
+
+
+def check_complete(missing: Sequence[str], folder: Path) -> None:
+    """Raise InputError if weights are missing."""
+    if missing:
+        raise InputError(f"{folder} lacks {len(missing)} weights of the T5 encoder (first: {missing[0]})")
+
+
+def check_shapes(other: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]], folder: Path) -> None:
+    """Raise InputError if there are weights (name, shape, expected shape) of another shape."""
+    if other:
+        name, shape, expected = other[0]
+        raise InputError(
+            f"{folder} has {len(other)} weights of another shape than {CONFIG} says "
+            f"(first: {name} {shape}, expected {expected})"
+        )
+
+
 def check_report(report: dict[str, Any], folder: Path) -> None:
     """Raise InputError unless the files held all weights of the encoder, and others of the decoder only."""
-    if missing := sorted(report["missing_keys"]):
-        raise InputError(f"{folder} lacks {len(missing)} weights of the T5 encoder (first: {missing[0]})")
-    if other := sorted(report["mismatched_keys"]):
-        first = other[0]
-        if not isinstance(first, str):  # transformers 4 gives only names
-            first = f"{first[0]} {tuple(first[1])}, expected {tuple(first[2])}"
-        raise InputError(f"{folder} has {len(other)} weights of another shape than config.json says (first: {first})")
+    check_complete(sorted(report["missing_keys"]), folder)
     if unknown := [name for name in sorted(report["unexpected_keys"]) if not name.startswith(("decoder.", "lm_head."))]:
         raise InputError(f"{folder} has {len(unknown)} weights that a T5 encoder does not have (first: {unknown[0]})")
 

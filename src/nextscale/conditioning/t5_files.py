@@ -9,17 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nextscale.errors import InputError
+from nextscale.errors import InputError, brief
 from nextscale.io.files import atomic_file, make_folder, read_json
 from nextscale.io.fingerprint import files_fingerprint
 from nextscale.io.hub import fetch_folder
-from nextscale.io.tensor_files import is_tensor_file
+from nextscale.io.tensor_files import Header, is_tensor_file, read_headers
 from nextscale.runtime.extras import needed
 
 EXTRA = "text"
 CONFIG, TOKENIZER, SENTENCEPIECE = "config.json", "tokenizer.json", "spiece.model"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PATTERNS = (CONFIG, TOKENIZER, SENTENCEPIECE, INDEX, "model*.safetensors")
+REQUIRED = ("d_model", "vocab_size")
+SIZES = (*REQUIRED, "d_kv", "d_ff", "num_heads", "num_layers", "relative_attention_num_buckets")
+"""Sizes in the configuration. transformers has defaults for those that are not required."""
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -47,8 +50,11 @@ class T5Files:
         kind = config.get("model_type") if isinstance(config, dict) else None
         if kind != "t5":
             raise InputError(f"{folder / CONFIG} describes a model of type {kind}: expected t5")
-        if lacking := [name for name in ("d_model", "vocab_size") if not isinstance(config.get(name), int)]:
+        if lacking := [name for name in REQUIRED if not isinstance(config.get(name), int)]:
             raise InputError(f"{folder / CONFIG} has no number {lacking[0]}")
+        for name in SIZES:
+            if type(size := config.get(name, 1)) is not int or size < 1:
+                raise InputError(f"{folder / CONFIG}: {name} must be a positive integer, not {brief(size)}")
         tokenizers = [folder / name for name in (TOKENIZER, SENTENCEPIECE) if (folder / name).is_file()]
         if not tokenizers:
             raise InputError(f"{folder} has no vocabulary: expected {TOKENIZER} or {SENTENCEPIECE}")
@@ -58,6 +64,10 @@ class T5Files:
     def width(self) -> int:
         """T, the width of the features."""
         return self.config["d_model"]
+
+    def headers(self) -> dict[str, Header]:
+        """Return the shapes and types of the weights, without reading them."""
+        return {name: header for path in self.weights for name, header in read_headers(path).items()}
 
     def copy(self, folder: Path) -> None:
         """Copy the files to another folder, unless it is the same one."""

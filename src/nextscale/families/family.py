@@ -59,7 +59,7 @@ class Family:
     to_official: Callable[..., tuple[dict[str, Any], dict[str, Any]]]
     """The reverse."""
     text_encoder: str = ""
-    """Where the official text encoder comes from, for models of text."""
+    """Where the official text encoder comes from, for text-to-image models."""
     prefix: str = ""
     """What short names of the published models begin with, such as "infinity-"."""
 

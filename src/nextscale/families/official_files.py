@@ -48,17 +48,21 @@ def files_of(source: object) -> list[Path]:
     return [Path(part) for part in parts] if all(kinds) else []
 
 
-def load_pair(paths: Files, schedule: ScaleSchedule | None = None) -> tuple[Any, Any]:
+def load_pair(paths: Files, schedule: ScaleSchedule | None = None, as_stored: bool = False) -> tuple[Any, Any]:
     """Load the official files of a tokenizer and a transformer.
+
+    Args:
+        as_stored: keep the types of the transformer's weights, if it is an Infinity.
 
     Raises:
         InputError: a file is missing or damaged, or the two do not belong together.
     """
     if len(paths) != 2:
         raise InputError(f"expected a pair of .pth files, tokenizer and transformer, got {len(paths)}")
-    tokenizer_state, state = (read_state(path) for path in paths)
+    tokenizer_state, state = read_state(paths[0]), read_state(paths[1], as_stored)
     warn_about_pair(paths, state)
-    return from_official(tokenizer_state, state, schedule=schedule)
+    kept = {"as_stored": as_stored} if is_infinity(state) else {}
+    return from_official(tokenizer_state, state, schedule=schedule, **kept)
 
 
 def load_trainer_file(path: Path, schedule: ScaleSchedule | None = None) -> tuple[Any, Any]:
@@ -85,21 +89,25 @@ def is_trainer_file(path: Path) -> bool:
     return path.suffix in PTH and path.is_file() and transformer_part(read_pth(path)) is not None
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a transformer or a tokenizer: a file, a folder of shards, or a checkpoint of the trainer."""
+def read_state(path: Path, as_stored: bool = False) -> dict[str, Tensor]:
+    """Read the tensors of a transformer or a tokenizer: a file, a folder of shards, or a checkpoint of the trainer.
+
+    Args:
+        as_stored: keep the types of the tensors, instead of converting them to float32.
+    """
     if path.is_dir():
-        return read_shards(path)
+        return read_shards(path, as_stored)
     if path.suffix == SAFETENSORS:
-        return as_state(read_tensors(path), path)
+        return as_state(read_tensors(path), path, as_stored)
     content = read_pth(path)
     if transformer_part(content) is not None:
         content = dict(trained(content, path))
     elif isinstance(nested := content.get("vae"), Mapping):  # the tokenizers of Infinity
         content = dict(nested)
-    return as_state(content, path)
+    return as_state(content, path, as_stored)
 
 
-def read_shards(folder: Path) -> dict[str, Tensor]:
+def read_shards(folder: Path, as_stored: bool = False) -> dict[str, Tensor]:
     """Read the tensors of a folder of shards with an index, as transformers and diffusers write it.
 
     Raises:
@@ -117,7 +125,7 @@ def read_shards(folder: Path) -> dict[str, Tensor]:
         shard = folder / Path(file).name
         if not shard.is_file():
             raise InputError(f"{folder} lacks {shard.name}, one of {len(set(names.values()))} shards")
-        state |= read_state(shard)
+        state |= read_state(shard, as_stored)
     if missing := sorted(set(names) - set(state)):
         raise InputError(f"{folder} lacks {len(missing)} of {len(names)} tensors (first: {missing[0]})")
     return state

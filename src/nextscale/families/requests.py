@@ -5,10 +5,8 @@ A pipeline has one `Requests`. It is the only place that knows whether a model t
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from PIL import Image
@@ -16,15 +14,14 @@ from torch import Tensor
 
 from nextscale.conditioning.classes import ClassNames
 from nextscale.conditioning.feature_cache import TextEncoder
-from nextscale.conditioning.prompts import check_prompts, check_text, with_positive_phrase
-from nextscale.conditioning.t5 import MAX_TOKENS, T5TextEncoder
+from nextscale.conditioning.prompts import TextOptions, check_prompts, with_positive_phrase
 from nextscale.conditioning.text import TextFeatures
 from nextscale.errors import InputError
 from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 from nextscale.scales.schedule import ScaleSchedule
 
 SHAPE = tuple(f.name for f in fields(ImageShape))
-TEXT_OPTIONS = ("prompt", "negative_prompt", "positive_phrase")
+TEXT_OPTIONS = ("prompt", *(f.name for f in fields(TextOptions)))
 OPTIONS = (*TEXT_OPTIONS, *SHAPE)
 """Arguments of a pipeline that describe a request, beside the labels or prompts."""
 
@@ -36,7 +33,7 @@ class Request:
     conditions: Any
     """Class labels or `TextFeatures`."""
     prompts: tuple[str, ...] = ()
-    """The prompt of each image, for models of text."""
+    """The prompt of each image, for text-to-image models."""
     schedule: ScaleSchedule | None = None
     """None means the model's own."""
     negative: TextFeatures | None = None
@@ -47,6 +44,10 @@ class Requests(Protocol):
 
     @property
     def takes(self) -> Literal["class", "prompt"]: ...
+
+    def memory_to_load(self, wanted: Any, /) -> int:
+        """Return the bytes of the weights that `parse` would load and keep."""
+        ...
 
     def parse(
         self, wanted: Any, num_images: int | None, options: Mapping[str, Any], /, is_edit: bool = False
@@ -91,7 +92,7 @@ class Requests(Protocol):
 
 @dataclass(frozen=True)
 class ClassRequests:
-    """Requests to a model of classes.
+    """Requests to a class-conditional model.
 
     Args:
         image_size: (height, width) of its images in pixels.
@@ -101,6 +102,9 @@ class ClassRequests:
     schedule: ScaleSchedule
     image_size: tuple[int, int]
     takes: Literal["class", "prompt"] = "class"
+
+    def memory_to_load(self, wanted: Any) -> int:
+        return 0
 
     def parse(self, wanted: Any, num_images: int | None, options: Mapping[str, Any], is_edit: bool = False) -> Request:
         self.check(options)
@@ -120,38 +124,42 @@ class ClassRequests:
     def check(self, options: Mapping[str, Any]) -> None:
         for name in TEXT_OPTIONS:
             if options.get(name):
-                raise InputError(f"{name} is for models of text: this one takes class labels")
+                raise InputError(f"{name} is for text-to-image models: this one takes class labels")
         shape_of(options).schedule(self.schedule, self.image_size)
 
 
 @dataclass(frozen=True)
 class PromptRequests:
-    """Requests to a model of text.
+    """Requests to a text-to-image model.
 
     Args:
         schedule: the model's own.
         image_size: (height, width) in pixels of the images of ``schedule``.
         learned: (R, T), the model's features for "no prompt".
-        encoder: a text encoder; or the folder or name of a T5, which is loaded when the first prompt comes.
+        encoder: the text encoder.
     """
 
     schedule: ScaleSchedule
     image_size: tuple[int, int]
     learned: Tensor = field(repr=False)
-    encoder: TextEncoder | str | Path
+    encoder: TextEncoder
     takes: Literal["class", "prompt"] = "prompt"
-    _loaded: dict[str, TextEncoder] = field(default_factory=dict, init=False, repr=False)
-    _lock: Any = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def memory_to_load(self, wanted: Any) -> int:
+        if wanted is None or isinstance(wanted, TextFeatures) or wanted == "":
+            return 0
+        return getattr(self.encoder, "memory_to_load", 0)  # not known of other encoders
 
     def parse(self, wanted: Any, num_images: int | None, options: Mapping[str, Any], is_edit: bool = False) -> Request:
         wanted = options.get("prompt") if wanted is None else wanted
         shape = shape_of(options)
         schedule = None if shape == ANY_SHAPE else shape.schedule(self.schedule, self.image_size)
-        negative = check_text(options.get("negative_prompt") or "")
+        said = text_of(options)
+        negative = said.negative_prompt
         if isinstance(wanted, TextFeatures):
             return Request(wanted, (), schedule, self.encode([negative]) if negative else None)
         prompts = check_prompts(() if wanted is None else wanted, may_be_empty=is_edit)
-        texts = [with_positive_phrase(prompt) for prompt in prompts] if options.get("positive_phrase") else prompts
+        texts = [with_positive_phrase(prompt) for prompt in prompts] if said.positive_phrase else prompts
         features = self.encode([*texts, *([negative] if negative else [])])
         count = num_images if num_images is not None and len(prompts) == 1 else len(prompts)
         return Request(
@@ -169,7 +177,7 @@ class PromptRequests:
 
     def check(self, options: Mapping[str, Any]) -> None:
         shape_of(options).schedule(self.schedule, self.image_size)
-        check_text(options.get("negative_prompt") or "")
+        text_of(options)
 
     def load(self) -> None:
         self.encode(["an image"])
@@ -182,23 +190,17 @@ class PromptRequests:
         """
         known = {"": self.learned.detach().float().cpu()}
         if unique := [text for text in dict.fromkeys(texts) if text.strip()]:
-            with self._lock:
-                features = self.load_encoder().encode(unique)
+            features = self.encoder.encode(unique)
             width, expected = features.features.shape[1], self.learned.shape[1]
             if width != expected:
                 raise InputError(f"the text encoder gives features of width {width}, but the model takes {expected}")
             known |= dict(zip(unique, features.split(), strict=True))
         return TextFeatures.of([known[text if text.strip() else ""] for text in texts])
 
-    def load_encoder(self) -> TextEncoder:
-        """Return the text encoder, loaded on first use."""
-        if not isinstance(self.encoder, str | Path):
-            return self.encoder
-        if not str(self.encoder):
-            raise InputError("this model has no text encoder: name one, such as google/flan-t5-xl")
-        if "" not in self._loaded:
-            self._loaded[""] = T5TextEncoder(self.encoder, max_tokens=min(MAX_TOKENS, len(self.learned)))
-        return self._loaded[""]
+
+def text_of(options: Mapping[str, Any]) -> TextOptions:
+    """What a request says besides its prompts."""
+    return TextOptions(**{f.name: options[f.name] for f in fields(TextOptions) if options.get(f.name)})
 
 
 def shape_of(options: Mapping[str, Any]) -> ImageShape:

@@ -51,7 +51,7 @@ class Parts(NamedTuple):
     """A `nextscale.protocols.Transformer`."""
     class_names: tuple[str, ...] = ()
     text_encoder: str = ""
-    """Folder or name of the text encoder of a model of text."""
+    """Folder or name of the text encoder of a text-to-image model."""
     settings: SamplingSettings | None = None
     """Its default settings; None means those of the family."""
 
@@ -78,23 +78,29 @@ def find_published(name: str) -> PublishedModel | None:
     return found[0].published[found[1]] if found else None
 
 
-def load_source(source: Source, schedule: ScaleSchedule | None = None) -> Parts:
-    """Load a model from any of the sources that `Pipeline.from_pretrained` documents."""
+def load_source(source: Source, schedule: ScaleSchedule | None = None, as_stored: bool = False) -> Parts:
+    """Load a model from any of the sources that `Pipeline.from_pretrained` documents.
+
+    Args:
+        as_stored: keep the type of the stored weights of a text-to-image transformer, instead of converting them to
+            float32. `nextscale.acceleration.ready` converts one matrix after another, so that a large model fits into
+            memory.
+    """
     files = files_of(source)
     if len(files) == 1:
         return of_official(load_trainer_file(files[0], schedule))
     if files:
-        return of_official(load_pair(files, schedule))
+        return of_official(load_pair(files, schedule, as_stored))
     if schedule is not None:
         raise InputError(f"{source} defines its own schedule: only .pth files take one")
     name = str(source)
     if name in EMBEDDED:
         with resources.as_file(resources.files("nextscale") / EMBEDDED[name]) as folder:
-            return load_folder(folder)
+            return load_folder(folder, as_stored)
     if name and Path(name).is_dir():
-        return load_folder(Path(name))
+        return load_folder(Path(name), as_stored)
     if found := find_family(name):
-        return load_published(*found)
+        return load_published(*found, as_stored)
     hub = "; ".join(family.names for family in FAMILIES)
     raise InputError(
         f"no model {name!r}: expected {', '.join(EMBEDDED)}, a folder, {hub}, a pair vae.pth,var.pth, "
@@ -117,7 +123,7 @@ def load_tokenizer(source: Source, schedule: ScaleSchedule | None = None) -> Any
     return load_source(source, schedule).tokenizer
 
 
-def load_folder(folder: Path) -> Parts:
+def load_folder(folder: Path, as_stored: bool = False) -> Parts:
     """Load a folder of `Pipeline.save_pretrained`, or the newest EMA weights of a training run."""
     if not (folder / INDEX).is_file():
         kind = "holds a tokenizer or a transformer alone" if is_module_folder(folder) else "holds no model"
@@ -132,9 +138,10 @@ def load_folder(folder: Path) -> Parts:
     names = [name.encode("utf-8", "backslashreplace").decode() for name in names]  # some texts of JSON are no text
     family = family_called(index.get("family", var.FAMILY.name), folder / INDEX)
     settings = index.get("settings")
+    kept = {"as_stored": as_stored} if family.takes == "prompt" else {}
     return Parts(
         family.tokenizer.from_pretrained(folder / TOKENIZER),
-        family.transformer.from_pretrained(transformer),
+        family.transformer.from_pretrained(transformer, **kept),
         tuple(names),
         text_encoder_of(index, folder),
         None if settings is None else as_config(SamplingSettings, settings),
@@ -142,23 +149,21 @@ def load_folder(folder: Path) -> Parts:
 
 
 def write_index(
-    folder: Path, family: Family, class_names: Sequence[str], encoder: Any, settings: SamplingSettings | None
+    folder: Path, family: Family, class_names: Sequence[str], encoder: str, settings: SamplingSettings | None
 ) -> None:
     """Write the file that makes a folder of a tokenizer and a transformer a model.
 
     Args:
-        encoder: the text encoder of a model of text, or its folder or name. A folder is copied into the model's.
+        encoder: folder or name of the text encoder, for text-to-image models. A folder is copied into the model's.
         settings: the model's default settings, if they are not those of the family.
     """
     index: dict[str, Any] = {"class_names": list(class_names)}
     if family.takes == "prompt":
         index["family"] = family.name
-    source = getattr(encoder, "source", encoder)
-    if isinstance(source, str | Path) and str(source):
-        if Path(source).is_dir():
-            T5Files.find(source).copy(folder / TEXT_ENCODER)
-        else:
-            index[TEXT_ENCODER] = str(source)
+    if encoder and Path(encoder).is_dir():
+        T5Files.find(encoder).copy(folder / TEXT_ENCODER)
+    elif encoder:
+        index[TEXT_ENCODER] = encoder
     if settings is not None:
         index["settings"] = settings.record()
     write_json(folder / INDEX, index)
@@ -187,7 +192,7 @@ def of_official(models: tuple[Any, Any]) -> Parts:
     return Parts(*models, text_encoder=family_of(models[1]).text_encoder)
 
 
-def load_published(family: Family, name: str) -> Parts:
+def load_published(family: Family, name: str, as_stored: bool = False) -> Parts:
     """Load an official model from the hub."""
     published = family.published[name]
     tokenizer_file = fetch(family.repository, published.tokenizer_file)
@@ -195,7 +200,7 @@ def load_published(family: Family, name: str) -> Parts:
         file = fetch(family.repository, published.file)
     else:
         file = fetch_folder(family.repository, [f"{published.file}/*"]) / published.file
-    parts = of_official(load_pair((tokenizer_file, file), published.model.schedule))
+    parts = of_official(load_pair((tokenizer_file, file), published.model.schedule, as_stored))
     if parts.model.config.depth != published.model.depth:
         raise InputError(f"{file} is of depth {parts.model.config.depth}, but {name} has {published.model.depth}")
     return parts._replace(settings=published.settings)

@@ -101,7 +101,7 @@ class CroppedImages:
     def at_random(self, most: int, seed: int) -> CroppedImages:
         """Return at most ``most`` randomly chosen images, each cropped at random as in training."""
         other = copy(self)
-        other.crop, other.name = AS_LEARNT, f"{self.name}, {AS_LEARNT},"
+        other.crop, other.name = AS_LEARNT, f"random mirrored crops of {self.name}"
         other.chosen = [self.chosen[i] for i in kept_images(len(self.chosen), seed, most).tolist()]
         other.made_from = self.made_from | {"crop": AS_LEARNT, "count": len(other.chosen), "seed": seed}
         return other

@@ -37,7 +37,9 @@ class SampledImages:
 
     def __init__(self, pipeline: Pipeline, name: str, count: int, settings: SamplingSettings, seed: int = 0):
         if pipeline.family.takes == "prompt":
-            raise InputError(f"{name} is a model of text, but evaluation samples classes: give its images by --images")
+            raise InputError(
+                f"{name} is a text-to-image model, but evaluation samples classes: give its images by --images"
+            )
         if count < 1:
             raise InputError(f"the number of images must be at least 1, not {count}")
         if not 0 <= seed < SEEDS - count:

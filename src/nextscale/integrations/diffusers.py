@@ -50,7 +50,7 @@ class NextScalePipeline(DiffusionPipeline):
 
     Args:
         class_names: one per class. Without names, classes are numbers.
-        text_encoder: for models of text, see `nextscale.Pipeline`.
+        text_encoder: for text-to-image models, see `nextscale.Pipeline`.
         settings: default settings of sampling; None means those of the family.
 
     Raises:
@@ -172,9 +172,9 @@ class NextScalePipeline(DiffusionPipeline):
         Args:
             class_labels: names or numbers of classes, or a single one. The number of classes means "no class".
             guidance_scale: g in unconditional + g (conditional - unconditional). 1 or less turns guidance off. For
-                models of classes it is reached at the last scale and grows linearly from none at the first scale; in
-                nextscale's terms, g = cfg + 1, and the default is 5. For models of text it is nextscale's cfg, the same
-                at all scales.
+                class-conditional models it is reached at the last scale and grows linearly from none at the first
+                scale; in nextscale's terms, g = cfg + 1, and the default is 5. For text-to-image models it is
+                nextscale's cfg, the same at all scales.
             num_inference_steps: accepted for compatibility. The steps are the model's scales; other numbers only cause
                 a warning.
             num_images_per_prompt: number of images per label, in consecutive rows.
@@ -185,9 +185,9 @@ class NextScalePipeline(DiffusionPipeline):
             callback_on_step_end: called after each scale with the pipeline, k, (h_k, w_k) and the tensors below.
             callback_on_step_end_tensor_inputs: any of "tokens" (B, n_k), "logits" (B, n_k, V), "canvas"
                 (B, D, h_K, w_K) and "images" (B, 3, H, W). The images are decoded after every scale.
-            prompt: one or more texts, for models of text.
-            negative_prompt: what the images should not show, for models of text.
-            height, width: size in pixels, for models of text. The nearest size of the model is used.
+            prompt: one or more texts, for text-to-image models.
+            negative_prompt: what the images should not show, for text-to-image models.
+            height, width: size in pixels, for text-to-image models. The nearest size of the model is used.
             settings: any of `SamplingSettings` but cfg: ``temperature``, ``top_k``, ``top_p``,
                 ``more_smooth``, ``guidance_blocks``.
 
@@ -271,7 +271,7 @@ def guidance(guidance_scale: float | None, pipeline: Pipeline) -> dict[str, floa
 
 
 def guidance_to_cfg(guidance_scale: float) -> float:
-    """Convert diffusers' guidance scale g to the cfg of a model of classes: g - 1, at least 0.
+    """Convert diffusers' guidance scale g to the cfg of a class-conditional model: g - 1, at least 0.
 
     Raises:
         InputError: not a number.

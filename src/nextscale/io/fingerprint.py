@@ -93,9 +93,13 @@ def tensors_fingerprint(tensors: Iterable[Tensor]) -> str:
 
 
 def weights_fingerprint(module: nn.Module) -> str:
-    """Return 16 hexadecimal digits of the SHA-256 of all weights with their names, dtypes and shapes, on any device."""
+    """Return 16 hexadecimal digits of the SHA-256 of all weights with their names, dtypes and shapes, on any device.
+
+    Weights in half precision count as float32, in which they are loaded for other uses than sampling.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
+        tensor = in_float32(tensor)
         digest.update(header(name, tensor))
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:DIGITS]
@@ -105,17 +109,24 @@ def quick_fingerprint(module: nn.Module) -> str:
     """Return 16 hexadecimal digits of the SHA-256 of all small tensors and of pieces of large ones, with their names.
 
     Pieces are sufficient because training changes all parts of a matrix. Several gigabytes take a fraction of a second.
+    Weights in half precision count as float32, as in `weights_fingerprint`.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
-        digest.update(header(name, tensor))
-        digest.update(pieces(tensor.detach()).cpu().view(torch.uint8).numpy().data)
+        some = in_float32(pieces(tensor.detach()))
+        digest.update(header(name, tensor, some.dtype))
+        digest.update(some.cpu().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:DIGITS]
 
 
-def header(name: str, tensor: Tensor) -> bytes:
+def header(name: str, tensor: Tensor, dtype: torch.dtype | None = None) -> bytes:
     """Return the line that is hashed before a tensor's bytes: its name, dtype and shape."""
-    return f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
+    return f"{name} {dtype or tensor.dtype} {tuple(tensor.shape)}\n".encode()
+
+
+def in_float32(tensor: Tensor) -> Tensor:
+    """Return a tensor in float32 if it is in half precision."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def pieces(tensor: Tensor) -> Tensor:

@@ -166,11 +166,16 @@ def is_module_folder(folder: Path) -> bool:
     return (folder / CONFIG).is_file() or newest_checkpoint(folder) is not None
 
 
-def load_module(folder: str | Path, config_kind: type[ConfigT], build: Callable[[ConfigT], ModuleT]) -> ModuleT:
+def load_module(
+    folder: str | Path, config_kind: type[ConfigT], build: Callable[[ConfigT], ModuleT], as_stored: bool = False
+) -> ModuleT:
     """Load a module from a folder, in eval mode.
 
-    Floating-point weights are converted to float32. Integer tensors keep their type. Names, shapes and types are
-    compared with the header of the weights before memory is allocated.
+    Names, shapes and types are compared with the header of the weights before memory is allocated.
+
+    Args:
+        as_stored: keep the type of floating-point weights, which then stay memory-mapped, instead of converting them to
+            float32.
 
     Raises:
         InputError: the folder does not exist, or a file in it is missing, damaged or unsuitable.
@@ -186,7 +191,7 @@ def load_module(folder: str | Path, config_kind: type[ConfigT], build: Callable[
     module = build_on_meta(build, config, most_parameters(headers), folder / CONFIG)
     check_fits(module, headers, folder / WEIGHTS)
     stored = read_tensors(folder / WEIGHTS)
-    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in stored.items()}
+    state = stored if as_stored else {name: t.float() if t.is_floating_point() else t for name, t in stored.items()}
     return fill(module, state, folder / WEIGHTS).eval()
 
 

@@ -52,8 +52,11 @@ def read_pth(path: str | Path) -> dict[str, Any]:
     return dict(content)
 
 
-def as_state(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+def as_state(content: Mapping[str, Any], path: Path, as_stored: bool = False) -> dict[str, Tensor]:
     """Return named tensors in float32 (integer tensors unchanged), without the prefixes of wrappers in their names.
+
+    Args:
+        as_stored: keep the type of floating-point tensors, which then stay memory-mapped.
 
     Raises:
         InputError: the content is not a dictionary of plain tensors, or tensors need much more memory than the file.
@@ -71,5 +74,5 @@ def as_state(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
                 f"{path}: {brief(name)} of shape {tuple(value.shape)} needs {needed:,} bytes, but the file holds "
                 f"{there:,} of them"
             )
-        state[WRAPPERS.sub("", name)] = value.float() if value.is_floating_point() else value
+        state[WRAPPERS.sub("", name)] = value.float() if value.is_floating_point() and not as_stored else value
     return state

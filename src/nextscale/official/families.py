@@ -24,7 +24,8 @@ def from_official(
         tokenizer_state: the content of ``vae_ch160v4096z32.pth`` (VAR) or ``infinity_vae_*.pth`` (Infinity).
         transformer_state: the content of ``var_d*.pth``, or the tensors of an Infinity transformer.
         options: see `nextscale.official.var.from_official` (``schedule``, ``quant_resi``, ``znorm``) and
-            `nextscale.official.infinity.from_official` (``schedule``, ``patchify``, ``rope``, ``text_rows``).
+            `nextscale.official.infinity.from_official` (``schedule``, ``patchify``, ``rope``, ``text_rows``,
+            ``as_stored``).
 
     Raises:
         InputError: the states do not belong to official models or to each other, or the family does not take an option.

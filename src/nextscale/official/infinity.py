@@ -109,6 +109,7 @@ def from_official(
     patchify: bool | None = None,
     rope: int = 2,
     text_rows: int | None = None,
+    as_stored: bool = False,
 ) -> tuple[ImageTokenizer, Infinity]:
     """Build our models from the weights of an official tokenizer and transformer, in float32.
 
@@ -119,13 +120,14 @@ def from_official(
         patchify: whether a token covers 2 x 2 positions. None finds out from the number of bits.
         rope: mode of the rotary positions, which no tensor tells. Released models use 2.
         text_rows: R. If the state has fewer rows of ``cfg_uncond``, the rest is initialized; if more, they are cut.
+        as_stored: keep the types of the transformer's tensors, and share their memory.
 
     Raises:
         InputError: the states do not belong to official models, or not to each other.
     """
     if is_infinity(tokenizer_state):
         raise InputError("the first state is a transformer's: expected the tokenizer's first, then the transformer's")
-    model = infinity_from_official(transformer_state, schedule, rope=rope, text_rows=text_rows)
+    model = infinity_from_official(transformer_state, schedule, rope=rope, text_rows=text_rows, as_stored=as_stored)
     channels = shape_of(plain_names(tokenizer_state), TOKENIZER)("encoder.conv_out.conv.weight", 4)[0]
     bits = model.config.bits
     if patchify is None:
@@ -178,7 +180,12 @@ def tokenizer_from_official(
 
 
 def infinity_from_official(
-    state: State, schedule: ScaleSchedule | None = None, *, rope: int = 2, text_rows: int | None = None
+    state: State,
+    schedule: ScaleSchedule | None = None,
+    *,
+    rope: int = 2,
+    text_rows: int | None = None,
+    as_stored: bool = False,
 ) -> Infinity:
     """Build our transformer from official weights."""
     state, chunks = without_chunks(state)
@@ -202,7 +209,7 @@ def infinity_from_official(
         rope=rope,
         chunks=chunks,
     )
-    renamed = rename(state, TRANSFORMER_NAMES, TRANSFORMER_BUFFERS, TRANSFORMER)
+    renamed = rename(state, TRANSFORMER_NAMES, TRANSFORMER_BUFFERS, TRANSFORMER, as_stored)
     for name in list(renamed):
         if name.endswith(".log_scale"):
             renamed[name] = renamed[name].reshape(1, -1, 1, 1)

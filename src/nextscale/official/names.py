@@ -24,12 +24,15 @@ def swapped(names: Names) -> Names:
     return tuple((new, old) for old, new in names)
 
 
-def rename(state: State, names: Names, ignored: Sequence[str], source: str) -> dict[str, Tensor]:
+def rename(
+    state: State, names: Names, ignored: Sequence[str], source: str, as_stored: bool = False
+) -> dict[str, Tensor]:
     """The state in float32 under new names.
 
     Args:
         ignored: Names of buffers to leave out.
         source: Description of the state for messages.
+        as_stored: Keep the types of the tensors.
 
     Raises:
         InputError: A tensor has a name that is not in the table, or no floating-point numbers.
@@ -45,7 +48,7 @@ def rename(state: State, names: Names, ignored: Sequence[str], source: str) -> d
             raise InputError(f"{source} has an unknown tensor {name}")
         if not tensor.is_floating_point():
             raise InputError(f"{source}: {name} is of type {tensor.dtype}, expected floating-point numbers")
-        renamed[match[0].expand(match[1])] = tensor.float()
+        renamed[match[0].expand(match[1])] = tensor if as_stored else tensor.float()
     return renamed
 
 

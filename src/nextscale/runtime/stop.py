@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from nextscale.runtime.interrupt import INTERRUPTED, raise_interrupt
-from nextscale.runtime.progress import say
+from nextscale.runtime.progress import is_terminal, say
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"} | (
     {signal.SIGHUP: "SIGHUP"} if hasattr(signal, "SIGHUP") else {}  # not on Windows
@@ -82,8 +82,9 @@ def stop_on_signals(note: str = "") -> Iterator[StopRequest]:
         signal.set_wakeup_fd(earlier_wakeup)
         for number in handled:
             signal.signal(number, earlier[number])
-        sent.close()
+        sent.shutdown(socket.SHUT_WR)  # close is not enough: processes that load data have a copy
         watcher.join()
+        sent.close()
         received.close()
 
 
@@ -96,11 +97,12 @@ def watch(received: socket.socket, handled: list[signal.Signals], note: str, is_
                 continue
             now, is_interrupt = time.monotonic(), number == signal.SIGINT
             if is_interrupt and is_command and interrupted_at is not None and now - interrupted_at > same_press():
-                tell(note and "Ctrl-C again: stopped at once, without saving")
+                tell(note and f"{below_echo()}Ctrl-C again: stopped at once, without saving")
                 os._exit(INTERRUPTED)
             if not asked or (is_interrupt and interrupted_at is None):
                 again = "; press Ctrl-C again to stop at once, without saving" if is_interrupt else ""
-                tell(note and f"{SIGNALS[signal.Signals(number)]}: {note}{again}")
+                line = f"{SIGNALS[signal.Signals(number)]}: {note}{again}"
+                tell(note and (below_echo() if is_interrupt else "") + line)
             asked = True
             if is_interrupt and interrupted_at is None:
                 interrupted_at = now
@@ -111,6 +113,11 @@ def tell(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         if text:
             say(text)
+
+
+def below_echo() -> str:
+    """Return the start of a message after Ctrl-C: a terminal has written ^C to the current line."""
+    return "\n" if is_terminal() else ""
 
 
 def same_press() -> float:
@@ -124,5 +131,5 @@ def resumable(note: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        tell(note and f"stopped: {note}")
+        tell(note and f"{below_echo()}stopped: {note}")
         raise

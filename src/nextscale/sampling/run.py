@@ -24,7 +24,7 @@ class SamplingRun(Iterator[ScaleStep]):
         exact: On the CPU, decode each image alone, so that it does not depend on its batch. Use it with one seed per
             image and without ``more_smooth``, whose code vectors have no tokens.
         schedule: the schedule that ``steps`` were made with; None means the tokenizer's.
-        prompts: the prompt of each image, for models of text.
+        prompts: the prompt of each image, for text-to-image models.
     """
 
     def __init__(

@@ -118,7 +118,8 @@ def sample_scales(
 
     Args:
         labels: (B,) class labels, where num_classes means "no class"; or, with ``num_images``, None for random classes
-            or "unconditional". For models of text: B prompts as `TextFeatures`, or one prompt with ``num_images``.
+            or "unconditional". For text-to-image models: B prompts as `TextFeatures`, or one prompt with
+            ``num_images``.
         seed: An int seeds one generator for the call, as in the official code. B ints seed one generator per image;
             an image then does not depend on its batch.
         settings: See `SamplingSettings`.
@@ -193,6 +194,9 @@ def generate_scales(tokenizer: Tokenizer, model: Transformer, call: Call) -> Ite
 
     def predict(visit: Visit, canvas: Tensor) -> Tensor:
         """Logits of a visit, given the canvas so far."""
+        nonlocal guided, condition, cache
+        if guided and not guidance.needs_unconditional(visits[visit.index :]):
+            guided, condition, cache = False, condition.first(call.batch), cache.first(call.batch)
         inputs = pyramid.look(canvas, visit) if visit.index else None
         if guided and inputs is not None:
             inputs = torch.cat((inputs, inputs))

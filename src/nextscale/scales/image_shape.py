@@ -18,14 +18,14 @@ class ImageShape:
     """
 
     aspect: str = ""
-    """Aspect of the images, as WIDTH:HEIGHT such as 16:9, or as the number height / width. The nearest of 15 templates
-    from 3:1 to 1:3 is used. Default: that of the model."""
+    """Aspect ratio of the images: WIDTH:HEIGHT, such as 16:9, or one number, the height divided by the width (0.5625
+    for 16:9). The nearest of 15 aspect ratios from 3:1 to 1:3 is used. Default: that of the model."""
     budget: str = ""
     """Number of pixels: 0.06M, 0.25M, 0.60M or 1M, which are 256, 512, 768 and 1024 pixels per side of a square.
     Default: that of the model."""
     size: str = ""
-    """Size as WIDTHxHEIGHT in pixels, such as 1024x768, instead of aspect and budget. The nearest aspect and budget are
-    used."""
+    """Size as WIDTHxHEIGHT in pixels, such as 1024x768, instead of aspect and budget. The nearest size that the model
+    can generate is used."""
 
     def __post_init__(self) -> None:
         if isinstance(self.aspect, int | float) and not isinstance(self.aspect, bool):

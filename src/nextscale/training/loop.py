@@ -21,7 +21,7 @@ from nextscale.io.checkpoint_folder import checkpoint_path, incomplete_checkpoin
 from nextscale.runtime.allocator import kept
 from nextscale.runtime.device import precision, tf32
 from nextscale.runtime.distributed import any_process, barrier, is_main
-from nextscale.runtime.stop import stop_on_signals
+from nextscale.runtime.stop import StopRequest, stop_on_signals
 from nextscale.training.ema import update_ema
 from nextscale.training.optimizer import set_step
 from nextscale.training.parallel import Execution, gathered, gradients_stay, whole
@@ -84,12 +84,14 @@ def train(
             divided among the processes, or a checkpoint cannot be written.
         KeyboardInterrupt: Ctrl-C stopped the run before its last step, and the checkpoint is saved.
     """
-    with closing(run):
-        return train_in(run, task, data, val_data, recipe, intervals, device, preview, watch, execution)
+    note = "saving a checkpoint after this step" if is_main() else ""
+    with closing(run), stop_on_signals(note) as stop:
+        return train_in(run, stop, task, data, val_data, recipe, intervals, device, preview, watch, execution)
 
 
 def train_in(
     run: Run,
+    stop: StopRequest,
     task: Task,
     data: Examples,
     val_data: Examples | None,
@@ -115,9 +117,8 @@ def train_in(
     meter = Meter()
     batches = TrainingBatches(data, recipe.batch_size, first, execution.workers, execution.accumulate)
     exact = recipe.precision == "float32"
-    note = "saving a checkpoint after this step" if is_main() else ""
-    interrupted = False
-    with kept(device), tf32(not exact), stop_on_signals(note) as stop, CheckpointWriter(run.folder) as writer:
+    stopping = interrupted = False
+    with kept(device), tf32(not exact), CheckpointWriter(run.folder) as writer:
         for step in range(first, recipe.steps):
             start = time.monotonic()
             parts = [part.to(device) for part in next(batches)]
@@ -154,6 +155,8 @@ def train_in(
                 break
     if first >= recipe.steps:
         run.say(f"{run.folder} is already finished: {recipe.steps} steps")
+    elif not stopping:
+        run.say(f"finished: {recipe.steps} steps, saved in {checkpoint_path(run.folder, recipe.steps)}")
     if interrupted:
         barrier()  # until the main process has written the checkpoint
         raise KeyboardInterrupt

@@ -8,6 +8,7 @@ the last scale, which no other scale sees, is not stored.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +57,11 @@ def plan_cache(visits: Sequence[Visit], lengths: Sequence[int]) -> list[VisitPla
     return plans
 
 
+def cache_length(plans: Sequence[VisitPlan]) -> int:
+    """Return the number of tokens that a cache stores."""
+    return max((plan.write[1] for plan in plans if plan.write), default=0)
+
+
 def _joined(ranges: list[Range]) -> tuple[Range, ...]:
     joined: list[Range] = []
     for start, end in sorted(ranges):
@@ -87,9 +93,15 @@ class KVCache:
         dtype: torch.dtype,
     ):
         self.plans = list(plans)
-        length = max((plan.write[1] for plan in plans if plan.write), default=0)
+        length = cache_length(plans)
         self.keys = torch.empty(depth, batch, heads, length, head_dim, device=device, dtype=dtype)
         self.values = torch.empty_like(self.keys)
+
+    def first(self, count: int) -> KVCache:
+        """Return the cache of the first ``count`` sequences, which shares the memory of this one."""
+        part = copy(self)
+        part.keys, part.values = self.keys[:, :count], self.values[:, :count]
+        return part
 
     def layer(self, layer: int, visit: int) -> LayerCache:
         """Return the view of the cache for one layer and one visit."""

@@ -121,6 +121,11 @@ class Condition:
     memory: list[Memory]
     """Keys and values of the text in each block."""
 
+    def first(self, count: int) -> Condition:
+        """Return the tensors of the first ``count`` sequences."""
+        blocks, memory = [block[:count] for block in self.blocks], [pairs[:count] for pairs in self.memory]
+        return Condition(self.embedding[:count], blocks, self.head[:count], memory)
+
 
 class Infinity(NextScaleTransformer):
     """Transformer that predicts the logits of every bit from a text and the canvas at each scale.
@@ -327,9 +332,13 @@ class Infinity(NextScaleTransformer):
         return TextConditioner(self.unconditional_text)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Infinity:
-        """Load from a folder of `save_pretrained` or of a training run (its newest EMA weights)."""
-        return load_module(folder, InfinityConfig, cls)
+    def from_pretrained(cls, folder: str | Path, as_stored: bool = False) -> Infinity:
+        """Load from a folder of `save_pretrained` or of a training run (its newest EMA weights).
+
+        Args:
+            as_stored: keep the type of the stored weights, instead of converting them to float32.
+        """
+        return load_module(folder, InfinityConfig, cls, as_stored)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors``."""

@@ -57,16 +57,17 @@ def check_rope(head_dim: int, mode: int) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _of_visit(size: tuple[int, int], frame: tuple[int, int], head_dim: int, mode: int) -> Tensor:
-    """Return cos and sin for the tokens of one map, row by row, (2, h w, head_dim / 2)."""
-    (h, w), (frame_h, frame_w) = size, frame
-    if mode == 1:
-        return _resized(size, frame, head_dim)
-    rows, columns = torch.arange(h), torch.arange(w)
-    if mode == 2:
-        rows = torch.tensor([round(i * (frame_h / h)) for i in range(h)])
-        columns = torch.tensor([round(j * (frame_w / w)) for j in range(w)])
-    angles = _angles(rows.float(), columns.float(), head_dim).flatten(0, 1)
-    return torch.stack((angles.cos(), angles.sin()))
+    """Return cos and sin for the tokens of one map, row by row, (2, h w, head_dim / 2), on the CPU."""
+    with torch.device("cpu"):  # the result is kept for later calls, also if this one is on the meta device
+        (h, w), (frame_h, frame_w) = size, frame
+        if mode == 1:
+            return _resized(size, frame, head_dim)
+        rows, columns = torch.arange(h), torch.arange(w)
+        if mode == 2:
+            rows = torch.tensor([round(i * (frame_h / h)) for i in range(h)])
+            columns = torch.tensor([round(j * (frame_w / w)) for j in range(w)])
+        angles = _angles(rows.float(), columns.float(), head_dim).flatten(0, 1)
+        return torch.stack((angles.cos(), angles.sin()))
 
 
 def _resized(size: tuple[int, int], frame: tuple[int, int], head_dim: int) -> Tensor:

@@ -69,6 +69,10 @@ class Condition:
     head: Tensor
     """Scale and shift of the layer norm before the head: (B, 2, C)."""
 
+    def first(self, count: int) -> Condition:
+        """Return the tensors of the first ``count`` sequences."""
+        return Condition(self.embedding[:count], [block[:count] for block in self.blocks], self.head[:count])
+
 
 def guidance_ramp(cfg: float, schedule: ScaleSchedule) -> tuple[float, ...]:
     """Return VAR's guidance weights t_k = cfg * k / (K - 1): none at the first scale, ``cfg`` at the last.

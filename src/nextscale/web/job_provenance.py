@@ -40,7 +40,7 @@ def provenance_of(
         settings=job.settings,
         edit=edit,
         prompts=words if is_text else (),
-        **vars(job.text),
+        text=job.text,
         text_encoder=text_encoder if is_text else "",
         shape=job.shape,
     )

@@ -37,7 +37,7 @@ def allow_null(schema: dict[str, Any]) -> None:
 
 
 FOR_TEXT = {**pydantic_fields(PLAIN), **pydantic_fields(ANY_SHAPE, skip=["size"])}
-"""Fields for models of text."""
+"""Fields for text-to-image models."""
 SettingsFields: type[BaseModel] = create_model(
     "SettingsFields", **pydantic_fields(FOR_IMAGES, unset=default_of), **FOR_TEXT
 )
@@ -54,8 +54,8 @@ class SamplingFields(SettingsFields):
     n: Annotated[int, Field(ge=1), WHOLE] = 1
     """Number of images."""
     size: Annotated[str, Field(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")] = "auto"
-    """``auto``, or a size as WIDTHxHEIGHT. Models of text generate the nearest size of their templates. Others have one
-    size."""
+    """``auto``, or a size as WIDTHxHEIGHT. Text-to-image models generate the nearest size of their templates. Others
+    have one size."""
     response_format: Literal["b64_json", "url"] = "b64_json"
     """Only ``b64_json`` is supported, because the server stores no files."""
     seed: Annotated[int | None, Field(ge=0, le=LARGEST_SEED), WHOLE] = None
@@ -150,8 +150,8 @@ class GenerationRequest(SamplingFields):
     """``POST /v1/images/generations``."""
 
     prompt: str
-    """For models of text: a description of the images. For models of classes: name or number of a class; an empty text
-    means no class, and so do ``none`` and ``unconditional``, unless a class has that name."""
+    """For text-to-image models: a description of the images. For class-conditional models: name or number of a class;
+    an empty text means no class, and so do ``none`` and ``unconditional``, unless a class has that name."""
 
 
 class EditRequest(SamplingFields, SpecFields):
@@ -208,8 +208,8 @@ class ImageData(BaseModel):
     seed: int
     """Seed that generates the same image again, with the same settings."""
     label: str
-    """For models of text: the prompt. For models of classes: the name of the class; ``none`` for no class, or
-    ``unconditional`` if a class is called "none"."""
+    """For text-to-image models: the prompt. For class-conditional models: the name of the class; ``none`` for no class,
+    or ``unconditional`` if a class is called "none"."""
 
 
 class ImagesResponse(BaseModel):
@@ -257,7 +257,7 @@ class Model(BaseModel):
     sizes: list[str]
     """All sizes of images: those of the templates at the default budget, or one."""
     classes: list[str]
-    """Names of the classes, for models of classes."""
+    """Names of the classes, for class-conditional models."""
     scales: list[str]
     """Sizes of the scales in tokens, HEIGHTxWIDTH, for the default size."""
 

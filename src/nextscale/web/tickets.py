@@ -78,7 +78,7 @@ class Job:
     watch: bool = False
     """Deliver the images after each scale as well."""
     text: TextOptions = PLAIN
-    """For models of text."""
+    """For text-to-image models."""
     shape: ImageShape = ANY_SHAPE
     """The shape of the images as the request states it, for their provenance."""
     schedule: ScaleSchedule | None = None

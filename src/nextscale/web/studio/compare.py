@@ -104,7 +104,7 @@ def compare(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield (status, images, seed, commands for A, commands for B) after every scale, first of A, then of B.
 
-    A model of classes beside a model of text: the prompt gets as many images as all classes together.
+    A class-conditional model beside a text-to-image model: the prompt gets as many images as all classes together.
     """
     of_classes = [model for model, _ in sides if not model.is_text]
     if len({model.no_class for model in of_classes}) > 1:
@@ -142,7 +142,8 @@ def pairs(
     """Show rows of two images, A beside B. With their provenance, they can be downloaded."""
     heads = [f"<div><b>{side}</b> {escape(describe(*chosen))}</div>" for side, chosen in zip(SIDES, sides, strict=True)]
     shown: list[figures.Figure] = []
-    named = {model.is_text: model for model, _ in reversed(sides)}  # two models of classes share the names of the first
+    # two class-conditional models share the names of the first
+    named = {model.is_text: model for model, _ in reversed(sides)}
     for row, seed in enumerate(jobs[0].seeds):
         for i, side in enumerate(SIDES):
             name = named[sides[i][0].is_text].wanted_name(jobs[i].wanted[row])

@@ -140,7 +140,7 @@ def read_settings(*values: Any, settings: SamplingSettings | None = None) -> Sam
 
 
 class PromptControls(NamedTuple):
-    """What to generate with a model of text; see `PromptInputs`."""
+    """What to generate with a text-to-image model; see `PromptInputs`."""
 
     prompt: gr.Textbox
     aspect: Component

@@ -44,7 +44,7 @@ class EditInputs:
     schedule: ScaleSchedule | None = None
     """The scales of the edit. None means those that fit the image."""
     text: TextOptions = PLAIN
-    """For models of text."""
+    """For text-to-image models."""
 
     def plan(self, model: Model) -> EditPlan:
         """Plan the edit.

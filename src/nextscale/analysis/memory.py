@@ -1,0 +1,163 @@
+"""An estimate of the memory that sampling needs, from the configurations alone.
+
+It is the only estimate: ``nextscale info`` prints it, and `nextscale.pipeline.Pipeline` refuses calls with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from nextscale.acceleration.decoding import FULL_SIZE_TENSORS, images_at_once
+from nextscale.acceleration.precision import Precision
+from nextscale.acceleration.winograd import has_enough_tiles, is_worth_it
+from nextscale.analysis.flops import build_transformer
+from nextscale.errors import InputError
+from nextscale.runtime.memory import available_memory
+from nextscale.scales.aspect import BUDGETS
+from nextscale.scales.image_shape import budget_of, follows_template
+from nextscale.scales.schedule import ScaleSchedule
+from nextscale.tokenizer.autoencoder import Upsample
+from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
+from nextscale.transformer.cache import cache_length, plan_cache
+
+GB = 1e9
+FLOAT32 = 4
+WIDTHS_PER_TOKEN = 12
+"""Float32 activations of a block for each token of the current scale, in units of the width."""
+SMALL = 2**28
+"""Bytes for everything that does not grow with the image, such as attention scores and strips of convolutions."""
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes that sampling needs on its device."""
+
+    weights: int
+    """The transformer, in the precision of sampling."""
+    decoder: int
+    """The decoder's weights, with what is computed from them once."""
+    cache: int
+    """Keys and values of earlier scales."""
+    activations: int
+    """The transformer's largest activations."""
+    decoding: int
+    """The decoder's largest activations."""
+    text_encoder: int = 0
+    """Weights of the text encoder, if it stays in memory."""
+
+    @property
+    def models(self) -> int:
+        """Weights of all models, which stay in memory between calls."""
+        return self.weights + self.decoder + self.text_encoder
+
+    @property
+    def peak(self) -> int:
+        """The most memory at a time. The cache is freed before images are decoded."""
+        return self.models + max(self.cache + self.activations, self.decoding)
+
+
+def estimate_memory(
+    tokenizer: TokenizerConfig,
+    model: Any,
+    precision: Precision,
+    device: torch.device,
+    *,
+    schedule: ScaleSchedule | None = None,
+    num_images: int = 1,
+    guided: bool = True,
+    text_encoder: int = 0,
+) -> MemoryEstimate:
+    """Estimate the memory of sampling a batch.
+
+    Args:
+        model: the transformer's configuration.
+        schedule: the scales of the images; None means those of the model.
+        guided: whether there are two sequences per image.
+        text_encoder: bytes of the text encoder's weights, if it stays in memory.
+    """
+    schedule = schedule or model.schedule
+    size, on_cpu = precision.dtype.itemsize, device.type == "cpu"
+    sequences = num_images * (2 if guided else 1)
+    height, width = tokenizer.image_size_of(schedule)
+    stored = cache_length(plan_cache(schedule.visits, schedule.tokens_per_scale))
+    per_token = WIDTHS_PER_TOKEN * max(schedule.tokens_per_scale) * FLOAT32 + 2 * schedule.num_tokens * size
+    at_once = max(torch.get_num_threads() if on_cpu else 1, images_at_once(tokenizer, device, height * width, size))
+    full_size = FULL_SIZE_TENSORS * height * width * tokenizer.channels * size
+    return MemoryEstimate(
+        weights=transformer_bytes(model, precision),
+        decoder=decoder_bytes(tokenizer, (height, width), size, on_cpu),
+        cache=2 * model.depth * sequences * model.width * stored * size,
+        activations=sequences * model.width * per_token + SMALL,
+        decoding=min(num_images, at_once) * full_size + 3 * num_images * height * width * 3 * FLOAT32 + SMALL,
+        text_encoder=text_encoder,
+    )
+
+
+def check_memory(
+    needed: MemoryEstimate, device: torch.device, schedule: ScaleSchedule, num_images: int, held: int = 0
+) -> None:
+    """Check that a device has the memory for sampling.
+
+    Args:
+        schedule, num_images: the scales and the number of the images, for the message.
+        held: bytes of what is needed that are already in memory.
+
+    Raises:
+        InputError: it has not.
+    """
+    available = available_memory(device)
+    if available is None or needed.peak <= available + held:
+        return
+    budget = budget_of(schedule) if follows_template(schedule) else ""
+    what = f"{budget} pixels" if budget else f"images of {schedule.num_tokens:,} tokens"
+    hints = ["a smaller --budget"] if budget not in ("", *list(BUDGETS)[:1]) else []
+    hints += ["fewer images"] if num_images > 1 else []
+    raise InputError(
+        f"{what} with {num_images} image{'s' if num_images > 1 else ''} need about {needed.peak / GB:.1f} GB, "
+        f"but {(available + held) / GB:.1f} GB are available: use {' or '.join(hints) or 'a smaller model'}"
+    )
+
+
+@lru_cache(maxsize=16)
+def transformer_bytes(model: Any, precision: Precision) -> int:
+    """Return the bytes of a transformer's weights that are ready for sampling: see `nextscale.acceleration.ready`.
+
+    Args:
+        model: its configuration.
+    """
+    with torch.device("meta"):
+        weights = build_transformer(model).named_parameters()
+    total = 0
+    for name, weight in weights:
+        is_converted = weight.ndim == 2 and name.startswith(("blocks.", "adaln."))
+        total += weight.numel() * (precision.dtype.itemsize if is_converted else FLOAT32)
+        if precision.int8 and weight.ndim == 2 and name.startswith("blocks."):
+            total += weight.numel()
+    return total
+
+
+@lru_cache(maxsize=64)
+def decoder_bytes(tokenizer: TokenizerConfig, image_size: tuple[int, int], size: int, on_cpu: bool) -> int:
+    """Return the bytes of a decoder's weights, including kernels that are computed from them once.
+
+    Args:
+        size: bytes per number.
+    """
+    with torch.device("meta"):
+        decoder = ImageTokenizer(tokenizer).decoder
+    total = size * sum(weight.numel() for weight in decoder.parameters())
+    coarsest = len(tokenizer.multipliers) - 1
+    for name, module in decoder.named_modules():
+        parts = name.split(".")
+        level = int(parts[1]) if parts[0] == "levels" and len(parts) > 1 else 0 if parts[0] == "conv_out" else coarsest
+        grid = image_size[0] >> level, image_size[1] >> level
+        if isinstance(module, Upsample):
+            total += module.conv.weight.numel() * 16 // 9 * size  # four 2x2 kernels
+        elif isinstance(module, nn.Conv2d) and on_cpu and is_worth_it(module) and has_enough_tiles(*grid):
+            total += 0 if name.endswith("resample.conv") else module.weight.numel() * 4 * size
+    return total
