@@ -1,4 +1,4 @@
-"""The functions of the studio's tabs with a model of text."""
+"""The functions of the studio's tabs with a text-to-image model."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def pipeline() -> HeldPipeline:
 
 @pytest.fixture
 def classes() -> Iterator[Model]:
-    """A model of classes beside the model of text."""
+    """A class-conditional model beside the text-to-image model."""
     schedule = SCHEDULES["square"]
     engine = Engine(ns.Pipeline(make_tokenizer(schedule), make_var(schedule), CLASSES), "classes")
     yield Model(engine)
