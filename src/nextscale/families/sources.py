@@ -82,8 +82,9 @@ def load_source(source: Source, schedule: ScaleSchedule | None = None, as_stored
     """Load a model from any of the sources that `Pipeline.from_pretrained` documents.
 
     Args:
-        as_stored: keep the type of the stored weights of a text-to-image transformer, instead of converting them to float32.
-            `nextscale.acceleration.ready` converts one matrix after another, so that a large model fits into memory.
+        as_stored: keep the type of the stored weights of a text-to-image transformer, instead of converting them to
+            float32. `nextscale.acceleration.ready` converts one matrix after another, so that a large model fits into
+            memory.
     """
     files = files_of(source)
     if len(files) == 1:
