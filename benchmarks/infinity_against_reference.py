@@ -1,14 +1,13 @@
 """Compare the speed of sampling with Infinity with the reference: same weights, same seed, alternating runs.
 
     git clone https://github.com/FoundationVision/Infinity reference
-    pip install einops
     python benchmarks/infinity_against_reference.py --reference reference --rounds 3
 
-The model has an official size and random weights, and the prompt random features. In every round, the reference and
-nextscale each sample and decode one image in float32, in separate processes. The script prints medians of wall-clock
-seconds and of processor seconds, which other programs on a shared machine disturb less, with their ratios. It then
-compares the images of one seed. ``infinity_reference.py`` says what is replaced in the reference so that it runs on a
-CPU.
+The reference needs the package einops. The model has an official size and random weights, and the prompt random
+features. In every round, the reference and nextscale each sample and decode one image in float32, in separate
+processes. The script prints medians of wall-clock seconds and of processor seconds, which other programs on a shared
+machine disturb less, with their ratios. It then compares the images of one seed. ``infinity_reference.py`` says what is
+replaced in the reference so that it runs on a CPU.
 """
 
 from __future__ import annotations

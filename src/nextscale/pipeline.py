@@ -18,6 +18,7 @@ from nextscale.acceleration.ready import make_ready
 from nextscale.analysis.memory import check_memory, estimate_memory
 from nextscale.conditioning.classes import ClassNames, NamedLabels
 from nextscale.conditioning.feature_cache import TextEncoder
+from nextscale.conditioning.on_demand import as_encoder
 from nextscale.conditioning.text import TextFeatures
 from nextscale.editing.masks import Mask
 from nextscale.editing.plan import EditPlan, check_label, plan_edit
@@ -119,7 +120,8 @@ class Pipeline:
         if self.family.takes == "class":
             self.requests: Requests = ClassRequests(self.classes, *shape)
         else:
-            self.requests = PromptRequests(*shape, self.model.unconditional_text, text_encoder)
+            learned = self.model.unconditional_text
+            self.requests = PromptRequests(*shape, learned, as_encoder(text_encoder, len(learned)))
         self._compile, self._cuda_graph = compile, cuda_graph
         self._ready: tuple[list[tuple[int, int]], tuple[Any, Any]] | None = None
         self._recorded: dict[tuple[int, SamplingSettings, bool], RecordedSampler] = {}
@@ -161,15 +163,13 @@ class Pipeline:
         folder = check_no_run(Path(folder))
         save_module(folder / TOKENIZER, self.tokenizer.config, self.tokenizer, dtype)
         save_module(folder / TRANSFORMER, self.model.config, self.model, dtype)
-        encoder = self.requests.encoder if isinstance(self.requests, PromptRequests) else ""
         changed = self.settings if self.settings != self.family.settings else None
-        write_index(folder, self.family, self.class_names, encoder, changed)
+        write_index(folder, self.family, self.class_names, self.text_encoder, changed)
 
     @property
     def text_encoder(self) -> str:
         """Folder or name of the text encoder of a text-to-image model; empty for other models and encoders."""
-        encoder = getattr(self.requests, "encoder", "")
-        return str(getattr(encoder, "source", encoder if isinstance(encoder, str | Path) else ""))
+        return str(getattr(getattr(self.requests, "encoder", None), "source", ""))
 
     def set_text_encoder(self, encoder: TextEncoder | str | Path) -> None:
         """Use another text encoder; see the constructor.
@@ -179,7 +179,7 @@ class Pipeline:
         """
         if not isinstance(self.requests, PromptRequests):
             raise InputError("this model takes class labels: a text encoder is for text-to-image models")
-        self.requests = replace(self.requests, encoder=encoder)
+        self.requests = replace(self.requests, encoder=as_encoder(encoder, len(self.requests.learned)))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -44,6 +45,26 @@ def test_the_first_signal_sets_a_flag_and_says_what_follows(number, capfd):
     err = capfd.readouterr().err
     assert err.startswith(f"{'Ctrl-C' if number == signal.SIGINT else signal.Signals(number).name}: {NOTE}")
     assert ("again" in err) == (number == signal.SIGINT) and err.count("\n") == 1
+
+
+def test_it_ends_while_a_process_that_started_inside_goes_on():
+    """The process has a copy of everything that is open."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    start = time.monotonic()
+    with stop_on_signals(NOTE):
+        child.start()
+    assert time.monotonic() - start < 30
+    child.kill()
+    child.join()
+
+
+def test_a_message_begins_below_the_echo_of_a_terminal(monkeypatch, capfd):
+    monkeypatch.setattr(module, "is_terminal", lambda: True)
+    with stop_on_signals(NOTE):
+        press()
+    with pytest.raises(KeyboardInterrupt), resumable("finished files are kept"):
+        raise KeyboardInterrupt
+    assert capfd.readouterr().err.startswith(f"\nCtrl-C: {NOTE}")
 
 
 def test_no_note_where_there_is_none(capfd):

@@ -129,6 +129,23 @@ def test_python_code_gets_a_keyboard_interrupt(images, tmp_path, monkeypatch):
     ns.train_tokenizer(images, tmp_path / "run", TOKENIZER, steps=4)  # the lock is free
 
 
+def test_ctrl_c_while_a_run_is_loaded_saves_its_first_step(images, tmp_path, monkeypatch, capfd):
+    start_at, run = Run.start_at, tmp_path / "run"
+
+    def press_and_start(self: Run, step: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        start_at(self, step)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "start_at", press_and_start)
+        ns.train_tokenizer(images, run, TOKENIZER, steps=4)
+    said = capfd.readouterr().err
+    assert "Ctrl-C: saving a checkpoint after this step" in said and f"stopped: saved at step 1 of 4 in {run}" in said
+    ns.train_tokenizer(images, run, TOKENIZER, steps=4)
+    said = capfd.readouterr().err
+    assert "at step 1\n" in said and said.endswith(f"finished: 4 steps, saved in {newest_checkpoint(run)}\n")
+
+
 def test_a_signal_at_the_last_step_changes_nothing(images, tmp_path, monkeypatch, capfd):
     log = Run.log
 

@@ -86,9 +86,33 @@ def code_colours(tokenizer: ImageTokenizer) -> Tensor:
     return colours.mul(200).add(40).round().to(torch.uint8)
 
 
+def bit_colours(dim: int) -> Tensor:
+    """Return the axes for red, green and blue in the space of the D bits of a token, (D, 3). They are orthonormal, and
+    the same for all models with D bits."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.linalg.qr(torch.randn(dim, 3, generator=generator, dtype=torch.double)).Q
+
+
+def token_colours(tokenizer: ImageTokenizer) -> Tensor:
+    """Return what `token_image` needs: `code_colours`, or `bit_colours` for a tokenizer of bits."""
+    if tokenizer.config.quantizer == "bits":
+        return bit_colours(tokenizer.config.token_dim)
+    return code_colours(tokenizer)
+
+
 def token_image(tokens: Tensor, colours: Tensor) -> Image.Image:
-    """Return a token map (h, w) as an image of h x w pixels, in the codes' colours (V, 3) uint8."""
-    return Image.fromarray(colours[tokens].numpy())
+    """Return a token map as an image of h x w pixels. Similar tokens have similar colours.
+
+    Args:
+        tokens: (h, w), or bits (h, w, D).
+        colours: those of the codes, (V, 3) uint8; or the axes of the bits, (D, 3). The signs of the bits, projected on
+            the axes, have a standard deviation of 1 for random bits. The normal distribution maps them to 40 to 240.
+    """
+    if tokens.dtype != torch.bool:
+        return Image.fromarray(colours[tokens].numpy())
+    projected = torch.where(tokens, 1.0, -1.0).double() @ colours
+    ranks = torch.special.ndtr(projected)
+    return Image.fromarray(ranks.mul(200).add(40).round().to(torch.uint8).numpy())
 
 
 def heat_images(maps: Sequence[Tensor]) -> list[Image.Image]:

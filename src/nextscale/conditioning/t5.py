@@ -5,6 +5,7 @@ transformers is imported when an encoder is loaded. Nothing in a downloaded fold
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ class T5TextEncoder:
         self._model: nn.Module | None = None
         self._fingerprint = ""
         self._told: set[int] = set()
+        self._lock = threading.Lock()
 
     @property
     def width(self) -> int:
@@ -108,15 +110,16 @@ class T5TextEncoder:
             InputError: not a list of strings, or the weights are damaged.
         """
         tokens = self._tokens(prompts)
-        model = self._model or self._load()
-        try:
-            features = self._all_features(model, list(dict.fromkeys(tokens)))
-        finally:
-            if self.keep:
-                self._model = model
-            else:
-                del model
-                self.unload()
+        with self._lock:  # threads of a server share the weights
+            model = self._model or self._load()
+            try:
+                features = self._all_features(model, list(dict.fromkeys(tokens)))
+            finally:
+                if self.keep:
+                    self._model = model
+                else:
+                    del model
+                    self.unload()
         return TextFeatures.of([features[row] for row in tokens])
 
     def unload(self) -> None:

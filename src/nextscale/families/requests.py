@@ -5,10 +5,8 @@ A pipeline has one `Requests`. It is the only place that knows whether a model t
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from PIL import Image
@@ -17,11 +15,8 @@ from torch import Tensor
 from nextscale.conditioning.classes import ClassNames
 from nextscale.conditioning.feature_cache import TextEncoder
 from nextscale.conditioning.prompts import TextOptions, check_prompts, with_positive_phrase
-from nextscale.conditioning.t5 import MAX_TOKENS, T5TextEncoder, pick_dtype
-from nextscale.conditioning.t5_sizes import find_sizes
 from nextscale.conditioning.text import TextFeatures
 from nextscale.errors import InputError
-from nextscale.runtime.device import pick_device
 from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 from nextscale.scales.schedule import ScaleSchedule
 
@@ -141,24 +136,19 @@ class PromptRequests:
         schedule: the model's own.
         image_size: (height, width) in pixels of the images of ``schedule``.
         learned: (R, T), the model's features for "no prompt".
-        encoder: a text encoder; or the folder or name of a T5, which is loaded when the first prompt comes.
+        encoder: the text encoder.
     """
 
     schedule: ScaleSchedule
     image_size: tuple[int, int]
     learned: Tensor = field(repr=False)
-    encoder: TextEncoder | str | Path
+    encoder: TextEncoder
     takes: Literal["class", "prompt"] = "prompt"
-    _loaded: dict[str, TextEncoder] = field(default_factory=dict, init=False, repr=False)
-    _lock: Any = field(default_factory=threading.Lock, init=False, repr=False)
 
     def memory_to_load(self, wanted: Any) -> int:
-        if wanted is None or wanted == "" or isinstance(wanted, TextFeatures) or self._loaded:
+        if wanted is None or isinstance(wanted, TextFeatures) or wanted == "":
             return 0
-        if not isinstance(self.encoder, str | Path):
-            return getattr(self.encoder, "memory_to_load", 0)  # not known of other encoders
-        sizes = find_sizes(self.encoder)
-        return sizes.parameters * pick_dtype("auto", pick_device()).itemsize if sizes else 0
+        return getattr(self.encoder, "memory_to_load", 0)  # not known of other encoders
 
     def parse(self, wanted: Any, num_images: int | None, options: Mapping[str, Any], is_edit: bool = False) -> Request:
         wanted = options.get("prompt") if wanted is None else wanted
@@ -200,23 +190,12 @@ class PromptRequests:
         """
         known = {"": self.learned.detach().float().cpu()}
         if unique := [text for text in dict.fromkeys(texts) if text.strip()]:
-            with self._lock:
-                features = self.load_encoder().encode(unique)
+            features = self.encoder.encode(unique)
             width, expected = features.features.shape[1], self.learned.shape[1]
             if width != expected:
                 raise InputError(f"the text encoder gives features of width {width}, but the model takes {expected}")
             known |= dict(zip(unique, features.split(), strict=True))
         return TextFeatures.of([known[text if text.strip() else ""] for text in texts])
-
-    def load_encoder(self) -> TextEncoder:
-        """Return the text encoder, loaded on first use."""
-        if not isinstance(self.encoder, str | Path):
-            return self.encoder
-        if not str(self.encoder):
-            raise InputError("this model has no text encoder: name one, such as google/flan-t5-xl")
-        if "" not in self._loaded:
-            self._loaded[""] = T5TextEncoder(self.encoder, max_tokens=min(MAX_TOKENS, len(self.learned)))
-        return self._loaded[""]
 
 
 def text_of(options: Mapping[str, Any]) -> TextOptions:

@@ -149,23 +149,21 @@ def load_folder(folder: Path, as_stored: bool = False) -> Parts:
 
 
 def write_index(
-    folder: Path, family: Family, class_names: Sequence[str], encoder: Any, settings: SamplingSettings | None
+    folder: Path, family: Family, class_names: Sequence[str], encoder: str, settings: SamplingSettings | None
 ) -> None:
     """Write the file that makes a folder of a tokenizer and a transformer a model.
 
     Args:
-        encoder: the text encoder of a text-to-image model, or its folder or name. A folder is copied into the model's.
+        encoder: folder or name of the text encoder, for text-to-image models. A folder is copied into the model's.
         settings: the model's default settings, if they are not those of the family.
     """
     index: dict[str, Any] = {"class_names": list(class_names)}
     if family.takes == "prompt":
         index["family"] = family.name
-    source = getattr(encoder, "source", encoder)
-    if isinstance(source, str | Path) and str(source):
-        if Path(source).is_dir():
-            T5Files.find(source).copy(folder / TEXT_ENCODER)
-        else:
-            index[TEXT_ENCODER] = str(source)
+    if encoder and Path(encoder).is_dir():
+        T5Files.find(encoder).copy(folder / TEXT_ENCODER)
+    elif encoder:
+        index[TEXT_ENCODER] = encoder
     if settings is not None:
         index["settings"] = settings.record()
     write_json(folder / INDEX, index)

@@ -82,8 +82,9 @@ def stop_on_signals(note: str = "") -> Iterator[StopRequest]:
         signal.set_wakeup_fd(earlier_wakeup)
         for number in handled:
             signal.signal(number, earlier[number])
-        sent.close()
+        sent.shutdown(socket.SHUT_WR)  # close is not enough: processes that load data have a copy
         watcher.join()
+        sent.close()
         received.close()
 
 

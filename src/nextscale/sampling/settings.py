@@ -40,10 +40,9 @@ class SamplingSettings:
 
     cfg: PerScale = field(default=1.5, metadata={"least": -LARGEST_CFG, "most": LARGEST_CFG})
     """Strength of classifier-free guidance. It rises linearly from 0 at the first scale to this value at the last. 0
-    turns it off. Use 1.5 for metrics, 4 for sharp images. A list has one value for each scale."""
+    turns it off. Use 1.5 for metrics, 4 for sharp images."""
     temperature: PerScale = field(default=1.0, metadata={"least": LEAST_TEMPERATURE, "most": LARGEST_TEMPERATURE})
-    """Divide logits by this number before top-k and top-p. 1 leaves them unchanged. A list has one value for
-    each scale."""
+    """Divide logits by this number before top-k and top-p. 1 leaves them unchanged."""
     top_k: int = field(default=900, metadata={"least": 0})
     """Sample only from the k most probable tokens. 0 turns this off."""
     top_p: float = field(default=0.96, metadata={"least": 0.0, "most": 1.0})
@@ -135,11 +134,13 @@ FOR_PROMPTS = SamplingSettings(cfg=3.0, temperature=0.5, top_p=0.97)
 
 
 def default_of(name: str) -> str:
-    """The note about the default of a setting, for help and schemas; empty if the setting is off by default."""
+    """The note about lists and the default of a setting, for help and schemas; empty if the setting is off by
+    default."""
     images, prompts = getattr(FOR_IMAGES, name), getattr(FOR_PROMPTS, name)
+    note = "A list has one value for each scale. " if name in ("cfg", "temperature") else ""
     if images == prompts:
-        return "" if images == () else f"(default: {images})"
-    return f"(default: {images}; text-to-image models: {prompts})"
+        return "" if images == () else f"{note}(default: {images})"
+    return f"{note}(default: {images}; text-to-image models: {prompts})"
 
 
 def take_settings(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

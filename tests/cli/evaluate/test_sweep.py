@@ -14,7 +14,8 @@ def test_a_sweep(evaluate, call, model):
     settings = "--cfg 0 2 --top-k 0 10 --per-class 3 --out sweep --reference ref.npz --features classifier"
     command = ("evaluate", "sweep", "--model", model, *settings.split())
     outcome = call(*command)
-    assert outcome.code == 0 and outcome.out.count("\n") == 6 and "top-k" in outcome.out
+    assert outcome.code == 0 and outcome.out.count("\n") == 7 and "top-k" in outcome.out
+    assert "\n* the best value of its column\n" in outcome.out
     with open("sweep/sweep.csv") as file:
         rows = list(csv.DictReader(file))
     assert [(row["cfg"], row["top_k"], row["top_p"]) for row in rows] == [

@@ -118,7 +118,7 @@ def test_the_files_are_those_that_are_meant(model, inputs):
         ({"image": None}, "no image yet"),
         ({"spec": EditSpec()}, "no region is selected"),
         ({"spec": EditSpec(box=(0.5, 0.5, 0.2, 1))}, "a box is"),
-        ({"spec": EditSpec(mode="class", box=(0, 0, 1, 1)), "label": 5}, "expected a class name or number, got none"),
+        ({"spec": EditSpec(mode="class", box=(0, 0, 1, 1)), "wanted": 5}, "expected a class name or number, got none"),
         ({"spec": EditSpec(scales_kept=4)}, "scales_kept must be from 1 to 3"),
     ],
 )
@@ -164,18 +164,19 @@ def test_the_mask_is_in_no_group(start):
         above = above.parent
 
 
-def test_the_initial_values_are_those_of_the_command_line(start):
+def test_the_initial_values_are_those_of_the_command_line(start, pipeline):
     controls = {getattr(b, "label", None): getattr(b, "value", None) for b in tab_of(build_studio(start()), "Edit")}
     command = Options()
+    settings = command.changed_settings(pipeline)
     assert not command.label and command.variants is None  # no class, and one result
     assert (controls["Class of the generated part"], controls["Variants"]) == (len(CLASSES), 1)
     assert (controls["Mode"], controls["Softness"]) == (command.edit.mode, command.edit.softness)
     assert controls["Fit"] == command.edit.fit
     assert controls["Keep all other pixels"] == command.edit.composite
     assert controls["Hide the region from the model"] == command.edit.leak_free
-    assert controls["Guidance scale (cfg)"] == command.settings.cfg and controls["Top-p"] == command.settings.top_p
-    assert controls["Temperature"] == command.settings.temperature
-    assert controls["Smoother images"] == command.settings.more_smooth
+    assert controls["Guidance scale (cfg)"] == settings.cfg and controls["Top-p"] == settings.top_p
+    assert controls["Temperature"] == settings.temperature
+    assert controls["Smoother images"] == settings.more_smooth
 
 
 def tab_of(studio: gr.Blocks, label: str) -> list[Any]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import gradio as gr
 from gradio.components import Component
 
+from nextscale.conditioning.prompts import TextOptions
 from nextscale.errors import InputError
 from nextscale.io.field_docs import field_docs
-from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings
+from nextscale.sampling.settings import SamplingSettings, numbers
+from nextscale.scales.image_shape import ImageShape
 from nextscale.web.studio.served_model import Model
 
+FIRST_PROMPT = "a fox in the snow"
+CFG_OF_TEXT = "Strength of classifier-free guidance, the same at all scales. 1 turns it off."
 FIRST_CLASSES = 4
 """Number of initially selected classes, evenly spaced."""
 
@@ -23,7 +27,7 @@ class SliderRange(NamedTuple):
     label: str
     least: float
     most: float | None
-    """None: the number of codes."""
+    """None: the number of codes, or `MOST_TOP_K` for bits."""
     step: float
 
 
@@ -33,6 +37,7 @@ SLIDERS = {
     "top_k": SliderRange("Top-k", 0, None, 1),
     "top_p": SliderRange("Top-p", 0, 1, 0.01),
 }
+MOST_TOP_K = 1000
 CHECKBOXES = {"more_smooth": "Smoother images"}
 TICK_IF_TYPED = "(seed) => seed !== null && seed !== ''"
 """JavaScript that returns whether to keep a seed."""
@@ -71,12 +76,13 @@ def first_classes(model: Model) -> list[int]:
     return [i * model.no_class // count for i in range(count)]
 
 
-def sampling_controls(model: Model, settings: SamplingSettings = FOR_IMAGES) -> list[Component]:
+def sampling_controls(model: Model, settings: SamplingSettings | None = None) -> list[Component]:
     """Add a control for each of the `SHOWN` settings. All but the first are in a closed accordion.
 
     Args:
-        settings: the initial values.
+        settings: the initial values; None means those of the model.
     """
+    settings = settings or model.settings
     first, *others = SHOWN
     controls: list[Component] = [_control(model, first, settings)]
     with gr.Accordion("More sampling settings", open=False):
@@ -84,11 +90,13 @@ def sampling_controls(model: Model, settings: SamplingSettings = FOR_IMAGES) -> 
 
 
 def _control(model: Model, name: str, settings: SamplingSettings) -> Component:
-    value, info = getattr(settings, name), field_docs(SamplingSettings)[name]
+    value, info = shown_value(name, settings), field_docs(SamplingSettings)[name]
     if name in CHECKBOXES:
         return gr.Checkbox(value, label=CHECKBOXES[name], info=info)
     label, least, most, step = SLIDERS[name]
-    most = model.pipeline.tokenizer.config.codebook_size if most is None else most
+    if most is None:
+        most = MOST_TOP_K if model.is_text else model.pipeline.tokenizer.config.codebook_size
+    info = info if name != "cfg" else CFG_OF_TEXT if model.is_text else info
     return gr.Slider(least, most, value=min(value, most), step=step, label=label, info=info)
 
 
@@ -103,8 +111,17 @@ def seed_controls() -> SeedControls:
     return SeedControls(seed, locked)
 
 
-def read_settings(*values: Any) -> SamplingSettings:
+def shown_value(name: str, settings: SamplingSettings) -> Any:
+    """Return the value of a setting that a control shows: one with a number for each scale as that of the last."""
+    return numbers(getattr(settings, name))[-1]
+
+
+def read_settings(*values: Any, settings: SamplingSettings | None = None) -> SamplingSettings:
     """Return the settings from the values of `sampling_controls`.
+
+    Args:
+        settings: values of the settings without a control. Those with a number for each scale stay if their control
+            shows what it showed at first.
 
     Raises:
         InputError: a control is empty or out of range.
@@ -115,7 +132,54 @@ def read_settings(*values: Any) -> SamplingSettings:
             raise InputError(f"{name} is empty: expected a number")
         if name in SLIDERS and SLIDERS[name].step == 1:
             named[name] = int(value)
-    return SamplingSettings(**named)
+    settings = settings or SamplingSettings()
+    changed = {name: value for name, value in named.items() if value != shown_value(name, settings)}
+    return settings.changed(**changed)
+
+
+class PromptControls(NamedTuple):
+    """What to generate with a text-to-image model; see `PromptInputs`."""
+
+    prompt: gr.Textbox
+    aspect: Component
+    negative: gr.Textbox
+
+
+@dataclass(frozen=True)
+class PromptInputs:
+    """The values of `PromptControls`."""
+
+    prompt: str = ""
+    aspect: str = ""
+    negative: str = ""
+
+    @property
+    def text(self) -> TextOptions:
+        return TextOptions(negative_prompt=self.negative.strip())
+
+    @property
+    def shape(self) -> ImageShape:
+        return ImageShape(aspect=self.aspect or "")
+
+
+def prompt_box(label: str, value: str = "", info: str | None = None) -> gr.Textbox:
+    """Add a field for a prompt of several lines."""
+    return gr.Textbox(value, label=label, info=info, lines=2, max_lines=8, placeholder="Describe the image")
+
+
+def negative_box() -> gr.Textbox:
+    info = "What the images should not show."
+    return gr.Textbox("", label="Negative prompt", info=info, lines=1, max_lines=4)
+
+
+def prompt_controls(model: Model) -> PromptControls:
+    """Add a field for the prompt, an aspect picker if the model has several aspects, and a field for a negative
+    prompt."""
+    prompt = prompt_box("Prompt", FIRST_PROMPT)
+    aspect: Component = gr.State("")
+    if model.has_aspects:
+        aspect = gr.Dropdown(model.aspects, value="", label="Aspect", filterable=False)
+    return PromptControls(prompt, aspect, negative_box())
 
 
 NUM_SETTINGS = len(SHOWN)

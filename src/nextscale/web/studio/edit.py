@@ -14,7 +14,16 @@ from nextscale.editing.spec import EditSpec, Fit
 from nextscale.io.field_docs import field_docs
 from nextscale.provenance import Provenance
 from nextscale.web.studio import figures
-from nextscale.web.studio.controls import NUM_SETTINGS, class_picker, read_settings, sampling_controls, seed_controls
+from nextscale.web.studio.controls import (
+    NUM_SETTINGS,
+    PromptInputs,
+    class_picker,
+    negative_box,
+    prompt_box,
+    read_settings,
+    sampling_controls,
+    seed_controls,
+)
 from nextscale.web.studio.edit_inputs import CONTINUE, EditInputs
 from nextscale.web.studio.image_input import InputImage, given_image, read_whole, sample_one
 from nextscale.web.studio.painting import CANVAS, EMPTY, mask_to_input, paint_over, painting_block, read_paint
@@ -45,8 +54,8 @@ class EditTab(NamedTuple):
     """Function of an image and the inputs. Returns the outputs."""
     inputs: list[Component]
     outputs: list[Component]
-    label: gr.Dropdown
-    """The class of the image."""
+    wanted: gr.Dropdown | gr.Textbox
+    """The class or the prompt of the image."""
 
 
 def edit_tab(model: Model) -> EditTab:
@@ -59,7 +68,8 @@ def edit_tab(model: Model) -> EditTab:
             # Outside of the groups: when a group becomes visible, so do the controls in it.
             paint = gr.Textbox("", visible="hidden", label="Paint")
             fit = gr.Radio(list(get_args(Fit)), value=DEFAULTS.fit, label="Fit", info=docs["fit"])
-            mode = gr.Radio(MODES, value=DEFAULTS.mode, label="Mode", elem_classes="ns-modes")
+            modes = [choice for choice in MODES if not (model.is_text and choice[1] == "class")]
+            mode = gr.Radio(modes, value=DEFAULTS.mode, label="Mode", elem_classes="ns-modes")
             with gr.Group(elem_classes="ns-plain") as marking:
                 where = gr.Radio([BRUSH, BOX], value=BRUSH, label="Select the region with")
                 painting = painting_block()
@@ -78,7 +88,13 @@ def edit_tab(model: Model) -> EditTab:
                 label="Scales to keep",
                 visible=False,
             )
-            label = class_picker(model, "Class of the generated part", model.no_class)
+            wanted: gr.Dropdown | gr.Textbox
+            negative: Component = gr.State("")
+            if model.is_text:
+                wanted = prompt_box("Prompt for the generated part", info="Without a prompt, the image alone decides.")
+                negative = negative_box()
+            else:
+                wanted = class_picker(model, "Class of the generated part", model.no_class)
             variants = gr.Slider(1, MOST_VARIANTS, value=1, step=1, label="Variants", elem_id="edit-variants")
             with gr.Accordion("Blending", open=False) as blending:
                 composite = gr.Checkbox(DEFAULTS.composite, label="Keep all other pixels", info=docs["composite"])
@@ -118,9 +134,9 @@ def edit_tab(model: Model) -> EditTab:
         given = read_whole(content, model)
         return given, *show_given(given, *inputs)
 
-    def take_new(label: int, *inputs: Any) -> tuple[Any, ...]:
-        given, *shown = take_image(sample_one(model, label), *inputs)
-        return given, label, *shown
+    def take_new(wanted: int | str, *inputs: Any) -> tuple[Any, ...]:
+        given, *shown = take_image(sample_one(model, wanted), *inputs)
+        return given, wanted, *shown
 
     placing = [fit, *corners]
     taken = [given_state, painting, box_shown, status]
@@ -128,7 +144,7 @@ def edit_tab(model: Model) -> EditTab:
     def run(*values: Any) -> Generator[tuple[Any, ...], None, None]:
         (given, fit, mode, where, paint, *rest) = values
         corners, rest = rest[:4], rest[4:]
-        (scales, label, variants, composite, leak_free, softness, *rest) = rest
+        (scales, wanted, negative, variants, composite, leak_free, softness, *rest) = rest
         settings, (seed, locked) = rest[:NUM_SETTINGS], rest[NUM_SETTINGS:]
         mask = None
         if mode == CONTINUE:
@@ -137,9 +153,11 @@ def edit_tab(model: Model) -> EditTab:
             box = (corners[0], corners[1], corners[2], corners[3]) if where == BOX else None
             spec = EditSpec(mode=mode, box=box, leak_free=leak_free, softness=softness, composite=composite, fit=fit)
             mask = read_paint(paint, model.engine.limits) if where == BRUSH else None
-        chosen = read_settings(*settings)
-        image = given and given.shown(model, fit)
-        yield from edit(model, EditInputs(spec, image, mask, label, variants, chosen, pick_seed(seed, locked)))
+        chosen = read_settings(*settings, settings=model.settings)
+        image, schedule = (given.shown(model, fit), given.schedule) if given else (None, None)
+        text = PromptInputs(negative=negative).text
+        seed = pick_seed(seed, locked)
+        yield from edit(model, EditInputs(spec, image, mask, wanted, variants, chosen, seed, schedule, text))
 
     given.upload.upload(
         shown_errors(take_upload),
@@ -150,8 +168,8 @@ def edit_tab(model: Model) -> EditTab:
     )
     given.generate.click(
         shown_errors(announced(take_new, len(taken), "generating an image …", IDLE)),
-        [given.label, *placing],
-        [given_state, label, painting, box_shown, status],
+        [given.wanted, *placing],
+        [given_state, wanted, painting, box_shown, status],
         api_visibility="private",
         show_progress="hidden",
     )
@@ -185,11 +203,11 @@ def edit_tab(model: Model) -> EditTab:
         api_visibility="private",
         show_progress="hidden",
     )
-    edited = [given_state, fit, mode, where, paint, *corners, scales, label, variants, composite, leak_free, softness]
-    inputs = [*edited, *sampling, *seed]
+    edited = [given_state, fit, mode, where, paint, *corners, scales, wanted, negative, variants]
+    inputs = [*edited, composite, leak_free, softness, *sampling, *seed]
     outputs = [status, slider, images, seed.seed, *repeating, files]
     connect(buttons, seed, run, inputs, outputs, js=mask_to_input(inputs.index(paint)))
-    return EditTab(take_image, placing, taken, label)
+    return EditTab(take_image, placing, taken, wanted)
 
 
 def visibility(mode: str, where: str) -> list[dict[str, Any]]:
@@ -215,7 +233,7 @@ def edit(model: Model, inputs: EditInputs) -> Iterator[tuple[Any, ...]]:
         Refused: the queue is full, or the time limit has passed.
     """
     plan = inputs.plan(model)
-    job, content = inputs.job(plan), plan.placement.content
+    job, content = inputs.job(plan, model), plan.placement.content
     given = inputs.image if inputs.spec.fit == "pad" and inputs.image else plan.image
     seed, unchanged = inputs.seed, (*skip_repeat(), gr.skip())
     yield figures.status("waiting for the model …", 0), gr.skip(), gr.skip(), seed, *unchanged

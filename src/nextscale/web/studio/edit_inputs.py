@@ -7,12 +7,16 @@ from typing import Any
 
 from PIL import Image
 
+from nextscale.conditioning.prompts import PLAIN, TextOptions
 from nextscale.editing.plan import EditPlan, check_label, plan_edit
 from nextscale.editing.spec import EditSpec
 from nextscale.errors import InputError
 from nextscale.io.fingerprint import content_fingerprint
 from nextscale.provenance import EditProvenance
 from nextscale.sampling.settings import SamplingSettings
+from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
+from nextscale.scales.schedule import ScaleSchedule
+from nextscale.web.schemas import wanted_of
 from nextscale.web.studio import figures
 from nextscale.web.studio.served_model import Model
 from nextscale.web.tickets import Job
@@ -32,10 +36,15 @@ class EditInputs:
     """At the model's size. Smaller on one side if the edit pads it."""
     mask: Image.Image | None
     """White marks the region. None without a painted region."""
-    label: int
+    wanted: int | str
+    """The class or the prompt of the generated part."""
     variants: int
     settings: SamplingSettings
     seed: int
+    schedule: ScaleSchedule | None = None
+    """The scales of the edit. None means those that fit the image."""
+    text: TextOptions = PLAIN
+    """For text-to-image models."""
 
     def plan(self, model: Model) -> EditPlan:
         """Plan the edit.
@@ -47,8 +56,12 @@ class EditInputs:
             raise InputError("there is no image yet: upload or generate one")
         if self.mask is None and self.spec.box is None and not self.spec.is_continuation:
             raise InputError("no region is selected: paint over a part of the image, or use a box")
-        check_label(self.spec.mode, [self.label], model.no_class)
-        return plan_edit(self.spec, model.pipeline.tokenizer, self.image, self.mask)
+        if isinstance(self.wanted, int):
+            check_label(self.spec.mode, [self.wanted], model.no_class)
+        else:
+            wanted_of(self.wanted, model.engine, may_be_empty=True)
+        schedule = self.schedule or model.schedule_for(self.image)
+        return plan_edit(self.spec, model.pipeline.tokenizer, self.image, self.mask, schedule)
 
     def provenance(self, image: Image.Image) -> EditProvenance:
         """Return the provenance of the edit.
@@ -68,9 +81,21 @@ class EditInputs:
             files.append(figures.Figure(self.mask, MASK_FILE, file=MASK_FILE))
         return files
 
-    def job(self, plan: EditPlan) -> Job:
+    def job(self, plan: EditPlan, model: Model) -> Job:
+        """Return the job. It names the size, if the model has several, because the shown image may have another
+        aspect than the upload."""
         seeds = tuple(range(self.seed, self.seed + self.variants))
-        return Job((self.label,) * self.variants, seeds, self.settings, plan.edit, watch=True)
+        h, w = model.size_of(plan.schedule)
+        return Job(
+            (self.wanted,) * self.variants,  # type: ignore[arg-type]
+            seeds,
+            self.settings,
+            plan.edit,
+            watch=True,
+            text=self.text,
+            shape=ImageShape(size=f"{w}x{h}") if model.has_aspects else ANY_SHAPE,
+            schedule=plan.schedule,
+        )
 
 
 def sha256(image: Image.Image) -> str:

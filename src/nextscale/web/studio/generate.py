@@ -1,4 +1,4 @@
-"""The Generate tab: images of classes, shown scale by scale."""
+"""The Generate tab: images of classes or of a prompt, shown scale by scale."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from PIL import Image
 
 from nextscale.errors import InputError
 from nextscale.provenance import Provenance
-from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings
+from nextscale.sampling.settings import SamplingSettings
+from nextscale.web.schemas import wanted_of
 from nextscale.web.studio import figures
 from nextscale.web.studio.controls import (
+    FIRST_PROMPT,
     NUM_SETTINGS,
+    PromptInputs,
     classes_picker,
     first_classes,
+    prompt_controls,
     read_settings,
     sampling_controls,
     seed_controls,
@@ -31,9 +35,10 @@ from nextscale.web.tickets import Job, Refused, Scale
 
 MOST_EACH = 8
 READY = "Select classes, then generate."
+READY_FOR_TEXT = "Describe an image, then generate."
 
-Generated = list[tuple[str, Image.Image, int]]
-"""The last images that a visitor generated: (name, image, label)."""
+Generated = list[tuple[str, Image.Image, int | str]]
+"""The last images that a visitor generated: (name, image, class or prompt)."""
 
 
 class GenerateTab(NamedTuple):
@@ -55,13 +60,14 @@ def generate_tab(model: Model) -> GenerateTab:
     generated = gr.State([])
     with gr.Row(elem_classes="ns-tab"):
         with gr.Column(scale=4, min_width=280):
-            classes = classes_picker(model)
-            each = gr.Slider(1, MOST_EACH, value=1, step=1, label="Images per class")
+            wanted: Sequence[Component] = prompt_controls(model) if model.is_text else [classes_picker(model)]
+            each_label = "Images" if model.is_text else "Images per class"
+            each = gr.Slider(1, MOST_EACH, value=1, step=1, label=each_label)
             sampling = sampling_controls(model)
             seed = seed_controls()
             buttons = run_buttons("Generate", "generate-button", "stop-button")
         with gr.Column(scale=8, min_width=280):
-            status = gr.HTML(figures.status(READY), elem_id="generate-status")
+            status = gr.HTML(figures.status(ready(model)), elem_id="generate-status")
             images = gr.HTML(figures.hint("Images appear here, coarse to fine."), elem_id="generated")
             with gr.Row(visible=False, equal_height=True, elem_classes="ns-further") as further:
                 chosen = gr.Dropdown([], label="Image", type="index", scale=2, min_width=140)
@@ -69,21 +75,29 @@ def generate_tab(model: Model) -> GenerateTab:
                 to_inspect = gr.Button("Open in Inspect", scale=1, min_width=140)
             repeating = repeat_block("generate")
 
-    def run_generate(classes: Any, each: Any, *values: Any) -> Generator[tuple[Any, ...], None, None]:
-        settings, (seed, locked) = read_settings(*values[:NUM_SETTINGS]), values[NUM_SETTINGS:]
-        yield from generate(model, make_job(model, classes, each, settings, pick_seed(seed, locked)))
+    def run_generate(*values: Any) -> Generator[tuple[Any, ...], None, None]:
+        asked, (each, *values) = values[: len(wanted)], values[len(wanted) :]
+        settings = read_settings(*values[:NUM_SETTINGS], settings=model.settings)
+        what = PromptInputs(*asked) if model.is_text else asked[0]
+        yield from generate(model, make_job(model, what, each, settings, pick_seed(*values[NUM_SETTINGS:])))
 
     outputs = [status, images, seed.seed, generated, chosen, further, *repeating]
-    connect(buttons, seed, run_generate, [classes, each, *sampling, *seed], outputs)
+    submits = [control.submit for control in wanted if isinstance(control, gr.Textbox)]
+    connect(buttons, seed, run_generate, [*wanted, each, *sampling, *seed], outputs, more=submits)
     return GenerateTab(generated, chosen, to_edit, to_inspect, partial(generate_first, model), outputs)
 
 
 def generate_first(model: Model) -> Iterator[tuple[Any, ...]]:
     """Generate images when the page is opened, unless the engine is busy."""
+    what = PromptInputs(FIRST_PROMPT) if model.is_text else first_classes(model)
     try:
-        yield from generate(model, make_job(model, first_classes(model), 1, FOR_IMAGES, 0))
+        yield from generate(model, make_job(model, what, 1, model.settings, 0))
     except (Refused, InputError):  # the queue is full, or too small
-        yield figures.status(READY), *(gr.skip(),) * 8
+        yield figures.status(ready(model)), *(gr.skip(),) * 8
+
+
+def ready(model: Model) -> str:
+    return READY_FOR_TEXT if model.is_text else READY
 
 
 def generate(model: Model, job: Job) -> Iterator[tuple[Any, ...]]:
@@ -100,7 +114,7 @@ def generate(model: Model, job: Job) -> Iterator[tuple[Any, ...]]:
             yield scale_status(event, model), show(model, job, images), seed, *unchanged
             continue
         made = provenance(model, job)
-        names = [f"{model.label_name(label)}, seed {s}" for label, s in zip(job.wanted, job.seeds, strict=True)]
+        names = [f"{model.wanted_name(wanted)}, seed {s}" for wanted, s in zip(job.wanted, job.seeds, strict=True)]
         yield (
             figures.status(f"{len(images)} image{'s' if len(images) > 1 else ''}"),
             show(model, job, images, made),
@@ -112,13 +126,17 @@ def generate(model: Model, job: Job) -> Iterator[tuple[Any, ...]]:
         )
 
 
-def make_job(model: Model, classes: Sequence[int], each: int, settings: SamplingSettings, seed: int) -> Job:
-    """Return a job with ``each`` images per selected class, or ``each`` images of random classes if none is selected.
+def make_job(model: Model, what: Sequence[int] | PromptInputs, each: int, settings: SamplingSettings, seed: int) -> Job:
+    """Return a job with ``each`` images of a prompt, or per selected class, or of random classes if none is selected.
 
     The first image gets the seed, and the others get the following integers.
     """
     if each < 1:
         raise InputError(f"expected at least one image per class, not {each}")
+    if isinstance(what, PromptInputs):
+        prompts, seeds = (wanted_of(what.prompt, model.engine),) * each, tuple(range(seed, seed + each))
+        return Job(prompts, seeds, settings, watch=True, text=what.text, shape=what.shape)  # type: ignore[arg-type]
+    classes = what
     if classes:
         labels = [label for label in classes for _ in range(each)]
     else:
@@ -133,11 +151,11 @@ def show(model: Model, job: Job, images: Sequence[Image.Image], made: Provenance
         [
             figures.Figure(
                 image,
-                model.label_name(label),
+                model.wanted_name(wanted),
                 f"seed {seed}",
-                file=figures.file_name(model.label_name(label), seed) if made else "",
+                file=figures.file_name(model.wanted_name(wanted), seed) if made else "",
                 info=made.of_image(i).to_png_info() if made else None,
             )
-            for i, (image, label, seed) in enumerate(zip(shown, job.wanted, job.seeds, strict=True))
+            for i, (image, wanted, seed) in enumerate(zip(shown, job.wanted, job.seeds, strict=True))
         ]
     )

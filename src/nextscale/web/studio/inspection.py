@@ -48,12 +48,12 @@ def inspect_tab(model: Model) -> InspectTab:
         given = read_whole(content, model)
         return *inspect_image(given.shown(model, "crop"), model), figures.status(given.describe(model))
 
-    def inspect_new(label: int) -> tuple[str, ...]:
-        return *inspect_image(sample_one(model, label), model), figures.status("")
+    def inspect_new(wanted: int | str) -> tuple[str, ...]:
+        return *inspect_image(sample_one(model, wanted), model), figures.status("")
 
     for event, function, given_by in (
         (given.upload.upload, inspect_upload, given.upload),
-        (given.generate.click, inspect_new, given.label),
+        (given.generate.click, inspect_new, given.wanted),
     ):
         steps = announced(function, 3, ENCODING)
         event(shown_errors(steps), given_by, [*tab], show_progress="hidden", api_visibility="private")
@@ -66,15 +66,19 @@ def inspect_image(image: Image.Image, model: Model) -> tuple[str, str, str]:
     Raises:
         InputError: the image is too narrow.
     """
-    tokenizer = model.pipeline.tokenizer
+    tokenizer, schedule = model.pipeline.tokenizer, model.schedule_for(image)
     with model.pipeline.precision.autocast(model.pipeline.device):
-        views = inspect(image, tokenizer)
-    usage = CodeUsage(tokenizer.schedule, tokenizer.config.codebook_size)
-    usage.add([view.tokens.flatten()[None] for view in views])
+        views = inspect(image, tokenizer, schedule)
     original = figures.Figure(
-        fit(image, tokenizer), "The image", f"reconstructed from all tokens: {views[-1].psnr:.1f} dB"
+        fit(image, tokenizer, schedule), "The image", f"reconstructed from all tokens: {views[-1].psnr:.1f} dB"
     )
-    return figures.grid([original]), pyramid(views, model.colours), codes(usage, model.colours)
+    if tokenizer.config.quantizer == "bits":
+        shown = bits(views)
+    else:
+        usage = CodeUsage(schedule, tokenizer.config.codebook_size)
+        usage.add([view.tokens.flatten()[None] for view in views])
+        shown = codes(usage, model.colours)
+    return figures.grid([original]), pyramid(views, model.colours), shown
 
 
 def pyramid(views: Sequence[ScaleView], colours: Tensor) -> str:
@@ -101,6 +105,22 @@ def pyramid_row(view: ScaleView, heat: Image.Image, colours: Tensor) -> str:
     return (
         f'<div class="ns-scale"><div><h3>{escape(size)}</h3><p>{count}</p><p>{view.psnr:.1f} dB</p></div>{cells}</div>'
     )
+
+
+def bits(views: Sequence[ScaleView]) -> str:
+    """Show for each scale how many bits it has, and how many of its tokens differ."""
+    rows: list[tuple[str, ...]] = []
+    for view in views:
+        tokens, (h, w) = view.tokens.flatten(0, 1), view.size
+        share = tokens.double().mean().item()
+        rows.append(
+            (f"{h} × {w}", f"{h * w:,}", f"{tokens.numel():,}", f"{len(tokens.unique(dim=0)):,}", f"{share:.0%}")
+        )
+    total = sum(view.tokens.numel() for view in views)
+    head = ("scale", "tokens", "bits", "distinct tokens", "bits that are 1")
+    each = f"{total:,} bits in all, {views[0].tokens.shape[-1]} for each token. "
+    note = "Similar tokens have similar colours: red, green and blue are three projections of the bits."
+    return figures.table("Bits of this image", head, rows) + f'<p class="ns-lead">{each}{note}</p>'
 
 
 def codes(usage: CodeUsage, colours: Tensor) -> str:

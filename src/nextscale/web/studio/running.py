@@ -43,15 +43,17 @@ def connect(
     inputs: Sequence[Component | BlockContext],
     outputs: Sequence[Component | BlockContext],
     js: str | None = None,
+    more: Sequence[Callable[..., Any]] = (),
 ) -> None:
     """Run a function when the button is clicked, or Enter is pressed in the field of the seed.
 
     Args:
+        more: other events that run it.
         outputs: the first is the status.
         js: JavaScript that changes the input values.
     """
     running = gr.on(
-        [buttons.run.click, seed.seed.submit],
+        [buttons.run.click, seed.seed.submit, *more],
         shown_errors(stoppable(function)),
         list(inputs),
         [*outputs, buttons.stop],

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from textwrap import shorten
 
+from PIL import Image
 from torch import Tensor
 
-from nextscale.analysis.inspection import code_colours
+from nextscale.analysis.inspection import token_colours
 from nextscale.pipeline import Pipeline
+from nextscale.sampling.settings import SamplingSettings
+from nextscale.scales.image_shape import ImageShape, follows_template
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.web.engine import Engine
 
+ASPECTS = (
+    *("3:1", "5:2", "2:1", "16:9", "3:2", "4:3", "5:4", "1:1"),
+    *("4:5", "3:4", "2:3", "9:16", "1:2", "2:5", "1:3"),
+)
+"""Aspects WIDTH:HEIGHT, one for each template."""
+LONGEST_CAPTION = 60
+"""Most characters of a prompt in a caption."""
 LIGHT = 100e6
 """Maximum number of parameters of a transformer that is fast on a CPU."""
 
@@ -32,10 +44,20 @@ class Model:
         """Value of ``--model`` in commands."""
         return self.engine.name
 
+    @property
+    def is_text(self) -> bool:
+        """Whether the model takes prompts instead of classes."""
+        return self.pipeline.family.takes == "prompt"
+
+    @property
+    def settings(self) -> SamplingSettings:
+        """Its default settings."""
+        return self.pipeline.settings
+
     @cached_property
     def colours(self) -> Tensor:
-        """Colours of the codes, (V, 3) uint8."""
-        return code_colours(self.pipeline.tokenizer)
+        """Colours of the codes, (V, 3) uint8, or of the bits, see `token_colours`."""
+        return token_colours(self.pipeline.tokenizer)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -55,7 +77,10 @@ class Model:
     def facts(self) -> str:
         """A summary such as ``64 × 64 pixels, 10 classes, scales 1 2 3 4 6 8``."""
         h, w = self.image_size
-        return f"{w} × {h} pixels, {self.no_class} classes, scales {self.pipeline.tokenizer.schedule}"
+        takes = f"{self.no_class} classes"
+        if self.is_text:
+            takes = "text to image" + (f", {len(ASPECTS)} aspects" if self.has_aspects else "")
+        return f"{w} × {h} pixels, {takes}, scales {self.pipeline.tokenizer.schedule}"
 
     @property
     def is_quick(self) -> bool:
@@ -72,5 +97,34 @@ class Model:
             ("no class", self.no_class),
         ]
 
-    def label_name(self, label: int) -> str:
-        return "no class" if label == self.no_class else self.pipeline.classes.name_of(label)
+    @property
+    def has_aspects(self) -> bool:
+        """Whether images may have several aspects."""
+        return follows_template(self.pipeline.tokenizer.schedule)
+
+    @cached_property
+    def aspects(self) -> list[tuple[str, str]]:
+        """Entries of an aspect picker: names with the size of the images, and the aspect, which is empty for the
+        model's own."""
+        tokenizer, own = self.pipeline.tokenizer, self.pipeline.tokenizer.schedule
+        entries: list[tuple[str, str]] = []
+        for aspect in ASPECTS:
+            schedule = ImageShape(aspect=aspect).schedule(own, self.image_size)
+            h, w = tokenizer.config.image_size_of(schedule)
+            kind = "square" if h == w else "wide" if h < w else "tall"
+            entries.append((f"{aspect} {kind}, {w} × {h}", "" if schedule == own else aspect))
+        return entries
+
+    def schedule_for(self, image: Image.Image) -> ScaleSchedule:
+        """Return the scales for editing an image."""
+        return self.pipeline.tokenizer.schedule_or_own(self.pipeline.schedule_for(image))
+
+    def size_of(self, schedule: ScaleSchedule) -> tuple[int, int]:
+        """Return (height, width) of the images of a schedule, in pixels."""
+        return self.pipeline.tokenizer.config.image_size_of(schedule)
+
+    def wanted_name(self, wanted: int | str) -> str:
+        """Return a short name of a class or a prompt."""
+        if isinstance(wanted, str):
+            return shorten(wanted, LONGEST_CAPTION, placeholder=" …") or "no prompt"
+        return "no class" if wanted == self.no_class else self.pipeline.classes.name_of(wanted)

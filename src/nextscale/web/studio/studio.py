@@ -28,6 +28,12 @@ from nextscale.web.studio.theme import HEAD, icon, make_theme, scripts, style
 
 Made = TypeVar("Made")
 
+PAPERS = {
+    "var": ("VAR paper", "https://arxiv.org/abs/2404.02905"),
+    "infinity": ("Infinity paper", "https://arxiv.org/abs/2412.04431"),
+}
+"""Name and address of the paper of each family."""
+
 AT_ONCE = 32
 """Maximum number of button clicks processed at the same time. The engine has a separate queue."""
 
@@ -58,11 +64,11 @@ def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
                 inspected = inspect_tab(model)
             with gr.Tab("Compare", id="compare"):
                 compare_tab([model, *more])
-        gr.HTML(footer())
+        gr.HTML(footer([model, *more]))
 
         def open_in_edit(images: Generated, index: int | None, *inputs: Any) -> tuple[Any, ...]:
-            image, label = one_of(images, index)
-            return gr.Tabs(selected="edit"), label, *editing.take(image, *inputs)
+            image, wanted = one_of(images, index)
+            return gr.Tabs(selected="edit"), wanted, *editing.take(image, *inputs)
 
         def open_in_inspect(images: Generated, index: int | None) -> Iterator[tuple[Any, ...]]:
             image, _ = one_of(images, index)
@@ -73,7 +79,7 @@ def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
         generated.edit.click(
             shown_errors(open_in_edit),
             [*chosen, *editing.inputs],
-            [tabs, editing.label, *editing.outputs],
+            [tabs, editing.wanted, *editing.outputs],
             show_progress="hidden",
             api_visibility="private",
         )
@@ -92,8 +98,8 @@ def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
     return studio
 
 
-def one_of(images: Generated, index: int | None) -> tuple[Image.Image, int]:
-    """Return a generated image and its label.
+def one_of(images: Generated, index: int | None) -> tuple[Image.Image, int | str]:
+    """Return a generated image and its class or prompt.
 
     Raises:
         InputError: there is no such image.
@@ -101,8 +107,8 @@ def one_of(images: Generated, index: int | None) -> tuple[Image.Image, int]:
     index = 0 if index is None else index
     if not isinstance(index, int) or not 0 <= index < len(images):
         raise InputError("there is no such image: generate some first")
-    _, image, label = images[index]
-    return image, label
+    _, image, wanted = images[index]
+    return image, wanted
 
 
 def mount_studio(app: FastAPI, studio: gr.Blocks, path: str) -> None:
@@ -147,9 +153,10 @@ def header(model: Model) -> str:
     )
 
 
-def footer() -> str:
+def footer(models: Sequence[Model]) -> str:
+    families = dict.fromkeys(model.pipeline.family.name for model in models)
+    links = "".join(f'<a href="{PAPERS[name][1]}" rel="noreferrer">{PAPERS[name][0]}</a>' for name in families)
     return (
         f'<footer class="ns-footer"><span>nextscale {escape(__version__)}</span>'
-        '<a href="/openapi.json">HTTP API</a>'
-        '<a href="https://arxiv.org/abs/2404.02905" rel="noreferrer">VAR paper</a></footer>'
+        f'<a href="/openapi.json">HTTP API</a>{links}</footer>'
     )

@@ -1,0 +1,67 @@
+"""A text encoder that is loaded when the first prompt comes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from nextscale.conditioning.feature_cache import TextEncoder
+from nextscale.conditioning.t5 import MAX_TOKENS, T5TextEncoder, pick_dtype
+from nextscale.conditioning.t5_sizes import find_sizes
+from nextscale.conditioning.text import TextFeatures
+from nextscale.errors import InputError
+from nextscale.runtime.device import pick_device
+
+
+class OnDemandEncoder:
+    """A `T5TextEncoder` whose files are looked for when it is used first. Threads may share it.
+
+    Args:
+        source: folder or name of a T5; empty if the model has none, which is an error when a prompt comes.
+        most: longest prompt that the model takes, in tokens.
+    """
+
+    def __init__(self, source: str | Path, most: int = MAX_TOKENS):
+        self.source, self._most = source, most
+        self._loaded: T5TextEncoder | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the encoder."""
+        return self._encoder().fingerprint
+
+    @property
+    def memory_to_load(self) -> int:
+        """Bytes of its weights, as far as they are known, until they are loaded."""
+        if self._loaded is not None:
+            return self._loaded.memory_to_load
+        sizes = find_sizes(self.source)
+        return sizes.parameters * pick_dtype("auto", pick_device("auto")).itemsize if sizes else 0
+
+    def check(self, prompts: Sequence[str]) -> None:
+        """See `T5TextEncoder`."""
+        self._encoder().check(prompts)
+
+    def encode(self, prompts: Sequence[str]) -> TextFeatures:
+        """See `T5TextEncoder`."""
+        return self._encoder().encode(prompts)
+
+    def _encoder(self) -> TextEncoder:
+        """Return the encoder.
+
+        Raises:
+            InputError: there is none, or it is missing or damaged.
+        """
+        if not str(self.source):
+            raise InputError("this model has no text encoder: name one, such as google/flan-t5-xl")
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = T5TextEncoder(self.source, max_tokens=min(MAX_TOKENS, self._most))
+            return self._loaded
+
+
+def as_encoder(encoder: TextEncoder | str | Path, most: int) -> TextEncoder:
+    """Return a text encoder, or one on demand for the folder or name of a T5."""
+    return OnDemandEncoder(encoder, most) if isinstance(encoder, str | Path) else encoder
