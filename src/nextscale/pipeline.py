@@ -15,7 +15,7 @@ from torch import Tensor
 from nextscale.acceleration.compiled import compile_parts
 from nextscale.acceleration.precision import Precision
 from nextscale.acceleration.ready import make_ready
-from nextscale.analysis.memory import check_memory, estimate_memory
+from nextscale.analysis.memory_guard import MemoryGuard
 from nextscale.conditioning.classes import ClassNames, NamedLabels
 from nextscale.conditioning.feature_cache import TextEncoder
 from nextscale.conditioning.on_demand import as_encoder
@@ -125,7 +125,7 @@ class Pipeline:
         self._compile, self._cuda_graph = compile, cuda_graph
         self._ready: tuple[list[tuple[int, int]], tuple[Any, Any]] | None = None
         self._recorded: dict[tuple[int, SamplingSettings, bool], RecordedSampler] = {}
-        self._most_memory = 0
+        self._memory = MemoryGuard(self.tokenizer.config, self.model.config, self.precision, self.device)
 
     @classmethod
     def from_pretrained(
@@ -260,30 +260,13 @@ class Pipeline:
     def _check_memory(
         self, wanted: Any, num_images: int | None, schedule: ScaleSchedule | None, options: dict[str, Any]
     ) -> None:
-        """Refuse a call that needs more memory than there is, before anything is loaded or computed for it.
-
-        Memory that an earlier call has used is not asked for again: the allocator may have kept it.
-        """
+        """Refuse a call that needs more memory than there is."""
         own = self.tokenizer.schedule, self.tokenizer.config.image_size
         schedule = schedule or (shape_of(options).schedule(*own) if self.family.takes == "prompt" else None)
-        count = num_images if num_images is not None else len(wanted) if isinstance(wanted, Sized) else 1
-        count = 1 if isinstance(wanted, str) and num_images is None else count
-        if not isinstance(count, int) or count < 1:
-            return  # refused later
-        needed = estimate_memory(
-            self.tokenizer.config,
-            self.model.config,
-            self.precision,
-            self.device,
-            schedule=schedule,
-            num_images=count,
-            text_encoder=self.requests.memory_to_load(wanted),
-        )
-        if needed.peak <= self._most_memory:
-            return
-        held = needed.weights + needed.decoder if self._ready else 0
-        check_memory(needed, self.device, schedule or own[0], count, held)
-        self._most_memory = needed.peak
+        count = len(wanted) if num_images is None and isinstance(wanted, Sized) and not isinstance(wanted, str) else 1
+        count = count if num_images is None else num_images
+        if isinstance(count, int) and count > 0:  # others are refused later
+            self._memory.check(schedule, count, self.requests.memory_to_load(wanted), self._ready is not None)
 
     def _labels(self, result: SampleResult) -> list[int]:
         return result.labels.tolist() if self.family.takes == "class" else []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from tiny import SCHEDULES, make_tokenizer, make_var, refused
-from tiny_infinity import make_infinity, make_text
+from tiny_infinity import WordEncoder, make_infinity, make_text
 from tiny_infinity import make_tokenizer as make_bits_tokenizer
 
 import nextscale as ns
@@ -35,7 +37,8 @@ def test_weights_of_the_2b_model():
 @pytest.mark.parametrize(("precision", "dtype"), [(FLOAT32, torch.float32), (BFLOAT16, torch.bfloat16)])
 def test_weights_are_those_of_a_ready_model(precision, dtype):
     """Counted over all tensors of the model, and those of packed layers, which are no parameters."""
-    for model in (make_infinity(), make_var(SCHEDULES["square"])):
+    models: list[Any] = [make_infinity(), make_var(SCHEDULES["square"])]
+    for model in models:
         ready = ready_transformer(model, dtype)
         layers = [m for m in ready.modules() if hasattr(m, "packed")]
         packed = sum(m.weight.numel() * m.weight.element_size() for m in layers)
@@ -90,7 +93,7 @@ def test_a_call_is_refused_before_anything_is_prepared(available, monkeypatch):
 
 
 def test_a_text_encoder_that_is_not_loaded_yet_counts(available):
-    class Encoder:
+    class Encoder(WordEncoder):
         memory_to_load = 10**12
 
     pipeline = make_pipeline()

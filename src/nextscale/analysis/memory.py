@@ -76,11 +76,11 @@ def estimate_memory(
 
     Args:
         model: the transformer's configuration.
-        schedule: the scales of the images; None means those of the model.
+        schedule: the scales of the images; None means those of the tokenizer.
         guided: whether there are two sequences per image.
         text_encoder: bytes of the text encoder's weights, if it stays in memory.
     """
-    schedule = schedule or model.schedule
+    schedule = schedule or tokenizer.schedule
     size, on_cpu = precision.dtype.itemsize, device.type == "cpu"
     sequences = num_images * (2 if guided else 1)
     height, width = tokenizer.image_size_of(schedule)
