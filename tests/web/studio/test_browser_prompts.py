@@ -1,4 +1,4 @@
-"""The studio of a model of text in a headless Chromium, with a model of classes to compare."""
+"""The studio of a text-to-image model in a headless Chromium, with a class-conditional model to compare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The functions of the studio's tabs with a model of text."""
+"""The functions of the studio's tabs with a text-to-image model."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def pipeline() -> HeldPipeline:
 
 @pytest.fixture
 def classes() -> Iterator[Model]:
-    """A model of classes beside the model of text."""
+    """A class-conditional model beside the text-to-image model."""
     schedule = SCHEDULES["square"]
     engine = Engine(ns.Pipeline(make_tokenizer(schedule), make_var(schedule), CLASSES), "classes")
     yield Model(engine)
@@ -71,7 +71,7 @@ def test_images_of_a_prompt_come_scale_by_scale(model, tmp_path):
     assert words_of(last[1]) == f"{FOX} seed 7 PNG {FOX} seed 8 PNG"
     assert [(name, wanted) for name, _, wanted in last[3]] == [("seed 7", FOX), ("seed 8", FOX)]
     made = saved(last[1], 1, tmp_path / "a.png")
-    assert (made.prompts, made.negative_prompt, made.shape.aspect, made.seed) == ((FOX,), "grey", "16:9", (8,))
+    assert (made.prompts, made.text.negative_prompt, made.shape.aspect, made.seed) == ((FOX,), "grey", "16:9", (8,))
     words = shlex.split(last[-2])
     assert words[:3] == ["nextscale", "sample", FOX] and words[words.index("--aspect") + 1] == "16:9"
     compile(last[-1], "shown", "exec")
