@@ -89,6 +89,18 @@ def test_a_call_is_refused_before_anything_is_prepared(available, monkeypatch):
         pipeline.scales(make_text(3, 4), schedule=LARGE)
 
 
+def test_a_text_encoder_that_is_not_loaded_yet_counts(available):
+    class Encoder:
+        memory_to_load = 10**12
+
+    pipeline = make_pipeline()
+    pipeline.set_text_encoder(Encoder())
+    available(10**11)
+    with refused("0.06M pixels with 1 image need about 1000.", "100.0 GB are available"):
+        pipeline.scales("a fox")
+    assert pipeline.scales(make_text(3), stop_after=1).prompts == ()  # needs no encoder
+
+
 def test_enough_memory_and_unknown_memory(available):
     pipeline = make_pipeline()
     needed = estimate_memory(pipeline.tokenizer.config, pipeline.model.config, FLOAT32, CPU).peak

@@ -7,6 +7,8 @@ import json
 import pytest
 import torch
 from tiny import SCHEDULES, make_tokenizer, make_var, refused
+from tiny_infinity import make_infinity
+from tiny_infinity import make_tokenizer as make_bits_tokenizer
 
 import nextscale as ns
 from nextscale.analysis.flops import count_flops
@@ -39,6 +41,21 @@ def test_sampling(cfg):
     assert report.share_of_peak == pytest.approx(least / report.median)
     assert json.loads(json.dumps(report.record()))["per_second"] == pytest.approx(3 / report.median)
     assert "images per second" in report.table() and "share of the peak" in report.table()
+
+
+@pytest.mark.parametrize(("cfg", "sequences"), [(3.0, 4), (1.0, 2)])
+def test_a_text_to_image_model(cfg, sequences):
+    pipeline = ns.Pipeline(make_bits_tokenizer(), make_infinity(), device="cpu")
+    schedule = ns.ScaleSchedule(((1, 1), (2, 1)), 1.0)
+    settings = pipeline.settings.changed(cfg=cfg)
+    report = bench_sampling(pipeline, "tiny", 2, 1, settings, seed=0, schedule=schedule)
+    work = count_flops(pipeline.tokenizer.config, pipeline.model.config, schedule)
+    assert report.gflop["transformer"] == pytest.approx(sequences * work.sampling)
+    assert report.gflop["decoder"] == pytest.approx(2 * work.decoder)
+    assert report.share_of_peak and 0 < report.estimated_memory < report.peak_memory * 10
+    assert "estimated" in report.table()
+    assert bench_decoding(pipeline, "tiny", batch=1, repeats=1, seed=0).median > 0
+    assert bench_loading(lambda: pipeline, "tiny", repeats=1).median > 0
 
 
 def test_decoding_and_loading():

@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tiny_infinity import make_infinity
+from tiny_infinity import make_tokenizer as make_bits_tokenizer
 
 import nextscale as ns
 from nextscale.imaging.images import CAPTION_HEIGHT
@@ -124,6 +126,28 @@ def test_info(call, model, place):
 def test_info_of_official_models_needs_no_weights(call, name, parameters):
     code, out, _ = call("info", name)
     assert code == 0 and f"{parameters} M transformer" in out and "108.95 M tokenizer" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("infinity-2b", "--budget", "1M", "--dtype", "bfloat16"), ["2204.56 M transformer", "1024 x 1024", "3.37 KV"]),
+        (("infinity-8b", "--num-images", 2), ["8375.79 M transformer", "10521 of 56 bits", "for 2 images in float32"]),
+        (("infinity-8b-512", "--size", "512x512"), ["512 x 512 pixels", "1223.53 M text encoder"]),
+    ],
+)
+def test_info_of_text_to_image_models_tells_their_memory(call, arguments, words):
+    code, out, _ = call("info", *arguments)
+    assert code == 0 and "without a published FID" in out and "GFLOP" in out and "KV cache" in out
+    assert all(word in out for word in words)
+
+
+def test_info_of_a_folder_of_a_text_to_image_model(call, place):
+    ns.Pipeline(make_bits_tokenizer(), make_infinity(), device="cpu").save_pretrained("text")
+    code, out, _ = call("info", "text")
+    assert code == 0 and "14 of 6 bits" in out and "no text encoder" in out and "classes" not in out
+    assert call("info", "text", "--num-images", 0).code == 2
+    assert call("info", "starter", "--budget", "1M").code == 2
 
 
 def test_convert_to_official_and_back(call, model, place):

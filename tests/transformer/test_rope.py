@@ -135,3 +135,13 @@ def test_what_is_refused():
     with refused("multiple of 4", 6):
         check_rope(6, 2)
     check_rope(12, 1)
+
+
+def test_complex_products_have_the_bits_of_the_formula():
+    rotation = table((3, 5), (48, 64)).flatten(1, 2)
+    x = torch.randn(2, 15, 4, HEAD, generator=torch.Generator().manual_seed(0)).transpose(1, 2)
+    cos, sin = rotation
+    a, b = x[..., ::2], x[..., 1::2]
+    rotated = rotate(x, rotation)
+    assert torch.equal(rotated[..., ::2], a * cos - b * sin) and torch.equal(rotated[..., 1::2], a * sin + b * cos)
+    torch.testing.assert_close(rotate(x.double(), rotation), rotated.double(), atol=1e-6, rtol=0)

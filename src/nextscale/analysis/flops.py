@@ -54,7 +54,7 @@ def count_flops(
 
     Args:
         schedule: the scales of the image; None means those of the model.
-        prompt_tokens: length of the prompt, for text-to-image models.
+        prompt_tokens: length of the prompt, unless the model takes fewer tokens, for text-to-image models.
     """
     schedule = schedule or model.schedule
     with torch.device("meta"):
@@ -88,7 +88,8 @@ def _sampling_gflop(
     transformer = build_transformer(replace(model, **changes))
     conditions: Any = torch.empty(1, dtype=torch.long)
     if isinstance(model, InfinityConfig):
-        conditions = TextFeatures(torch.empty(prompt_tokens, model.text_width), [prompt_tokens])
+        length = min(prompt_tokens, model.text_rows)
+        conditions = TextFeatures(torch.empty(length, model.text_width), [length])
     cache = transformer.make_cache(schedule, 1)
     made: list[Any] = []
 

@@ -66,9 +66,10 @@ def random_requests(pipeline: Pipeline, batch: int, seed: int = 0) -> Any:
     if pipeline.family.takes == "class":
         return [i % len(pipeline.class_names) for i in range(batch)]
     generator = torch.Generator().manual_seed(seed)
-    width = pipeline.model.config.text_width
-    features = torch.randn(batch * PROMPT_TOKENS, width, generator=generator)
-    return TextFeatures(features, [PROMPT_TOKENS] * batch)
+    config = pipeline.model.config
+    length = min(PROMPT_TOKENS, config.text_rows)
+    features = torch.randn(batch * length, config.text_width, generator=generator)
+    return TextFeatures(features, [length] * batch)
 
 
 def bench_decoding(pipeline: Pipeline, model: str, batch: int, repeats: int, seed: int, against: str = "") -> Report:

@@ -83,14 +83,14 @@ def describe(tokenizer: Any, model: Any, options: Options, text_encoder: str = "
     sizes = find_sizes(text_encoder) if is_of_text else None
     if sizes:
         parameters += f", {sizes.parameters / 1e6:.2f} M text encoder"
-        flops += f", {short(sizes.gflop(PROMPT_TOKENS))} text encoder"
+        flops += f", {short(sizes.gflop(min(PROMPT_TOKENS, model.text_rows)))} text encoder"
     if is_of_text:
         lines += [f"tokens           {schedule.num_tokens} of {model.bits} bits"]
         lines += [f"transformer      depth {model.depth}, width {model.width}, {model.heads} heads, shared AdaLN, "]
         lines[-1] += "cosine attention, cross-attention to the text"
         lines += [f"text             features of width {model.text_width}, at most {model.text_rows} tokens"]
         lines[-1] += f", from {text_encoder}" if text_encoder else "; no text encoder"
-        flops += f", for a prompt of {PROMPT_TOKENS} tokens"
+        flops += f", for a prompt of {min(PROMPT_TOKENS, model.text_rows)} tokens"
         lines += [memory_line(tokenizer, model, options, schedule)]
         if sizes:
             kept = sizes.parameters * DTYPES[options.dtype].itemsize / GB

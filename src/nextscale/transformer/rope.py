@@ -38,12 +38,18 @@ def rotations(visits: Sequence[Visit], head_dim: int, mode: int, device: torch.d
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Rotate adjacent pairs (a, b) of channels to (a cos - b sin, a sin + b cos).
 
+    In float32 this is the product of the complex numbers a + ib and cos + i sin, which has the same bits and takes a
+    twentieth of the time on the CPU. torch.compile does not generate code for complex numbers.
+
     Args:
         x: (B, H, n, d).
         rotation: from `rotations`, (2, n, d / 2).
     """
     cos, sin = rotation
-    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    pairs = x.unflatten(-1, (-1, 2))
+    if x.dtype == torch.float32 and not torch.compiler.is_compiling():
+        return torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cos, sin)).flatten(-2)
+    a, b = pairs.unbind(-1)
     return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)
 
 
