@@ -8,6 +8,10 @@ class InputError(ValueError):
     """
 
 
+class NotEnoughMemory(InputError):
+    """What was asked for needs more memory than there is. Fewer images at once may fit."""
+
+
 def brief(value: object, most: int = 100) -> str:
     """Return the repr of a value for a message, cut after ``most`` characters."""
     try:
@@ -18,6 +22,6 @@ def brief(value: object, most: int = 100) -> str:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether Python or PyTorch ran out of memory, on a GPU or on the CPU."""
-    kinds = ("MemoryError", "OutOfMemoryError")
+    """Return whether Python or PyTorch ran out of memory, on a GPU or on the CPU, or would have."""
+    kinds = ("MemoryError", "OutOfMemoryError", NotEnoughMemory.__name__)
     return type(error).__name__ in kinds or "can't allocate memory" in str(error)

@@ -16,6 +16,7 @@ from tiny_web import SETTINGS, alone, job, occupy, pixels
 import nextscale as ns
 from nextscale.editing.plan import plan_edit
 from nextscale.editing.spec import EditSpec
+from nextscale.errors import NotEnoughMemory
 from nextscale.sampling.sampler import ScaleStep
 from nextscale.sampling.settings import SamplingSettings
 from nextscale.web.limits import Limits
@@ -224,7 +225,7 @@ def test_bad_input_found_while_drawing_is_said_as_such(start, pipeline):
         start().submit(job(1, label=77)).result()
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), MemoryError()])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), MemoryError(), NotEnoughMemory("needs 9 GB")])
 def test_a_batch_that_memory_does_not_suffice_for_is_halved(start, pipeline, hold, error):
     engine = start()
     pipeline.trouble = lambda seeds: error if len(seeds) > 2 else None

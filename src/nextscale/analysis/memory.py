@@ -16,7 +16,7 @@ from nextscale.acceleration.decoding import FULL_SIZE_TENSORS, images_at_once
 from nextscale.acceleration.precision import Precision
 from nextscale.acceleration.winograd import has_enough_tiles, is_worth_it
 from nextscale.analysis.flops import build_transformer
-from nextscale.errors import InputError
+from nextscale.errors import NotEnoughMemory
 from nextscale.runtime.memory import available_memory
 from nextscale.scales.aspect import BUDGETS
 from nextscale.scales.image_shape import budget_of, follows_template
@@ -108,7 +108,7 @@ def check_memory(
         held: bytes of what is needed that are already in memory.
 
     Raises:
-        InputError: it has not.
+        NotEnoughMemory: it has not.
     """
     available = available_memory(device)
     if available is None or needed.peak <= available + held:
@@ -117,7 +117,7 @@ def check_memory(
     what = f"{budget} pixels" if budget else f"images of {schedule.num_tokens:,} tokens"
     hints = ["a smaller --budget"] if budget not in ("", *list(BUDGETS)[:1]) else []
     hints += ["fewer images"] if num_images > 1 else []
-    raise InputError(
+    raise NotEnoughMemory(
         f"{what} with {num_images} image{'s' if num_images > 1 else ''} need about {needed.peak / GB:.1f} GB, "
         f"but {(available + held) / GB:.1f} GB are available: use {' or '.join(hints) or 'a smaller model'}"
     )
