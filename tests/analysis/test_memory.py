@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from tiny import SCHEDULES, make_tokenizer, make_var, refused
@@ -35,7 +37,8 @@ def test_weights_of_the_2b_model():
 @pytest.mark.parametrize(("precision", "dtype"), [(FLOAT32, torch.float32), (BFLOAT16, torch.bfloat16)])
 def test_weights_are_those_of_a_ready_model(precision, dtype):
     """Counted over all tensors of the model, and those of packed layers, which are no parameters."""
-    for model in (make_infinity(), make_var(SCHEDULES["square"])):
+    models: list[Any] = [make_infinity(), make_var(SCHEDULES["square"])]
+    for model in models:
         ready = ready_transformer(model, dtype)
         layers = [m for m in ready.modules() if hasattr(m, "packed")]
         packed = sum(m.weight.numel() * m.weight.element_size() for m in layers)
@@ -94,7 +97,8 @@ def test_a_text_encoder_that_is_not_loaded_yet_counts(available):
         memory_to_load = 10**12
 
     pipeline = make_pipeline()
-    pipeline.set_text_encoder(Encoder())
+    encoder: Any = Encoder()
+    pipeline.set_text_encoder(encoder)
     available(10**11)
     with refused("0.06M pixels with 1 image need about 1000.", "100.0 GB are available"):
         pipeline.scales("a fox")

@@ -80,7 +80,8 @@ def estimate_memory(
         guided: whether there are two sequences per image.
         text_encoder: bytes of the text encoder's weights, if it stays in memory.
     """
-    schedule = schedule or model.schedule
+    schedule = model.schedule if schedule is None else schedule
+    assert schedule is not None
     size, on_cpu = precision.dtype.itemsize, device.type == "cpu"
     sequences = num_images * (2 if guided else 1)
     height, width = tokenizer.image_size_of(schedule)
