@@ -105,7 +105,7 @@ def test_each_class_has_its_own_measure():
     assert own.per_class["narrow"][0] < 0.05 and max(share for _, share in own.per_class.values()) < 0.05
     assert {drawn.labels[pair.sampled].item() for pair in own.pairs} == {WIDE}
     assert own.control == pytest.approx(0.01)
-    assert "mean distance of the held-out images of its class to their nearest training images." in own.sentences()[0]
+    assert "the mean distance of the held-out images of its class. A sample" in own.sentences()[0]
     assert "The class with the highest share is wide: 2" in own.sentences()[0]
 
 

@@ -52,8 +52,8 @@ class Options(EvaluationOptions):
     """Training images of the model. Counts the sampled images that are unusually close to one of them, and writes the
     closest pairs to OUT/closest.png. If the data has train/ and val/, train/ is used."""
     held_out: str = ""
-    """Images that the model was not trained on, to compare with --training. Default: val/ of --training, or the images
-    that training held out; see --val-fraction."""
+    """Images that the model was not trained on. Their distances to the --training images show which distances are
+    usual. Default: val/ of --training, or the images that training held out; see --val-fraction."""
     reconstruction: bool = False
     """Evaluate the tokenizer of the model: encode and decode the images of --data."""
     data: str = ""

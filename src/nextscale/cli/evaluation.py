@@ -52,8 +52,9 @@ class EvaluationOptions(ModelOptions, ValidationSettings):
     default; train and val are the parts into which training divides the images (see --val-fraction)."""
     crop: Crop | None = None
     """How the images of a data set are cropped. centre: the largest centre crop, as in published references of
-    ImageNet. training: the crop of the validation images in training. It is the middle of the centre crop, with 1/1.125
-    of its width and height. Default: the crop of the reference file, or centre."""
+    ImageNet. training: the crop that training commands use for validation images. It is the middle of the centre
+    crop: 89 % (1/1.125) of the width and height of the centre crop. Default: the crop of the reference file, or
+        centre."""
     features: str = ""
     """Feature extractor: a file with the weights of Inception, OWNER/NAME:FILE on the Hugging Face hub, or a folder of
     "evaluate classifier". Default: the Inception that torch-fidelity or pytorch-fid has downloaded."""

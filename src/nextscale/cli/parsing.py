@@ -21,6 +21,7 @@ METAVARS: dict[Any, str] = {
     float | None: "FLOAT",
     str | None: "STR",
     Path | None: "PATH",
+    PerScale: "FLOAT [FLOAT ...]",
     PerScale | None: "FLOAT [FLOAT ...]",
     tuple[int, ...] | None: "INT [INT ...]",
 }

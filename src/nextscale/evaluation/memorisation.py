@@ -75,10 +75,10 @@ class Memorisation:
         of_class = " of its class" if self.by_class else ""
         share = (
             f"{100 * self.share:.1f} % of the samples are unusually close to a training image (95 % interval: {low} to "
-            f"{high} %). To measure this, each sample's distance to its nearest training image is divided by the mean "
-            f"distance of the held-out images{of_class} to their nearest training images. A sample is unusually close "
-            f"if this ratio is below a limit, which is chosen so that {self.percentile:g} % of the held-out images are "
-            "below it."
+            f"{high} %). To measure this, the distance to the nearest training image is computed for samples and for "
+            "held-out images. The distance of a sample is divided by the mean distance of the held-out images"
+            f"{of_class}. A sample is unusually close if this ratio is below a limit, which is chosen so that "
+            f"{self.percentile:g} % of the held-out images are below it."
         )
         if self.share and self.per_class:
             name, (sampled, held_out) = max(self.per_class.items(), key=lambda item: item[1])

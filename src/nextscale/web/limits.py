@@ -13,8 +13,8 @@ class Limits:
     """Limits of the server. It rejects requests that exceed them, instead of slowing down or running out of memory."""
 
     batch_images: int = 16
-    """Maximum number of images per batch. Batches of images that are larger than the model's default size have
-    fewer."""
+    """Maximum number of images per batch. If the images are larger than the model's default size, a batch has
+    fewer images."""
     queue_images: int = 256
     """Maximum number of images in the queue. Additional requests are rejected with status 429."""
     request_images: int = 16

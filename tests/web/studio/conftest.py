@@ -40,8 +40,14 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def greeting() -> str:
+    """What the page says when it has generated its first images."""
+    return "4 images"
+
+
 @pytest.fixture
-def visit(chromium, address) -> Iterator[Callable[..., Any]]:
+def visit(chromium, address, greeting) -> Iterator[Callable[..., Any]]:
     """``visit(width=375)``: the studio in a new window, which has generated its first images.
 
     No page may complain or ask another host for anything.
@@ -60,7 +66,7 @@ def visit(chromium, address) -> Iterator[Callable[..., Any]]:
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: asks_elsewhere(request.url) and complaints.append(request.url))
         page.goto(address)
-        expect(page.locator("#generate-status")).to_have_text("4 images")
+        expect(page.locator("#generate-status")).to_have_text(greeting)
         return page
 
     yield open_page

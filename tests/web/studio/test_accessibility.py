@@ -5,29 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from browser import CHROMIUM
+from browser import CHROMIUM, open_all, violations
 
 pytest.importorskip("playwright", reason="needs playwright, of the dev extra")
 pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python, of the dev extra")
 
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not CHROMIUM, reason="needs a Chromium on the path"),
 ]
-
-
-def violations(page: Page) -> list[str]:
-    """What axe-core finds, one line for each element: serious and critical violations, and lesser ones."""
-    results = Axe().run(page).response
-    assert results["passes"]
-    return [
-        f"{rule['impact']} {rule['id']}: {node['target']} {node['failureSummary']}"
-        for rule in results["violations"]
-        for node in rule["nodes"]
-    ]
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -38,13 +26,6 @@ def scheme(request) -> str:
 @pytest.fixture(params=[1280, 375], ids=["desktop", "phone"])
 def page(request, scheme, visit) -> Any:
     return visit(width=request.param, dark=scheme == "dark")
-
-
-def open_all(page: Page) -> None:
-    """Open every closed accordion of the visible tab."""
-    closed = page.locator("button.label-wrap:not(.open)").locator("visible=true")
-    while closed.count():
-        closed.first.click()
 
 
 def test_generate(page):

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from browser import CHROMIUM
+from browser import CHROMIUM, NOTE_STATUS, code, repeat, save
 from PIL import Image
 from tiny_web import png
 
@@ -30,28 +25,6 @@ def choose(page: Page, label: str, words: str) -> None:
     box.click()
     box.fill(words)
     page.get_by_role("option", name=words).first.click()
-
-
-def save(page: Page, link: str, path: Path) -> Image.Image:
-    """Follow a link to download."""
-    with page.expect_download() as download:
-        page.get_by_role("link", name=link, exact=True).locator("visible=true").click()
-    download.value.save_as(path)
-    return Image.open(path)
-
-
-def repeat(command: str, folder: Path, image: str) -> Image.Image:
-    """Run a command that the page shows; gives the image that it writes."""
-    words = shlex.split(command.replace("\n", " "))
-    assert words[0] == "nextscale"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-m", *words], cwd=folder, env=environment, check=True, capture_output=True)
-    return Image.open(folder / image)
-
-
-def code(page: Page, name: str) -> str:
-    """What a block of code shows, as it is."""
-    return "\n".join(page.locator(f"{name} .cm-line").all_inner_texts())
 
 
 def test_a_image_drawn_edited_and_repeated(page, tmp_path):
@@ -94,16 +67,6 @@ def test_a_image_drawn_edited_and_repeated(page, tmp_path):
     assert before.tobytes() == drawn.tobytes() != after.tobytes() and mask.getextrema() == (0, 255)
     repeated = repeat(code(page, "#edit-command"), tmp_path, "edited.png")
     assert repeated.tobytes() == after.tobytes()
-
-
-NOTE_STATUS = """() => {
-  window.seen = [];
-  const place = document.querySelector('#generate-status');
-  new MutationObserver(() => {
-    const said = place.innerText.trim();
-    if (window.seen.at(-1) !== said) window.seen.push(said);
-  }).observe(place, {childList: true, subtree: true, characterData: true});
-}"""
 
 
 def test_a_mistake_is_a_sentence_on_the_page(page):

@@ -76,10 +76,10 @@ def generate_tab(model: Model) -> GenerateTab:
             repeating = repeat_block("generate")
 
     def run_generate(*values: Any) -> Generator[tuple[Any, ...], None, None]:
-        asked, (each, *values) = values[: len(wanted)], values[len(wanted) :]
-        settings = read_settings(*values[:NUM_SETTINGS], settings=model.settings)
+        asked, (each, *rest) = values[: len(wanted)], values[len(wanted) :]
+        settings = read_settings(*rest[:NUM_SETTINGS], settings=model.settings)
         what = PromptInputs(*asked) if model.is_text else asked[0]
-        yield from generate(model, make_job(model, what, each, settings, pick_seed(*values[NUM_SETTINGS:])))
+        yield from generate(model, make_job(model, what, each, settings, pick_seed(*rest[NUM_SETTINGS:])))
 
     outputs = [status, images, seed.seed, generated, chosen, further, *repeating]
     submits = [control.submit for control in wanted if isinstance(control, gr.Textbox)]
@@ -114,7 +114,7 @@ def generate(model: Model, job: Job) -> Iterator[tuple[Any, ...]]:
             yield scale_status(event, model), show(model, job, images), seed, *unchanged
             continue
         made = provenance(model, job)
-        names = [f"{model.wanted_name(wanted)}, seed {s}" for wanted, s in zip(job.wanted, job.seeds, strict=True)]
+        names = [name_in_list(model, wanted, s) for wanted, s in zip(job.wanted, job.seeds, strict=True)]
         yield (
             figures.status(f"{len(images)} image{'s' if len(images) > 1 else ''}"),
             show(model, job, images, made),
@@ -124,6 +124,11 @@ def generate(model: Model, job: Job) -> Iterator[tuple[Any, ...]]:
             gr.update(visible=True),
             *repeat(made, "images.png" if len(images) > 1 else "image.png"),
         )
+
+
+def name_in_list(model: Model, wanted: int | str, seed: int) -> str:
+    """Return the name of an image among the last ones: class and seed, or the seed, because all have one prompt."""
+    return f"seed {seed}" if model.is_text else f"{model.wanted_name(wanted)}, seed {seed}"
 
 
 def make_job(model: Model, what: Sequence[int] | PromptInputs, each: int, settings: SamplingSettings, seed: int) -> Job:

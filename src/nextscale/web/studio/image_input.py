@@ -69,7 +69,7 @@ def given_image(model: Model) -> GivenImage:
     with gr.Row(equal_height=True, elem_classes="ns-beside"):
         wanted: gr.Dropdown | gr.Textbox
         if model.is_text:
-            wanted = gr.Textbox(FIRST_PROMPT, label="Or generate an image of", min_width=120)
+            wanted = gr.Textbox(FIRST_PROMPT, label="Or from a prompt", min_width=120)
         else:
             wanted = class_picker(model, "Or generate an image of class", 0)
         generate = gr.Button("Generate", min_width=100, scale=0)

@@ -85,11 +85,13 @@ def pyramid(views: Sequence[ScaleView], colours: Tensor) -> str:
     """Show a row per scale: its token map, the magnitude of its gain, the image so far."""
     heats = heat_images([view.gain for view in views])
     rows = [pyramid_row(view, heat, colours) for view, heat in zip(views, heats, strict=True)]
+    w, h = views[-1].image.size
     titles = ("token map", "gain", "image so far")
     head = "<div></div>" + "".join(f"<div>{title}</div>" for title in titles)
     return (
         '<h2 class="ns-heading">Scales</h2>'
-        f'<div class="ns-pyramid"><div class="ns-scale ns-scale-head">{head}</div>{"".join(rows)}</div>'
+        f'<div class="ns-pyramid" style="--aspect:{w}/{h}"><div class="ns-scale ns-scale-head">{head}</div>'
+        f"{''.join(rows)}</div>"
     )
 
 
@@ -117,7 +119,7 @@ def bits(views: Sequence[ScaleView]) -> str:
             (f"{h} × {w}", f"{h * w:,}", f"{tokens.numel():,}", f"{len(tokens.unique(dim=0)):,}", f"{share:.0%}")
         )
     total = sum(view.tokens.numel() for view in views)
-    head = ("scale", "tokens", "bits", "distinct tokens", "bits that are 1")
+    head = ("scale", "tokens", "bits", "distinct", "ones")
     each = f"{total:,} bits in all, {views[0].tokens.shape[-1]} for each token. "
     note = "Similar tokens have similar colours: red, green and blue are three projections of the bits."
     return figures.table("Bits of this image", head, rows) + f'<p class="ns-lead">{each}{note}</p>'

@@ -21,7 +21,7 @@ ASPECTS = (
     *("4:5", "3:4", "2:3", "9:16", "1:2", "2:5", "1:3"),
 )
 """Aspects WIDTH:HEIGHT, one for each template."""
-LONGEST_CAPTION = 60
+LONGEST_CAPTION = 28
 """Most characters of a prompt in a caption."""
 LIGHT = 100e6
 """Maximum number of parameters of a transformer that is fast on a CPU."""
