@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from infinity_reference import load_infinity_reference, sample_infinity_reference
-from reference import CPU, Variants, median, take_turns
+from reference import Variants, median, take_turns
 
 import nextscale as ns
 from nextscale.benchmark.random_weights import write_random_model
@@ -35,7 +35,7 @@ NAMES = ["reference float32", "ours float32"]
 def make_variants(options: argparse.Namespace, folder: str, who: str) -> Variants:
     """Return the function that samples and decodes an image, of the reference or of ours."""
     schedule = ns.ScaleSchedule.infinity(options.budget)
-    pipeline = Pipeline.from_pretrained(folder, CPU, "float32")
+    pipeline = Pipeline.from_pretrained(folder, "cpu", "float32")
     text = random_requests(pipeline, 1)
     if who == "reference":
         vae, transformer = load_infinity_reference(options.reference, pipeline.tokenizer, pipeline.model.float())
@@ -52,7 +52,7 @@ def make_variants(options: argparse.Namespace, folder: str, who: str) -> Variant
 def compare_bits(options: argparse.Namespace, folder: str) -> None:
     """Sample with both in this process, and compare all bits and pixels."""
     schedule = ns.ScaleSchedule.infinity(options.budget)
-    pipeline = Pipeline.from_pretrained(folder, CPU, "float32")
+    pipeline = Pipeline.from_pretrained(folder, "cpu", "float32")
     text = random_requests(pipeline, 1)
     result = pipeline.scales(text, seed=options.seed, schedule=schedule, **SETTINGS).result()
     vae, transformer = load_infinity_reference(options.reference, pipeline.tokenizer, pipeline.model.float())

@@ -97,7 +97,8 @@ def test_a_text_encoder_that_is_not_loaded_yet_counts(available):
         memory_to_load = 10**12
 
     pipeline = make_pipeline()
-    pipeline.set_text_encoder(Encoder())
+    encoder: Any = Encoder()
+    pipeline.set_text_encoder(encoder)
     available(10**11)
     with refused("0.06M pixels with 1 image need about 1000.", "100.0 GB are available"):
         pipeline.scales("a fox")

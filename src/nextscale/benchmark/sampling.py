@@ -126,7 +126,8 @@ def report(
 ) -> Report:
     """Make a report, and measure the peak speed of the machine for it."""
     config, tokenizer = pipeline.model.config, pipeline.tokenizer.config
-    schedule = schedule or config.schedule
+    schedule = pipeline.tokenizer.schedule if schedule is None else schedule
+    assert schedule is not None  # for the type checker
     size = tokenizer.image_size_of(schedule)
     rows, dtype = 2 * schedule.num_tokens, pipeline.precision.dtype
     peak = measure_peak(rows, config.width, tokenizer.channels, size, dtype, pipeline.device)
