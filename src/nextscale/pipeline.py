@@ -1,4 +1,4 @@
-"""Pipeline: a model by name or path, images out."""
+"""Pipeline: load a model by name or path, and generate images."""
 
 from __future__ import annotations
 

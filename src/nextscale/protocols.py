@@ -121,7 +121,7 @@ class Conditioner(Protocol):
         ...
 
     def unconditional(self, conditions: Any, /) -> Any:
-        """As many conditions that say nothing."""
+        """Return an unconditional condition for each condition."""
         ...
 
     def join(self, first: Any, second: Any, /) -> Any:
@@ -178,7 +178,7 @@ class Transformer(Module, Protocol):
 
 @runtime_checkable
 class Guidance(Protocol):
-    """How the conditional and the unconditional prediction of a visit become one.
+    """Combines the conditional and the unconditional prediction of a visit.
 
     The sampler combines logits. If ``is_linear`` is true and the head is linear, it combines the features before the
     head instead, which costs half as much.

@@ -54,7 +54,7 @@ def test_later_scales_have_half_as_many_sequences(monkeypatch):
 
     def spy(self, visit, inputs, condition, cache, *more, **hooks):
         x = forward(self, visit, inputs, condition, cache, *more, **hooks)
-        seen.append((len(x), cache.keys.shape[1], len(condition.memory[0])))
+        seen.append((len(x), cache.keys.shape[1], len(condition.text_keys_values[0])))
         return x
 
     monkeypatch.setattr(type(model), "forward_scale", spy)

@@ -34,7 +34,7 @@ class MemoryGuard:
             is_ready: whether the models are in memory.
 
         Raises:
-            InputError: it has not.
+            InputError: there is not enough memory.
         """
         schedule = schedule or self.tokenizer.schedule
         of_call = {"schedule": schedule, "num_images": num_images, "text_encoder": text_encoder}

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -79,11 +80,20 @@ def with_help(options: type) -> type:
     for field in fields(options):
         kind = types[field.name]
         text = " ".join(filter(None, (docs.get(field.name), hints.get(field.name))))
-        shown = tyro.conf.arg(help=text or None, help_behavior_hint=default_hint, metavar=METAVARS.get(kind))
+        shown = tyro.conf.arg(help=text or None, help_behavior_hint=default_hint, metavar=metavar_of(kind))
         options.__annotations__[field.name] = Annotated[kind, shown]
         if isinstance(kind, type) and is_dataclass(kind):
             with_help(kind)
     return options
+
+
+def metavar_of(kind: Any) -> str | None:
+    """Return how the help shows the value of a flag, without None; None leaves it to tyro."""
+    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    choices = [part for part in get_args(kind) if get_origin(part) is Literal]
+    if NoneType in get_args(kind) and choices:
+        return "{" + ",".join(map(str, get_args(choices[0]))) + "}"
+    return METAVARS.get(kind)
 
 
 def default_hint(default: str) -> str:

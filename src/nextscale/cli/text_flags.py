@@ -33,7 +33,7 @@ class TextEncoderFlags:
     """Free the memory of the text encoder after encoding."""
 
     def use(self, pipeline: Pipeline, model: str, tell: Callable[[str], None] = say) -> None:
-        """Give a pipeline the text encoder of the flags, if any of them is given.
+        """Set the text encoder of a pipeline, if any of these flags is given.
 
         Args:
             model: name of the model, for messages.

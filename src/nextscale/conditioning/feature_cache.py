@@ -51,7 +51,7 @@ class CachedEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """That of the encoder."""
+        """The fingerprint of the encoder."""
         return self.encoder.fingerprint
 
     def check(self, prompts: Sequence[str]) -> None:

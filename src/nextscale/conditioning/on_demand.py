@@ -29,12 +29,12 @@ class OnDemandEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """That of the encoder."""
+        """The fingerprint of the encoder."""
         return self._encoder().fingerprint
 
     @property
     def memory_to_load(self) -> int:
-        """Bytes of its weights, as far as they are known, until they are loaded."""
+        """Memory in bytes that the next prompt will load and keep; 0 if it is not known."""
         if self._loaded is not None:
             return self._loaded.memory_to_load
         sizes = find_sizes(self.source)

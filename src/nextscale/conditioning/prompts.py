@@ -17,12 +17,12 @@ PEOPLE = (
 """Words for people, also with an s at the end. The official code finds them inside of other words, too."""
 MENTIONS_PEOPLE = re.compile(rf"\b(?:{'|'.join(PEOPLE)})s?\b", re.IGNORECASE)
 POSITIVE_PHRASE = "natural skin, clear eyes, a well-lit face with even and regular features"
-"""Ours. The official code has another phrase with the same purpose."""
+"""Our phrase. The official code has another one with the same purpose."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextOptions:
-    """What a request to a text-to-image model says besides its prompts.
+    """Options of a request to a text-to-image model, besides its prompts.
 
     Raises:
         InputError: a field of the wrong type, or text that is not valid Unicode.

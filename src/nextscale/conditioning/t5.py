@@ -91,7 +91,7 @@ class T5TextEncoder:
 
     @property
     def memory_to_load(self) -> int:
-        """Bytes that the weights will take when the next prompt comes and stay, as far as it is known."""
+        """Memory in bytes that the next prompt will load and keep; 0 if it is not known."""
         sizes = T5Sizes.of(self.files.config)
         return 0 if self.is_loaded or not self.keep or sizes is None else sizes.parameters * self.dtype.itemsize
 

@@ -39,7 +39,7 @@ class Family:
     name: str
     media: Literal["image", "video"]
     takes: Literal["class", "prompt"]
-    """What a request names: a class of the model, or a text."""
+    """Whether requests name a class of the model or contain a text."""
     tokenizer: Any
     """The tokenizer's class, with ``from_pretrained``."""
     transformer: Any
@@ -59,9 +59,9 @@ class Family:
     to_official: Callable[..., tuple[dict[str, Any], dict[str, Any]]]
     """The reverse."""
     text_encoder: str = ""
-    """Where the official text encoder comes from, for text-to-image models."""
+    """Name of the official text encoder, for text-to-image models."""
     prefix: str = ""
-    """What short names of the published models begin with, such as "infinity-"."""
+    """Beginning of the short names of the published models, such as "infinity-"."""
 
     def published_name(self, name: str) -> str | None:
         """Return the key in ``published`` of a name such as "d16" or "FoundationVision/var:d16"; None if there is

@@ -1,6 +1,6 @@
-"""What users ask for, in the sampler's terms: class labels or prompts, negative prompts, and the shape of the images.
+"""Requests in the sampler's terms: class labels or prompts, negative prompts, and the shape of the images.
 
-A pipeline has one `Requests`. It is the only place that knows whether a model takes classes or prompts.
+A pipeline has one `Requests`, which parses the arguments of its calls.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OPTIONS = (*TEXT_OPTIONS, *SHAPE)
 
 @dataclass(frozen=True)
 class Request:
-    """What to generate, as arguments of `nextscale.sample_scales`."""
+    """A request as arguments of `nextscale.sample_scales`."""
 
     conditions: Any
     """Class labels or `TextFeatures`."""
@@ -199,10 +199,10 @@ class PromptRequests:
 
 
 def text_of(options: Mapping[str, Any]) -> TextOptions:
-    """What a request says besides its prompts."""
+    """Return the options of a request besides its prompts."""
     return TextOptions(**{f.name: options[f.name] for f in fields(TextOptions) if options.get(f.name)})
 
 
 def shape_of(options: Mapping[str, Any]) -> ImageShape:
-    """The shape of the images that a request asks for."""
+    """Return the shape of the images that a request asks for."""
     return ImageShape(**{name: options[name] for name in SHAPE if options.get(name)})

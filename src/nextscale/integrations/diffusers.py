@@ -41,7 +41,7 @@ OUTPUT_TYPES = ("pil", "np", "pt")
 
 class NextScalePipeline(DiffusionPipeline):
     """Image generation from classes, with the arguments of diffusers' ``DiTPipeline``, or from text, with those of its
-    pipelines of text.
+    text-to-image pipelines.
 
     The components are ``tokenizer`` and ``transformer``. ``config``, ``components``, ``from_pipe`` and the progress bar
     are those of the base class. Weights are read and written in nextscale's formats and stay float32: the dtype of

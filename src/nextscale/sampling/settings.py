@@ -137,7 +137,8 @@ def default_of(name: str) -> str:
     """The note about lists and the default of a setting, for help and schemas; empty if the setting is off by
     default."""
     images, prompts = getattr(FOR_IMAGES, name), getattr(FOR_PROMPTS, name)
-    note = "A list has one value for each scale. " if name in ("cfg", "temperature") else ""
+    note = "Text-to-image models use this value at all scales, and 1 turns it off. " if name == "cfg" else ""
+    note += "A list has one value for each scale. " if name in ("cfg", "temperature") else ""
     if images == prompts:
         return "" if images == () else f"{note}(default: {images})"
     return f"{note}(default: {images}; text-to-image models: {prompts})"

@@ -11,7 +11,7 @@ from nextscale.scales.schedule import ScaleSchedule
 
 @dataclass(frozen=True, kw_only=True)
 class ImageShape:
-    """What a request says about the shape of its images. Empty fields mean the shape that the model has by default.
+    """The shape of images as a request states it. Empty fields mean the shape that the model has by default.
 
     Raises:
         InputError: a field is not valid, or a size is given together with an aspect or a budget.

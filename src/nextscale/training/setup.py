@@ -72,7 +72,7 @@ SETTINGS = tuple(field.name for field in fields(RunSettings))
 def check_codebook(tokenizer: ImageTokenizer) -> ImageTokenizer:
     """Return the tokenizer. Raise InputError if it is one of bits, whose tokens cannot be cached or trained on yet."""
     if tokenizer.config.quantizer == "bits":
-        raise InputError("models of bits (Infinity) cannot be trained yet: expected a tokenizer with a codebook")
+        raise InputError("Infinity models cannot be trained yet: expected a tokenizer with a codebook")
     return tokenizer
 
 

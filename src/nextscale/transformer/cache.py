@@ -1,7 +1,7 @@
 """The KV cache: keys and values of the scales sampled so far. The sampler owns it and allocates it once.
 
 `plan_cache` computes the position of each scale from the schedule's visits. A scale is stored only if a later visit
-sees it, and its memory is reused after the last such visit. For VAR, the scales are stored one after the other, and
+sees it, and its place is reused after the last such visit. For VAR, the scales are stored one after the other, and
 the last scale, which no other scale sees, is not stored.
 """
 
@@ -73,7 +73,7 @@ def _joined(ranges: list[Range]) -> tuple[Range, ...]:
 
 
 class KVCache:
-    """Memory for the keys and values of every layer.
+    """The keys and values of every layer.
 
     Args:
         plans: from `plan_cache`.
@@ -98,7 +98,7 @@ class KVCache:
         self.values = torch.empty_like(self.keys)
 
     def first(self, count: int) -> KVCache:
-        """Return the cache of the first ``count`` sequences, which shares the memory of this one."""
+        """Return the cache of the first ``count`` sequences, which shares its tensors with this one."""
         part = copy(self)
         part.keys, part.values = self.keys[:, :count], self.values[:, :count]
         return part

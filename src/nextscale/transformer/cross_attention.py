@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Memory = list[tuple[Tensor, Tensor]]
+TextKeysValues = list[tuple[Tensor, Tensor]]
 """Keys and values of each sample's text, both (H, l, d). Texts have different lengths."""
 
 
@@ -35,14 +35,14 @@ class CrossAttention(nn.Module):
         self.v_bias = nn.Parameter(torch.zeros(width))
         self.proj = nn.Linear(width, width)
 
-    def memory(self, text: Tensor, lengths: Sequence[int]) -> Memory:
+    def keys_values(self, text: Tensor, lengths: Sequence[int]) -> TextKeysValues:
         """Return the keys and values of packed texts. (sum of lengths, C) -> one pair per sample."""
         return split_heads(self.key_value(text), self.v_bias, self.heads, lengths)
 
-    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+    def forward(self, x: Tensor, text_keys_values: TextKeysValues) -> Tensor:
         """(B, n, C) -> (B, n, C)."""
         q = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        attended = [attend(q[i], k.to(q.dtype), v.to(q.dtype)) for i, (k, v) in enumerate(memory)]
+        attended = [attend(q[i], k.to(q.dtype), v.to(q.dtype)) for i, (k, v) in enumerate(text_keys_values)]
         return self.proj(torch.stack(attended).transpose(1, 2).flatten(2))
 
 
@@ -66,8 +66,8 @@ class AttentionPool(nn.Module):
     def forward(self, text: Tensor, lengths: Sequence[int]) -> Tensor:
         """Pool packed texts. (sum of lengths, T) -> (B, C)."""
         q = self.query.transpose(0, 1)
-        memory = split_heads(self.key_value(text), self.v_bias, self.heads, lengths)
-        pooled = [attend(q.to(k.dtype), k, v) for k, v in memory]
+        text_keys_values = split_heads(self.key_value(text), self.v_bias, self.heads, lengths)
+        pooled = [attend(q.to(k.dtype), k, v) for k, v in text_keys_values]
         return self.proj(torch.stack(pooled).flatten(1))
 
 
@@ -95,7 +95,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.bmm(scores.softmax(dim=-1).to(v.dtype), v)
 
 
-def split_heads(key_value: Tensor, v_bias: Tensor, heads: int, lengths: Sequence[int]) -> Memory:
+def split_heads(key_value: Tensor, v_bias: Tensor, heads: int, lengths: Sequence[int]) -> TextKeysValues:
     """Split packed keys and values, side by side in (sum of lengths, 2C), into samples and heads."""
     k, v = key_value.unflatten(-1, (2, -1)).unbind(-2)
     k, v = (x.unflatten(-1, (heads, -1)).transpose(0, 1) for x in (k, v + v_bias))

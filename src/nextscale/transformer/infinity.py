@@ -23,7 +23,7 @@ from nextscale.io.module_folder import load_module, save_module
 from nextscale.scales.schedule import MOST_SCALES, ScaleSchedule, Visit
 from nextscale.transformer.adaln_block import Block
 from nextscale.transformer.cache import KVCache
-from nextscale.transformer.cross_attention import AttentionPool, Memory, RMSNorm, pool_heads
+from nextscale.transformer.cross_attention import AttentionPool, RMSNorm, TextKeysValues, pool_heads
 from nextscale.transformer.next_scale import NextScaleTransformer, embedding
 from nextscale.transformer.rope import check_rope, rotations
 from nextscale.transformer.visibility import make_spans
@@ -118,13 +118,13 @@ class Condition:
     """gamma1, gamma2, scale1, scale2, shift1, shift2 of each block: (B, 6, C)."""
     head: Tensor
     """Scale and shift of the layer norm before the head: (B, 2, C)."""
-    memory: list[Memory]
+    text_keys_values: list[TextKeysValues]
     """Keys and values of the text in each block."""
 
     def first(self, count: int) -> Condition:
         """Return the tensors of the first ``count`` sequences."""
-        blocks, memory = [block[:count] for block in self.blocks], [pairs[:count] for pairs in self.memory]
-        return Condition(self.embedding[:count], blocks, self.head[:count], memory)
+        blocks, text = [block[:count] for block in self.blocks], [pairs[:count] for pairs in self.text_keys_values]
+        return Condition(self.embedding[:count], blocks, self.head[:count], text)
 
 
 class Infinity(NextScaleTransformer):
@@ -200,12 +200,12 @@ class Infinity(NextScaleTransformer):
             embedding = self.text_pool(features, text.lengths).float()
             activation = F.silu(embedding)
             shared = self.adaln(activation).float().unflatten(-1, (6, -1))
-            memory = self.text_down(F.gelu(self.text_up(features), approximate="tanh"))
+            projected = self.text_down(F.gelu(self.text_up(features), approximate="tanh"))
             return Condition(
                 embedding,
                 [shared + offset.squeeze(1) for offset in self.adaln_offset],
                 self.head_adaln(activation).float().unflatten(-1, (2, -1)),
-                [block.cross_attention.memory(memory, text.lengths) for block in self.blocks],  # type: ignore[union-attr]
+                [block.cross_attention.keys_values(projected, text.lengths) for block in self.blocks],  # type: ignore[union-attr]
             )
 
     @overload
@@ -261,7 +261,7 @@ class Infinity(NextScaleTransformer):
                 spans=spans,
                 path_scale=None if path_scale is None else path_scale[i],
                 rotation=rotation,
-                memory=condition.memory[i],
+                text_keys_values=condition.text_keys_values[i],
             )
         features = self.features(x, condition)
         return self.logits(features) if readout is None else readout(features)
@@ -289,7 +289,8 @@ class Infinity(NextScaleTransformer):
         rotation = self.rotation([visit])
         for i, block in enumerate(self.blocks):
             past = cache.layer(i, visit.index)
-            x = block(x, condition.blocks[i], past=past, rotation=rotation, memory=condition.memory[i])
+            text = condition.text_keys_values[i]
+            x = block(x, condition.blocks[i], past=past, rotation=rotation, text_keys_values=text)
             if after_block is not None:
                 x = after_block(x, i)
         return self.features(x, condition)

@@ -1,4 +1,4 @@
-"""What all next-scale transformers share: the head's layer norm, the cache, and the precision of the blocks."""
+"""Base class of next-scale transformers: the head's layer norm, the cache, and the precision of the blocks."""
 
 from __future__ import annotations
 

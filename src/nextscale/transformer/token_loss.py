@@ -1,4 +1,4 @@
-"""Cross-entropy and accuracy of each token, computed for parts of the sequence to save memory."""
+"""Cross-entropy and accuracy of each token, computed for one part of the sequence after another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 ROWS = 1024
-"""Number of tokens, over all images, whose logits are in memory at the same time."""
+"""Number of tokens, over all images, whose logits exist at the same time."""
 
 
 class TokenLosses(NamedTuple):
@@ -37,9 +37,9 @@ def token_losses(logits: Tensor, targets: Tensor) -> TokenLosses:
 
 
 def token_loss_in_parts(readout: Callable[[Tensor], Tensor], features: Tensor, targets: Tensor) -> TokenLosses:
-    """Return the losses of ``readout(features)`` while only a part of the logits is in memory at any time.
+    """Return the losses of ``readout(features)`` while only a part of the logits exists at any time.
 
-    All logits with their gradient would take 12 V bytes per token, most of the memory of a large batch. The backward
+    All logits with their gradient would take 12 V bytes per token, more than all else of a large batch. The backward
     pass recomputes each part, which adds about 1 % to the matrix products.
 
     Args:
