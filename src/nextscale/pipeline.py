@@ -125,7 +125,8 @@ class Pipeline:
         self._compile, self._cuda_graph = compile, cuda_graph
         self._ready: tuple[list[tuple[int, int]], tuple[Any, Any]] | None = None
         self._recorded: dict[tuple[int, SamplingSettings, bool], RecordedSampler] = {}
-        self._memory = MemoryGuard(self.tokenizer.config, self.model.config, self.precision, self.device)
+        stored = sum(p.nbytes for module in (self.tokenizer, self.model) for p in module.parameters())
+        self._memory = MemoryGuard(self.tokenizer.config, self.model.config, self.precision, self.device, stored)
 
     @classmethod
     def from_pretrained(

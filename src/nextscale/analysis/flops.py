@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from nextscale.conditioning.text import TextFeatures
 from nextscale.scales.schedule import ScaleSchedule
@@ -136,6 +135,8 @@ def _millions(module: nn.Module) -> float:
 
 
 def _gflop(run: Callable[[], object]) -> float:
+    from torch.utils.flop_counter import FlopCounterMode  # takes longer to import than all of this module
+
     with FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops() / 1e9

@@ -8,9 +8,13 @@ from typing import Any
 import torch
 
 from nextscale.acceleration.precision import Precision
+from nextscale.analysis import memory
 from nextscale.analysis.memory import check_memory, estimate_memory
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import TokenizerConfig
+
+AMPLE_WEIGHTS, AMPLE_PIXEL = 8, 2**16
+"""Multiple of the stored weights, and bytes per pixel of all images, that are certainly enough."""
 
 
 @dataclass
@@ -22,8 +26,11 @@ class MemoryGuard:
     """The transformer's configuration."""
     precision: Precision
     device: torch.device
-    most: int = 0
-    """Bytes of the largest call so far. They are not asked for again: the allocator may have kept them."""
+    stored: int
+    """Bytes of the stored weights of both models."""
+    largest: int = 0
+    """The largest call so far, in bytes that are certainly enough for it. The memory of a call that is not larger is
+    not asked for again: the allocator may have kept it."""
 
     def check(self, schedule: ScaleSchedule | None, num_images: int, text_encoder: int, is_ready: bool) -> None:
         """Check that a call has enough memory.
@@ -37,9 +44,14 @@ class MemoryGuard:
             InputError: there is not enough memory.
         """
         schedule = schedule or self.tokenizer.schedule
-        of_call = {"schedule": schedule, "num_images": num_images, "text_encoder": text_encoder}
-        needed = estimate_memory(self.tokenizer, self.model, self.precision, self.device, **of_call)
-        if needed.peak > self.most:
+        height, width = self.tokenizer.image_size_of(schedule)
+        ample = AMPLE_WEIGHTS * self.stored + AMPLE_PIXEL * num_images * height * width + text_encoder
+        if ample <= self.largest:
+            return
+        available = memory.available_memory(self.device)
+        if available is not None and available <= ample:  # else the estimate, which takes a while, is not needed
+            of_call = {"schedule": schedule, "num_images": num_images, "text_encoder": text_encoder}
+            needed = estimate_memory(self.tokenizer, self.model, self.precision, self.device, **of_call)
             held = needed.weights + needed.decoder if is_ready else 0
             check_memory(needed, self.device, schedule, num_images, held)
-            self.most = needed.peak
+        self.largest = ample
