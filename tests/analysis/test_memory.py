@@ -13,7 +13,7 @@ from tiny_infinity import make_tokenizer as make_bits_tokenizer
 import nextscale as ns
 from nextscale.acceleration.precision import Precision
 from nextscale.acceleration.ready import ready_transformer
-from nextscale.analysis import memory
+from nextscale.analysis import memory, memory_guard
 from nextscale.analysis.memory import estimate_memory, transformer_bytes
 from nextscale.families.infinity import PUBLISHED
 from nextscale.scales.schedule import ScaleSchedule
@@ -70,7 +70,7 @@ def available(monkeypatch):
     """Pretend that so many bytes are available."""
 
     def pretend(number: int | None) -> None:
-        monkeypatch.setattr(memory, "available_memory", lambda device: number)
+        monkeypatch.setattr(memory_guard, "available_memory", lambda device: number)
 
     return pretend
 

@@ -10,7 +10,6 @@ from tiny import refused
 from tiny_infinity import WordEncoder
 from tiny_t5 import write_t5
 
-from nextscale.conditioning import on_demand
 from nextscale.conditioning.on_demand import OnDemandEncoder, as_encoder
 from nextscale.conditioning.t5 import T5TextEncoder
 
@@ -29,12 +28,12 @@ def test_it_is_the_encoder(folder):
 
 
 def test_nothing_is_looked_for_before_the_first_prompt(tmp_path):
-    encoder = OnDemandEncoder(tmp_path / "nowhere")
+    encoder = OnDemandEncoder(tmp_path / "nowhere", 5)
     for use in (lambda: encoder.encode(["a"]), lambda: encoder.check(["a"]), lambda: encoder.fingerprint):
         with refused("nowhere"):
             use()
     with refused("no text encoder"):
-        OnDemandEncoder("").encode(["a"])
+        OnDemandEncoder("", 5).encode(["a"])
 
 
 def test_threads_load_it_once(folder, monkeypatch):
@@ -45,8 +44,8 @@ def test_threads_load_it_once(folder, monkeypatch):
             loaded.append(1)
             super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(on_demand, "T5TextEncoder", Counted)
-    encoder, found = OnDemandEncoder(folder), []
+    monkeypatch.setattr("nextscale.conditioning.t5.T5TextEncoder", Counted)
+    encoder, found = OnDemandEncoder(folder, 512), []
     threads = [threading.Thread(target=lambda: found.append(encoder.encode(PROMPTS).features)) for _ in range(4)]
     for thread in threads:
         thread.start()

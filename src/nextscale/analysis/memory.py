@@ -17,7 +17,6 @@ from nextscale.acceleration.precision import Precision
 from nextscale.acceleration.winograd import has_enough_tiles, is_worth_it
 from nextscale.analysis.flops import build_transformer
 from nextscale.errors import NotEnoughMemory
-from nextscale.runtime.memory import available_memory
 from nextscale.scales.aspect import BUDGETS
 from nextscale.scales.image_shape import budget_of, follows_template
 from nextscale.scales.schedule import ScaleSchedule
@@ -98,20 +97,17 @@ def estimate_memory(
     )
 
 
-def check_memory(
-    needed: MemoryEstimate, device: torch.device, schedule: ScaleSchedule, num_images: int, held: int = 0
-) -> None:
-    """Check that a device has the memory for sampling.
+def check_memory(needed: MemoryEstimate, available: int, schedule: ScaleSchedule, num_images: int) -> None:
+    """Check that sampling has enough memory.
 
     Args:
+        available: bytes, those of what is needed and already in memory included.
         schedule, num_images: the scales and the number of the images, for the message.
-        held: bytes of what is needed that are already in memory.
 
     Raises:
-        NotEnoughMemory: it has not.
+        NotEnoughMemory: more is needed.
     """
-    available = available_memory(device)
-    if available is None or needed.peak <= available + held:
+    if needed.peak <= available:
         return
     budget = budget_of(schedule) if follows_template(schedule) else ""
     what = f"{budget} pixels" if budget else f"images of {schedule.num_tokens:,} tokens"
@@ -119,7 +115,7 @@ def check_memory(
     hints += ["fewer images"] if num_images > 1 else []
     raise NotEnoughMemory(
         f"{what} with {num_images} image{'s' if num_images > 1 else ''} need about {needed.peak / GB:.1f} GB, "
-        f"but {(available + held) / GB:.1f} GB are available: use {' or '.join(hints) or 'a smaller model'}"
+        f"but {available / GB:.1f} GB are available: use {' or '.join(hints) or 'a smaller model'}"
     )
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from nextscale.acceleration.precision import Precision
-from nextscale.analysis import memory
-from nextscale.analysis.memory import check_memory, estimate_memory
+from nextscale.runtime.memory import available_memory
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import TokenizerConfig
 
@@ -48,10 +47,12 @@ class MemoryGuard:
         ample = AMPLE_WEIGHTS * self.stored + AMPLE_PIXEL * num_images * height * width + text_encoder
         if ample <= self.largest:
             return
-        available = memory.available_memory(self.device)
-        if available is not None and available <= ample:  # else the estimate, which takes a while, is not needed
+        available = available_memory(self.device)
+        if available is not None and available <= ample:
+            from nextscale.analysis.memory import check_memory, estimate_memory  # most calls do not need them
+
             of_call = {"schedule": schedule, "num_images": num_images, "text_encoder": text_encoder}
             needed = estimate_memory(self.tokenizer, self.model, self.precision, self.device, **of_call)
             held = needed.weights + needed.decoder if is_ready else 0
-            check_memory(needed, self.device, schedule, num_images, held)
+            check_memory(needed, available + held, schedule, num_images)
         self.largest = ample

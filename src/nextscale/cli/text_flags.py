@@ -9,7 +9,6 @@ from typing import Literal
 
 from nextscale.conditioning.feature_cache import CachedEncoder, TextEncoder
 from nextscale.conditioning.prompts import TextOptions
-from nextscale.conditioning.t5 import FLAN_T5_XL, MAX_TOKENS, T5TextEncoder
 from nextscale.errors import InputError
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.progress import say
@@ -48,6 +47,8 @@ class TextEncoderFlags:
             pipeline.set_text_encoder(self._load(pipeline, tell))
 
     def _load(self, pipeline: Pipeline, tell: Callable[[str], None]) -> TextEncoder:
+        from nextscale.conditioning.t5 import FLAN_T5_XL, MAX_TOKENS, T5TextEncoder  # most calls need none
+
         encoder = T5TextEncoder(
             self.text_encoder or pipeline.text_encoder or FLAN_T5_XL,
             device=self.text_device,

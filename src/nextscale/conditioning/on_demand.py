@@ -1,14 +1,13 @@
-"""A text encoder that is loaded when the first prompt comes."""
+"""A text encoder that is loaded when the first prompt comes. So is our code for it: most pipelines need none."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nextscale.conditioning.feature_cache import TextEncoder
-from nextscale.conditioning.t5 import MAX_TOKENS, T5TextEncoder, pick_dtype
-from nextscale.conditioning.t5_sizes import find_sizes
 from nextscale.conditioning.text import TextFeatures
 from nextscale.errors import InputError
 from nextscale.runtime.device import pick_device
@@ -22,9 +21,9 @@ class OnDemandEncoder:
         most: longest prompt that the model takes, in tokens.
     """
 
-    def __init__(self, source: str | Path, most: int = MAX_TOKENS):
+    def __init__(self, source: str | Path, most: int):
         self.source, self._most = source, most
-        self._loaded: T5TextEncoder | None = None
+        self._loaded: Any = None
         self._lock = threading.Lock()
 
     @property
@@ -37,6 +36,9 @@ class OnDemandEncoder:
         """Memory in bytes that the next prompt will load and keep; 0 if it is not known."""
         if self._loaded is not None:
             return self._loaded.memory_to_load
+        from nextscale.conditioning.t5 import pick_dtype
+        from nextscale.conditioning.t5_sizes import find_sizes
+
         sizes = find_sizes(self.source)
         return sizes.parameters * pick_dtype("auto", pick_device("auto")).itemsize if sizes else 0
 
@@ -56,6 +58,8 @@ class OnDemandEncoder:
         """
         if not str(self.source):
             raise InputError("this model has no text encoder: name one, such as google/flan-t5-xl")
+        from nextscale.conditioning.t5 import MAX_TOKENS, T5TextEncoder
+
         with self._lock:
             if self._loaded is None:
                 self._loaded = T5TextEncoder(self.source, max_tokens=min(MAX_TOKENS, self._most))

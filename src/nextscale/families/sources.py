@@ -7,7 +7,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nextscale.conditioning.t5_files import T5Files
 from nextscale.errors import InputError
 from nextscale.families import infinity, var
 from nextscale.families.family import Family, PublishedModel
@@ -161,6 +160,8 @@ def write_index(
     if family.takes == "prompt":
         index["family"] = family.name
     if encoder and Path(encoder).is_dir():
+        from nextscale.conditioning.t5_files import T5Files
+
         T5Files.find(encoder).copy(folder / TEXT_ENCODER)
     elif encoder:
         index[TEXT_ENCODER] = encoder

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import textwrap
+import sys
+from itertools import pairwise
 
 
 @functools.cache
@@ -13,12 +14,16 @@ def field_docs(kind: type) -> dict[str, str]:
     """Return the docstring of each field of a dataclass and its bases, joined to one line, by field name."""
     docs: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):
-        try:
-            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-        except (OSError, TypeError):  # a class that `dataclasses.make_dataclass` made
-            continue
-        assert isinstance(tree, ast.ClassDef)
-        for field, doc in zip(tree.body, tree.body[1:], strict=False):
+        tree = classes_in(base.__module__).get(base.__name__)
+        body = tree.body if tree else []  # a class that `dataclasses.make_dataclass` made has no source
+        for field, doc in pairwise(body):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(doc, ast.Expr):
                 docs[field.target.id] = " ".join(str(ast.literal_eval(doc.value)).split())
     return docs
+
+
+@functools.cache
+def classes_in(module: str) -> dict[str, ast.ClassDef]:
+    """Return the classes that a module defines, by name. `inspect.getsource` of each would parse the module again."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
