@@ -174,6 +174,17 @@ def test_kept_pixels_stay_and_hidden_ones_have_no_influence(pipe, photo, mode, p
     assert same(result.tokens, again.tokens)
 
 
+def test_a_prompt_of_an_edit_has_two_names(pipe, photo):
+    region = {"box": (0, 0, 0.5, 1), "seed": [1]}
+    named = pipe.edit(photo, prompt="a bee", **region)
+    assert named.prompts == ["a bee"] and same(named.tokens, pipe.edit(photo, labels="a bee", **region).tokens)
+    kept, again = (pipe.continue_from(photo, 2, **{name: "a bee"}) for name in ("prompt", "labels"))
+    assert same(kept.tokens, again.tokens)
+    for call in (pipe, lambda *labels, **more: pipe.edit(photo, labels=labels[0], **region, **more)):
+        with refused("both"):
+            call("a bee", prompt="a fox")
+
+
 def test_a_variant_alone_is_that_of_a_batch(pipe, photo):
     both = pipe.edit(photo, box=(0, 0, 0.5, 1), labels=["a bee", "two red cars"], num_images=2, seed=[1, 2])
     alone = pipe.edit(photo, box=(0, 0, 0.5, 1), labels="two red cars", seed=[2])

@@ -76,8 +76,8 @@ class Pipeline:
             the blocks to 8 bits at scales of 64 tokens or more, which is faster and less exact; the rest runs in the
             faster of float32 and bfloat16. "int8-float32" and "int8-bfloat16" name the precision of the rest.
         compile: On a CUDA GPU, run the blocks and the decoder through torch.compile.
-        cuda_graph: On a CUDA GPU, record the work of each batch size and settings once and replay it. Only for models
-            of classes.
+        cuda_graph: On a CUDA GPU, record the work of each batch size and settings once and replay it. Only for
+            class-conditional models.
         text_encoder: For text-to-image models: an encoder such as `nextscale.conditioning.t5.T5TextEncoder`, or the
             folder or name of a T5, which is loaded when the first prompt comes.
         settings: Default settings of sampling; None means those of the family.
@@ -245,25 +245,33 @@ class Pipeline:
         Returns:
             An iterator over `ScaleStep`; its ``result()`` gives the finished images (B, 3, H, W) in [0, 1].
         """
+        wanted = self._wanted(labels, arguments)
         hooks = {name: arguments.pop(name) for name in HOOKS if name in arguments}
         options = {name: arguments.pop(name) for name in OPTIONS if name in arguments}
         edit = hooks.get("edit")
         settings = (settings or self.settings).changed(**arguments)
-        self._check_memory(options.get("prompt") if labels is None else labels, num_images, schedule, options)
-        request = self.requests.parse(labels, num_images, options, is_edit=edit is not None)
-        schedule = schedule or request.schedule
+        schedule = schedule or self.requests.schedule_of(options)
+        self._check_memory(wanted, num_images, schedule)
+        request = self.requests.parse(wanted, num_images, options, is_edit=edit is not None)
         tokenizer, model = self.ready()
         what = {"num_images": num_images, "schedule": schedule, "negative": request.negative}
         steps = sample_scales(tokenizer, model, request.conditions, seed=seed, settings=settings, **what, **hooks)
         exact = isinstance(seed, Sequence) and not settings.more_smooth
         return SamplingRun(steps, tokenizer, edit, exact, schedule, request.prompts)
 
-    def _check_memory(
-        self, wanted: Any, num_images: int | None, schedule: ScaleSchedule | None, options: dict[str, Any]
-    ) -> None:
-        """Refuse a call that needs more memory than there is."""
-        own = self.tokenizer.schedule, self.tokenizer.config.image_size
-        schedule = schedule or (shape_of(options).schedule(*own) if self.family.takes == "prompt" else None)
+    def _wanted(self, labels: Any, arguments: dict[str, Any]) -> Any:
+        """Take ``prompt`` from the arguments: another name for the labels of text-to-image models."""
+        prompt = arguments.pop("prompt", None)
+        if prompt is None:
+            return labels
+        if self.family.takes == "class":
+            raise InputError("prompt is for text-to-image models: this one takes class labels")
+        if labels is not None:
+            raise InputError("expected labels or prompt, got both")
+        return prompt
+
+    def _check_memory(self, wanted: Any, num_images: int | None, schedule: ScaleSchedule | None) -> None:
+        """Refuse a call that needs more memory than there is, before a text encoder is loaded for it."""
         count = len(wanted) if num_images is None and isinstance(wanted, Sized) and not isinstance(wanted, str) else 1
         count = count if num_images is None else num_images
         if isinstance(count, int) and count > 0:  # others are refused later
@@ -361,7 +369,7 @@ class Pipeline:
     ) -> EditResult:
         """Generate the open part of a plan. Arguments as in `edit`; ``composite=False`` returns the decoded images."""
         num_images = arguments.pop("num_images", None)
-        wanted, num_images = self.requests.variants(labels, num_images)
+        wanted, num_images = self.requests.variants(self._wanted(labels, arguments), num_images)
         run = self.scales(wanted, num_images=num_images, **arguments, edit=plan.edit, schedule=plan.schedule)
         result = run.result()
         images = plan.finish(result.images) if composite else to_pil(result.images)

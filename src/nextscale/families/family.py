@@ -37,6 +37,11 @@ class Family:
     """One family of models."""
 
     name: str
+    """In files and messages, such as "var"."""
+    title: str
+    """As the authors write it."""
+    paper: str
+    """Address of the paper."""
     media: Literal["image", "video"]
     takes: Literal["class", "prompt"]
     """Whether requests name a class of the model or contain a text."""

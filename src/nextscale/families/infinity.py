@@ -32,6 +32,8 @@ PUBLISHED = {
 
 FAMILY = Family(
     name="infinity",
+    title="Infinity",
+    paper="https://arxiv.org/abs/2412.04431",
     media="image",
     takes="prompt",
     tokenizer=ImageTokenizer,

@@ -21,7 +21,7 @@ from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 from nextscale.scales.schedule import ScaleSchedule
 
 SHAPE = tuple(f.name for f in fields(ImageShape))
-TEXT_OPTIONS = ("prompt", *(f.name for f in fields(TextOptions)))
+TEXT_OPTIONS = tuple(f.name for f in fields(TextOptions))
 OPTIONS = (*TEXT_OPTIONS, *SHAPE)
 """Arguments of a pipeline that describe a request, beside the labels or prompts."""
 
@@ -34,8 +34,6 @@ class Request:
     """Class labels or `TextFeatures`."""
     prompts: tuple[str, ...] = ()
     """The prompt of each image, for text-to-image models."""
-    schedule: ScaleSchedule | None = None
-    """None means the model's own."""
     negative: TextFeatures | None = None
 
 
@@ -61,8 +59,12 @@ class Requests(Protocol):
         """
         ...
 
-    def check(self, options: Mapping[str, Any], /) -> None:
-        """Raise InputError for `OPTIONS` that the model does not have, or that are not valid."""
+    def schedule_of(self, options: Mapping[str, Any], /) -> ScaleSchedule | None:
+        """Return the schedule of the images that `OPTIONS` ask for; None means the model's own.
+
+        Raises:
+            InputError: the model does not have an option, or an option is not valid.
+        """
         ...
 
     def load(self) -> None:
@@ -107,7 +109,6 @@ class ClassRequests:
         return 0
 
     def parse(self, wanted: Any, num_images: int | None, options: Mapping[str, Any], is_edit: bool = False) -> Request:
-        self.check(options)
         return Request(self.names.ids(wanted))
 
     def load(self) -> None:
@@ -121,11 +122,12 @@ class ClassRequests:
         shape.schedule(self.schedule, self.image_size)  # refuses another one
         return None
 
-    def check(self, options: Mapping[str, Any]) -> None:
+    def schedule_of(self, options: Mapping[str, Any]) -> ScaleSchedule | None:
         for name in TEXT_OPTIONS:
             if options.get(name):
                 raise InputError(f"{name} is for text-to-image models: this one takes class labels")
-        shape_of(options).schedule(self.schedule, self.image_size)
+        shape_of(options).schedule(self.schedule, self.image_size)  # refuses another one
+        return None
 
 
 @dataclass(frozen=True)
@@ -151,13 +153,10 @@ class PromptRequests:
         return getattr(self.encoder, "memory_to_load", 0)  # not known of other encoders
 
     def parse(self, wanted: Any, num_images: int | None, options: Mapping[str, Any], is_edit: bool = False) -> Request:
-        wanted = options.get("prompt") if wanted is None else wanted
-        shape = shape_of(options)
-        schedule = None if shape == ANY_SHAPE else shape.schedule(self.schedule, self.image_size)
         said = text_of(options)
         negative = said.negative_prompt
         if isinstance(wanted, TextFeatures):
-            return Request(wanted, (), schedule, self.encode([negative]) if negative else None)
+            return Request(wanted, (), self.encode([negative]) if negative else None)
         prompts = check_prompts(() if wanted is None else wanted, may_be_empty=is_edit)
         texts = [with_positive_phrase(prompt) for prompt in prompts] if said.positive_phrase else prompts
         features = self.encode([*texts, *([negative] if negative else [])])
@@ -165,7 +164,6 @@ class PromptRequests:
         return Request(
             features.select(range(len(prompts))),
             tuple(prompts) if len(prompts) == count else tuple(prompts) * count,
-            schedule,
             features.select([len(prompts)]) if negative else None,
         )
 
@@ -175,9 +173,10 @@ class PromptRequests:
     def schedule_for(self, image: Image.Image, shape: ImageShape) -> ScaleSchedule | None:
         return shape.schedule_for((image.height, image.width), self.schedule, self.image_size)
 
-    def check(self, options: Mapping[str, Any]) -> None:
-        shape_of(options).schedule(self.schedule, self.image_size)
+    def schedule_of(self, options: Mapping[str, Any]) -> ScaleSchedule | None:
         text_of(options)
+        shape = shape_of(options)
+        return None if shape == ANY_SHAPE else shape.schedule(self.schedule, self.image_size)
 
     def load(self) -> None:
         self.encode(["an image"])

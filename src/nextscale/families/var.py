@@ -44,6 +44,8 @@ PUBLISHED = {
 
 FAMILY = Family(
     name="var",
+    title="VAR",
+    paper="https://arxiv.org/abs/2404.02905",
     media="image",
     takes="class",
     tokenizer=ImageTokenizer,

@@ -102,7 +102,7 @@ class SamplingFields(SettingsFields):
             wanted: the class or the prompt of the images.
         """
         return Job(
-            (wanted,) * self.n,  # type: ignore[arg-type]
+            (wanted,) * self.n,
             self.seeds(engine.new_seed),
             self.settings(engine.pipeline.settings),
             watch=self.stream,
@@ -138,9 +138,9 @@ class SamplingFields(SettingsFields):
         }
         for name, value in options.items():
             with naming(name):
-                engine.pipeline.requests.check({name: value})
+                engine.pipeline.requests.schedule_of({name: value})
         with naming("size"):  # which excludes others
-            engine.pipeline.requests.check(options)
+            engine.pipeline.requests.schedule_of(options)
         if self.response_format == "url":
             raise FieldError("response_format", "the server stores no files that a URL could name: expected 'b64_json'")
         self.image_format()
