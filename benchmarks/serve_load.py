@@ -3,7 +3,7 @@
     python benchmarks/serve_load.py                      # 64 clients with 5 requests each, then the same one by one
     python benchmarks/serve_load.py --idle 500           # the same, while 500 other connections send nothing
     python benchmarks/serve_load.py --soak 30            # 30 minutes of valid and invalid requests, with memory use
-    python benchmarks/serve_load.py --model FOLDER       # another model, of classes or of text
+    python benchmarks/serve_load.py --model FOLDER       # another model, class-conditional or text-to-image
 
 The script starts ``nextscale serve`` itself. Every image of the concurrent requests must equal, pixel by pixel, the
 image of the same request sent alone. Some are also compared with the pipeline. Requests to a text-to-image model have

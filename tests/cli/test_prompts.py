@@ -224,3 +224,13 @@ def test_the_model_has_its_own_default_settings(sample, text_model, call):
 def test_an_image_of_a_seed_is_that_of_python(sample, text_model):
     assert sample("a fox", "--seed", 9, "--out", "a.png").code == 0
     assert pixels("a.png") == load(text_model)("a fox", seed=9).images[0].tobytes()
+
+
+def test_like_takes_the_settings_of_the_image_not_those_of_the_model(sample, call, text_model):
+    """Also a setting that is off, where the model has it on."""
+    assert sample("a fox", "--seeds", 1, "--out", "a.png").code == 0
+    pipeline = load(text_model)
+    pipeline.settings = pipeline.settings.changed(more_smooth=True, cfg=2.0, guidance_blocks=(-1,))
+    pipeline.save_pretrained("smooth")
+    assert call("sample", "--like", "a.png", "--model", "smooth", "--out", "b.png").code == 0
+    assert pixels("a.png") == pixels("b.png")

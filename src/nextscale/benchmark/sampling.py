@@ -79,8 +79,8 @@ def bench_decoding(pipeline: Pipeline, model: str, batch: int, repeats: int, see
     sizes = [(check_batch(batch), n) for n in tokenizer.schedule.tokens_per_scale]
     codebook = tokenizer.pyramid.codebook
     shapes = [(*size, *codebook.token_shape) for size in sizes]
-    drawn = [torch.randint(codebook.choices, shape, generator=generator) for shape in shapes]
-    tokens = [each.to(pipeline.device, codebook.token_dtype) for each in drawn]
+    random = [torch.randint(codebook.choices, shape, generator=generator) for shape in shapes]
+    tokens = [each.to(pipeline.device, codebook.token_dtype) for each in random]
     with kept(pipeline.device):
         turns = take_turns(lambda: tokenizer.decode(tokens), repeats, pipeline.device, against)
     memory = peak_memory(pipeline.device)
@@ -126,10 +126,9 @@ def report(
 ) -> Report:
     """Make a report, and measure the peak speed of the machine for it."""
     config, tokenizer = pipeline.model.config, pipeline.tokenizer.config
-    schedule = pipeline.tokenizer.schedule if schedule is None else schedule
-    assert schedule is not None  # for the type checker
-    size = tokenizer.image_size_of(schedule)
-    rows, dtype = 2 * schedule.num_tokens, pipeline.precision.dtype
+    scales = pipeline.tokenizer.schedule_or_own(schedule)
+    size = tokenizer.image_size_of(scales)
+    rows, dtype = 2 * scales.num_tokens, pipeline.precision.dtype
     peak = measure_peak(rows, config.width, tokenizer.channels, size, dtype, pipeline.device)
     described = what, model, str(pipeline.device), pipeline.dtype, batch
     found = Report(*described, "images", turns.ours, turns.theirs, **fields)

@@ -54,7 +54,7 @@ class EvaluationOptions(ModelOptions, ValidationSettings):
     """How the images of a data set are cropped. centre: the largest centre crop, as in published references of
     ImageNet. training: the crop that training commands use for validation images. It is the middle of the centre
     crop: 89 % (1/1.125) of the width and height of the centre crop. Default: the crop of the reference file, or
-        centre."""
+    centre."""
     features: str = ""
     """Feature extractor: a file with the weights of Inception, OWNER/NAME:FILE on the Hugging Face hub, or a folder of
     "evaluate classifier". Default: the Inception that torch-fidelity or pytorch-fid has downloaded."""

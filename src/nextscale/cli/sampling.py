@@ -57,7 +57,10 @@ class SamplingOptions(ModelOptions):
     be combined with it only if they name the model, the device, the input files or the output."""
 
     def changed_settings(self, pipeline: Pipeline) -> SamplingSettings:
-        """Return the model's default settings, changed by the flags that are given."""
+        """Return the model's default settings, changed by the flags that are given; with ``--like``, those of the
+        image."""
+        if not isinstance(self.settings, SettingsFlags):
+            return self.settings
         return pipeline.settings.changed(**given(self.settings))
 
     def request(self) -> dict[str, Any]:
@@ -152,7 +155,7 @@ def as_made(options: OptionsT, made: Provenance) -> OptionsT:
         scales=made.scales or None,
         device=made.device if options.device == "auto" else options.device,
         dtype=made.dtype,  # type: ignore[arg-type]
-        settings=SettingsFlags(**vars(made.settings)),
+        settings=made.settings,
         text=replace(options.text, **vars(made.text)),
         shape=made.shape,
         seed=made.seed if one else 0,

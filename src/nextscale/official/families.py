@@ -44,17 +44,12 @@ def from_official(
 def tokenizer_from_official(state: State, schedule: ScaleSchedule) -> ImageTokenizer:
     """Build our tokenizer from the weights of an official one of any family.
 
-    Tokens of Infinity's tokenizers of stride 8 cover 2 x 2 positions, as in the published models.
-
     Args:
         schedule: that of a tokenizer of VAR. One of Infinity takes any; its default is the square one for 1024 pixels.
     """
     if "quantize.embedding.weight" in state or infinity.is_infinity(state):
         return var.tokenizer_from_official(state, schedule)
-    tokenizer = infinity.tokenizer_from_official(state)
-    if tokenizer.config.stride == 8:
-        return infinity.tokenizer_from_official(state, patchify=True)
-    return tokenizer
+    return infinity.tokenizer_from_official(state, patchify=None)
 
 
 def to_official(tokenizer: ImageTokenizer, model: VAR | Infinity) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

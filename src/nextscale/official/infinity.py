@@ -157,9 +157,14 @@ def to_official(tokenizer: ImageTokenizer, model: Infinity) -> tuple[dict[str, T
 
 
 def tokenizer_from_official(
-    state: State, schedule: ScaleSchedule | None = None, *, patchify: bool = False
+    state: State, schedule: ScaleSchedule | None = None, *, patchify: bool | None = False
 ) -> ImageTokenizer:
-    """Build our tokenizer from official weights. They do not tell whether the transformer uses patchify."""
+    """Build our tokenizer from official weights.
+
+    Args:
+        patchify: whether a token covers 2 x 2 positions, which the weights do not tell. None means so for stride 8, as
+            in the published models.
+    """
     state = plain_names(state)
     shape = shape_of(state, TOKENIZER)
     levels = largest_number(state, "encoder.down.{n}.block.*")
@@ -167,7 +172,7 @@ def tokenizer_from_official(
     widths = (shape(f"encoder.down.{i}.block.0.conv1.conv.weight", 4)[0] for i in range(levels))
     config = TokenizerConfig.infinity(
         shape("encoder.conv_out.conv.weight", 4)[0],
-        patchify,
+        levels == 4 if patchify is None else patchify,
         schedule,
         channels=channels,
         multipliers=tuple(width // channels for width in widths),

@@ -25,7 +25,7 @@ class Part:
         return self.stop - self.start
 
     @property
-    def wanted(self) -> tuple[int, ...] | tuple[str, ...]:
+    def wanted(self) -> tuple[int | str, ...]:
         return self.ticket.job.wanted[self.start : self.stop]
 
     @property

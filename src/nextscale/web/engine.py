@@ -161,7 +161,7 @@ class Engine:
     def most_images(self, job: Job) -> int:
         """Return the largest number of images in a batch of jobs like this one: fewer than ``batch_images`` if they
         have more tokens than the model's own scales, so that the batch needs no more memory."""
-        own, tokens = (sum(s.tokens_per_scale) for s in (self.pipeline.tokenizer.schedule, self.schedule_of(job)))
+        own, tokens = self.pipeline.tokenizer.schedule.num_tokens, self.schedule_of(job).num_tokens
         return max(1, min(self.limits.batch_images, self.limits.batch_images * own // tokens))
 
     @property

@@ -69,7 +69,7 @@ class Failed(Refused):
 class Job:
     """Images to generate, one per entry of ``wanted`` and seed."""
 
-    wanted: tuple[int, ...] | tuple[str, ...]
+    wanted: tuple[int | str, ...]
     """What each image shows: class labels, where the number of classes means "no class"; or prompts, for models of
     text."""
     seeds: tuple[int, ...]

@@ -16,8 +16,6 @@ from nextscale.scales.image_shape import ImageShape
 from nextscale.web.studio.served_model import Model
 
 FIRST_PROMPT = "a fox in the snow"
-LISTS = " A list has one value for each scale."
-"""The end of the description of settings that may be lists, which the controls cannot show."""
 CFG_OF_TEXT = "Strength of classifier-free guidance, the same at all scales. 1 turns it off."
 FIRST_CLASSES = 4
 """Number of initially selected classes, evenly spaced."""
@@ -98,7 +96,7 @@ def _control(model: Model, name: str, settings: SamplingSettings) -> Component:
     label, least, most, step = SLIDERS[name]
     if most is None:
         most = MOST_TOP_K if model.is_text else model.pipeline.tokenizer.config.codebook_size
-    info = CFG_OF_TEXT if model.is_text and name == "cfg" else info.removesuffix(LISTS)
+    info = CFG_OF_TEXT if model.is_text and name == "cfg" else info
     return gr.Slider(least, most, value=min(value, most), step=step, label=label, info=info)
 
 

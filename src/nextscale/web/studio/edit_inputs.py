@@ -87,7 +87,7 @@ class EditInputs:
         seeds = tuple(range(self.seed, self.seed + self.variants))
         h, w = model.size_of(plan.schedule)
         return Job(
-            (self.wanted,) * self.variants,  # type: ignore[arg-type]
+            (self.wanted,) * self.variants,
             seeds,
             self.settings,
             plan.edit,

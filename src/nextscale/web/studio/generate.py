@@ -140,7 +140,7 @@ def make_job(model: Model, what: Sequence[int] | PromptInputs, each: int, settin
         raise InputError(f"expected at least one image per class, not {each}")
     if isinstance(what, PromptInputs):
         prompts, seeds = (wanted_of(what.prompt, model.engine),) * each, tuple(range(seed, seed + each))
-        return Job(prompts, seeds, settings, watch=True, text=what.text, shape=what.shape)  # type: ignore[arg-type]
+        return Job(prompts, seeds, settings, watch=True, text=what.text, shape=what.shape)
     classes = what
     if classes:
         labels = [label for label in classes for _ in range(each)]

@@ -94,7 +94,7 @@ def sample_one(model: Model, wanted: int | str) -> Image.Image:
     """Generate an image of a class or a prompt."""
     if isinstance(wanted, str):
         wanted = wanted_of(wanted, model.engine)
-    job = Job((wanted,), (pick_seed(None, locked=False),), model.settings)  # type: ignore[arg-type]
+    job = Job((wanted,), (pick_seed(None, locked=False),), model.settings)
     ticket = model.engine.submit(job)
     try:
         return ticket.result().pil_images[0]

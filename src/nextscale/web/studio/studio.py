@@ -28,12 +28,6 @@ from nextscale.web.studio.theme import HEAD, icon, make_theme, scripts, style
 
 Made = TypeVar("Made")
 
-PAPERS = {
-    "var": ("VAR paper", "https://arxiv.org/abs/2404.02905"),
-    "infinity": ("Infinity paper", "https://arxiv.org/abs/2412.04431"),
-}
-"""Name and address of the paper of each family."""
-
 AT_ONCE = 32
 """Maximum number of button clicks processed at the same time. The engine has a separate queue."""
 
@@ -154,8 +148,8 @@ def header(model: Model) -> str:
 
 
 def footer(models: Sequence[Model]) -> str:
-    families = dict.fromkeys(model.pipeline.family.name for model in models)
-    links = "".join(f'<a href="{PAPERS[name][1]}" rel="noreferrer">{PAPERS[name][0]}</a>' for name in families)
+    papers = {model.pipeline.family.title: model.pipeline.family.paper for model in models}
+    links = "".join(f'<a href="{paper}" rel="noreferrer">{title} paper</a>' for title, paper in papers.items())
     return (
         f'<footer class="ns-footer"><span>nextscale {escape(__version__)}</span>'
         f'<a href="/openapi.json">HTTP API</a>{links}</footer>'
