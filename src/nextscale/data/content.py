@@ -18,7 +18,8 @@ class Tokens(NamedTuple):
     """Images as tokens of a tokenizer."""
 
     values: Tensor
-    """(L,) for an example, (B, L) for a batch; int64, all scales concatenated."""
+    """(L, *shape) for an example, (B, L, *shape) for a batch, all scales concatenated: int64 indices of codes (shape ()) or
+    bool bits (shape (d,))."""
 
 
 Content = Pixels | Tokens

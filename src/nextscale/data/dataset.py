@@ -35,6 +35,8 @@ class Example(NamedTuple):
     """Class of the image, an index into ``class_names``."""
     unreadable: tuple[str, ...]
     """Unreadable images that were skipped before this one, with the reason."""
+    caption: str = ""
+    """A text that describes the image; empty if the data has no captions."""
 
     @property
     def image(self) -> Tensor:

@@ -53,6 +53,8 @@ class Batch(NamedTuple):
     unreadable: tuple[str, ...]
     """Files that were skipped, with the reason."""
     batch_slice: BatchSlice
+    captions: tuple[str, ...] = ()
+    """B texts that describe the images; none if the data has no captions."""
 
     @property
     def images(self) -> Tensor:
@@ -193,4 +195,5 @@ def collate(examples: Sequence[Example], count: int | None = None) -> Batch:
         torch.tensor([example.label for example in examples]),
         tuple(name for example in examples for name in example.unreadable),
         BatchSlice(0, len(examples) if count is None else count, len(examples)),
+        tuple(example.caption for example in examples) if any(example.caption for example in examples) else (),
     )
