@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from nextscale.data.content import Pixels
 from nextscale.data.dataset import Example
 from nextscale.data.scenes.captions import caption
 from nextscale.data.scenes.name import SCENES
-from nextscale.data.scenes.render import render
+from nextscale.data.scenes.render import Box, compose
 from nextscale.data.scenes.scene import SPLITS, Scene, expect, random_scene
 from nextscale.data.scenes.sprites import Sprites, open_sprites
 from nextscale.errors import InputError
@@ -20,7 +21,19 @@ from nextscale.imaging.images import to_unit_range
 
 CLASS_NAMES = ("scenes",)
 EPOCH, VALIDATION = 100_000, 1_000
-"""Number of scenes in an epoch of training, and in the other splits. Every epoch has new scenes."""
+"""Number of scenes in an epoch of training, and in the other splits."""
+ENDLESS = ("train", "all")
+"""Splits with other scenes in every epoch."""
+
+
+class Drawn(NamedTuple):
+    """A scene and its picture."""
+
+    scene: Scene
+    pixels: np.ndarray
+    """(H, W, 3) uint8."""
+    boxes: list[Box]
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,7 @@ class SceneSource:
 
 
 class SceneDataset(Dataset[Example]):
-    """Random scenes of a split. A scene depends on (seed, epoch, index); in validation on the index only.
+    """Random scenes of a split. A scene depends on (seed, epoch, index); the epoch matters in `ENDLESS` splits only.
 
     Args:
         size: (H, W), which must be equal.
@@ -51,24 +64,28 @@ class SceneDataset(Dataset[Example]):
         expect("split", split, SPLITS)
         self.source, self.seed, self.size, self.split = SceneSource(f"{SCENES}{sprites.root}"), seed, size[0], split
         self._sprites, self._inventory = sprites, sprites.inventory
-        self._length = length or (EPOCH if split == "train" else VALIDATION)
+        self._length = length or (EPOCH if split in ENDLESS else VALIDATION)
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
         """Return the scene of (epoch, index) as an image with a caption and the label 0."""
-        pixels, text = self.draw(*key)[1:]
-        image = to_unit_range(torch.from_numpy(pixels).permute(2, 0, 1))
-        return Example(Pixels(image), 0, (), text)
+        epoch, index = key
+        drawn = self.draw(epoch if self.split in ENDLESS else 0, index)
+        return Example(as_content(drawn.pixels), 0, (), drawn.caption)
 
-    def draw(self, epoch: int, index: int, complete: bool = False) -> tuple[Scene, np.ndarray, str]:
-        """Return the scene of (epoch, index), its pixels (H, W, 3) uint8 and its caption; see `caption`."""
-        start = (self.seed, epoch) if self.split == "train" else (0, 0)
-        rng = np.random.default_rng((*start, index, SPLITS.index(self.split)))
+    def draw(self, epoch: int, index: int, complete: bool = False) -> Drawn:
+        """Return the scene of (epoch, index); see `caption` for ``complete``."""
+        rng = np.random.default_rng((self.seed, epoch, index, SPLITS.index(self.split)))
         scene = random_scene(rng, self.split, self._inventory)
         text = caption(scene, rng, complete)
-        return scene, render(scene, self._sprites, rng, self.size), text
+        return Drawn(scene, *compose(scene, self._sprites, rng, self.size), text)
+
+
+def as_content(pixels: np.ndarray) -> Pixels:
+    """Return (H, W, 3) uint8 as (3, H, W) in [-1, 1]."""
+    return Pixels(to_unit_range(torch.from_numpy(pixels).permute(2, 0, 1)))
 
 
 def scene_splits(data: str, size: tuple[int, int], seed: int) -> tuple[SceneDataset, SceneDataset]:

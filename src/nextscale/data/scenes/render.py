@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,23 +19,39 @@ DARKNESS = 90
 """Opacity of shadows, of 255."""
 
 
+class Box(NamedTuple):
+    """An object in a rendered scene: its name and its bounding box in pixels."""
+
+    name: str
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
 def render(scene: Scene, sprites: Sprites, rng: np.random.Generator, size: int = 64) -> np.ndarray:
     """Render a scene: (size, size, 3) uint8. It depends on the scene, the sprites and ``rng``."""
+    return compose(scene, sprites, rng, size)[0]
+
+
+def compose(scene: Scene, sprites: Sprites, rng: np.random.Generator, size: int = 64) -> tuple[np.ndarray, list[Box]]:
+    """Render a scene, and return the boxes of its objects as well. See `render`."""
     background = BACKGROUNDS[scene.background]
     variant, mirrored = int(rng.integers(VARIANTS)), rng.random() < 0.5
     picture = draw_background(scene.background, variant, size)
     image = np.array(picture[:, ::-1] if mirrored else picture, dtype=np.int32)
+    boxes = []
     for spot in place(scene, rng):
         sprite = sprites.sized(spot.name, scene.style, round(spot.side * size))
         height, width = sprite.shape[:2]
-        middle, bottom = round(spot.y * size), 0
-        bottom = middle if spot.stands else round(spot.y * size + height / 2)
+        bottom = round(spot.y * size) if spot.stands else round(spot.y * size + height / 2)
         left, top = fit(round(spot.x * size - width / 2), width, size), fit(bottom - height, height, size)
         if spot.stands and background.shadow:
             dark = shadow(width)
             paste(image, dark, left + (width - dark.shape[1]) // 2, top + height - dark.shape[0] // 2 - 1)
         paste(image, sprite, left, top)
-    return image.astype(np.uint8)
+        boxes.append(Box(spot.name, left, top, left + width, top + height))
+    return image.astype(np.uint8), boxes
 
 
 def fit(start: int, length: int, size: int) -> int:
