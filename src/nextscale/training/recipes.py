@@ -9,7 +9,7 @@ from typing import Literal, TypeVar, get_args
 import torch
 
 from nextscale.errors import InputError
-from nextscale.io.config import as_config, check_fields
+from nextscale.io.config import LATER, as_config, check_fields
 from nextscale.runtime.device import has_fast_bfloat16
 from nextscale.tokenizer.tokenizer import TokenizerConfig
 from nextscale.training.adversarial import AdversarialRecipe
@@ -94,10 +94,21 @@ class TokenizerRecipe(Recipe):
     l2: float = field(default=1.0, metadata=NOT_NEGATIVE)
     commitment: float = field(default=0.25, metadata=NOT_NEGATIVE)
     """Weight beta of the commitment loss."""
+    quantizer_weight: float = field(default=1.0, metadata={**LATER, **NOT_NEGATIVE})
+    """Weight of the quantizer's loss: commitment and, for bits, entropies."""
+    entropy: float = field(default=0.0, metadata={**LATER, **NOT_NEGATIVE})
+    """Bits only: weight of the entropy of single bits, minus ``diversity`` times that of the mean bit."""
+    diversity: float = field(default=1.0, metadata={**LATER, **NOT_NEGATIVE})
+    """Bits only: weight of the entropy of the mean bit, relative to ``entropy``."""
+    diversity_images: int = field(default=8, metadata=LATER)
+    """Bits only: the mean bit is that of this many images. The parts into which processes and accumulation divide a
+    batch must be multiples of it if ``entropy`` is not 0."""
+    drop_scales: float = field(default=0.0, metadata={**LATER, **SHARE})
+    """Bits only: probability of dropping a scale in a step (stochastic depth). The last one is never dropped."""
     kmeans: int = field(default=10, metadata={"least": 0})
-    """Rounds of k-means on the features of the first batch, which initialise the codebook."""
+    """Codebook only: rounds of k-means on the features of the first batch, which initialise the codebook."""
     restart_every: int = field(default=100, metadata={"least": 0})
-    """Restart unused codes every this many steps; 0 never does."""
+    """Codebook only: restart unused codes every this many steps; 0 never does."""
     scale_dropout: float = field(default=0.0, metadata=SHARE)
     """Probability of decoding an image from its first scales only; their number is uniform in 1..K."""
     lpips: float = field(default=0.0, metadata=NOT_NEGATIVE)
@@ -120,6 +131,9 @@ class TokenizerRecipe(Recipe):
                 f"a PatchGAN of {game.layers} layers needs images of at least {3 * 2**game.layers} pixels a side, "
                 f"not {side}"
             )
+        for name in ("entropy", "drop_scales"):
+            if getattr(self, name) and self.model.quantizer == "codebook":
+                raise InputError(f"{name} needs model.quantizer bits, not codebook")
         if self.lpips and not (self.vgg_weights and self.lpips_weights):
             raise InputError(
                 "lpips needs vgg_weights and lpips_weights; without these files, "
@@ -140,7 +154,9 @@ class TokenizerRecipe(Recipe):
             if game
             else "no critic"
         )
-        return f"losses: L1 {self.l1}, L2 {self.l2}, commitment {self.commitment}, {perceptual}, {adversarial}"
+        entropy = f", entropy {self.quantizer_weight * self.entropy:g}" if self.entropy else ""
+        quantizer = f"commitment {self.quantizer_weight * self.commitment:g}{entropy}"
+        return f"losses: L1 {self.l1}, L2 {self.l2}, {quantizer}, {perceptual}, {adversarial}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.critics.make import make_critic
 from nextscale.training.finetune import freeze
 from nextscale.training.loop import train
-from nextscale.training.presets.var import TOKENIZERS
+from nextscale.training.presets.tokenizers import TOKENIZERS
 from nextscale.training.recipes import TokenizerRecipe
 from nextscale.training.run import Run
 from nextscale.training.setup import RunSettings, count_epochs, open_images, plan, run_inputs, summary
