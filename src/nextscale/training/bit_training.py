@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nextscale.data.loader import Batch
+from nextscale.errors import InputError
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.bit_quantization import BitQuantization
 from nextscale.tokenizer.tokenizer import ImageTokenizer, Reconstruction
@@ -37,7 +38,7 @@ class BitTraining:
         self._kept = random_scales(recipe.drop_scales, self.schedule.num_scales, generator)
         schedule = ScaleSchedule(tuple(self.schedule.sizes[k] for k in self._kept))
         depths = random_depths(batch.batch_slice, recipe.scale_dropout, schedule.num_scales, generator)
-        groups = max(batch.batch_slice.count // recipe.diversity_images, 1)
+        groups = batch.batch_slice.count // recipe.diversity_images if recipe.entropy else 1
         how = BitQuantization(schedule, recipe.entropy, recipe.diversity, groups)
         return batch, {"depths": None if depths is None else depths.to(batch.images.device), "bits": how}
 
@@ -56,3 +57,19 @@ class BitTraining:
     def tensors(self) -> dict[str, Tensor]:
         """Return the state to save in checkpoints: none."""
         return {}
+
+
+def check_groups(recipe: TokenizerRecipe, part: int) -> None:
+    """Check that a part of a batch consists of whole groups of images.
+
+    Args:
+        part: number of images that a process computes at once.
+
+    Raises:
+        InputError: it does not.
+    """
+    if recipe.entropy and part % recipe.diversity_images:
+        raise InputError(
+            f"{part} images at a time cannot be divided into groups of {recipe.diversity_images}, the diversity_images "
+            "of the recipe: change it, the batch size, or the number of processes or of accumulated parts"
+        )

@@ -106,8 +106,6 @@ def parse(text: str) -> Any:
 
 
 def parse_list(text: str) -> Any:
-    """Return the list of a JSON text, or of values that are separated by commas."""
+    """Return the value of a JSON text, or the list of values that are separated by commas."""
     value = parse(text)
-    if isinstance(value, list | dict) or value is None:
-        return value
-    return [parse(item.strip()) for item in text.split(",")] if text.strip() else []
+    return [parse(item.strip()) for item in text.split(",")] if isinstance(value, str) and "," in text else value

@@ -13,12 +13,14 @@ from PIL import Image
 from torch import nn
 
 from nextscale.data.dataset import Examples
+from nextscale.data.loader import divide
 from nextscale.families.sources import load_tokenizer
 from nextscale.imaging.images import grid, to_pil
 from nextscale.imaging.lpips import load_lpips
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import barrier, processes
 from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.training.bit_training import check_groups
 from nextscale.training.critics.make import make_critic
 from nextscale.training.finetune import freeze
 from nextscale.training.loop import train
@@ -46,7 +48,8 @@ def train_tokenizer(
     Args:
         data: folder of images with a sub-folder for each class, a .csv table, .tar shards, or "hf:NAME".
         out: folder of the run: recipe, log, previews, checkpoints.
-        preset: "starter", "cifar10", "tiny-imagenet", "256", a .json file with a recipe, or a recipe.
+        preset: "starter", "cifar10", "tiny-imagenet", "256", or "scenes" with bits; a .json file with a recipe, or a
+            recipe.
         changes: fields of `TokenizerRecipe` (``steps``, ``batch_size``, ``learning_rate``, ``model``, ...) and of
             `RunSettings` (``device``, ``log_every``, ``workers``, ...). A dict changes fields of a part of the recipe.
 
@@ -65,6 +68,7 @@ def run_tokenizer(
     with processes(pick_device(settings.device)) as device, ExitStack() as opened:
         trained = load_tokenizer(settings.init_from) if settings.init_from else None
         recipe = replace(recipe, model=trained.config) if trained else recipe
+        check_groups(recipe, divide(recipe.batch_size, settings.accumulate)[0].count)
         images, val_images = open_images(data, out, recipe.model.image_size, recipe, settings)
         recipe = count_epochs(recipe, images, settings.epochs)
         task = make_task(recipe, trained, device)

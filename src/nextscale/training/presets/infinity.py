@@ -12,10 +12,11 @@ SCENES = replace(
     SMALL_TOKENIZER,
     steps=6000,
     scale_dropout=0.1,
+    entropy=1e-3,
     model=TokenizerConfig(
         schedule=ScaleSchedule.square((1, 2, 4, 8, 16)),
         channels=32,
-        multipliers=(1, 2, 4),
+        multipliers=(1, 2, 3),
         num_blocks=1,
         code_dim=24,
         quantizer="bits",
