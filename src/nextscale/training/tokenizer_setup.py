@@ -19,8 +19,9 @@ from nextscale.imaging.images import grid, to_pil
 from nextscale.imaging.lpips import load_lpips
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import barrier, processes
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
-from nextscale.training.bit_training import check_groups
+from nextscale.training.bit_training import check_parts
 from nextscale.training.critics.make import make_critic
 from nextscale.training.finetune import freeze
 from nextscale.training.loop import train
@@ -67,8 +68,10 @@ def run_tokenizer(
     intervals, execution = settings.intervals(), settings.execution()
     with processes(pick_device(settings.device)) as device, ExitStack() as opened:
         trained = load_tokenizer(settings.init_from) if settings.init_from else None
-        recipe = replace(recipe, model=trained.config) if trained else recipe
-        check_groups(recipe, divide(recipe.batch_size, settings.accumulate)[0].count)
+        if trained:
+            trained = with_schedule(trained, recipe.model.schedule)
+            recipe = replace(recipe, model=trained.config)
+        check_parts(recipe, divide(recipe.batch_size, settings.accumulate)[0].count)
         images, val_images = open_images(data, out, recipe.model.image_size, recipe, settings)
         recipe = count_epochs(recipe, images, settings.epochs)
         task = make_task(recipe, trained, device)
@@ -89,13 +92,22 @@ def run_tokenizer(
 
 
 def make_task(recipe: TokenizerRecipe, trained: ImageTokenizer | None, device: torch.device) -> TokenizerTask:
-    """Return the task of a recipe: a tokenizer with random weights or a trained one, its critic and LPIPS."""
+    """Return the task of a recipe: a tokenizer with random weights or a trained one, its critic and perceptual losses."""
     generator = torch.Generator().manual_seed(recipe.seed)
     model = trained or ImageTokenizer(recipe.model).init_weights(generator)
     freeze(model, recipe.freeze)
     critic = make_critic(recipe.adversarial, generator).to(device) if recipe.adversarial else None
     perceptual = load_lpips(Path(recipe.vgg_weights), Path(recipe.lpips_weights)).to(device) if recipe.lpips else None
     return TokenizerTask(model.to(device), recipe, critic, perceptual, fresh_codes=trained is None)
+
+
+def with_schedule(tokenizer: ImageTokenizer, schedule: ScaleSchedule) -> ImageTokenizer:
+    """Return a tokenizer of bits with other scales; its weights fit any. One with a codebook is returned unchanged."""
+    if tokenizer.config.quantizer == "codebook" or tokenizer.schedule == schedule:
+        return tokenizer
+    changed = ImageTokenizer(replace(tokenizer.config, schedule=schedule))
+    changed.load_state_dict(tokenizer.state_dict())
+    return changed
 
 
 def first_images(data: Examples) -> torch.Tensor:

@@ -21,12 +21,14 @@ from nextscale.training.adversarial import (
     generator_hinge,
     lecam,
     mean_score,
+    score_excess,
 )
 from nextscale.training.bit_training import BitTraining
 from nextscale.training.codebook_training import CodebookTraining
 from nextscale.training.critics.augment import augment, random_augmentation
 from nextscale.training.critics.critic import refresh_norms
 from nextscale.training.losses import reconstruction_loss
+from nextscale.training.perceptual import FeatureDistance
 from nextscale.training.recipes import TokenizerRecipe
 from nextscale.training.task import MODEL, Losses, Means, Metrics
 
@@ -35,10 +37,11 @@ LECAM_MEMORY = 0.99
 
 
 class TokenizerTask:
-    """Minimise l1 |x^ - x| + l2 (x^ - x)^2 + lpips LPIPS(x^, x) + quantizer_weight * the quantizer's loss
-    + growth * (weight lambda (-D(x^)) + feature_matching |F(x^) - F(x)|),
+    """Minimise l1 |x^ - x| + l2 (x^ - x)^2 + lpips LPIPS(x^, x) + perceptual |P(x^) - P(x)|
+    + quantizer_weight * the quantizer's loss + growth * (weight lambda (-D(x^)) + feature_matching |F(x^) - F(x)|),
 
-    where D and F are the scores and features of the critic. The critic is trained in the same step with the hinge loss.
+    where P are the features of a trained network (`FeatureDistance`), and D and F are the scores and features of the
+    critic. The critic is trained in the same step with the hinge loss.
     The quantizer's loss is that of `ResidualPyramid.quantize`, or of `quantize_bits`. `CodebookTraining` and
     `BitTraining` do what else differs between the two quantizers.
     """
@@ -50,9 +53,10 @@ class TokenizerTask:
         critic: nn.Module | None = None,
         perceptual: LPIPS | None = None,
         fresh_codes: bool = True,
+        features: FeatureDistance | None = None,
     ):
         self.model, self.recipe, self.config = model, recipe, model.config
-        self.critic, self.perceptual, self.fresh_codes = critic, perceptual, fresh_codes
+        self.critic, self.perceptual, self.features = critic, perceptual, features
         self.networks: dict[str, nn.Module] = {MODEL: model} | ({CRITIC: critic} if critic else {})
         levels = range(len(model.config.multipliers))
         self.units = [f"{part}.levels.{i}" for part in ("encoder", "decoder") for i in levels]
@@ -80,6 +84,9 @@ class TokenizerTask:
         if self.perceptual:
             metrics["lpips"] = self.perceptual(result.images, images).mean()
             reconstruction = reconstruction + recipe.lpips * metrics["lpips"]
+        if self.features:
+            metrics["perceptual"] = self.features(result.images, images)
+            reconstruction = reconstruction + recipe.perceptual * metrics["perceptual"]
         losses = {MODEL: reconstruction + recipe.quantizer_weight * result.vq_loss}
         if self.critic and recipe.adversarial and (growth := recipe.adversarial.growth(step, recipe.steps)):
             adversarial, losses[CRITIC], figures = self._adversarial(result.images, reconstruction, batch, generator)
@@ -111,12 +118,15 @@ class TokenizerTask:
             loss_of_model = loss_of_model + game.feature_matching * metrics["feature_distance"]
         self.critic.requires_grad_(True)
 
-        both = self.networks[CRITIC](torch.cat((real, fake.detach())))
+        separately = (2,) if game.norm == "batch" else ()
+        both = self.networks[CRITIC](torch.cat((real, fake.detach())), *separately)
         of_real, of_fake = zip(*(logits.chunk(2) for logits in both.logits), strict=True)
         of_real, of_fake = list(of_real), list(of_fake)
         loss = critic_hinge(of_real, of_fake)
         if game.lecam:
             loss = loss + game.lecam * lecam(of_real, of_fake, self.scores)
+        if game.score_penalty:
+            loss = loss + game.score_penalty * score_excess(of_real, of_fake)
         with torch.no_grad():
             scores = torch.stack((mean_score(of_real), mean_score(of_fake)))
         return loss_of_model, loss, metrics | {"score_real": scores[0], "score_fake": scores[1]}
@@ -154,6 +164,8 @@ class TokenizerTask:
             }
             if self.perceptual:
                 figures["lpips"] = self.perceptual(decoded[-1], batch.images).mean()
+            if self.features:
+                figures["perceptual"] = self.features(decoded[-1], batch.images)
             means.add(figures, batch.batch_slice.count)
         all_sum(usage.counts)
         return means.read() | self.quantizer.validation_figures(usage)
