@@ -54,7 +54,7 @@ class InfinityConfig:
     width: int = field(default=2048, metadata={"most": LARGEST_WIDTH})
     heads: int = 16
     hidden: int = field(default=0, metadata={"most": LARGEST_WIDTH * 1024})
-    """Width of the MLP. 0 means the official 256 * round(4 width / 256), rounded half to even."""
+    """Width of the MLP. 0 means the official 256 * round(4 width / 256), rounded half to even, and at least 256."""
     bits: int = field(default=32, metadata={"most": LARGEST_WIDTH})
     """Bits per token, as in the tokenizer: its channels, or four times as many with patchify."""
     text_width: int = field(default=2048, metadata={"most": LARGEST_WIDTH})
@@ -73,7 +73,7 @@ class InfinityConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", as_config(ScaleSchedule, self.schedule))
         if self.hidden == 0:
-            object.__setattr__(self, "hidden", 256 * round(4 * self.width / 256))
+            object.__setattr__(self, "hidden", 256 * max(1, round(4 * self.width / 256)))
         if self.pool_heads == 0:
             object.__setattr__(self, "pool_heads", pool_heads(self.text_width, self.width))
         check_fields(self)
