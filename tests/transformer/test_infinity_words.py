@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 
 import pytest
 import torch
-from tiny import randomise, refused, same
+from tiny import refused, same
 from tiny_infinity import DIM, SCHEDULES, TEXT_ROWS, TEXT_WIDTH, make_infinity, make_text, make_tokenizer
+from tiny_words import WORDS, make_word_model
 from torch import Tensor
 
 import nextscale as ns
-from nextscale.conditioning.words import Words, WordsConfig
+from nextscale.conditioning.words import Words
 from nextscale.io.fingerprint import weights_fingerprint
 from nextscale.transformer.infinity import Infinity, InfinityConfig
 
 PROMPTS = ["a red fox", "a zebra in the snow", "snow"]
-WORDS = WordsConfig(("a", "red", "fox", "in", "the", "snow"), width=32, depth=2, heads=2, max_tokens=8)
 SCHEDULE = SCHEDULES["square"]
-
-
-@lru_cache
-def make_model() -> Infinity:
-    """Shared between tests: do not change it."""
-    sizes = {"depth": 2, "width": 48, "heads": 3, "bits": DIM, "pool_heads": 2}
-    return randomise(Infinity(InfinityConfig(schedule=SCHEDULE, words=WORDS, **sizes)))
 
 
 def words_of(model: Infinity) -> Words:
@@ -38,7 +30,7 @@ def random_inputs(batch: int) -> Tensor:
 
 
 def test_ids_in_the_place_of_features():
-    model, inputs = make_model(), random_inputs(3)
+    model, inputs = make_word_model(), random_inputs(3)
     ids = words_of(model).ids(PROMPTS)
     with torch.no_grad():
         text = words_of(model)(ids)
@@ -55,7 +47,7 @@ def test_ids_in_the_place_of_features():
 
 @pytest.mark.parametrize("seed", [7, [1, 2, 3]])
 def test_the_sampler_takes_ids(seed):
-    model, tokenizer = make_model(), make_tokenizer()
+    model, tokenizer = make_word_model(), make_tokenizer()
     ids = words_of(model).ids(PROMPTS)
     text = words_of(model)(ids)
     found = ns.sample(tokenizer, model, ids, seed=seed, cfg=2.0, negative=ids.select([2]))
@@ -69,7 +61,7 @@ def test_the_sampler_takes_ids(seed):
 
 
 def test_a_model_without_words_takes_no_ids():
-    model, ids = make_infinity(), words_of(make_model()).ids(PROMPTS)
+    model, ids = make_infinity(), words_of(make_word_model()).ids(PROMPTS)
     assert model.words is None
     with refused("no text encoder of its own", "TextFeatures"):
         model(ids, random_inputs(3))
@@ -78,7 +70,7 @@ def test_a_model_without_words_takes_no_ids():
 
 
 def test_every_weight_learns():
-    model = make_model()
+    model = make_word_model()
     parameters = dict(model.named_parameters())
     ids = words_of(model).ids(["a red fox in the snow"])
     del parameters["unconditional_text"]
@@ -91,7 +83,7 @@ def test_every_weight_learns():
 
 
 def test_the_encoder_determines_the_sizes_of_the_text():
-    config = make_model().config
+    config = make_word_model().config
     assert (config.text_width, config.text_rows) == (32, 8)
     assert InfinityConfig(words=WORDS, text_width=32, width=64, heads=4).text_width == 32
     with refused("text_width is 64", "32"):
@@ -103,7 +95,7 @@ def test_the_encoder_determines_the_sizes_of_the_text():
 
 
 def test_a_saved_model_brings_its_words(tmp_path):
-    model = make_model()
+    model = make_word_model()
     model.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["words"]["vocabulary"][2] == "fox"
     loaded = Infinity.from_pretrained(tmp_path)
@@ -122,9 +114,9 @@ def test_folders_of_models_without_words_stay_as_they_were(tmp_path):
 
 
 def test_a_damaged_vocabulary_is_refused(tmp_path):
-    make_model().save_pretrained(tmp_path)
+    make_word_model().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    for vocabulary, words in ((["a"], ("words.embedding", "(8, 32)", "(3, 32)")), ([3], ("config.json", "3"))):
+    for vocabulary, words in ((["a"], ("words.embedding", "(10, 32)", "(3, 32)")), ([3], ("config.json", "3"))):
         config["words"]["vocabulary"] = vocabulary
         (tmp_path / "config.json").write_text(json.dumps(config))
         with refused(*words):
@@ -148,4 +140,4 @@ def test_features_still_serve_a_model_with_words():
     text = make_text(3, 5, 8)
     assert (TEXT_WIDTH, TEXT_ROWS) == (32, 12)
     with torch.no_grad():
-        assert make_model()(text, random_inputs(3)).shape == (3, SCHEDULE.num_tokens, DIM, 2)
+        assert make_word_model()(text, random_inputs(3)).shape == (3, SCHEDULE.num_tokens, DIM, 2)

@@ -38,7 +38,7 @@ class Vocabulary(Protocol):
 
 
 class WordVocabulary:
-    """One token for each word.
+    """One token for each word. Punctuation that is not in the vocabulary is ignored.
 
     Args:
         entries: the words.
@@ -48,14 +48,15 @@ class WordVocabulary:
         self._table = {word: (FIRST + i,) for i, word in enumerate(entries)}
 
     def tokens(self, word: str) -> Sequence[int]:
-        return self._table.get(word, (UNKNOWN,))
+        return self._table.get(word) or (() if is_punctuation(word) else (UNKNOWN,))
 
 
 class SubwordVocabulary:
     """Words as sequences of pieces (byte-pair encoding, arXiv 1508.07909).
 
     The pieces of a word are at first its characters, after a space that marks its beginning. Two neighbours are merged
-    if the vocabulary has their sum. The sum that comes first in the vocabulary is merged first.
+    if the vocabulary has their sum. The sum that comes first in the vocabulary is merged first. Punctuation that the
+    vocabulary lacks is ignored.
 
     Args:
         entries: the pieces, those that are merged first in front.
@@ -66,7 +67,8 @@ class SubwordVocabulary:
         self.tokens = lru_cache(MOST_CACHED)(self._tokens)
 
     def _tokens(self, word: str) -> Sequence[int]:
-        return tuple(self._table.get(piece, UNKNOWN) for piece in self.pieces(word))
+        tokens = tuple(self._table.get(piece, UNKNOWN) for piece in self.pieces(word))
+        return () if UNKNOWN in tokens and is_punctuation(word) else tokens
 
     def pieces(self, word: str) -> list[str]:
         """Divide a word into pieces. Characters that the vocabulary lacks stay alone."""
@@ -140,6 +142,10 @@ def kind_of(char: str) -> CharKind:
     if category[0] in "LN":
         return "unspaced" if is_in(code, UNSPACED) else "letter"
     return "symbol"
+
+
+def is_punctuation(word: str) -> bool:
+    return all(unicodedata.category(char)[0] == "P" for char in word)
 
 
 def is_in(code: int, ranges: Sequence[tuple[int, int]]) -> bool:

@@ -151,8 +151,8 @@ class Padding:
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device) -> Padding:
         """Return the places of prompts of these lengths."""
-        most, counts = max(lengths), torch.tensor(lengths)
-        mask = torch.arange(most) < counts[:, None]
+        most, counts = max(lengths), torch.tensor(lengths, device="cpu")
+        mask = torch.arange(most, device="cpu") < counts[:, None]
         rows, columns = mask.nonzero(as_tuple=True)
         shown = None if min(lengths) == most else mask[:, None, None].to(device)
         return cls(rows.to(device), columns.to(device), (len(lengths), most), shown)
