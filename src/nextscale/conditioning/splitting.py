@@ -64,11 +64,16 @@ class SubwordVocabulary:
 
     def __init__(self, entries: Sequence[str]):
         self._table = {piece: FIRST + i for i, piece in enumerate(entries)}
-        self.tokens = lru_cache(MOST_CACHED)(self._tokens)
+        self._known: dict[str, Sequence[int]] = {}
 
-    def _tokens(self, word: str) -> Sequence[int]:
+    def tokens(self, word: str) -> Sequence[int]:
+        if (found := self._known.get(word)) is not None:
+            return found
         tokens = tuple(self._table.get(piece, UNKNOWN) for piece in self.pieces(word))
-        return () if UNKNOWN in tokens and is_punctuation(word) else tokens
+        tokens = () if UNKNOWN in tokens and is_punctuation(word) else tokens
+        if len(self._known) < MOST_CACHED and len(word) <= LONGEST_WORD:
+            self._known[word] = tokens
+        return tokens
 
     def pieces(self, word: str) -> list[str]:
         """Divide a word into pieces. Characters that the vocabulary lacks stay alone."""

@@ -13,21 +13,15 @@ from itertools import pairwise
 from typing import Any
 
 from nextscale.conditioning.splitting import UNKNOWN, make_vocabulary, split_words
-from nextscale.conditioning.words_config import Kind, WordsConfig
+from nextscale.conditioning.words_config import LEAST_COUNT, MOST_TOKENS, MOST_WORDS, Kind, WordsConfig
 from nextscale.errors import InputError
-
-LEAST_COUNT = 2
-"""A word that occurs only once is often a misspelling, and is not learned from one image."""
-MOST_WORDS, MOST_SUBWORDS = 50_000, 4_000
-MOST_TOKENS = 128
-"""Bound of ``max_tokens`` for long captions."""
 
 
 def vocabulary_of(
     captions: Collection[str],
     kind: Kind = "words",
     least_count: int = LEAST_COUNT,
-    size: int = 0,
+    size: int = MOST_WORDS,
     most_tokens: int = MOST_TOKENS,
     **sizes: Any,
 ) -> WordsConfig:
@@ -37,14 +31,13 @@ def vocabulary_of(
 
     Args:
         least_count: words, or pairs of subwords, that occur less often are left out.
-        size: largest number of words or subwords; 0 means `MOST_WORDS` or `MOST_SUBWORDS`.
+        size: largest number of words or subwords.
         most_tokens: bound of ``max_tokens``. Longer captions are cut.
         sizes: other fields of `WordsConfig`.
 
     Raises:
         InputError: no word occurs often enough, or a field is out of range.
     """
-    size = size or (MOST_SUBWORDS if kind == "subwords" else MOST_WORDS)
     if least_count < 1 or size < 1 or most_tokens < 2:
         raise InputError(
             f"expected a least_count of at least 1, a size of at least 1 and most_tokens of at least 2, "

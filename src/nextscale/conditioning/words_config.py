@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 Kind = Literal["words", "subwords"]
 KINDS = get_args(Kind)
+LEAST_COUNT = 2
+"""A word that occurs only once is often a misspelling, and is not learned from one image."""
+MOST_WORDS, MOST_TOKENS = 20_000, 128
+"""Bounds for vocabularies that are made from captions, and for the length of prompts."""
 
 
 @dataclass(frozen=True)
