@@ -83,10 +83,10 @@ def test_rates_are_steps_of_a_hundredth_up_to_the_largest():
     """Over many steps, and one for the whole batch."""
     schedule = SCHEDULES["wide"]
     seen = []
-    for seed in range(300):
+    for seed in range(200):
         generator = torch.Generator().manual_seed(seed)
-        flips = random_flips(schedule, 4000, 0.03, 99, BatchSlice(0, 1, 1), generator)
+        flips = random_flips(schedule, 40_000, 0.03, 99, BatchSlice(0, 1, 1), generator)
         seen += [part.float().mean().item() for part in flips]
     near = [round(100 * rate) for rate in seen]
-    assert set(near) == {0, 1, 2, 3} and min(near.count(rate) for rate in range(4)) > 100
+    assert set(near) == {0, 1, 2, 3} and min(near.count(rate) for rate in range(4)) > 60
     assert random_flips(SCHEDULES["single"], DIM, 0.3, 13, BatchSlice(0, 2, 2), torch.Generator()) == []

@@ -55,7 +55,7 @@ class InfinityConfig:
     width: int = field(default=2048, metadata={"most": LARGEST_WIDTH})
     heads: int = 16
     hidden: int = field(default=0, metadata={"most": LARGEST_WIDTH * 1024})
-    """Width of the MLP. 0 means the official 256 * round(4 width / 256), rounded half to even."""
+    """Width of the MLP. 0 means the official 256 * round(4 width / 256), rounded half to even, and at least 256."""
     bits: int = field(default=32, metadata={"most": LARGEST_WIDTH})
     """Bits per token, as in the tokenizer: its channels, or four times as many with patchify."""
     text_width: int = field(default=2048, metadata={"most": LARGEST_WIDTH})
@@ -83,7 +83,7 @@ class InfinityConfig:
                     raise InputError(f"{name} is {getattr(self, name)}, but the model's own text encoder has {size}")
                 object.__setattr__(self, name, size)
         if self.hidden == 0:
-            object.__setattr__(self, "hidden", 256 * round(4 * self.width / 256))
+            object.__setattr__(self, "hidden", 256 * max(1, round(4 * self.width / 256)))
         if self.pool_heads == 0:
             object.__setattr__(self, "pool_heads", pool_heads(self.text_width, self.width))
         check_fields(self)
