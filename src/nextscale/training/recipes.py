@@ -8,6 +8,7 @@ from typing import Literal, TypeVar, get_args
 
 import torch
 
+from nextscale.conditioning.words_config import KINDS, LEAST_COUNT, MOST_WORDS, Kind
 from nextscale.errors import InputError
 from nextscale.io.config import LATER, as_config, check_fields
 from nextscale.runtime.device import has_fast_bfloat16
@@ -200,11 +201,35 @@ class TokenizerRecipe(Recipe):
 
 
 @dataclass(frozen=True)
+class WordsRecipe:
+    """A text encoder that is trained with the model. Its vocabulary comes from the captions of the data."""
+
+    kind: Kind = "words"
+    """words: one token for each word. subwords: byte-pair encoding, which can spell words that no caption has."""
+    width: int = 256
+    """Width of the features."""
+    depth: int = 2
+    heads: int = 4
+    least_count: int = LEAST_COUNT
+    """Words, or pairs of subwords, that occur less often in the captions are left out."""
+    size: int = MOST_WORDS
+    """Largest number of words or subwords."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.kind not in KINDS:
+            raise InputError(f"unknown kind of vocabulary {self.kind!r}: expected one of {', '.join(KINDS)}")
+
+
+@dataclass(frozen=True)
 class TextRecipe:
     """The settings that only text-to-image transformers have (Infinity)."""
 
     tokens: int = 512
-    """Largest number of tokens of a prompt; longer ones are cut."""
+    """Largest number of tokens of a prompt; longer ones are cut. With ``words``, it is that of the longest caption if
+    that is shorter."""
+    words: WordsRecipe | None = None
+    """A text encoder that is trained with the model. None uses a T5, which is not trained."""
     self_correction: float = field(default=0.3, metadata=SHARE)
     """Bitwise self-correction: in each step, every scale flips its bits with a probability that is drawn from 0, 0.01
     ... up to this one. The labels are the bits that repair the canvas. 0 flips none."""
@@ -217,6 +242,8 @@ class TextRecipe:
     """Number of groups of blocks in the names of official checkpoints. It has no other effect."""
 
     def __post_init__(self) -> None:
+        if self.words is not None:
+            object.__setattr__(self, "words", as_config(WordsRecipe, self.words))
         check_fields(self)
         if self.loss_weights not in ("scale", "token"):
             raise InputError(f"loss_weights must be scale or token, not {self.loss_weights!r}")
