@@ -118,10 +118,20 @@ def make_model(
 ) -> tuple[Any, TransformerRecipe, str]:
     """Return the model to train, the recipe with the model's sizes, and a description of the initial weights.
 
+    Args:
+        sizes: see `transformer_config`.
+
     Raises:
-        InputError: a pattern of ``freeze`` does not match.
+        InputError: a pattern of ``freeze`` does not match, or the model to start from takes texts of another width.
     """
-    model, description = fresh_model(tokenizer, recipe, sizes), "random initial weights"
+    if trained:
+        model, description = trained.model, "initial weights are those of --init-from"
+        c = model.config
+        if (width := sizes.get("text_width", c.text_width)) != c.text_width:
+            raise InputError(f"the text encoder gives features of width {width}, but --init-from takes {c.text_width}")
+        recipe = replace(recipe, depth=c.depth, width=c.width, heads=c.heads)
+    else:
+        model, description = fresh_model(tokenizer, recipe, sizes), "random initial weights"
     freeze(model, recipe.freeze)
     return model, recipe, description
 

@@ -29,6 +29,13 @@ def test_examples_depend_on_seed_epoch_and_index_only(sprites):
     assert one.image.shape == (3, 64, 64) and one.image.min() >= -1 and one.image.max() <= 1
 
 
+def test_captions_are_known_without_rendering(sprites, monkeypatch):
+    data = SceneDataset(sprites, seed=2, length=6)
+    expected = [data[0, i].caption for i in range(6)]
+    monkeypatch.setattr("nextscale.data.scenes.dataset.compose", lambda *_: 1 / 0)
+    assert list(data.captions()) == expected
+
+
 def test_validation_is_the_same_for_every_seed_and_epoch(sprites):
     first, second = (SceneDataset(sprites, seed=seed, split="val") for seed in (0, 7))
     assert torch.equal(first[0, 2].image, second[4, 2].image)
