@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_captions
 import torch
+from processes import kill_at, two_processes
 from safetensors.torch import load_file
 from tiny import refused, same
-from tiny_captions import HABITS, RECIPE, Halves, open_halves
+from tiny_captions import HABITS, RECIPE, WORDS, Halves, open_halves, save_tokenizer, text_command
 from tiny_infinity import SCHEDULES, WordEncoder, make_tokenizer
 from tiny_words import make_word_model
 
@@ -30,9 +31,8 @@ from nextscale.training.task import MODEL
 from nextscale.training.text_task import TextTask
 from nextscale.training.vocabulary import captions_of, with_words
 
-SMALL = WordsRecipe(width=16, depth=1, heads=2)
-WORDS: TransformerRecipe = replace(RECIPE, text=TextRecipe(tokens=10, words=SMALL))
 EXACT = replace(WORDS, precision="float32")
+SMALL = tiny_captions.SMALL
 LAST = f"checkpoints/step-{RECIPE.steps:08d}"
 KNOWN = ("on", "the", "blue", "bottom", "green", "left", "red", "right", "top", "white")
 
@@ -117,9 +117,10 @@ def test_a_run_is_a_model_that_needs_no_other_encoder(run):
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(run, tmp_path, monkeypatch):
-    """It loses its last checkpoint, and goes on from the one before, with the vocabulary of that one."""
-    train(tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / LAST)
+    """It is killed, and goes on from its last checkpoint, with the vocabulary of that one."""
+    command = text_command(save_tokenizer(tmp_path / "tokenizer"), tmp_path / "run", preset="tiny-words")
+    kill_at(11, command, tmp_path / "run", tiny_captions.__file__)
+    assert not (tmp_path / "run" / LAST).exists()
     monkeypatch.setattr("nextscale.training.vocabulary.captions_of", lambda examples: 1 / 0)
     train(tmp_path / "run")
     ours, theirs = tensors(tmp_path / "run"), tensors(run)
@@ -136,6 +137,21 @@ def test_options_of_a_run(changes, tmp_path):
     train(tmp_path / "other", **exact, **changes)
     ours, theirs = (torch.tensor(log(tmp_path / name, "loss")) for name in ("other", "plain"))
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_train_as_one_does(strategy, tmp_path):
+    """With two accumulation steps each; one process goes on where they stopped."""
+    tokenizer, exact = save_tokenizer(tmp_path / "tokenizer"), ("--dtype", "float32", "--steps", 10)
+    command = text_command(tokenizer, tmp_path / "run", *exact, preset="tiny-words")
+    two_processes([*command, "--strategy", strategy, "--accumulate", "2"], script=tiny_captions.__file__)
+    train(tmp_path / "alone", precision="float32", steps=10)
+    for name in ("loss", "val_loss"):
+        ours, theirs = (torch.tensor(log(tmp_path / folder, name)) for folder in ("run", "alone"))
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    weights = [load_file(tmp_path / each / "checkpoints/step-00000010/model.safetensors") for each in ("run", "alone")]
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-3) for name in weights[1])
 
 
 def test_the_average_covers_the_text_encoder(tmp_path):
