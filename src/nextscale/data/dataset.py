@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from nextscale.data.captions import captioned, pick_caption
 from nextscale.data.content import Content, Pixels
 from nextscale.data.source import ClassSource, ImageSource
 from nextscale.errors import InputError
@@ -70,8 +71,9 @@ class ImageDataset(Dataset[Example]):
     """Images resized and cropped to (H, W).
 
     With ``augment``, an example is a random crop, or a `random_part` with ``zoom``. With ``flip`` it is mirrored with
-    probability 1/2. Without ``augment``, it is the centre crop. If an image cannot be read, the next image is used
-    instead, and the `Example` names the skipped image. Each process keeps up to 1 GiB of resized images in memory.
+    probability 1/2. Without ``augment``, it is the centre crop. With ``captions``, it has one of the captions of the
+    image. If an image cannot be read or has no caption, the next image is used instead, and the `Example` names the
+    skipped image. Each process keeps up to 1 GiB of resized images in memory.
     """
 
     def __init__(
@@ -82,9 +84,10 @@ class ImageDataset(Dataset[Example]):
         augment: bool = True,
         flip: bool = True,
         zoom: bool = False,
+        captions: bool = False,
     ):
         self.source, self.size, self.seed, self.augment, self.flip = source, size, seed, augment, flip
-        self.zoom = zoom
+        self.zoom, self.captions = zoom, captions
         self._cache: dict[int, np.ndarray] = {}
         self._unreadable: dict[int, str] = {}
         self._cached_bytes = 0
@@ -102,11 +105,24 @@ class ImageDataset(Dataset[Example]):
         skipped = []
         for i in range(index, index + len(self)):
             i %= len(self)
-            pixels = self._pixels(i)
-            if pixels is not None:
-                return Example(Pixels(self._crop(pixels, epoch, index)), self.source.labels[i], tuple(skipped))
+            caption = self._caption(i, epoch, index) if self.captions else ""
+            pixels = None if caption is None else self._pixels(i)
+            if caption is not None and pixels is not None:
+                image = Pixels(self._crop(pixels, epoch, index))
+                return Example(image, self.source.labels[i], tuple(skipped), caption)
             skipped.append(self._unreadable[i])
-        raise InputError(f"none of the {len(self)} images in {self.source.root} can be read (first: {skipped[0]})")
+        can = "used" if self.captions else "read"
+        raise InputError(f"none of the {len(self)} images in {self.source.root} can be {can} (first: {skipped[0]})")
+
+    def _caption(self, i: int, epoch: int, index: int) -> str | None:
+        """Return the caption of image i for the example (epoch, index), or None if it has none."""
+        if i in self._unreadable:
+            return None
+        try:
+            return pick_caption(captioned(self.source), i, (self.seed, epoch, index))
+        except InputError as error:
+            self._unreadable[i] = str(error)
+            return None
 
     def _pixels(self, i: int) -> np.ndarray | None:
         """Return the resized image, (h, w, 3) uint8, or None if it cannot be read."""

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
+from nextscale.data.captions import captioned
 from nextscale.data.source import ClassSource, ImageSource, Splits
 from nextscale.errors import InputError
 from nextscale.imaging.image_files import printable
@@ -78,6 +80,12 @@ class PartOfImages:
 
     def read(self, index: int) -> Image.Image:
         return self.source.read(self.chosen[index])
+
+    def captions(self, index: int) -> Sequence[str]:
+        return captioned(self.source).captions(self.chosen[index])
+
+    def caption(self, index: int, rng: np.random.Generator) -> str:
+        return captioned(self.source).caption(self.chosen[index], rng)
 
 
 def hold_out(splits: Splits, fraction: float) -> Splits:

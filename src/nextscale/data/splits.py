@@ -16,38 +16,56 @@ from nextscale.errors import InputError
 
 
 def open_splits(
-    data: str | Path, size: tuple[int, int], seed: int, flip: bool = True, zoom: bool = False, val_fraction: float = 0
+    data: str | Path,
+    size: tuple[int, int],
+    seed: int,
+    flip: bool = True,
+    zoom: bool = False,
+    val_fraction: float = 0,
+    captions: bool = False,
 ) -> tuple[ImageDataset, ImageDataset | None]:
-    """Open the training and validation images of a data set, resized to (H, W); see `find_sources` and `hold_out`."""
-    train, val = hold_out(find_sources(str(data)), val_fraction)
-    held_out = None if val is None else ImageDataset(val, size, augment=False)
-    return ImageDataset(train, size, seed, flip=flip, zoom=zoom), held_out
+    """Open the training and validation images of a data set, resized to (H, W); see `find_sources` and `hold_out`.
+
+    Args:
+        captions: give each example a caption. Images without one are skipped.
+    """
+    train, val = hold_out(find_sources(str(data), captions), val_fraction)
+    held_out = None if val is None else ImageDataset(val, size, augment=False, captions=captions)
+    return ImageDataset(train, size, seed, flip=flip, zoom=zoom, captions=captions), held_out
 
 
-def find_sources(data: str) -> Splits:
+def find_sources(data: str, captions: bool = False) -> Splits:
     """Find the images of a data set by its name.
 
-    ==========================  ============================================================
-    ``hf:NAME``                 a Hugging Face data set, or a folder of ``save_to_disk``
-    ``photos/labels.csv``       a table of files and labels; also a folder with a train.csv
-    ``shards/{000..012}.tar``   WebDataset shards; also ``shards/*.tar``, or a folder of them
-    anything else               a folder with a sub-folder of images for each class
-    ==========================  ============================================================
+    ==========================  ============================================================  ====================
+    ``hf:NAME``                 a Hugging Face data set, or a folder of ``save_to_disk``      a column
+    ``photos/labels.csv``       a table of files (.csv, .tsv or .jsonl); also a folder with   columns
+                                a train.csv
+    ``shards/{000..012}.tar``   WebDataset shards; also ``shards/*.tar``, or a folder of      KEY.txt or KEY.json
+                                them
+    anything else               a folder with a sub-folder of images for each class           NAME.txt
+    ==========================  ============================================================  ====================
+
+    The last column is the place of captions. The images of a table or a Hugging Face data set need no labels if they
+    have captions.
+
+    Args:
+        captions: open the captions, too: the result is a pair of `CaptionedSource`.
 
     Raises:
-        InputError: the data set does not exist or is incomplete.
+        InputError: the data set does not exist, is incomplete, or has no captions.
     """
     if not data.strip():
         raise InputError("no data: expected a folder, a .csv table, .tar shards, or hf:NAME")
     if is_cache(data):
         raise InputError(f"{data} is a token cache, which only train transformer accepts: expected images")
     if data.startswith(PREFIX):
-        return huggingface_splits(data)
+        return huggingface_splits(data, captions)
     if is_table(Path(data)):
-        return table_splits(Path(data))
+        return table_splits(Path(data), captions)
     if is_shards(data):
-        return shard_splits(data)
-    return folder_splits(Path(data))
+        return shard_splits(data, captions)
+    return folder_splits(Path(data), captions)
 
 
 def absolute_name(data: str) -> str:
