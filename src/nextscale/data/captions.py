@@ -14,6 +14,7 @@ from typing import Protocol, cast
 import numpy as np
 from PIL import Image
 
+from nextscale.data.long_caption import LongAndShort
 from nextscale.data.source import ImageSource
 from nextscale.errors import InputError, brief
 from nextscale.imaging.image_files import readable_name
@@ -33,10 +34,6 @@ class CaptionedSource(ImageSource, Protocol):
         Raises:
             InputError: they cannot be read.
         """
-        ...
-
-    def caption(self, index: int, rng: np.random.Generator) -> str:
-        """Return the caption for one use of an image. Only called if the image has captions."""
         ...
 
 
@@ -76,7 +73,7 @@ class TextFiles:
 
 @dataclass(frozen=True, eq=False)
 class CaptionedImages:
-    """The images of a data set with their captions. Each use of an image has one of them, all equally likely."""
+    """The images of a data set with their captions."""
 
     source: ImageSource
     texts: Texts
@@ -112,12 +109,11 @@ class CaptionedImages:
     def read(self, index: int) -> Image.Image:
         return self.source.read(index)
 
+    def ratio(self, index: int) -> float:
+        return self.source.ratio(index)
+
     def captions(self, index: int) -> Sequence[str]:
         return self.texts.captions(index)
-
-    def caption(self, index: int, rng: np.random.Generator) -> str:
-        captions = self.captions(index)
-        return captions[rng.integers(len(captions))]
 
 
 def captioned(source: ImageSource) -> CaptionedSource:
@@ -131,15 +127,22 @@ def captioned(source: ImageSource) -> CaptionedSource:
     return cast(CaptionedSource, source)
 
 
-def pick_caption(source: CaptionedSource, index: int, key: tuple[int, int, int]) -> str:
+def caption_of(source: CaptionedSource, index: int, key: tuple[int, int, int]) -> str:
     """Return the caption of an image for the example of (seed, epoch, index), on which alone the choice depends.
 
     Raises:
         InputError: the image has no caption, or it cannot be read.
     """
-    if not source.captions(index):
+    captions = source.captions(index)
+    if not captions:
         raise InputError(f"{source.name(index)} has no caption")
-    return source.caption(index, np.random.default_rng((*key, 1)))  # the crop uses the generator without the 1
+    return pick(captions, key)
+
+
+def pick(captions: Sequence[str], key: tuple[int, int, int]) -> str:
+    """Return one of the captions of an image. All are equally likely, except for `LongAndShort`."""
+    rng = np.random.default_rng((*key, 1))  # the crop uses the generator without the 1
+    return captions.pick(rng) if isinstance(captions, LongAndShort) else captions[rng.integers(len(captions))]
 
 
 def caption_columns(names: Iterable[str]) -> list[str]:

@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nextscale.data.captions import captioned, pick_caption
+from nextscale.data.captions import caption_of, captioned
 from nextscale.data.content import Content, Pixels
 from nextscale.data.source import ClassSource, ImageSource
 from nextscale.errors import InputError
-from nextscale.imaging.images import centre_crop, cover, to_unit_range
+from nextscale.imaging.images import centre_crop, cover, infinity_crop, to_unit_range
 
 MARGIN = 1.125
 """Images are resized to cover 1.125 times the size of the crop, as in the official VAR training code."""
@@ -24,7 +24,7 @@ ZOOM = 2
 PART, STRETCH = (0.3, 1.0), 0.3
 """Limits of `random_part`: its fraction of the area, and the absolute logarithm of its relative aspect ratio."""
 CACHE_BYTES = 2**30
-"""Memory for resized images in each process."""
+"""Memory for resized images in each process, by default."""
 
 
 class Example(NamedTuple):
@@ -38,6 +38,8 @@ class Example(NamedTuple):
     """Unreadable images that were skipped before this one, with the reason."""
     caption: str = ""
     """A text that describes the image; empty if the data has no captions."""
+    template: float | None = None
+    """The template of aspect ratios that the image was cropped to (see `nextscale.data.buckets`), if it was."""
 
     @property
     def image(self) -> Tensor:
@@ -72,8 +74,9 @@ class ImageDataset(Dataset[Example]):
 
     With ``augment``, an example is a random crop, or a `random_part` with ``zoom``. With ``flip`` it is mirrored with
     probability 1/2. Without ``augment``, it is the centre crop. With ``captions``, it has one of the captions of the
-    image. If an image cannot be read or has no caption, the next image is used instead, and the `Example` names the
-    skipped image. Each process keeps up to 1 GiB of resized images in memory.
+    image. With ``whole``, the crop is `infinity_crop`, also with ``augment``. If an image cannot be read or has no
+    caption, the next image is used instead, and the `Example` names the skipped image. Each process keeps up to
+    ``memory`` bytes of resized images in memory (default: 1 GiB).
     """
 
     def __init__(
@@ -85,9 +88,12 @@ class ImageDataset(Dataset[Example]):
         flip: bool = True,
         zoom: bool = False,
         captions: bool = False,
+        whole: bool = False,
+        memory: int | None = None,
     ):
         self.source, self.size, self.seed, self.augment, self.flip = source, size, seed, augment, flip
-        self.zoom, self.captions = zoom, captions
+        self.zoom, self.captions, self.whole = zoom, captions, whole
+        self._memory = CACHE_BYTES if memory is None else memory
         self._cache: dict[int, np.ndarray] = {}
         self._unreadable: dict[int, str] = {}
         self._cached_bytes = 0
@@ -119,7 +125,7 @@ class ImageDataset(Dataset[Example]):
         if i in self._unreadable:
             return None
         try:
-            return pick_caption(captioned(self.source), i, (self.seed, epoch, index))
+            return caption_of(captioned(self.source), i, (self.seed, epoch, index))
         except InputError as error:
             self._unreadable[i] = str(error)
             return None
@@ -132,13 +138,16 @@ class ImageDataset(Dataset[Example]):
             return None
         try:
             image = self.source.read(i)
-            image = cover_with_margin(image, self.size, ZOOM if self.augment and self.zoom else 1)
+            if self.whole:
+                image = infinity_crop(image, self.size)
+            else:
+                image = cover_with_margin(image, self.size, ZOOM if self.augment and self.zoom else 1)
         except InputError as error:
             name, reason = self.source.name(i), str(error)
             self._unreadable[i] = reason if name in reason else f"{name}: {reason}"
             return None
         pixels = np.array(image if self.augment else centre_crop(image, self.size))
-        if self._cached_bytes + pixels.nbytes <= CACHE_BYTES:
+        if self._cached_bytes + pixels.nbytes <= self._memory:
             self._cache[i] = pixels
             self._cached_bytes += pixels.nbytes
         return pixels

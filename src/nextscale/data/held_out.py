@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from nextscale.data.captions import captioned
@@ -81,11 +80,11 @@ class PartOfImages:
     def read(self, index: int) -> Image.Image:
         return self.source.read(self.chosen[index])
 
+    def ratio(self, index: int) -> float:
+        return self.source.ratio(self.chosen[index])
+
     def captions(self, index: int) -> Sequence[str]:
         return captioned(self.source).captions(self.chosen[index])
-
-    def caption(self, index: int, rng: np.random.Generator) -> str:
-        return captioned(self.source).caption(self.chosen[index], rng)
 
 
 def hold_out(splits: Splits, fraction: float) -> Splits:

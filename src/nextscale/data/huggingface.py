@@ -15,7 +15,7 @@ from nextscale.data.captions import NAMES, CaptionedImages, caption_columns, cap
 from nextscale.data.names import list_names, number_labels, pick_splits, sort_classes
 from nextscale.data.source import ImageSource, Splits
 from nextscale.errors import InputError
-from nextscale.imaging.images import read_image
+from nextscale.imaging.images import read_image, read_ratio
 from nextscale.io.fingerprint import stamp, stamp_of_some
 from nextscale.runtime.extras import needed
 from nextscale.runtime.progress import is_terminal
@@ -53,11 +53,18 @@ class HuggingFaceImages:
         return whole if chosen is None else stamp_of_some(whole, map(self.key, chosen))
 
     def read(self, index: int) -> Image.Image:
+        return read_image(*self._file(index))
+
+    def ratio(self, index: int) -> float:
+        return read_ratio(*self._file(index))
+
+    def _file(self, index: int) -> tuple[BytesIO | str, str]:
+        """Return the content or the path of a file, and its name for messages."""
         content = self.rows[index][self.column] or {}
         if content.get("bytes") is not None:
-            return read_image(BytesIO(content["bytes"]), self.name(index))
+            return BytesIO(content["bytes"]), self.name(index)
         if content.get("path"):
-            return read_image(content["path"])
+            return content["path"], content["path"]
         raise InputError(f"{self.name(index)} is missing")
 
 

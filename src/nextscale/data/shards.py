@@ -21,7 +21,7 @@ from nextscale.data.samples import Member, index_shard, split_name
 from nextscale.data.source import ImageSource, Splits
 from nextscale.errors import InputError
 from nextscale.imaging.image_files import is_hidden
-from nextscale.imaging.images import read_image
+from nextscale.imaging.images import read_image, read_ratio
 from nextscale.io.fingerprint import stamp, stamp_of_some
 from nextscale.io.json_text import parse_json
 
@@ -55,14 +55,19 @@ class ShardedImages:
         return stamp_of_some(stamp(dict.fromkeys(self.members[i].shard for i in chosen)), map(self.key, chosen))
 
     def read(self, index: int) -> Image.Image:
-        """Read an image. Opens the shard each time, because processes that share an open file share its position."""
+        return read_image(self._content(index), self.name(index))
+
+    def ratio(self, index: int) -> float:
+        return read_ratio(self._content(index), self.name(index))
+
+    def _content(self, index: int) -> BytesIO:
+        """Read a file. Opens the shard each time, because processes that share an open file share its position."""
         member = self.members[index]
         try:
             with member.shard.open("rb") as file:
-                content = member.read(file)
+                return BytesIO(member.read(file))
         except OSError as error:
             raise InputError(f"cannot read {member}: {error.strerror}") from error
-        return read_image(BytesIO(content), str(member))
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from nextscale.data.buckets import BucketedImages
 from nextscale.data.cache import is_cache
 from nextscale.data.dataset import ImageDataset
 from nextscale.data.folder import folder_splits
 from nextscale.data.held_out import hold_out
 from nextscale.data.huggingface import PREFIX, huggingface_splits
+from nextscale.data.ratio_files import is_ratio_folder, ratio_splits
 from nextscale.data.shards import is_shards, shard_splits
 from nextscale.data.source import Splits
 from nextscale.data.table import is_table, table_splits
@@ -34,6 +37,19 @@ def open_splits(
     return ImageDataset(train, size, seed, flip=flip, zoom=zoom, captions=captions), held_out
 
 
+def open_buckets(
+    data: str | Path, sizes: Mapping[float, tuple[int, int]], seed: int, flip: bool = False, val_fraction: float = 0
+) -> tuple[BucketedImages, BucketedImages | None]:
+    """Open training and validation images with captions at their own aspect ratios; see `BucketedImages`.
+
+    Args:
+        sizes: (H, W) in pixels of each template.
+    """
+    train, val = hold_out(find_sources(str(data), captions=True), val_fraction)
+    held_out = None if val is None else BucketedImages(val, sizes, augment=False, captions=True)
+    return BucketedImages(train, sizes, seed, flip=flip, captions=True), held_out
+
+
 def find_sources(data: str, captions: bool = False) -> Splits:
     """Find the images of a data set by its name.
 
@@ -43,6 +59,8 @@ def find_sources(data: str, captions: bool = False) -> Splits:
                                 a train.csv
     ``shards/{000..012}.tar``   WebDataset shards; also ``shards/*.tar``, or a folder of      KEY.txt or KEY.json
                                 them
+    ``official/``               a folder with files such as ``1.000_000002500.jsonl``, as    long and short ones
+                                the official Infinity code reads them
     anything else               a folder with a sub-folder of images for each class           NAME.txt
     ==========================  ============================================================  ====================
 
@@ -61,6 +79,8 @@ def find_sources(data: str, captions: bool = False) -> Splits:
         raise InputError(f"{data} is a token cache, which only train transformer accepts: expected images")
     if data.startswith(PREFIX):
         return huggingface_splits(data, captions)
+    if is_ratio_folder(Path(data)):
+        return ratio_splits(Path(data))
     if is_table(Path(data)):
         return table_splits(Path(data), captions)
     if is_shards(data):
