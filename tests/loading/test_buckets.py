@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import refused
 from tiny_data import CAPTIONED, make_files
 from tiny_runs import make_images
@@ -122,8 +123,6 @@ def test_a_broken_image_is_replaced_by_one_of_its_bucket(tmp_path):
 
 
 def test_images_that_lie_on_their_side(tmp_path):
-    from PIL import Image
-
     exif = Image.Exif()
     exif[0x0112] = 6
     for i in range(2):
