@@ -9,7 +9,7 @@ from typing import Literal, TypeVar, get_args
 import torch
 
 from nextscale.errors import InputError
-from nextscale.io.config import as_config, check_fields
+from nextscale.io.config import LATER, as_config, check_fields
 from nextscale.runtime.device import has_fast_bfloat16
 from nextscale.tokenizer.tokenizer import TokenizerConfig
 from nextscale.training.adversarial import AdversarialRecipe
@@ -143,19 +143,49 @@ class TokenizerRecipe(Recipe):
         return f"losses: L1 {self.l1}, L2 {self.l2}, commitment {self.commitment}, {perceptual}, {adversarial}"
 
 
+@dataclass(frozen=True)
+class TextRecipe:
+    """The settings that only text-to-image transformers have (Infinity)."""
+
+    tokens: int = 512
+    """Largest number of tokens of a prompt; longer ones are cut."""
+    self_correction: float = field(default=0.3, metadata=SHARE)
+    """Bitwise self-correction: in each step, every scale flips its bits with a probability that is drawn from 0, 0.01
+    ... up to this one. The labels are the bits that repair the canvas. 0 flips none."""
+    self_correction_scales: int = 13
+    """Flip bits of this many scales, from the coarsest."""
+    loss_weights: Literal["scale", "token"] = "scale"
+    """token: the loss is the mean over all tokens. scale: a token weighs one over the root of the number of tokens of
+    its scale, so that coarse scales count more."""
+    chunks: int = 1
+    """Number of groups of blocks in the names of official checkpoints. It has no other effect."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.loss_weights not in ("scale", "token"):
+            raise InputError(f"loss_weights must be scale or token, not {self.loss_weights!r}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TransformerRecipe(Recipe):
-    """Train a transformer. Its schedule and vocabulary come from the tokenizer."""
+    """Train a transformer. Its schedule and vocabulary come from the tokenizer, which also decides the family."""
 
     depth: int
     width: int
     heads: int
     shared_adaln: bool = False
     label_drop: float = field(default=0.1, metadata=SHARE)
-    """Probability of replacing a label by "no class", as guidance needs."""
+    """Probability of replacing a label by "no class", or a caption by "no prompt", as guidance needs."""
     drop_path: float = field(default=0.0, metadata=SHARE)
     """Drop path rate of the last block; it rises linearly from 0. Officially 0.1 * depth / 24."""
     init_gamma: float = field(default=1e-3, metadata=NOT_NEGATIVE)
     """Factor of the initial gamma rows of AdaLN (officially ``alng``)."""
     lora: int = field(default=0, metadata={"least": 0})
     """Rank of LoRA. Requires ``init_from``. 0 trains all weights."""
+    text: TextRecipe | None = field(default=None, metadata=LATER)
+    """Settings of text-to-image transformers, which are trained with tokenizers of bits. None is for classes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.text is not None:
+            object.__setattr__(self, "text", as_config(TextRecipe, self.text))
