@@ -23,18 +23,20 @@ from nextscale.data.captions import captioned
 from nextscale.data.dataset import Example, Examples
 from nextscale.data.loader import TrainingBatches, validation_batches
 from nextscale.data.splits import open_buckets, open_splits
-from nextscale.training.cache_parts import CacheSettings, aspect_schedules
+from nextscale.io.tensor_files import write_tensors
+from nextscale.training.aspects import aspect_schedules, aspect_sizes
+from nextscale.training.cache_parts import CacheSettings
 from nextscale.training.token_cache import make_cache
 
 CPU = torch.device("cpu")
 WHOLE = CacheSettings(crops=0, val_fraction=0.25)
 SHAPES = {(30, 20): 6, (20, 20): 8, (21, 20): 2}
-SCHEDULE = ns.ScaleSchedule(ns.ScaleSchedule.infinity().sizes[:3], 1.0)
+SCHEDULE = ns.ScaleSchedule.infinity("0.06M")
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> ns.ImageTokenizer:
-    return make_tokenizer(schedule=SCHEDULE)
+    return make_tokenizer(schedule=SCHEDULE, multipliers=(1, 1))
 
 
 @pytest.fixture
@@ -96,7 +98,7 @@ def test_every_aspect_ratio_has_its_schedule(photos, tmp_path, tokenizer):
     settings = CacheSettings(aspects=True, val_fraction=0.25)
     make_cache(str(photos), tmp_path / "cache", tokenizer, settings, CPU)
     schedules = aspect_schedules(tokenizer)
-    sizes = {template: tokenizer.config.image_size_of(each) for template, each in schedules.items()}
+    sizes = aspect_sizes(tokenizer)
     for ours, theirs in zip(
         open_cache(tmp_path / "cache", 5), open_buckets(photos, sizes, 5, val_fraction=0.25), strict=True
     ):
@@ -142,11 +144,27 @@ def test_an_interrupted_cache_is_finished(photos, tmp_path, tokenizer, capsys, a
     assert 0 < len(encoder.encoded) < 40
 
 
+def test_two_processes_make_the_same_files(photos, tmp_path, tokenizer, monkeypatch):
+    """One after the other: they write different files."""
+    settings = CacheSettings(aspects=True)
+    make_cache(str(photos), tmp_path / "one", tokenizer, settings, CPU, WordEncoder())
+    monkeypatch.setattr("nextscale.training.token_cache.world_size", lambda: 2)
+    with monkeypatch.context() as patch:  # the captions of another process are missing, as there is no barrier
+        patch.setattr("nextscale.training.token_cache.encode_captions", lambda *_: None)
+        for rank in (1, 0):
+            patch.setattr("nextscale.training.token_cache.rank", lambda rank=rank: rank)
+            make_cache(str(photos), tmp_path / "two", tokenizer, settings, CPU, WordEncoder())
+    for rank in (1, 0):
+        monkeypatch.setattr("nextscale.training.token_cache.rank", lambda rank=rank: rank)
+        make_cache(str(photos), tmp_path / "two", tokenizer, settings, CPU, WordEncoder())
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
 def test_a_cache_is_not_finished_with_other_settings(photos, tmp_path, tokenizer):
     make_cache(str(photos), tmp_path / "cache", tokenizer, WHOLE, CPU)
     with refused("images", "not"):
         make_cache(str(photos), tmp_path / "cache", tokenizer, CacheSettings(crops=0, aspects=True), CPU)
-    other = make_tokenizer(schedule=SCHEDULE, num_blocks=2)
+    other = make_tokenizer(schedule=SCHEDULE, num_blocks=2, multipliers=(1, 1))
     with refused("tokenizer", other.fingerprint(), tokenizer.fingerprint()):
         make_cache(str(photos), tmp_path / "cache", other, WHOLE, CPU)
 
@@ -183,15 +201,12 @@ def test_damaged_text_features(photos, tmp_path, tokenizer):
     make_cache(str(photos), tmp_path / "cache", tokenizer, WHOLE, CPU, WordEncoder())
     path = next((tmp_path / "cache" / TEXT).rglob("features-*"))
     tensors = load_file(path)
-    cache_of = lambda: ShardedEncoder(WordEncoder(), tmp_path / "cache" / TEXT)  # noqa: E731
-    from nextscale.io.tensor_files import write_tensors
-
     write_tensors(path, tensors | {"lengths": tensors["lengths"] + 1})
     with refused(path, "does not hold features"):
-        cache_of()
+        ShardedEncoder(WordEncoder(), tmp_path / "cache" / TEXT)
     os.truncate(path, 200)
     with refused(path, "not a complete safetensors file"):
-        cache_of()
+        ShardedEncoder(WordEncoder(), tmp_path / "cache" / TEXT)
 
 
 def test_official_captions_keep_their_rule(tmp_path, tokenizer):
@@ -227,7 +242,7 @@ def test_captions_that_are_missing(photos, tmp_path, tokenizer):
     ("changes", "words"),
     [
         ({"tokens": None}, ("tokens and bits of train",)),
-        ({"bits": 3}, ("bits of shape", "expected bits (n, views, 8)")),
+        ({"bits": 3}, ("bits of shape", "expected bits (n, views, 196)")),
         ({"images": {"train/0.7": 3}}, ("no aspect ratio", "0.7")),
     ],
 )
@@ -240,7 +255,7 @@ def test_an_index_of_absurd_values(photos, tmp_path, tokenizer, changes, words):
 
 
 def test_refusals(photos, tmp_path, tokenizer):
-    codes = ns.ImageTokenizer(ns.TokenizerConfig(schedule=SCHEDULE, channels=32, multipliers=(1, 1, 1), num_blocks=1))
+    codes = ns.ImageTokenizer(ns.TokenizerConfig(schedule=SCHEDULE, channels=32, multipliers=(1, 1), num_blocks=1))
     plain = make_images(tmp_path / "plain", 2)
     own = make_tokenizer(schedule=ns.ScaleSchedule.square((1, 2, 3)))
     with refused("no captions"):

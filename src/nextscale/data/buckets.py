@@ -68,13 +68,6 @@ class BucketedImages(Dataset[Example]):
         example = self.parts[bucket][epoch, index - self.buckets[bucket].start]
         return example._replace(template=self.templates[bucket])
 
-    def describe(self) -> str:
-        """Return ``aspect ratios: 0.666 (12 images), 1 (40)``."""
-        counts = [
-            f"{template:g} ({len(members)})" for template, members in zip(self.templates, self.buckets, strict=True)
-        ]
-        return f"aspect ratios (images): {', '.join(counts)}"
-
 
 def group(source: ImageSource) -> dict[float, list[int]]:
     """Return the numbers of the images of each template, by ascending ratio.

@@ -12,7 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +96,15 @@ class TokenDataset(Dataset[Example]):
     def __init__(self, source: CacheSource, shards: Sequence[Shard], seed: int = 0, templates: Sequence[float] = ()):
         self.source, self.seed, self._shards = source, seed, shards
         self._ends = list(accumulate(len(shard.labels) for shard in shards))
-        self._templates = templates
-        self.buckets = self._buckets()
+        self.buckets = [range(len(self))]
         """The range of indices of each template, or of all images."""
+        self.templates: tuple[float, ...] = ()
+        """The template of each bucket; none if all images have the shape of the tokenizer."""
+        if templates:
+            last = dict(zip(templates, self._ends, strict=True))
+            ranges = [range(*pair) for pair in pairwise([0, *last.values()])]
+            self.buckets = [bucket for bucket in ranges if bucket]
+            self.templates = tuple(name for name, bucket in zip(last, ranges, strict=True) if bucket)
 
     @property
     def views(self) -> int:
@@ -117,7 +123,8 @@ class TokenDataset(Dataset[Example]):
         epoch, index = key
         i = bisect_right(self._ends, index)
         shard, row = self._shards[i], index - (self._ends[i - 1] if i else 0)
-        place = (self.seed, epoch, index - next(bucket.start for bucket in self.buckets if index in bucket))
+        bucket = next(b for b, members in enumerate(self.buckets) if index in members)
+        place = (self.seed, epoch, index - self.buckets[bucket].start)
         view = int(np.random.default_rng(place).integers(self.views)) if self.views > 1 else 0
         captions = shard.read_captions(row)
         return Example(
@@ -125,15 +132,8 @@ class TokenDataset(Dataset[Example]):
             int(shard.labels[row]),
             (),
             pick(captions, place) if captions else "",
-            self._templates[i] if self._templates else None,
+            self.templates[bucket] if self.templates else None,
         )
-
-    def _buckets(self) -> list[range]:
-        if not self._templates:
-            return [range(len(self))]
-        last = dict(zip(self._templates, self._ends, strict=True))
-        starts = [0, *last.values()]
-        return [range(start, end) for start, end in zip(starts, last.values(), strict=False) if end > start]
 
 
 def open_cache(folder: Path, seed: int) -> tuple[TokenDataset, TokenDataset | None]:

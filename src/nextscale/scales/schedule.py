@@ -111,17 +111,6 @@ class ScaleSchedule:
         template = nearest_template(ratio)
         return cls(template_sizes(template, budget), template)
 
-    def at_ratio(self, ratio: float) -> ScaleSchedule:
-        """Return Infinity's schedule with as many scales for the template nearest to another ratio.
-
-        Raises:
-            InputError: this is not one of Infinity's schedules.
-        """
-        if self.template is None or self.sizes != TEMPLATES[self.template][: self.num_scales]:
-            raise InputError(f"other aspect ratios need one of Infinity's schedules, not the scales {self}")
-        template = nearest_template(ratio)
-        return ScaleSchedule(TEMPLATES[template][: self.num_scales], template)
-
     @classmethod
     def parse(cls, text: str) -> ScaleSchedule:
         """Parse ``1,2,3`` (square scales) or ``1x1,2x3`` (height x width)."""

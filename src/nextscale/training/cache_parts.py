@@ -17,9 +17,9 @@ from nextscale.data.held_out import ValidationSettings
 from nextscale.data.source import ImageSource
 from nextscale.data.splits import open_buckets, open_splits
 from nextscale.errors import InputError
-from nextscale.scales.aspect import TEMPLATES
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.training.aspects import aspect_schedules, aspect_sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +108,7 @@ def open_parts(
     views = max(settings.crops, 1)
     if settings.aspects:
         schedules = aspect_schedules(tokenizer)
-        sizes = {template: tokenizer.config.image_size_of(each) for template, each in schedules.items()}
-        opened = open_buckets(data, sizes, seed, val_fraction=fraction)
+        opened = open_buckets(data, aspect_sizes(tokenizer), seed, val_fraction=fraction)
         splits = {name: split for name, split in zip((TRAIN, VAL), opened, strict=True) if split}
         return [split.source for split in splits.values()], [
             Part(part_name(name, template), Views(part, 1, settings.flip and name == TRAIN), schedules[template])
@@ -123,14 +122,3 @@ def open_parts(
     parts = [Part(TRAIN, Views(train, views, settings.flip), schedule)]
     parts += [Part(VAL, Views(val, 1, False), schedule)] if val else []
     return [part.views.dataset.source for part in parts], parts
-
-
-def aspect_schedules(tokenizer: ImageTokenizer) -> dict[float, ScaleSchedule]:
-    """Return the schedule of each template, with as many scales as the tokenizer's own.
-
-    Raises:
-        InputError: the tokenizer has a codebook, or its schedule is none of Infinity's.
-    """
-    if tokenizer.config.quantizer != "bits":
-        raise InputError("images of several aspect ratios need a tokenizer of bits: this one has a codebook")
-    return {template: tokenizer.schedule.at_ratio(template) for template in TEMPLATES}
