@@ -55,6 +55,7 @@ def test_images_have_the_size_of_their_template(train):
         assert example.template is not None and example.image.shape[1:] == SIZES[example.template]
         width, height = map(int, example.caption.split(",")[0].split(" by "))
         assert min(TEMPLATES, key=lambda template: abs(template - height / width)) == example.template
+    assert sorted(train.captions()) == sorted(train[0, i].caption for i in range(25))
     ratios = "0.666 (5, fewer than a batch: not used), 1 (13), 2 (7)"
     assert summary(train, None, 6).endswith(f"\naspect ratios (height / width) and their images: {ratios}")
 

@@ -144,10 +144,20 @@ def test_a_caption_that_is_not_text(tmp_path):
     (folder / "1.txt").write_text("a cup")
     example = open_splits(folder, SIZE, 0, captions=True)[0][0, 0]
     assert example.caption == "a cup" and str(folder / "0.txt") in example.unreadable[0]
+    assert open_splits(folder, SIZE, 0, captions=True)[0].captions() == ["a cup"]
     for path in folder.glob("*.txt"):
         path.write_text(" \n")
     with refused("none of the 2 images", "can be used", "0.png has no caption"):
         open_splits(folder, SIZE, 0, captions=True)[0][0, 0]
+
+
+def test_a_folder_that_has_its_captions_in_a_table(tmp_path):
+    """As "image folders" of the Hugging Face hub have them: the table is the data."""
+    folder = make_images(tmp_path / "photos", 1)
+    (folder / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "a cup"}')
+    with refused("no captions", "0.txt beside", f"or a table as the data, such as {folder / 'metadata.jsonl'}"):
+        open_splits(folder, SIZE, 0, captions=True)
+    assert open_splits(folder / "metadata.jsonl", SIZE, 0, captions=True)[0][0, 0].caption == "a cup"
 
 
 def test_labels_are_not_needed_beside_captions(tmp_path):

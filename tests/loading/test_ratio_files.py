@@ -112,6 +112,10 @@ def test_names_of_parts(tmp_path):
     assert not NAME.fullmatch("train.jsonl") and not NAME.fullmatch("1_25.jsonl")
 
 
+def test_order_of_the_templates():
+    assert list(TEMPLATES) == GOLDEN["templates_in_order"]
+
+
 @pytest.mark.parametrize(("ratio", "template"), GOLDEN["nearest_template"])
 def test_templates_of_the_reference(ratio, template):
     assert nearest_template(ratio) == template

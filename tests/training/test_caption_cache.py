@@ -80,6 +80,7 @@ def test_bits_and_captions_are_those_of_the_images(photos, tmp_path, tokenizer):
             assert ours[0, row].template is None
             captions = captioned(theirs.source).captions(i)
             assert {ours[epoch, row].caption for epoch in range(30)} == set(captions)
+        assert ours.captions() == [text for i in usable for text in captioned(theirs.source).captions(i)]
     index = json.loads((tmp_path / "cache" / "cache.json").read_text())
     assert index["bits"] == 6 and index["captions"] is True and index["tokens"] == SCHEDULE.num_tokens
 

@@ -24,7 +24,7 @@ RARE = HABITS | {"validate_every": 0, "preview_every": 0}
 CLEAN = replace(
     RECIPE, steps=STEPS, batch_size=2, depth=1, precision="float32", text=replace(RECIPE.text, self_correction=0.0)
 )
-ASPECTS = replace(CLEAN, text=replace(CLEAN.text, aspects=True))
+ASPECTS = replace(CLEAN, text=replace(TEXT, aspects=True))
 SCHEDULE = ns.ScaleSchedule.infinity("0.06M")
 CPU = torch.device("cpu")
 
@@ -96,7 +96,7 @@ def test_an_image_without_a_caption_is_logged(photos, tmp_path):
 
 
 def test_a_run_at_aspect_ratios_resumes_bit_for_bit(photos, tmp_path, tokenizer, capfd):
-    recipe = replace(ASPECTS, text=replace(ASPECTS.text, self_correction=0.3))
+    recipe = replace(ASPECTS, text=replace(TEXT, aspects=True, self_correction=0.3))
     train(photos, tmp_path / "whole", tokenizer, recipe)
     said = capfd.readouterr().err
     assert "aspect ratios (height / width) and their images: 0.666 (" in said

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from torch.utils.data import Dataset
 
 from nextscale.data import dataset
+from nextscale.data.captions import all_captions
 from nextscale.data.dataset import Example, ImageDataset
 from nextscale.data.held_out import PartOfImages
 from nextscale.data.source import ImageSource
@@ -67,6 +68,10 @@ class BucketedImages(Dataset[Example]):
         bucket = bisect_right([members.start for members in self.buckets], index) - 1
         example = self.parts[bucket][epoch, index - self.buckets[bucket].start]
         return example._replace(template=self.templates[bucket])
+
+    def captions(self) -> list[str]:
+        """Return the captions of all images, with repetitions."""
+        return all_captions(self.source)
 
 
 def group(source: ImageSource) -> dict[float, list[int]]:

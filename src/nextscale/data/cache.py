@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from nextscale.data.cache_shards import Shard, TokenFormat, read_shard
+from nextscale.data.cache_shards import Shard, TokenFormat, parse_captions, read_shard
 from nextscale.data.captions import pick
 from nextscale.data.content import Tokens
 from nextscale.data.dataset import Example
@@ -134,6 +134,14 @@ class TokenDataset(Dataset[Example]):
             pick(captions, place) if captions else "",
             self.templates[bucket] if self.templates else None,
         )
+
+    def captions(self) -> list[str]:
+        """Return the captions of all images, with repetitions.
+
+        Raises:
+            InputError: they are damaged.
+        """
+        return [text for shard in self._shards for line in shard.captions for text in parse_captions(line)]
 
 
 def open_cache(folder: Path, seed: int) -> tuple[TokenDataset, TokenDataset | None]:

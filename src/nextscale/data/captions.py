@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
@@ -137,6 +138,15 @@ def caption_of(source: CaptionedSource, index: int, key: tuple[int, int, int]) -
     if not captions:
         raise InputError(f"{source.name(index)} has no caption")
     return pick(captions, key)
+
+
+def all_captions(source: ImageSource) -> list[str]:
+    """Return the captions of all images, without those that cannot be read; see `captioned`."""
+    found: list[str] = []
+    for i in range(len(source)):
+        with suppress(InputError):  # named when training comes to the image
+            found += captioned(source).captions(i)
+    return found
 
 
 def pick(captions: Sequence[str], key: tuple[int, int, int]) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nextscale.data.captions import caption_of, captioned
+from nextscale.data.captions import all_captions, caption_of, captioned
 from nextscale.data.content import Content, Pixels
 from nextscale.data.source import ClassSource, ImageSource
 from nextscale.errors import InputError
@@ -92,7 +92,7 @@ class ImageDataset(Dataset[Example]):
         memory: int | None = None,
     ):
         self.source, self.size, self.seed, self.augment, self.flip = source, size, seed, augment, flip
-        self.zoom, self.captions, self.whole = zoom, captions, whole
+        self.zoom, self.has_captions, self.whole = zoom, captions, whole
         self._memory = CACHE_BYTES if memory is None else memory
         self._cache: dict[int, np.ndarray] = {}
         self._unreadable: dict[int, str] = {}
@@ -111,14 +111,18 @@ class ImageDataset(Dataset[Example]):
         skipped = []
         for i in range(index, index + len(self)):
             i %= len(self)
-            caption = self._caption(i, epoch, index) if self.captions else ""
+            caption = self._caption(i, epoch, index) if self.has_captions else ""
             pixels = None if caption is None else self._pixels(i)
             if caption is not None and pixels is not None:
                 image = Pixels(self._crop(pixels, epoch, index))
                 return Example(image, self.source.labels[i], tuple(skipped), caption)
             skipped.append(self._unreadable[i])
-        can = "used" if self.captions else "read"
+        can = "used" if self.has_captions else "read"
         raise InputError(f"none of the {len(self)} images in {self.source.root} can be {can} (first: {skipped[0]})")
+
+    def captions(self) -> list[str]:
+        """Return the captions of all images, with repetitions."""
+        return all_captions(self.source)
 
     def _caption(self, i: int, epoch: int, index: int) -> str | None:
         """Return the caption of image i for the example (epoch, index), or None if it has none."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from nextscale.data.captions import CaptionedImages, TextFiles
 from nextscale.data.names import TRAIN_NAMES, list_names, number_labels, pick_splits
 from nextscale.data.source import ImageFiles, Splits
+from nextscale.data.table import tables_in
 from nextscale.errors import InputError
 from nextscale.imaging.image_files import Skipped, images_below, is_hidden, list_folder, readable_name
 
@@ -49,7 +50,10 @@ def with_captions(images: ImageFiles) -> CaptionedImages:
     """
     texts = tuple(path.with_suffix(CAPTION) for path in images.paths)
     if not any(os.path.isfile(path) for path in texts):
-        raise InputError(f"no captions in {images.root}: expected a file such as {texts[0]} beside {images.paths[0]}")
+        tables = sorted(tables_in(images.folder).values())
+        named = f", or a table as the data, such as {tables[0]}" if tables else ""
+        expected = f"expected a file such as {texts[0]} beside {images.paths[0]}{named}"
+        raise InputError(f"no captions in {images.root}: {expected}")
     return CaptionedImages(images, TextFiles(texts))
 
 

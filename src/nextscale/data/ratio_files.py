@@ -12,6 +12,7 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,7 +63,7 @@ class RatioFiles:
     def class_names(self) -> tuple[str, ...]:
         return (readable_name(self.root.resolve().name),)
 
-    @property
+    @cached_property
     def labels(self) -> Sequence[int]:
         return bytes(len(self))
 

@@ -78,7 +78,7 @@ class Views(Dataset[Encodable]):
         if self.flip:
             images = torch.stack((images, images.flip(-1)), dim=1).flatten(0, 1)
         label, unreadable = examples[0].label, examples[0].unreadable
-        if not self.dataset.captions or unreadable:
+        if not self.dataset.has_captions or unreadable:
             return Encodable(images, label, unreadable)
         return Encodable(images, label, unreadable, captioned(self.dataset.source).captions(index))
 

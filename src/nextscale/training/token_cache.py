@@ -125,7 +125,7 @@ def make_shards(out: Path, part: Part, tokenizer: ImageTokenizer, settings: Cach
         empty = torch.zeros(shape, dtype=torch.bool if is_bits else torch.int64)
         tokens = torch.stack([tokens for tokens, *_ in examples]) if examples else empty
         make_folder(path.parent)
-        if views.dataset.captions:
+        if views.dataset.has_captions:
             write_captions(path, [example.captions for _, example in examples])
         write_shard(path, tokens, torch.tensor([example.label for _, example in examples], dtype=torch.int64))
         rate = len(shards[i]) / (time.monotonic() - start)
