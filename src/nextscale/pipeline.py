@@ -6,7 +6,7 @@ from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -20,8 +20,6 @@ from nextscale.conditioning.classes import ClassNames, NamedLabels
 from nextscale.conditioning.feature_cache import TextEncoder
 from nextscale.conditioning.on_demand import as_encoder
 from nextscale.conditioning.text import TextFeatures
-from nextscale.editing.masks import Mask
-from nextscale.editing.plan import EditPlan, check_label, plan_edit
 from nextscale.editing.spec import Box, EditSpec, Fit, Mode
 from nextscale.errors import InputError
 from nextscale.families.requests import OPTIONS, SHAPE, ClassRequests, PromptRequests, Requests, shape_of
@@ -37,6 +35,10 @@ from nextscale.sampling.sampler import SampleResult, ScaleStep, check_match, sam
 from nextscale.sampling.settings import SamplingSettings
 from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 from nextscale.scales.schedule import ScaleSchedule
+
+if TYPE_CHECKING:  # imported by the calls that edit
+    from nextscale.editing.masks import Mask
+    from nextscale.editing.plan import EditPlan
 
 Wanted = NamedLabels | TextFeatures
 """What to generate: class labels, as names or numbers; or one or more prompts."""
@@ -331,6 +333,8 @@ class Pipeline:
         Raises:
             InputError: An image, mask or argument that does not fit.
         """
+        from nextscale.editing.plan import check_label
+
         region = {"mode": mode, "box": box, "leak_free": leak_free, "softness": softness, "composite": composite}
         spec = EditSpec(**region, fit=fit, full_size=full_size)
         if self.family.takes == "class" and not isinstance(labels, TextFeatures):
@@ -340,6 +344,8 @@ class Pipeline:
     def _edit(
         self, spec: EditSpec, image: Image.Image | str | Path, mask: Mask | None, labels: Any, arguments: dict[str, Any]
     ) -> EditResult:
+        from nextscale.editing.plan import plan_edit
+
         shape = {name: arguments.pop(name) for name in SHAPE if name in arguments}
         image = as_rgb(image)
         schedule = self.schedule_for(image, shape_of(shape))
