@@ -26,7 +26,7 @@ def test_every_verb_has_help_with_an_example(call, verb):
 def test_every_flag_is_described(call, verb):
     entry, described = "", {}
     for line in call(*verb.split(), "--help").out.splitlines():
-        flag = re.match(r"[│|] (--[a-z][\w-]*)(?:(?! {2}).)*(.*)", line)
+        flag = re.match(r"[│| ] {1,2}(--[a-z][\w-]*)(?:(?! {2}).)*(.*)", line)
         if flag:
             entry, line = flag.groups()
             described[entry] = ""

@@ -17,13 +17,13 @@ from tiny_runs import make_images
 
 import nextscale as ns
 from nextscale.training.cache_parts import CacheSettings
+from nextscale.training.recipes import TextRecipe
 from nextscale.training.token_cache import make_cache
 
 STEPS = 6
 RARE = HABITS | {"validate_every": 0, "preview_every": 0}
-CLEAN = replace(
-    RECIPE, steps=STEPS, batch_size=2, depth=1, precision="float32", text=replace(RECIPE.text, self_correction=0.0)
-)
+TEXT = TextRecipe(tokens=6, self_correction=0.0)
+CLEAN = replace(RECIPE, steps=STEPS, batch_size=2, depth=1, precision="float32", text=TEXT)
 ASPECTS = replace(CLEAN, text=replace(TEXT, aspects=True))
 SCHEDULE = ns.ScaleSchedule.infinity("0.06M")
 CPU = torch.device("cpu")

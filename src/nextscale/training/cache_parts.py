@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 
 from nextscale.data.cache import TRAIN, VAL, part_name
 from nextscale.data.captions import captioned
-from nextscale.data.dataset import ImageDataset
+from nextscale.data.dataset import Examples, ImageDataset
 from nextscale.data.held_out import ValidationSettings
-from nextscale.data.source import ImageSource
+from nextscale.data.source import ClassSource
 from nextscale.data.splits import open_buckets, open_splits
 from nextscale.errors import InputError
 from nextscale.scales.schedule import ScaleSchedule
@@ -27,7 +27,8 @@ class CacheSettings(ValidationSettings):
     """Settings of a token cache."""
 
     crops: int = 1
-    """Random crops of each training image. 0 uses the centre crop, as for validation images."""
+    """Random crops of each training image. 0 uses the centre crop, as for validation images. For images that are made
+    on the fly (scenes), the number of epochs to store."""
     flip: bool = False
     """Also encode each crop mirrored."""
     seed: int = 0
@@ -66,6 +67,7 @@ class Views(Dataset[Encodable]):
 
     def __init__(self, dataset: ImageDataset, crops: int, flip: bool):
         self.dataset, self.crops, self.flip = dataset, crops, flip
+        self.views, self.has_captions = crops * (1 + flip), dataset.has_captions
 
     def __getitem__(self, index: int) -> Encodable:
         try:
@@ -78,12 +80,28 @@ class Views(Dataset[Encodable]):
         if self.flip:
             images = torch.stack((images, images.flip(-1)), dim=1).flatten(0, 1)
         label, unreadable = examples[0].label, examples[0].unreadable
-        if not self.dataset.has_captions or unreadable:
+        if not self.has_captions or unreadable:
             return Encodable(images, label, unreadable)
         return Encodable(images, label, unreadable, captioned(self.dataset.source).captions(index))
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+
+class Made(Dataset[Encodable]):
+    """Images that are made on the fly, such as scenes, from several epochs. Each has one view and its own caption."""
+
+    views = 1
+
+    def __init__(self, dataset: Examples, epochs: int, has_captions: bool):
+        self.dataset, self.epochs, self.has_captions = dataset, epochs, has_captions
+
+    def __getitem__(self, index: int) -> Encodable:
+        example = self.dataset[divmod(index, len(self.dataset))]
+        return Encodable(example.image[None], example.label, example.unreadable, (example.caption,))
+
+    def __len__(self) -> int:
+        return self.epochs * len(self.dataset)
 
 
 @dataclass(frozen=True)
@@ -92,13 +110,13 @@ class Part:
 
     name: str
     """See `part_name`."""
-    views: Views
+    views: Views | Made
     schedule: ScaleSchedule
 
 
 def open_parts(
     data: str, tokenizer: ImageTokenizer, settings: CacheSettings, fraction: float
-) -> tuple[list[ImageSource], list[Part]]:
+) -> tuple[list[ClassSource], list[Part]]:
     """Return the training source, the validation source if there is one, and all images in parts.
 
     Raises:
@@ -118,7 +136,18 @@ def open_parts(
     has_captions = tokenizer.config.quantizer == "bits"
     size = tokenizer.config.image_size
     train, val = open_splits(data, size, seed, flip=False, val_fraction=fraction, captions=has_captions)
-    train.augment = settings.crops > 0
-    parts = [Part(TRAIN, Views(train, views, settings.flip), schedule)]
-    parts += [Part(VAL, Views(val, 1, False), schedule)] if val else []
-    return [part.views.dataset.source for part in parts], parts
+    if isinstance(train, ImageDataset):
+        train.augment = settings.crops > 0
+    elif settings.flip:
+        raise InputError(f"images of {data} are not mirrored: expected no flip")
+    splits = {TRAIN: train} | ({VAL: val} if val else {})
+    return [split.source for split in splits.values()], [
+        Part(
+            name,
+            Views(split, views if name == TRAIN else 1, settings.flip and name == TRAIN)
+            if isinstance(split, ImageDataset)
+            else Made(split, views if name == TRAIN else 1, has_captions),
+            schedule,
+        )
+        for name, split in splits.items()
+    ]

@@ -15,10 +15,10 @@ from nextscale.io.json_text import parse_json
 from nextscale.io.module_folder import as_config
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.training.adversarial import AdversarialRecipe
-from nextscale.training.recipes import RecipeT, TextRecipe
+from nextscale.training.recipes import RecipeT, TextRecipe, WordsRecipe
 
 T = TypeVar("T")
-PARTS: dict[str, Any] = {"adversarial": AdversarialRecipe, "text": TextRecipe}
+PARTS: dict[str, Any] = {"adversarial": AdversarialRecipe, "text": TextRecipe, "words": WordsRecipe}
 """Parts of recipes that may be None. A change of one of their fields makes them."""
 
 
@@ -70,7 +70,8 @@ def check_names(names: Iterable[str], known: Sequence[str], what: str) -> None:
 def override(recipe: RecipeT, settings: Sequence[str]) -> RecipeT:
     """Return the recipe with each ``name=value`` applied.
 
-    Dots select fields of a part, such as ``model.channels``. Values are written as in JSON.
+    Dots select fields of a part, such as ``model.channels``. Values are written as in JSON. Lists may also be written
+    without brackets, such as ``model.multipliers=1,2,4``.
 
     Raises:
         InputError: a name is unknown, or a value does not fit.
@@ -91,7 +92,10 @@ def override(recipe: RecipeT, settings: Sequence[str]) -> RecipeT:
         if not isinstance(part, dict) or last not in part:
             known = ", ".join(sorted(part)) if isinstance(part, dict) else "no fields"
             raise InputError(f"the recipe has no {name!r}: {'.'.join(path) or 'it'} has {known}")
-        part[last] = dataclasses.asdict(ScaleSchedule.parse(text)) if name == "model.schedule" else parse(text)
+        if name == "model.schedule":
+            part[last] = dataclasses.asdict(ScaleSchedule.parse(text))
+        else:
+            part[last] = parse_list(text) if isinstance(part[last], list) else parse(text)
     return as_config(type(recipe), fields)
 
 
@@ -101,3 +105,9 @@ def parse(text: str) -> Any:
         return parse_json(text)
     except ValueError:
         return text
+
+
+def parse_list(text: str) -> Any:
+    """Return the value of a JSON text, or the list of values that are separated by commas."""
+    value = parse(text)
+    return [parse(item.strip()) for item in text.split(",")] if isinstance(value, str) and "," in text else value

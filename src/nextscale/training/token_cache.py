@@ -121,11 +121,11 @@ def make_shards(out: Path, part: Part, tokenizer: ImageTokenizer, settings: Cach
         examples = list(encode(part, shards[i], tokenizer, settings))
         is_bits = tokenizer.config.quantizer == "bits"
         last = (tokenizer.config.token_dim,) if is_bits else ()
-        shape = (0, views.crops * (1 + views.flip), part.schedule.num_tokens, *last)
+        shape = (0, views.views, part.schedule.num_tokens, *last)
         empty = torch.zeros(shape, dtype=torch.bool if is_bits else torch.int64)
         tokens = torch.stack([tokens for tokens, *_ in examples]) if examples else empty
         make_folder(path.parent)
-        if views.dataset.has_captions:
+        if views.has_captions:
             write_captions(path, [example.captions for _, example in examples])
         write_shard(path, tokens, torch.tensor([example.label for _, example in examples], dtype=torch.int64))
         rate = len(shards[i]) / (time.monotonic() - start)

@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.conditioning.text import TextConditioner, TextFeatures
+from nextscale.conditioning.text import TextConditioner, TextFeatures, WordIds
+from nextscale.conditioning.words_config import WordsConfig, make_words
 from nextscale.errors import InputError, brief
-from nextscale.io.config import LARGEST_TABLE, LARGEST_WIDTH, as_config, check_fields
+from nextscale.io.config import LARGEST_TABLE, LARGEST_WIDTH, LATER, as_config, check_fields
 from nextscale.io.module_folder import load_module, save_module
 from nextscale.scales.schedule import MOST_SCALES, ScaleSchedule, Visit
 from nextscale.transformer.adaln_block import Block
@@ -69,9 +70,18 @@ class InfinityConfig:
     """Mode of the rotary positions, see `nextscale.transformer.rope.rotations`."""
     chunks: int = 1
     """Number of groups of blocks in the names of official checkpoints. It has no other effect."""
+    words: WordsConfig | None = field(default=None, metadata=LATER)
+    """A text encoder that is a part of the model; None if features of texts come from elsewhere, such as a T5. It
+    determines ``text_width`` and ``text_rows``."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", as_config(ScaleSchedule, self.schedule))
+        if self.words is not None:
+            object.__setattr__(self, "words", as_config(WordsConfig, self.words))
+            for name, size in (("text_width", self.words.width), ("text_rows", self.words.max_tokens)):
+                if getattr(self, name) not in (getattr(InfinityConfig, name), size):
+                    raise InputError(f"{name} is {getattr(self, name)}, but the model's own text encoder has {size}")
+                object.__setattr__(self, name, size)
         if self.hidden == 0:
             object.__setattr__(self, "hidden", 256 * max(1, round(4 * self.width / 256)))
         if self.pool_heads == 0:
@@ -139,6 +149,7 @@ class Infinity(NextScaleTransformer):
         super().__init__()
         c = config
         self.config = config
+        self.words = make_words(c.words)
         self.unconditional_text = nn.Parameter(torch.empty(c.text_rows, c.text_width))
         self.text_norm = RMSNorm(c.text_width)
         self.text_pool = AttentionPool(c.text_width, c.width, c.pool_heads)
@@ -170,7 +181,9 @@ class Infinity(NextScaleTransformer):
         """
         c = self.config
         std = math.sqrt(1 / c.width / 3)
-        for module in self.modules():
+        for name, module in self.named_modules():
+            if name.startswith("words."):
+                continue
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=std, generator=generator)
             if isinstance(module, nn.Linear) and module.bias is not None:
@@ -189,13 +202,28 @@ class Infinity(NextScaleTransformer):
             nn.init.normal_(offset, std=1 / math.sqrt(c.width), generator=generator)
             offset[:, :, :2].mul_(gamma)
             offset[:, :, 2:].mul_(1e-3)
+        if self.words is not None:
+            self.words.init_weights(generator)
         return self
 
-    def condition(self, text: TextFeatures) -> Condition:
+    def encode(self, text: TextFeatures | WordIds) -> TextFeatures:
+        """Return the features of prompts. `WordIds` are encoded by the model's own text encoder, ``words``.
+
+        Raises:
+            InputError: the model has none.
+        """
+        if isinstance(text, TextFeatures):
+            return text
+        if self.words is None:
+            raise InputError("this model has no text encoder of its own: expected TextFeatures, not WordIds")
+        return self.words(text)
+
+    def condition(self, text: TextFeatures | WordIds) -> Condition:
         """Return the pooled text, the adaptive vectors, and the keys and values of all blocks.
 
         Autocast is off, because casting the matrices would take longer than the products with so few rows.
         """
+        text = self.encode(text)
         condition, memory = self._read(text)
         with torch.autocast(self.autocast_device, enabled=False):
             pairs = [block.cross_attention.keys_values(memory, text.lengths) for block in self.blocks]  # type: ignore[union-attr]
@@ -219,7 +247,7 @@ class Infinity(NextScaleTransformer):
     @overload
     def forward(
         self,
-        text: TextFeatures,
+        text: TextFeatures | WordIds,
         inputs: Tensor,
         schedule: ScaleSchedule | None = None,
         *,
@@ -230,7 +258,7 @@ class Infinity(NextScaleTransformer):
     @overload
     def forward(
         self,
-        text: TextFeatures,
+        text: TextFeatures | WordIds,
         inputs: Tensor,
         schedule: ScaleSchedule | None = None,
         *,
@@ -241,7 +269,7 @@ class Infinity(NextScaleTransformer):
 
     def forward(
         self,
-        text: TextFeatures,
+        text: TextFeatures | WordIds,
         inputs: Tensor,
         schedule: ScaleSchedule | None = None,
         *,
@@ -264,6 +292,7 @@ class Infinity(NextScaleTransformer):
         """
         schedule = schedule or self.schedule
         self.config.check_schedule(schedule)
+        text = self.encode(text)
         text = text if dropped is None else self.conditioner.drop(text, dropped)
         condition, memory = self._read(text)
         padded = PaddedText.of(memory, text.lengths)
@@ -341,7 +370,7 @@ class Infinity(NextScaleTransformer):
     @property
     def conditioner(self) -> TextConditioner:
         """Return the conditioner, which checks and batches text features."""
-        return TextConditioner(self.unconditional_text)
+        return TextConditioner(self.unconditional_text, self.encode)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, as_stored: bool = False) -> Infinity:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nextscale.training.recipes import TextRecipe, TransformerRecipe
+from nextscale.training.recipes import TextRecipe, TransformerRecipe, WordsRecipe
 
 OFFICIAL_BATCH, OFFICIAL_RATE = 4096, 6e-5
 """Batch size and learning rate of the published training at 256 and 512 pixels."""
@@ -45,7 +45,7 @@ SCENES = TransformerRecipe(
     heads=8,
     shared_adaln=True,
     init_gamma=1e-1,
-    text=TextRecipe(tokens=64, self_correction=0.2),
+    text=TextRecipe(tokens=64, self_correction=0.2, words=WordsRecipe()),
 )
 
 TRANSFORMERS = {
