@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from tiny import refused
 from tiny_infinity import WordEncoder, make_tokenizer
 from tiny_runs import make_images
+from tiny_scenes import write_sprites
 
 import nextscale as ns
 from nextscale.conditioning.feature_shards import ShardedEncoder
@@ -282,3 +283,22 @@ def test_a_ratio_with_broken_images_only(tmp_path, tokenizer):
     make_cache(str(tmp_path), tmp_path / ".." / "cache", tokenizer, CacheSettings(aspects=True, val_fraction=0), CPU)
     train: TokenDataset = open_cache(tmp_path / ".." / "cache", 0)[0]
     assert len(train) == 3 and train.buckets == [range(0, 3)] and train[0, 0].template == 1.0
+
+
+def test_scenes_of_several_epochs(tmp_path, tokenizer, monkeypatch):
+    """Each scene is an image of its own, with its caption."""
+    monkeypatch.setattr("nextscale.data.scenes.dataset.EPOCH", 5)
+    monkeypatch.setattr("nextscale.data.scenes.dataset.VALIDATION", 3)
+    data = f"scenes:{write_sprites(tmp_path / 'sprites')}"
+    make_cache(data, tmp_path / "cache", tokenizer, CacheSettings(crops=2), CPU)
+    size = tokenizer.config.image_size
+    scenes, unseen = open_splits(data, size, 0)
+    train, val = open_cache(tmp_path / "cache", 0)
+    assert val is not None and unseen is not None and (len(train), len(val), train.views) == (10, 3, 1)
+    for ours, theirs in ((train[0, 7], scenes[1, 2]), (val[0, 1], unseen[0, 1])):
+        bits = torch.cat(tokenizer.encode(theirs.image[None]), dim=1)[0]
+        assert torch.equal(ours.content.values, bits) and ours.caption == theirs.caption
+    with refused("not mirrored"):
+        make_cache(data, tmp_path / "new", tokenizer, CacheSettings(flip=True), CPU)
+    with refused("scenes are square"):
+        make_cache(data, tmp_path / "new", tokenizer, CacheSettings(aspects=True), CPU)
