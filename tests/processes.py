@@ -1,4 +1,4 @@
-"""Training in a process that is killed, and in two processes."""
+"""Training in processes of its own: one that is killed, or two under torchrun."""
 
 from __future__ import annotations
 

@@ -238,6 +238,9 @@ class TextRecipe:
     loss_weights: Literal["scale", "token"] = "scale"
     """token: the loss is the mean over all tokens. scale: a token weighs one over the root of the number of tokens of
     its scale, so that coarse scales count more."""
+    aspects: bool = False
+    """Train at the aspect ratio of each image, rounded to the nearest of Infinity's 15. Each batch has one ratio. False
+    crops all images to the size of the tokenizer. A token cache has the ratios that it was made with."""
     chunks: int = 1
     """Number of groups of blocks in the names of official checkpoints. It has no other effect."""
 

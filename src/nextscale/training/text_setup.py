@@ -9,8 +9,10 @@ from typing import Any
 import torch
 
 from nextscale.conditioning.feature_cache import CachedEncoder, TextEncoder
+from nextscale.conditioning.feature_shards import ShardedEncoder
 from nextscale.conditioning.on_demand import as_encoder
 from nextscale.conditioning.text import TextFeatures, WordIds
+from nextscale.data.cache import TEXT, TokenDataset
 from nextscale.data.dataset import Examples
 from nextscale.errors import InputError
 from nextscale.families import infinity
@@ -72,6 +74,8 @@ class TextSetup:
         else:
             source = text_encoder or (trained.text_encoder if trained else "") or infinity.FAMILY.text_encoder
             self.encoder = CachedEncoder(as_encoder(source, text.tokens), out / FEATURES)
+            if isinstance(examples, TokenDataset):
+                self.encoder = ShardedEncoder(self.encoder, examples.source.root / TEXT)
             width = self.encoder.encode(self.captions[:1]).features.shape[1]
             sizes = {"text_width": width, "text_rows": text.tokens}
             self.inputs = {"text_encoder": self.encoder.fingerprint}

@@ -12,7 +12,7 @@ from nextscale.data.content import Content, Pixels
 from nextscale.data.loader import Batch
 from nextscale.errors import InputError
 from nextscale.runtime.device import tf32
-from nextscale.scales.image_shape import ANY_SHAPE
+from nextscale.scales.image_shape import budget_of
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.losses import means_per_scale, scale_weights, token_loss
@@ -43,7 +43,7 @@ class TextTask(TransformerTask):
         if not batch.captions:
             raise InputError("a text-to-image model is trained on captions, but the data has none")
         device = batch.labels.device
-        schedule = self.schedule_of(batch.content)
+        schedule = self.schedule_of(batch)
         labels, inputs = self.labels_and_inputs(batch, schedule, noise)
         targets = torch.cat(labels, dim=1).long()
         losses = model(
@@ -87,10 +87,7 @@ class TextTask(TransformerTask):
         with torch.autocast(content.values.device.type, enabled=False), tf32(False):
             return self.tokenizer.encode_features(content.values, schedule)
 
-    def schedule_of(self, content: Content) -> ScaleSchedule:
-        """Return the scales of a batch. Images of another shape than the model's have those of their template."""
-        own, config = self.config.schedule, self.tokenizer.config
-        if not isinstance(content, Pixels):
-            return own
-        h, w = content.values.shape[-2:]
-        return own if (h, w) == config.image_size else ANY_SHAPE.schedule_for((h, w), own, config.image_size)
+    def schedule_of(self, batch: Batch) -> ScaleSchedule:
+        """Return the scales of a batch: those of its template at the pixel budget of the model, or the model's."""
+        own = self.config.schedule
+        return own if batch.template is None else ScaleSchedule.infinity(budget_of(own), batch.template)

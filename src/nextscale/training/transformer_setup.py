@@ -83,7 +83,7 @@ def run_transformer(
             inputs["cache"] = examples.source.index
         run = Run(out, setup.recipe, inputs)
         opened.callback(run.close)
-        run.say(summary(examples, val_examples))
+        run.say(summary(examples, val_examples, recipe.batch_size))
         if isinstance(examples, TokenDataset):
             run.say(f"training on cached tokens, {examples.views} views of each image")
         run.say(setup.description)
@@ -131,9 +131,17 @@ def open_examples(
     Raises:
         InputError: the cache holds tokens of another tokenizer; see also `check_run`.
     """
+    aspects = recipe.text is not None and recipe.text.aspects
     if not is_cache(data):
-        return open_images(data, out, tokenizer.config.image_size, recipe, settings)
+        if aspects:
+            from nextscale.training.aspects import open_aspects  # VAR needs none of it
+
+            return open_aspects(data, out, tokenizer, recipe, settings)
+        has_captions = tokenizer.config.quantizer == "bits"
+        return open_images(data, out, tokenizer.config.image_size, recipe, settings, has_captions)
     train, val = open_cache(Path(data), recipe.seed)
+    if aspects and not train.templates:
+        raise InputError(f"{data} is a token cache of images of one size: --aspects is a flag of tokenize, too")
     made_with, ours = train.source.index.get("tokenizer"), tokenizer.fingerprint()
     if made_with != ours:
         raise InputError(f"{data} holds tokens of the tokenizer {made_with}, not {ours}")
