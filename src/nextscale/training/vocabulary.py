@@ -110,11 +110,8 @@ def with_words(model: Any, config: WordsConfig) -> Any:
     return changed
 
 
-def captions_of(examples: Examples) -> Collection[str]:
-    """Return all captions of training data. Images are read only if their captions are not known without them."""
-    if hasattr(examples, "captions"):  # examples that are made on the fly
-        return list(examples.captions())
-    source: Any = examples.source
-    if hasattr(source, "captions"):
-        return [caption for i in range(len(source)) for caption in source.captions(i)]
+def captions_of(examples: Any) -> Collection[str]:
+    """Return all captions of training data. Data without a method ``captions`` is read for them."""
+    if hasattr(examples, "captions"):
+        return examples.captions()
     return [examples[0, i].caption for i in range(len(examples))]

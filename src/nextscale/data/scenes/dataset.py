@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -83,9 +82,9 @@ class SceneDataset(Dataset[Example]):
         scene, text, rng = self._describe(epoch, index, complete)
         return Drawn(scene, *compose(scene, self._sprites, rng, self.size), text)
 
-    def captions(self) -> Iterator[str]:
-        """Yield the captions of many scenes, which are not rendered: enough for a vocabulary."""
-        return (self._describe(0, index)[1] for index in range(min(len(self), CAPTIONS)))
+    def captions(self) -> list[str]:
+        """Return the captions of many scenes, which are not rendered: enough for a vocabulary."""
+        return [self._describe(0, index)[1] for index in range(min(len(self), CAPTIONS))]
 
     def _describe(self, epoch: int, index: int, complete: bool = False) -> tuple[Scene, str, np.random.Generator]:
         """Return a scene, its caption, and the generator that places it."""
