@@ -179,7 +179,7 @@ def test_it_learns_what_the_captions_say(kind, tmp_path):
 
 
 def test_old_rows_are_kept_and_new_ones_start_from_their_mean():
-    model = make_word_model()
+    model: Any = make_word_model()
     before = model.config.words
     assert before is not None
     grown = with_words(model, replace(before, vocabulary=(*before.vocabulary, "zebra", "yak")))
