@@ -28,6 +28,7 @@ from nextscale.io.tensor_files import write_tensors
 from nextscale.training.aspects import aspect_schedules, aspect_sizes
 from nextscale.training.cache_parts import CacheSettings
 from nextscale.training.token_cache import make_cache
+from nextscale.training.vocabulary import captions_of
 
 CPU = torch.device("cpu")
 WHOLE = CacheSettings(crops=0, val_fraction=0.25)
@@ -81,7 +82,7 @@ def test_bits_and_captions_are_those_of_the_images(photos, tmp_path, tokenizer):
             assert ours[0, row].template is None
             captions = captioned(theirs.source).captions(i)
             assert {ours[epoch, row].caption for epoch in range(30)} == set(captions)
-        assert ours.captions() == [text for i in usable for text in captioned(theirs.source).captions(i)]
+        assert captions_of(ours) == ours.captions() == [text for i in usable for text in captioned(theirs.source).captions(i)]
     index = json.loads((tmp_path / "cache" / "cache.json").read_text())
     assert index["bits"] == 6 and index["captions"] is True and index["tokens"] == SCHEDULE.num_tokens
 
