@@ -21,7 +21,7 @@ from nextscale.training.recipes import TextRecipe
 from nextscale.training.token_cache import make_cache
 
 STEPS = 6
-RARE = HABITS | {"validate_every": 0, "preview_every": 0}
+RARE: dict[str, Any] = HABITS | {"validate_every": 0, "preview_every": 0}
 TEXT = TextRecipe(tokens=6, self_correction=0.0)
 CLEAN = replace(RECIPE, steps=STEPS, batch_size=2, depth=1, precision="float32", text=TEXT)
 ASPECTS = replace(CLEAN, text=replace(TEXT, aspects=True))

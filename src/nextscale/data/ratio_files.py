@@ -12,7 +12,6 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +28,8 @@ from nextscale.scales.aspect import nearest_template
 
 NAME = re.compile(r"(?P<ratio>\d+\.\d{3})_(?P<count>\d+)(_(?P<part>\d{4})_(?P<parts>\d{4})_(?P<lines>\d{9}))?\.jsonl")
 """Names of the files, and of the parts that the official code cuts them into, one for each process."""
+PARTS = re.compile(r"\d{4}_parts")
+"""Names of folders of parts."""
 TOLERANCE = 0.01
 """Largest difference between the ratio of a file and the template of a line."""
 
@@ -57,15 +58,12 @@ class RatioFiles:
 
     root: Path
     lines: Lines
+    labels: Sequence[int]
     notes: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
         return (readable_name(self.root.resolve().name),)
-
-    @cached_property
-    def labels(self) -> Sequence[int]:
-        return bytes(len(self))
 
     def __len__(self) -> int:
         return len(self.lines.offsets)
@@ -85,7 +83,9 @@ class RatioFiles:
             raise InputError(f"cannot read {path} again ({error})") from error
 
     def path(self, index: int) -> Path:
-        return self.root / self.line(index)["image_path"]
+        """Return the path of an image. Names in a folder of parts are relative to the folder above it."""
+        folder = self.root.parent if PARTS.fullmatch(self.root.name) else self.root
+        return folder / self.line(index)["image_path"]
 
     def name(self, index: int) -> str:
         return str(self.path(index))
@@ -151,7 +151,7 @@ def ratio_splits(root: Path) -> Splits:
         notes.append(f"{printable(str(root))}: skipped lines ({len(skipped)}): {', '.join(skipped[:LISTED])}{more}")
     if not len(lines.offsets):
         raise InputError("; ".join([f"no images in the .jsonl files of {root}", *notes]))
-    return RatioFiles(root, lines, tuple(notes)), None
+    return RatioFiles(root, lines, bytes(len(lines.offsets)), tuple(notes)), None
 
 
 def numbered(path: Path) -> Iterator[tuple[int, int, bytes]]:
