@@ -101,7 +101,9 @@ def run_transformer(
 def choose_tokenizer(
     data: str, tokenizer: TokenizerSource, settings: RunSettings, trained: Parts | None
 ) -> ImageTokenizer:
-    """Return the given tokenizer, that of the model to start from, or that of the token cache.
+    """Return the given tokenizer, that of the token cache, or that of the model to start from.
+
+    A text-to-image model may start from one with another tokenizer of bits.
 
     Raises:
         InputError: there is no tokenizer, or the tokenizers differ.
@@ -111,7 +113,8 @@ def choose_tokenizer(
         found["tokenizer"] = copy.deepcopy(tokenizer)
     elif tokenizer:
         found[f"--tokenizer {tokenizer}"] = load_tokenizer(tokenizer)
-    if trained:
+    takes_others = trained and trained.tokenizer.config.quantizer == "bits" and (found or is_cache(data))
+    if trained and not takes_others:
         found[f"--init-from {settings.init_from}"] = trained.tokenizer
     if is_cache(data):
         found[f"--data {data}"] = load_tokenizer(Path(data) / CACHED_TOKENIZER)
@@ -120,7 +123,11 @@ def choose_tokenizer(
     prints = {name: ours.fingerprint() for name, ours in found.items()}
     if len(set(prints.values())) > 1:
         raise InputError(f"expected one tokenizer, got {' and '.join(f'{p} of {name}' for name, p in prints.items())}")
-    return next(iter(found.values()))
+    ours = next(iter(found.values()))
+    if trained and trained.tokenizer.config.quantizer != ours.config.quantizer:
+        kinds = [each.config.quantizer for each in (trained.tokenizer, ours)]
+        raise InputError(f"the tokenizer of --init-from has the quantizer {kinds[0]}, but the given one has {kinds[1]}")
+    return ours
 
 
 def open_examples(
