@@ -86,6 +86,8 @@ def run_transformer(
         run.say(summary(examples, val_examples, recipe.batch_size))
         if isinstance(examples, TokenDataset):
             run.say(f"training on cached tokens, {examples.views} views of each image")
+        elif setup.recipe.flip and ours.config.quantizer == "bits":
+            run.say("note: flip mirrors half of the images, but not the left and right of their captions")
         run.say(setup.description)
         setup.report(run)
         if is_main():
