@@ -116,6 +116,14 @@ def test_order_of_the_templates():
     assert list(TEMPLATES) == GOLDEN["templates_in_order"]
 
 
+def test_a_folder_of_parts(folder):
+    (folder / "0001_parts").mkdir()
+    (folder / "0001_parts" / "1.000_000000003_0001_0001_000000003.jsonl").write_text(line("square/0.png", 1))
+    assert len(find_sources(str(folder))[0]) == 8
+    source, _ = find_sources(str(folder / "0001_parts"))
+    assert source.name(0) == str(folder / "square/0.png") and source.notes[0].endswith("but its name says 3")
+
+
 @pytest.mark.parametrize(("ratio", "template"), GOLDEN["nearest_template"])
 def test_templates_of_the_reference(ratio, template):
     assert nearest_template(ratio) == template

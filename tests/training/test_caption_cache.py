@@ -23,11 +23,12 @@ from nextscale.data.cache_shards import TokenFormat, captions_path, pack, parse_
 from nextscale.data.captions import captioned
 from nextscale.data.dataset import Example, Examples
 from nextscale.data.loader import TrainingBatches, validation_batches
-from nextscale.data.splits import open_buckets, open_splits
+from nextscale.data.splits import open_buckets, open_image_splits, open_splits
 from nextscale.io.tensor_files import write_tensors
 from nextscale.training.aspects import aspect_schedules, aspect_sizes
 from nextscale.training.cache_parts import CacheSettings
 from nextscale.training.token_cache import make_cache
+from nextscale.training.vocabulary import captions_of
 
 CPU = torch.device("cpu")
 WHOLE = CacheSettings(crops=0, val_fraction=0.25)
@@ -68,7 +69,9 @@ def test_bits_and_captions_are_those_of_the_images(photos, tmp_path, tokenizer):
     make_cache(str(photos), tmp_path / "cache", tokenizer, WHOLE, CPU)
     size = tokenizer.config.image_size
     for ours, theirs in zip(
-        open_cache(tmp_path / "cache", 0), open_splits(photos, size, 0, val_fraction=0.25, captions=True), strict=True
+        open_cache(tmp_path / "cache", 0),
+        open_image_splits(photos, size, 0, val_fraction=0.25, captions=True),
+        strict=True,
     ):
         assert ours is not None and theirs is not None
         theirs.augment = False
@@ -81,7 +84,11 @@ def test_bits_and_captions_are_those_of_the_images(photos, tmp_path, tokenizer):
             assert ours[0, row].template is None
             captions = captioned(theirs.source).captions(i)
             assert {ours[epoch, row].caption for epoch in range(30)} == set(captions)
-        assert ours.captions() == [text for i in usable for text in captioned(theirs.source).captions(i)]
+        assert (
+            captions_of(ours)
+            == ours.captions()
+            == [text for i in usable for text in captioned(theirs.source).captions(i)]
+        )
     index = json.loads((tmp_path / "cache" / "cache.json").read_text())
     assert index["bits"] == 6 and index["captions"] is True and index["tokens"] == SCHEDULE.num_tokens
 
@@ -218,7 +225,7 @@ def test_official_captions_keep_their_rule(tmp_path, tokenizer):
     (folder / "1.000_000000004.jsonl").write_text("\n".join(lines))
     make_cache(str(folder), tmp_path / "cache", tokenizer, CacheSettings(crops=0, val_fraction=0), CPU)
     train, _ = open_cache(tmp_path / "cache", 3)
-    images, _ = open_splits(folder, tokenizer.config.image_size, 3, captions=True)
+    images, _ = open_image_splits(folder, tokenizer.config.image_size, 3, captions=True)
     drawn = [[data[epoch, i].caption for epoch in range(30) for i in range(4)] for data in (train, images)]
     assert drawn[0] == drawn[1] and set(drawn[0]) == {"A list", "One. Two. Three", "One. Two. Three. Four"}
 

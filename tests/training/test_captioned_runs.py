@@ -21,7 +21,7 @@ from nextscale.training.recipes import TextRecipe
 from nextscale.training.token_cache import make_cache
 
 STEPS = 6
-RARE = HABITS | {"validate_every": 0, "preview_every": 0}
+RARE: dict[str, Any] = HABITS | {"validate_every": 0, "preview_every": 0}
 TEXT = TextRecipe(tokens=6, self_correction=0.0)
 CLEAN = replace(RECIPE, steps=STEPS, batch_size=2, depth=1, precision="float32", text=TEXT)
 ASPECTS = replace(CLEAN, text=replace(TEXT, aspects=True))
@@ -87,19 +87,20 @@ def test_a_folder_of_captions_from_the_command_line(photos, tmp_path, monkeypatc
     assert pipe("a wide photo", seed=0).images[0].size == (12, 12)
 
 
-def test_an_image_without_a_caption_is_logged(photos, tmp_path):
+def test_an_image_without_a_caption_is_logged(tmp_path, capfd):
     root = make_images(tmp_path / "photos", 4)
     for i in range(3):
         (root / f"{i}.txt").write_text("a photo")
-    train(root, tmp_path / "run", make_tokenizer(), val_fraction=0)
+    train(root, tmp_path / "run", make_tokenizer(), val_fraction=0, flip=True)
     assert log(tmp_path / "run", "unreadable") == [f"{root / '3.png'} has no caption"]
+    assert "flip mirrors half of the images, but not the left and right" in capfd.readouterr().err
 
 
 def test_a_run_at_aspect_ratios_resumes_bit_for_bit(photos, tmp_path, tokenizer, capfd):
     recipe = replace(ASPECTS, text=replace(TEXT, aspects=True, self_correction=0.3))
     train(photos, tmp_path / "whole", tokenizer, recipe)
     said = capfd.readouterr().err
-    assert "aspect ratios (height / width) and their images: 0.666 (" in said
+    assert "flip" not in said and "aspect ratios (height / width) and their images: 0.666 (" in said
     train(photos, tmp_path / "other", tokenizer, recipe, save_every=4)
     take_back(tmp_path / "other")
     train(photos, tmp_path / "other", tokenizer, recipe, save_every=4)

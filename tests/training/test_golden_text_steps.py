@@ -38,9 +38,9 @@ class RecordedTask(TextTask):
         dropped = torch.tensor(self.row.get("text_dropped", [False] * len(batch.labels)))
         return super().token_loss(model, head, batch, noise._replace(dropped=dropped))
 
-    def features(self, content, schedule):
+    def features(self, images, schedule):
         """Those of the reference: at step 2, the sign of a residual is within the rounding of the encoder."""
-        ours, theirs = super().features(content, schedule), golden("patchify").arrays["encoder_feature"]
+        ours, theirs = super().features(images, schedule), golden("patchify").arrays["encoder_feature"]
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
         return theirs
 

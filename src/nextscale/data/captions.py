@@ -152,7 +152,7 @@ def all_captions(source: ImageSource) -> list[str]:
 def pick(captions: Sequence[str], key: tuple[int, int, int]) -> str:
     """Return one of the captions of an image. All are equally likely, except for `LongAndShort`."""
     rng = np.random.default_rng((*key, 1))  # the crop uses the generator without the 1
-    return captions.pick(rng) if isinstance(captions, LongAndShort) else captions[rng.integers(len(captions))]
+    return captions.pick(rng) if isinstance(captions, LongAndShort) else captions[int(rng.integers(len(captions)))]
 
 
 def caption_columns(names: Iterable[str]) -> list[str]:

@@ -54,7 +54,11 @@ class Example(NamedTuple):
 
 
 class Examples(Protocol):
-    """A data set to train on: images, or tokens of images."""
+    """A data set to train on: images, or tokens of images.
+
+    Optional members: ``buckets``, ranges of indices that may share a batch (default: all), with ``templates``, the
+    aspect ratio of each; ``captions()``, a list of all captions.
+    """
 
     @property
     def source(self) -> ClassSource: ...

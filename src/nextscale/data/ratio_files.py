@@ -2,7 +2,7 @@
 
 Each line describes an image: ``image_path`` (relative to the folder), ``h_div_w`` (its height / width),
 ``long_caption``, ``long_caption_type`` and ``text`` (a short caption). The images form one class, named after the
-folder. Paths and captions are read when they are needed; opening reads each line once.
+folder. Captions are read when they are needed; opening reads each line once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +28,8 @@ from nextscale.scales.aspect import nearest_template
 
 NAME = re.compile(r"(?P<ratio>\d+\.\d{3})_(?P<count>\d+)(_(?P<part>\d{4})_(?P<parts>\d{4})_(?P<lines>\d{9}))?\.jsonl")
 """Names of the files, and of the parts that the official code cuts them into, one for each process."""
+PARTS = re.compile(r"\d{4}_parts")
+"""Names of folders of parts."""
 TOLERANCE = 0.01
 """Largest difference between the ratio of a file and the template of a line."""
 
@@ -49,6 +50,21 @@ class Lines:
     """Index of the line's file in ``paths``."""
     offsets: array[int] = field(default_factory=lambda: array("Q"))
     ratios: array[float] = field(default_factory=lambda: array("d"))
+    names: bytearray = field(default_factory=bytearray)
+    """The paths of all images one after another, in UTF-8."""
+    ends: array[int] = field(default_factory=lambda: array("Q", [0]))
+
+    def add(self, offset: int, name: str, ratio: float) -> None:
+        """Add a line of the last file."""
+        self.files.append(len(self.paths) - 1)
+        self.offsets.append(offset)
+        self.ratios.append(ratio)
+        self.names += name.encode()
+        self.ends.append(len(self.names))
+
+    def name(self, index: int) -> str:
+        """Return the path of an image, as the line has it."""
+        return self.names[self.ends[index] : self.ends[index + 1]].decode()
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +73,12 @@ class RatioFiles:
 
     root: Path
     lines: Lines
+    labels: Sequence[int]
     notes: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
         return (readable_name(self.root.resolve().name),)
-
-    @cached_property
-    def labels(self) -> Sequence[int]:
-        return bytes(len(self))
 
     def __len__(self) -> int:
         return len(self.lines.offsets)
@@ -85,13 +98,15 @@ class RatioFiles:
             raise InputError(f"cannot read {path} again ({error})") from error
 
     def path(self, index: int) -> Path:
-        return self.root / self.line(index)["image_path"]
+        """Return the path of an image. Names in a folder of parts are relative to the folder above it."""
+        folder = self.root.parent if PARTS.fullmatch(self.root.name) else self.root
+        return folder / self.lines.name(index)
 
     def name(self, index: int) -> str:
         return str(self.path(index))
 
     def key(self, index: int) -> str:
-        return self.line(index)["image_path"]
+        return self.lines.name(index)
 
     def stamp(self, chosen: Sequence[int] | None = None) -> str:
         return stamp(self.path(i) for i in (range(len(self)) if chosen is None else chosen))
@@ -137,13 +152,12 @@ def ratio_splits(root: Path) -> Splits:
         for number, offset, text in numbered(file.path):
             count += 1
             try:
-                ratio = checked(parse_line(text), file.ratio)
+                line = parse_line(text)
+                ratio = checked(line, file.ratio)
             except ValueError as error:
                 skipped.append(f"{file.path.name} line {number} ({error})")
                 continue
-            lines.files.append(len(lines.paths) - 1)
-            lines.offsets.append(offset)
-            lines.ratios.append(ratio)
+            lines.add(offset, line["image_path"], ratio)
         if count != file.lines:
             notes.append(f"{printable(file.path.name)} has {count} lines, but its name says {file.lines}")
     if skipped:
@@ -151,7 +165,7 @@ def ratio_splits(root: Path) -> Splits:
         notes.append(f"{printable(str(root))}: skipped lines ({len(skipped)}): {', '.join(skipped[:LISTED])}{more}")
     if not len(lines.offsets):
         raise InputError("; ".join([f"no images in the .jsonl files of {root}", *notes]))
-    return RatioFiles(root, lines, tuple(notes)), None
+    return RatioFiles(root, lines, bytes(len(lines.offsets)), tuple(notes)), None
 
 
 def numbered(path: Path) -> Iterator[tuple[int, int, bytes]]:

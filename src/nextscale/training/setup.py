@@ -175,7 +175,7 @@ def summary(data: Examples, val_data: Examples | None, batch_size: int = 0) -> s
         batch_size: to name the aspect ratios with too few images for a batch.
     """
     names, notes = data.source.class_names, (*data.source.notes, *(val_data.source.notes if val_data else ()))
-    counts = f"{len(data)} images in {len(names)} classes ({list_names(names)})"
+    counts = f"{len(data)} images in {len(names)} classes ({list_names(names)})" if names else f"{len(data)} images"
     lines = [*notes, f"{counts}, {len(val_data or ())} validation images"]
     if templates := getattr(data, "templates", ()):
         sizes = zip(templates, map(len, buckets_of(data)), strict=True)

@@ -19,9 +19,11 @@ from nextscale.families import infinity
 from nextscale.families.sources import Parts, write_index
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.finetune import freeze
+from nextscale.training.lora import train_low_rank
 from nextscale.training.parallel import Strategy
 from nextscale.training.recipes import TextRecipe, TransformerRecipe, WordsRecipe
 from nextscale.training.run import Run
+from nextscale.training.text_finetune import adapted
 from nextscale.training.text_task import TextTask
 from nextscale.training.vocabulary import Vocabulary
 
@@ -59,8 +61,11 @@ class TextSetup:
         if keep_classes:
             raise InputError("--keep-classes keeps the classes of a trained model: a text-to-image model has none")
         text = recipe.text or TextRecipe()
-        if text.words is None and trained and trained.model.config.words:
-            text = replace(text, words=WordsRecipe())
+        if trained:
+            before = trained.model.config
+            text = replace(text, chunks=before.chunks, tokens=before.text_rows)
+            if text.words is None and before.words:
+                text = replace(text, words=WordsRecipe())
         self.examples, self.val_examples = examples, val_examples
         self.captions = first_captions(val_examples or examples)
         self.encoder: CachedEncoder | None = None
@@ -79,8 +84,10 @@ class TextSetup:
             width = self.encoder.encode(self.captions[:1]).features.shape[1]
             sizes = {"text_width": width, "text_rows": text.tokens}
             self.inputs = {"text_encoder": self.encoder.fingerprint}
-        recipe = replace(recipe, text=text)
-        self.model, self.recipe, self.description = make_model(tokenizer, recipe, trained, sizes, strategy)
+        recipe = replace(recipe, shared_adaln=True, text=text)
+        new_words = bool(self.vocabulary and self.vocabulary.new)
+        made = make_model(tokenizer, recipe, trained, sizes, strategy, new_words)
+        self.model, self.recipe, self.description = made
         self.read = self.model.words.ids if self.encoder is None else self.encoder.encode
 
     def report(self, run: Run) -> None:
@@ -119,23 +126,27 @@ def make_model(
     trained: Parts | None,
     sizes: dict[str, Any],
     strategy: Strategy,
+    new_words: bool = False,
 ) -> tuple[Any, TransformerRecipe, str]:
     """Return the model to train, the recipe with the model's sizes, and a description of the initial weights.
 
     Args:
-        sizes: see `transformer_config`.
+        sizes: fields of the configuration about the text.
+        new_words: whether the model has words that ``trained`` did not have at first.
 
     Raises:
-        InputError: a pattern of ``freeze`` does not match, or the model to start from takes texts of another width.
+        InputError: see `train_low_rank` and `adapted`; or a pattern of ``freeze`` does not match.
     """
+    anew: tuple[str, ...] = ()
     if trained:
-        model, description = trained.model, "initial weights are those of --init-from"
+        model, anew, description = adapted(trained.model, tokenizer, sizes, recipe)
         c = model.config
-        if (width := sizes.get("text_width", c.text_width)) != c.text_width:
-            raise InputError(f"the text encoder gives features of width {width}, but --init-from takes {c.text_width}")
         recipe = replace(recipe, depth=c.depth, width=c.width, heads=c.heads)
     else:
         model, description = fresh_model(tokenizer, recipe, sizes), "random initial weights"
+    if new_words:
+        anew = (*anew, "words.embedding")
+    description += train_low_rank(model, recipe, trained is not None, strategy, anew)
     freeze(model, recipe.freeze)
     return model, recipe, description
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextscale.data.content import Content, Pixels
+from nextscale.data.content import Pixels
 from nextscale.data.loader import Batch
 from nextscale.errors import InputError
 from nextscale.runtime.device import tf32
@@ -17,7 +17,7 @@ from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.losses import means_per_scale, scale_weights, token_loss
 from nextscale.training.recipes import TextRecipe, TransformerRecipe
-from nextscale.training.self_correction import corrected, random_flips
+from nextscale.training.self_correction import corrected, corrected_tokens, random_flips
 from nextscale.training.task import Metrics
 from nextscale.training.transformer_task import Noise, TransformerTask
 from nextscale.transformer.token_loss import token_loss_in_parts
@@ -66,10 +66,12 @@ class TextTask(TransformerTask):
     ) -> tuple[list[Tensor], Tensor]:
         """Return the labels of each scale, K tensors (B, n_k, d) bool, and the inputs (B, L - n_0, d)."""
         flips = [] if noise is None else self.flips(batch, schedule, noise.generator)
-        pyramid = self.tokenizer.pyramid
+        pyramid, content = self.tokenizer.pyramid, batch.content
+        if flips and isinstance(content, Pixels):
+            return corrected(pyramid, self.features(content.values, schedule), flips, schedule)
+        tokens = self.tokens(content, schedule)
         if flips:
-            return corrected(pyramid, self.features(batch.content, schedule), flips, schedule)
-        tokens = self.tokens(batch.content, schedule)
+            return corrected_tokens(pyramid, tokens, flips, schedule)
         return tokens, pyramid.next_inputs(tokens, schedule)
 
     def flips(self, batch: Batch, schedule: ScaleSchedule, generator: torch.Generator) -> list[Tensor]:
@@ -80,12 +82,10 @@ class TextTask(TransformerTask):
         found = random_flips(schedule, self.config.bits, most, scales, batch.batch_slice, generator)
         return [flips.to(batch.labels.device) for flips in found]
 
-    def features(self, content: Content, schedule: ScaleSchedule) -> Tensor:
-        """Return the features that are quantized, (B, D, h_K, w_K). Tokens stand for their canvas."""
-        if not isinstance(content, Pixels):
-            return self.tokenizer.pyramid.canvas(self.tokens(content, schedule), schedule)
-        with torch.autocast(content.values.device.type, enabled=False), tf32(False):
-            return self.tokenizer.encode_features(content.values, schedule)
+    def features(self, images: Tensor, schedule: ScaleSchedule) -> Tensor:
+        """Return the features of images that are quantized, (B, D, h_K, w_K)."""
+        with torch.autocast(images.device.type, enabled=False), tf32(False):
+            return self.tokenizer.encode_features(images, schedule)
 
     def schedule_of(self, batch: Batch) -> ScaleSchedule:
         """Return the scales of a batch: those of its template at the pixel budget of the model, or the model's."""
