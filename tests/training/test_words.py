@@ -220,11 +220,29 @@ def test_fine_tuning_adds_the_words_of_the_captions(run, tmp_path, monkeypatch, 
     assert same(again("red", seed=1).tokens, pipe("red", seed=1).tokens)
 
 
-def test_what_is_refused(tmp_path):
-    other = replace(RECIPE, steps=1)
+def test_a_model_with_another_text_encoder_gets_its_own_one(tmp_path, capsys):
+    """Whatever reads texts starts anew, and the rest from the weights of the model."""
+    other = replace(RECIPE, steps=1, precision="float32")
     ns.train_transformer("halves", tmp_path / "t5", make_tokenizer(), other, text_encoder=WordEncoder(), **HABITS)
-    with refused("no text encoder of its own", "text.words null"):
-        train(tmp_path / "run", init_from=str(tmp_path / "t5"))
+    slow = {"steps": 2, "learning_rate": 1e-6, "ema_decay": 0.0}
+    pipe = train(tmp_path / "run", init_from=str(tmp_path / "t5"), **slow)
+    said = capsys.readouterr().err
+    assert "new random ones for" in said and "unconditional_text" in said and "(a text encoder of its own)" in said
+    before = ns.Infinity.from_pretrained(tmp_path / "t5").state_dict()
+    after = pipe.model.state_dict()
+    torch.testing.assert_close(after["blocks.0.mlp.up.weight"], before["blocks.0.mlp.up.weight"], atol=1e-4, rtol=0)
+    assert pipe.words.config.vocabulary == KNOWN and after["unconditional_text"].shape == (5, 16)
+
+
+def test_low_rank_training_learns_new_words(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("nextscale.training.transformer_setup.open_examples", lambda *_: (Striped(16), Striped(6)))
+    recipe = replace(EXACT, steps=3, lora=2, ema_decay=0.0, text=TextRecipe(tokens=10))
+    pipe = ns.train_transformer("halves", tmp_path / "run", "", recipe, init_from=str(run), **HABITS)
+    rows = pipe.model.state_dict()["words.embedding.weight"][-3:]
+    assert not torch.equal(rows[0], rows[1]) and not torch.equal(rows[1], rows[2])  # they started equal
+
+
+def test_what_is_refused(tmp_path):
     with refused("text.words", "no other text encoder"):
         train(tmp_path / "run", text_encoder=WordEncoder())
     with refused("none occurs 99 times", "10 different words"):
