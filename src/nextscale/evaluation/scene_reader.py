@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.errors import InputError
+from nextscale.errors import InputError, brief
 from nextscale.evaluation.classifier import Block
 from nextscale.io.config import LARGEST_WIDTH, check_fields
-from nextscale.io.files import read_json, write_json
 from nextscale.io.module_folder import load_module
 
 CEILING = "reader.json"
@@ -45,6 +45,10 @@ class ReaderConfig:
         for name in ("objects", "styles", "backgrounds", "widths", "blocks"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         check_fields(self)
+        for name in ("objects", "styles", "backgrounds"):
+            names = getattr(self, name)
+            if not names or not all(isinstance(each, str) for each in names):
+                raise InputError(f"{name} must be one or more texts, not {brief(names)}")
         if len(self.widths) != 3 or len(self.blocks) != 2:
             raise InputError(f"a reader has three widths and two numbers of blocks, not {self.widths}, {self.blocks}")
         if self.size % 8:
@@ -72,6 +76,7 @@ class Found(NamedTuple):
     row: int
     column: int
     probability: float
+    """How certain it is that there is an object in this cell."""
 
 
 @dataclass(frozen=True)
@@ -143,15 +148,15 @@ def readings(config: ReaderConfig, output: ReaderOutput) -> list[Reading]:
 
 def find(cells: Tensor, names: Sequence[str]) -> list[list[Found]]:
     """Return the objects of each image: cells that hold one, more probably than all eight neighbours."""
-    probabilities = cells.softmax(1)
-    there = 1 - probabilities[:, 0]
-    peak = (there > CERTAIN) & (there == F.max_pool2d(there[:, None], 3, stride=1, padding=1)[:, 0])
-    best, which = probabilities[:, 1:].max(1)
+    objects = cells[:, 1:]
+    odds = objects.logsumexp(1) - cells[:, 0]  # logarithms, in which even certain cells differ
+    peak = (odds > math.log(CERTAIN / (1 - CERTAIN))) & (odds == F.max_pool2d(odds[:, None], 3, 1, padding=1)[:, 0])
+    which, probability = objects.argmax(1), odds.sigmoid()
     found: list[list[Found]] = [[] for _ in range(len(cells))]
-    for image, row, column in peak.nonzero().tolist():
+    for image, row, column in sorted(peak.nonzero().tolist(), key=lambda place: -odds[tuple(place)]):
         name = names[int(which[image, row, column])]
-        found[image].append(Found(name, row, column, float(best[image, row, column])))
-    return [sorted(objects, key=lambda one: -one.probability) for objects in found]
+        found[image].append(Found(name, row, column, float(probability[image, row, column])))
+    return found
 
 
 def load_reader(folder: Path, complete: bool = True) -> SceneReader:
@@ -168,13 +173,3 @@ def load_reader(folder: Path, complete: bool = True) -> SceneReader:
     if complete and not (folder / CEILING).is_file():
         raise InputError(f"{folder} has no {CEILING}: expected a folder that nextscale evaluate reader has finished")
     return load_module(folder, ReaderConfig, SceneReader).eval()
-
-
-def write_ceiling(folder: Path, ceiling: Mapping[str, Any]) -> None:
-    """Write ``reader.json``: for each kind of real renders, the scores."""
-    write_json(folder / CEILING, {kind: asdict(scores) for kind, scores in ceiling.items()})
-
-
-def read_ceiling(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the content of ``reader.json``: for each kind of real renders, fractions and counts."""
-    return read_json(folder / CEILING)

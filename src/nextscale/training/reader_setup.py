@@ -15,7 +15,8 @@ from nextscale.data.scenes.targets import NAMES, PLACES, ReadableScenes
 from nextscale.data.splits import absolute_name
 from nextscale.errors import InputError
 from nextscale.evaluation.scene_agreement import Expected, Scores, judge, total
-from nextscale.evaluation.scene_reader import ReaderConfig, SceneReader, load_reader, write_ceiling
+from nextscale.evaluation.scene_reader import ReaderConfig, SceneReader, load_reader
+from nextscale.evaluation.scene_table import write_ceiling
 from nextscale.imaging.images import to_unit_range
 from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
 from nextscale.runtime.device import pick_device, precision
