@@ -44,6 +44,11 @@ def test_splits_differ_in_held_out_combinations(sprites):
         assert {is_held_out(data.draw(0, i)[0]) for i in range(60)} == {split == "held-out"}
 
 
+def test_captions_are_known_without_images(sprites):
+    data = SceneDataset(sprites, seed=2, length=20)
+    assert list(data.captions()) == [data[0, i].caption for i in range(20)]
+
+
 def test_open_splits_honours_name_and_size(folder):
     train, val = open_splits(f"scenes:{folder}", (96, 96), seed=3)
     assert train[0, 0].image.shape == (3, 96, 96) and train.seed == 3
