@@ -66,6 +66,8 @@ class Options(EvaluationOptions):
     reader: Path | None = None
     """Folder of "evaluate reader", which says whether the images of --prompts show what the prompts say. The lines of
     the .jsonl file also need objects, count, relation, style and background."""
+    towers: Path | None = None
+    """Folder of "evaluate towers", which says how often an image of --prompts finds its prompt among 100."""
     tries: int = 1
     """Number of images of each prompt."""
     text: TextEncoderFlags = field(default_factory=TextEncoderFlags)
@@ -108,8 +110,8 @@ def run(options: Options) -> None:
 def check_flags(options: Options) -> None:
     """Raise InputError for flags that contradict each other, before anything is loaded."""
     options.check_numbers()
-    if options.reader or options.tries != 1:
-        raise InputError("--reader and --tries are for --prompts: expected --prompts as well")
+    if options.reader or options.towers or options.tries != 1:
+        raise InputError("--reader, --towers and --tries are for --prompts: expected --prompts as well")
     if options.images and options.reconstruction:
         raise InputError("expected --images or --reconstruction, got both")
     if options.reconstruction != bool(options.data):

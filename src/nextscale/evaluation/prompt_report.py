@@ -15,6 +15,7 @@ from nextscale.evaluation.prompt_file import PromptRow
 from nextscale.evaluation.scene_agreement import Expected, Scores, Verdict, best_of, judge, total
 from nextscale.evaluation.scene_reader import Reading, SceneReader
 from nextscale.evaluation.scene_table import score_table
+from nextscale.evaluation.two_towers import Retrieval, TwoTowers, retrieval
 from nextscale.imaging.images import read_image, to_tensor
 
 MODEL = "images"
@@ -128,6 +129,14 @@ def read_all(
     per_prompt = [[next(read) for _ in tries] for tries in files]
     verdicts = [[judge(one, reading) for reading in tries] for one, tries in zip(expected, per_prompt, strict=True)]
     return PromptReport(rows, files, per_prompt, verdicts, ceiling)
+
+
+@torch.no_grad()
+def retrieve_prompts(towers: TwoTowers, prompts: Sequence[str], paths: Sequence[Path]) -> Retrieval:
+    """Return how often an image finds its prompt among others."""
+    device = next(towers.parameters()).device
+    images = torch.cat([towers.images(batch) for batch in in_batches(paths, device)])
+    return retrieval(images, towers.texts(towers.words.ids(list(prompts)).to(device)), prompts)
 
 
 def in_batches(paths: Sequence[Path], device: torch.device) -> Iterator[Tensor]:

@@ -10,6 +10,7 @@ import pytest
 from tiny_prompts import save_model
 from tiny_scenes import write_sprites
 
+from nextscale.data.scenes import dataset
 from nextscale.data.scenes.__main__ import write_scenes
 from nextscale.imaging.images import read_image
 from nextscale.training import reader_setup
@@ -91,13 +92,28 @@ def test_plain_prompts_only_need_a_model(call, place):
     assert json.loads(Path("run/00001/metadata.jsonl").read_text()) == {"prompt": "two red cars"}
 
 
+def test_towers_say_how_often_an_image_finds_its_prompt(call, place, sprites, prompts, monkeypatch):
+    monkeypatch.setattr(dataset, "EPOCH", 40)
+    monkeypatch.setattr(dataset, "VALIDATION", 4)
+    command = ("--data", f"scenes:{sprites}", "--out", "towers", "--size", 16, "--steps", 2, "--batch-size", 2)
+    made = call("evaluate", "towers", *command)
+    assert made.code == 0 and "of 4 images find their caption among 4" in made.out, made.err
+    code, out, err = call("evaluate", "--images", "real", "--prompts", prompts, "--towers", "towers", "--out", "run")
+    assert code == 0, err
+    found, real, path = out.splitlines()
+    assert found.startswith("retrieval: ") and found.endswith("% of 3 images find their caption among 3")
+    assert real.startswith("real validation images: ") and path == "run/report.json"
+    record = json.loads(Path(path).read_text())
+    assert record["retrieval"]["real"]["images"] == 4 and record["retrieval"]["images"]["candidates"] == 3
+
+
 def test_what_does_not_fit_is_refused(call, reader, prompts, model):
     base = ("evaluate", "--prompts", prompts, "--out", "run")
     Path("p.txt").write_text("a dog\n")
     Path("q.jsonl").write_text(prompts.read_text().splitlines()[0].replace('"style": "', '"style": "x'))
     for arguments, message in (
         ((*base, "--tries", 0), "tries must be at least 1, not 0"),
-        ((*base, "--images", "real"), "--images with --prompts need --reader"),
+        ((*base, "--images", "real"), "--images with --prompts need --reader or --towers"),
         ((*base, "--reference", "real"), "expected --prompts or --reference, got both"),
         (("evaluate", "--tries", 2, "--out", "run"), "are for --prompts"),
         ((*base, "--model", model), "takes class labels: prompts are for text-to-image models"),
