@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nextscale.errors import InputError
-from nextscale.evaluation.scene_reader import ReaderConfig, SceneReader, find, load_reader
+from nextscale.evaluation.scene_reader import ReaderConfig, ReaderOutput, SceneReader, find, load_reader, readings
 from nextscale.io.module_folder import save_module
 
 CONFIG = ReaderConfig(("dog", "cat"), ("3d", "flat"), ("grass", "sea", "white"), 64, (4, 6, 8), (1, 1))
@@ -14,13 +14,13 @@ def make_reader() -> SceneReader:
     return SceneReader(CONFIG).init_weights(torch.Generator().manual_seed(0)).eval()
 
 
-def cells(*objects: tuple[int, int, int, float]) -> torch.Tensor:
-    """Logits of one image with objects (number, row, column, certainty)."""
-    logits = torch.zeros(1, 3, 8, 8)
+def cells(*objects: tuple[int, int, int, float], style: int = 0) -> torch.Tensor:
+    """Logits of one image with objects (number, row, column, certainty) in a style."""
+    logits = torch.zeros(1, 5, 8, 8)
     logits[:, 0] = 8
-    for number, row, column, certainty in objects:
+    for number, row, column, certain in objects:
         logits[0, :, row, column] = -8
-        logits[0, 1 + number, row, column] = certainty
+        logits[0, 1 + 2 * number + style, row, column] = certain
     return logits
 
 
@@ -32,10 +32,22 @@ def test_each_peak_is_one_object():
     assert find(cells(), CONFIG.objects) == [[]]
 
 
+def test_the_style_is_that_of_the_objects():
+    background = torch.tensor([[0.0, 3.0, 1.0]])
+    for style, name in enumerate(CONFIG.styles):
+        output = ReaderOutput(cells((0, 1, 1, 9.0), (1, 6, 6, 5.0), style=style), background)
+        [reading] = readings(CONFIG, output)
+        assert (reading.style, reading.background, len(reading.objects)) == (name, "sea", 2)
+        faint = cells((0, 2, 3, 3.0), style=style)
+        faint[0, 0, 2, 3] = 4
+        [reading] = readings(CONFIG, ReaderOutput(faint, background))
+        assert reading.objects == () and reading.style == name
+
+
 def test_a_new_reader_sees_nothing():
     reader = make_reader()
     output = reader(torch.zeros(2, 3, 64, 64))
-    assert output.cells.shape == (2, 3, 8, 8) and output.style.shape == (2, 2) and output.background.shape == (2, 3)
+    assert output.cells.shape == (2, 5, 8, 8) and output.background.shape == (2, 3)
     assert all(reading.objects == () for reading in reader.read(torch.rand(3, 3, 64, 64)))
 
 

@@ -1,6 +1,7 @@
 """Training of the reader of scenes."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,13 +55,14 @@ def test_only_scenes_are_accepted(tmp_path):
 
 
 def test_neighbours_of_an_object_do_not_count():
-    item = 1 + 5 * GRID**2 + 2 * GRID + 7  # object 5 in row 2, column 7
-    targets = cell_targets(unpack(torch.tensor([pack([0, 0, item, 0, 0, 0])])), 8)[0]
-    assert targets[2, 7] == 6
+    item = 1 + 5 * GRID**2 + 2 * GRID + 7  # object 5 in row 2, column 7, in style 1
+    config = ReaderConfig(NAMES, ("3d", "flat", "noto"), PLACES, 64)
+    items = unpack(torch.tensor([pack([1, 0, item, 0, 0, 0])]))
+    targets = cell_targets(items, config)[0]
+    assert targets[2, 7] == 1 + 5 * 3 + 1
     assert (targets == -100).sum() == 5 and (targets == 0).sum() == 64 - 6
-    assert set(targets[1:4, 6:].flatten().tolist()) == {6, -100}
-    finer = cell_targets(unpack(torch.tensor([pack([0, 0, item, 0, 0, 0])])), 16)[0]
-    assert finer[5, 15] == 6
+    assert set(targets[1:4, 6:].flatten().tolist()) == {17, -100}
+    assert cell_targets(items, replace(config, size=128))[0][5, 15] == 17
 
 
 def test_it_learns_a_few_scenes(tmp_path):

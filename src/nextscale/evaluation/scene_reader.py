@@ -64,9 +64,9 @@ class ReaderOutput(NamedTuple):
     """Logits of images."""
 
     cells: Tensor
-    """(B, 1 + objects, grid, grid): no object, or the object whose centre lies in the cell."""
-    style: Tensor
+    """(B, 1 + objects * styles, grid, grid): no object, or the object whose centre lies in the cell, in a style."""
     background: Tensor
+    """(B, backgrounds)."""
 
 
 class Found(NamedTuple):
@@ -90,7 +90,10 @@ class Reading:
 
 
 class SceneReader(nn.Module):
-    """A residual network with a prediction for each cell of a grid, and two for the image."""
+    """A residual network with a prediction for each cell of a grid, and one for the background.
+
+    An object in each style is a class of its own, because a sprite is easier to recognise than a style.
+    """
 
     def __init__(self, config: ReaderConfig):
         super().__init__()
@@ -101,8 +104,7 @@ class SceneReader(nn.Module):
         pairs += [(second, last), *[(last, last)] * (config.blocks[1] - 1)]
         self.blocks = nn.ModuleList(Block(*pair) for pair in pairs)
         self.norm = nn.BatchNorm2d(last)
-        self.cells = nn.Conv2d(last, 1 + len(config.objects), 1)
-        self.style = nn.Linear(2 * last, len(config.styles))
+        self.cells = nn.Conv2d(last, 1 + len(config.objects) * len(config.styles), 1)
         self.background = nn.Linear(2 * last, len(config.backgrounds))
 
     @torch.no_grad()
@@ -111,7 +113,7 @@ class SceneReader(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
-        for head in (self.cells, self.style, self.background):
+        for head in (self.cells, self.background):
             nn.init.normal_(head.weight, std=0.01, generator=generator)
             assert head.bias is not None
             nn.init.zeros_(head.bias)
@@ -126,7 +128,7 @@ class SceneReader(nn.Module):
             x = block(x)
         x = F.relu(self.norm(x))
         whole = torch.cat((x.mean((2, 3)), x.amax((2, 3))), 1)
-        return ReaderOutput(self.cells(x), self.style(whole), self.background(whole))
+        return ReaderOutput(self.cells(x), self.background(whole))
 
     @torch.no_grad()
     def read(self, images: Tensor) -> list[Reading]:
@@ -139,17 +141,19 @@ class SceneReader(nn.Module):
 
 def readings(config: ReaderConfig, output: ReaderOutput) -> list[Reading]:
     """Return what the logits of images say."""
-    style, background = output.style.argmax(1).tolist(), output.background.argmax(1).tolist()
+    backgrounds = output.background.argmax(1).tolist()
+    cells = output.cells.float()
+    found = find(cells, config.objects)
+    styles = [config.styles[i] for i in styles_of(cells, len(config.objects), found).argmax(1).tolist()]
     return [
-        Reading(tuple(objects), config.styles[style[i]], config.backgrounds[background[i]])
-        for i, objects in enumerate(find(output.cells.float(), config.objects))
+        Reading(tuple(found[i]), styles[i], config.backgrounds[background]) for i, background in enumerate(backgrounds)
     ]
 
 
 def find(cells: Tensor, names: Sequence[str]) -> list[list[Found]]:
     """Return the objects of each image: cells that hold one, more probably than all eight neighbours."""
-    objects = cells[:, 1:]
-    odds = objects.logsumexp(1) - cells[:, 0]  # logarithms, in which even certain cells differ
+    objects = cells[:, 1:].unflatten(1, (len(names), -1)).logsumexp(2)
+    odds = certainty(cells)
     peak = (odds > math.log(CERTAIN / (1 - CERTAIN))) & (odds == F.max_pool2d(odds[:, None], 3, 1, padding=1)[:, 0])
     which, probability = objects.argmax(1), odds.sigmoid()
     found: list[list[Found]] = [[] for _ in range(len(cells))]
@@ -157,6 +161,25 @@ def find(cells: Tensor, names: Sequence[str]) -> list[list[Found]]:
         name = names[int(which[image, row, column])]
         found[image].append(Found(name, row, column, float(probability[image, row, column])))
     return found
+
+
+def certainty(cells: Tensor) -> Tensor:
+    """Return the logarithm of the odds that a cell holds an object, which differ even where probabilities are 1."""
+    return cells[:, 1:].logsumexp(1) - cells[:, 0]
+
+
+def styles_of(cells: Tensor, objects: int, found: Sequence[Sequence[Found]]) -> Tensor:
+    """Return the probabilities of the styles, (B, styles): the mean over the objects that were found in an image.
+
+    If none was found, that of the cell that is most likely to hold one.
+    """
+    styles = cells[:, 1:].unflatten(1, (objects, -1)).logsumexp(1).softmax(1)  # (B, styles, grid, grid)
+    best = certainty(cells).flatten(1).argmax(1).tolist()
+    rows = []
+    for i, here in enumerate(found):
+        places = [(one.row, one.column) for one in here] or [divmod(best[i], cells.shape[-1])]
+        rows.append(torch.stack([styles[i, :, row, column] for row, column in places]).mean(0))
+    return torch.stack(rows)
 
 
 def load_reader(folder: Path, complete: bool = True) -> SceneReader:

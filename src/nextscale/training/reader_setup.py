@@ -39,7 +39,7 @@ def train_reader(
     data: str,
     out: Path,
     size: int = 64,
-    steps: int = 2000,
+    steps: int = 1500,
     batch_size: int = 64,
     seed: int = 0,
     dtype: Precision = "auto",
