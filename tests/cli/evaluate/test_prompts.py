@@ -11,7 +11,7 @@ from tiny_prompts import save_model
 from tiny_scenes import write_sprites
 
 from nextscale.data.scenes import dataset
-from nextscale.data.scenes.__main__ import write_scenes
+from nextscale.data.scenes.files import write_scenes
 from nextscale.imaging.images import read_image
 from nextscale.training import reader_setup
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from nextscale.data.loader import TrainingBatches
-from nextscale.data.scenes.__main__ import main, write_scenes
+from nextscale.data.scenes.__main__ import main
 from nextscale.data.scenes.dataset import SceneDataset
+from nextscale.data.scenes.files import write_scenes
 from nextscale.data.scenes.scene import is_held_out
 from nextscale.data.scenes.sprites import open_sprites
 from nextscale.data.splits import absolute_name, find_sources, open_splits
@@ -112,6 +113,9 @@ def test_scenes_are_written_with_captions(folder, tmp_path, monkeypatch, capsys)
     for row in rows:
         assert (out / row["file"]).with_suffix(".txt").read_text().strip() == row["prompt"]
         assert np.asarray(read_image(out / row["file"])).shape == (32, 32, 3)
+    for name, value in (("count", 0), ("size", 8), ("seed", -1)):
+        with pytest.raises(InputError, match=f"{name} must be at least .*, not {value}"):
+            write_scenes(folder, out, **{name: value})
     write_scenes(folder, tmp_path / "held", count=2, split="held-out")
     monkeypatch.setattr("sys.argv", ["scenes", str(tmp_path / "none"), "--out", str(out)])
     assert main() == 2
