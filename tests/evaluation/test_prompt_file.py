@@ -42,9 +42,11 @@ def test_images_are_named_by_their_lines_or_lie_in_folders_of_prompts(tmp_path):
     rows = read_rows(write(tmp_path / "a.jsonl", {"prompt": "a", "file": "x.png"}, {"prompt": "b", "file": "y.png"}))
     for name in ("x.png", "y.png"):
         Image.new("RGB", (4, 4)).save(tmp_path / name)
-    assert images_of(tmp_path, rows, 1) == [[tmp_path / "x.png"], [tmp_path / "y.png"]]
+    assert images_of(tmp_path, rows, 1, named=True) == [[tmp_path / "x.png"], [tmp_path / "y.png"]]
     with pytest.raises(InputError, match="one image of each prompt: expected --tries 1, not 2"):
-        images_of(tmp_path, rows, 2)
+        images_of(tmp_path, rows, 2, named=True)
+    with pytest.raises(InputError, match="no image"):
+        images_of(tmp_path, rows, 1)  # images of a model never are those of the lines
     other = tmp_path / "other"
     with pytest.raises(InputError, match=r"no image .*00000/samples/00000\.png, which belongs to prompt 0: a"):
         images_of(other, rows, 1)

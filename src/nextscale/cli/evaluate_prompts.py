@@ -44,7 +44,7 @@ def run(options: Options, prompts: Path) -> None:
             return
         if is_main():
             make_folder(options.out)
-            files = images_of(options.images or options.out, rows, options.tries)
+            files = images_of(options.images or options.out, rows, options.tries, named=bool(options.images))
             record: dict[str, Any] = {}
             if towers:
                 record["retrieval"] = retrieve(towers[0].to(device), towers[1], rows, files)

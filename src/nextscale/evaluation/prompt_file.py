@@ -55,17 +55,20 @@ def path_of(out: Path, number: int, attempt: int) -> Path:
     return folder_of(out, number) / SAMPLES / f"{attempt:05d}.png"
 
 
-def images_of(folder: Path, rows: Sequence[PromptRow], tries: int) -> list[list[Path]]:
-    """Return the files of the images of each prompt: the ``file`` of its line, or those at `path_of`.
+def images_of(folder: Path, rows: Sequence[PromptRow], tries: int, named: bool = False) -> list[list[Path]]:
+    """Return the files of the images of each prompt, at `path_of`.
+
+    Args:
+        named: prefer the ``file`` of a line, if there is one in the folder. For images that were not sampled here.
 
     Raises:
         InputError: a file is missing, or a line names one file and several tries are asked for.
     """
     found = []
     for number, row in enumerate(rows):
-        named = row.fields.get("file")
-        if named is not None and isinstance(named, str) and (folder / named).is_file():
-            paths = [folder / named]
+        file = row.fields.get("file")
+        if named and isinstance(file, str) and (folder / file).is_file():
+            paths = [folder / file]
         else:
             paths = [path_of(folder, number, attempt) for attempt in range(tries)]
         if len(paths) < tries:
