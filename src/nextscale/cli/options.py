@@ -36,8 +36,9 @@ class TrainingOptions:
     out: Path
     """Folder of the run: recipe, log, previews, checkpoints."""
     preset: str = "starter"
-    """Recipe to start from: starter, cifar10 or tiny-imagenet; also 256, or scenes or scenes-130 (bits), for "train
-    tokenizer", or d16, d20, d24, d30 or d36 for "train transformer". Or a .json file with a recipe, such as recipe.json of another run."""
+    """Recipe to start from: starter, cifar10 or tiny-imagenet. Also for "train tokenizer": 256, and with bits scenes,
+    scenes-130, infinity-d16, infinity-d32, infinity-d16-1024 or infinity-d32-1024. Also for "train transformer": d16,
+    d20, d24, d30 or d36. Or a .json file with a recipe, such as recipe.json of another run."""
     set: tuple[str, ...] = ()
     """Change values of the recipe, as NAME=VALUE. "train tokenizer": model.channels=64 model.schedule=1,2,4,8
     model.multipliers=1,2,4 adversarial=null. "train transformer": depth=8 width=512 lora=16."""
