@@ -81,6 +81,7 @@ class BitUsage:
     """
 
     def __init__(self, scales: int, dim: int, device: torch.device | None = None):
+        self.dim = dim
         self.counts = torch.zeros(scales, dim + 1, dtype=torch.long, device=device)
         """(K, D + 1), the ones of each bit, and the number of tokens."""
 
@@ -122,7 +123,7 @@ class BitUsage:
         scale have nearly no entropy.
         """
         if stuck := self.stuck():
-            return f"collapse: {stuck} of {self.counts.shape[1] - 1} bits are stuck"
+            return f"collapse: {stuck} of {self.dim} bits are stuck"
         alone = [
             f"{value:.2f} at scale {k}"
             for k, (value, n) in enumerate(zip(self.entropy().tolist(), self.counts[:, -1].tolist(), strict=True))
