@@ -1,7 +1,7 @@
 """Compare a tokenizer of bits with one of codes at equal tokens, steps, batches, losses and widths.
 
-    python benchmarks/bits_against_codes.py --data photos --out runs/bits-against-codes
-    python benchmarks/bits_against_codes.py --data photos --out runs/bits-against-codes --steps 6000 --bits 16 --codes 4096
+    python benchmarks/bits_against_codes.py --data photos --out runs/bits-and-codes
+    python benchmarks/bits_against_codes.py --data photos --out runs/bits-and-codes-2 --bits 16 --codes 4096
 
 Trains both, or resumes them, and writes OUT/comparison.png: rows of images, and of their reconstructions by codes and
 by bits. Prints the last validation of both: PSNR after each scale, SSIM, usage of codes and bits, and with --perceptual
