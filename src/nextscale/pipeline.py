@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from nextscale.io.fingerprint import quick_fingerprint
 from nextscale.io.module_folder import check_no_run, save_module
 from nextscale.protocols import Tokenizer, Transformer
 from nextscale.runtime.device import pick_device
+from nextscale.runtime.progress import SayOnce
 from nextscale.sampling.recorded import RecordedSampler
 from nextscale.sampling.run import SamplingRun
 from nextscale.sampling.sampler import SampleResult, ScaleStep, check_match, sample_scales
@@ -58,6 +59,8 @@ class PipelineResult:
     """The class label of each image; the number of classes means "no class". Empty for text-to-image models."""
     prompts: list[str] = field(default_factory=list, kw_only=True)
     """The prompt of each image, for text-to-image models."""
+    notes: list[str] = field(default_factory=list, kw_only=True)
+    """Sentences about what the model could not follow in the prompts, such as words that it does not know."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ class Pipeline:
         cuda_graph: On a CUDA GPU, record the work of each batch size and settings once and replay it. Only for
             class-conditional models.
         text_encoder: For text-to-image models: an encoder such as `nextscale.conditioning.t5.T5TextEncoder`, or the
-            folder or name of a T5, which is loaded when the first prompt comes.
+            folder or name of a T5, which is loaded when the first prompt comes. Models that were trained with a text
+            encoder of their own take no other one.
         settings: Default settings of sampling; None means those of the family.
 
     Raises:
@@ -122,8 +126,9 @@ class Pipeline:
         if self.family.takes == "class":
             self.requests: Requests = ClassRequests(self.classes, *shape)
         else:
-            learned = self.model.unconditional_text
-            self.requests = PromptRequests(*shape, learned, as_encoder(text_encoder, len(learned)))
+            self.requests = PromptRequests(*shape, self.model.unconditional_text, self._encoder(text_encoder))
+        self.tell: Callable[[str], None] = SayOnce()
+        """Called with a note about a request. By default it prints each note once, to standard error."""
         self._compile, self._cuda_graph = compile, cuda_graph
         self._ready: tuple[list[tuple[int, int]], tuple[Any, Any]] | None = None
         self._recorded: dict[tuple[int, SamplingSettings, bool], RecordedSampler] = {}
@@ -178,11 +183,26 @@ class Pipeline:
         """Use another text encoder; see the constructor.
 
         Raises:
-            InputError: this is not a text-to-image model.
+            InputError: this is not a text-to-image model, or it has a text encoder of its own.
         """
         if not isinstance(self.requests, PromptRequests):
             raise InputError("this model takes class labels: a text encoder is for text-to-image models")
-        self.requests = replace(self.requests, encoder=as_encoder(encoder, len(self.requests.learned)))
+        self.requests = replace(self.requests, encoder=self._encoder(encoder))
+
+    @property
+    def words(self) -> Any:
+        """The text encoder that is a part of the model, see `nextscale.conditioning.words.Words`; None for others."""
+        return getattr(self.model, "words", None)
+
+    def _encoder(self, encoder: TextEncoder | str | Path) -> TextEncoder:
+        """Return the text encoder to use: the model's own one, or the given one."""
+        if self.words is None:
+            return as_encoder(encoder, len(self.model.unconditional_text))
+        if encoder != "":
+            raise InputError("this model has a text encoder of its own, and takes no other one")
+        from nextscale.conditioning.own_encoder import OwnEncoder  # most models have none
+
+        return OwnEncoder(self.words, lambda: self.ready()[1].words)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -230,7 +250,8 @@ class Pipeline:
             return PipelineResult(to_pil(result.images), result.tokens, result.labels.tolist())
         run = self.scales(labels, **arguments)
         result = run.result()
-        return PipelineResult(to_pil(result.images), result.tokens, self._labels(result), prompts=list(run.prompts))
+        said = {"prompts": list(run.prompts), "notes": list(run.notes)}
+        return PipelineResult(to_pil(result.images), result.tokens, self._labels(result), **said)
 
     def scales(
         self,
@@ -255,11 +276,13 @@ class Pipeline:
         schedule = schedule or self.requests.schedule_of(options)
         self._check_memory(wanted, num_images, schedule)
         request = self.requests.parse(wanted, num_images, options, is_edit=edit is not None)
+        for note in request.notes:
+            self.tell(f"note: {note}")
         tokenizer, model = self.ready()
         what = {"num_images": num_images, "schedule": schedule, "negative": request.negative}
         steps = sample_scales(tokenizer, model, request.conditions, seed=seed, settings=settings, **what, **hooks)
         exact = isinstance(seed, Sequence) and not settings.more_smooth
-        return SamplingRun(steps, tokenizer, edit, exact, schedule, request.prompts)
+        return SamplingRun(steps, tokenizer, edit, exact, schedule, request.prompts, request.notes)
 
     def _wanted(self, labels: Any, arguments: dict[str, Any]) -> Any:
         """Take ``prompt`` from the arguments: another name for the labels of text-to-image models."""
@@ -379,7 +402,8 @@ class Pipeline:
         run = self.scales(wanted, num_images=num_images, **arguments, edit=plan.edit, schedule=plan.schedule)
         result = run.result()
         images = plan.finish(result.images) if composite else to_pil(result.images)
-        return EditResult(images, result.tokens, self._labels(result), plan, prompts=list(run.prompts))
+        said = {"prompts": list(run.prompts), "notes": list(run.notes)}
+        return EditResult(images, result.tokens, self._labels(result), plan, **said)
 
     def schedule_for(self, image: Image.Image, shape: ImageShape = ANY_SHAPE) -> ScaleSchedule | None:
         """The schedule for editing an image; None means the model's own. Text-to-image models take the aspect that is

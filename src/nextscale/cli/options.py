@@ -38,7 +38,8 @@ class TrainingOptions:
     preset: str = "starter"
     """Recipe to start from: starter, cifar10 or tiny-imagenet. Also for "train tokenizer": 256, and with bits scenes,
     scenes-130, infinity-d16, infinity-d32, infinity-d16-1024 or infinity-d32-1024. Also for "train transformer": d16,
-    d20, d24, d30 or d36. Or a .json file with a recipe, such as recipe.json of another run."""
+    d20, d24, d30 or d36; and for text to image scenes, layer12, layer16, layer24, layer32, layer40, layer48, 2b or 8b.
+    Or a .json file with a recipe, such as recipe.json of another run."""
     set: tuple[str, ...] = ()
     """Change values of the recipe, as NAME=VALUE. "train tokenizer": model.channels=64 model.schedule=1,2,4,8
     model.multipliers=1,2,4 adversarial=null. "train transformer": depth=8 width=512 lora=16."""

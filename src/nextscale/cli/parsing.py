@@ -89,7 +89,8 @@ def annotate(options: type, help_texts: bool) -> None:
     types, hints = declared_types(options), getattr(options, "HINTS", {})
     for name in (field.name for field in fields(options)):
         kind, text = types[name], " ".join(filter(None, (docs.get(name), hints.get(name))))
-        shown = tyro.conf.arg(help=text, help_behavior_hint=default_hint, metavar=metavar_of(kind))
+        help_text = (text or None) if help_texts else ""
+        shown = tyro.conf.arg(help=help_text, help_behavior_hint=default_hint, metavar=metavar_of(kind))
         options.__annotations__[name] = Annotated[kind, shown]
         if isinstance(kind, type) and is_dataclass(kind):
             annotate(kind, help_texts)

@@ -15,9 +15,11 @@ from nextscale.io.json_text import parse_json
 from nextscale.io.module_folder import as_config
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.training.adversarial import AdversarialRecipe
-from nextscale.training.recipes import RecipeT
+from nextscale.training.recipes import RecipeT, TextRecipe, WordsRecipe
 
 T = TypeVar("T")
+PARTS: dict[str, Any] = {"adversarial": AdversarialRecipe, "text": TextRecipe, "words": WordsRecipe}
+"""Parts of recipes that may be None. A change of one of their fields makes them."""
 
 
 def find_recipe(presets: Mapping[str, RecipeT], name: str) -> RecipeT:
@@ -50,8 +52,8 @@ def with_changes(recipe: T, changes: Mapping[str, Any]) -> T:
     values = {}
     for name, value in changes.items():
         part = getattr(recipe, name)
-        if name == "adversarial" and part is None:
-            part = AdversarialRecipe()
+        if part is None and name in PARTS:
+            part = PARTS[name]()
         values[name] = with_changes(part, value) if isinstance(value, Mapping) else value
     return dataclasses.replace(recipe, **values)  # type: ignore[type-var]
 
@@ -84,8 +86,8 @@ def override(recipe: RecipeT, settings: Sequence[str]) -> RecipeT:
         *path, last = name.split(".")
         part: Any = fields
         for step in path:
-            if step == "adversarial" and part.get(step, False) is None:
-                part[step] = json.loads(json.dumps(dataclasses.asdict(AdversarialRecipe())))
+            if step in PARTS and isinstance(part, dict) and part.get(step, False) is None:
+                part[step] = json.loads(json.dumps(dataclasses.asdict(PARTS[step]())))
             part = part.get(step) if isinstance(part, dict) else None
         if not isinstance(part, dict) or last not in part:
             known = ", ".join(sorted(part)) if isinstance(part, dict) else "no fields"

@@ -8,6 +8,7 @@ from typing import Literal, TypeVar, get_args
 
 import torch
 
+from nextscale.conditioning.words_config import KINDS, LEAST_COUNT, MOST_WORDS, Kind
 from nextscale.errors import InputError
 from nextscale.io.config import LATER, as_config, check_fields
 from nextscale.runtime.device import has_fast_bfloat16
@@ -199,19 +200,75 @@ class TokenizerRecipe(Recipe):
         return f"losses: L1 {self.l1}, L2 {self.l2}, {quantizer}, {perceptual}, {adversarial}"
 
 
+@dataclass(frozen=True)
+class WordsRecipe:
+    """A text encoder that is trained with the model. Its vocabulary comes from the captions of the data."""
+
+    kind: Kind = "words"
+    """words: one token for each word. subwords: byte-pair encoding, which can spell words that no caption has."""
+    width: int = 256
+    """Width of the features."""
+    depth: int = 2
+    heads: int = 4
+    least_count: int = LEAST_COUNT
+    """Words, or pairs of subwords, that occur less often in the captions are left out."""
+    size: int = MOST_WORDS
+    """Largest number of words or subwords."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.kind not in KINDS:
+            raise InputError(f"unknown kind of vocabulary {self.kind!r}: expected one of {', '.join(KINDS)}")
+
+
+@dataclass(frozen=True)
+class TextRecipe:
+    """The settings that only text-to-image transformers have (Infinity)."""
+
+    tokens: int = 512
+    """Largest number of tokens of a prompt; longer ones are cut. With ``words``, it is that of the longest caption if
+    that is shorter."""
+    words: WordsRecipe | None = None
+    """A text encoder that is trained with the model. None uses a T5, which is not trained."""
+    self_correction: float = field(default=0.3, metadata=SHARE)
+    """Bitwise self-correction: in each step, every scale flips its bits with a probability that is drawn from 0, 0.01
+    ... up to this one. The labels are the bits that repair the canvas. 0 flips none."""
+    self_correction_scales: int = 13
+    """Flip bits of this many scales, from the coarsest."""
+    loss_weights: Literal["scale", "token"] = "scale"
+    """token: the loss is the mean over all tokens. scale: a token weighs one over the root of the number of tokens of
+    its scale, so that coarse scales count more."""
+    chunks: int = 1
+    """Number of groups of blocks in the names of official checkpoints. It has no other effect."""
+
+    def __post_init__(self) -> None:
+        if self.words is not None:
+            object.__setattr__(self, "words", as_config(WordsRecipe, self.words))
+        check_fields(self)
+        if self.loss_weights not in ("scale", "token"):
+            raise InputError(f"loss_weights must be scale or token, not {self.loss_weights!r}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TransformerRecipe(Recipe):
-    """Train a transformer. Its schedule and vocabulary come from the tokenizer."""
+    """Train a transformer. Its schedule and vocabulary come from the tokenizer, which also decides the family."""
 
     depth: int
     width: int
     heads: int
     shared_adaln: bool = False
     label_drop: float = field(default=0.1, metadata=SHARE)
-    """Probability of replacing a label by "no class", as guidance needs."""
+    """Probability of replacing a label by "no class", or a caption by "no prompt", as guidance needs."""
     drop_path: float = field(default=0.0, metadata=SHARE)
     """Drop path rate of the last block; it rises linearly from 0. Officially 0.1 * depth / 24."""
     init_gamma: float = field(default=1e-3, metadata=NOT_NEGATIVE)
     """Factor of the initial gamma rows of AdaLN (officially ``alng``)."""
     lora: int = field(default=0, metadata={"least": 0})
     """Rank of LoRA. Requires ``init_from``. 0 trains all weights."""
+    text: TextRecipe | None = field(default=None, metadata=LATER)
+    """Settings of text-to-image transformers, which are trained with tokenizers of bits. None is for classes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.text is not None:
+            object.__setattr__(self, "text", as_config(TextRecipe, self.text))
