@@ -81,8 +81,8 @@ def test_bits(images):
     assert isinstance(figures, BitReconstruction)
     usage = BitUsage(3, 6)
     usage.add([notes["tokens"][:, part].bool() for part in tokenizer.schedule.slices])
-    assert [scale.ones for scale in figures.scales] == usage.figures()["ones"]  # type: ignore[union-attr]
-    assert [scale.entropy for scale in figures.scales] == usage.figures()["bit_entropy"]  # type: ignore[union-attr]
+    assert [scale.ones for scale in figures.scales] == usage.figures()["ones"]
+    assert [scale.entropy for scale in figures.scales] == usage.figures()["bit_entropy"]
     assert (figures.bits, figures.codes, figures.unused) == (6, 2, usage.stuck())
     assert figures.bits_per_pixel == pytest.approx(14 * 6 / 144)
     assert any("stuck bits" in line and "of 6" in line for line in figures.lines())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,7 +59,7 @@ class TrainingOptions:
     """Settings that are not part of the recipe. Of these, only --val-fraction, --init-from and --epochs change the
     trained weights. (--epochs sets the steps of the recipe.)"""
 
-    def plan(self, presets: dict[str, RecipeT]) -> tuple[RecipeT, RunSettings]:
+    def plan(self, presets: Mapping[str, RecipeT]) -> tuple[RecipeT, RunSettings]:
         """Return the recipe and the settings of the flags; see `nextscale.training.setup.plan`."""
         preset = override(find_recipe(presets, self.preset), self.set)
         return plan(presets, preset, self.changes(), self.out)

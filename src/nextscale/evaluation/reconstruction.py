@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class BitFigures(NamedTuple):
@@ -49,7 +49,7 @@ class Reconstruction:
         codes: V, the size of the codebook; 2 for bits.
         unused: number of codes that occur at no scale, or of bits that nearly always have the same value.
         bits_per_pixel: the size of the uncompressed tokens, L log2 V / (H W), or L D / (H W) for D bits.
-        scales: metrics of each scale.
+        scales: `ScaleFigures` of each scale, or `BitFigures` for bits.
     """
 
     psnr: float
@@ -58,7 +58,7 @@ class Reconstruction:
     codes: int
     unused: int
     bits_per_pixel: float
-    scales: tuple[ScaleFigures | BitFigures, ...]
+    scales: tuple[Any, ...]
 
     def lines(self) -> list[str]:
         """Return the lines of a table."""

@@ -52,6 +52,10 @@ class CodeUsage:
         """Return what a run logs."""
         return {"usage": self.used().tolist(), "perplexity": self.perplexity().tolist()}
 
+    def unused_parts(self) -> dict[str, int]:
+        """Return what a validation logs besides."""
+        return {"unused_codes": self.unused()}
+
     def collapsed(self) -> str:
         """Return a warning if the codebook has collapsed, else an empty text.
 
@@ -115,6 +119,10 @@ class BitUsage:
     def figures(self) -> dict[str, list[float]]:
         """Return what a run logs: the mean share of ones and the mean entropy of a bit at each scale."""
         return {"ones": self.ones().mean(dim=1).tolist(), "bit_entropy": self.entropy().tolist()}
+
+    def unused_parts(self) -> dict[str, int]:
+        """Return what a validation logs besides."""
+        return {"stuck_bits": self.stuck()}
 
     def collapsed(self) -> str:
         """Return a warning if bits have collapsed, else an empty text.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -96,12 +97,12 @@ def load_network(name: str) -> Features:
             "module:function"
         )
     try:
-        made = getattr(importlib.import_module(module), function)()
+        made: Any = getattr(importlib.import_module(module), function)()
     except (ImportError, AttributeError) as error:
         raise InputError(f"perceptual_network {name}: {error}") from error
     if not callable(made):
         raise InputError(f"perceptual_network {name} must return a callable, not {type(made).__name__}")
-    return made
+    return cast(Features, made)
 
 
 def name_of(network: Features) -> str:

@@ -60,11 +60,11 @@ def train_tokenizer(
     Raises:
         InputError: a name is unknown, a value is out of range, the data is unusable, or ``out`` holds something else.
     """
-    network = changes.get("perceptual_network")
-    if callable(network):
-        changes = changes | {"perceptual_network": name_of(network)}
-    recipe, settings = plan(TOKENIZERS, preset, changes, Path(out))
-    run_tokenizer(str(data), Path(out), recipe, settings, network=network if callable(network) else None)
+    network: Features | None = None
+    if callable(changes.get("perceptual_network")):
+        network = changes["perceptual_network"]
+        changes = changes | {"perceptual_network": name_of(changes["perceptual_network"])}
+    run_tokenizer(str(data), Path(out), *plan(TOKENIZERS, preset, changes, Path(out)), network=network)
     return ImageTokenizer.from_pretrained(out)
 
 
