@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.acceleration.compiled import compile_parts
+from nextscale.acceleration.offload import OffloadedModels
 from nextscale.acceleration.precision import Precision
 from nextscale.acceleration.ready import make_ready
 from nextscale.analysis.memory_guard import MemoryGuard
@@ -78,8 +79,13 @@ class Pipeline:
         compile: On a CUDA GPU, run the blocks and the decoder through torch.compile.
         cuda_graph: On a CUDA GPU, record the work of each batch size and settings once and replay it. Only for
             class-conditional models.
+        offload: Keep each model in memory, or on the GPU, only while it is used: first the text encoder, then the
+            transformer, then the decoder. Images are the same, but each call prepares the models again. Images to edit
+            are encoded on the CPU.
+        tiles: Decode large images in strips, in less memory. Images differ by rounding, at most by one of 255 levels.
         text_encoder: For text-to-image models: an encoder such as `nextscale.conditioning.t5.T5TextEncoder`, or the
-            folder or name of a T5, which is loaded when the first prompt comes.
+            folder or name of a T5, which is loaded when the first prompt comes. With ``offload``, the latter is freed
+            after encoding.
         settings: Default settings of sampling; None means those of the family.
 
     Raises:
@@ -97,6 +103,9 @@ class Pipeline:
         cuda_graph: bool = False,
         text_encoder: TextEncoder | str | Path = "",
         settings: SamplingSettings | None = None,
+        *,
+        offload: bool = False,
+        tiles: bool = False,
     ):
         check_match(tokenizer, model)
         self.family = family_of(model)
@@ -110,10 +119,19 @@ class Pipeline:
         for option, asked in (("compile", compile), ("cuda_graph", cuda_graph)):
             if asked and self.device.type != "cuda":
                 raise InputError(f"{option} needs a CUDA GPU, not {self.device}")
+        for option, asked in (("offload", offload and (compile or cuda_graph)), ("tiles", tiles and compile)):
+            if asked:
+                raise InputError(f"{option} cannot be combined with {'compile' if compile else 'cuda_graph'}")
         self.precision = Precision.parse(dtype, model.config.width, self.device)
         self.dtype = self.precision.name
-        self.tokenizer: Any = tokenizer.to(self.device).eval()
-        self.model: Any = model.to(self.device).eval()
+        self.offload, self.tiles = offload, tiles
+        home = torch.device("cpu") if offload else self.device
+        self.tokenizer: Any = tokenizer.to(home).eval()
+        self.model: Any = model.to(home).eval()
+        self._offloaded: OffloadedModels | None = None
+        if offload:
+            what = self.tokenizer, self.model, self.precision, self.device, tiles
+            self._offloaded = OffloadedModels(*what)
         self.class_names = list(class_names) or [str(i) for i in range(count)]
         self.classes = ClassNames(tuple(self.class_names))
         shape = self.tokenizer.schedule, self.tokenizer.config.image_size
@@ -121,12 +139,14 @@ class Pipeline:
             self.requests: Requests = ClassRequests(self.classes, *shape)
         else:
             learned = self.model.unconditional_text
-            self.requests = PromptRequests(*shape, learned, as_encoder(text_encoder, len(learned)))
+            self.requests = PromptRequests(*shape, learned, as_encoder(text_encoder, len(learned), not offload))
         self._compile, self._cuda_graph = compile, cuda_graph
         self._ready: tuple[list[tuple[int, int]], tuple[Any, Any]] | None = None
         self._recorded: dict[tuple[int, SamplingSettings, bool], RecordedSampler] = {}
         stored = sum(p.nbytes for module in (self.tokenizer, self.model) for p in module.parameters())
-        self._memory = MemoryGuard(self.tokenizer.config, self.model.config, self.precision, self.device, stored)
+        self._memory = MemoryGuard(
+            self.tokenizer.config, self.model.config, self.precision, self.device, stored, offload, tiles
+        )
 
     @classmethod
     def from_pretrained(
@@ -149,7 +169,7 @@ class Pipeline:
                 precedence over the hub's model.
             schedule: for .pth files whose schedule is not an official one.
             text_encoder: as in the constructor. By default that of the model.
-            options: ``compile`` and ``cuda_graph``.
+            options: ``compile``, ``cuda_graph``, ``offload`` and ``tiles``.
 
         Raises:
             InputError: There is no such model, the weights are damaged or belong to another model or schedule, or
@@ -180,7 +200,9 @@ class Pipeline:
         """
         if not isinstance(self.requests, PromptRequests):
             raise InputError("this model takes class labels: a text encoder is for text-to-image models")
-        self.requests = replace(self.requests, encoder=as_encoder(encoder, len(self.requests.learned)))
+        self.requests = replace(
+            self.requests, encoder=as_encoder(encoder, len(self.requests.learned), not self.offload)
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -190,14 +212,17 @@ class Pipeline:
     def ready(self) -> tuple[Any, Any]:
         """Tokenizer and transformer in the pipeline's precision, prepared for fast sampling on first use.
 
-        The pipeline's own modules are not changed. If their weights change, they are prepared again.
+        The pipeline's own modules are not changed. If their weights change, they are prepared again. With ``offload``,
+        the transformer is freed when the caller drops it.
         """
+        if self._offloaded:
+            return self._offloaded.tokenizer, self._offloaded.transformer.get()
         weights = [p for module in (self.tokenizer, self.model) for p in module.parameters()]
         versions = [(id(p), p._version) for p in weights]
         if self._ready is None or self._ready[0] != versions:
             self._ready = None  # frees the old copy before there is a new one
             self._recorded.clear()
-            parts = make_ready(self.tokenizer, self.model, self.precision)
+            parts = make_ready(self.tokenizer, self.model, self.precision, self.tiles)
             if self._compile:
                 compile_parts(*parts)
             self._ready = versions, parts
@@ -257,7 +282,8 @@ class Pipeline:
         what = {"num_images": num_images, "schedule": schedule, "negative": request.negative}
         steps = sample_scales(tokenizer, model, request.conditions, seed=seed, settings=settings, **what, **hooks)
         exact = isinstance(seed, Sequence) and not settings.more_smooth
-        return SamplingRun(steps, tokenizer, edit, exact, schedule, request.prompts)
+        decoder = self._offloaded.decoder.get if self._offloaded else None
+        return SamplingRun(steps, tokenizer, edit, exact, schedule, request.prompts, decoder)
 
     def _wanted(self, labels: Any, arguments: dict[str, Any]) -> Any:
         """Take ``prompt`` from the arguments: another name for the labels of text-to-image models."""
@@ -275,7 +301,9 @@ class Pipeline:
         count = len(wanted) if num_images is None and isinstance(wanted, Sized) and not isinstance(wanted, str) else 1
         count = count if num_images is None else num_images
         if isinstance(count, int) and count > 0:  # others are refused later
-            self._memory.check(schedule, count, self.requests.memory_to_load(wanted), self._ready is not None)
+            encoder = self.requests.memory_to_load(wanted)
+            is_ready = self._ready is not None
+            self._memory.check(schedule, count, encoder, is_ready, self.requests.keeps_encoder)
 
     def _labels(self, result: SampleResult) -> list[int]:
         return result.labels.tolist() if self.family.takes == "class" else []

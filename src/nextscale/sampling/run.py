@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ class SamplingRun(Iterator[ScaleStep]):
             image and without ``more_smooth``, whose code vectors have no tokens.
         schedule: the schedule that ``steps`` were made with; None means the tokenizer's.
         prompts: the prompt of each image, for text-to-image models.
+        decoder: called once all scales are sampled, for the tokenizer that decodes them; None means ``tokenizer``.
     """
 
     def __init__(
@@ -35,8 +37,10 @@ class SamplingRun(Iterator[ScaleStep]):
         exact: bool = False,
         schedule: ScaleSchedule | None = None,
         prompts: Sequence[str] = (),
+        decoder: Callable[[], Tokenizer] | None = None,
     ):
         self._steps, self._tokenizer, self._edit, self._exact = steps, tokenizer, edit, exact
+        self._decoder = decoder
         self.schedule, self.prompts = tokenizer.schedule_or_own(schedule), prompts
         self.tokens: list[Tensor] = []
         """Sampled tokens (B, n_k, ...) of the scales so far."""
@@ -61,9 +65,10 @@ class SamplingRun(Iterator[ScaleStep]):
         return SampleResult(check_finite(self._decode(last)), self.tokens, last.labels)
 
     def _decode(self, step: ScaleStep) -> Tensor:
+        tokenizer = self._decoder() if self._decoder else self._tokenizer
         if self._exact and step.canvas.device.type == "cpu":
-            return decode_each(self._tokenizer, self.tokens, self._edit, self.schedule)
-        return step.image()
+            return decode_each(tokenizer, self.tokens, self._edit, self.schedule)
+        return replace(step, tokenizer=tokenizer).image()
 
 
 def decode_each(
