@@ -1,9 +1,9 @@
-"""Compare three ways to decode an image: at once, in exact strips (``--tiles``), and in tiles that overlap and are blended.
+"""Compare ways to decode an image: at once, in exact strips (``--tiles``), and in overlapping tiles that are blended.
 
-    python benchmarks/tiled_decoding.py --side 1024
+    python benchmarks/tiled_decoding.py --side 1024 --channels 64
     python benchmarks/tiled_decoding.py --starter
 
-The first command uses the official decoder of Infinity with random weights, the second one the starter's weights, with
+The first command uses a decoder of Infinity with random weights, the official one unless ``--channels`` is given, the second one the starter's weights, with
 strips and tiles that are small enough for its images of 64 pixels. Each way runs in a process of its own, which reports
 its peak memory.
 """
@@ -58,8 +58,8 @@ def ramp(length: int, overlap: int) -> Tensor:
     return torch.minimum(distance, distance.flip(0)).div(overlap).clamp(max=1)
 
 
-def random_case(side: int) -> tuple[ImageTokenizer, Tensor]:
-    config = ns.TokenizerConfig.infinity(32)
+def random_case(side: int, channels: int) -> tuple[ImageTokenizer, Tensor]:
+    config = ns.TokenizerConfig.infinity(32, channels=channels)
     torch.manual_seed(0)
     tokenizer = ns.ImageTokenizer(config).eval()
     return tokenizer, torch.randn(1, 32, side // config.stride, side // config.stride).sign() / 32**0.5
@@ -73,15 +73,14 @@ def starter_case() -> tuple[ImageTokenizer, Tensor]:
 
 
 @torch.no_grad()
-def measure(way: str, side: int, starter: bool, file: Path) -> None:
-    tokenizer, canvas = starter_case() if starter else random_case(side)
-    ready = ready_tokenizer(tokenizer, torch.float32)
-    ready.tiles = way == "strips"  # pyright: ignore[reportAttributeAccessIssue]
+def measure(way: str, side: int, channels: int, starter: bool, file: Path) -> None:
+    tokenizer, canvas = starter_case() if starter else random_case(side, channels)
+    ready = ready_tokenizer(tokenizer, torch.float32, tiles=way == "strips")
     small = canvas.shape[-1] // 2
     ready.decode_canvas(canvas[:, :, :small, :small])  # stores the transformed kernels
     before = peak_memory(CPU)
     start = time.perf_counter()
-    with kept(CPU):
+    with kept(CPU, tokenizer.config.channels * canvas.shape[-2:].numel() * tokenizer.config.stride**2 * 4):
         image = blended_tiles(ready, canvas, small) if way == "blended tiles" else ready.decode_canvas(canvas)
     torch.save(image, file)
     print(
@@ -96,18 +95,20 @@ def levels(images: Tensor) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, default=1024)
+    parser.add_argument("--channels", type=int, default=128)
     parser.add_argument("--starter", action="store_true")
     parser.add_argument("--way", choices=WAYS)
     parser.add_argument("--file", type=Path)
     options = parser.parse_args()
     if options.way:
-        measure(options.way, options.side, options.starter, options.file)
+        measure(options.way, options.side, options.channels, options.starter, options.file)
         return
     with tempfile.TemporaryDirectory() as folder:
         found: dict[str, Tensor] = {}
         for way in WAYS:
             file = Path(folder, way)
             command = [sys.executable, __file__, "--way", way, "--file", str(file), "--side", str(options.side)]
+            command += ["--channels", str(options.channels)]
             said = subprocess.run(
                 [*command, *(["--starter"] * options.starter)], check=True, text=True, capture_output=True
             )

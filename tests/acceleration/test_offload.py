@@ -15,7 +15,8 @@ from tiny_t5 import write_t5
 
 import nextscale as ns
 from nextscale.acceleration import offload
-from nextscale.acceleration.offload import OnDemand
+from nextscale.acceleration.offload import OffloadedModels, OnDemand
+from nextscale.acceleration.precision import Precision
 
 TEXT = {"device": "cpu", "dtype": "float32"}
 
@@ -100,16 +101,16 @@ def test_an_abandoned_call_frees_the_transformer(alive):
     assert alive == [("make_transformer", [])]
 
 
-def test_the_weights_stay_where_they_are(monkeypatch):
-    """On a GPU, only prepared copies are moved."""
-    monkeypatch.setattr("nextscale.pipeline.pick_device", lambda name: torch.device("meta"))
-    pipeline = offloaded()
-    assert pipeline.device.type == "meta" and pipeline.tokenizer.device.type == pipeline.model.device.type == "cpu"
-    _, model = pipeline.ready()
+def test_the_weights_stay_where_they_are():
+    """Only prepared copies are moved to another device, and no encoder."""
+    sources = make_parts()
+    models = OffloadedModels(*sources, Precision(), torch.device("meta"))
+    assert {p.device.type for module in sources for p in module.parameters()} == {"cpu"}
+    model = models.transformer.get()
     assert {p.device.type for p in model.state_dict().values()} == {"meta"}
     layers = [m for m in model.modules() if hasattr(m, "packed")]
     assert layers and all(m.weight.device.type == "meta" and not m.packed for m in layers)
-    decoder = pipeline._offloaded.decoder.get()
+    decoder = models.decoder.get()
     there = {name.partition(".")[0] for name, p in decoder.named_parameters() if p.device.type == "meta"}
     here = {name.partition(".")[0] for name, p in decoder.named_parameters() if p.device.type == "cpu"}
     assert there == {"decoder"} and here == {"encoder"}
