@@ -29,6 +29,7 @@ from nextscale.data.cache import TOKENIZER, TokenDataset, open_cache
 from nextscale.data.loader import TrainingBatches, validation_batches
 from nextscale.families.sources import load_tokenizer
 from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.training.class_setup import fresh_model
 from nextscale.training.loop import training_step
 from nextscale.training.optimizer import set_step
 from nextscale.training.parallel import Execution
@@ -36,7 +37,6 @@ from nextscale.training.presets.var import TRANSFORMERS, official
 from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.state import make_state
 from nextscale.training.task import MODEL
-from nextscale.training.transformer_setup import fresh_model
 from nextscale.training.transformer_task import TransformerTask
 
 CPU = torch.device("cpu")

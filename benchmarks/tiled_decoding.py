@@ -3,7 +3,8 @@
     python benchmarks/tiled_decoding.py --side 1024 --channels 64
     python benchmarks/tiled_decoding.py --starter
 
-The first command uses a decoder of Infinity with random weights, the official one unless ``--channels`` is given, the second one the starter's weights, with
+The first command uses a decoder of Infinity with random weights (without ``--channels``, the official one). The second
+one uses the starter's weights, with
 strips and tiles that are small enough for its images of 64 pixels. Each way runs in a process of its own, which reports
 its peak memory.
 """

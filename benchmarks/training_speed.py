@@ -28,12 +28,12 @@ from nextscale.data.splits import open_splits
 from nextscale.families.sources import load_tokenizer
 from nextscale.runtime.device import pick_device, precision
 from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.training.class_setup import fresh_model
 from nextscale.training.loop import training_step
 from nextscale.training.parallel import Execution
 from nextscale.training.presets.var import TRANSFORMERS
 from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.state import make_state
-from nextscale.training.transformer_setup import fresh_model
 from nextscale.training.transformer_task import TransformerTask
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from tiny_infinity import TEXT_WIDTH, WordEncoder, make_infinity, make_tokenizer
 from tiny_t5 import write_t5
 from tiny_web import HeldPipeline
+from tiny_words import make_word_model
 
 import nextscale as ns
 from nextscale.pipeline import PipelineResult
@@ -51,3 +52,10 @@ def save_model(folder: Path) -> ns.Pipeline:
     pipeline = ns.Pipeline(*make_parts(), device="cpu", dtype="float32", text_encoder=str(t5))
     pipeline.save_pretrained(folder / "model")
     return pipeline
+
+
+def save_word_model(folder: Path) -> Path:
+    """Write a model with a text encoder of its own, as the command line reads it."""
+    tokenizer = make_tokenizer(schedule=SMALL, channels=32, multipliers=(1, 1))
+    ns.Pipeline(tokenizer, make_word_model(schedule=SMALL), device="cpu").save_pretrained(folder)
+    return folder

@@ -5,13 +5,15 @@ As a script: the command line, to which these recipes are the preset "tiny".
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 import nextscale as ns
-from nextscale.training.presets.var import TOKENIZERS, TRANSFORMERS
+from nextscale.training.presets import TRANSFORMERS
+from nextscale.training.presets.var import TOKENIZERS
 from nextscale.training.recipes import TokenizerRecipe, TransformerRecipe
 
 SIZE = (8, 8)
@@ -30,6 +32,14 @@ TOKENIZER = TokenizerRecipe(
         codebook_size=24,
     ),
 )
+BITS = replace(
+    TOKENIZER,
+    entropy=1e-3,
+    diversity_images=1,
+    drop_scales=0.4,
+    scale_dropout=0.2,
+    model=replace(TOKENIZER.model, quantizer="bits", attention=False),
+)
 TRANSFORMER = TransformerRecipe(
     steps=24,
     batch_size=4,
@@ -46,6 +56,7 @@ HABITS = ("--preset", "tiny", "--log-every", "1", "--save-every", "5", "--valida
 
 def add_presets() -> None:
     TOKENIZERS["tiny"], TRANSFORMERS["tiny"] = TOKENIZER, TRANSFORMER
+    TOKENIZERS["tiny-bits"] = BITS
 
 
 def make_images(folder: Path, count: int, seed: int = 0, size: tuple[int, int] = (14, 11)) -> Path:

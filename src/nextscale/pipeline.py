@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence, Sized
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
-from torch import Tensor
 
-from nextscale.acceleration.compiled import compile_parts
-from nextscale.acceleration.offload import OffloadedModels
 from nextscale.acceleration.precision import Precision
-from nextscale.acceleration.ready import make_ready
+from nextscale.acceleration.prepared import KeptModels, Preparation
 from nextscale.analysis.memory_guard import MemoryGuard
 from nextscale.conditioning.classes import ClassNames, NamedLabels
 from nextscale.conditioning.feature_cache import TextEncoder
 from nextscale.conditioning.on_demand import as_encoder
 from nextscale.conditioning.text import TextFeatures
-from nextscale.editing.masks import Mask
-from nextscale.editing.plan import EditPlan, check_label, plan_edit
+from nextscale.editing.results import EditResult, PipelineResult
 from nextscale.editing.spec import Box, EditSpec, Fit, Mode
 from nextscale.errors import InputError
 from nextscale.families.requests import OPTIONS, SHAPE, ClassRequests, PromptRequests, Requests, shape_of
@@ -32,6 +28,7 @@ from nextscale.io.fingerprint import quick_fingerprint
 from nextscale.io.module_folder import check_no_run, save_module
 from nextscale.protocols import Tokenizer, Transformer
 from nextscale.runtime.device import pick_device
+from nextscale.runtime.progress import SayOnce
 from nextscale.sampling.recorded import RecordedSampler
 from nextscale.sampling.run import SamplingRun
 from nextscale.sampling.sampler import SampleResult, ScaleStep, check_match, sample_scales
@@ -39,31 +36,15 @@ from nextscale.sampling.settings import SamplingSettings
 from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 from nextscale.scales.schedule import ScaleSchedule
 
+if TYPE_CHECKING:  # imported by the calls that edit
+    from nextscale.editing.masks import Mask
+    from nextscale.editing.plan import EditPlan
+
 Wanted = NamedLabels | TextFeatures
 """What to generate: class labels, as names or numbers; or one or more prompts."""
 
 HOOKS = ("edit", "guidance", "logits_processor", "stop_after")
 """Arguments of the sampler that are neither settings nor seeds."""
-
-
-@dataclass(frozen=True)
-class PipelineResult:
-    """Generated images."""
-
-    images: list[Image.Image]
-    tokens: list[Tensor]
-    """K token maps: the sampled tokens, (B, n_k) int64 or bits (B, n_k, D) bool."""
-    labels: list[int]
-    """The class label of each image; the number of classes means "no class". Empty for text-to-image models."""
-    prompts: list[str] = field(default_factory=list, kw_only=True)
-    """The prompt of each image, for text-to-image models."""
-
-
-@dataclass(frozen=True)
-class EditResult(PipelineResult):
-    """Edited images. Tokens are the sampled ones, before the kept ones replaced them."""
-
-    plan: EditPlan
 
 
 class Pipeline:
@@ -85,7 +66,7 @@ class Pipeline:
         tiles: Decode large images in strips, in less memory. Images differ by rounding, at most by one of 255 levels.
         text_encoder: For text-to-image models: an encoder such as `nextscale.conditioning.t5.T5TextEncoder`, or the
             folder or name of a T5, which is loaded when the first prompt comes. With ``offload``, the latter is freed
-            after encoding.
+            after encoding. Models that were trained with a text encoder of their own take no other one.
         settings: Default settings of sampling; None means those of the family.
 
     Raises:
@@ -116,37 +97,24 @@ class Pipeline:
         if cuda_graph and self.family.takes == "prompt":
             raise InputError("cuda_graph is for class-conditional models: prompts have different lengths")
         self.device = pick_device(device)
-        for option, asked in (("compile", compile), ("cuda_graph", cuda_graph)):
-            if asked and self.device.type != "cuda":
-                raise InputError(f"{option} needs a CUDA GPU, not {self.device}")
-        for option, asked in (("offload", offload and (compile or cuda_graph)), ("tiles", tiles and compile)):
-            if asked:
-                raise InputError(f"{option} cannot be combined with {'compile' if compile else 'cuda_graph'}")
         self.precision = Precision.parse(dtype, model.config.width, self.device)
-        self.dtype = self.precision.name
-        self.offload, self.tiles = offload, tiles
-        home = torch.device("cpu") if offload else self.device
-        self.tokenizer: Any = tokenizer.to(home).eval()
-        self.model: Any = model.to(home).eval()
-        self._offloaded: OffloadedModels | None = None
-        if offload:
-            what = self.tokenizer, self.model, self.precision, self.device, tiles
-            self._offloaded = OffloadedModels(*what)
+        how = Preparation(self.precision, self.device, compile, cuda_graph, offload, tiles)
+        self.dtype, self.offload, self._cuda_graph = self.precision.name, offload, cuda_graph
+        self.tokenizer: Any = tokenizer.to(how.home).eval()
+        self.model: Any = model.to(how.home).eval()
+        self._models = how.of(self.tokenizer, self.model)
         self.class_names = list(class_names) or [str(i) for i in range(count)]
         self.classes = ClassNames(tuple(self.class_names))
         shape = self.tokenizer.schedule, self.tokenizer.config.image_size
         if self.family.takes == "class":
             self.requests: Requests = ClassRequests(self.classes, *shape)
         else:
-            learned = self.model.unconditional_text
-            self.requests = PromptRequests(*shape, learned, as_encoder(text_encoder, len(learned), not offload))
-        self._compile, self._cuda_graph = compile, cuda_graph
-        self._ready: tuple[list[tuple[int, int]], tuple[Any, Any]] | None = None
-        self._recorded: dict[tuple[int, SamplingSettings, bool], RecordedSampler] = {}
+            self.requests = PromptRequests(*shape, self.model.unconditional_text, self._encoder(text_encoder))
+        self.tell: Callable[[str], None] = SayOnce()
+        """Called with a note about a request. By default it prints each note once, to standard error."""
         stored = sum(p.nbytes for module in (self.tokenizer, self.model) for p in module.parameters())
-        self._memory = MemoryGuard(
-            self.tokenizer.config, self.model.config, self.precision, self.device, stored, offload, tiles
-        )
+        configs = self.tokenizer.config, self.model.config
+        self._memory = MemoryGuard(*configs, self.precision, self.device, stored, offload, tiles)
 
     @classmethod
     def from_pretrained(
@@ -196,13 +164,26 @@ class Pipeline:
         """Use another text encoder; see the constructor.
 
         Raises:
-            InputError: this is not a text-to-image model.
+            InputError: this is not a text-to-image model, or it has a text encoder of its own.
         """
         if not isinstance(self.requests, PromptRequests):
             raise InputError("this model takes class labels: a text encoder is for text-to-image models")
-        self.requests = replace(
-            self.requests, encoder=as_encoder(encoder, len(self.requests.learned), not self.offload)
-        )
+        self.requests = replace(self.requests, encoder=self._encoder(encoder))
+
+    @property
+    def words(self) -> Any:
+        """The text encoder that is a part of the model, see `nextscale.conditioning.words.Words`; None for others."""
+        return getattr(self.model, "words", None)
+
+    def _encoder(self, encoder: TextEncoder | str | Path) -> TextEncoder:
+        """Return the text encoder to use: the model's own one, or the given one."""
+        if self.words is None:
+            return as_encoder(encoder, len(self.model.unconditional_text), not self.offload)
+        if encoder != "":
+            raise InputError("this model has a text encoder of its own, and takes no other one")
+        from nextscale.conditioning.own_encoder import OwnEncoder  # most models have none
+
+        return OwnEncoder(self.words, lambda: self.ready()[1].words)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -215,18 +196,7 @@ class Pipeline:
         The pipeline's own modules are not changed. If their weights change, they are prepared again. With ``offload``,
         the transformer is freed when the caller drops it.
         """
-        if self._offloaded:
-            return self._offloaded.tokenizer, self._offloaded.transformer.get()
-        weights = [p for module in (self.tokenizer, self.model) for p in module.parameters()]
-        versions = [(id(p), p._version) for p in weights]
-        if self._ready is None or self._ready[0] != versions:
-            self._ready = None  # frees the old copy before there is a new one
-            self._recorded.clear()
-            parts = make_ready(self.tokenizer, self.model, self.precision, self.tiles)
-            if self._compile:
-                compile_parts(*parts)
-            self._ready = versions, parts
-        return self._ready[1]
+        return self._models.get()
 
     # ---- sampling ------------------------------------------------------------------------------------------------
 
@@ -253,7 +223,8 @@ class Pipeline:
             return PipelineResult(to_pil(result.images), result.tokens, result.labels.tolist())
         run = self.scales(labels, **arguments)
         result = run.result()
-        return PipelineResult(to_pil(result.images), result.tokens, self._labels(result), prompts=list(run.prompts))
+        said = {"prompts": list(run.prompts), "notes": list(run.notes)}
+        return PipelineResult(to_pil(result.images), result.tokens, self._labels(result), **said)
 
     def scales(
         self,
@@ -277,13 +248,16 @@ class Pipeline:
         settings = (settings or self.settings).changed(**arguments)
         schedule = schedule or self.requests.schedule_of(options)
         self._check_memory(wanted, num_images, schedule)
+        early = self.ready() if self.words is not None else None  # encodes the prompts, too
         request = self.requests.parse(wanted, num_images, options, is_edit=edit is not None)
-        tokenizer, model = self.ready()
+        for note in request.notes:
+            self.tell(f"note: {note}")
+        tokenizer, model = early or self.ready()
         what = {"num_images": num_images, "schedule": schedule, "negative": request.negative}
         steps = sample_scales(tokenizer, model, request.conditions, seed=seed, settings=settings, **what, **hooks)
         exact = isinstance(seed, Sequence) and not settings.more_smooth
-        decoder = self._offloaded.decoder.get if self._offloaded else None
-        return SamplingRun(steps, tokenizer, edit, exact, schedule, request.prompts, decoder)
+        said = request.prompts, request.notes
+        return SamplingRun(steps, tokenizer, edit, exact, schedule, *said, self._models.decoder)
 
     def _wanted(self, labels: Any, arguments: dict[str, Any]) -> Any:
         """Take ``prompt`` from the arguments: another name for the labels of text-to-image models."""
@@ -302,8 +276,7 @@ class Pipeline:
         count = count if num_images is None else num_images
         if isinstance(count, int) and count > 0:  # others are refused later
             encoder = self.requests.memory_to_load(wanted)
-            is_ready = self._ready is not None
-            self._memory.check(schedule, count, encoder, is_ready, self.requests.keeps_encoder)
+            self._memory.check(schedule, count, encoder, self._models.is_ready, self.requests.keeps_encoder)
 
     def _labels(self, result: SampleResult) -> list[int]:
         return result.labels.tolist() if self.family.takes == "class" else []
@@ -319,10 +292,11 @@ class Pipeline:
         )
         ids = self.classes.ids(labels)
         key = self.model.conditioner.count(ids, num_images), settings, isinstance(seed, Sequence)
-        parts = self.ready()
-        if key not in self._recorded:
-            self._recorded[key] = RecordedSampler(*parts, *key)
-        return self._recorded[key](ids, seed)
+        parts, models = self.ready(), self._models
+        assert isinstance(models, KeptModels)
+        if key not in models.recorded:
+            models.recorded[key] = RecordedSampler(*parts, *key)
+        return models.recorded[key](ids, seed)
 
     # ---- editing -------------------------------------------------------------------------------------------------
 
@@ -359,6 +333,8 @@ class Pipeline:
         Raises:
             InputError: An image, mask or argument that does not fit.
         """
+        from nextscale.editing.plan import check_label
+
         region = {"mode": mode, "box": box, "leak_free": leak_free, "softness": softness, "composite": composite}
         spec = EditSpec(**region, fit=fit, full_size=full_size)
         if self.family.takes == "class" and not isinstance(labels, TextFeatures):
@@ -368,6 +344,8 @@ class Pipeline:
     def _edit(
         self, spec: EditSpec, image: Image.Image | str | Path, mask: Mask | None, labels: Any, arguments: dict[str, Any]
     ) -> EditResult:
+        from nextscale.editing.plan import plan_edit
+
         shape = {name: arguments.pop(name) for name in SHAPE if name in arguments}
         image = as_rgb(image)
         schedule = self.schedule_for(image, shape_of(shape))
@@ -401,7 +379,8 @@ class Pipeline:
         run = self.scales(wanted, num_images=num_images, **arguments, edit=plan.edit, schedule=plan.schedule)
         result = run.result()
         images = plan.finish(result.images) if composite else to_pil(result.images)
-        return EditResult(images, result.tokens, self._labels(result), plan, prompts=list(run.prompts))
+        said = {"prompts": list(run.prompts), "notes": list(run.notes)}
+        return EditResult(images, result.tokens, self._labels(result), plan, **said)
 
     def schedule_for(self, image: Image.Image, shape: ImageShape = ANY_SHAPE) -> ScaleSchedule | None:
         """The schedule for editing an image; None means the model's own. Text-to-image models take the aspect that is

@@ -106,11 +106,11 @@ def test_the_weights_stay_where_they_are():
     sources = make_parts()
     models = OffloadedModels(*sources, Precision(), torch.device("meta"))
     assert {p.device.type for module in sources for p in module.parameters()} == {"cpu"}
-    model = models.transformer.get()
+    model = models.get()[1]
     assert {p.device.type for p in model.state_dict().values()} == {"meta"}
     layers = [m for m in model.modules() if hasattr(m, "packed")]
     assert layers and all(m.weight.device.type == "meta" and not m.packed for m in layers)
-    decoder = models.decoder.get()
+    decoder = models.decoder()
     there = {name.partition(".")[0] for name, p in decoder.named_parameters() if p.device.type == "meta"}
     here = {name.partition(".")[0] for name, p in decoder.named_parameters() if p.device.type == "cpu"}
     assert there == {"decoder"} and here == {"encoder"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 
@@ -19,6 +20,20 @@ def test_every_verb_has_help_with_an_example(call, verb):
     code, out, err = call(*verb.split(), "--help")
     assert code == 0 and not err
     assert "Example" in out and f"nextscale {verb}" in out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_flag_is_described(call, verb):
+    entry, described = "", {}
+    for line in call(*verb.split(), "--help").out.splitlines():
+        flag = re.match(r"[│| ] {1,2}(--[a-z][\w-]*)(?:(?! {2}).)*(.*)", line)
+        if flag:
+            entry, line = flag.groups()
+            described[entry] = ""
+        if entry:
+            described[entry] += line.strip("│| ")
+    texts = {flag: re.sub(r"\(required\)|\(default:.*", "", text) for flag, text in described.items()}
+    assert texts and not [flag for flag, text in texts.items() if not re.search("[a-z]", text)]
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("plot", "scaling fit")])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny import refused
 from tiny_infinity import WordEncoder, make_infinity, make_tokenizer
+from tiny_words import make_word_model, word_pipeline
 
 import nextscale as ns
 from nextscale.scales.schedule import ScaleSchedule
@@ -97,3 +98,18 @@ def test_bad_calls(pipe):
         pipe(prompt="")
     with refused("guidance_scale"):
         pipe(prompt="a fox", cfg=3.0)
+
+
+def test_a_model_with_a_text_encoder_of_its_own(tmp_path, capsys):
+    pipe = NextScalePipeline(make_tokenizer(), make_word_model())
+    pipe.set_progress_bar_config(disable=True)
+    seeds = seeds_from(torch.Generator().manual_seed(3), 1)
+    image = pipe(prompt="a red zebra", generator=torch.Generator().manual_seed(3)).images[0]
+    assert image.tobytes() == word_pipeline()("a red zebra", seed=seeds).images[0].tobytes()
+    assert "does not know the word 'zebra'" in capsys.readouterr().err
+    pipe.save_pretrained(tmp_path / "model")
+    again = NextScalePipeline.from_pretrained(tmp_path / "model")
+    again.set_progress_bar_config(disable=True)
+    assert pixels([again(prompt="a red zebra", generator=torch.Generator().manual_seed(3)).images[0]]) == pixels(
+        [image]
+    )

@@ -45,7 +45,7 @@ def test_what_was_written_is_read(folder):
     assert (len(train), len(val), train.views) == (COUNT - 1, 2, VIEWS)
     assert train.source.class_names == ("boot", "dress")
     for i, image in enumerate((0, 1, 2, 3, 5, 6)):
-        content, label, unreadable = train[0, i]
+        content, label, unreadable, _ = train[0, i]
         tokens = content.values
         assert tokens.dtype == torch.int64 and (tokens == tokens_of(image)).all(1).any()
         assert (label, unreadable) == (image % 2, ())

@@ -1,4 +1,4 @@
-"""Usage and perplexity of codes at each scale."""
+"""Usage of codes and bits at each scale."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import nextscale as ns
-from nextscale.tokenizer.usage import CodeUsage
+from nextscale.tokenizer.usage import BitUsage, CodeUsage
 
 SCHEDULE = ns.ScaleSchedule.square((1, 2))
 
@@ -60,3 +60,35 @@ def test_the_codebook_has_collapsed_below_a_tenth_of_the_codes_of_random_tokens(
     usage = CodeUsage(ns.ScaleSchedule.square((2,)), codes)
     usage.counts[0, :used] = tokens // used
     assert usage.collapsed() == (f"collapse: {used} of {codes} codes used" if collapsed else "")
+
+
+def test_ones_and_entropy_of_bits():
+    usage = BitUsage(2, 2)
+    usage.add([torch.tensor([[[True, True]], [[False, True]]]), torch.ones(2, 4, 2, dtype=torch.bool)])
+    assert usage.ones().tolist() == [[0.5, 1], [1, 1]]
+    assert usage.entropy().tolist() == pytest.approx([0.5, 0])
+    assert usage.figures() == {"ones": [0.75, 1], "bit_entropy": usage.entropy().tolist()}
+    assert usage.stuck() == 0  # too few to tell
+
+
+def test_bits_of_some_scales():
+    usage = BitUsage(3, 2)
+    usage.add([torch.zeros(1, 4, 2, dtype=torch.bool)], scales=[1])
+    assert usage.counts[:, -1].tolist() == [0, 4, 0]
+    assert usage.ones().tolist() == [[0.5, 0.5], [0, 0], [0.5, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("ones", "words"),
+    [
+        ([[500, 2], [500, 500]], ""),
+        ([[500, 0], [500, 1]], "1 of 2 bits are stuck"),
+        ([[500, 1000], [500, 999]], "1 of 2 bits are stuck"),
+        ([[1, 1], [500, 500]], "entropy of a bit 0.01 at scale 0"),
+    ],
+)
+def test_collapsed_bits(ones, words):
+    usage = BitUsage(2, 2)
+    usage.counts[:, :2] = torch.tensor(ones)
+    usage.counts[:, 2] = 1000
+    assert (words in usage.collapsed()) if words else usage.collapsed() == ""

@@ -27,7 +27,9 @@ GAME = dataclasses.replace(TOKENIZER, adversarial=AdversarialRecipe(layers=1))
         ("precision=float32", "precision", "float32"),
         ('precision="tf32"', "precision", "tf32"),
         ("betas=[0.5, 0.9]", "betas", (0.5, 0.9)),
+        ("betas=0.5,0.9", "betas", (0.5, 0.9)),
         ('freeze=["encoder.*", "*.bias"]', "freeze", ("encoder.*", "*.bias")),
+        ("freeze=encoder.*, *.bias", "freeze", ("encoder.*", "*.bias")),
         ("vgg_weights=a=b.pth", "vgg_weights", "a=b.pth"),
     ],
 )
@@ -46,6 +48,11 @@ def test_dots_lead_into_parts():
     model = dataclasses.replace(TOKENIZER.model, channels=64, multipliers=(1,))
     model = dataclasses.replace(model, schedule=ns.ScaleSchedule(((1, 1), (2, 3), (4, 5))))
     assert changed == dataclasses.replace(TOKENIZER, model=model)
+
+
+@pytest.mark.parametrize(("text", "value"), [("1,2,4", (1, 2, 4)), ("1, 2", (1, 2)), ("[3]", (3,))])
+def test_lists_need_no_brackets(text, value):
+    assert override(TOKENIZER, [f"model.multipliers={text}"]).model.multipliers == value
 
 
 def test_the_last_setting_of_a_name_holds():

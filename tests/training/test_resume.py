@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-import tiny_runs
 import torch
+from processes import kill_at
 from safetensors.torch import load_file
 from tiny_runs import TOKENIZER, train_command
 
@@ -27,19 +23,6 @@ def logged_steps(run: Path) -> list[int]:
     log = run / "log.jsonl"
     lines = log.read_text().splitlines() if log.is_file() else []
     return [line["step"] for line in map(json.loads, lines) if "loss" in line]
-
-
-def kill_at(step: int, command: list[str], run: Path) -> None:
-    """Start the command in a process of its own, and kill it once it has logged a step."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    with subprocess.Popen(
-        [sys.executable, tiny_runs.__file__, *command], env=environment, stderr=subprocess.DEVNULL
-    ) as process:
-        log = run / "log.jsonl"
-        while process.poll() is None and not (log.is_file() and log.read_bytes().count(b'"loss"') >= step):
-            time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(("what", "seed"), [("tokenizer", 0), ("var", 1)])

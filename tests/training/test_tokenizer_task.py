@@ -15,11 +15,13 @@ from nextscale.data.content import Pixels
 from nextscale.data.loader import Batch, BatchSlice
 from nextscale.tokenizer.usage import CodeUsage
 from nextscale.training.adversarial import AdversarialRecipe
+from nextscale.training.codebook_training import CodebookTraining
 from nextscale.training.critics.critic import refresh_norms
 from nextscale.training.critics.make import make_critic
 from nextscale.training.loop import progress_line
+from nextscale.training.scale_dropout import random_depths
 from nextscale.training.task import MODEL
-from nextscale.training.tokenizer_task import CRITIC, TokenizerTask, random_depths
+from nextscale.training.tokenizer_task import CRITIC, TokenizerTask
 
 SQUARE = SCHEDULES["square"]
 GAME = AdversarialRecipe(channels=8, layers=1, feature_matching=0.1, start=0.0, warmup=0.0, lecam=0.1)
@@ -125,7 +127,9 @@ def test_codes_start_from_the_data_and_dead_ones_restart():
     codes = task.model.pyramid.codebook.weight
     for step in range(4):
         task.losses(batch_of(task), step, seeded())
-        used, before = task.hits + task.new_hits > 0, codes.clone()
+        counts = task.quantizer
+        assert isinstance(counts, CodebookTraining)
+        used, before = counts.hits + counts.new_hits > 0, codes.clone()
         metrics = task.after_step(step, {}, seeded())
         changed = (codes != before).any(1)
         if step == 0:
@@ -133,14 +137,15 @@ def test_codes_start_from_the_data_and_dead_ones_restart():
         elif step == 3:
             assert torch.equal(changed, ~used)
             assert metrics["restarted_codes"] == (~used).sum() > 0
-            assert not task.hits.any()
+            assert not counts.hits.any()
         else:
             assert not changed.any()
 
 
 def test_codes_of_a_trained_tokenizer_stay_where_they_are():
     task = make_task()
-    task.fresh_codes = False
+    assert isinstance(task.quantizer, CodebookTraining)
+    task.quantizer.fresh_codes = False
     before = task.model.pyramid.codebook.weight.clone()
     task.losses(batch_of(task), 0, seeded())
     task.after_step(0, {}, seeded())

@@ -208,16 +208,16 @@ def test_dropped_paths_leave_the_text():
     inputs, depth = random_inputs(schedule), model.config.depth
     with torch.no_grad():
         logits = model(text, inputs)
-        assert torch.equal(model(text, inputs, None, torch.ones(depth, 2, 2)), logits)
+        assert torch.equal(model(text, inputs, paths=torch.ones(depth, 2, 2)), logits)
         dropped = torch.ones(depth, 2, 2)
         dropped[:, :, 0] = 0
-        found = model(text, inputs, None, dropped)
+        found = model(text, inputs, paths=dropped)
         assert torch.equal(found[1], logits[1])
         changed = inputs.clone()
         changed[:, 0] += 1
         others = [i for i in range(schedule.num_tokens) if i != 1]
-        assert torch.equal(model(text, changed, None, dropped)[0, others], found[0, others])
-        assert (model(make_text(5, 2, seed=1), inputs, None, dropped)[0] - found[0]).abs().max() > 0.05
+        assert torch.equal(model(text, changed, paths=dropped)[0, others], found[0, others])
+        assert (model(make_text(5, 2, seed=1), inputs, paths=dropped)[0] - found[0]).abs().max() > 0.05
 
 
 def test_every_weight_learns():

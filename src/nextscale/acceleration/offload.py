@@ -85,9 +85,16 @@ class OffloadedModels:
             page_out_unused((model,), (ready,))
             return ready
 
-        self.decoder: OnDemand[ImageTokenizer] = OnDemand(lambda: self._after_release(decoder))
-        self.transformer: OnDemand[Any] = OnDemand(lambda: self._after_release(transformer))
-        self.tokenizer = OffloadedTokenizer(tokenizer, self.decoder, device)
+        decoders: OnDemand[ImageTokenizer] = OnDemand(lambda: self._after_release(decoder))
+        self.decoder = decoders.get
+        self._transformers: OnDemand[Any] = OnDemand(lambda: self._after_release(transformer))
+        self._tokenizer = OffloadedTokenizer(tokenizer, decoders, device)
+
+    is_ready = False
+
+    def get(self) -> tuple[ImageTokenizer, Any]:
+        """Return a tokenizer, and the transformer, which exists as long as the caller keeps it."""
+        return self._tokenizer, self._transformers.get()
 
     def _after_release(self, prepare: Callable[[], Any]) -> Any:
         """Prepare a model after the memory of the last one was returned to the system."""

@@ -25,8 +25,8 @@ from nextscale.runtime.device import multiplies_by_onednn
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.transformer.adaln_block import MLP
 from nextscale.transformer.attention import SelfAttention
-from nextscale.transformer.infinity import Infinity
-from nextscale.transformer.var import VAR, VARConfig
+from nextscale.transformer.next_scale import NextScaleTransformer
+from nextscale.transformer.var import VARConfig
 
 ROWS = 512
 """Number of rows for which the weights are packed."""
@@ -92,7 +92,7 @@ class ReadyAttention(SelfAttention):
         return super().attend(q, k, v, mask) if mask is not None else cpu_attention.attend(q, k, v, self.scale)
 
 
-ModelT = TypeVar("ModelT", VAR, Infinity)
+ModelT = TypeVar("ModelT", bound=NextScaleTransformer)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextscale.conditioning.text import TextFeatures
+from nextscale.conditioning.text import TextFeatures, WordIds
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
 from nextscale.transformer.infinity import Infinity, InfinityConfig
@@ -32,7 +32,8 @@ class ModelCost:
     decoder: float
     """As defined. When sampling it takes about a tenth less: see `nextscale.acceleration.upsample`."""
     condition: float
-    """AdaLN and, for text-to-image models, the pooled text and its keys and values; once per image."""
+    """AdaLN and, for text-to-image models, their own text encoder, the pooled text and its keys and values; once per
+    image."""
     transformer: float
     """All scales without guidance. Guidance doubles this and `condition`, except for the head."""
 
@@ -89,6 +90,8 @@ def _sampling_gflop(
     if isinstance(model, InfinityConfig):
         length = min(prompt_tokens, model.text_rows)
         conditions = TextFeatures(torch.empty(length, model.text_width), [length])
+        if model.words is not None:
+            conditions = WordIds(torch.zeros(length, dtype=torch.int64), [length])
     cache = transformer.make_cache(schedule, 1)
     made: list[Any] = []
 

@@ -91,7 +91,7 @@ def describe(tokenizer: Any, model: Any, options: Options, text_encoder: str = "
         lines += [f"transformer      depth {model.depth}, width {model.width}, {model.heads} heads, shared AdaLN, "]
         lines[-1] += "cosine attention, cross-attention to the text"
         lines += [f"text             features of width {model.text_width}, at most {model.text_rows} tokens"]
-        lines[-1] += f", from {text_encoder}" if text_encoder else "; no text encoder"
+        lines[-1] += encoder_of(model, text_encoder)
         flops += f", for a prompt of {min(PROMPT_TOKENS, model.text_rows)} tokens"
         lines += [memory_line(tokenizer, model, options, schedule)]
         if sizes:
@@ -107,6 +107,15 @@ def describe(tokenizer: Any, model: Any, options: Options, text_encoder: str = "
         lines[-1] += f"{'shared ' if model.shared_adaln else ''}AdaLN, "
         lines[-1] += f"{'cosine' if model.l2_norm else 'plain'} attention"
     return "\n".join([f"parameters       {parameters}", *lines, f"FLOPs per image  {flops}"])
+
+
+def encoder_of(model: Any, text_encoder: str) -> str:
+    """Describe where the features of texts come from, as the end of a line."""
+    if model.words is None:
+        return f", from {text_encoder}" if text_encoder else "; no text encoder"
+    words = model.words
+    blocks = "1 block" if words.depth == 1 else f"{words.depth} blocks"
+    return f", from the model's own encoder: {len(words.vocabulary):,} {words.kind}, {blocks}, {words.heads} heads"
 
 
 def megabytes(work: ModelCost, dtype: str) -> float:

@@ -30,6 +30,7 @@ VERBS = {
     ),
     "evaluate sweep": ("nextscale.cli.evaluate_sweep", "evaluate a model with several sampling settings"),
     "evaluate classifier": ("nextscale.cli.evaluate_classifier", "train a classifier for evaluation"),
+    "evaluate reader": ("nextscale.cli.evaluate_reader", "train a reader of scenes for evaluate --prompts"),
     "plot": ("nextscale.cli.plot", "plot training curves, and compare the loss with a reference"),
     "scaling run": ("nextscale.cli.scaling_run", "train transformers of several sizes for scaling laws"),
     "scaling fit": ("nextscale.cli.scaling_fit", "fit scaling laws to runs of several sizes, and plot them"),
@@ -50,7 +51,15 @@ ALIASES = {"train var": "train transformer"}
 FORMER_FLAGS = ("--pictures", "--validate-pictures", "--batch-pictures", "--queue-pictures", "--request-pictures")
 """Former names of flags, which now end with images."""
 
-TRAINING = ("train tokenizer", "train transformer", "train var", "scaling run", "evaluate classifier", "bench train")
+TRAINING = (
+    "train tokenizer",
+    "train transformer",
+    "train var",
+    "scaling run",
+    "evaluate classifier",
+    "evaluate reader",
+    "bench train",
+)
 """Verbs that run in a process whose memory is set up for training."""
 
 

@@ -36,11 +36,12 @@ class TrainingOptions:
     out: Path
     """Folder of the run: recipe, log, previews, checkpoints."""
     preset: str = "starter"
-    """Recipe to start from: starter, cifar10 or tiny-imagenet; also 256 for "train tokenizer", or d16, d20, d24, d30 or
-    d36 for "train transformer". Or a .json file with a recipe, such as recipe.json of another run."""
+    """Recipe to start from: starter, cifar10 or tiny-imagenet; also 256, or scenes or scenes-130 (bits), for "train
+    tokenizer"; d16, d20, d24, d30 or d36 for "train transformer"; scenes, layer12, layer16, layer24, layer32, layer40,
+    layer48, 2b or 8b for text to image. Or a .json file with a recipe, such as recipe.json of another run."""
     set: tuple[str, ...] = ()
     """Change values of the recipe, as NAME=VALUE. "train tokenizer": model.channels=64 model.schedule=1,2,4,8
-    adversarial=null. "train transformer": depth=8 width=512 lora=16."""
+    model.multipliers=1,2,4 adversarial=null. "train transformer": depth=8 width=512 lora=16."""
     steps: int | None = None
     """Total number of training steps. Default: from the preset."""
     batch_size: int | None = None

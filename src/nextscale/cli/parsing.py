@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
-import sys
 from collections.abc import Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType
@@ -37,18 +37,24 @@ def parse(options: type, verb: str, arguments: list[str]) -> Any:
             empty.
     """
     check_paths(options, arguments)
-    config, said = (tyro.conf.OmitArgPrefixes,), io.StringIO()
     try:
-        with redirect_stderr(said):
-            return tyro.cli(with_help(options), prog=f"nextscale {verb}", args=arguments, config=config)
+        with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
+            return run_tyro(options, verb, arguments, help_texts=False)
     except SystemExit as stop:
         error: BaseException | None = stop
         while error is not None and not isinstance(error, InputError):
             error = error.__context__
         if error is not None:
             raise InputError(str(error)) from error
-        print(said.getvalue(), end="", file=sys.stderr)
-        raise
+    return run_tyro(options, verb, arguments, help_texts=True)  # prints help or an error, and exits
+
+
+def run_tyro(options: type, verb: str, arguments: list[str], help_texts: bool) -> Any:
+    """Parse flags with tyro. Without help texts, which few calls show, this takes half the time."""
+    description = None if help_texts else ""
+    config = (tyro.conf.OmitArgPrefixes,)
+    annotate(options, help_texts)
+    return tyro.cli(options, prog=f"nextscale {verb}", description=description, args=arguments, config=config)
 
 
 def check_paths(options: type, arguments: Sequence[str]) -> None:
@@ -73,18 +79,27 @@ def path_flags(options: type) -> set[str]:
     return flags
 
 
-def with_help(options: type) -> type:
-    """Use the docstrings of a dataclass's fields as help texts. tyro itself would keep their line breaks."""
-    docs, types = field_docs(options), get_type_hints(options, include_extras=True)
-    hints = getattr(options, "HINTS", {})
-    for field in fields(options):
-        kind = types[field.name]
-        text = " ".join(filter(None, (docs.get(field.name), hints.get(field.name))))
-        shown = tyro.conf.arg(help=text or None, help_behavior_hint=default_hint, metavar=metavar_of(kind))
-        options.__annotations__[field.name] = Annotated[kind, shown]
+def annotate(options: type, help_texts: bool) -> None:
+    """Tell tyro how to show the fields of a dataclass: their docstrings as help texts, without line breaks.
+
+    Args:
+        help_texts: read the docstrings. Otherwise the help texts are empty.
+    """
+    docs = field_docs(options) if help_texts else {}
+    types, hints = declared_types(options), getattr(options, "HINTS", {})
+    for name in (field.name for field in fields(options)):
+        kind, text = types[name], " ".join(filter(None, (docs.get(name), hints.get(name))))
+        help_text = (text or None) if help_texts else ""
+        shown = tyro.conf.arg(help=help_text, help_behavior_hint=default_hint, metavar=metavar_of(kind))
+        options.__annotations__[name] = Annotated[kind, shown]
         if isinstance(kind, type) and is_dataclass(kind):
-            with_help(kind)
-    return options
+            annotate(kind, help_texts)
+
+
+@functools.cache
+def declared_types(options: type) -> dict[str, Any]:
+    """Return the types of the fields as they were before `annotate`."""
+    return get_type_hints(options, include_extras=True)
 
 
 def metavar_of(kind: Any) -> str | None:

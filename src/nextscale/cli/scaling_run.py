@@ -26,11 +26,12 @@ from nextscale.runtime.stop import resumable
 from nextscale.scaling_laws.ladder import Rung, make_ladder
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.changes import find_recipe, override
-from nextscale.training.presets.var import TRANSFORMERS
+from nextscale.training.class_setup import transformer_config
+from nextscale.training.presets import TRANSFORMERS
 from nextscale.training.recipes import Precision, TransformerRecipe
 from nextscale.training.run import RECIPE, begun_precision, check_same
 from nextscale.training.setup import RunSettings, plan
-from nextscale.training.transformer_setup import choose_tokenizer, open_examples, transformer_config
+from nextscale.training.transformer_setup import choose_tokenizer, open_examples
 
 OURS = ("depth", "width", "heads", "learning_rate", "steps", "batch_size", "seed", "precision")
 """Fields of the recipe that have flags here."""

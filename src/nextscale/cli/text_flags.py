@@ -44,6 +44,8 @@ class TextEncoderFlags:
         if any(getattr(self, name) != getattr(TextEncoderFlags, name) for name in TEXT_ENCODER_FLAGS):
             if pipeline.family.takes == "class":
                 raise InputError(f"{model} takes class labels: a text encoder is for text-to-image models")
+            if pipeline.words is not None:
+                raise InputError(f"{model} has a text encoder of its own: expected no flags about another one")
             pipeline.set_text_encoder(self._load(pipeline, tell))
 
     def _load(self, pipeline: Pipeline, tell: Callable[[str], None]) -> TextEncoder:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nextscale.cli.options import TrainingOptions
-from nextscale.training.presets.var import TRANSFORMERS
-from nextscale.training.transformer_setup import Strategy, run_transformer
+from nextscale.training.parallel import Strategy
+from nextscale.training.presets import TRANSFORMERS
+from nextscale.training.transformer_setup import run_transformer
 from nextscale.workflows.train import preview_samples
 
 
@@ -14,7 +15,8 @@ from nextscale.workflows.train import preview_samples
 class Options(TrainingOptions):
     """Train a transformer on the tokens of a trained tokenizer. Repeat the same command to resume an interrupted run.
 
-    A token cache written by "tokenize" contains the tokenizer: --data CACHE needs no --tokenizer.
+    The tokenizer decides what is trained: with a codebook VAR, on classes; with bits Infinity, on captions. A token
+    cache written by "tokenize" contains the tokenizer: --data CACHE needs no --tokenizer.
 
     Example: nextscale train transformer --preset starter --tokenizer runs/tokenizer --data photos/ --out runs/var
     """
@@ -27,6 +29,10 @@ class Options(TrainingOptions):
     data. Default: the trained model has the classes of the data only."""
     strategy: Strategy = "ddp"
     """Data parallelism with several processes. ddp: each process holds all weights. fsdp: each holds a part of them."""
+    text_encoder: str = ""
+    """Folder or Hugging Face name of the T5 that encodes the captions, for a tokenizer of bits. It is not trained. Its
+    features are kept in OUT/text_features. Default: that of --init-from, or google/flan-t5-xl. Needs the extra
+    "text"."""
 
 
 def run(options: Options) -> None:
@@ -41,4 +47,5 @@ def run(options: Options) -> None:
         preview_samples,
         options.watch(),
         options.keep_classes,
+        options.text_encoder,
     )

@@ -7,7 +7,7 @@ tokens of all prompts follow each other without padding.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -42,18 +42,8 @@ class TextFeatures:
     def __init__(self, features: Tensor, lengths: Iterable[int] | Tensor):
         if not isinstance(features, Tensor) or features.ndim != 2 or not features.is_floating_point():
             raise InputError(f"text features are floating-point numbers (tokens, width), not {kind(features)}")
-        try:
-            counts = tuple(operator.index(length) for length in lengths)
-        except TypeError as error:
-            raise InputError(f"lengths of prompts are a list of integers, not {brief(lengths)}") from error
-        if not counts:
-            raise InputError("expected the length of at least one prompt, got none")
-        if min(counts) < 1:
-            raise InputError(f"prompt {counts.index(min(counts))} has length {min(counts)}: expected at least 1 token")
-        if sum(counts) != len(features):
-            raise InputError(f"the lengths of the prompts add up to {sum(counts)}, but there are {len(features)} rows")
         object.__setattr__(self, "features", features.float())
-        object.__setattr__(self, "lengths", counts)
+        object.__setattr__(self, "lengths", check_lengths(lengths, len(features)))
 
     @classmethod
     def of(cls, prompts: Sequence[Tensor]) -> TextFeatures:
@@ -92,6 +82,46 @@ class TextFeatures:
         return TextFeatures(self.features.to(device), self.lengths)
 
 
+@dataclass(frozen=True, eq=False, init=False)
+class WordIds:
+    """B prompts as numbers of words or subwords, for a model with its own text encoder (`Words.ids` makes them).
+
+    Args:
+        ids: (l_1 + .. + l_B,) int64, the tokens of all prompts one after another.
+        lengths: number of tokens of each prompt, B integers of at least 1.
+
+    Raises:
+        InputError: The lengths do not add up to the number of ids, or the arguments are of another shape or type.
+    """
+
+    ids: Tensor = field(repr=False)
+    lengths: tuple[int, ...]
+
+    def __init__(self, ids: Tensor, lengths: Iterable[int] | Tensor):
+        if not isinstance(ids, Tensor) or ids.ndim != 1 or ids.dtype != torch.int64:
+            raise InputError(f"ids of words are int64 numbers (tokens,), not {kind(ids)}")
+        object.__setattr__(self, "ids", ids)
+        object.__setattr__(self, "lengths", check_lengths(lengths, len(ids)))
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.lengths)
+
+    def select(self, indices: Iterable[int] | Tensor) -> WordIds:
+        """Return the prompts at these positions, in this order. A position may occur several times.
+
+        Raises:
+            InputError: There are no indices.
+        """
+        prompts = self.ids.split(self.lengths)
+        chosen = [prompts[operator.index(i)] for i in indices]
+        return WordIds(torch.cat(chosen) if chosen else self.ids[:0], [len(prompt) for prompt in chosen])
+
+    def to(self, device: torch.device | str) -> WordIds:
+        """Move to a device."""
+        return WordIds(self.ids.to(device), self.lengths)
+
+
 @dataclass(frozen=True, eq=False)
 class TextConditioner:
     """The conditioning of a text-to-image model.
@@ -99,17 +129,19 @@ class TextConditioner:
     Args:
         learned: (R, T), the model's parameter ``cfg_uncond``. Its first l rows replace a prompt of l tokens where there
             is no prompt. R is also the largest number of tokens of a prompt.
+        encode: turns `WordIds` into features; see `nextscale.transformer.infinity.Infinity.encode`.
     """
 
     learned: Tensor = field(repr=False)
+    encode: Callable[[TextFeatures | WordIds], TextFeatures] | None = field(default=None, repr=False)
 
-    def count(self, text: TextFeatures, num_images: int | None) -> int:
+    def count(self, text: TextFeatures | WordIds, num_images: int | None) -> int:
         """The batch size B, from the prompts or, for a single prompt, from ``num_images``.
 
         Raises:
-            InputError: Not `TextFeatures`, or the two numbers disagree.
+            InputError: Neither `TextFeatures` nor `WordIds`, or the two numbers disagree.
         """
-        if not isinstance(text, TextFeatures):
+        if not isinstance(text, TextFeatures | WordIds):
             raise InputError(f"prompts are given to the model as TextFeatures, not {kind(text)}")
         if num_images is None or num_images == len(text):
             return len(text)
@@ -121,18 +153,23 @@ class TextConditioner:
             )
         return num_images
 
-    def parse(self, text: TextFeatures, streams: Streams) -> TextFeatures:
-        """Move prompts to the sampler's device. A single prompt is repeated for all images.
+    def parse(self, text: TextFeatures | WordIds, streams: Streams) -> TextFeatures:
+        """Move prompts to the sampler's device, and encode `WordIds`. A single prompt is repeated for all images.
 
         Args:
             streams: give B and the device.
 
         Raises:
-            InputError: The features have another width than the model's, or a prompt has more than R tokens.
+            InputError: The features have another width than the model's, a prompt has more than R tokens, or the model
+                has no text encoder for `WordIds`.
         """
         batch = self.count(text, streams.batch)
-        self.check(text)
         text = text.to(streams.device)
+        if self.encode is not None:
+            with torch.no_grad():
+                text = self.encode(text)
+        assert isinstance(text, TextFeatures)
+        self.check(text)
         return text if len(text) == batch else text.select([0] * batch)
 
     def check(self, text: TextFeatures) -> None:
@@ -174,6 +211,28 @@ class TextConditioner:
         """The first l rows of the learned features for each prompt, (l_1 + .. + l_B, T) float32, with gradient."""
         positions = torch.cat([torch.arange(length) for length in text.lengths])
         return self.learned[positions.to(self.learned.device)].to(text.features)
+
+
+def check_lengths(lengths: Iterable[int] | Tensor, rows: int) -> tuple[int, ...]:
+    """Return the numbers of tokens of prompts as integers.
+
+    Args:
+        rows: number of tokens of all prompts.
+
+    Raises:
+        InputError: They are not integers of at least 1 that add up to ``rows``, or there are none.
+    """
+    try:
+        counts = tuple(operator.index(length) for length in lengths)
+    except TypeError as error:
+        raise InputError(f"lengths of prompts are a list of integers, not {brief(lengths)}") from error
+    if not counts:
+        raise InputError("expected the length of at least one prompt, got none")
+    if min(counts) < 1:
+        raise InputError(f"prompt {counts.index(min(counts))} has length {min(counts)}: expected at least 1 token")
+    if sum(counts) != rows:
+        raise InputError(f"the lengths of the prompts add up to {sum(counts)}, but there are {rows} rows")
+    return counts
 
 
 def check_width(features: Tensor, width: int) -> None:

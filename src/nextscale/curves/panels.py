@@ -30,6 +30,9 @@ TITLES = {
     "perplexity": "perplexity of each scale's codes",
     "unused_codes": "codes used by no scale",
     "restarted_codes": "codes restarted",
+    "ones": "share of ones among the bits of each scale",
+    "bit_entropy": "entropy of a bit of each scale",
+    "stuck_bits": "bits that never change",
 }
 LAST_TITLES = {
     "learning_rate": "learning rate",
@@ -37,8 +40,8 @@ LAST_TITLES = {
     "images_per_second": "images per second",
     "data_wait": "time spent waiting for data",
 }
-UNITS = {"psnr": "dB", "accuracy": "%", "usage": "%", "wait": "%"}
-"""The unit, by the last word of a metric's name."""
+UNITS = {"psnr": "dB", "accuracy": "%", "usage": "%", "wait": "%", "ones": "%", "bit_entropy": "bits"}
+"""The unit, by a metric's name or its last word."""
 TOKEN_LOSSES = ("loss", "last_scale_loss", "scale_loss")
 EXACT = ("learning_rate",)
 """Metrics without noise. They are not smoothed, and their axis is linear."""
@@ -78,7 +81,7 @@ def make_panel(figure: str, runs: Sequence[RunLog]) -> Panel:
     """Make the panel of a metric."""
     having = [run for run in runs if any(is_of(name, figure) for name in run.series)]
     title = (TITLES | LAST_TITLES).get(figure, figure.replace("_", " "))
-    unit = UNITS.get(figure.split("_")[-1], "")
+    unit = UNITS.get(figure) or UNITS.get(figure.split("_")[-1], "")
     if figure in TOKEN_LOSSES and all(run.predicts_tokens for run in having):
         unit = "nats"
     exact = figure in EXACT

@@ -18,8 +18,8 @@ class Tokens(NamedTuple):
     """Images as tokens of a tokenizer."""
 
     values: Tensor
-    """(L, *shape) for an example, (B, L, *shape) for a batch, all scales concatenated: int64 indices of codes (shape ()) or
-    bool bits (shape (d,))."""
+    """(L, *shape) for an example, (B, L, *shape) for a batch, all scales concatenated. int64 codes have shape (), bool
+    bits shape (d,)."""
 
 
 Content = Pixels | Tokens

@@ -42,6 +42,14 @@ class BatchSlice:
         """
         return torch.rand(self.whole, *shape, generator=generator)[self.first : self.first + self.count]
 
+    def generators(self, generator: torch.Generator) -> list[torch.Generator]:
+        """Return a random generator for each image of the part, for many random numbers per image.
+
+        Their seeds are drawn for the whole batch.
+        """
+        seeds = torch.randint(2**62, (self.whole,), generator=generator)[self.first : self.first + self.count]
+        return [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
+
 
 class Batch(NamedTuple):
     """Examples, stacked."""

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from nextscale.errors import InputError, brief
+from nextscale.families.source_files import PTH, SAFETENSORS
 from nextscale.io.files import read_json
 from nextscale.io.pth import as_state, read_pth
 from nextscale.io.tensor_files import read_tensors
@@ -18,8 +19,6 @@ from nextscale.runtime.progress import say
 from nextscale.scales.schedule import OFFICIAL_256, ScaleSchedule
 from nextscale.transformer.infinity import SIZES
 
-PTH = (".pth", ".pt", ".ckpt")
-SAFETENSORS = ".safetensors"
 INDEX_FILES = "*.index.json"
 
 TRAINED = {
@@ -35,17 +34,14 @@ TOKENIZER = "vae_local"
 Files = Sequence[Path]
 
 
-def files_of(source: object) -> list[Path]:
-    """The files of a source that consists of official files: a sequence of paths, or a text with commas between paths.
-    The second of a pair may be a folder of shards.
+def load_files(paths: Files, schedule: ScaleSchedule | None = None, as_stored: bool = False) -> tuple[Any, Any]:
+    """Load a pair of official files, or one checkpoint of an official trainer, which contains both models.
+
+    Args: see `load_pair`.
     """
-    if isinstance(source, tuple | list):
-        return [Path(part) for part in source]
-    parts = [part.strip() for part in str(source).split(",")]
-    kinds = [part.endswith(PTH) for part in parts]
-    if len(parts) > 1 and kinds[0]:
-        kinds[-1] = kinds[-1] or parts[-1].endswith(SAFETENSORS) or Path(parts[-1]).is_dir()
-    return [Path(part) for part in parts] if all(kinds) else []
+    if len(paths) == 1:
+        return load_trainer_file(paths[0], schedule)
+    return load_pair(paths, schedule, as_stored)
 
 
 def load_pair(paths: Files, schedule: ScaleSchedule | None = None, as_stored: bool = False) -> tuple[Any, Any]:

@@ -35,6 +35,8 @@ class Request:
     prompts: tuple[str, ...] = ()
     """The prompt of each image, for text-to-image models."""
     negative: TextFeatures | None = None
+    notes: tuple[str, ...] = ()
+    """See `Requests.notes`."""
 
 
 class Requests(Protocol):
@@ -62,6 +64,10 @@ class Requests(Protocol):
             options: any of `OPTIONS`.
             is_edit: whether prompts may be empty.
         """
+        ...
+
+    def notes(self, wanted: Any, options: Mapping[str, Any], /) -> tuple[str, ...]:
+        """Return sentences about what the model cannot follow in a request, such as words that it does not know."""
         ...
 
     def schedule_of(self, options: Mapping[str, Any], /) -> ScaleSchedule | None:
@@ -118,6 +124,9 @@ class ClassRequests:
     def parse(self, wanted: Any, num_images: int | None, options: Mapping[str, Any], is_edit: bool = False) -> Request:
         return Request(self.names.ids(wanted))
 
+    def notes(self, wanted: Any, options: Mapping[str, Any]) -> tuple[str, ...]:
+        return ()
+
     def load(self) -> None:
         pass
 
@@ -167,16 +176,24 @@ class PromptRequests:
         said = text_of(options)
         negative = said.negative_prompt
         if isinstance(wanted, TextFeatures):
-            return Request(wanted, (), self.encode([negative]) if negative else None)
+            notes = self.notes(wanted, options)
+            return Request(wanted, (), self.encode([negative]) if negative else None, notes)
         prompts = check_prompts(() if wanted is None else wanted, may_be_empty=is_edit)
-        texts = [with_positive_phrase(prompt) for prompt in prompts] if said.positive_phrase else prompts
+        texts = texts_of(prompts, said)
         features = self.encode([*texts, *([negative] if negative else [])])
         count = num_images if num_images is not None and len(prompts) == 1 else len(prompts)
         return Request(
             features.select(range(len(prompts))),
             tuple(prompts) if len(prompts) == count else tuple(prompts) * count,
             features.select([len(prompts)]) if negative else None,
+            self.notes(prompts, options),
         )
+
+    def notes(self, wanted: Any, options: Mapping[str, Any]) -> tuple[str, ...]:
+        said = text_of(options)
+        prompts = [] if isinstance(wanted, TextFeatures) else check_prompts(wanted, may_be_empty=True)
+        notes_of = getattr(self.encoder, "notes", None)  # other encoders know all words
+        return notes_of([*texts_of(prompts, said), said.negative_prompt]) if notes_of else ()
 
     def variants(self, wanted: Any, num_images: int | None) -> tuple[Any, int | None]:
         return "" if wanted is None else wanted, num_images
@@ -206,6 +223,11 @@ class PromptRequests:
                 raise InputError(f"the text encoder gives features of width {width}, but the model takes {expected}")
             known |= dict(zip(unique, features.split(), strict=True))
         return TextFeatures.of([known[text if text.strip() else ""] for text in texts])
+
+
+def texts_of(prompts: Sequence[str], options: TextOptions) -> Sequence[str]:
+    """Return the texts to encode for prompts."""
+    return [with_positive_phrase(prompt) for prompt in prompts] if options.positive_phrase else prompts
 
 
 def text_of(options: Mapping[str, Any]) -> TextOptions:

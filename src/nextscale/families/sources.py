@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nextscale.errors import InputError
-from nextscale.families import infinity, var
+from nextscale.families import var
 from nextscale.families.family import Family, PublishedModel
-from nextscale.families.official_files import (
-    files_of,
-    is_trainer_file,
-    load_pair,
-    load_tokenizer_file,
-    load_trainer_file,
-)
+from nextscale.families.source_files import files_of
 from nextscale.io.checkpoint_folder import newest_checkpoint
 from nextscale.io.config import as_config
 from nextscale.io.files import read_json, write_json
@@ -30,8 +24,6 @@ INDEX = "pipeline.json"
 TOKENIZER = "tokenizer"
 TRANSFORMER = "transformer"
 TEXT_ENCODER = "text_encoder"
-
-FAMILIES: tuple[Family, ...] = (var.FAMILY, infinity.FAMILY)
 
 STARTER = "starter"
 """The embedded model."""
@@ -55,9 +47,17 @@ class Parts(NamedTuple):
     """Its default settings; None means those of the family."""
 
 
+def families() -> Iterator[Family]:
+    """Yield all families. A family is imported when it is asked for."""
+    yield var.FAMILY
+    from nextscale.families import infinity
+
+    yield infinity.FAMILY
+
+
 def family_of(model: Transformer) -> Family:
     """The family of a transformer."""
-    for family in FAMILIES:
+    for family in families():
         if isinstance(model, family.transformer):
             return family
     raise InputError(f"a pipeline cannot load a {type(model).__name__} yet: sample it with nextscale.sample")
@@ -65,7 +65,7 @@ def family_of(model: Transformer) -> Family:
 
 def find_family(name: str) -> tuple[Family, str] | None:
     """The family and the key of a published model's name such as "d16" or "infinity-2b", if there is one."""
-    for family in FAMILIES:
+    for family in families():
         if (key := family.published_name(name)) is not None:
             return family, key
     return None
@@ -86,10 +86,10 @@ def load_source(source: Source, schedule: ScaleSchedule | None = None, as_stored
             memory.
     """
     files = files_of(source)
-    if len(files) == 1:
-        return of_official(load_trainer_file(files[0], schedule))
     if files:
-        return of_official(load_pair(files, schedule, as_stored))
+        from nextscale.families.official_files import load_files
+
+        return of_official(load_files(files, schedule, as_stored))
     if schedule is not None:
         raise InputError(f"{source} defines its own schedule: only .pth files take one")
     name = str(source)
@@ -100,7 +100,7 @@ def load_source(source: Source, schedule: ScaleSchedule | None = None, as_stored
         return load_folder(Path(name), as_stored)
     if found := find_family(name):
         return load_published(*found, as_stored)
-    hub = "; ".join(family.names for family in FAMILIES)
+    hub = "; ".join(family.names for family in families())
     raise InputError(
         f"no model {name!r}: expected {', '.join(EMBEDDED)}, a folder, {hub}, a pair vae.pth,var.pth, "
         "or a .pth file of the official trainer"
@@ -114,8 +114,11 @@ def load_tokenizer(source: Source, schedule: ScaleSchedule | None = None) -> Any
         A `nextscale.protocols.Tokenizer`.
     """
     files = files_of(source)
-    if len(files) == 1 and not is_trainer_file(files[0]):
-        return load_tokenizer_file(files[0], schedule)
+    if len(files) == 1:
+        from nextscale.families.official_files import is_trainer_file, load_tokenizer_file
+
+        if not is_trainer_file(files[0]):
+            return load_tokenizer_file(files[0], schedule)
     folder = Path(str(source))
     if not files and folder.is_dir() and not (folder / INDEX).is_file():
         return var.FAMILY.tokenizer.from_pretrained(folder)
@@ -172,10 +175,10 @@ def write_index(
 
 def family_called(name: object, path: Path) -> Family:
     """The family of a name in a file."""
-    for family in FAMILIES:
+    for family in families():
         if family.name == name:
             return family
-    raise InputError(f"{path} names the family {str(name)[:40]!r}: expected {' or '.join(f.name for f in FAMILIES)}")
+    raise InputError(f"{path} names the family {str(name)[:40]!r}: expected {' or '.join(f.name for f in families())}")
 
 
 def text_encoder_of(index: dict[str, Any], folder: Path) -> str:
@@ -195,6 +198,8 @@ def of_official(models: tuple[Any, Any]) -> Parts:
 
 def load_published(family: Family, name: str, as_stored: bool = False) -> Parts:
     """Load an official model from the hub."""
+    from nextscale.families.official_files import load_pair
+
     published = family.published[name]
     tokenizer_file = fetch(family.repository, published.tokenizer_file)
     if Path(published.file).suffix:

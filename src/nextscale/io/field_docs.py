@@ -26,4 +26,4 @@ def field_docs(kind: type) -> dict[str, str]:
 def classes_in(module: str) -> dict[str, ast.ClassDef]:
     """Return the classes that a module defines, by name. `inspect.getsource` of each would parse the module again."""
     tree = ast.parse(inspect.getsource(sys.modules[module]))
-    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}

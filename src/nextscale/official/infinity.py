@@ -141,7 +141,13 @@ def from_official(
 
 
 def to_official(tokenizer: ImageTokenizer, model: Infinity) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the two official state dictionaries, including buffers."""
+    """Return the two official state dictionaries, including buffers.
+
+    Raises:
+        InputError: the model has a text encoder of its own, which the official code does not know.
+    """
+    if model.words is not None:
+        raise InputError("a model with a text encoder of its own has no official format")
     tokenizer_state = rename(tokenizer.state_dict(), swapped(TOKENIZER_NAMES), (), "the tokenizer")
     mask = 2 ** torch.arange(tokenizer.config.code_dim - 1, -1, -1)  # the official code lets it overflow at 64 bits
     tokenizer_state |= dict.fromkeys(TOKENIZER_BUFFERS[:2], mask)

@@ -61,8 +61,7 @@ def trim() -> None:
 def kept(device: torch.device, largest: int = 0) -> Iterator[None]:
     """Context manager that keeps freed memory in this process, if the device is the CPU. glibc only.
 
-    If the largest tensors have more than `LARGE` bytes, it does nothing: tensors of several such sizes leave gaps that are
-    larger than the time is worth.
+    If the largest tensors have more than `LARGE` bytes, it does nothing: tensors of such sizes leave gaps of gigabytes.
 
     A training step allocates the sizes that the previous step freed, such as all gradients. A layer of a decoder
     allocates the sizes that the previous layer freed. Without this setting, the system would provide new pages filled

@@ -26,6 +26,7 @@ class SamplingRun(Iterator[ScaleStep]):
             image and without ``more_smooth``, whose code vectors have no tokens.
         schedule: the schedule that ``steps`` were made with; None means the tokenizer's.
         prompts: the prompt of each image, for text-to-image models.
+        notes: sentences about what the model cannot follow in the request, such as words that it does not know.
         decoder: called once all scales are sampled, for the tokenizer that decodes them; None means ``tokenizer``.
     """
 
@@ -37,11 +38,12 @@ class SamplingRun(Iterator[ScaleStep]):
         exact: bool = False,
         schedule: ScaleSchedule | None = None,
         prompts: Sequence[str] = (),
+        notes: Sequence[str] = (),
         decoder: Callable[[], Tokenizer] | None = None,
     ):
         self._steps, self._tokenizer, self._edit, self._exact = steps, tokenizer, edit, exact
         self._decoder = decoder
-        self.schedule, self.prompts = tokenizer.schedule_or_own(schedule), prompts
+        self.schedule, self.prompts, self.notes = tokenizer.schedule_or_own(schedule), prompts, notes
         self.tokens: list[Tensor] = []
         """Sampled tokens (B, n_k, ...) of the scales so far."""
         self._last: ScaleStep | None = None

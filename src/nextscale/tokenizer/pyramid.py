@@ -175,6 +175,11 @@ class ResidualPyramid(nn.Module):
         h, w = schedule.final_size
         return self.moves.patch * h, self.moves.patch * w
 
+    def flat_schedule(self) -> ScaleSchedule:
+        """Return the scales in positions of the canvas instead of tokens. They differ if a token covers a square."""
+        patch = self.moves.patch
+        return ScaleSchedule(tuple((patch * h, patch * w) for h, w in self.schedule.sizes))
+
     # ---- walks ---------------------------------------------------------------------------------------------------
 
     def encode(self, features: Tensor, schedule: ScaleSchedule | None = None) -> list[Tensor]:
@@ -238,17 +243,31 @@ class ResidualPyramid(nn.Module):
 
         Appends the tokens of each visit to ``tokens``, and the quantized vectors to ``looks``.
         """
-        rest = features.detach()
 
-        def nearest(visit: Visit, _: Tensor) -> Tensor:
-            residual = self.residual(rest, visit)
+        def nearest(_: Visit, residual: Tensor) -> Tensor:
             tokens.append(self.codebook.nearest(residual))
             if looks is not None:
                 looks.append(residual)
             return self.codebook.codes(tokens[-1])
 
-        for step in self.walk(nearest, self.empty_canvas(len(features), features.device, schedule), schedule):
-            rest = rest - step.gain.detach()
+        return self.encode_with(features.detach(), nearest, schedule)
+
+    def encode_with(
+        self, features: Tensor, code: Chooser, schedule: ScaleSchedule | None = None, through: bool = False
+    ) -> Iterator[PyramidStep]:
+        """Walk over the scales, and subtract what each adds to the canvas from the features.
+
+        Args:
+            code: returns the code vectors of a visit, given the visit and the residual at its size, (B, n_k, D).
+            through: let gradients pass from the residual to the earlier scales.
+        """
+        rest = features
+
+        def choose(visit: Visit, _: Tensor) -> Tensor:
+            return code(visit, self.residual(rest, visit))
+
+        for step in self.walk(choose, self.empty_canvas(len(features), features.device, schedule), schedule):
+            rest = rest - (step.gain if through else step.gain.detach())
             yield step
 
 

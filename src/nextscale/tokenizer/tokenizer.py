@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from nextscale.tokenizer.autoencoder import NORM_GROUPS, OTHER_GROUPS, Decoder, 
 from nextscale.tokenizer.bsq import SignBits
 from nextscale.tokenizer.codebook import Codebook
 from nextscale.tokenizer.pyramid import INFINITY_MOVES, ResidualPyramid
+
+if TYPE_CHECKING:
+    from nextscale.tokenizer.bit_quantization import BitQuantization
 
 LARGEST_IMAGE = 2**14
 """Most pixels on a side of an image."""
@@ -123,11 +126,13 @@ class Reconstruction(NamedTuple):
     images: Tensor
     """(B, 3, H, W), decoded, not clamped."""
     tokens: list[Tensor]
-    """K LongTensors (B, n_k)."""
+    """K LongTensors (B, n_k), or bool tensors (B, n_k, D) of bits."""
     vq_loss: Tensor
     """The quantizer's loss, a scalar."""
-    looks: Tensor
-    """All quantized vectors, (B L, D), without gradient."""
+    looks: Tensor | None
+    """All quantized vectors, (B L, D), without gradient. None for bits."""
+    figures: Mapping[str, Tensor] = {}
+    """Scalars to log."""
 
 
 class ImageTokenizer(nn.Module):
@@ -230,16 +235,32 @@ class ImageTokenizer(nn.Module):
         """Return the transformer's input in training. K token maps -> (B, L - n_0, D) float32."""
         return self.pyramid.next_inputs(self.check_tokens(tokens, schedule), schedule)
 
-    def forward(self, images: Tensor, beta: float = 0.25, depths: Tensor | None = None) -> Reconstruction:
+    def forward(
+        self, images: Tensor, beta: float = 0.25, depths: Tensor | None = None, bits: BitQuantization | None = None
+    ) -> Reconstruction:
         """Encode, quantize with a straight-through gradient, and decode, for training.
 
         Args:
             beta: weight of the commitment term.
             depths: (B,) in 1..K, the number of scales from which each image is decoded; None means all.
+            bits: how a tokenizer of bits quantizes; None means all scales of the schedule, without entropy losses.
+
+        Raises:
+            InputError: see `check_images`. With ``bits``, the size is that of its last scale.
         """
-        quantized = self.pyramid.quantize(self.encode_features(images).float(), beta, depths)
-        decoded = self.decoder(self.post_quant_conv(quantized.canvas)).float()
-        return Reconstruction(decoded, quantized.tokens, quantized.loss, quantized.looks)
+        if self.config.quantizer == "codebook":
+            found = self.pyramid.quantize(self.encode_features(images).float(), beta, depths)
+            return Reconstruction(self._decoded(found.canvas), found.tokens, found.loss, found.looks)
+        from nextscale.tokenizer.bit_quantization import BitQuantization, quantize_bits
+
+        bits = bits or BitQuantization(self.pyramid.flat_schedule())
+        h, w = bits.schedule.final_size
+        self._check_size(images, (h * self.config.stride, w * self.config.stride))
+        found = quantize_bits(self.encoder(images).float(), bits, beta, depths)
+        return Reconstruction(self._decoded(found.canvas), found.tokens, found.loss, None, found.figures)
+
+    def _decoded(self, canvas: Tensor) -> Tensor:
+        return self.decoder(self.post_quant_conv(canvas)).float()
 
     def fingerprint(self) -> str:
         """Return a hash of the weights: a transformer fits only the tokenizer that it was trained with."""
@@ -263,7 +284,10 @@ class ImageTokenizer(nn.Module):
         Raises:
             InputError: the size differs from that of the schedule's last scale.
         """
-        expected = (3, *self.config.image_size_of(self.schedule_or_own(schedule)))
+        self._check_size(images, self.config.image_size_of(self.schedule_or_own(schedule)))
+
+    def _check_size(self, images: Tensor, size: tuple[int, int]) -> None:
+        expected = (3, *size)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise InputError(
                 f"the tokenizer takes images of shape (B, {', '.join(map(str, expected))}), not {tuple(images.shape)}"

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.io.config import LARGEST_WIDTH, check_fields
+from nextscale.io.config import LARGEST_WIDTH, LATER, check_fields
 from nextscale.runtime.distributed import all_mean
 
 EPS = 1e-6
+SCORE_MARGIN = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,11 @@ class AdversarialRecipe:
     """Output channels of PatchGAN's first convolution."""
     layers: int = field(default=3, metadata={"most": 12})
     """Number of stride-2 convolutions of PatchGAN."""
+    norm: Literal["spectral", "batch"] = field(default="spectral", metadata=LATER)
+    """Normalisation of PatchGAN: spectral (of weights), or batch (of activations, by the statistics of the batch over
+    all processes), as in the training of Infinity's tokenizers."""
+    init_from: str = field(default="", metadata=LATER)
+    """Folder of a run whose critic to start from."""
     dino_weights: str = ""
     """File with the weights of a DINO ViT-S."""
     weight: float = field(default=0.4, metadata={"least": 0.0})
@@ -46,12 +52,18 @@ class AdversarialRecipe:
     """Use DiffAugment (arXiv 2006.10738)."""
     lecam: float = field(default=0.0, metadata={"least": 0.0})
     """Weight of LeCam's regularisation (arXiv 2104.03310)."""
+    score_penalty: float = field(default=0.0, metadata={**LATER, "least": 0.0})
+    """Weight of `score_excess`, the regularisation of the critic in the training of Infinity's tokenizers."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
         check_fields(self)
         if self.critic not in ("patchgan", "dino"):
             raise InputError(f"unknown critic {self.critic!r}: expected patchgan or dino")
+        if self.norm not in ("spectral", "batch"):
+            raise InputError(f"norm must be spectral or batch, not {self.norm!r}")
+        if self.critic == "dino" and self.norm != "spectral":
+            raise InputError("the critic dino has norm spectral only, not batch")
         if self.critic == "dino" and not self.dino_weights:
             raise InputError("the critic dino needs dino_weights, a file with the weights of a DINO ViT-S")
         if not 0 <= self.start < 1:
@@ -108,6 +120,12 @@ def lecam(real: list[Tensor], fake: list[Tensor], anchors: Tensor) -> Tensor:
             for r, f in zip(real, fake, strict=True)
         ]
     ).mean()
+
+
+def score_excess(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """Return max(0, |mean D(x)| - m)^2 + max(0, |mean D(x^)| - m)^2 with the margin m = `SCORE_MARGIN`."""
+    means = torch.stack((mean_score(real), mean_score(fake)))
+    return F.relu(means.abs() - SCORE_MARGIN).square().sum()
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: Tensor, largest: float) -> Tensor:

@@ -15,9 +15,11 @@ from nextscale.io.json_text import parse_json
 from nextscale.io.module_folder import as_config
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.training.adversarial import AdversarialRecipe
-from nextscale.training.recipes import RecipeT
+from nextscale.training.recipes import RecipeT, TextRecipe, WordsRecipe
 
 T = TypeVar("T")
+PARTS: dict[str, Any] = {"adversarial": AdversarialRecipe, "text": TextRecipe, "words": WordsRecipe}
+"""Parts of recipes that may be None. A change of one of their fields makes them."""
 
 
 def find_recipe(presets: Mapping[str, RecipeT], name: str) -> RecipeT:
@@ -50,8 +52,8 @@ def with_changes(recipe: T, changes: Mapping[str, Any]) -> T:
     values = {}
     for name, value in changes.items():
         part = getattr(recipe, name)
-        if name == "adversarial" and part is None:
-            part = AdversarialRecipe()
+        if part is None and name in PARTS:
+            part = PARTS[name]()
         values[name] = with_changes(part, value) if isinstance(value, Mapping) else value
     return dataclasses.replace(recipe, **values)  # type: ignore[type-var]
 
@@ -68,7 +70,8 @@ def check_names(names: Iterable[str], known: Sequence[str], what: str) -> None:
 def override(recipe: RecipeT, settings: Sequence[str]) -> RecipeT:
     """Return the recipe with each ``name=value`` applied.
 
-    Dots select fields of a part, such as ``model.channels``. Values are written as in JSON.
+    Dots select fields of a part, such as ``model.channels``. Values are written as in JSON. Lists may also be written
+    without brackets, such as ``model.multipliers=1,2,4``.
 
     Raises:
         InputError: a name is unknown, or a value does not fit.
@@ -83,13 +86,16 @@ def override(recipe: RecipeT, settings: Sequence[str]) -> RecipeT:
         *path, last = name.split(".")
         part: Any = fields
         for step in path:
-            if step == "adversarial" and part.get(step, False) is None:
-                part[step] = json.loads(json.dumps(dataclasses.asdict(AdversarialRecipe())))
+            if step in PARTS and isinstance(part, dict) and part.get(step, False) is None:
+                part[step] = json.loads(json.dumps(dataclasses.asdict(PARTS[step]())))
             part = part.get(step) if isinstance(part, dict) else None
         if not isinstance(part, dict) or last not in part:
             known = ", ".join(sorted(part)) if isinstance(part, dict) else "no fields"
             raise InputError(f"the recipe has no {name!r}: {'.'.join(path) or 'it'} has {known}")
-        part[last] = dataclasses.asdict(ScaleSchedule.parse(text)) if name == "model.schedule" else parse(text)
+        if name == "model.schedule":
+            part[last] = dataclasses.asdict(ScaleSchedule.parse(text))
+        else:
+            part[last] = parse_list(text) if isinstance(part[last], list) else parse(text)
     return as_config(type(recipe), fields)
 
 
@@ -99,3 +105,9 @@ def parse(text: str) -> Any:
         return parse_json(text)
     except ValueError:
         return text
+
+
+def parse_list(text: str) -> Any:
+    """Return the value of a JSON text, or the list of values that are separated by commas."""
+    value = parse(text)
+    return [parse(item.strip()) for item in text.split(",")] if isinstance(value, str) and "," in text else value

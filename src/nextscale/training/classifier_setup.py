@@ -11,7 +11,7 @@ from nextscale.data.dataset import ImageDataset
 from nextscale.data.held_out import held_out_fraction
 from nextscale.data.loader import check_data, validation_batches
 from nextscale.data.names import list_names
-from nextscale.data.splits import absolute_name, open_splits
+from nextscale.data.splits import absolute_name, open_image_splits
 from nextscale.errors import InputError
 from nextscale.evaluation.accuracy import Confusion
 from nextscale.evaluation.classifier import ClassifierConfig, ResidualClassifier, write_card
@@ -97,7 +97,7 @@ def open_two_splits(
     Raises:
         InputError: the data has fewer than two classes, or no validation images.
     """
-    images, held_out = open_splits(data, size, seed, zoom=True, val_fraction=val_fraction)
+    images, held_out = open_image_splits(data, size, seed, zoom=True, val_fraction=val_fraction)
     names = images.source.class_names
     if len(names) < 2:
         raise InputError(f"{data} has one class, {list_names(names)}: a classifier needs at least 2")

@@ -17,20 +17,37 @@ class TokenLoss:
     """Cross-entropy and accuracy of the transformer's predictions."""
 
     mean: Tensor
-    """Mean over all L tokens and the batch: the training loss."""
+    """Mean over all L tokens and the batch: the training loss. It is weighted if there are weights."""
     per_scale: Tensor
-    """(K,) mean cross-entropy of each scale, without gradient."""
+    """(K,) mean cross-entropy of each scale, without gradient and weights."""
     accuracy: Tensor
-    """(K,) fraction of tokens predicted correctly."""
+    """(K,) fraction of tokens, or of bits, predicted correctly."""
 
 
-def token_loss(losses: TokenLosses, schedule: ScaleSchedule) -> TokenLoss:
-    """Return the mean of -log p(token | earlier scales, class) in nats, and the accuracy."""
+def token_loss(losses: TokenLosses, schedule: ScaleSchedule, weights: Tensor | None = None) -> TokenLoss:
+    """Return the mean of -log p(token | earlier scales, class or text) in nats, and the accuracy.
+
+    Args:
+        weights: (L,) with the sum 1; None gives all tokens the same weight.
+    """
     loss, correct = losses
     with torch.no_grad():
-        per_scale = torch.stack([loss[:, where].mean() for where in schedule.slices])
-        accuracy = torch.stack([correct[:, where].float().mean() for where in schedule.slices])
-    return TokenLoss(loss.mean(), per_scale, accuracy)
+        per_scale = means_per_scale(loss, schedule)
+        accuracy = means_per_scale(correct.float(), schedule)
+    mean = loss.mean() if weights is None else (loss * weights.to(loss)).sum(dim=1).mean()
+    return TokenLoss(mean, per_scale, accuracy)
+
+
+def means_per_scale(values: Tensor, schedule: ScaleSchedule) -> Tensor:
+    """Return the mean of each scale, (K,), of values of tokens, (B, L, ...)."""
+    return torch.stack([values[:, where].mean() for where in schedule.slices])
+
+
+def scale_weights(schedule: ScaleSchedule) -> Tensor:
+    """Return Infinity's weights of tokens, (L,) with the sum 1: one over the root of the scale's number of tokens."""
+    counts = torch.tensor([schedule.tokens_per_scale[k] for k in schedule.level_ids], dtype=torch.float64)
+    weights = counts.rsqrt()
+    return (weights / weights.sum()).float()
 
 
 def reconstruction_loss(ours: Tensor, images: Tensor, l1: float, l2: float) -> Tensor:

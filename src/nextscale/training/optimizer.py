@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from nextscale.training.recipes import Recipe
 from nextscale.training.schedules import learning_rate, weight_decay
 
-NO_DECAY = ("start_embedding", "position_embedding", "level_embedding", "adaln_offset", "log_scale")
+NO_DECAY = (
+    *("start_embedding", "position_embedding", "level_embedding", "adaln_offset", "log_scale"),
+    *("unconditional_text", "text_pool.query"),
+)
 """Parameters without weight decay, in addition to biases and 1-D tensors. The class embedding has weight decay."""
 
 

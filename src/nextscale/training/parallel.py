@@ -21,6 +21,8 @@ from nextscale.errors import InputError
 from nextscale.io.module_folder import check_fits, headers_of
 from nextscale.runtime.distributed import world_size
 
+Strategy = Literal["ddp", "fsdp"]
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -28,7 +30,7 @@ class Execution:
 
     accumulate: int = 1
     """Number of gradient accumulation steps: each process computes its batch in this many parts."""
-    strategy: Literal["ddp", "fsdp"] = "ddp"
+    strategy: Strategy = "ddp"
     """ddp: each process holds everything. fsdp: each process holds a part of weights, gradients and optimizer state."""
     compile: bool = False
     """Compile the blocks with torch.compile."""

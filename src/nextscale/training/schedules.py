@@ -7,7 +7,7 @@ import math
 from nextscale.errors import InputError
 
 SCHEDULES = ("lin0", "lin", "lin00", "cos", "exp")
-"""Names of the schedules. ``linX`` with a number 0 < X < 1, such as ``lin0.6``, is also valid."""
+"""Names of the schedules. ``linX`` and ``dropX`` with a number 0 < X < 1, such as ``lin0.6``, are also valid."""
 
 
 def learning_rate(
@@ -17,7 +17,8 @@ def learning_rate(
 
     ``lin0`` and ``lin`` stay at the peak for 5 % and 15 % of the remaining steps and then decay linearly. ``lin00``
     decays linearly at once. ``cos`` is half a cosine. ``exp`` decays exponentially after 15 %. ``linX`` decays slowly
-    for the fraction X of the steps, then fast.
+    for the fraction X of the steps, then fast. ``dropX`` stays at the peak for the fraction X, then drops to
+    final_ratio * peak at once.
 
     Args:
         warmup: number of warm-up steps; rounded to an integer.
@@ -50,6 +51,8 @@ def _decay(schedule: str, passed: float, final: float) -> float:
             return math.exp((passed - flat) / (1 - flat) * math.log(final))
         return final + (1 - final) * rest / (1 - flat)
     knee = knee_of(schedule)
+    if schedule.startswith("drop"):
+        return 1.0 if passed < knee else final
     middle = (1 + final + (1 - final) * (1 - knee)) / 2
     if passed < knee:
         return 1 + (middle - 1) * passed / knee
@@ -57,15 +60,16 @@ def _decay(schedule: str, passed: float, final: float) -> float:
 
 
 def knee_of(schedule: str) -> float:
-    """Return X of ``linX``.
+    """Return X of ``linX`` or ``dropX``.
 
     Raises:
         InputError: the schedule is unknown.
     """
     try:
-        knee = float(schedule.removeprefix("lin"))
+        knee = float(schedule.removeprefix("lin").removeprefix("drop"))
     except ValueError:
         knee = math.nan
-    if not schedule.startswith("lin") or not 0 < knee < 1:
-        raise InputError(f"unknown schedule {schedule!r}: expected {', '.join(SCHEDULES)}, or linX with 0 < X < 1")
+    if not schedule.startswith(("lin", "drop")) or not 0 < knee < 1:
+        known = ", ".join(SCHEDULES)
+        raise InputError(f"unknown schedule {schedule!r}: expected {known}, or linX or dropX with 0 < X < 1")
     return knee

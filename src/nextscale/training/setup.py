@@ -170,5 +170,5 @@ def run_inputs(task: str, data: str, train: Examples, settings: RunSettings) -> 
 def summary(data: Examples, val_data: Examples | None) -> str:
     """Describe the data: ``3068 images in 10 classes (dress, hat, ...), 341 validation images``, below its notes."""
     names, notes = data.source.class_names, (*data.source.notes, *(val_data.source.notes if val_data else ()))
-    counts = f"{len(data)} images in {len(names)} classes ({list_names(names)})"
+    counts = f"{len(data)} images in {len(names)} classes ({list_names(names)})" if names else f"{len(data)} images"
     return "\n".join([*notes, f"{counts}, {len(val_data or ())} validation images"])

@@ -24,7 +24,7 @@ from nextscale.data.cache import (
     start_cache,
     write_shard,
 )
-from nextscale.data.dataset import ImageDataset
+from nextscale.data.dataset import Examples, ImageDataset
 from nextscale.data.held_out import VAL_FRACTION, ValidationSettings, held_out_fraction
 from nextscale.data.loader import ignore_signals
 from nextscale.data.splits import absolute_name, open_splits
@@ -74,7 +74,7 @@ class Encodable(NamedTuple):
 class Views(Dataset[Encodable]):
     """The crops of each image, and with ``flip`` also their mirror images."""
 
-    def __init__(self, dataset: ImageDataset, crops: int, flip: bool):
+    def __init__(self, dataset: Examples, crops: int, flip: bool):
         self.dataset, self.crops, self.flip = dataset, crops, flip
 
     def __getitem__(self, index: int) -> Encodable:
@@ -100,7 +100,8 @@ def make_cache(data: str, out: Path, tokenizer: ImageTokenizer, settings: CacheS
     begun = begun_fraction(out)
     fraction = next(value for value in (settings.val_fraction, begun, VAL_FRACTION) if value is not None)
     train, val = open_splits(data, tokenizer.config.image_size, settings.seed, flip=False, val_fraction=fraction)
-    train.augment = settings.crops > 0
+    if isinstance(train, ImageDataset):
+        train.augment = settings.crops > 0
     splits = {TRAIN: train} | ({VAL: val} if val else {})
     if not is_cache(out) and out.is_dir() and any(path.name != LOCK for path in out.iterdir()):
         raise InputError(f"{out} is not empty and not a token cache: choose another folder")

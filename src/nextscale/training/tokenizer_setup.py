@@ -13,16 +13,19 @@ from PIL import Image
 from torch import nn
 
 from nextscale.data.dataset import Examples
+from nextscale.data.loader import divide
 from nextscale.families.sources import load_tokenizer
 from nextscale.imaging.images import grid, to_pil
 from nextscale.imaging.lpips import load_lpips
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import barrier, processes
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.training.bit_training import check_parts
 from nextscale.training.critics.make import make_critic
 from nextscale.training.finetune import freeze
 from nextscale.training.loop import train
-from nextscale.training.presets.var import TOKENIZERS
+from nextscale.training.presets.tokenizers import TOKENIZERS
 from nextscale.training.recipes import TokenizerRecipe
 from nextscale.training.run import Run
 from nextscale.training.setup import RunSettings, count_epochs, open_images, plan, run_inputs, summary
@@ -46,7 +49,8 @@ def train_tokenizer(
     Args:
         data: folder of images with a sub-folder for each class, a .csv table, .tar shards, or "hf:NAME".
         out: folder of the run: recipe, log, previews, checkpoints.
-        preset: "starter", "cifar10", "tiny-imagenet", "256", a .json file with a recipe, or a recipe.
+        preset: "starter", "cifar10", "tiny-imagenet", "256", or "scenes" with bits; a .json file with a recipe, or a
+            recipe.
         changes: fields of `TokenizerRecipe` (``steps``, ``batch_size``, ``learning_rate``, ``model``, ...) and of
             `RunSettings` (``device``, ``log_every``, ``workers``, ...). A dict changes fields of a part of the recipe.
 
@@ -64,7 +68,10 @@ def run_tokenizer(
     intervals, execution = settings.intervals(), settings.execution()
     with processes(pick_device(settings.device)) as device, ExitStack() as opened:
         trained = load_tokenizer(settings.init_from) if settings.init_from else None
-        recipe = replace(recipe, model=trained.config) if trained else recipe
+        if trained:
+            trained = with_schedule(trained, recipe.model.schedule)
+            recipe = replace(recipe, model=trained.config)
+        check_parts(recipe, divide(recipe.batch_size, settings.accumulate)[0].count)
         images, val_images = open_images(data, out, recipe.model.image_size, recipe, settings)
         recipe = count_epochs(recipe, images, settings.epochs)
         task = make_task(recipe, trained, device)
@@ -85,13 +92,22 @@ def run_tokenizer(
 
 
 def make_task(recipe: TokenizerRecipe, trained: ImageTokenizer | None, device: torch.device) -> TokenizerTask:
-    """Return the task of a recipe: a tokenizer with random weights or a trained one, its critic and LPIPS."""
+    """Return the task of a recipe: a tokenizer with random weights or a trained one, its critic and perceptual losses."""
     generator = torch.Generator().manual_seed(recipe.seed)
     model = trained or ImageTokenizer(recipe.model).init_weights(generator)
     freeze(model, recipe.freeze)
     critic = make_critic(recipe.adversarial, generator).to(device) if recipe.adversarial else None
     perceptual = load_lpips(Path(recipe.vgg_weights), Path(recipe.lpips_weights)).to(device) if recipe.lpips else None
     return TokenizerTask(model.to(device), recipe, critic, perceptual, fresh_codes=trained is None)
+
+
+def with_schedule(tokenizer: ImageTokenizer, schedule: ScaleSchedule) -> ImageTokenizer:
+    """Return a tokenizer of bits with other scales; its weights fit any. One with a codebook is returned unchanged."""
+    if tokenizer.config.quantizer == "codebook" or tokenizer.schedule == schedule:
+        return tokenizer
+    changed = ImageTokenizer(replace(tokenizer.config, schedule=schedule))
+    changed.load_state_dict(tokenizer.state_dict())
+    return changed
 
 
 def first_images(data: Examples) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,23 @@ from torch import Tensor, nn
 from nextscale.acceleration.ready import ready_tokenizer
 from nextscale.data.content import Content, Pixels, Tokens
 from nextscale.data.loader import Batch, BatchSlice
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
-from nextscale.training.losses import TokenLoss, token_loss
+from nextscale.training.losses import token_loss
 from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.task import MODEL, Losses, Means, Metrics
 from nextscale.transformer.token_loss import token_loss_in_parts
+
+
+class Noise(NamedTuple):
+    """The random part of a training step."""
+
+    dropped: Tensor
+    """(B,) bool, the images that are trained without their class or caption."""
+    paths: Tensor | None
+    """Factors of `drop_paths`."""
+    generator: torch.Generator
+    """For all other random numbers of the step."""
 
 
 class TransformerTask:
@@ -28,50 +40,58 @@ class TransformerTask:
         self.model, self.recipe, self.config = model, recipe, model.config
         self.tokenizer = ready_tokenizer(tokenizer, torch.float32)
         self.networks: dict[str, nn.Module] = {MODEL: model}
-        self.conditioner = model.conditioner
         self.units = [f"blocks.{i}" for i in range(model.config.depth)]
-        self.shards = [*self.units, *(f"adaln.{i}" for i in range(len(model.adaln)))]
+        adaln = [f"adaln.{i}" for i in range(len(model.adaln))] if isinstance(model.adaln, nn.ModuleList) else ["adaln"]
+        self.shards = [*self.units, *adaln]
 
     def losses(self, batch: Batch, step: int, generator: torch.Generator) -> tuple[Losses, Metrics]:
         dropped = batch.batch_slice.random(generator=generator) < self.recipe.label_drop
-        labels = self.conditioner.drop(batch.labels, dropped)
         paths = drop_paths(self.config.depth, self.recipe.drop_path, batch.batch_slice, generator)
-        paths = None if paths is None else paths.to(labels.device)
-        result = self._token_loss(self.networks[MODEL], self.model.logits, batch, labels, paths)
-        return {MODEL: result.mean}, {"scale_loss": result.per_scale, "scale_accuracy": result.accuracy}
+        paths = None if paths is None else paths.to(batch.labels.device)
+        model = self.networks[MODEL]
+        loss, metrics = self.token_loss(model, self.model.logits, batch, Noise(dropped, paths, generator))
+        return {MODEL: loss}, metrics
 
     @torch.no_grad()
     def validate(self, model: Any, batches: Iterable[Batch]) -> dict[str, Any]:
-        """Return the loss on validation data, without label drop and drop path."""
+        """Return the loss on validation data, without the noise of training."""
         means = Means()
         for batch in batches:
-            result = self._token_loss(model, model.logits, batch, batch.labels)
-            figures = {"loss": result.mean, "scale_loss": result.per_scale, "scale_accuracy": result.accuracy}
-            means.add(figures, batch.batch_slice.count)
+            loss, metrics = self.token_loss(model, model.logits, batch)
+            means.add({"loss": loss} | metrics, batch.batch_slice.count)
         return means.read()
 
-    def _token_loss(
-        self,
-        model: nn.Module,
-        head: Callable[[Tensor], Tensor],
-        batch: Batch,
-        labels: Tensor,
-        paths: Tensor | None = None,
-    ) -> TokenLoss:
+    def token_loss(
+        self, model: nn.Module, head: Callable[[Tensor], Tensor], batch: Batch, noise: Noise | None = None
+    ) -> tuple[Tensor, Metrics]:
+        """Return the loss of a batch, and its loss and accuracy for each scale.
+
+        Args:
+            model: the model or a wrapper of it.
+            head: features to logits.
+        """
+        labels, paths = batch.labels, None
+        if noise is not None:
+            labels, paths = self.model.conditioner.drop(labels, noise.dropped), noise.paths
         with torch.no_grad():
             tokens = self.tokens(batch.content)
             inputs = self.tokenizer.pyramid.next_inputs(tokens)
         targets = torch.cat(tokens, dim=1)
         losses = model(labels, inputs, paths, lambda features: token_loss_in_parts(head, features, targets))
-        return token_loss(losses, self.config.schedule)
+        result = token_loss(losses, self.config.schedule)
+        return result.mean, {"scale_loss": result.per_scale, "scale_accuracy": result.accuracy}
 
-    def tokens(self, content: Content) -> list[Tensor]:
-        """Return the tokens of each scale, K tensors (B, n_k). Pixels are encoded."""
+    def tokens(self, content: Content, schedule: ScaleSchedule | None = None) -> list[Tensor]:
+        """Return the tokens of each scale, K tensors (B, n_k, *shape). Pixels are encoded.
+
+        Args:
+            schedule: the scales of the tokens; None means those of the model.
+        """
         match content:
             case Tokens(values):
-                return list(values.split(self.config.schedule.tokens_per_scale, dim=1))
+                return list(values.split((schedule or self.config.schedule).tokens_per_scale, dim=1))
             case Pixels(values):
-                return self.tokenizer.encode(values)
+                return self.tokenizer.encode(values, schedule)
 
 
 def drop_paths(depth: int, rate: float, batch_slice: BatchSlice, generator: torch.Generator) -> Tensor | None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from nextscale.transformer.attention import SelfAttention
 from nextscale.transformer.cache import LayerCache
-from nextscale.transformer.cross_attention import CrossAttention, TextKeysValues
+from nextscale.transformer.cross_attention import CrossAttention, PaddedText, TextKeysValues
 from nextscale.transformer.visibility import Span
 
 NORM_EPS = 1e-6
@@ -65,14 +65,14 @@ class Block(nn.Module):
         past: LayerCache | None = None,
         path_scale: Tensor | None = None,
         rotation: Tensor | None = None,
-        text_keys_values: TextKeysValues | None = None,
+        text: TextKeysValues | PaddedText | None = None,
     ) -> Tensor:
         """(B, n, C) -> (B, n, C).
 
         Args:
             vectors: (B, 6, C).
             spans, past, rotation: see `SelfAttention`.
-            text_keys_values: the text, see `CrossAttention`.
+            text: see `CrossAttention`.
             path_scale: (2, B), drop-path factor of each of the two branches: 0 or 1 / (1 - rate).
         """
         gamma1, gamma2, scale1, scale2, shift1, shift2 = vectors.unbind(1)
@@ -81,5 +81,5 @@ class Block(nn.Module):
         attended = self.attention(modulate(x, scale1, shift1), spans, past, rotation)
         x = torch.addcmul(x, gamma1.unsqueeze(1), attended)
         if self.cross_attention is not None and self.cross_norm is not None:
-            x = x + self.cross_attention(self.cross_norm(x), text_keys_values)
+            x = x + self.cross_attention(self.cross_norm(x), text)
         return torch.addcmul(x, gamma2.unsqueeze(1), self.mlp(modulate(x, scale2, shift2)))

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 TextKeysValues = list[tuple[Tensor, Tensor]]
 """Keys and values of each sample's text, both (H, l, d). Texts have different lengths."""
+
+
+class PaddedText(NamedTuple):
+    """The texts of a batch, padded to one length for training."""
+
+    features: Tensor
+    """(B, l, C)."""
+    mask: Tensor
+    """(B, 1, 1, l) bool, False for padding."""
+
+    @classmethod
+    def of(cls, packed: Tensor, lengths: Sequence[int]) -> PaddedText:
+        """Pad packed texts. (sum of lengths, C) -> B texts."""
+        features = pad_sequence(packed.split(list(lengths)), batch_first=True)
+        positions = torch.arange(features.shape[1], device=packed.device)
+        return cls(features, (positions < torch.tensor(lengths, device=packed.device)[:, None])[:, None, None])
 
 
 FEW_QUERIES = 4
@@ -19,8 +37,8 @@ FEW_QUERIES = 4
 class CrossAttention(nn.Module):
     """Plain attention to the text of the same sample, without positions. The score is q.k / sqrt(d).
 
-    The texts of a batch have different lengths. Each sample is computed alone, so that it does not depend on the
-    others, bit for bit.
+    The texts of a batch have different lengths. In sampling, each sample is computed alone, so that it does not depend
+    on the others, bit for bit. In training, the texts are padded, and the padding is masked.
 
     Args:
         width: C, of the image tokens and of the text.
@@ -39,11 +57,20 @@ class CrossAttention(nn.Module):
         """Return the keys and values of packed texts. (sum of lengths, C) -> one pair per sample."""
         return split_heads(self.key_value(text), self.v_bias, self.heads, lengths)
 
-    def forward(self, x: Tensor, text_keys_values: TextKeysValues) -> Tensor:
+    def forward(self, x: Tensor, text: TextKeysValues | PaddedText) -> Tensor:
         """(B, n, C) -> (B, n, C)."""
-        q = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        attended = [attend(q[i], k.to(q.dtype), v.to(q.dtype)) for i, (k, v) in enumerate(text_keys_values)]
-        return self.proj(torch.stack(attended).transpose(1, 2).flatten(2))
+        return self.proj(self.attend(self.query(x), text))
+
+    def attend(self, query: Tensor, text: TextKeysValues | PaddedText) -> Tensor:
+        """Return the attended values, heads side by side. (B, n, C) -> (B, n, C)."""
+        q = query.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        if isinstance(text, PaddedText):
+            k, v = self.key_value(text.features).unflatten(-1, (2, self.heads, -1)).transpose(1, 3).unbind(2)
+            v = v + self.v_bias.unflatten(0, (self.heads, 1, -1))
+            attended = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), attn_mask=text.mask)
+        else:
+            attended = torch.stack([attend(q[i], k.to(q.dtype), v.to(q.dtype)) for i, (k, v) in enumerate(text)])
+        return attended.transpose(1, 2).flatten(2)
 
 
 class AttentionPool(nn.Module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -16,14 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.conditioning.text import TextConditioner, TextFeatures
+from nextscale.conditioning.text import TextConditioner, TextFeatures, WordIds
+from nextscale.conditioning.words_config import WordsConfig, make_words
 from nextscale.errors import InputError, brief
-from nextscale.io.config import LARGEST_TABLE, LARGEST_WIDTH, as_config, check_fields
+from nextscale.io.config import LARGEST_TABLE, LARGEST_WIDTH, LATER, as_config, check_fields
 from nextscale.io.module_folder import load_module, save_module
 from nextscale.scales.schedule import MOST_SCALES, ScaleSchedule, Visit
 from nextscale.transformer.adaln_block import Block
 from nextscale.transformer.cache import KVCache
-from nextscale.transformer.cross_attention import AttentionPool, RMSNorm, TextKeysValues, pool_heads
+from nextscale.transformer.cross_attention import AttentionPool, PaddedText, RMSNorm, TextKeysValues, pool_heads
 from nextscale.transformer.next_scale import NextScaleTransformer, embedding
 from nextscale.transformer.rope import check_rope, rotations
 from nextscale.transformer.visibility import make_spans
@@ -54,7 +55,7 @@ class InfinityConfig:
     width: int = field(default=2048, metadata={"most": LARGEST_WIDTH})
     heads: int = 16
     hidden: int = field(default=0, metadata={"most": LARGEST_WIDTH * 1024})
-    """Width of the MLP. 0 means the official 256 * round(4 width / 256), rounded half to even."""
+    """Width of the MLP. 0 means the official 256 * round(4 width / 256), rounded half to even, and at least 256."""
     bits: int = field(default=32, metadata={"most": LARGEST_WIDTH})
     """Bits per token, as in the tokenizer: its channels, or four times as many with patchify."""
     text_width: int = field(default=2048, metadata={"most": LARGEST_WIDTH})
@@ -69,11 +70,20 @@ class InfinityConfig:
     """Mode of the rotary positions, see `nextscale.transformer.rope.rotations`."""
     chunks: int = 1
     """Number of groups of blocks in the names of official checkpoints. It has no other effect."""
+    words: WordsConfig | None = field(default=None, metadata=LATER)
+    """A text encoder that is a part of the model; None if features of texts come from elsewhere, such as a T5. It
+    determines ``text_width`` and ``text_rows``."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", as_config(ScaleSchedule, self.schedule))
+        if self.words is not None:
+            object.__setattr__(self, "words", as_config(WordsConfig, self.words))
+            for name, size in (("text_width", self.words.width), ("text_rows", self.words.max_tokens)):
+                if getattr(self, name) not in (getattr(InfinityConfig, name), size):
+                    raise InputError(f"{name} is {getattr(self, name)}, but the model's own text encoder has {size}")
+                object.__setattr__(self, name, size)
         if self.hidden == 0:
-            object.__setattr__(self, "hidden", 256 * round(4 * self.width / 256))
+            object.__setattr__(self, "hidden", 256 * max(1, round(4 * self.width / 256)))
         if self.pool_heads == 0:
             object.__setattr__(self, "pool_heads", pool_heads(self.text_width, self.width))
         check_fields(self)
@@ -139,6 +149,7 @@ class Infinity(NextScaleTransformer):
         super().__init__()
         c = config
         self.config = config
+        self.words = make_words(c.words)
         self.unconditional_text = nn.Parameter(torch.empty(c.text_rows, c.text_width))
         self.text_norm = RMSNorm(c.text_width)
         self.text_pool = AttentionPool(c.text_width, c.width, c.pool_heads)
@@ -156,20 +167,23 @@ class Infinity(NextScaleTransformer):
             self.init_weights()
 
     @torch.no_grad()
-    def init_weights(self, generator: torch.Generator | None = None) -> Infinity:
+    def init_weights(self, generator: torch.Generator | None = None, gamma: float = 5e-6) -> Infinity:
         """Initialize the weights as the official training script does.
 
         Matrices, embeddings and the pool's query: normal of std sqrt(1 / 3C); biases 0. Then the head * 0.02, the
         head's AdaLN * 1e-3, the last matrix of each branch / sqrt(2 depth). The offsets are randn / sqrt(C), the gamma
-        rows * 5e-6 and the others * 1e-3. The features for "no prompt" come from a generator of their own, as in the
-        official code: a normal of std 1.2, truncated at +-2, / sqrt(T), seed 0.
+        rows * ``gamma`` and the others * 1e-3. The features for "no prompt" come from a generator of their own, as in
+        the official code: a normal of std 1.2, truncated at +-2, / sqrt(T), seed 0.
 
         Args:
             generator: random generator; None uses PyTorch's global one.
+            gamma: the script's ``alng``.
         """
         c = self.config
         std = math.sqrt(1 / c.width / 3)
-        for module in self.modules():
+        for name, module in self.named_modules():
+            if name.startswith("words."):
+                continue
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=std, generator=generator)
             if isinstance(module, nn.Linear) and module.bias is not None:
@@ -186,53 +200,81 @@ class Infinity(NextScaleTransformer):
                 last.weight.div_(math.sqrt(2 * c.depth))
         for offset in self.adaln_offset:
             nn.init.normal_(offset, std=1 / math.sqrt(c.width), generator=generator)
-            offset[:, :, :2].mul_(5e-6)
+            offset[:, :, :2].mul_(gamma)
             offset[:, :, 2:].mul_(1e-3)
+        if self.words is not None:
+            self.words.init_weights(generator)
         return self
 
-    def condition(self, text: TextFeatures) -> Condition:
+    def encode(self, text: TextFeatures | WordIds) -> TextFeatures:
+        """Return the features of prompts. `WordIds` are encoded by the model's own text encoder, ``words``.
+
+        Raises:
+            InputError: the model has none.
+        """
+        if isinstance(text, TextFeatures):
+            return text
+        if self.words is None:
+            raise InputError("this model has no text encoder of its own: expected TextFeatures, not WordIds")
+        return self.words(text)
+
+    def condition(self, text: TextFeatures | WordIds) -> Condition:
         """Return the pooled text, the adaptive vectors, and the keys and values of all blocks.
 
         Autocast is off, because casting the matrices would take longer than the products with so few rows.
         """
+        text = self.encode(text)
+        condition, memory = self._read(text)
+        with torch.autocast(self.autocast_device, enabled=False):
+            pairs = [block.cross_attention.keys_values(memory, text.lengths) for block in self.blocks]  # type: ignore[union-attr]
+        return replace(condition, text_keys_values=pairs)
+
+    def _read(self, text: TextFeatures) -> tuple[Condition, Tensor]:
+        """Return the condition without keys and values, and the packed texts for them, (sum of lengths, C)."""
         with torch.autocast(self.autocast_device, enabled=False):
             features = self.text_norm(text.features)
             embedding = self.text_pool(features, text.lengths).float()
             activation = F.silu(embedding)
             shared = self.adaln(activation).float().unflatten(-1, (6, -1))
-            projected = self.text_down(F.gelu(self.text_up(features), approximate="tanh"))
-            return Condition(
+            condition = Condition(
                 embedding,
                 [shared + offset.squeeze(1) for offset in self.adaln_offset],
                 self.head_adaln(activation).float().unflatten(-1, (2, -1)),
-                [block.cross_attention.keys_values(projected, text.lengths) for block in self.blocks],  # type: ignore[union-attr]
+                [],
             )
+            return condition, self.text_down(F.gelu(self.text_up(features), approximate="tanh"))
 
     @overload
     def forward(
         self,
-        text: TextFeatures,
+        text: TextFeatures | WordIds,
         inputs: Tensor,
         schedule: ScaleSchedule | None = None,
-        path_scale: Tensor | None = None,
+        *,
+        dropped: Tensor | None = None,
+        paths: Tensor | None = None,
     ) -> Tensor: ...
 
     @overload
     def forward(
         self,
-        text: TextFeatures,
+        text: TextFeatures | WordIds,
         inputs: Tensor,
-        schedule: ScaleSchedule | None,
-        path_scale: Tensor | None,
+        schedule: ScaleSchedule | None = None,
+        *,
+        dropped: Tensor | None = None,
+        paths: Tensor | None = None,
         readout: Callable[[Tensor], Reading],
     ) -> Reading: ...
 
     def forward(
         self,
-        text: TextFeatures,
+        text: TextFeatures | WordIds,
         inputs: Tensor,
         schedule: ScaleSchedule | None = None,
-        path_scale: Tensor | None = None,
+        *,
+        dropped: Tensor | None = None,
+        paths: Tensor | None = None,
         readout: Callable[[Tensor], Reading] | None = None,
     ) -> Tensor | Reading:
         """Compute all scales at once under teacher forcing. A token sees its own scale and the scales in `Visit.sees`.
@@ -241,7 +283,8 @@ class Infinity(NextScaleTransformer):
             text: B prompts.
             inputs: (B, L - n_0, bits), from `ImageTokenizer.teacher_forcing_input`.
             schedule: None means that of the configuration.
-            path_scale: (depth, 2, B), drop-path factor of self-attention and MLP: 0 or 1 / (1 - rate).
+            dropped: (B,) bool, the prompts to replace with "no prompt"; see `TextConditioner.drop`.
+            paths: (depth, 2, B), drop-path factor of self-attention and MLP: 0 or 1 / (1 - rate).
             readout: function applied to the features (B, L, C) instead of `logits`.
 
         Returns:
@@ -249,20 +292,17 @@ class Infinity(NextScaleTransformer):
         """
         schedule = schedule or self.schedule
         self.config.check_schedule(schedule)
-        condition = self.condition(text)
+        text = self.encode(text)
+        text = text if dropped is None else self.conditioner.drop(text, dropped)
+        condition, memory = self._read(text)
+        padded = PaddedText.of(memory, text.lengths)
         x = torch.cat((self.start(condition), self.word_embedding(inputs)), dim=1)
         x = x + self.level_embedding(torch.tensor(schedule.level_ids, device=x.device))
         spans = make_spans(schedule.visits, schedule.slices, x.device)
         rotation = self.rotation(schedule.visits)
         for i, block in enumerate(self.blocks):
-            x = block(
-                x,
-                condition.blocks[i],
-                spans=spans,
-                path_scale=None if path_scale is None else path_scale[i],
-                rotation=rotation,
-                text_keys_values=condition.text_keys_values[i],
-            )
+            path_scale = None if paths is None else paths[i]
+            x = block(x, condition.blocks[i], spans=spans, path_scale=path_scale, rotation=rotation, text=padded)
         features = self.features(x, condition)
         return self.logits(features) if readout is None else readout(features)
 
@@ -290,7 +330,7 @@ class Infinity(NextScaleTransformer):
         for i, block in enumerate(self.blocks):
             past = cache.layer(i, visit.index)
             text = condition.text_keys_values[i]
-            x = block(x, condition.blocks[i], past=past, rotation=rotation, text_keys_values=text)
+            x = block(x, condition.blocks[i], past=past, rotation=rotation, text=text)
             if after_block is not None:
                 x = after_block(x, i)
         return self.features(x, condition)
@@ -330,7 +370,7 @@ class Infinity(NextScaleTransformer):
     @property
     def conditioner(self) -> TextConditioner:
         """Return the conditioner, which checks and batches text features."""
-        return TextConditioner(self.unconditional_text)
+        return TextConditioner(self.unconditional_text, self.encode)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, as_stored: bool = False) -> Infinity:

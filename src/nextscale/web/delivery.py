@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 from fastapi import Request
@@ -45,6 +46,11 @@ class Delivery:
     image_format: ImageFormat
     plan: EditPlan | None = None
 
+    @cached_property
+    def notes(self) -> list[str]:
+        """See `Engine.notes_of`."""
+        return self.engine.notes_of(self.ticket.job)
+
     @property
     def schedule(self) -> ScaleSchedule:
         """The scales of the images."""
@@ -68,6 +74,7 @@ class Delivery:
             size=self._size(is_done=True),
             output_format=self.image_format.name,
             data=images,
+            notes=self.notes,
         )
 
     def stream(self, partial_images: int | None) -> StreamingResponse:
@@ -103,6 +110,7 @@ class Delivery:
                 seed=self.ticket.job.seeds[i],
                 label=self._label(i),
                 output_format=self.image_format.name,
+                notes=self.notes,
             )
             for i, file in enumerate(self._encode(event), first)
         ]

@@ -85,6 +85,7 @@ class Engine:
     ):
         self.pipeline, self.name, self.limits, self.on_batch = pipeline, name, limits or Limits(), on_batch
         self.text_encoder = text_encoder
+        pipeline.tell = lambda note: None  # prompts do not belong in the log; see `notes_of`
         self._seeds = random.Random(seed)
         self._trimmed = time.monotonic()
         self._queue: deque[Part] = deque()
@@ -164,6 +165,10 @@ class Engine:
         have more tokens than the model's own scales, so that the batch needs no more memory."""
         own, tokens = self.pipeline.tokenizer.schedule.num_tokens, self.schedule_of(job).num_tokens
         return max(1, min(self.limits.batch_images, self.limits.batch_images * own // tokens))
+
+    def notes_of(self, job: Job) -> list[str]:
+        """Return sentences about what the model cannot follow in a job, such as words that it does not know."""
+        return list(self.pipeline.requests.notes(job.wanted, vars(job.text)))
 
     @property
     def waiting(self) -> int:

@@ -221,6 +221,9 @@ class ImagesResponse(BaseModel):
     size: str
     output_format: FormatName = "png"
     data: list[ImageData]
+    notes: list[str] = []
+    """Sentences about what the model could not follow in the prompt, such as words that it does not know. For
+    text-to-image models with a text encoder of their own."""
 
 
 class StreamedImageData(BaseModel):
@@ -240,6 +243,8 @@ class StreamedImageData(BaseModel):
     seed: int
     label: str
     output_format: FormatName = "png"
+    notes: list[str] = []
+    """As in a response without ``stream``."""
     background: Literal["opaque"] = "opaque"
 
 

@@ -11,18 +11,19 @@ from typing import Any
 
 from PIL import Image
 
+from nextscale.families.sources import family_of
 from nextscale.imaging.images import grid, to_pil
 from nextscale.pipeline import Pipeline
 from nextscale.protocols import Transformer
 from nextscale.sampling.sampler import sample
-from nextscale.sampling.settings import FOR_IMAGES
 from nextscale.tokenizer.tokenizer import ImageTokenizer
-from nextscale.training.presets.var import TRANSFORMERS
+from nextscale.training.parallel import Strategy
+from nextscale.training.presets import TRANSFORMERS
 from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.setup import plan
-from nextscale.training.transformer_setup import Strategy, TokenizerSource, run_transformer
+from nextscale.training.transformer_setup import TextSource, TokenizerSource, run_transformer
 
-PREVIEWED = 20
+COLUMNS = 10
 
 
 def train_transformer(
@@ -32,6 +33,7 @@ def train_transformer(
     preset: str | Path | TransformerRecipe = "starter",
     strategy: Strategy = "ddp",
     keep_classes: bool = False,
+    text_encoder: TextSource = "",
     **changes: Any,
 ) -> Pipeline:
     """Train a transformer on the tokens of a trained tokenizer, and return both as a pipeline, with EMA weights.
@@ -49,11 +51,16 @@ def train_transformer(
         data: images as for `train_tokenizer`, or a cache that ``nextscale tokenize`` made.
         out: folder of the run: recipe, log, previews, checkpoints.
         tokenizer: a tokenizer, the folder of a run, or the name of a model. It may be left empty if ``data`` is a cache
-            or ``init_from`` is given: these have a tokenizer.
-        preset: "starter", "cifar10", "tiny-imagenet", "d16" ... "d36", a .json file with a recipe, or a recipe.
+            or ``init_from`` is given: these have a tokenizer. A tokenizer of bits makes the transformer an Infinity,
+            which is trained on captions; a tokenizer with a codebook makes it a VAR, trained on classes.
+        preset: for VAR "starter", "cifar10", "tiny-imagenet", "d16" ... "d36"; for Infinity "scenes", "layer12" ...
+            "layer48", "2b", "8b"; a .json file with a recipe, or a recipe.
         strategy: with several processes (torchrun), each one holds all weights ("ddp") or a part of them ("fsdp").
         keep_classes: with ``init_from``, keep the classes of the initial model that the data does not have. Otherwise
             the trained model has the classes of the data only.
+        text_encoder: for Infinity: an encoder such as `nextscale.conditioning.t5.T5TextEncoder`, or the folder or name
+            of a T5, which is not trained. Its features of captions are kept in ``out``. By default that of
+            ``init_from``, or google/flan-t5-xl.
         changes: fields of `TransformerRecipe` (``steps``, ``batch_size``, ``depth``, ...) and of `RunSettings`
             (``device``, ``init_from``, ``log_every``, ...).
 
@@ -63,12 +70,20 @@ def train_transformer(
     """
     recipe, settings = plan(TRANSFORMERS, preset, changes, Path(out))
     run_transformer(
-        str(data), Path(out), tokenizer, recipe, settings, strategy, preview_samples, keep_classes=keep_classes
+        str(data),
+        Path(out),
+        tokenizer,
+        recipe,
+        settings,
+        strategy,
+        preview_samples,
+        keep_classes=keep_classes,
+        text_encoder=text_encoder,
     )
-    return Pipeline.from_pretrained(out, device=settings.device)
+    return Pipeline.from_pretrained(out, device=settings.device, text_encoder=text_encoder)
 
 
-def preview_samples(tokenizer: ImageTokenizer, model: Transformer, num_classes: int) -> Image.Image:
-    """Return a grid of images of classes from the first to the last."""
-    labels = [i * num_classes // PREVIEWED for i in range(PREVIEWED)]
-    return grid(to_pil(sample(tokenizer, model, labels, settings=FOR_IMAGES).images), columns=PREVIEWED // 2)
+def preview_samples(tokenizer: ImageTokenizer, model: Transformer, conditions: Any) -> Image.Image:
+    """Return a grid of images of class labels or encoded prompts."""
+    images = sample(tokenizer, model, conditions, settings=family_of(model).settings).images
+    return grid(to_pil(images), columns=COLUMNS)

@@ -20,4 +20,4 @@ def make_critic(recipe: AdversarialRecipe, generator: torch.Generator) -> nn.Mod
     """
     if recipe.critic == "dino":
         return DinoCritic(load_dino(Path(recipe.dino_weights))).init_weights(generator)
-    return PatchGAN(recipe.channels, recipe.layers).init_weights(generator)
+    return PatchGAN(recipe.channels, recipe.layers, recipe.norm).init_weights(generator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -13,6 +14,7 @@ from nextscale.errors import InputError
 from nextscale.io.field_docs import field_docs
 from nextscale.sampling.settings import SamplingSettings, numbers
 from nextscale.scales.image_shape import ImageShape
+from nextscale.web.studio import figures
 from nextscale.web.studio.served_model import Model
 
 FIRST_PROMPT = "a fox in the snow"
@@ -162,9 +164,22 @@ class PromptInputs:
         return ImageShape(aspect=self.aspect or "")
 
 
-def prompt_box(label: str, value: str = "", info: str | None = None) -> gr.Textbox:
-    """Add a field for a prompt of several lines."""
-    return gr.Textbox(value, label=label, info=info, lines=2, max_lines=8, placeholder="Describe the image")
+def prompt_box(model: Model, label: str, value: str = "", info: str | None = None) -> gr.Textbox:
+    """Add a field for a prompt of several lines, with notes below it on words that the model does not know."""
+    prompt = gr.Textbox(value, label=label, info=info, lines=2, max_lines=8, placeholder="Describe the image")
+    if model.pipeline.words is not None:
+        notes = gr.HTML(notes_html(model, value))
+        left = [prompt.blur, prompt.submit]
+        gr.on(left, partial(notes_html, model), prompt, notes, show_progress="hidden", api_visibility="private")
+    return prompt
+
+
+def notes_html(model: Model, prompt: str) -> str:
+    """Return the notes below a prompt."""
+    try:
+        return figures.notes(model.notes(prompt or ""))
+    except InputError:  # not valid Unicode, which is said when images are generated
+        return ""
 
 
 def negative_box() -> gr.Textbox:
@@ -175,7 +190,7 @@ def negative_box() -> gr.Textbox:
 def prompt_controls(model: Model) -> PromptControls:
     """Add a field for the prompt, an aspect picker if the model has several aspects, and a field for a negative
     prompt."""
-    prompt = prompt_box("Prompt", FIRST_PROMPT)
+    prompt = prompt_box(model, "Prompt", FIRST_PROMPT)
     aspect: Component = gr.State("")
     if model.has_aspects:
         aspect = gr.Dropdown(model.aspects, value="", label="Aspect", filterable=False)

@@ -91,7 +91,9 @@ def edit_tab(model: Model) -> EditTab:
             wanted: gr.Dropdown | gr.Textbox
             negative: Component = gr.State("")
             if model.is_text:
-                wanted = prompt_box("Prompt for the generated part", info="Without a prompt, the image alone decides.")
+                wanted = prompt_box(
+                    model, "Prompt for the generated part", info="Without a prompt, the image alone decides."
+                )
                 negative = negative_box()
             else:
                 wanted = class_picker(model, "Class of the generated part", model.no_class)

@@ -97,6 +97,11 @@ def status(words: str, share: float | None = None) -> str:
     return f'<div class="ns-status" role="status">{escape(words)}{bar}</div>'
 
 
+def notes(sentences: Sequence[str]) -> str:
+    """Return notes below a control; empty if there are none."""
+    return "".join(f'<p class="ns-told" role="status">{escape(sentence)}</p>' for sentence in sentences)
+
+
 def hint(words: str) -> str:
     return f'<p class="ns-hint">{escape(words)}</p>'
 

@@ -123,6 +123,10 @@ class Model:
         """Return (height, width) of the images of a schedule, in pixels."""
         return self.pipeline.tokenizer.config.image_size_of(schedule)
 
+    def notes(self, prompt: str) -> tuple[str, ...]:
+        """Return sentences about what the model cannot follow in a prompt, such as words that it does not know."""
+        return self.pipeline.requests.notes([prompt], {})
+
     def wanted_name(self, wanted: int | str) -> str:
         """Return a short name of a class or a prompt."""
         if isinstance(wanted, str):

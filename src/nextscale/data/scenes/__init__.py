@@ -1,0 +1,1 @@
+"""Scenes composed of emoji sprites, rendered on demand, with exact captions."""

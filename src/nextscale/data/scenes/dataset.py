@@ -1,0 +1,101 @@
+"""Scenes as training examples: each is composed, rendered and captioned when it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from nextscale.data.content import Pixels
+from nextscale.data.dataset import Example
+from nextscale.data.scenes.captions import caption
+from nextscale.data.scenes.name import SCENES
+from nextscale.data.scenes.render import Box, compose
+from nextscale.data.scenes.scene import SPLITS, Scene, expect, random_scene
+from nextscale.data.scenes.sprites import Sprites, open_sprites
+from nextscale.errors import InputError
+from nextscale.imaging.images import to_unit_range
+
+CLASS_NAMES = ("scenes",)
+EPOCH, VALIDATION = 100_000, 1_000
+"""Number of scenes in an epoch of training, and in the other splits."""
+ENDLESS = ("train", "all")
+"""Splits with other scenes in every epoch."""
+
+
+class Drawn(NamedTuple):
+    """A scene and its picture."""
+
+    scene: Scene
+    pixels: np.ndarray
+    """(H, W, 3) uint8."""
+    boxes: list[Box]
+    caption: str
+
+
+@dataclass(frozen=True)
+class SceneSource:
+    """Where the sprites of scenes come from, and the only class name."""
+
+    root: str
+    class_names: tuple[str, ...] = CLASS_NAMES
+    notes: tuple[str, ...] = ()
+
+
+class SceneDataset(Dataset[Example]):
+    """Random scenes of a split. A scene depends on (seed, epoch, index); the epoch matters in `ENDLESS` splits only.
+
+    Args:
+        size: (H, W), which must be equal.
+        split: one of `SPLITS`. Each has scenes of its own.
+
+    Raises:
+        InputError: the size is not that of a square.
+    """
+
+    def __init__(
+        self, sprites: Sprites, size: tuple[int, int] = (64, 64), seed: int = 0, split: str = "train", length: int = 0
+    ):
+        if size[0] != size[1]:
+            raise InputError(f"scenes are square: expected an image size such as 64, 64, not {size[0]}, {size[1]}")
+        expect("split", split, SPLITS)
+        self.source, self.seed, self.size, self.split = SceneSource(f"{SCENES}{sprites.root}"), seed, size[0], split
+        self._sprites, self._inventory = sprites, sprites.inventory
+        self._length = length or (EPOCH if split in ENDLESS else VALIDATION)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, key: tuple[int, int]) -> Example:
+        """Return the scene of (epoch, index) as an image with a caption and the label 0."""
+        epoch, index = key
+        drawn = self.draw(epoch if self.split in ENDLESS else 0, index)
+        return Example(as_content(drawn.pixels), 0, (), drawn.caption)
+
+    def draw(self, epoch: int, index: int, complete: bool = False) -> Drawn:
+        """Return the scene of (epoch, index); see `caption` for ``complete``."""
+        rng = np.random.default_rng((self.seed, epoch, index, SPLITS.index(self.split)))
+        scene = random_scene(rng, self.split, self._inventory)
+        text = caption(scene, rng, complete)
+        return Drawn(scene, *compose(scene, self._sprites, rng, self.size), text)
+
+
+def as_content(pixels: np.ndarray) -> Pixels:
+    """Return (H, W, 3) uint8 as (3, H, W) in [-1, 1]."""
+    return Pixels(to_unit_range(torch.from_numpy(pixels).permute(2, 0, 1)))
+
+
+def scene_splits(data: str, size: tuple[int, int], seed: int) -> tuple[SceneDataset, SceneDataset]:
+    """Open training and validation scenes of ``scenes:PATH``.
+
+    Raises:
+        InputError: there are no sprites at PATH, or the size is not that of a square.
+    """
+    place = data.removeprefix(SCENES)
+    if not place.strip():
+        raise InputError(f"expected {SCENES}PATH with a folder or .tar archive of emoji sprites, got {data!r}")
+    sprites = open_sprites(place)
+    return SceneDataset(sprites, size, seed), SceneDataset(sprites, size, split="val")

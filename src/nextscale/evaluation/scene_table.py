@@ -1,0 +1,35 @@
+"""Tables of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nextscale.evaluation.scene_agreement import ASPECTS, Scores
+
+WORDS = {
+    "present": "every object present",
+    "count": "count right",
+    "relation": "relation right",
+    "style": "style right",
+    "background": "background right",
+    "everything": "everything right",
+}
+
+
+def score_table(columns: Mapping[str, Scores]) -> str:
+    """Return a row for each part of a verdict, and a column for each set of images."""
+    width = max(map(len, WORDS.values()))
+    widths = [max(len(name), 15) for name in columns]
+    lines = ["  ".join([" " * width, *(f"{name:>{w}}" for name, w in zip(columns, widths, strict=True))])]
+    for aspect in ASPECTS:
+        cells = [share_of(scores, aspect) for scores in columns.values()]
+        lines.append(
+            "  ".join([f"{WORDS[aspect]:<{width}}", *(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))])
+        )
+    return "\n".join(lines)
+
+
+def share_of(scores: Scores, aspect: str) -> str:
+    """Return a score in words: ``93.5% of 1000``."""
+    fraction = scores.fractions[aspect]
+    return "none" if fraction is None else f"{fraction:.1%} of {scores.counts[aspect]}"

@@ -1,0 +1,143 @@
+"""Set up the training of a class-conditional transformer (VAR): its classes, its model, its task."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nextscale.data.dataset import Examples
+from nextscale.errors import InputError
+from nextscale.families import var
+from nextscale.families.sources import INDEX, Parts
+from nextscale.io.files import write_json
+from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.training.class_change import ClassChange
+from nextscale.training.finetune import freeze, with_classes
+from nextscale.training.lora import add_lora
+from nextscale.training.parallel import Strategy
+from nextscale.training.recipes import TransformerRecipe
+from nextscale.training.run import Run, is_begun
+from nextscale.training.transformer_task import TransformerTask
+
+PREVIEWED = 20
+
+
+class ClassSetup:
+    """A transformer for the classes of the data.
+
+    Args:
+        examples, val_examples: the data. The attributes of the same name have the numbers of the model as labels.
+        trained: the model to start from.
+        keep_classes: keep its classes that the data does not have.
+
+    Raises:
+        InputError: see `class_change` and `make_model`; or the recipe is for texts.
+    """
+
+    def __init__(
+        self,
+        tokenizer: ImageTokenizer,
+        recipe: TransformerRecipe,
+        examples: Examples,
+        val_examples: Examples | None,
+        trained: Parts | None,
+        strategy: Strategy,
+        keep_classes: bool,
+    ):
+        if recipe.text is not None:
+            raise InputError("a recipe with text needs a tokenizer of bits, but this one has a codebook")
+        self.change = class_change(trained, examples.source.class_names, keep_classes)
+        self.names = self.change.after if self.change else examples.source.class_names
+        self.examples, self.val_examples = examples, val_examples
+        if self.change:
+            self.examples = self.change.relabelled(examples)
+            self.val_examples = val_examples and self.change.relabelled(val_examples)
+        self.model, self.recipe, self.description = make_model(tokenizer, recipe, trained, self.names, strategy)
+        self.inputs: dict[str, Any] = {"keep_classes": keep_classes}
+
+    def report(self, run: Run) -> None:
+        """Print kept, added and dropped classes. A new run also writes all their names to its log."""
+        for line in self.change.lines() if self.change else ():
+            run.say(line)
+        if self.change and self.change.lines() and not is_begun(run.folder):
+            run.log(0, self.change.record())
+
+    def write_index(self, folder: Path) -> None:
+        """Write the file that makes the run's folder a model."""
+        write_json(folder / INDEX, {"class_names": self.names})
+
+    def task(self, tokenizer: ImageTokenizer) -> TransformerTask:
+        """Return the task, for tokenizer and model on their device."""
+        return TransformerTask(self.model, tokenizer, self.recipe)
+
+    def previewed(self, model: Any) -> list[int]:
+        """Return the labels of the previews: classes from the first to the last."""
+        return [i * len(self.names) // PREVIEWED for i in range(PREVIEWED)]
+
+
+def class_change(trained: Parts | None, class_names: tuple[str, ...], keep_classes: bool) -> ClassChange | None:
+    """Return the change of classes from the model to start from to the trained model; None without such a model.
+
+    Raises:
+        InputError: ``keep_classes`` is set, but there is no model to start from, or its classes have no names.
+    """
+    if trained:
+        return ClassChange(tuple(trained.class_names), class_names, keep_classes, trained.model.config.num_classes)
+    if keep_classes:
+        raise InputError("--keep-classes keeps the classes of a trained model: expected --init-from")
+    return None
+
+
+def make_model(
+    tokenizer: ImageTokenizer,
+    recipe: TransformerRecipe,
+    trained: Parts | None,
+    class_names: tuple[str, ...],
+    strategy: Strategy,
+) -> tuple[Any, TransformerRecipe, str]:
+    """Return the model to train, the recipe with the model's sizes, and a description of the initial weights.
+
+    Raises:
+        InputError: LoRA is used without a trained model or with FSDP, or a pattern of ``freeze`` does not match.
+    """
+    if trained:
+        model, description = with_classes(trained.model, trained.class_names, class_names)
+        c = model.config
+        recipe = replace(recipe, depth=c.depth, width=c.width, heads=c.heads, shared_adaln=c.shared_adaln)
+    else:
+        model, description = fresh_model(tokenizer, recipe, len(class_names)), "random initial weights"
+    if recipe.lora:
+        if not trained:
+            raise InputError(f"lora={recipe.lora} needs a trained model: expected --init-from")
+        if strategy == "fsdp":
+            raise InputError(f"lora={recipe.lora} does not support --strategy fsdp: expected --strategy ddp")
+        count = add_lora(model, recipe.lora, torch.Generator().manual_seed(recipe.seed))
+        description += f"; LoRA of rank {recipe.lora} on {count} matrices, all else frozen"
+        if model is not trained.model:  # the new classes must be learned
+            model.class_embedding.requires_grad_(True)
+            description += " except the class embedding"
+    freeze(model, recipe.freeze)
+    return model, recipe, description
+
+
+def fresh_model(tokenizer: ImageTokenizer, recipe: TransformerRecipe, num_classes: int) -> Any:
+    """Return a transformer for the tokens of a tokenizer, with random weights."""
+    model = var.FAMILY.transformer(transformer_config(tokenizer, recipe, num_classes))
+    return model.init_weights(torch.Generator().manual_seed(recipe.seed), recipe.init_gamma)
+
+
+def transformer_config(tokenizer: ImageTokenizer, recipe: TransformerRecipe, num_classes: int) -> Any:
+    """Return the configuration of a transformer with the sizes of a recipe for the tokens of a tokenizer."""
+    return var.FAMILY.transformer_config(
+        schedule=tokenizer.schedule,
+        depth=recipe.depth,
+        width=recipe.width,
+        heads=recipe.heads,
+        num_classes=num_classes,
+        codebook_size=tokenizer.config.codebook_size,
+        code_dim=tokenizer.config.code_dim,
+        shared_adaln=recipe.shared_adaln,
+    )

@@ -1,0 +1,100 @@
+"""Train the reader of scenes that evaluation uses: data, checks, run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from nextscale.data.loader import check_data
+from nextscale.data.scenes.dataset import SceneDataset
+from nextscale.data.scenes.name import SCENES, is_scenes
+from nextscale.data.scenes.objects import STYLES
+from nextscale.data.scenes.sprites import Sprites, open_sprites
+from nextscale.data.scenes.targets import NAMES, PLACES, ReadableScenes
+from nextscale.data.splits import absolute_name
+from nextscale.errors import InputError
+from nextscale.evaluation.scene_agreement import Expected, Scores, judge, total
+from nextscale.evaluation.scene_reader import ReaderConfig, SceneReader, load_reader, write_ceiling
+from nextscale.imaging.images import to_unit_range
+from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
+from nextscale.runtime.device import pick_device, precision
+from nextscale.runtime.stop import resumable
+from nextscale.training.loop import Intervals, train
+from nextscale.training.reader_task import ReaderRecipe, ReaderTask
+from nextscale.training.recipes import Precision
+from nextscale.training.run import Run, settled
+from nextscale.training.setup import check_outside
+
+VALIDATION = 500
+FRESH, HELD_OUT = "fresh scenes", "held-out combinations"
+KINDS = {FRESH: ("train", 1000), HELD_OUT: ("held-out", 300)}
+"""The real renders on which the ceiling of a reader is measured: split and number."""
+CEILING_SEED = 2**31
+"""Seed of these renders, which no training uses."""
+
+
+def train_reader(
+    data: str,
+    out: Path,
+    size: int = 64,
+    steps: int = 2000,
+    batch_size: int = 64,
+    seed: int = 0,
+    dtype: Precision = "auto",
+    device: str = "auto",
+) -> dict[str, Scores] | None:
+    """Train a reader of scenes, or resume its run, and measure its ceiling: its scores on real renders.
+
+    It is trained on scenes of its own, which may have combinations that are held out from models.
+
+    Args:
+        data: ``scenes:PATH``.
+        out: folder of the run, which then holds the reader.
+        size: side of the images to read.
+
+    Returns:
+        The scores on renders of the two `KINDS`, or None if SIGTERM or SIGHUP stopped the run.
+
+    Raises:
+        InputError: the data is not ``scenes:PATH``, or ``out`` holds something else; see `train`.
+        KeyboardInterrupt: Ctrl-C stopped the run, and a checkpoint is saved.
+    """
+    if not is_scenes(data):
+        raise InputError(f"a reader is trained on scenes: expected {SCENES}PATH with emoji sprites, got {data!r}")
+    on = pick_device(device)
+    sprites = open_sprites(data.removeprefix(SCENES))
+    config = ReaderConfig(NAMES, STYLES, PLACES, size)
+    recipe = ReaderRecipe(model=config, steps=steps, batch_size=batch_size, seed=seed, precision=dtype)
+    recipe = settled(recipe, out, on)
+    precision(recipe.precision, on)  # raises if the device does not support it
+    check_outside(out, data)
+    scenes = ReadableScenes(SceneDataset(sprites, (size, size), seed, "all"))
+    others = ReadableScenes(SceneDataset(sprites, (size, size), CEILING_SEED + 1, "all", VALIDATION))
+    check_data(scenes, others, recipe.batch_size)
+    network = SceneReader(recipe.model).init_weights(torch.Generator().manual_seed(recipe.seed)).to(on)
+    run = Run(out, recipe, {"task": "evaluate reader", "data": absolute_name(data)})
+    run.say(f"scenes of {len(NAMES)} objects and {len(PLACES)} backgrounds in {len(STYLES)} styles")
+    train(ReaderTask(network, recipe), scenes, others, recipe, run, Intervals(), on)
+    newest = newest_checkpoint(out)
+    if newest is None or checkpoint_step(newest) < recipe.steps:  # stopped by a signal
+        return None
+    with resumable("the reader is trained. Repeat the same command to measure its ceiling."):
+        reader = load_reader(out, complete=False).to(on)
+        ceiling = {kind: ceiling_of(reader, sprites, *which) for kind, which in KINDS.items()}
+        write_ceiling(out, ceiling)
+    return ceiling
+
+
+def ceiling_of(reader: SceneReader, sprites: Sprites, split: str, count: int) -> Scores:
+    """Return the scores of a reader on real renders: what a perfect model would get."""
+    size, device = reader.config.size, next(reader.parameters()).device
+    scenes = SceneDataset(sprites, (size, size), CEILING_SEED, split)
+    verdicts = []
+    for i in range(count):
+        drawn = scenes.draw(0, i)
+        image = to_unit_range(torch.from_numpy(drawn.pixels).permute(2, 0, 1)[None]).to(device)
+        scene = drawn.scene
+        expected = Expected(scene.objects, scene.count, scene.relation, scene.style, scene.background)
+        verdicts.append(judge(expected, reader.read(image)[0]))
+    return total(verdicts)

@@ -1,0 +1,150 @@
+"""Set up the training of a text-to-image transformer (Infinity): its text encoder, its model, its task."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nextscale.conditioning.feature_cache import CachedEncoder, TextEncoder
+from nextscale.conditioning.on_demand import as_encoder
+from nextscale.conditioning.text import TextFeatures, WordIds
+from nextscale.data.dataset import Examples
+from nextscale.errors import InputError
+from nextscale.families import infinity
+from nextscale.families.sources import Parts, write_index
+from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.training.finetune import freeze
+from nextscale.training.parallel import Strategy
+from nextscale.training.recipes import TextRecipe, TransformerRecipe, WordsRecipe
+from nextscale.training.run import Run
+from nextscale.training.text_task import TextTask
+from nextscale.training.vocabulary import Vocabulary
+
+PREVIEWED = 20
+FEATURES = "text_features"
+"""Folder in a run for the features of its captions."""
+
+
+class TextSetup:
+    """A transformer for captions.
+
+    Args:
+        trained: the model to start from.
+        keep_classes: refused, because there are no classes.
+        text_encoder: encodes the captions; "" uses that of ``trained``, or the official one. Recipes with ``words``
+            take none: their text encoder is a part of the model.
+        out: folder of the run, which keeps the features of captions.
+
+    Raises:
+        InputError: the data has no captions, the text encoder is missing or damaged, or see `make_model`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: ImageTokenizer,
+        recipe: TransformerRecipe,
+        examples: Examples,
+        val_examples: Examples | None,
+        trained: Parts | None,
+        strategy: Strategy,
+        keep_classes: bool,
+        text_encoder: str | Path | TextEncoder,
+        out: Path,
+    ):
+        if keep_classes:
+            raise InputError("--keep-classes keeps the classes of a trained model: a text-to-image model has none")
+        text = recipe.text or TextRecipe()
+        if text.words is None and trained and trained.model.config.words:
+            text = replace(text, words=WordsRecipe())
+        self.examples, self.val_examples = examples, val_examples
+        self.captions = first_captions(val_examples or examples)
+        self.encoder: CachedEncoder | None = None
+        self.vocabulary: Vocabulary | None = None
+        self.inputs: dict[str, Any] = {}
+        sizes: dict[str, Any]
+        if text.words is not None:
+            self.vocabulary = Vocabulary.of(examples, text, trained, text_encoder, out)
+            trained, sizes = self.vocabulary.grown(trained), {"words": self.vocabulary.config}
+            text = replace(text, words=self.vocabulary.recipe(text.words))
+        else:
+            source = text_encoder or (trained.text_encoder if trained else "") or infinity.FAMILY.text_encoder
+            self.encoder = CachedEncoder(as_encoder(source, text.tokens), out / FEATURES)
+            width = self.encoder.encode(self.captions[:1]).features.shape[1]
+            sizes = {"text_width": width, "text_rows": text.tokens}
+            self.inputs = {"text_encoder": self.encoder.fingerprint}
+        recipe = replace(recipe, text=text)
+        self.model, self.recipe, self.description = make_model(tokenizer, recipe, trained, sizes, strategy)
+        self.read = self.model.words.ids if self.encoder is None else self.encoder.encode
+
+    def report(self, run: Run) -> None:
+        """Print and log the vocabulary of a text encoder that is trained with the model."""
+        if self.vocabulary:
+            self.vocabulary.report(run)
+
+    def write_index(self, folder: Path) -> None:
+        """Write the file that makes the run's folder a model."""
+        write_index(folder, infinity.FAMILY, (), str(self.encoder.source) if self.encoder else "", None)
+
+    def task(self, tokenizer: ImageTokenizer) -> TextTask:
+        """Return the task, for tokenizer and model on their device."""
+        return TextTask(self.model, tokenizer, self.recipe, self.read)
+
+    def previewed(self, model: Any) -> TextFeatures | WordIds:
+        """Return the prompts of the previews: the first captions of the validation data."""
+        return self.read(self.captions).to(model.device)
+
+
+def first_captions(examples: Examples) -> list[str]:
+    """Return the captions of the first images.
+
+    Raises:
+        InputError: the data has no captions.
+    """
+    captions = [examples[0, i].caption for i in range(min(PREVIEWED, len(examples)))]
+    if not any(captions):
+        raise InputError(f"{examples.source.root} has no captions, which text-to-image models are trained on")
+    return [caption for caption in captions if caption]
+
+
+def make_model(
+    tokenizer: ImageTokenizer,
+    recipe: TransformerRecipe,
+    trained: Parts | None,
+    sizes: dict[str, Any],
+    strategy: Strategy,
+) -> tuple[Any, TransformerRecipe, str]:
+    """Return the model to train, the recipe with the model's sizes, and a description of the initial weights.
+
+    Raises:
+        InputError: a pattern of ``freeze`` does not match.
+    """
+    model, description = fresh_model(tokenizer, recipe, sizes), "random initial weights"
+    freeze(model, recipe.freeze)
+    return model, recipe, description
+
+
+def fresh_model(tokenizer: ImageTokenizer, recipe: TransformerRecipe, sizes: dict[str, Any]) -> Any:
+    """Return a transformer for the bits of a tokenizer, with random weights."""
+    model = infinity.FAMILY.transformer(transformer_config(tokenizer, recipe, sizes))
+    return model.init_weights(torch.Generator().manual_seed(recipe.seed), recipe.init_gamma)
+
+
+def transformer_config(tokenizer: ImageTokenizer, recipe: TransformerRecipe, sizes: dict[str, Any]) -> Any:
+    """Return the configuration of a transformer with the sizes of a recipe for the bits of a tokenizer.
+
+    Args:
+        sizes: fields of the configuration about the text.
+    """
+    text = recipe.text or TextRecipe()
+    return infinity.FAMILY.transformer_config(
+        schedule=tokenizer.schedule,
+        depth=recipe.depth,
+        width=recipe.width,
+        heads=recipe.heads,
+        bits=tokenizer.config.token_dim,
+        **sizes,
+        chunks=text.chunks,
+    )

@@ -1,0 +1,89 @@
+"""Images with captions, and a recipe small enough to train an Infinity in a test.
+
+As a script: the command line, to which the recipe is the preset "tiny-text", for these images whatever --data names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from tiny_infinity import WordEncoder, make_tokenizer
+
+from nextscale.data.content import Pixels
+from nextscale.data.dataset import Example
+from nextscale.training.presets import TRANSFORMERS
+from nextscale.training.recipes import TextRecipe, TransformerRecipe
+
+COLOURS = {"red": (1.0, -1.0, -1.0), "green": (-1.0, 1.0, -1.0), "blue": (-1.0, -1.0, 1.0), "white": (1.0, 1.0, 1.0)}
+PLACES = ("left", "right", "top", "bottom")
+SIDE = 12
+RECIPE = TransformerRecipe(
+    steps=24,
+    batch_size=4,
+    learning_rate=1e-3,
+    precision="bfloat16",
+    flip=False,
+    depth=2,
+    width=48,
+    heads=3,
+    shared_adaln=True,
+    drop_path=0.1,
+    init_gamma=0.1,
+    text=TextRecipe(tokens=6),
+)
+HABITS: dict[str, Any] = {"log_every": 1, "save_every": 5, "validate_every": 8, "preview_every": 8}
+
+
+class Source(NamedTuple):
+    root: str = "halves"
+    class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Halves:
+    """Images with a half in a colour, on black, and captions such as "red on the left"."""
+
+    source = Source()
+
+    def __init__(self, count: int, seed: int = 0):
+        self.count, self.seed = count, seed
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, key: tuple[int, int]) -> Example:
+        colour, place = list(COLOURS)[key[1] % len(COLOURS)], PLACES[key[1] // len(COLOURS) % len(PLACES)]
+        image = -torch.ones(3, SIDE, SIDE)
+        half = slice(0, SIDE // 2) if place in ("left", "top") else slice(SIDE // 2, SIDE)
+        where = (slice(None), half) if place in ("top", "bottom") else (slice(None), slice(None), half)
+        image[where] = torch.tensor(COLOURS[colour])[:, None, None]
+        return Example(Pixels(image), 0, (), f"{colour} on the {place}")
+
+
+def open_halves(*_: object) -> tuple[Halves, Halves]:
+    """In the place of `nextscale.training.transformer_setup.open_examples`."""
+    return Halves(16), Halves(6)
+
+
+def save_tokenizer(folder: Path) -> Path:
+    make_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def text_command(tokenizer: Path, run: Path, *more: object) -> list[str]:
+    """Arguments of the command line."""
+    habits = [f"--{name.replace('_', '-')}={value}" for name, value in HABITS.items()]
+    paths = ["--data", "halves", "--tokenizer", str(tokenizer), "--out", str(run), "--text-encoder", "words"]
+    return ["train", "transformer", "--preset", "tiny-text", *paths, *habits, *map(str, more)]
+
+
+if __name__ == "__main__":
+    from nextscale.cli.main import main
+    from nextscale.training import text_setup, transformer_setup
+
+    TRANSFORMERS["tiny-text"] = RECIPE
+    transformer_setup.open_examples = open_halves  # type: ignore[assignment]
+    text_setup.as_encoder = lambda source, most: WordEncoder()  # type: ignore[assignment]
+    main()

@@ -1,0 +1,244 @@
+"""A text encoder that is trained together with Infinity."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import refused, same
+from tiny_captions import HABITS, RECIPE, Halves, open_halves
+from tiny_infinity import SCHEDULES, WordEncoder, make_tokenizer
+from tiny_words import make_word_model
+
+import nextscale as ns
+from nextscale.conditioning.words_config import WordsConfig
+from nextscale.data.loader import Batch, BatchSlice, collate
+from nextscale.training.changes import override, with_changes
+from nextscale.training.loop import step_generator, training_step
+from nextscale.training.parallel import Execution
+from nextscale.training.presets.infinity import TRANSFORMERS
+from nextscale.training.recipes import TextRecipe, TransformerRecipe, WordsRecipe
+from nextscale.training.state import make_state
+from nextscale.training.task import MODEL
+from nextscale.training.text_task import TextTask
+from nextscale.training.vocabulary import captions_of, with_words
+
+SMALL = WordsRecipe(width=16, depth=1, heads=2)
+WORDS: TransformerRecipe = replace(RECIPE, text=TextRecipe(tokens=10, words=SMALL))
+EXACT = replace(WORDS, precision="float32")
+LAST = f"checkpoints/step-{RECIPE.steps:08d}"
+KNOWN = ("on", "the", "blue", "bottom", "green", "left", "red", "right", "top", "white")
+
+
+@pytest.fixture(autouse=True)
+def captioned(monkeypatch):
+    monkeypatch.setattr("nextscale.training.transformer_setup.open_examples", open_halves)
+
+
+def train(out: Path, recipe: TransformerRecipe = WORDS, **changes: Any) -> ns.Pipeline:
+    return ns.train_transformer("halves", out, make_tokenizer(), recipe, **(HABITS | changes))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("words") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nextscale.training.transformer_setup.open_examples", open_halves)
+        train(folder)
+    return folder
+
+
+def tensors(run: Path) -> dict[str, torch.Tensor]:
+    files = ("model.safetensors", "state/state.safetensors")
+    return {f"{name}/{key}": t for name in files for key, t in load_file(run / LAST / name).items()}
+
+
+def log(run: Path, name: str) -> list[Any]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line[name] for line in lines if name in line]
+
+
+def a_batch(count: int, first: int = 0, whole: int = 0) -> Batch:
+    batch = collate([Halves(16)[0, i] for i in range(first, first + count)])
+    return batch._replace(batch_slice=BatchSlice(first, count, whole or count))
+
+
+def make_task(recipe: TransformerRecipe) -> TextTask:
+    model = deepcopy(make_word_model())
+    assert model.words is not None
+    return TextTask(model, make_tokenizer(), recipe, model.words.ids)
+
+
+# ---- one step --------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_does_not_depend_on_the_division_of_its_batch():
+    recipe = replace(EXACT, label_drop=0.5, batch_size=8)
+    found = []
+    for parts in ([a_batch(8)], [a_batch(2, first, 8) for first in range(0, 8, 2)]):
+        state = make_state(make_task(recipe), recipe, Execution(), torch.device("cpu"))
+        metrics = training_step(state, parts, recipe, step=3)
+        found.append(metrics | {name: p.grad for name, p in state.networks[MODEL].named_parameters()})
+    assert any(name.startswith("words.") for name in found[0])
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("label_drop", [0.0, 1.0])
+def test_every_weight_gets_a_gradient(label_drop):
+    """Also if all captions are dropped: then the text encoder's is zero."""
+    task = make_task(replace(EXACT, label_drop=label_drop))
+    task.losses(a_batch(4), 0, step_generator(0, 0))[0][MODEL].backward()
+    words = {name: p.grad for name, p in task.model.named_parameters() if name.startswith("words.")}
+    assert all(gradient is not None for gradient in words.values())
+    assert any(gradient.any() for gradient in words.values()) == (label_drop == 0)
+
+
+# ---- runs ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_a_model_that_needs_no_other_encoder(run):
+    pipe = ns.Pipeline.from_pretrained(run, device="cpu")
+    assert pipe.words.config == WordsConfig(KNOWN, width=16, depth=1, heads=2, max_tokens=5)
+    result = pipe("red on the left", seed=0)
+    assert result.prompts == ["red on the left"] and result.notes == []
+    assert pipe("a red zebra", seed=0).notes == ["the model does not know 2 words: 'a', 'zebra'"]
+    assert pipe.model.config.text_rows == 5 and len(list((run / "previews").iterdir())) == 3
+    assert json.loads((run / "recipe.json").read_text())["recipe"]["text"]["words"]["width"] == 16
+    assert not (run / "text_features").exists()
+
+
+def test_an_interrupted_run_ends_with_the_same_bits(run, tmp_path, monkeypatch):
+    """It loses its last checkpoint, and goes on from the one before, with the vocabulary of that one."""
+    train(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / LAST)
+    monkeypatch.setattr("nextscale.training.vocabulary.captions_of", lambda examples: 1 / 0)
+    train(tmp_path / "run")
+    ours, theirs = tensors(tmp_path / "run"), tensors(run)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert any("words.embedding" in name for name in ours)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"accumulate": 2}, {"recompute": True}, {"ema_decay": 0.0}, {"workers": 1}], ids=str
+)
+def test_options_of_a_run(changes, tmp_path):
+    exact = {"precision": "float32", "steps": 6}
+    train(tmp_path / "plain", **exact)
+    train(tmp_path / "other", **exact, **changes)
+    ours, theirs = (torch.tensor(log(tmp_path / name, "loss")) for name in ("other", "plain"))
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_the_average_covers_the_text_encoder(tmp_path):
+    pipes = [train(tmp_path / str(decay), ema_decay=decay, steps=8) for decay in (0.0, 0.9)]
+    a, b = (pipe.model.state_dict() for pipe in pipes)
+    changed = [name for name in a if name.startswith("words.") and not torch.equal(a[name], b[name])]
+    assert "words.embedding.weight" in changed and "words.blocks.0.out.weight" in changed
+
+
+@pytest.mark.parametrize("kind", ["words", "subwords"])
+def test_it_learns_what_the_captions_say(kind, tmp_path):
+    recipe = replace(WORDS, text=TextRecipe(tokens=24, words=replace(SMALL, kind=kind, size=30)))
+    quick = {"steps": 200, "learning_rate": 1e-2, "label_drop": 0.0, "validate_every": 0, "preview_every": 0}
+    pipe = train(tmp_path / "run", recipe, **quick)
+    task = TextTask(pipe.model, make_tokenizer(), EXACT, pipe.words.ids)
+    batch = a_batch(16)
+    wrong = batch._replace(captions=(*batch.captions[1:], batch.captions[0]))
+    right, other = (task.validate(pipe.model, [each])["loss"] for each in (batch, wrong))
+    assert right < 0.35 < other
+    if kind == "subwords":
+        assert pipe.words.unknown("lower left") == [] and pipe.words.unknown("zebra") == ["zebra"]
+
+
+# ---- new words -------------------------------------------------------------------------------------------------------
+
+
+def test_old_rows_are_kept_and_new_ones_start_from_their_mean():
+    model = make_word_model()
+    before = model.config.words
+    assert before is not None
+    grown = with_words(model, replace(before, vocabulary=(*before.vocabulary, "zebra", "yak")))
+    table, old = grown.words.embedding.weight, model.state_dict()["words.embedding.weight"]
+    assert torch.equal(table[:-2], old) and torch.equal(table[-2], table[-1])
+    torch.testing.assert_close(table[-1], old[2:].mean(dim=0))
+    state = grown.state_dict()
+    assert all(torch.equal(t, state[name]) for name, t in model.state_dict().items() if "words.embedding" not in name)
+    assert grown.words.ids(["a red zebra"]).ids.tolist() == [2, 3, 10, 0]
+    assert with_words(model, before) is model
+    inputs = torch.randn(1, SCHEDULES["square"].num_tokens - 1, model.config.bits)
+    with torch.no_grad():
+        assert torch.equal(*(m(m.words.ids(["a red fox"]), inputs) for m in (model, grown)))
+
+
+class Striped(Halves):
+    """Other words for the same images."""
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        example = super().__getitem__(key)
+        return example._replace(caption=example.caption.replace("red", "crimson").replace("top", "upper part"))
+
+
+def test_fine_tuning_adds_the_words_of_the_captions(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("nextscale.training.transformer_setup.open_examples", lambda *_: (Striped(16), Striped(6)))
+    recipe = replace(EXACT, steps=4, text=TextRecipe(tokens=10))
+    pipe = ns.train_transformer("halves", tmp_path / "run", "", recipe, init_from=str(run), **HABITS)
+    assert pipe.words.config.vocabulary == (*KNOWN, "crimson", "part", "upper")
+    assert log(tmp_path / "run", "new_words") == [["crimson", "part", "upper"]]
+    assert "3 new words: crimson, part, upper" in capsys.readouterr().err
+    before = ns.Pipeline.from_pretrained(run, device="cpu")
+    old, new = (each.words.embedding.weight for each in (before, pipe))
+    assert (new[: len(old)] - old).abs().max() < 0.05 and pipe.words.config.max_tokens == 5
+    assert json.loads((tmp_path / "run/recipe.json").read_text())["recipe"]["text"]["words"]["width"] == 16
+    again = ns.train_transformer("halves", tmp_path / "run", "", recipe, init_from=str(run), **HABITS)
+    assert same(again("red", seed=1).tokens, pipe("red", seed=1).tokens)
+
+
+def test_what_is_refused(tmp_path):
+    with refused("text.words", "no other text encoder"):
+        train(tmp_path / "run", text_encoder=WordEncoder())
+    with refused("none occurs 99 times", "10 different words"):
+        train(tmp_path / "run", text={"words": {"least_count": 99}})
+    with refused("unknown kind", "'letters'", "subwords"):
+        WordsRecipe(kind="letters")  # type: ignore[arg-type]
+    with refused("width must be a multiple of heads", "16", "3"):
+        train(tmp_path / "run", text={"words": {"heads": 3}})
+    assert not (tmp_path / "run").exists()
+
+
+# ---- recipes ---------------------------------------------------------------------------------------------------------
+
+
+def test_fields_of_the_encoder_can_be_changed():
+    layer12, scenes = TRANSFORMERS["layer12"], TRANSFORMERS["scenes"]
+    assert layer12.text is not None and layer12.text.words is None
+    for changed in (
+        override(layer12, ["text.words.width=64", "text.words.kind=subwords"]),
+        with_changes(layer12, {"text": {"words": {"width": 64, "kind": "subwords"}}}),
+    ):
+        assert changed.text is not None and changed.text.words == WordsRecipe(kind="subwords", width=64)
+    off = override(scenes, ["text.words=null"])
+    assert scenes.text is not None and scenes.text.words is not None and off.text is not None and off.text.words is None
+
+
+def test_captions_come_from_where_they_are_known():
+    examples = Halves(4)
+    assert captions_of(examples) == [f"{colour} on the left" for colour in ("red", "green", "blue", "white")]
+    examples.source = SourceWithCaptions()  # type: ignore[misc]
+    assert captions_of(examples) == ["a", "b", "c"]
+
+
+class SourceWithCaptions:
+    def __len__(self) -> int:
+        return 2
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        return (("a", "b"), ("c",))[index]
