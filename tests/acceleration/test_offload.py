@@ -17,6 +17,7 @@ import nextscale as ns
 from nextscale.acceleration import offload
 from nextscale.acceleration.offload import OffloadedModels, OnDemand
 from nextscale.acceleration.precision import Precision
+from nextscale.acceleration.prepared import Preparation
 
 TEXT = {"device": "cpu", "dtype": "float32"}
 
@@ -126,12 +127,11 @@ def test_the_text_encoder_is_unloaded(tmp_path):
     assert not pipes[0].requests.keeps_encoder and pipes[1].requests.keeps_encoder
 
 
-def test_options_that_need_the_models_to_stay(monkeypatch):
-    monkeypatch.setattr("nextscale.pipeline.pick_device", lambda name: torch.device("cuda"))
-    square = SCHEDULES["square"]
-    for option in ("compile", "cuda_graph"):
-        with refused("offload cannot be combined with", option):
-            ns.Pipeline(make_tokenizer(square), make_var(square), offload=True, **{option: True})
+@pytest.mark.parametrize("pair", [("offload", "compile"), ("offload", "cuda_graph"), ("tiles", "compile")])
+def test_options_that_exclude_each_other(pair):
+    first, second = pair
+    with refused(f"{first} cannot be combined with {second}"):
+        Preparation(Precision(), torch.device("cuda"), **{first: True, second: True})
 
 
 def test_on_demand():

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 import torch
-from tiny import SCHEDULES, make_tokenizer, random_tokens, refused
+from tiny import SCHEDULES, make_tokenizer, random_tokens
 from tiny_infinity import DIM, make_infinity, make_text
 from tiny_infinity import make_tokenizer as make_bits_tokenizer
 
@@ -126,7 +126,7 @@ def test_fewer_activations_are_alive(small):
 
 
 def tensors() -> list[torch.Tensor]:
-    return [each for each in gc.get_objects() if type(each) is torch.Tensor]
+    return [each for each in gc.get_objects() if type(each) is torch.Tensor and each.layout == torch.strided]
 
 
 def test_a_pipeline_in_tiles(small, read):
@@ -139,9 +139,3 @@ def test_a_pipeline_in_tiles(small, read):
         torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=0)
     assert read
     assert isinstance(cut.ready()[0], ImageTokenizer)
-
-
-def test_it_cannot_be_compiled(monkeypatch):
-    monkeypatch.setattr("nextscale.pipeline.pick_device", lambda name: torch.device("cuda"))
-    with refused("tiles cannot be combined with compile"):
-        ns.Pipeline(make_bits_tokenizer(), make_infinity(), tiles=True, compile=True)
