@@ -113,5 +113,5 @@ def with_words(model: Any, config: WordsConfig) -> Any:
 def captions_of(examples: Any) -> Collection[str]:
     """Return all captions of training data. Data without a method ``captions`` is read for them."""
     if hasattr(examples, "captions"):
-        return examples.captions()
+        return list(examples.captions())
     return [examples[0, i].caption for i in range(len(examples))]

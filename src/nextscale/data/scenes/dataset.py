@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ CLASS_NAMES = ("scenes",)
 EPOCH, VALIDATION = 100_000, 1_000
 """Number of scenes in an epoch of training, and in the other splits."""
 CAPTIONS = 20_000
-"""Number of scenes whose captions name every word of a vocabulary."""
+"""Number of scenes whose captions make a vocabulary."""
 ENDLESS = ("train", "all")
 """Splits with other scenes in every epoch."""
 
@@ -82,12 +83,12 @@ class SceneDataset(Dataset[Example]):
         scene, text, rng = self._describe(epoch, index, complete)
         return Drawn(scene, *compose(scene, self._sprites, rng, self.size), text)
 
-    def captions(self) -> list[str]:
-        """Return the captions of many scenes, which are not rendered: enough for a vocabulary."""
-        return [self._describe(0, index)[1] for index in range(min(len(self), CAPTIONS))]
+    def captions(self) -> Iterator[str]:
+        """Return captions of the first epoch, enough for a vocabulary. Nothing is rendered."""
+        return (self._describe(0, index)[1] for index in range(min(len(self), CAPTIONS)))
 
     def _describe(self, epoch: int, index: int, complete: bool = False) -> tuple[Scene, str, np.random.Generator]:
-        """Return a scene, its caption, and the generator that places it."""
+        """Return a scene, its caption, and the random generator of its picture."""
         rng = np.random.default_rng((self.seed, epoch, index, SPLITS.index(self.split)))
         scene = random_scene(rng, self.split, self._inventory)
         return scene, caption(scene, rng, complete), rng
