@@ -6,14 +6,11 @@ import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import tiny_runs
 import torch
+from processes import two_processes, under_torchrun
 from safetensors.torch import load_file
 from tiny_runs import train_command
 
@@ -24,31 +21,6 @@ from nextscale.io.lock import locked
 EXACT = ("--dtype", "float32", "--steps", "30", "--validate-every", "15", "--save-every", "15")
 LAST = "checkpoints/step-00000030"
 FIGURES = ("loss", "scale_loss", "scale_accuracy", "grad_norm", "val_loss")
-
-
-def under_torchrun(command: list[str]) -> subprocess.Popen[str]:
-    """The command in two processes, in a process group of their own. Errors are in its output."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port), tiny_runs.__file__]
-    return subprocess.Popen(
-        [sys.executable, *launch, *command],
-        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-        stderr=subprocess.STDOUT,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-
-
-def two_processes(command: list[str], code: int = 0) -> str:
-    """The command under torchrun; returns what it said."""
-    with under_torchrun(command) as started:
-        said, _ = started.communicate(timeout=300)
-    assert started.returncode == code, said
-    return said
 
 
 def figures(run: Path, name: str) -> torch.Tensor:

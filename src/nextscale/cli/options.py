@@ -17,9 +17,9 @@ from nextscale.training.setup import SETTINGS, RunSettings, plan
 
 DATA = (
     "Training images: a folder with a sub-folder for each class; a .csv table with the columns file and label; .tar "
-    "shards in WebDataset format, such as 'shards-{000..012}.tar'; a Hugging Face data set, hf:NAME; or, for \"train "
-    'transformer", a token cache of "tokenize". If the data has the splits train and val, val is used for validation; '
-    "otherwise, see --val-fraction."
+    "shards in WebDataset format, such as 'shards-{000..012}.tar'; a Hugging Face data set, hf:NAME; scenes:PATH, "
+    'scenes composed of the emoji sprites in PATH; or, for "train transformer", a token cache of "tokenize". If the '
+    "data has the splits train and val, val is used for validation; otherwise, see --val-fraction."
 )
 DTYPE = (
     "Precision of matrix products and convolutions. Default: auto, unless the recipe sets a precision. auto on a GPU: "
