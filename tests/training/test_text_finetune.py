@@ -16,7 +16,7 @@ from tiny_infinity import DIM, LENGTHS, SCHEDULES, TEXT_ROWS, WordEncoder, make_
 import nextscale as ns
 from nextscale.training.text_finetune import OF_BITS, OF_TEXT, adapted
 
-RARE = {name: 0 for name in HABITS} | {"precision": "float32", "steps": 2}
+RARE = dict.fromkeys(HABITS, 0) | {"precision": "float32", "steps": 2}
 
 
 @pytest.fixture(autouse=True)
