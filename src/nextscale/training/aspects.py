@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from nextscale.data.buckets import BucketedImages
 from nextscale.data.splits import open_buckets
@@ -32,6 +35,15 @@ def aspect_schedules(tokenizer: ImageTokenizer) -> dict[float, ScaleSchedule]:
 def aspect_sizes(tokenizer: ImageTokenizer) -> dict[float, tuple[int, int]]:
     """Return (H, W) in pixels of the images of each template. Raises as `aspect_schedules`."""
     return {template: tokenizer.config.image_size_of(each) for template, each in aspect_schedules(tokenizer).items()}
+
+
+def at_budget(tokenizer: ImageTokenizer, budget: str) -> ImageTokenizer:
+    """Return a tokenizer of bits for images of a pixel budget, with the same weights."""
+    schedule = ScaleSchedule.infinity(budget, tokenizer.schedule.template or 1.0)
+    with torch.device("meta"):
+        changed = ImageTokenizer(replace(tokenizer.config, schedule=schedule))
+    changed.load_state_dict(tokenizer.state_dict(), assign=True)
+    return changed
 
 
 def open_aspects(

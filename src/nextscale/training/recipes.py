@@ -12,6 +12,7 @@ from nextscale.conditioning.words_config import KINDS, LEAST_COUNT, MOST_WORDS, 
 from nextscale.errors import InputError, brief
 from nextscale.io.config import LATER, as_config, check_fields
 from nextscale.runtime.device import has_fast_bfloat16
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import TokenizerConfig
 from nextscale.training.adversarial import AdversarialRecipe
 from nextscale.training.schedules import SCHEDULES, knee_of
@@ -240,6 +241,9 @@ class TextRecipe:
     loss_weights: Literal["scale", "token"] = "scale"
     """token: the loss is the mean over all tokens. scale: a token weighs one over the root of the number of tokens of
     its scale, so that coarse scales count more."""
+    budget: str = ""
+    """Pixel budget of the images: 0.06M, 0.25M, 0.60M or 1M, with Infinity's scales. Empty: the scales of the
+    tokenizer. The weights do not depend on it, so that a run can start from the model of a smaller budget."""
     aspects: bool = False
     """Train at the aspect ratio of each image, rounded to the nearest of Infinity's 15. Each batch has one ratio. False
     crops all images to the size of the tokenizer. A token cache has the ratios that it was made with."""
@@ -250,6 +254,8 @@ class TextRecipe:
         if self.words is not None:
             object.__setattr__(self, "words", as_config(WordsRecipe, self.words))
         check_fields(self)
+        if self.budget:
+            ScaleSchedule.infinity(self.budget)  # refuses an unknown one
         if self.loss_weights not in ("scale", "token"):
             raise InputError(f"loss_weights must be scale or token, not {self.loss_weights!r}")
 

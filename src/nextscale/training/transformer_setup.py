@@ -66,7 +66,7 @@ def run_transformer(
     intervals, execution = settings.intervals(), replace(settings.execution(), strategy=strategy)
     with processes(pick_device(settings.device)) as device, ExitStack() as opened:
         trained = load_source(settings.init_from) if settings.init_from else None
-        ours = choose_tokenizer(data, tokenizer, settings, trained)
+        ours = at_budget_of(recipe, choose_tokenizer(data, tokenizer, settings, trained), data)
         examples, val_examples = open_examples(data, out, ours, recipe, settings)
         setup: Any
         sets = ours, count_epochs(recipe, examples, settings.epochs), examples, val_examples, trained, strategy
@@ -129,6 +129,24 @@ def choose_tokenizer(
     if trained and trained.tokenizer.config.quantizer != ours.config.quantizer:
         kinds = [each.config.quantizer for each in (trained.tokenizer, ours)]
         raise InputError(f"the tokenizer of --init-from has the quantizer {kinds[0]}, but the given one has {kinds[1]}")
+    return ours
+
+
+def at_budget_of(recipe: TransformerRecipe, tokenizer: ImageTokenizer, data: str) -> ImageTokenizer:
+    """Return the tokenizer with the scales of the recipe's pixel budget, if it has one.
+
+    Raises:
+        InputError: the data is a token cache of other scales.
+    """
+    if recipe.text is None or not recipe.text.budget or tokenizer.config.quantizer == "codebook":
+        return tokenizer
+    from nextscale.training.aspects import at_budget  # VAR needs none of it
+
+    ours = at_budget(tokenizer, recipe.text.budget)
+    if is_cache(data) and ours.schedule != (cached := load_tokenizer(Path(data) / CACHED_TOKENIZER).schedule):
+        raise InputError(
+            f"{data} is a token cache of the scales {cached}, but text.budget {recipe.text.budget} has {ours.schedule}"
+        )
     return ours
 
 
