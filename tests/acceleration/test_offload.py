@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ TEXT: dict[str, Any] = {"device": "cpu", "dtype": "float32"}
 
 
 @pytest.fixture
-def alive(monkeypatch) -> list[tuple[str, list[str]]]:
+def alive(monkeypatch) -> Iterator[list[tuple[str, list[str]]]]:
     """What is prepared, and the prepared models that exist then."""
     events: list[tuple[str, list[str]]] = []
     models: list[tuple[str, weakref.ref]] = []

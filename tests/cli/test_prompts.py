@@ -139,7 +139,7 @@ def test_less_memory_gives_the_same_images(sample, call, place, text_model, enco
     assert (levels[0] - levels[1]).abs().max() <= 1
     assert sample("--like", "a.png", "--offload", "--out", "d.png").code == 0
     assert pixels("a.png") == pixels("d.png")
-    (photo, *_) = make_images(place / "photos", 1, size=(30, 30)).glob("*.png")
+    (photo, *_) = make_images(place / "mine", 1, size=(30, 30)).glob("*.png")
     edit = ("edit", photo, "--model", text_model, "--seeds", 1, "--box", "0,0,0.5,1", "--prompt", "a fox")
     for name, *flags in (("e",), ("f", "--offload")):
         assert call(*edit, *flags, "--out", f"{name}.png").code == 0
