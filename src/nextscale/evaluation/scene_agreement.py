@@ -75,7 +75,7 @@ def judge(expected: Expected, reading: Reading) -> Verdict:
     count = counts[expected.objects[0]] == expected.count if alone else None
     relation = None if alone else present and is_related(expected, reading.objects)
     style, background = reading.style == expected.style, reading.background == expected.background
-    exact = counts == Counter({name: expected.count for name in expected.objects})
+    exact = counts == Counter(dict.fromkeys(expected.objects, expected.count))
     right = present and count is not False and relation is not False and style and background and exact
     return Verdict(present, count, relation, style, background, right)
 
