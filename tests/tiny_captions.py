@@ -13,6 +13,7 @@ from tiny_infinity import WordEncoder, make_tokenizer
 
 from nextscale.data.content import Pixels
 from nextscale.data.dataset import Example
+from nextscale.training.changes import with_changes
 from nextscale.training.presets import TRANSFORMERS
 from nextscale.training.recipes import TextRecipe, TransformerRecipe
 
@@ -33,6 +34,13 @@ RECIPE = TransformerRecipe(
     init_gamma=0.1,
     text=TextRecipe(tokens=6),
 )
+
+
+def with_text(recipe: TransformerRecipe, **changes: Any) -> TransformerRecipe:
+    """Change fields of ``text``."""
+    return with_changes(recipe, {"text": changes})
+
+
 HABITS: dict[str, Any] = {"log_every": 1, "save_every": 5, "validate_every": 8, "preview_every": 8}
 
 

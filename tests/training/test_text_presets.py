@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from tiny import refused
-from tiny_captions import HABITS, RECIPE, Halves
+from tiny_captions import HABITS, RECIPE, Halves, with_text
 from tiny_infinity import SCHEDULES, WordEncoder, make_tokenizer
 
 import nextscale as ns
@@ -68,8 +69,8 @@ def test_a_run_of_a_pixel_budget(tmp_path, monkeypatch):
             return example._replace(content=type(example.content)(image))
 
     monkeypatch.setattr("nextscale.training.transformer_setup.open_examples", lambda *_: (Larger(16), None))
-    recipe = replace(RECIPE, precision="float32", text=replace(RECIPE.text, budget="0.06M"))
-    rare = dict.fromkeys(HABITS, 0) | {"steps": 1}
+    recipe = with_text(replace(RECIPE, precision="float32"), budget="0.06M")
+    rare: dict[str, Any] = dict.fromkeys(HABITS, 0) | {"steps": 1}
     pipe = ns.train_transformer("halves", tmp_path, make_tokenizer(), recipe, text_encoder=WordEncoder(), **rare)
     assert pipe.model.schedule == pipe.tokenizer.schedule == ns.ScaleSchedule.infinity("0.06M")
     assert pipe("red on the left", seed=0).images[0].size == (64, 64)
