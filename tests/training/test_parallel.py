@@ -131,3 +131,15 @@ def test_two_processes_are_refused_where_another_command_writes(images, tmp_path
         said = two_processes(train_command("tokenizer", images, run), code=1)
     assert f"nextscale: another command is writing to {run} (process {os.getpid()} on " in said
     assert list(run.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_two_processes_train_bits_as_one_does(images, tmp_path):
+    """With entropies of the images of a group, and a critic with batch statistics of all processes."""
+    critic = [f"adversarial.{setting}" for setting in ("norm=batch", "layers=1", "channels=8", "start=0.4")]
+    more = (*EXACT, "--preset", "tiny-bits", "--set", *critic, "adversarial.adaptive=false")
+    main(train_command("tokenizer", images, tmp_path / "alone", *more))
+    two_processes(train_command("tokenizer", images, tmp_path / "run", *more))
+    check_alike(tmp_path / "run", tmp_path / "alone", "loss", "critic_loss", atol=1e-4)
+    check_alike(tmp_path / "run", tmp_path / "alone", "ones", "bit_entropy", "val_ones", atol=1e-3)
+    check_alike(tmp_path / "run", tmp_path / "alone", "val_psnr", atol=1e-3)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from nextscale.cli.evaluation import REPORT, EvaluationOptions, resumable_in
+from nextscale.cli.text_flags import TextEncoderFlags
 from nextscale.errors import InputError
 from nextscale.evaluation.gallery import Gallery, open_images
 from nextscale.evaluation.saving import NpzSaver, PngSaver, Saver
@@ -59,6 +60,18 @@ class Options(EvaluationOptions):
     data: str = ""
     """Images for --reconstruction: a folder, a .csv table, .tar shards, or hf:NAME. If the data has train/ and val/,
     val/ is used, or the part in --split. Without --reference, these images are also the reference."""
+    prompts: Path | None = None
+    """Evaluate a text-to-image model on prompts: a text file with one per line, or a .jsonl file with "prompt" in each
+    line. Writes the images of prompt i to OUT/0000i/samples, as GenEval expects them."""
+    reader: Path | None = None
+    """Folder of "evaluate reader", which says whether the images of --prompts show what the prompts say. The lines of
+    the .jsonl file also need objects, count, relation, style and background."""
+    towers: Path | None = None
+    """Folder of "evaluate towers", which says how often an image of --prompts finds its prompt among 100."""
+    tries: int = 1
+    """Number of images of each prompt."""
+    text: TextEncoderFlags = field(default_factory=TextEncoderFlags)
+    """For text-to-image models."""
     vgg_weights: Path | None = None
     """File with the weights of torchvision's VGG16, to compute LPIPS of reconstructions."""
     lpips_weights: Path | None = None
@@ -66,6 +79,11 @@ class Options(EvaluationOptions):
 
 
 def run(options: Options) -> None:
+    if options.prompts:
+        from nextscale.cli import evaluate_prompts  # on demand: other evaluations do not need it
+
+        evaluate_prompts.run(options, options.prompts)
+        return
     check_flags(options)
     check_folder(options.out)
     with processes(pick_device(options.device)) as device, resumable_in(options.out):
@@ -92,6 +110,8 @@ def run(options: Options) -> None:
 def check_flags(options: Options) -> None:
     """Raise InputError for flags that contradict each other, before anything is loaded."""
     options.check_numbers()
+    if options.reader or options.towers or options.tries != 1:
+        raise InputError("--reader, --towers and --tries are for --prompts: expected --prompts as well")
     if options.images and options.reconstruction:
         raise InputError("expected --images or --reconstruction, got both")
     if options.reconstruction != bool(options.data):

@@ -26,7 +26,7 @@ class Options:
     """Folder to write the reader to."""
     size: int = 64
     """Side in pixels of the images to read."""
-    steps: int = 2000
+    steps: int = 1500
     """Number of training steps."""
     batch_size: int = 64
     """Number of images in a step."""

@@ -31,6 +31,7 @@ VERBS = {
     "evaluate sweep": ("nextscale.cli.evaluate_sweep", "evaluate a model with several sampling settings"),
     "evaluate classifier": ("nextscale.cli.evaluate_classifier", "train a classifier for evaluation"),
     "evaluate reader": ("nextscale.cli.evaluate_reader", "train a reader of scenes for evaluate --prompts"),
+    "evaluate towers": ("nextscale.cli.evaluate_towers", "train networks that match images and captions"),
     "plot": ("nextscale.cli.plot", "plot training curves, and compare the loss with a reference"),
     "scaling run": ("nextscale.cli.scaling_run", "train transformers of several sizes for scaling laws"),
     "scaling fit": ("nextscale.cli.scaling_fit", "fit scaling laws to runs of several sizes, and plot them"),
@@ -58,6 +59,7 @@ TRAINING = (
     "scaling run",
     "evaluate classifier",
     "evaluate reader",
+    "evaluate towers",
     "bench train",
 )
 """Verbs that run in a process whose memory is set up for training."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.errors import InputError
+from nextscale.errors import InputError, brief
 from nextscale.evaluation.classifier import Block
 from nextscale.io.config import LARGEST_WIDTH, check_fields
-from nextscale.io.files import read_json, write_json
 from nextscale.io.module_folder import load_module
 
 CEILING = "reader.json"
@@ -45,6 +45,10 @@ class ReaderConfig:
         for name in ("objects", "styles", "backgrounds", "widths", "blocks"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         check_fields(self)
+        for name in ("objects", "styles", "backgrounds"):
+            names = getattr(self, name)
+            if not names or not all(isinstance(each, str) for each in names):
+                raise InputError(f"{name} must be one or more texts, not {brief(names)}")
         if len(self.widths) != 3 or len(self.blocks) != 2:
             raise InputError(f"a reader has three widths and two numbers of blocks, not {self.widths}, {self.blocks}")
         if self.size % 8:
@@ -60,9 +64,9 @@ class ReaderOutput(NamedTuple):
     """Logits of images."""
 
     cells: Tensor
-    """(B, 1 + objects, grid, grid): no object, or the object whose centre lies in the cell."""
-    style: Tensor
+    """(B, 1 + objects * styles, grid, grid): no object, or the object whose centre lies in the cell, in a style."""
     background: Tensor
+    """(B, backgrounds)."""
 
 
 class Found(NamedTuple):
@@ -72,6 +76,7 @@ class Found(NamedTuple):
     row: int
     column: int
     probability: float
+    """How certain it is that there is an object in this cell."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,10 @@ class Reading:
 
 
 class SceneReader(nn.Module):
-    """A residual network with a prediction for each cell of a grid, and two for the image."""
+    """A residual network with a prediction for each cell of a grid, and one for the background.
+
+    An object in each style is a class of its own, because a sprite is easier to recognise than a style.
+    """
 
     def __init__(self, config: ReaderConfig):
         super().__init__()
@@ -96,8 +104,7 @@ class SceneReader(nn.Module):
         pairs += [(second, last), *[(last, last)] * (config.blocks[1] - 1)]
         self.blocks = nn.ModuleList(Block(*pair) for pair in pairs)
         self.norm = nn.BatchNorm2d(last)
-        self.cells = nn.Conv2d(last, 1 + len(config.objects), 1)
-        self.style = nn.Linear(2 * last, len(config.styles))
+        self.cells = nn.Conv2d(last, 1 + len(config.objects) * len(config.styles), 1)
         self.background = nn.Linear(2 * last, len(config.backgrounds))
 
     @torch.no_grad()
@@ -106,7 +113,7 @@ class SceneReader(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
-        for head in (self.cells, self.style, self.background):
+        for head in (self.cells, self.background):
             nn.init.normal_(head.weight, std=0.01, generator=generator)
             assert head.bias is not None
             nn.init.zeros_(head.bias)
@@ -121,7 +128,7 @@ class SceneReader(nn.Module):
             x = block(x)
         x = F.relu(self.norm(x))
         whole = torch.cat((x.mean((2, 3)), x.amax((2, 3))), 1)
-        return ReaderOutput(self.cells(x), self.style(whole), self.background(whole))
+        return ReaderOutput(self.cells(x), self.background(whole))
 
     @torch.no_grad()
     def read(self, images: Tensor) -> list[Reading]:
@@ -134,24 +141,45 @@ class SceneReader(nn.Module):
 
 def readings(config: ReaderConfig, output: ReaderOutput) -> list[Reading]:
     """Return what the logits of images say."""
-    style, background = output.style.argmax(1).tolist(), output.background.argmax(1).tolist()
+    backgrounds = output.background.argmax(1).tolist()
+    cells = output.cells.float()
+    found = find(cells, config.objects)
+    styles = [config.styles[i] for i in styles_of(cells, len(config.objects), found).argmax(1).tolist()]
     return [
-        Reading(tuple(objects), config.styles[style[i]], config.backgrounds[background[i]])
-        for i, objects in enumerate(find(output.cells.float(), config.objects))
+        Reading(tuple(found[i]), styles[i], config.backgrounds[background]) for i, background in enumerate(backgrounds)
     ]
 
 
 def find(cells: Tensor, names: Sequence[str]) -> list[list[Found]]:
     """Return the objects of each image: cells that hold one, more probably than all eight neighbours."""
-    probabilities = cells.softmax(1)
-    there = 1 - probabilities[:, 0]
-    peak = (there > CERTAIN) & (there == F.max_pool2d(there[:, None], 3, stride=1, padding=1)[:, 0])
-    best, which = probabilities[:, 1:].max(1)
+    objects = cells[:, 1:].unflatten(1, (len(names), -1)).logsumexp(2)
+    odds = certainty(cells)
+    peak = (odds > math.log(CERTAIN / (1 - CERTAIN))) & (odds == F.max_pool2d(odds[:, None], 3, 1, padding=1)[:, 0])
+    which, probability = objects.argmax(1), odds.sigmoid()
     found: list[list[Found]] = [[] for _ in range(len(cells))]
-    for image, row, column in peak.nonzero().tolist():
+    for image, row, column in sorted(peak.nonzero().tolist(), key=lambda place: -odds[tuple(place)]):
         name = names[int(which[image, row, column])]
-        found[image].append(Found(name, row, column, float(best[image, row, column])))
-    return [sorted(objects, key=lambda one: -one.probability) for objects in found]
+        found[image].append(Found(name, row, column, float(probability[image, row, column])))
+    return found
+
+
+def certainty(cells: Tensor) -> Tensor:
+    """Return the logarithm of the odds that a cell holds an object, which differ even where probabilities are 1."""
+    return cells[:, 1:].logsumexp(1) - cells[:, 0]
+
+
+def styles_of(cells: Tensor, objects: int, found: Sequence[Sequence[Found]]) -> Tensor:
+    """Return the probabilities of the styles, (B, styles): the mean over the objects that were found in an image.
+
+    If none was found, that of the cell that is most likely to hold one.
+    """
+    styles = cells[:, 1:].unflatten(1, (objects, -1)).logsumexp(1).softmax(1)  # (B, styles, grid, grid)
+    best = certainty(cells).flatten(1).argmax(1).tolist()
+    rows = []
+    for i, here in enumerate(found):
+        places = [(one.row, one.column) for one in here] or [divmod(best[i], cells.shape[-1])]
+        rows.append(torch.stack([styles[i, :, row, column] for row, column in places]).mean(0))
+    return torch.stack(rows)
 
 
 def load_reader(folder: Path, complete: bool = True) -> SceneReader:
@@ -168,13 +196,3 @@ def load_reader(folder: Path, complete: bool = True) -> SceneReader:
     if complete and not (folder / CEILING).is_file():
         raise InputError(f"{folder} has no {CEILING}: expected a folder that nextscale evaluate reader has finished")
     return load_module(folder, ReaderConfig, SceneReader).eval()
-
-
-def write_ceiling(folder: Path, ceiling: Mapping[str, Any]) -> None:
-    """Write ``reader.json``: for each kind of real renders, the scores."""
-    write_json(folder / CEILING, {kind: asdict(scores) for kind, scores in ceiling.items()})
-
-
-def read_ceiling(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the content of ``reader.json``: for each kind of real renders, fractions and counts."""
-    return read_json(folder / CEILING)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -16,6 +16,7 @@ from nextscale.pipeline import Pipeline
 from nextscale.runtime.out_of_memory import in_halves
 from nextscale.sampling.settings import SETTINGS, SamplingSettings
 
+Item = TypeVar("Item")
 SEEDS = 2**63
 """Exclusive upper bound of the seeds."""
 
@@ -79,7 +80,7 @@ class SampledImages:
         return to_pixels(run.result().images).cpu()
 
 
-def halve(indices: list[int]) -> tuple[list[int], list[int]]:
+def halve(indices: list[Item]) -> tuple[list[Item], list[Item]]:
     """Split a list in the middle."""
     middle = len(indices) // 2
     return indices[:middle], indices[middle:]

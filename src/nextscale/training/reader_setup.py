@@ -15,7 +15,8 @@ from nextscale.data.scenes.targets import NAMES, PLACES, ReadableScenes
 from nextscale.data.splits import absolute_name
 from nextscale.errors import InputError
 from nextscale.evaluation.scene_agreement import Expected, Scores, judge, total
-from nextscale.evaluation.scene_reader import ReaderConfig, SceneReader, load_reader, write_ceiling
+from nextscale.evaluation.scene_reader import ReaderConfig, SceneReader, load_reader
+from nextscale.evaluation.scene_table import write_ceiling
 from nextscale.imaging.images import to_unit_range
 from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
 from nextscale.runtime.device import pick_device, precision
@@ -38,7 +39,7 @@ def train_reader(
     data: str,
     out: Path,
     size: int = 64,
-    steps: int = 2000,
+    steps: int = 1500,
     batch_size: int = 64,
     seed: int = 0,
     dtype: Precision = "auto",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nextscale.data.loader import Batch
 from nextscale.data.scenes.targets import GRID, OBJECTS, unpack
 from nextscale.errors import InputError
-from nextscale.evaluation.scene_reader import ReaderConfig, SceneReader, find
+from nextscale.evaluation.scene_reader import ReaderConfig, SceneReader, readings
 from nextscale.io.config import as_config
 from nextscale.training.recipes import Recipe
 from nextscale.training.task import MODEL, Losses, Metrics
@@ -28,7 +28,7 @@ class ReaderRecipe(Recipe):
     """Train a `SceneReader`."""
 
     model: ReaderConfig
-    steps: int = 2400
+    steps: int = 1500
     batch_size: int = 64
     learning_rate: float = 3e-3
     schedule: str = "cos"
@@ -50,7 +50,7 @@ class ReaderRecipe(Recipe):
 
 
 class ReaderTask:
-    """Minimise the cross-entropies of the cells (summed over an image), of the style and of the background.
+    """Minimise the cross-entropies of the cells (summed over an image) and of the background.
 
     The neighbours of an object's cell do not count: an object near the edge of a cell may well be found beside it.
     """
@@ -65,10 +65,9 @@ class ReaderTask:
         noise = 2 * batch.batch_slice.random(*batch.images.shape[1:], generator=generator).to(batch.images.device) - 1
         output = self.networks[MODEL](spoil(batch.images, numbers, noise))
         items = unpack(batch.labels)
-        cells = F.cross_entropy(output.cells.float(), cell_targets(items, self.config.grid), reduction="sum")
+        cells = F.cross_entropy(output.cells.float(), cell_targets(items, self.config), reduction="sum")
         parts = {
             "cells": cells / len(items),
-            "style": F.cross_entropy(output.style.float(), items[:, 0]),
             "background": F.cross_entropy(output.background.float(), items[:, 1]),
         }
         return {MODEL: torch.stack([*parts.values()]).sum()}, parts
@@ -84,18 +83,19 @@ def accuracies(model: SceneReader, batches: Iterable[Batch]) -> dict[str, float]
     right = {"style": 0, "background": 0, "objects": 0}
     images = 0
     for batch in batches:
-        output, items = model(batch.images), unpack(batch.labels)
-        right["style"] += int((output.style.argmax(1) == items[:, 0]).sum())
-        right["background"] += int((output.background.argmax(1) == items[:, 1]).sum())
-        for found, row in zip(find(output.cells.float(), model.config.objects), items[:, 2:].tolist(), strict=True):
-            wanted = sorted(model.config.objects[(item - 1) // GRID**2] for item in row if item)
-            right["objects"] += sorted(one.name for one in found) == wanted
+        items = unpack(batch.labels)
+        for reading, row in zip(readings(model.config, model(batch.images)), items.tolist(), strict=True):
+            right["style"] += reading.style == model.config.styles[row[0]]
+            right["background"] += reading.background == model.config.backgrounds[row[1]]
+            wanted = sorted(model.config.objects[(item - 1) // GRID**2] for item in row[2:] if item)
+            right["objects"] += sorted(one.name for one in reading.objects) == wanted
         images += len(items)
     return {name: count / max(images, 1) for name, count in right.items()}
 
 
-def cell_targets(items: Tensor, grid: int) -> Tensor:
+def cell_targets(items: Tensor, config: ReaderConfig) -> Tensor:
     """Return the class of each cell: (B, 2 + OBJECTS) -> (B, grid, grid); -100 is ignored."""
+    grid = config.grid
     targets = torch.zeros(len(items), grid, grid, dtype=torch.int64, device=items.device)
     near = torch.zeros(len(items), 1, grid, grid, device=items.device)
     finer = grid // GRID
@@ -103,7 +103,7 @@ def cell_targets(items: Tensor, grid: int) -> Tensor:
         image = item.nonzero()[:, 0]
         number, cell = (item[image] - 1) // GRID**2, (item[image] - 1) % GRID**2
         row, column = cell // GRID * finer + finer // 2, cell % GRID * finer + finer // 2
-        targets[image, row, column] = 1 + number
+        targets[image, row, column] = 1 + number * len(config.styles) + items[image, 0]
         near[image, 0, row, column] = 1
     around = F.max_pool2d(near, 3, stride=1, padding=1)[:, 0].bool()
     return torch.where(around & (targets == 0), -100, targets)

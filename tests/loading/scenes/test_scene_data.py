@@ -7,15 +7,16 @@ import tarfile
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from nextscale.data.loader import TrainingBatches
-from nextscale.data.scenes.__main__ import main, write_scenes
+from nextscale.data.scenes.__main__ import main
 from nextscale.data.scenes.dataset import SceneDataset
+from nextscale.data.scenes.files import write_scenes
 from nextscale.data.scenes.scene import is_held_out
 from nextscale.data.scenes.sprites import open_sprites
 from nextscale.data.splits import absolute_name, find_sources, open_splits
 from nextscale.errors import InputError
+from nextscale.imaging.images import read_image
 
 
 def test_examples_depend_on_seed_epoch_and_index_only(sprites):
@@ -29,16 +30,24 @@ def test_examples_depend_on_seed_epoch_and_index_only(sprites):
     assert one.image.shape == (3, 64, 64) and one.image.min() >= -1 and one.image.max() <= 1
 
 
-def test_validation_is_the_same_for_every_seed_and_epoch(sprites):
-    first, second = (SceneDataset(sprites, seed=seed, split="val") for seed in (0, 7))
+def test_validation_is_the_same_for_every_seed_and_epoch(folder):
+    first, second = (open_splits(f"scenes:{folder}", (64, 64), seed)[1] for seed in (0, 7))
+    assert first is not None and second is not None
     assert torch.equal(first[0, 2].image, second[4, 2].image)
-    assert not torch.equal(first[0, 2].image, SceneDataset(sprites)[0, 2].image)
+    assert not torch.equal(first[0, 2].image, SceneDataset(open_sprites(folder))[0, 2].image)
+    others = SceneDataset(open_sprites(folder), seed=1, split="val")  # for prompts that are new
+    assert not torch.equal(first[0, 2].image, others[0, 2].image)
 
 
 def test_splits_differ_in_held_out_combinations(sprites):
     for split in ("train", "val", "held-out"):
         data = SceneDataset(sprites, split=split)
         assert {is_held_out(data.draw(0, i)[0]) for i in range(60)} == {split == "held-out"}
+
+
+def test_captions_are_known_without_images(sprites):
+    data = SceneDataset(sprites, seed=2, length=20)
+    assert list(data.captions()) == [data[0, i].caption for i in range(20)]
 
 
 def test_open_splits_honours_name_and_size(folder):
@@ -103,7 +112,10 @@ def test_scenes_are_written_with_captions(folder, tmp_path, monkeypatch, capsys)
     assert [row["file"] for row in rows] == ["000000.png", "000001.png", "000002.png"]
     for row in rows:
         assert (out / row["file"]).with_suffix(".txt").read_text().strip() == row["prompt"]
-        assert np.asarray(Image.open(out / row["file"])).shape == (32, 32, 3)
+        assert np.asarray(read_image(out / row["file"])).shape == (32, 32, 3)
+    for name, value in (("count", 0), ("size", 8), ("seed", -1)):
+        with pytest.raises(InputError, match=f"{name} must be at least .*, not {value}"):
+            write_scenes(folder, out, **{name: value})
     write_scenes(folder, tmp_path / "held", count=2, split="held-out")
     monkeypatch.setattr("sys.argv", ["scenes", str(tmp_path / "none"), "--out", str(out)])
     assert main() == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,10 +78,18 @@ class SceneDataset(Dataset[Example]):
 
     def draw(self, epoch: int, index: int, complete: bool = False) -> Drawn:
         """Return the scene of (epoch, index); see `caption` for ``complete``."""
+        scene, text, rng = self._describe(epoch, index, complete)
+        return Drawn(scene, *compose(scene, self._sprites, rng, self.size), text)
+
+    def captions(self) -> Iterator[str]:
+        """Return the captions of the first epoch. Nothing is rendered."""
+        return (self._describe(0, index)[1] for index in range(len(self)))
+
+    def _describe(self, epoch: int, index: int, complete: bool = False) -> tuple[Scene, str, np.random.Generator]:
+        """Return a scene, its caption, and the random generator of its picture."""
         rng = np.random.default_rng((self.seed, epoch, index, SPLITS.index(self.split)))
         scene = random_scene(rng, self.split, self._inventory)
-        text = caption(scene, rng, complete)
-        return Drawn(scene, *compose(scene, self._sprites, rng, self.size), text)
+        return scene, caption(scene, rng, complete), rng
 
 
 def as_content(pixels: np.ndarray) -> Pixels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -74,6 +75,7 @@ def expect(what: str, value: object, known: Collection[object]) -> None:
         raise InputError(f"unknown {what} {value!r} in a scene: expected one of {listed}")
 
 
+@cache
 def held_out_style(name: str) -> str | None:
     """Return the style in which training never shows an object, or None. Every object keeps the other styles."""
     fraction = name_fraction(f"style of {name}")
