@@ -12,6 +12,7 @@ from tiny_captions import HABITS, RECIPE, Halves, with_text
 from tiny_infinity import SCHEDULES, WordEncoder, make_tokenizer
 
 import nextscale as ns
+from nextscale.io.config import as_record
 from nextscale.training.aspects import at_budget
 from nextscale.training.presets import TRANSFORMERS
 from nextscale.training.presets.infinity_tokenizers import TOKENIZERS
@@ -30,6 +31,11 @@ def test_official_sizes(name):
     assert (recipe.depth, recipe.width, recipe.heads) == (size["depth"], size["width"], size["heads"])
     assert recipe.text.chunks == size["chunks"]
     assert recipe.learning_rate / recipe.batch_size == 6e-5 / 4096
+
+
+def test_records_of_class_conditional_runs_are_those_of_older_versions():
+    recorded = as_record(TRANSFORMERS["d16"])
+    assert list(recorded)[-6:] == ["heads", "shared_adaln", "label_drop", "drop_path", "init_gamma", "lora"]
 
 
 @pytest.mark.parametrize("name", ["2b", "8b"])
