@@ -14,6 +14,7 @@ from tiny_infinity import WordEncoder, make_tokenizer
 
 from nextscale.data.content import Pixels
 from nextscale.data.dataset import Example
+from nextscale.training.changes import with_changes
 from nextscale.training.presets import TRANSFORMERS
 from nextscale.training.recipes import TextRecipe, TransformerRecipe, WordsRecipe
 
@@ -37,6 +38,13 @@ RECIPE = TransformerRecipe(
 SMALL = WordsRecipe(width=16, depth=1, heads=2)
 WORDS: TransformerRecipe = replace(RECIPE, text=TextRecipe(tokens=10, words=SMALL))
 """With a text encoder that is trained, too."""
+
+
+def with_text(recipe: TransformerRecipe, **changes: Any) -> TransformerRecipe:
+    """Change fields of ``text``."""
+    return with_changes(recipe, {"text": changes})
+
+
 HABITS: dict[str, Any] = {"log_every": 1, "save_every": 5, "validate_every": 8, "preview_every": 8}
 
 

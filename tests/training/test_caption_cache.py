@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import refused
+from tiny_captions import RECIPE, with_text
 from tiny_infinity import WordEncoder, make_tokenizer
 from tiny_runs import make_images
 from tiny_scenes import write_sprites
@@ -28,6 +30,7 @@ from nextscale.io.tensor_files import write_tensors
 from nextscale.training.aspects import aspect_schedules, aspect_sizes
 from nextscale.training.cache_parts import CacheSettings
 from nextscale.training.token_cache import make_cache
+from nextscale.training.transformer_setup import at_budget_of
 from nextscale.training.vocabulary import captions_of
 
 CPU = torch.device("cpu")
@@ -261,6 +264,18 @@ def test_an_index_of_absurd_values(photos, tmp_path, tokenizer, changes, words):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with refused(*words):
         open_cache(tmp_path / "cache", 0)
+
+
+def test_a_pixel_budget(photos, tmp_path):
+    make_cache(str(photos), tmp_path / "cache", make_tokenizer(multipliers=(1, 1)), replace(WHOLE, budget="0.06M"), CPU)
+    index = json.loads((tmp_path / "cache" / "cache.json").read_text())
+    assert index["tokens"] == SCHEDULE.num_tokens
+    stored = ns.ImageTokenizer.from_pretrained(tmp_path / "cache" / "tokenizer")
+    assert stored.schedule == SCHEDULE
+    recipe = with_text(RECIPE, budget="0.06M")
+    assert at_budget_of(recipe, stored, str(tmp_path / "cache")).schedule == SCHEDULE
+    with refused("0.25M", "token cache of the scales"):
+        at_budget_of(with_text(RECIPE, budget="0.25M"), stored, str(tmp_path / "cache"))
 
 
 def test_refusals(photos, tmp_path, tokenizer):

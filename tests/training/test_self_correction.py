@@ -82,7 +82,8 @@ def test_labels_of_bits_are_near_those_of_their_features(most):
     schedule = ns.ScaleSchedule.square((1, 2, 4, 8, 16))
     pyramid, generator = ResidualPyramid(schedule, SignBits(16), 0.0, moves=INFINITY_MOVES), torch.Generator()
     coarse = [torch.randn(4, 16, *size, generator=generator.manual_seed(0)) for size in schedule.sizes]
-    features = sum(F.interpolate(grid, size=(16, 16), mode="bilinear") * 0.25 for grid in coarse)
+    large = [F.interpolate(grid, size=(16, 16), mode="bilinear") for grid in coarse]
+    features = 0.25 * torch.stack(large).sum(dim=0)
     tokens = pyramid.encode(features)
     flips = random_flips(schedule, 16, most, 13, BatchSlice(0, 4, 4), generator.manual_seed(1))
     exact, _ = corrected(pyramid, features, flips, schedule)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from tiny import refused
-from tiny_captions import HABITS, RECIPE, Halves
+from tiny_captions import HABITS, RECIPE, Halves, with_text
 from tiny_infinity import SCHEDULES, WordEncoder, make_tokenizer
 
 import nextscale as ns
+from nextscale.io.config import as_record
 from nextscale.training.aspects import at_budget
 from nextscale.training.presets import TRANSFORMERS
 from nextscale.training.presets.infinity_tokenizers import TOKENIZERS
@@ -29,6 +31,11 @@ def test_official_sizes(name):
     assert (recipe.depth, recipe.width, recipe.heads) == (size["depth"], size["width"], size["heads"])
     assert recipe.text.chunks == size["chunks"]
     assert recipe.learning_rate / recipe.batch_size == 6e-5 / 4096
+
+
+def test_records_of_class_conditional_runs_are_those_of_older_versions():
+    recorded = as_record(TRANSFORMERS["d16"])
+    assert list(recorded)[-6:] == ["heads", "shared_adaln", "label_drop", "drop_path", "init_gamma", "lora"]
 
 
 @pytest.mark.parametrize("name", ["2b", "8b"])
@@ -68,8 +75,8 @@ def test_a_run_of_a_pixel_budget(tmp_path, monkeypatch):
             return example._replace(content=type(example.content)(image))
 
     monkeypatch.setattr("nextscale.training.transformer_setup.open_examples", lambda *_: (Larger(16), None))
-    recipe = replace(RECIPE, precision="float32", text=replace(RECIPE.text, budget="0.06M"))
-    rare = dict.fromkeys(HABITS, 0) | {"steps": 1}
+    recipe = with_text(replace(RECIPE, precision="float32"), budget="0.06M")
+    rare: dict[str, Any] = dict.fromkeys(HABITS, 0) | {"steps": 1}
     pipe = ns.train_transformer("halves", tmp_path, make_tokenizer(), recipe, text_encoder=WordEncoder(), **rare)
     assert pipe.model.schedule == pipe.tokenizer.schedule == ns.ScaleSchedule.infinity("0.06M")
     assert pipe("red on the left", seed=0).images[0].size == (64, 64)

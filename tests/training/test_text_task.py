@@ -14,7 +14,7 @@ import torch
 from processes import kill_at
 from safetensors.torch import load_file
 from tiny import refused
-from tiny_captions import HABITS, RECIPE, Halves, open_halves, save_tokenizer, text_command
+from tiny_captions import HABITS, RECIPE, Halves, open_halves, save_tokenizer, text_command, with_text
 from tiny_infinity import DIM, SCHEDULES, TEXT_WIDTH, WordEncoder, make_infinity, make_tokenizer
 
 import nextscale as ns
@@ -34,8 +34,7 @@ LAST = f"checkpoints/step-{RECIPE.steps:08d}"
 
 
 def make_task(**text: Any) -> TextTask:
-    recipe = replace(EXACT, text=replace(EXACT.text, **text))
-    return TextTask(deepcopy(make_infinity()), make_tokenizer(), recipe, WordEncoder().encode)
+    return TextTask(deepcopy(make_infinity()), make_tokenizer(), with_text(EXACT, **text), WordEncoder().encode)
 
 
 def a_batch(count: int = 4, first: int = 0, whole: int = 0) -> Batch:

@@ -50,7 +50,8 @@ def shard(network: nn.Module, parts: list[str]) -> None:
     """Shard the weights of a network over the processes, in place. Each submodule in ``parts`` is one FSDP unit."""
     warnings.filterwarnings("ignore", ".* returned a view tensor", UserWarning)  # no in-place operation follows
     for name in parts:
-        part = fully_shard(network.get_submodule(name))
+        part = network.get_submodule(name)
+        fully_shard(part)
         for method in getattr(part, "methods", ()):
             register_fsdp_forward_method(part, method)
     root = fully_shard(network)

@@ -241,7 +241,7 @@ class TextRecipe:
     loss_weights: Literal["scale", "token"] = "scale"
     """token: the loss is the mean over all tokens. scale: a token weighs one over the root of the number of tokens of
     its scale, so that coarse scales count more."""
-    budget: str = ""
+    budget: str = field(default="", metadata=LATER)
     """Pixel budget of the images: 0.06M, 0.25M, 0.60M or 1M, with Infinity's scales. Empty: the scales of the
     tokenizer. The weights do not depend on it, so that a run can start from the model of a smaller budget."""
     aspects: bool = False

@@ -33,6 +33,7 @@ from nextscale.runtime.distributed import barrier, is_main, rank, world_size
 from nextscale.runtime.progress import say
 from nextscale.runtime.stop import resumable
 from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.training.aspects import at_budget
 from nextscale.training.cache_parts import CacheSettings, Encodable, Part, open_parts
 from nextscale.training.setup import check_outside
 
@@ -58,6 +59,10 @@ def make_cache(
     """
     settings.check()
     has_captions = tokenizer.config.quantizer == "bits"
+    if settings.budget:
+        if not has_captions:
+            raise InputError("a pixel budget is for tokenizers of bits: this one has a codebook")
+        tokenizer = at_budget(tokenizer, settings.budget)
     if text_encoder and not has_captions:
         raise InputError("a text encoder is for tokenizers of bits: this one has a codebook")
     begun = begun_fraction(out)

@@ -25,7 +25,7 @@ class PaddedText(NamedTuple):
     @classmethod
     def of(cls, packed: Tensor, lengths: Sequence[int]) -> PaddedText:
         """Pad packed texts. (sum of lengths, C) -> B texts."""
-        features = pad_sequence(packed.split(list(lengths)), batch_first=True)
+        features = pad_sequence(list(packed.split(list(lengths))), batch_first=True)
         positions = torch.arange(features.shape[1], device=packed.device)
         return cls(features, (positions < torch.tensor(lengths, device=packed.device)[:, None])[:, None, None])
 
