@@ -141,9 +141,9 @@ def test_options_for_gpus(option):
 
 def test_a_compiled_pipeline_compiles_the_ready_models(pipeline, monkeypatch):
     compiled = []
-    monkeypatch.setattr("nextscale.pipeline.compile_parts", lambda *parts: compiled.append(parts))
+    monkeypatch.setattr("nextscale.acceleration.prepared.compile_parts", lambda *parts: compiled.append(parts))
     compiling = ns.Pipeline(pipeline.tokenizer, pipeline.model, device="cpu")
-    compiling._compile = True
+    object.__setattr__(compiling._models.preparation, "compile", True)
     assert same(compiling([1], seed=3).tokens, pipeline([1], seed=3).tokens)
     assert compiled == [compiling.ready()]
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Sized
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
-from torch import Tensor
 
-from nextscale.acceleration.compiled import compile_parts
 from nextscale.acceleration.precision import Precision
-from nextscale.acceleration.ready import make_ready
+from nextscale.acceleration.prepared import KeptModels, Preparation
 from nextscale.analysis.memory_guard import MemoryGuard
 from nextscale.conditioning.classes import ClassNames, NamedLabels
 from nextscale.conditioning.feature_cache import TextEncoder
 from nextscale.conditioning.on_demand import as_encoder
 from nextscale.conditioning.text import TextFeatures
+from nextscale.editing.results import EditResult, PipelineResult
 from nextscale.editing.spec import Box, EditSpec, Fit, Mode
 from nextscale.errors import InputError
 from nextscale.families.requests import OPTIONS, SHAPE, ClassRequests, PromptRequests, Requests, shape_of
@@ -48,28 +47,6 @@ HOOKS = ("edit", "guidance", "logits_processor", "stop_after")
 """Arguments of the sampler that are neither settings nor seeds."""
 
 
-@dataclass(frozen=True)
-class PipelineResult:
-    """Generated images."""
-
-    images: list[Image.Image]
-    tokens: list[Tensor]
-    """K token maps: the sampled tokens, (B, n_k) int64 or bits (B, n_k, D) bool."""
-    labels: list[int]
-    """The class label of each image; the number of classes means "no class". Empty for text-to-image models."""
-    prompts: list[str] = field(default_factory=list, kw_only=True)
-    """The prompt of each image, for text-to-image models."""
-    notes: list[str] = field(default_factory=list, kw_only=True)
-    """Sentences about what the model could not follow in the prompts, such as words that it does not know."""
-
-
-@dataclass(frozen=True)
-class EditResult(PipelineResult):
-    """Edited images. Tokens are the sampled ones, before the kept ones replaced them."""
-
-    plan: EditPlan
-
-
 class Pipeline:
     """A tokenizer, a transformer, and the names of its classes or its text encoder, on a device.
 
@@ -83,9 +60,13 @@ class Pipeline:
         compile: On a CUDA GPU, run the blocks and the decoder through torch.compile.
         cuda_graph: On a CUDA GPU, record the work of each batch size and settings once and replay it. Only for
             class-conditional models.
+        offload: Keep each model in memory, or on the GPU, only while it is used: first the text encoder, then the
+            transformer, then the decoder. Images are the same, but each call prepares the models again. Images to edit
+            are encoded on the CPU.
+        tiles: Decode large images in strips, in less memory. Images differ by rounding, at most by one of 255 levels.
         text_encoder: For text-to-image models: an encoder such as `nextscale.conditioning.t5.T5TextEncoder`, or the
-            folder or name of a T5, which is loaded when the first prompt comes. Models that were trained with a text
-            encoder of their own take no other one.
+            folder or name of a T5, which is loaded when the first prompt comes. With ``offload``, the latter is freed
+            after encoding. Models that were trained with a text encoder of their own take no other one.
         settings: Default settings of sampling; None means those of the family.
 
     Raises:
@@ -103,6 +84,9 @@ class Pipeline:
         cuda_graph: bool = False,
         text_encoder: TextEncoder | str | Path = "",
         settings: SamplingSettings | None = None,
+        *,
+        offload: bool = False,
+        tiles: bool = False,
     ):
         check_match(tokenizer, model)
         self.family = family_of(model)
@@ -113,13 +97,12 @@ class Pipeline:
         if cuda_graph and self.family.takes == "prompt":
             raise InputError("cuda_graph is for class-conditional models: prompts have different lengths")
         self.device = pick_device(device)
-        for option, asked in (("compile", compile), ("cuda_graph", cuda_graph)):
-            if asked and self.device.type != "cuda":
-                raise InputError(f"{option} needs a CUDA GPU, not {self.device}")
         self.precision = Precision.parse(dtype, model.config.width, self.device)
-        self.dtype = self.precision.name
-        self.tokenizer: Any = tokenizer.to(self.device).eval()
-        self.model: Any = model.to(self.device).eval()
+        how = Preparation(self.precision, self.device, compile, cuda_graph, offload, tiles)
+        self.dtype, self.offload, self._cuda_graph = self.precision.name, offload, cuda_graph
+        self.tokenizer: Any = tokenizer.to(how.home).eval()
+        self.model: Any = model.to(how.home).eval()
+        self._models = how.of(self.tokenizer, self.model)
         self.class_names = list(class_names) or [str(i) for i in range(count)]
         self.classes = ClassNames(tuple(self.class_names))
         shape = self.tokenizer.schedule, self.tokenizer.config.image_size
@@ -129,11 +112,9 @@ class Pipeline:
             self.requests = PromptRequests(*shape, self.model.unconditional_text, self._encoder(text_encoder))
         self.tell: Callable[[str], None] = SayOnce()
         """Called with a note about a request. By default it prints each note once, to standard error."""
-        self._compile, self._cuda_graph = compile, cuda_graph
-        self._ready: tuple[list[tuple[int, int]], tuple[Any, Any]] | None = None
-        self._recorded: dict[tuple[int, SamplingSettings, bool], RecordedSampler] = {}
         stored = sum(p.nbytes for module in (self.tokenizer, self.model) for p in module.parameters())
-        self._memory = MemoryGuard(self.tokenizer.config, self.model.config, self.precision, self.device, stored)
+        configs = self.tokenizer.config, self.model.config
+        self._memory = MemoryGuard(*configs, self.precision, self.device, stored, offload, tiles)
 
     @classmethod
     def from_pretrained(
@@ -156,7 +137,7 @@ class Pipeline:
                 precedence over the hub's model.
             schedule: for .pth files whose schedule is not an official one.
             text_encoder: as in the constructor. By default that of the model.
-            options: ``compile`` and ``cuda_graph``.
+            options: ``compile``, ``cuda_graph``, ``offload`` and ``tiles``.
 
         Raises:
             InputError: There is no such model, the weights are damaged or belong to another model or schedule, or
@@ -197,7 +178,7 @@ class Pipeline:
     def _encoder(self, encoder: TextEncoder | str | Path) -> TextEncoder:
         """Return the text encoder to use: the model's own one, or the given one."""
         if self.words is None:
-            return as_encoder(encoder, len(self.model.unconditional_text))
+            return as_encoder(encoder, len(self.model.unconditional_text), not self.offload)
         if encoder != "":
             raise InputError("this model has a text encoder of its own, and takes no other one")
         from nextscale.conditioning.own_encoder import OwnEncoder  # most models have none
@@ -212,18 +193,10 @@ class Pipeline:
     def ready(self) -> tuple[Any, Any]:
         """Tokenizer and transformer in the pipeline's precision, prepared for fast sampling on first use.
 
-        The pipeline's own modules are not changed. If their weights change, they are prepared again.
+        The pipeline's own modules are not changed. If their weights change, they are prepared again. With ``offload``,
+        the transformer is freed when the caller drops it.
         """
-        weights = [p for module in (self.tokenizer, self.model) for p in module.parameters()]
-        versions = [(id(p), p._version) for p in weights]
-        if self._ready is None or self._ready[0] != versions:
-            self._ready = None  # frees the old copy before there is a new one
-            self._recorded.clear()
-            parts = make_ready(self.tokenizer, self.model, self.precision)
-            if self._compile:
-                compile_parts(*parts)
-            self._ready = versions, parts
-        return self._ready[1]
+        return self._models.get()
 
     # ---- sampling ------------------------------------------------------------------------------------------------
 
@@ -275,14 +248,16 @@ class Pipeline:
         settings = (settings or self.settings).changed(**arguments)
         schedule = schedule or self.requests.schedule_of(options)
         self._check_memory(wanted, num_images, schedule)
+        early = self.ready() if self.words is not None else None  # encodes the prompts, too
         request = self.requests.parse(wanted, num_images, options, is_edit=edit is not None)
         for note in request.notes:
             self.tell(f"note: {note}")
-        tokenizer, model = self.ready()
+        tokenizer, model = early or self.ready()
         what = {"num_images": num_images, "schedule": schedule, "negative": request.negative}
         steps = sample_scales(tokenizer, model, request.conditions, seed=seed, settings=settings, **what, **hooks)
         exact = isinstance(seed, Sequence) and not settings.more_smooth
-        return SamplingRun(steps, tokenizer, edit, exact, schedule, request.prompts, request.notes)
+        said = request.prompts, request.notes
+        return SamplingRun(steps, tokenizer, edit, exact, schedule, *said, self._models.decoder)
 
     def _wanted(self, labels: Any, arguments: dict[str, Any]) -> Any:
         """Take ``prompt`` from the arguments: another name for the labels of text-to-image models."""
@@ -300,7 +275,8 @@ class Pipeline:
         count = len(wanted) if num_images is None and isinstance(wanted, Sized) and not isinstance(wanted, str) else 1
         count = count if num_images is None else num_images
         if isinstance(count, int) and count > 0:  # others are refused later
-            self._memory.check(schedule, count, self.requests.memory_to_load(wanted), self._ready is not None)
+            encoder = self.requests.memory_to_load(wanted)
+            self._memory.check(schedule, count, encoder, self._models.is_ready, self.requests.keeps_encoder)
 
     def _labels(self, result: SampleResult) -> list[int]:
         return result.labels.tolist() if self.family.takes == "class" else []
@@ -316,10 +292,11 @@ class Pipeline:
         )
         ids = self.classes.ids(labels)
         key = self.model.conditioner.count(ids, num_images), settings, isinstance(seed, Sequence)
-        parts = self.ready()
-        if key not in self._recorded:
-            self._recorded[key] = RecordedSampler(*parts, *key)
-        return self._recorded[key](ids, seed)
+        parts, models = self.ready(), self._models
+        assert isinstance(models, KeptModels)
+        if key not in models.recorded:
+            models.recorded[key] = RecordedSampler(*parts, *key)
+        return models.recorded[key](ids, seed)
 
     # ---- editing -------------------------------------------------------------------------------------------------
 

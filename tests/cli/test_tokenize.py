@@ -13,7 +13,9 @@ import tiny_runs
 import torch
 from safetensors.torch import load_file
 from tiny import same
-from tiny_runs import SIZE, train_command
+from tiny_infinity import make_tokenizer as make_bits_tokenizer
+from tiny_runs import SIZE, make_images, train_command
+from tiny_t5 import SENTENCES, write_t5
 
 import nextscale as ns
 from nextscale.data import cache
@@ -203,3 +205,25 @@ def test_a_run_goes_on_in_the_precision_that_it_began_in(call, place, model, mon
     assert "already finished" in outcome.err
     refused = call(*command, "--dtype", "float32")
     assert refused.code == 2 and "precision bfloat16, not float32" in refused.err
+
+
+def test_captions_and_text_features_of_a_folder(call, tmp_path, monkeypatch):
+    """The transformer is trained without encoding an image or a caption."""
+    pytest.importorskip("sentencepiece")
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path)
+    for path, sentence in zip(sorted(make_images(Path("photos"), 6).glob("*.png")), SENTENCES, strict=False):
+        path.with_suffix(".txt").write_text(sentence)
+    make_bits_tokenizer().save_pretrained("tokenizer")
+    write_t5(Path("t5"))
+    command = tokenize(Path("photos"), Path("tokenizer"), "cache", "--text-encoder", "t5", "--text-tokens", 8)
+    outcome = call(*command)
+    assert outcome.code == 0 and "features of" in outcome.err
+    assert call(*command).code == 0
+    small = ["steps=2", "batch_size=2", "depth=1", "width=48", "heads=3"]
+    train = ["train", "transformer", "--preset", "scenes", "--data", "cache", "--text-encoder", "t5"]
+    outcome = call(*train, "--out", "run", "--set", *small, "text.words=null", "text.tokens=8")
+    assert outcome.code == 0 and "training on cached tokens" in outcome.err
+    assert not Path("run/text_features").exists()
+    outcome = call(*train, "--out", "other", "--set", *small, "text.words=null", "text.tokens=9")
+    assert outcome.code == 2 and "holds features of the text encoder" in outcome.err and "-8" in outcome.err

@@ -7,13 +7,15 @@ import math
 import pytest
 import torch
 from tiny import SCHEDULES, make_tokenizer
+from tiny_infinity import make_tokenizer as make_bits_tokenizer
 from tiny_runs import make_images
 
+from nextscale.evaluation.reconstruction import BitReconstruction
 from nextscale.galleries.dataset import open_crops
 from nextscale.galleries.reconstructed import ReconstructedImages, fold_notes
 from nextscale.imaging.images import to_unit_range
 from nextscale.imaging.psnr_ssim import psnr, ssim
-from nextscale.tokenizer.usage import CodeUsage
+from nextscale.tokenizer.usage import BitUsage, CodeUsage
 
 TOKENIZER = make_tokenizer(SCHEDULES["square"])
 SIZE = TOKENIZER.config.image_size
@@ -68,6 +70,22 @@ def test_what_the_notes_come_to(images):
     assert [scale.psnr for scale in figures.scales] == pytest.approx(read.notes["psnr"].mean(0).tolist())
     assert [scale.size for scale in figures.scales] == list(schedule.sizes)
     assert any("1x1" in line for line in figures.lines())
+
+
+def test_bits(images):
+    tokenizer = make_bits_tokenizer()
+    crops = open_crops(str(images.originals.source.root), None, tokenizer.config.image_size, "centre", lambda _: None)
+    notes = ReconstructedImages(crops, tokenizer).read(range(6)).notes
+    assert notes["tokens"].shape == (5, 14, 6) and notes["tokens"].dtype == torch.uint8
+    figures = fold_notes([notes], tokenizer)
+    assert isinstance(figures, BitReconstruction)
+    usage = BitUsage(3, 6)
+    usage.add([notes["tokens"][:, part].bool() for part in tokenizer.schedule.slices])
+    assert [scale.ones for scale in figures.scales] == usage.figures()["ones"]
+    assert [scale.entropy for scale in figures.scales] == usage.figures()["bit_entropy"]
+    assert (figures.bits, figures.codes, figures.unused) == (6, 2, usage.stuck())
+    assert figures.bits_per_pixel == pytest.approx(14 * 6 / 144)
+    assert any("stuck bits" in line and "of 6" in line for line in figures.lines())
 
 
 def test_lpips_is_noted_with_weights_for_it(images):

@@ -12,9 +12,11 @@ from tiny import refused
 from torch import Tensor
 
 from nextscale.data import cache
-from nextscale.data.cache import is_cache, open_cache, shard_path, shards_of, start_cache, write_shard
+from nextscale.data.cache import is_cache, open_cache, shard_path, shards_of, start_cache
+from nextscale.data.cache_shards import write_shard
 from nextscale.data.content import Tokens
 from nextscale.data.loader import TrainingBatches, validation_batches
+from nextscale.io.tensor_files import read_tensors, write_tensors
 
 LENGTH, VIEWS, COUNT = 5, 3, 7
 INDEX = {"class_names": ["boot", "dress"], "images": {"train": COUNT, "val": 2}, "tokens": LENGTH, "crops": VIEWS}
@@ -45,7 +47,7 @@ def test_what_was_written_is_read(folder):
     assert (len(train), len(val), train.views) == (COUNT - 1, 2, VIEWS)
     assert train.source.class_names == ("boot", "dress")
     for i, image in enumerate((0, 1, 2, 3, 5, 6)):
-        content, label, unreadable, _ = train[0, i]
+        content, label, unreadable, *_ = train[0, i]
         tokens = content.values
         assert tokens.dtype == torch.int64 and (tokens == tokens_of(image)).all(1).any()
         assert (label, unreadable) == (image % 2, ())
@@ -65,7 +67,7 @@ def test_large_tokens_are_kept(tmp_path):
     tokens = torch.tensor([[[0, 2**15 - 1]], [[1, 2**15]]])
     for rows in (tokens[:1], tokens):
         write_shard(tmp_path / "a.safetensors", rows, torch.zeros(len(rows)))
-        assert torch.equal(cache.read_tensors(tmp_path / "a.safetensors")["tokens"].long(), rows)
+        assert torch.equal(read_tensors(tmp_path / "a.safetensors")["tokens"].long(), rows)
 
 
 def test_batches(folder):
@@ -116,7 +118,7 @@ def test_a_shard_of_another_length(folder):
     write_shard(path, torch.zeros(3, VIEWS, LENGTH + 1), torch.zeros(3))
     with refused(path, (3, VIEWS, LENGTH + 1), LENGTH):
         open_cache(folder, 0)
-    cache.write_tensors(path, {"tokens": torch.zeros(3, VIEWS, LENGTH)})
+    write_tensors(path, {"tokens": torch.zeros(3, VIEWS, LENGTH)})
     with refused(path, "labels"):
         open_cache(folder, 0)
 
@@ -141,6 +143,6 @@ def test_an_index_of_absurd_values(folder, changes):
 
 def test_tokens_that_are_no_integers(folder):
     path = shard_path(folder, "train", 1)
-    cache.write_tensors(path, {"tokens": torch.zeros(3, VIEWS, LENGTH), "labels": torch.zeros(3, dtype=torch.long)})
+    write_tensors(path, {"tokens": torch.zeros(3, VIEWS, LENGTH), "labels": torch.zeros(3, dtype=torch.long)})
     with refused(path, "torch.float32", "expected integers"):
         open_cache(folder, 0)

@@ -102,7 +102,7 @@ def test_images_of_any_shape_and_mode_have_the_size(tmp_path):
     for augment in (True, False):
         data = ImageDataset(scan_folder(tmp_path), SIZE, augment=augment)
         for i in range(len(data)):
-            content, label, unreadable, _ = data[0, i]
+            content, label, unreadable, *_ = data[0, i]
             image = content.values
             assert image.shape == (3, 16, 16) and -1 <= image.min() <= image.max() <= 1
             assert label == 0 and not unreadable

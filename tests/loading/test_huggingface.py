@@ -170,7 +170,7 @@ def test_a_data_set_without_train(save, paths):
     ("content", "words"),
     [
         ({"text": ["a"], "label": ["b"]}, ["no column of images", "text, label", "image or img"]),
-        ({"image": ["a"], "text": ["b"]}, ["no column of labels", "image, text", "label or labels"]),
+        ({"image": ["a"], "note": ["b"]}, ["no column of labels", "image, note", "label or labels"]),
         ({"image": ["a"], "label": [0.5]}, ["image 0", "0.5"]),
         ({"image": ["a", "b"], "label": ["c", None]}, ["image 1", "no label"]),
         ({"image": [1.5], "label": ["c"]}, ["'image'", "images"]),

@@ -27,7 +27,7 @@ def test_the_references_training_forward(i):
     run, arrays = RUNS[i], read("tokenizer_training")
     features = golden(run["case"]).arrays["encoder_feature"].clone().requires_grad_()
     dropped = [*run["dropped"][:-1], False]  # the last one is always kept
-    kept = ns.ScaleSchedule([size for size, drop in zip(run["schedule"], dropped, strict=True) if not drop])
+    kept = ns.ScaleSchedule(tuple(size for size, drop in zip(run["schedule"], dropped, strict=True) if not drop))
     how = BitQuantization(kept, entropy=1e-3 * run["zeta"], diversity=run["gamma"])
     result = quantize_bits(features, how)
     lfq = 4 * result.loss

@@ -186,7 +186,7 @@ def test_stuck_bits_raise_an_alarm():
         task.losses(batch_of(task), step, seeded())
     assert "stuck" not in task.report().get("alarm", "")
     with torch.no_grad():
-        task.model.encoder.conv_out.bias[2] = 1e6
+        task.model.encoder.conv_out.get_parameter("bias")[2] = 1e6
     for step in range(20):
         task.losses(batch_of(task), step, seeded())
     assert "1 of 8 bits are stuck" in task.report()["alarm"]

@@ -12,7 +12,8 @@ from tiny_runs import TOKENIZER, TRANSFORMER
 import nextscale as ns
 from nextscale.training.adversarial import AdversarialRecipe
 from nextscale.training.changes import find_recipe, override
-from nextscale.training.presets.var import TOKENIZERS, TRANSFORMERS
+from nextscale.training.presets import TRANSFORMERS
+from nextscale.training.presets.var import TOKENIZERS
 from nextscale.training.recipes import TokenizerRecipe, TransformerRecipe
 
 GAME = dataclasses.replace(TOKENIZER, adversarial=AdversarialRecipe(layers=1))

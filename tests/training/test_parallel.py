@@ -6,14 +6,11 @@ import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import tiny_runs
 import torch
+from processes import two_processes, under_torchrun
 from safetensors.torch import load_file
 from tiny_runs import train_command
 
@@ -24,31 +21,6 @@ from nextscale.io.lock import locked
 EXACT = ("--dtype", "float32", "--steps", "30", "--validate-every", "15", "--save-every", "15")
 LAST = "checkpoints/step-00000030"
 FIGURES = ("loss", "scale_loss", "scale_accuracy", "grad_norm", "val_loss")
-
-
-def under_torchrun(command: list[str]) -> subprocess.Popen[str]:
-    """The command in two processes, in a process group of their own. Errors are in its output."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port), tiny_runs.__file__]
-    return subprocess.Popen(
-        [sys.executable, *launch, *command],
-        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-        stderr=subprocess.STDOUT,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-
-
-def two_processes(command: list[str], code: int = 0) -> str:
-    """The command under torchrun; returns what it said."""
-    with under_torchrun(command) as started:
-        said, _ = started.communicate(timeout=300)
-    assert started.returncode == code, said
-    return said
 
 
 def figures(run: Path, name: str) -> torch.Tensor:
@@ -159,3 +131,15 @@ def test_two_processes_are_refused_where_another_command_writes(images, tmp_path
         said = two_processes(train_command("tokenizer", images, run), code=1)
     assert f"nextscale: another command is writing to {run} (process {os.getpid()} on " in said
     assert list(run.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_two_processes_train_bits_as_one_does(images, tmp_path):
+    """With entropies of the images of a group, and a critic with batch statistics of all processes."""
+    critic = [f"adversarial.{setting}" for setting in ("norm=batch", "layers=1", "channels=8", "start=0.4")]
+    more = (*EXACT, "--preset", "tiny-bits", "--set", *critic, "adversarial.adaptive=false")
+    main(train_command("tokenizer", images, tmp_path / "alone", *more))
+    two_processes(train_command("tokenizer", images, tmp_path / "run", *more))
+    check_alike(tmp_path / "run", tmp_path / "alone", "loss", "critic_loss", atol=1e-4)
+    check_alike(tmp_path / "run", tmp_path / "alone", "ones", "bit_entropy", "val_ones", atol=1e-3)
+    check_alike(tmp_path / "run", tmp_path / "alone", "val_psnr", atol=1e-3)

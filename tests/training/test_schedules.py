@@ -68,3 +68,15 @@ def test_the_warm_up_is_rounded_to_whole_steps(warmup, steps):
     ]
     assert rates.index(1.0) == steps
     assert rates[:steps] == pytest.approx([0.1 + 0.9 * step / max(steps, 1) for step in range(steps)])
+
+
+def test_dropX_drops_once():
+    """As published for tokenizers: a tenth of the rate from step 450,000 of 500,000 on."""
+
+    def rate_at(step: int) -> float:
+        return learning_rate(
+            step, 500_000, peak=1e-4, warmup=0, warmup_start=0.005, final_ratio=0.1, schedule="drop0.9"
+        )
+
+    assert [rate_at(step) for step in (0, 1000, 449_999)] == [1e-4] * 3
+    assert [rate_at(step) for step in (450_000, 499_999)] == pytest.approx([1e-5] * 2)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from golden_infinity import NAMES, golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import random_images
-from tiny_infinity import DIM, SCHEDULES, make_tokenizer
+from tiny_infinity import DIM, SCHEDULES, make_tokenizer, random_bits
 
+import nextscale as ns
 from nextscale.data.loader import BatchSlice
+from nextscale.tokenizer.bsq import SignBits
+from nextscale.tokenizer.pyramid import INFINITY_MOVES, ResidualPyramid
 from nextscale.training.losses import scale_weights, token_loss
-from nextscale.training.self_correction import corrected, random_flips
+from nextscale.training.self_correction import corrected, corrected_tokens, random_flips
 from nextscale.transformer.token_loss import token_losses
 
 few = settings(deadline=None, max_examples=20)
@@ -61,6 +65,35 @@ def test_a_flip_damages_what_follows_and_not_its_own_label():
     assert all(torch.equal(a, b) for a, b in zip(labels[:2], plain[:2], strict=True))
     wrong = corrected(tokenizer.pyramid, features, flips[:1], schedule)[1]
     assert torch.equal(inputs[:, :4], wrong[:, :4]) and (inputs[:, 4:] - wrong[:, 4:]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("patchify", [False, True])
+def test_bits_without_flips_are_their_own_labels(patchify):
+    pyramid, schedule = make_tokenizer(patchify).pyramid, SCHEDULES["wide"]
+    tokens = random_bits(schedule, bits=pyramid.codebook.dim)
+    labels, inputs = corrected_tokens(pyramid, tokens, [], schedule)
+    assert all(torch.equal(*pair) for pair in zip(labels, tokens, strict=True))
+    assert torch.equal(inputs, pyramid.next_inputs(tokens, schedule))
+
+
+@pytest.mark.parametrize("most", [0.05, 0.2])
+def test_labels_of_bits_are_near_those_of_their_features(most):
+    """Nearer than the bits themselves, and than an encoding of their canvas."""
+    schedule = ns.ScaleSchedule.square((1, 2, 4, 8, 16))
+    pyramid, generator = ResidualPyramid(schedule, SignBits(16), 0.0, moves=INFINITY_MOVES), torch.Generator()
+    coarse = [torch.randn(4, 16, *size, generator=generator.manual_seed(0)) for size in schedule.sizes]
+    features = sum(F.interpolate(grid, size=(16, 16), mode="bilinear") * 0.25 for grid in coarse)
+    tokens = pyramid.encode(features)
+    flips = random_flips(schedule, 16, most, 13, BatchSlice(0, 4, 4), generator.manual_seed(1))
+    exact, _ = corrected(pyramid, features, flips, schedule)
+    ours, _ = corrected_tokens(pyramid, tokens, flips, schedule)
+    again, _ = corrected(pyramid, pyramid.canvas(tokens, schedule), flips, schedule)
+    assert error(ours, exact) < 0.9 * min(error(again, exact), error(tokens, exact))
+
+
+def error(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> float:
+    """The share of labels that differ."""
+    return (torch.cat(ours, dim=1) != torch.cat(theirs, dim=1)).float().mean().item()
 
 
 @given(st.sampled_from([1, 2, 4, 8]), st.integers(1, 5), st.sampled_from([0.01, 0.3, 1.0]))

@@ -7,7 +7,9 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from nextscale.acceleration.strips import decode
 from nextscale.acceleration.upsample import FourKernelUpsample
+from nextscale.runtime.allocator import trim
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.autoencoder import ResidualBlock, Upsample
 from nextscale.tokenizer.pyramid import ResidualConv
@@ -16,21 +18,33 @@ from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
 FULL_SIZE_TENSORS = 5
 """Number of full-size activations of an image that decoding holds at the same time."""
 CPU_DECODING_BYTES = 2**28
+LARGE = 2**25
+"""Bytes of an activation before whose decoding free memory is returned to the system."""
 GPU_SHARE = 8
 """Decoding may use 1/8 of a GPU's memory."""
 
 
 @torch.no_grad()
-def without_gradients(tokenizer: ImageTokenizer) -> ImageTokenizer:
+def without_gradients(
+    tokenizer: ImageTokenizer, device: torch.device | None = None, tiles: bool = False
+) -> ImageTokenizer:
     """Return a tokenizer with the same results up to rounding and the same weights, but without gradients.
 
     SiLU and residual sums are computed in place, up-sampling uses 4 of 9 products, and images are encoded and decoded a
     few at a time, on the CPU in the channels-last format.
+
+    Args:
+        device: device of everything that decodes; None means that of the tokenizer. The encoder is not moved.
+        tiles: see `FewImagesTokenizer`.
     """
     with torch.device("meta"):
         fast = FewImagesTokenizer(tokenizer.config)
-    tensors = chain(tokenizer.named_parameters(), tokenizer.named_buffers())
-    fast.load_state_dict({name: tensor.detach() for name, tensor in tensors}, assign=True)
+    fast.tiles = tiles
+    tensors = dict(chain(tokenizer.named_parameters(), tokenizer.named_buffers()))
+    for name, tensor in tensors.items():
+        of_encoder = name.startswith(("encoder.", "quant_conv."))
+        tensors[name] = tensor.detach() if device is None or of_encoder else tensor.detach().to(device)
+    fast.load_state_dict(tensors, assign=True)
     fast.requires_grad_(False).eval()
     for name, module in list(fast.named_modules()):
         if isinstance(module, nn.SiLU):  # its input, the output of a norm, is not used elsewhere
@@ -46,6 +60,9 @@ def without_gradients(tokenizer: ImageTokenizer) -> ImageTokenizer:
 
 class FewImagesTokenizer(ImageTokenizer):
     """An `ImageTokenizer` that encodes and decodes a few images at a time, in the device's fastest memory format."""
+
+    tiles = False
+    """Decode large images in strips; see `nextscale.acceleration.strips`."""
 
     @property
     def itemsize(self) -> int:
@@ -63,8 +80,13 @@ class FewImagesTokenizer(ImageTokenizer):
         if canvas.device.type == "cpu" or self.decoder.conv_out.weight.dtype != torch.float32:
             canvas = canvas.contiguous(memory_format=torch.channels_last)
         pixels = canvas.shape[-2:].numel() * self.config.stride**2
+        if canvas.device.type == "cpu" and pixels * self.config.channels * self.itemsize >= LARGE:
+            trim()  # the free memory of sampling, which may not fit
         parts = canvas.split(images_at_once(self.config, canvas.device, pixels, self.itemsize))
         return torch.cat([super(FewImagesTokenizer, self).decode_canvas(part) for part in parts])
+
+    def decode_features(self, features: Tensor) -> Tensor:
+        return decode(self.decoder, features, self.tiles)
 
 
 def images_at_once(tokenizer: TokenizerConfig, device: torch.device, pixels: int, itemsize: int) -> int:

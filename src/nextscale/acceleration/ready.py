@@ -7,7 +7,7 @@ shared with them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -97,7 +97,11 @@ ModelT = TypeVar("ModelT", bound=NextScaleTransformer)
 
 @torch.no_grad()
 def ready_transformer(
-    model: ModelT, dtype: torch.dtype, int8: bool = False, converted: Callable[[Tensor], None] = lambda weight: None
+    model: ModelT,
+    dtype: torch.dtype,
+    int8: bool = False,
+    converted: Callable[[Tensor], None] = lambda weight: None,
+    device: torch.device | None = None,
 ) -> ModelT:
     """Return a copy of a model with converted matrices, for sampling.
 
@@ -107,8 +111,9 @@ def ready_transformer(
         dtype: type of the matrices.
         int8: use int8 for the matrices of attention and MLP at scales of `INT8_TOKENS` tokens or more.
         converted: called with each matrix of the model after it was copied to another precision or layout.
+        device: device of the copy; None means that of the model.
     """
-    c = model.config
+    c, device = model.config, device or model.device
     with torch.device("meta"):
         build: Any = type(model)
         ready: ModelT = build(c)
@@ -117,18 +122,24 @@ def ready_transformer(
             block.set_submodule("attention", ReadyAttention(c.width, c.heads, l2_norm))
     of_block = LateInt8Linear if int8 else ReadyLinear
 
-    def put(name: str, layer: ReadyLinear, weight: Tensor) -> None:
+    def put(
+        name: str,
+        kind: type[ReadyLinear],
+        weight: Tensor,
+        bias: Tensor | None,
+        dtype: torch.dtype = dtype,
+        **options: bool,
+    ) -> None:
+        layer = kind(weight.to(device), None if bias is None else bias.to(device), dtype, **options)
         ready.set_submodule(name, layer)
         if layer.packed or layer.weight.data_ptr() != weight.data_ptr():
             converted(weight)
 
     for name, module in list(model.named_modules()):
         if isinstance(module, SelfAttention):
-            weight = module.qkv.weight
-            put(f"{name}.qkv", of_block(weight, module.qkv_bias(), dtype), weight)
+            put(f"{name}.qkv", of_block, module.qkv.weight, module.qkv_bias())
         elif isinstance(module, MLP):
-            weight = module.up.weight
-            put(f"{name}.up", of_block(weight, module.up.bias, dtype, gelu=True), weight)
+            put(f"{name}.up", of_block, module.up.weight, module.up.bias, gelu=True)
             ready.set_submodule(f"{name}.gelu", nn.Identity())
         elif isinstance(module, nn.Linear) and not name.endswith((".qkv", ".up")):
             kind, layer = dtype, of_block
@@ -136,17 +147,24 @@ def ready_transformer(
                 kind, layer = dtype if name.partition(".")[0] == "adaln" else torch.float32, ReadyLinear
             elif name.endswith(".key_value"):  # its rows are text tokens, not a scale
                 layer = ReadyLinear
-            put(name, layer(module.weight, module.bias, kind), module.weight)
+            put(name, layer, module.weight, module.bias, kind)
     state = model.state_dict()
-    ready.load_state_dict({name: state[name].float() for name in ready.state_dict()}, assign=True)
+    ready.load_state_dict({name: state[name].to(device, torch.float32) for name in ready.state_dict()}, assign=True)
     return ready.requires_grad_(False).eval()
 
 
 @torch.no_grad()
-def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageTokenizer:
-    """Return a tokenizer that decodes in the given precision and encodes in float32. The codebook is shared."""
-    on_cpu = tokenizer.device.type == "cpu"
-    ready = without_gradients(tokenizer)
+def ready_tokenizer(
+    tokenizer: ImageTokenizer, dtype: torch.dtype, device: torch.device | None = None, tiles: bool = False
+) -> ImageTokenizer:
+    """Return a tokenizer that decodes in the given precision and encodes in float32. The codebook is shared.
+
+    Args:
+        device: device that decodes; None means that of the tokenizer. The encoder is not moved.
+        tiles: see `FewImagesTokenizer`.
+    """
+    ready = without_gradients(tokenizer, device, tiles)
+    on_cpu = ready.decoder.conv_out.weight.device.type == "cpu"
     for part in (ready.post_quant_conv, ready.decoder) if dtype != torch.float32 else ():
         for module in part.modules():
             if isinstance(module, nn.Conv2d) or (isinstance(module, nn.GroupNorm) and not on_cpu):
@@ -163,22 +181,35 @@ def ready_tokenizer(tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageToken
     return ready
 
 
-def make_ready(tokenizer: ImageTokenizer, model: ModelT, precision: Precision) -> tuple[ImageTokenizer, ModelT]:
-    """Prepare both models for sampling. Memory of the originals that is mapped from files is returned to the system."""
+def make_ready(
+    tokenizer: ImageTokenizer, model: ModelT, precision: Precision, tiles: bool = False
+) -> tuple[ImageTokenizer, ModelT]:
+    """Prepare both models for sampling. Memory of the originals that is mapped from files is returned to the system.
+
+    Args:
+        tiles: see `FewImagesTokenizer`.
+    """
+    ready = ready_tokenizer(tokenizer, precision.dtype, tiles=tiles), make_transformer(model, precision)
+    page_out_unused((tokenizer, model), ready)
+    return ready
+
+
+def make_transformer(model: ModelT, precision: Precision, device: torch.device | None = None) -> ModelT:
+    """Prepare a transformer. Memory of the originals is returned in between, so that it is never in memory twice."""
     pending: list[Tensor] = []
 
     def converted(weight: Tensor) -> None:
-        """Return memory in between, so that a large model is never in memory twice."""
         pending.append(weight)
         if sum(tensor.nbytes for tensor in pending) >= PAGED_OUT:
             page_out(pending)
             pending.clear()
 
-    ready = (
-        ready_tokenizer(tokenizer, precision.dtype),
-        ready_transformer(model, precision.dtype, precision.int8, converted),
-    )
+    return ready_transformer(model, precision.dtype, precision.int8, converted, device)
+
+
+def page_out_unused(originals: Sequence[nn.Module], ready: Sequence[nn.Module]) -> None:
+    """Return the memory of the weights that prepared models do not share with their originals to the system."""
     kept = {tensor.data_ptr() for module in ready for tensor in module.state_dict().values()}
-    kept |= {m.weight.data_ptr() for m in ready[1].modules() if isinstance(m, ReadyLinear) and not m.packed}
-    page_out(p for module in (tokenizer, model) for p in module.parameters() if p.data_ptr() not in kept)
-    return ready
+    layers = [m for module in ready for m in module.modules() if isinstance(m, ReadyLinear)]
+    kept |= {layer.weight.data_ptr() for layer in layers if not layer.packed}
+    page_out(p for module in originals for p in module.parameters() if p.data_ptr() not in kept)

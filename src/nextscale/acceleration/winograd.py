@@ -29,6 +29,9 @@ LEAST_TILES = 256
 """Minimum number of tiles of an image. With fewer tiles, transforming the weights takes longer than it saves."""
 LEAST_CHANNELS = 128
 """Minimum number of channels. With fewer channels, transforming the tiles takes longer than it saves."""
+MOST_KEPT = 2**24
+"""Largest transformed weights that are kept, in bytes. Transforming larger ones again takes about 5 % of the time of
+Infinity's decoder at 256 x 256 pixels. Keeping them would take 245 MB. VAR's official decoder has smaller ones."""
 
 
 class WinogradConv3x3(nn.Module):
@@ -40,14 +43,15 @@ class WinogradConv3x3(nn.Module):
     sides are not multiples of 4, use direct convolution.
 
     Args:
-        keep: keep the transformed weights after the first use. They are four times as large as the weights.
+        keep: keep the transformed weights after the first use, unless they are larger than `MOST_KEPT`. They are four
+            times as large as the weights.
         overwrite: allow the result to overwrite the input, because allocating memory takes as long as a transform.
     """
 
     def __init__(self, conv: nn.Conv2d, keep: bool = False, overwrite: bool = False):
         super().__init__()
         self.weight, self.bias = conv.weight, conv.bias
-        self.keep, self.overwrite = keep, overwrite
+        self.keep, self.overwrite = keep and transformed_bytes(conv) <= MOST_KEPT, overwrite
         self.kernel: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,6 +63,11 @@ class WinogradConv3x3(nn.Module):
         if self.keep:
             self.kernel = kernel
         return winograd_conv3x3(x, kernel, self.bias, self.overwrite)
+
+
+def transformed_bytes(conv: nn.Conv2d) -> int:
+    """Return the size of the transformed weights."""
+    return conv.weight.nbytes * TILE**2 // 9
 
 
 def is_worth_it(conv: nn.Conv2d) -> bool:

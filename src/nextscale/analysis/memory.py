@@ -14,7 +14,8 @@ from torch import nn
 
 from nextscale.acceleration.decoding import FULL_SIZE_TENSORS, images_at_once
 from nextscale.acceleration.precision import Precision
-from nextscale.acceleration.winograd import has_enough_tiles, is_worth_it
+from nextscale.acceleration.strips import WHOLE, decoding_bytes
+from nextscale.acceleration.winograd import MOST_KEPT, has_enough_tiles, is_worth_it
 from nextscale.analysis.flops import build_transformer
 from nextscale.errors import NotEnoughMemory
 from nextscale.scales.aspect import BUDGETS
@@ -47,17 +48,26 @@ class MemoryEstimate:
     decoding: int
     """The decoder's largest activations."""
     text_encoder: int = 0
-    """Weights of the text encoder, if it stays in memory."""
+    """Weights of the text encoder."""
+    keeps_encoder: bool = True
+    """Whether the text encoder stays in memory after encoding."""
+    offload: bool = False
+    """Whether each model is in memory only while it is used."""
 
     @property
     def models(self) -> int:
         """Weights of all models, which stay in memory between calls."""
-        return self.weights + self.decoder + self.text_encoder
+        if self.offload:
+            return 0
+        return self.weights + self.decoder + (self.text_encoder if self.keeps_encoder else 0)
 
     @property
     def peak(self) -> int:
         """The most memory at a time. The cache is freed before images are decoded."""
-        return self.models + max(self.cache + self.activations, self.decoding)
+        sampling, decoding = self.cache + self.activations, self.decoding
+        if self.offload:
+            sampling, decoding = sampling + self.weights, decoding + self.decoder
+        return max(self.text_encoder, self.models + max(sampling, decoding))
 
 
 def estimate_memory(
@@ -70,6 +80,9 @@ def estimate_memory(
     num_images: int = 1,
     guided: bool = True,
     text_encoder: int = 0,
+    keeps_encoder: bool = True,
+    offload: bool = False,
+    tiles: bool = False,
 ) -> MemoryEstimate:
     """Estimate the memory of sampling a batch.
 
@@ -77,7 +90,9 @@ def estimate_memory(
         model: the transformer's configuration.
         schedule: the scales of the images; None means those of the tokenizer.
         guided: whether there are two sequences per image.
-        text_encoder: bytes of the text encoder's weights, if it stays in memory.
+        text_encoder: bytes of the text encoder's weights.
+        keeps_encoder: whether the text encoder stays in memory after encoding.
+        offload, tiles: see `nextscale.pipeline.Pipeline`.
     """
     schedule = schedule or tokenizer.schedule
     size, on_cpu = precision.dtype.itemsize, device.type == "cpu"
@@ -86,7 +101,9 @@ def estimate_memory(
     stored = cache_length(plan_cache(schedule.visits, schedule.tokens_per_scale))
     per_token = WIDTHS_PER_TOKEN * max(schedule.tokens_per_scale) * FLOAT32 + 2 * schedule.num_tokens * size
     at_once = max(torch.get_num_threads() if on_cpu else 1, images_at_once(tokenizer, device, height * width, size))
-    full_size = FULL_SIZE_TENSORS * height * width * tokenizer.channels * size
+    activation = tokenizer.full_size_numbers(schedule) * size
+    in_strips = tiles and activation > WHOLE
+    full_size = decoding_bytes(activation) if in_strips else FULL_SIZE_TENSORS * activation
     return MemoryEstimate(
         weights=transformer_bytes(model, precision),
         decoder=decoder_bytes(tokenizer, (height, width), size, on_cpu),
@@ -94,6 +111,8 @@ def estimate_memory(
         activations=sequences * model.width * per_token + SMALL,
         decoding=min(num_images, at_once) * full_size + 3 * num_images * height * width * 3 * FLOAT32 + SMALL,
         text_encoder=text_encoder,
+        keeps_encoder=keeps_encoder and not offload,
+        offload=offload,
     )
 
 
@@ -155,5 +174,6 @@ def decoder_bytes(tokenizer: TokenizerConfig, image_size: tuple[int, int], size:
         if isinstance(module, Upsample):
             total += module.conv.weight.numel() * 16 // 9 * size  # four 2x2 kernels
         elif isinstance(module, nn.Conv2d) and on_cpu and is_worth_it(module) and has_enough_tiles(*grid):
-            total += 0 if name.endswith("resample.conv") else module.weight.numel() * 4 * size
+            kernel = module.weight.numel() * 4 * size
+            total += 0 if name.endswith("resample.conv") or kernel > MOST_KEPT else kernel
     return total

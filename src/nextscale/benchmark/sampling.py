@@ -44,7 +44,8 @@ def bench_sampling(
     def generate() -> None:
         pipeline.scales(wanted, settings=settings, seed=seed, schedule=schedule).result()
 
-    with kept(pipeline.device):  # as in nextscale sample
+    numbers = tokenizer.config.full_size_numbers(schedule)
+    with kept(pipeline.device, numbers * pipeline.precision.dtype.itemsize):  # as in nextscale sample
         turns = take_turns(generate, repeats, pipeline.device, against)
         memory = peak_memory(pipeline.device)
         with timed_stages(tokenizer, transformer, pipeline.device) as stages:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ import tyro
 from nextscale.acceleration.precision import Precision
 from nextscale.analysis.flops import PROMPT_TOKENS, ModelCost, count_flops
 from nextscale.analysis.memory import GB, estimate_memory
-from nextscale.cli.models import Dtype, ModelOptions
+from nextscale.cli.models import Dtype, MemoryFlags, ModelOptions
 from nextscale.conditioning.t5_sizes import find_sizes
 from nextscale.errors import InputError
 from nextscale.families.sources import find_family
@@ -38,6 +38,8 @@ class Options(ModelOptions):
     """Precision for which the size of the weights in MB and the memory are shown."""
     num_images: int = 1
     """Number of images per batch for which the memory is shown."""
+    memory: MemoryFlags = field(default_factory=MemoryFlags)
+    """Show the memory with these flags of "sample", for text-to-image models."""
     shape: ImageShape = ANY_SHAPE
     """The shape of the images, for text-to-image models."""
 
@@ -94,7 +96,10 @@ def describe(tokenizer: Any, model: Any, options: Options, text_encoder: str = "
         lines += [memory_line(tokenizer, model, options, schedule)]
         if sizes:
             kept = sizes.parameters * DTYPES[options.dtype].itemsize / GB
-            lines[-1] += f"; {kept:.2f} more for the text encoder, unless --unload-text is given"
+            if options.memory.offload:
+                lines[-1] += f"; {kept:.2f} for the text encoder, before the transformer is prepared"
+            else:
+                lines[-1] += f"; {kept:.2f} more for the text encoder, unless --unload-text is given"
     else:
         lines += [f"tokens           {schedule.num_tokens}; codebook of {tokenizer.codebook_size} vectors "]
         lines[-1] += f"of dimension {tokenizer.code_dim}"
@@ -122,13 +127,14 @@ def memory_line(tokenizer: Any, model: Any, options: Options, schedule: ScaleSch
     """Describe the memory of sampling with guidance."""
     device = torch.device("cuda" if options.device.startswith("cuda") else "cpu")
     precision = Precision(DTYPES[options.dtype])
-    what = {"schedule": schedule, "num_images": options.num_images}
-    needed = estimate_memory(tokenizer, model, precision, device, **what)
+    of_call = {"schedule": schedule, "num_images": options.num_images, **vars(options.memory)}
+    needed = estimate_memory(tokenizer, model, precision, device, **of_call)
     images = f"{options.num_images} image{'s' if options.num_images > 1 else ''}"
     return (
         f"memory           {needed.peak / GB:.2f} GB for {images} in {options.dtype} on {device.type}, with guidance: "
         f"{needed.weights / GB:.2f} transformer, {needed.decoder / GB:.2f} decoder, {needed.cache / GB:.2f} KV cache, "
-        f"{needed.activations / GB:.2f} its activations; decoding {needed.decoding / GB:.2f}, after the cache is freed"
+        f"{needed.activations / GB:.2f} its activations; decoding {needed.decoding / GB:.2f}, after "
+        f"{'transformer and cache are' if options.memory.offload else 'the cache is'} freed"
     )
 
 

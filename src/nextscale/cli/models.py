@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from nextscale.pipeline import Pipeline
@@ -11,6 +11,22 @@ from nextscale.scales.schedule import ScaleSchedule
 Dtype = Literal["float32", "bfloat16", "float16"]
 Int8Dtype = Literal["int8", "int8-float32", "int8-bfloat16"]
 SamplingDtype = Literal["auto", Dtype, Int8Dtype]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryFlags:
+    """Use less memory."""
+
+    offload: bool = False
+    """Keep each model in memory, or on the GPU, only while it is used: first the text encoder, then the transformer,
+    then the decoder. The images are the same, but every batch prepares the models again."""
+    tiles: bool = False
+    """Decode images of more than about 360 x 360 pixels in strips, in less memory. They differ from those of other
+    commands by rounding, at most by one of 255 levels."""
+
+
+MEMORY_FLAGS = tuple(f.name for f in fields(MemoryFlags))
+"""Names of the flags about memory. They do not change what is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,5 +46,5 @@ class ModelOptions:
     def schedule(self) -> ScaleSchedule | None:
         return ScaleSchedule.parse(self.scales) if self.scales else None
 
-    def load(self, dtype: str = "auto") -> Pipeline:
-        return Pipeline.from_pretrained(self.model, self.device, dtype, self.schedule())
+    def load(self, dtype: str = "auto", **options: bool) -> Pipeline:
+        return Pipeline.from_pretrained(self.model, self.device, dtype, self.schedule(), **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,9 +36,10 @@ class TrainingOptions:
     out: Path
     """Folder of the run: recipe, log, previews, checkpoints."""
     preset: str = "starter"
-    """Recipe to start from: starter, cifar10 or tiny-imagenet; also 256, or scenes or scenes-130 (bits), for "train
-    tokenizer"; d16, d20, d24, d30 or d36 for "train transformer"; scenes, layer12, layer16, layer24, layer32, layer40,
-    layer48, 2b or 8b for text to image. Or a .json file with a recipe, such as recipe.json of another run."""
+    """Recipe to start from: starter, cifar10 or tiny-imagenet. Also for "train tokenizer": 256, and with bits scenes,
+    scenes-130, infinity-d16, infinity-d32, infinity-d16-1024 or infinity-d32-1024. Also for "train transformer": d16,
+    d20, d24, d30 or d36; and for text to image scenes, layer12, layer16, layer24, layer32, layer40, layer48, 2b or 8b.
+    Or a .json file with a recipe, such as recipe.json of another run."""
     set: tuple[str, ...] = ()
     """Change values of the recipe, as NAME=VALUE. "train tokenizer": model.channels=64 model.schedule=1,2,4,8
     model.multipliers=1,2,4 adversarial=null. "train transformer": depth=8 width=512 lora=16."""
@@ -58,7 +59,7 @@ class TrainingOptions:
     """Settings that are not part of the recipe. Of these, only --val-fraction, --init-from and --epochs change the
     trained weights. (--epochs sets the steps of the recipe.)"""
 
-    def plan(self, presets: dict[str, RecipeT]) -> tuple[RecipeT, RunSettings]:
+    def plan(self, presets: Mapping[str, RecipeT]) -> tuple[RecipeT, RunSettings]:
         """Return the recipe and the settings of the flags; see `nextscale.training.setup.plan`."""
         preset = override(find_recipe(presets, self.preset), self.set)
         return plan(presets, preset, self.changes(), self.out)

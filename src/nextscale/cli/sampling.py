@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from PIL import Image
 from torch import Tensor
 
-from nextscale.cli.models import ModelOptions, SamplingDtype
+from nextscale.cli.models import MEMORY_FLAGS, MemoryFlags, ModelOptions, SamplingDtype
 from nextscale.cli.settings_flags import SettingsFlags, given
 from nextscale.cli.text_flags import TEXT_ENCODER_FLAGS, TextFlags
 from nextscale.errors import InputError, brief
@@ -26,7 +26,19 @@ from nextscale.sampling.sampler import ScaleStep
 from nextscale.sampling.settings import SamplingSettings
 from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 
-FREE = ("like", "out", "separate", "show", "show_scales", "model", "device", "image", "mask", *TEXT_ENCODER_FLAGS)
+FREE = (
+    "like",
+    "out",
+    "separate",
+    "show",
+    "show_scales",
+    "model",
+    "device",
+    "image",
+    "mask",
+    *TEXT_ENCODER_FLAGS,
+    *MEMORY_FLAGS,
+)
 """Flags that may be combined with ``--like``: the locations of the inputs, and the output."""
 
 
@@ -41,6 +53,8 @@ class SamplingOptions(ModelOptions):
     and int8-bfloat16 are int8 with float32 or bfloat16 for everything else."""
     text: TextFlags = field(default_factory=TextFlags)
     """For text-to-image models."""
+    memory: MemoryFlags = field(default_factory=MemoryFlags)
+    """Use less memory."""
     shape: ImageShape = ANY_SHAPE
     """The shape of the images, for text-to-image models."""
     settings: SettingsFlags = field(default_factory=SettingsFlags)  # pyright: ignore[reportInvalidTypeForm]
@@ -73,8 +87,8 @@ class SamplingOptions(ModelOptions):
             raise InputError(f"expected seed or seeds, got both: {self.seed} and {' '.join(map(str, self.seeds))}")
         return self.seeds or self.seed
 
-    def load(self, dtype: str = "auto") -> Pipeline:
-        pipeline = super().load(dtype)
+    def load(self, dtype: str = "auto", **options: bool) -> Pipeline:
+        pipeline = super().load(dtype, **vars(self.memory), **options)
         self.text.use(pipeline, self.model)
         return pipeline
 
@@ -179,7 +193,8 @@ def finish(run: SamplingRun, pipeline: Pipeline, on_scale: Callable[[ScaleStep],
     """
     count = run.schedule.num_scales
     say(f"sampling in {pipeline.dtype} on {pipeline.device}")
-    with kept(pipeline.device):  # every layer allocates the same sizes again
+    numbers = pipeline.tokenizer.config.full_size_numbers(run.schedule)
+    with kept(pipeline.device, numbers * pipeline.precision.dtype.itemsize):  # every layer allocates the same sizes
         for step in run:
             h, w = step.size
             say_over(f"scale {step.index + 1}/{count} ({h}x{w})", is_last=step.index == count - 1)

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
-from nextscale.cli.models import Dtype, ModelOptions
+from nextscale.cli.models import Dtype, MemoryFlags, ModelOptions
 from nextscale.cli.text_flags import TextEncoderFlags
 from nextscale.errors import InputError
 from nextscale.pipeline import Pipeline
@@ -38,6 +38,8 @@ class Options(ModelOptions):
     """Precision of matrix products and convolutions."""
     text: TextEncoderFlags = field(default_factory=TextEncoderFlags)
     """The text encoder of text-to-image models."""
+    memory: MemoryFlags = field(default_factory=MemoryFlags)
+    """Use less memory. With --offload, one batch runs at a time."""
     host: str = "127.0.0.1"
     """Address to listen on. 127.0.0.1 accepts connections from this machine only, 0.0.0.0 from everywhere."""
     port: int = 8000
@@ -102,7 +104,8 @@ def run(options: Options) -> None:
     with ExitStack() as stack:
         listener = stack.enter_context(open_socket(options.host, options.port))
         models = [options.model, *(options.compare if options.studio else ())]
-        pipelines = [Pipeline.from_pretrained(m, options.device, options.dtype, options.schedule()) for m in models]
+        where = options.device, options.dtype, options.schedule()
+        pipelines = [Pipeline.from_pretrained(model, *where, **vars(options.memory)) for model in models]
         for pipeline in [p for p in pipelines if p.family.takes == "prompt"] or pipelines[:1]:
             options.text.use(pipeline, options.model, log.warning)
         more = {"seed": options.seed, "text_encoder": options.text.text_encoder}

@@ -55,7 +55,7 @@ class TextEncoderFlags:
             self.text_encoder or pipeline.text_encoder or FLAN_T5_XL,
             device=self.text_device,
             dtype=self.text_dtype,
-            keep=not self.unload_text,
+            keep=not (self.unload_text or pipeline.offload),
             max_tokens=min(MAX_TOKENS, len(pipeline.model.unconditional_text)),
             tell=tell,
         )

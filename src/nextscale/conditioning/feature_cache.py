@@ -65,12 +65,16 @@ class CachedEncoder:
             InputError: the encoder refuses the prompts.
         """
         self.check(prompts)
-        found = {prompt: read_features(self.path(prompt)) for prompt in dict.fromkeys(prompts)}
+        found = {prompt: self._read(prompt) for prompt in dict.fromkeys(prompts)}
         if missing := [prompt for prompt, features in found.items() if features is None]:
             for prompt, features in zip(missing, self.encoder.encode(missing).to("cpu").split(), strict=True):
                 found[prompt] = features
                 self._store(prompt, features)
         return TextFeatures.of([features for prompt in prompts if (features := found[prompt]) is not None])
+
+    def _read(self, prompt: str) -> Tensor | None:
+        """Return the stored features (l, T) of a prompt, or None if there are none."""
+        return read_features(self.path(prompt))
 
     def path(self, prompt: str) -> Path:
         """Return the file for the features of a prompt."""
@@ -89,9 +93,13 @@ class CachedEncoder:
 def write_features(path: Path, features: Tensor) -> None:
     """Write the features (l, T) of a prompt, with their checksum, in half the space if that loses nothing."""
     checksum = torch.tensor(list(bytes.fromhex(tensors_fingerprint([features]))), dtype=torch.uint8)
+    write_tensors(path, {"features": smallest(features), "checksum": checksum})
+
+
+def smallest(features: Tensor) -> Tensor:
+    """Return features as bfloat16 or float16 if that loses nothing, else unchanged."""
     halves = (features.to(dtype) for dtype in (torch.bfloat16, torch.float16))
-    stored = next((half for half in halves if torch.equal(half.float(), features)), features)
-    write_tensors(path, {"features": stored, "checksum": checksum})
+    return next((half for half in halves if torch.equal(half.float(), features)), features)
 
 
 def read_features(path: Path) -> Tensor | None:

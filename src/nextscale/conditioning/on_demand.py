@@ -19,10 +19,11 @@ class OnDemandEncoder:
     Args:
         source: folder or name of a T5; empty if the model has none, which is an error when a prompt comes.
         most: longest prompt that the model takes, in tokens.
+        keep: see `T5TextEncoder`.
     """
 
-    def __init__(self, source: str | Path, most: int):
-        self.source, self._most = source, most
+    def __init__(self, source: str | Path, most: int, keep: bool = True):
+        self.source, self.keep, self._most = source, keep, most
         self._loaded: Any = None
         self._lock = threading.Lock()
 
@@ -33,7 +34,7 @@ class OnDemandEncoder:
 
     @property
     def memory_to_load(self) -> int:
-        """Memory in bytes that the next prompt will load and keep; 0 if it is not known."""
+        """Memory in bytes that the next prompt will load; 0 if it is not known."""
         if self._loaded is not None:
             return self._loaded.memory_to_load
         from nextscale.conditioning.t5 import pick_dtype
@@ -62,10 +63,10 @@ class OnDemandEncoder:
 
         with self._lock:
             if self._loaded is None:
-                self._loaded = T5TextEncoder(self.source, max_tokens=min(MAX_TOKENS, self._most))
+                self._loaded = T5TextEncoder(self.source, keep=self.keep, max_tokens=min(MAX_TOKENS, self._most))
             return self._loaded
 
 
-def as_encoder(encoder: TextEncoder | str | Path, most: int) -> TextEncoder:
+def as_encoder(encoder: TextEncoder | str | Path, most: int, keep: bool = True) -> TextEncoder:
     """Return a text encoder, or one on demand for the folder or name of a T5."""
-    return OnDemandEncoder(encoder, most) if isinstance(encoder, str | Path) else encoder
+    return OnDemandEncoder(encoder, most, keep) if isinstance(encoder, str | Path) else encoder

@@ -91,9 +91,9 @@ class T5TextEncoder:
 
     @property
     def memory_to_load(self) -> int:
-        """Memory in bytes that the next prompt will load and keep; 0 if it is not known."""
+        """Memory in bytes that the next prompt will load; 0 if it is not known."""
         sizes = T5Sizes.of(self.files.config)
-        return 0 if self.is_loaded or not self.keep or sizes is None else sizes.parameters * self.dtype.itemsize
+        return 0 if self.is_loaded or sizes is None else sizes.parameters * self.dtype.itemsize
 
     def check(self, prompts: Sequence[str]) -> None:
         """Check that the prompts can be encoded, and tell which ones will be cut.

@@ -1,8 +1,10 @@
 """The token cache: one or more views of each image of a data set, encoded as tokens.
 
 ``CACHE/cache.json`` records the data set and the settings, ``CACHE/tokenizer/`` contains the tokenizer. Each file
-``CACHE/train/tokens-00000.safetensors`` (likewise in ``val/``) covers `IMAGES_IN_SHARD` images and contains ``tokens``
-(n, views, L) and ``labels`` (n,) of the readable images.
+``CACHE/train/tokens-00000.safetensors`` (likewise in ``val/``) covers `IMAGES_IN_SHARD` images and contains the
+readable ones; see `nextscale.data.cache_shards`. With aspect ratios, there is a folder for each template, such as
+``CACHE/train/0.666/``. ``CACHE/text/`` contains the features of captions; see
+`nextscale.conditioning.feature_shards`.
 """
 
 from __future__ import annotations
@@ -10,27 +12,27 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
+from nextscale.data.cache_shards import Shard, TokenFormat, parse_captions, read_shard
+from nextscale.data.captions import pick
 from nextscale.data.content import Tokens
 from nextscale.data.dataset import Example
 from nextscale.errors import InputError, brief
 from nextscale.io.files import check_begun_with, read_json, write_json
 from nextscale.io.renamed import with_current_names
-from nextscale.io.tensor_files import read_tensors, write_tensors
+from nextscale.scales.aspect import TEMPLATES
 
 INDEX = "cache.json"
 TOKENIZER = "tokenizer"
+TEXT = "text"
 TRAIN, VAL = "train", "val"
 IMAGES_IN_SHARD = 2048
-SMALL = torch.iinfo(torch.int16).max
 
 
 def is_cache(data: str | Path) -> bool:
@@ -63,20 +65,14 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def shard_path(folder: Path, split: str, shard: int) -> Path:
-    """Return the path of a shard."""
-    return folder / split / f"tokens-{shard:05d}.safetensors"
+def shard_path(folder: Path, part: str, shard: int) -> Path:
+    """Return the path of a shard; see `part_name`."""
+    return folder / part / f"tokens-{shard:05d}.safetensors"
 
 
 def shards_of(images: int) -> list[range]:
     """Return the indices of the images of each shard."""
     return [range(i, min(i + IMAGES_IN_SHARD, images)) for i in range(0, images, IMAGES_IN_SHARD)]
-
-
-def write_shard(path: Path, tokens: Tensor, labels: Tensor) -> None:
-    """Write tokens (n, views, L) and labels (n,). Tokens are stored as int16 if they fit, else as int32."""
-    kind = torch.int16 if tokens.numel() == 0 or tokens.max() <= SMALL else torch.int32
-    write_tensors(path, {"tokens": tokens.to(kind), "labels": labels.long()})
 
 
 @dataclass(frozen=True)
@@ -90,27 +86,62 @@ class CacheSource:
 
 
 class TokenDataset(Dataset[Example]):
-    """Tokens of images, read from disk on demand. (seed, epoch, index) selects the view of an image."""
+    """Tokens of images, read from disk on demand. (seed, epoch, index) selects the view and the caption of an image.
 
-    def __init__(self, source: CacheSource, shards: Sequence[Mapping[str, Tensor]], seed: int = 0):
+    Args:
+        templates: the template of each shard, if the images have several aspect ratios. Shards of a template follow
+            each other.
+    """
+
+    def __init__(self, source: CacheSource, shards: Sequence[Shard], seed: int = 0, templates: Sequence[float] = ()):
         self.source, self.seed, self._shards = source, seed, shards
-        self._ends = list(accumulate(len(shard["labels"]) for shard in shards))
+        self._ends = list(accumulate(len(shard.labels) for shard in shards))
+        self.buckets = [range(len(self))]
+        """The range of indices of each template, or of all images."""
+        self.templates: tuple[float, ...] = ()
+        """The template of each bucket; none if all images have the shape of the tokenizer."""
+        if templates:
+            last = dict(zip(templates, self._ends, strict=True))
+            ranges = [range(*pair) for pair in pairwise([0, *last.values()])]
+            self.buckets = [bucket for bucket in ranges if bucket]
+            self.templates = tuple(name for name, bucket in zip(last, ranges, strict=True) if bucket)
 
     @property
     def views(self) -> int:
         """Return the number of views (crops and mirrored crops) of each image."""
-        return self._shards[0]["tokens"].shape[1]
+        return self._shards[0].views
 
     def __len__(self) -> int:
         return self._ends[-1]
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
-        """Return the tokens (L,) of the example (epoch, index)."""
+        """Return the tokens of the example (epoch, index).
+
+        Raises:
+            InputError: its captions are damaged.
+        """
         epoch, index = key
         i = bisect_right(self._ends, index)
         shard, row = self._shards[i], index - (self._ends[i - 1] if i else 0)
-        view = np.random.default_rng((self.seed, epoch, index)).integers(self.views) if self.views > 1 else 0
-        return Example(Tokens(shard["tokens"][row, view].long()), int(shard["labels"][row]), ())
+        bucket = next(b for b, members in enumerate(self.buckets) if index in members)
+        place = (self.seed, epoch, index - self.buckets[bucket].start)
+        view = int(np.random.default_rng(place).integers(self.views)) if self.views > 1 else 0
+        captions = shard.read_captions(row)
+        return Example(
+            Tokens(shard.read_tokens(row, view)),
+            int(shard.labels[row]),
+            (),
+            pick(captions, place) if captions else "",
+            self.templates[bucket] if self.templates else None,
+        )
+
+    def captions(self) -> list[str]:
+        """Return the captions of all images, with repetitions.
+
+        Raises:
+            InputError: they are damaged.
+        """
+        return [text for shard in self._shards for line in shard.captions for text in parse_captions(line)]
 
 
 def open_cache(folder: Path, seed: int) -> tuple[TokenDataset, TokenDataset | None]:
@@ -131,26 +162,60 @@ def open_cache(folder: Path, seed: int) -> tuple[TokenDataset, TokenDataset | No
 
 
 def _open_split(source: CacheSource, split: str, seed: int) -> TokenDataset | None:
-    count = -(-source.index["images"].get(split, 0) // IMAGES_IN_SHARD)
-    numbers = (path.stem.removeprefix("tokens-") for path in (source.root / split).glob("tokens-*.safetensors"))
+    parts = [part for part in source.index["images"] if part.partition("/")[0] == split]
+    shards: list[Shard] = []
+    templates: list[float] = []
+    for part in parts:
+        template = template_of(part)
+        found = [read_shard(path, format_of(source, part)) for path in shard_paths(source, part)]
+        shards += found
+        templates += [template] * len(found) if template else []
+    return TokenDataset(source, shards, seed, templates) if any(len(shard.labels) for shard in shards) else None
+
+
+def part_name(split: str, template: float | None) -> str:
+    """Return the folder of a split, or of its images of a template: ``train`` or ``train/0.666``."""
+    return split if template is None else f"{split}/{template:.3f}"
+
+
+def template_of(part: str) -> float | None:
+    """Return the template in a `part_name`.
+
+    Raises:
+        InputError: there is no such template.
+    """
+    name = part.partition("/")[2]
+    found = next((template for template in TEMPLATES if part_name("", template) == f"/{name}"), None)
+    if name and found is None:
+        raise InputError(f"a token cache has no aspect ratio {brief(name)}")
+    return found
+
+
+def format_of(source: CacheSource, part: str) -> TokenFormat:
+    """Return the format of the shards in a folder of a cache.
+
+    Raises:
+        InputError: the index does not tell.
+    """
+    length, bits = source.index.get("tokens"), source.index.get("bits", 0)
+    if isinstance(length, dict):
+        length = length.get(part.partition("/")[2])
+    if bits and not all(type(number) is int and number > 0 for number in (length, bits)):
+        raise InputError(f"{source.root / INDEX} does not tell the number of tokens and bits of {part}")
+    return TokenFormat(length, bits, bool(source.index.get("captions")))
+
+
+def shard_paths(source: CacheSource, part: str) -> list[Path]:
+    """Return the shards in a folder of a cache.
+
+    Raises:
+        InputError: some are missing.
+    """
+    count = -(-source.index["images"].get(part, 0) // IMAGES_IN_SHARD)
+    numbers = (path.stem.removeprefix("tokens-") for path in (source.root / part).glob("tokens-*.safetensors"))
     there = sorted({int(number) for number in numbers if number.isdecimal() and int(number) < count})
     if len(there) < count:
         raise InputError(
-            f"{source.root} has {len(there)} of {count} shards of {split}: repeat the tokenize command to finish it"
+            f"{source.root} has {len(there)} of {count} shards of {part}: repeat the tokenize command to finish it"
         )
-    paths = [shard_path(source.root, split, i) for i in there]
-    shards = [_read_shard(path, source.index) for path in paths]
-    return TokenDataset(source, shards, seed) if any(len(shard["labels"]) for shard in shards) else None
-
-
-def _read_shard(path: Path, index: Mapping[str, Any]) -> dict[str, Tensor]:
-    shard = read_tensors(path)
-    tokens, labels = shard.get("tokens"), shard.get("labels")
-    expected = f"tokens (n, views, {index.get('tokens')}) and labels (n,)"
-    if tokens is None or labels is None or tokens.ndim != 3 or labels.shape != tokens.shape[:1]:
-        raise InputError(f"{path} does not hold {expected}")
-    if any(tensor.is_floating_point() or tensor.is_complex() for tensor in (tokens, labels)):
-        raise InputError(f"{path} holds {tokens.dtype} and {labels.dtype}, expected integers")
-    if tokens.shape[2] != index.get("tokens"):
-        raise InputError(f"{path} holds tokens of shape {tuple(tokens.shape)}, expected {expected}")
-    return shard
+    return [shard_path(source.root, part, i) for i in there]

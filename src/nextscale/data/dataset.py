@@ -11,10 +11,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from nextscale.data.captions import all_captions, caption_of, captioned
 from nextscale.data.content import Content, Pixels
 from nextscale.data.source import ClassSource, ImageSource
 from nextscale.errors import InputError
-from nextscale.imaging.images import centre_crop, cover, to_unit_range
+from nextscale.imaging.images import centre_crop, cover, infinity_crop, to_unit_range
 
 MARGIN = 1.125
 """Images are resized to cover 1.125 times the size of the crop, as in the official VAR training code."""
@@ -23,7 +24,7 @@ ZOOM = 2
 PART, STRETCH = (0.3, 1.0), 0.3
 """Limits of `random_part`: its fraction of the area, and the absolute logarithm of its relative aspect ratio."""
 CACHE_BYTES = 2**30
-"""Memory for resized images in each process."""
+"""Memory for resized images in each process, by default."""
 
 
 class Example(NamedTuple):
@@ -37,6 +38,8 @@ class Example(NamedTuple):
     """Unreadable images that were skipped before this one, with the reason."""
     caption: str = ""
     """A text that describes the image; empty if the data has no captions."""
+    template: float | None = None
+    """The template of aspect ratios that the image was cropped to (see `nextscale.data.buckets`), if it was."""
 
     @property
     def image(self) -> Tensor:
@@ -51,7 +54,11 @@ class Example(NamedTuple):
 
 
 class Examples(Protocol):
-    """A data set to train on: images, or tokens of images."""
+    """A data set to train on: images, or tokens of images.
+
+    Optional members: ``buckets``, ranges of indices that may share a batch (default: all), with ``templates``, the
+    aspect ratio of each; ``captions()``, a list of all captions.
+    """
 
     @property
     def source(self) -> ClassSource: ...
@@ -70,8 +77,10 @@ class ImageDataset(Dataset[Example]):
     """Images resized and cropped to (H, W).
 
     With ``augment``, an example is a random crop, or a `random_part` with ``zoom``. With ``flip`` it is mirrored with
-    probability 1/2. Without ``augment``, it is the centre crop. If an image cannot be read, the next image is used
-    instead, and the `Example` names the skipped image. Each process keeps up to 1 GiB of resized images in memory.
+    probability 1/2. Without ``augment``, it is the centre crop. With ``captions``, it has one of the captions of the
+    image. With ``whole``, the crop is `infinity_crop`, also with ``augment``. If an image cannot be read or has no
+    caption, the next image is used instead, and the `Example` names the skipped image. Each process keeps up to
+    ``memory`` bytes of resized images in memory (default: 1 GiB).
     """
 
     def __init__(
@@ -82,9 +91,13 @@ class ImageDataset(Dataset[Example]):
         augment: bool = True,
         flip: bool = True,
         zoom: bool = False,
+        captions: bool = False,
+        whole: bool = False,
+        memory: int | None = None,
     ):
         self.source, self.size, self.seed, self.augment, self.flip = source, size, seed, augment, flip
-        self.zoom = zoom
+        self.zoom, self.has_captions, self.whole = zoom, captions, whole
+        self._memory = CACHE_BYTES if memory is None else memory
         self._cache: dict[int, np.ndarray] = {}
         self._unreadable: dict[int, str] = {}
         self._cached_bytes = 0
@@ -102,11 +115,28 @@ class ImageDataset(Dataset[Example]):
         skipped = []
         for i in range(index, index + len(self)):
             i %= len(self)
-            pixels = self._pixels(i)
-            if pixels is not None:
-                return Example(Pixels(self._crop(pixels, epoch, index)), self.source.labels[i], tuple(skipped))
+            caption = self._caption(i, epoch, index) if self.has_captions else ""
+            pixels = None if caption is None else self._pixels(i)
+            if caption is not None and pixels is not None:
+                image = Pixels(self._crop(pixels, epoch, index))
+                return Example(image, self.source.labels[i], tuple(skipped), caption)
             skipped.append(self._unreadable[i])
-        raise InputError(f"none of the {len(self)} images in {self.source.root} can be read (first: {skipped[0]})")
+        can = "used" if self.has_captions else "read"
+        raise InputError(f"none of the {len(self)} images in {self.source.root} can be {can} (first: {skipped[0]})")
+
+    def captions(self) -> list[str]:
+        """Return the captions of all images, with repetitions."""
+        return all_captions(self.source)
+
+    def _caption(self, i: int, epoch: int, index: int) -> str | None:
+        """Return the caption of image i for the example (epoch, index), or None if it has none."""
+        if i in self._unreadable:
+            return None
+        try:
+            return caption_of(captioned(self.source), i, (self.seed, epoch, index))
+        except InputError as error:
+            self._unreadable[i] = str(error)
+            return None
 
     def _pixels(self, i: int) -> np.ndarray | None:
         """Return the resized image, (h, w, 3) uint8, or None if it cannot be read."""
@@ -116,13 +146,16 @@ class ImageDataset(Dataset[Example]):
             return None
         try:
             image = self.source.read(i)
-            image = cover_with_margin(image, self.size, ZOOM if self.augment and self.zoom else 1)
+            if self.whole:
+                image = infinity_crop(image, self.size)
+            else:
+                image = cover_with_margin(image, self.size, ZOOM if self.augment and self.zoom else 1)
         except InputError as error:
             name, reason = self.source.name(i), str(error)
             self._unreadable[i] = reason if name in reason else f"{name}: {reason}"
             return None
         pixels = np.array(image if self.augment else centre_crop(image, self.size))
-        if self._cached_bytes + pixels.nbytes <= CACHE_BYTES:
+        if self._cached_bytes + pixels.nbytes <= self._memory:
             self._cache[i] = pixels
             self._cached_bytes += pixels.nbytes
         return pixels

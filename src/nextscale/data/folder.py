@@ -1,4 +1,7 @@
-"""A folder with a sub-folder of images for each class, optionally inside train/ and val/."""
+"""A folder with a sub-folder of images for each class, optionally inside train/ and val/.
+
+The caption of ``NAME.jpg`` is the whole content of ``NAME.txt`` beside it.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,52 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from nextscale.data.captions import CaptionedImages, TextFiles
 from nextscale.data.names import TRAIN_NAMES, list_names, number_labels, pick_splits
 from nextscale.data.source import ImageFiles, Splits
+from nextscale.data.table import tables_in
 from nextscale.errors import InputError
 from nextscale.imaging.image_files import Skipped, images_below, is_hidden, list_folder, readable_name
 
+CAPTION = ".txt"
 
-def folder_splits(root: Path) -> Splits:
-    """Open the training and validation images of a folder; see `find_splits` and `scan_folder`."""
+
+def folder_splits(root: Path, captions: bool = False) -> Splits:
+    """Open the training and validation images of a folder; see `find_splits` and `scan_folder`.
+
+    Args:
+        captions: open the captions, too.
+
+    Raises:
+        InputError: none of the images has a caption; see also `find_splits` and `scan_folder`.
+    """
     train, val = find_splits(root)
-    folder = scan_folder(train)
+    folder = scan_folder(train, captions=captions)
     if train != root:
         skipped = Skipped(root)
         for path in visible_folders(root):
             if path not in (train, val):
                 skipped.add(f"folders beside {train.name}", path)
         folder = replace(folder, notes=skipped.notes() + folder.notes)
-    return folder, scan_folder(val, folder.class_names) if val else None
+    held_out = scan_folder(val, folder.class_names, captions) if val else None
+    if captions:
+        return with_captions(folder), with_captions(held_out) if held_out else None
+    return folder, held_out
+
+
+def with_captions(images: ImageFiles) -> CaptionedImages:
+    """Return images with the captions in the text files beside them.
+
+    Raises:
+        InputError: there are none.
+    """
+    texts = tuple(path.with_suffix(CAPTION) for path in images.paths)
+    if not any(os.path.isfile(path) for path in texts):
+        tables = sorted(tables_in(images.folder).values())
+        named = f", or a table as the data, such as {tables[0]}" if tables else ""
+        expected = f"expected a file such as {texts[0]} beside {images.paths[0]}{named}"
+        raise InputError(f"no captions in {images.root}: {expected}")
+    return CaptionedImages(images, TextFiles(texts))
 
 
 def find_splits(root: Path) -> tuple[Path, Path | None]:
@@ -53,7 +85,7 @@ def visible_folders(folder: Path) -> list[Path]:
         raise InputError(f"cannot open the folder {folder}: {error.strerror}") from error
 
 
-def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> ImageFiles:
+def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None, captions: bool = False) -> ImageFiles:
     """Find all image files below a folder, in a fixed order. No file is opened.
 
     Classes are the sub-folders in alphabetical order, with all images below them. Images next to class folders are
@@ -62,6 +94,7 @@ def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> Ima
 
     Args:
         class_names: classes of the training split; other classes are an error.
+        captions: text files are captions: the notes name those without an image only.
 
     Raises:
         InputError: the folder does not exist or cannot be opened, has no images, has an unknown class, or contains a
@@ -69,7 +102,7 @@ def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> Ima
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}")
-    skipped = Skipped(folder)
+    skipped = Skipped(folder, CAPTION if captions else "")
     try:
         folders, images = list_folder(folder, skipped)
     except OSError as error:
@@ -89,6 +122,10 @@ def scan_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> Ima
         raise InputError("; ".join([expected, *skipped.notes()]))
     numbers = number_labels(list(members), names, folder)
     paths = tuple(path for found in members.values() for path in found)
+    described = {path.with_suffix(CAPTION) for path in paths}
+    for path in skipped.captions:
+        if path not in described:
+            skipped.add("captions without an image", path)
     labels = tuple(label for label, found in zip(numbers, members.values(), strict=True) for _ in found)
     return ImageFiles(folder, paths, labels, names, folder, skipped.notes())
 

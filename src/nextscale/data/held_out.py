@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from nextscale.data.captions import captioned
 from nextscale.data.source import ClassSource, ImageSource, Splits
 from nextscale.errors import InputError
 from nextscale.imaging.image_files import printable
@@ -78,6 +79,12 @@ class PartOfImages:
 
     def read(self, index: int) -> Image.Image:
         return self.source.read(self.chosen[index])
+
+    def ratio(self, index: int) -> float:
+        return self.source.ratio(self.chosen[index])
+
+    def captions(self, index: int) -> Sequence[str]:
+        return captioned(self.source).captions(self.chosen[index])
 
 
 def hold_out(splits: Splits, fraction: float) -> Splits:

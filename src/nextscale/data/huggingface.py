@@ -11,10 +11,11 @@ from typing import Any
 
 from PIL import Image
 
+from nextscale.data.captions import NAMES, CaptionedImages, caption_columns, captions_in
 from nextscale.data.names import list_names, number_labels, pick_splits, sort_classes
-from nextscale.data.source import Splits
+from nextscale.data.source import ImageSource, Splits
 from nextscale.errors import InputError
-from nextscale.imaging.images import read_image
+from nextscale.imaging.images import read_image, read_ratio
 from nextscale.io.fingerprint import stamp, stamp_of_some
 from nextscale.runtime.extras import needed
 from nextscale.runtime.progress import is_terminal
@@ -22,6 +23,8 @@ from nextscale.runtime.progress import is_terminal
 PREFIX = "hf:"
 IMAGE, LABEL = ("image", "img"), ("label", "labels", "fine_label")
 """Accepted column names, used if the column types are ambiguous."""
+ONLY_CLASS = "images"
+"""Class of the images of a data set with captions and without labels."""
 SAVED = ("dataset_dict.json", "state.json")
 
 
@@ -50,27 +53,48 @@ class HuggingFaceImages:
         return whole if chosen is None else stamp_of_some(whole, map(self.key, chosen))
 
     def read(self, index: int) -> Image.Image:
+        return read_image(*self._file(index))
+
+    def ratio(self, index: int) -> float:
+        return read_ratio(*self._file(index))
+
+    def _file(self, index: int) -> tuple[BytesIO | str, str]:
+        """Return the content or the path of a file, and its name for messages."""
         content = self.rows[index][self.column] or {}
         if content.get("bytes") is not None:
-            return read_image(BytesIO(content["bytes"]), self.name(index))
+            return BytesIO(content["bytes"]), self.name(index)
         if content.get("path"):
-            return read_image(content["path"])
+            return content["path"], content["path"]
         raise InputError(f"{self.name(index)} is missing")
 
 
-def huggingface_splits(data: str) -> Splits:
+@dataclass(frozen=True, eq=False)
+class HuggingFaceTexts:
+    """Captions in the columns of a ``datasets.Dataset``: texts, or lists of texts."""
+
+    root: str
+    rows: Any
+
+    def captions(self, index: int) -> Sequence[str]:
+        return captions_in(self.rows[index], f"image {index} of {self.root}")
+
+
+def huggingface_splits(data: str, captions: bool = False) -> Splits:
     """Open the images of ``hf:owner/name`` or ``hf:folder``.
+
+    Args:
+        captions: open the captions, too.
 
     Raises:
         InputError: the package ``datasets`` cannot be imported, or the data set is missing, or it lacks a split, images
-            or labels.
+            or labels, or the captions that are wanted.
     """
     splits = load(data)
     train, val = pick_splits(splits)
     if not train:
         raise InputError(f"{data} has splits {list_names(list(splits))}: expected one called train")
-    source = open_split(f"{data} ({train})", splits[train])
-    return source, open_split(f"{data} ({val})", splits[val], source.class_names) if val else None
+    source = open_split(f"{data} ({train})", splits[train], None, captions)
+    return source, open_split(f"{data} ({val})", splits[val], source.class_names, captions) if val else None
 
 
 def load(data: str) -> dict[str, Any]:
@@ -92,14 +116,16 @@ def load(data: str) -> dict[str, Any]:
     return {str(name): rows for name, rows in content.items()} if isinstance(content, dict) else {"train": content}
 
 
-def open_split(root: str, rows: Any, class_names: tuple[str, ...] | None = None) -> HuggingFaceImages:
-    """Open the images of one split.
+def open_split(root: str, rows: Any, class_names: tuple[str, ...] | None, captions: bool) -> ImageSource:
+    """Open the images of one split. With captions and without labels they form one class, named ``images``.
 
     Args:
         class_names: classes of the training split; other classes are an error.
+        captions: open the captions, too.
 
     Raises:
-        InputError: there are no images, no column of images or labels, an image has no label, or a class is unknown.
+        InputError: there are no images, a column is missing (images, labels if there are no captions, captions if they
+            are wanted), an image has no label, or a class is unknown.
     """
     import datasets
 
@@ -107,14 +133,22 @@ def open_split(root: str, rows: Any, class_names: tuple[str, ...] | None = None)
         raise InputError(f"no images in {root}")
     rows = rows.with_format(None)
     image = find_column(root, rows.features, datasets.Image, IMAGE, "images")
-    label = find_column(root, rows.features, datasets.ClassLabel, LABEL, "labels")
-    labels, known = read_labels(root, rows, label)
+    described = caption_columns(name for name in rows.features if name != image)
+    if captions and not described:
+        raise InputError(f"{root} has no column of captions ({NAMES}) among {list_names(list(rows.features))}")
+    if described and not find_columns(rows.features, datasets.ClassLabel, LABEL):
+        labels, known = [ONLY_CLASS] * len(rows), (ONLY_CLASS,)
+    else:
+        label = find_column(root, rows.features, datasets.ClassLabel, LABEL, "labels")
+        labels, known = read_labels(root, rows, label)
     names = class_names or known
+    texts = HuggingFaceTexts(root, rows.select_columns(described)) if captions else None
     try:
         rows = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
     except Exception as error:
         raise InputError(f"column {image!r} of {root} does not hold images ({type(error).__name__})") from error
-    return HuggingFaceImages(root, rows, image, number_labels(labels, names, root), names)
+    images = HuggingFaceImages(root, rows, image, number_labels(labels, names, root), names)
+    return CaptionedImages(images, texts) if texts else images
 
 
 def find_column(root: str, features: dict[str, Any], kind: type, names: Sequence[str], what: str) -> str:
@@ -123,14 +157,19 @@ def find_column(root: str, features: dict[str, Any], kind: type, names: Sequence
     Raises:
         InputError: there is no such column.
     """
-    typed = [name for name, feature in features.items() if isinstance(feature, kind)]
-    found = typed if len(typed) == 1 else [name for name in names if name in (typed or features)]
+    found = find_columns(features, kind, names)
     if not found:
         raise InputError(
             f"{root} has no column of {what} among {list_names(list(features))}: "
             f"expected one of type {kind.__name__}, or called {' or '.join(names)}"
         )
     return found[0]
+
+
+def find_columns(features: dict[str, Any], kind: type, names: Sequence[str]) -> list[str]:
+    """Return the only column of a type, or else the columns with these names; see `find_column`."""
+    typed = [name for name, feature in features.items() if isinstance(feature, kind)]
+    return typed if len(typed) == 1 else [name for name in names if name in (typed or features)]
 
 
 def read_labels(root: str, rows: Any, column: str) -> tuple[list[str], tuple[str, ...]]:

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from nextscale.data.batch_order import BatchOrder, buckets_of
 from nextscale.data.content import Content, Pixels
 from nextscale.data.dataset import Example, Examples
 from nextscale.data.held_out import held_out_fraction
@@ -63,6 +63,8 @@ class Batch(NamedTuple):
     batch_slice: BatchSlice
     captions: tuple[str, ...] = ()
     """B texts that describe the images; none if the data has no captions."""
+    template: float | None = None
+    """The template of aspect ratios that the images were cropped to, if they were. It decides the scales."""
 
     @property
     def images(self) -> Tensor:
@@ -82,24 +84,17 @@ class Batch(NamedTuple):
 
 
 class PartSampler(Sampler[list[tuple[int, int]]]):
-    """Yield parts of batches as lists of (epoch, index), endlessly.
+    """Yield parts of batches as lists of (epoch, index), endlessly."""
 
-    Each epoch is a new permutation of the data. An incomplete last batch is skipped.
-    """
-
-    def __init__(self, length: int, slices: Sequence[BatchSlice], seed: int, start_step: int):
-        self.length, self.slices, self.seed, self.start_step = length, slices, seed, start_step
+    def __init__(self, order: BatchOrder, slices: Sequence[BatchSlice], start_step: int):
+        self.order, self.slices, self.start_step = order, slices, start_step
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        batch_size = self.slices[0].whole
-        per_epoch = self.length // batch_size
-        epoch, skipped = divmod(self.start_step, per_epoch)
+        epoch, skipped = divmod(self.start_step, self.order.per_epoch)
         while True:
-            order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
-            for batch in range(skipped, per_epoch):
-                for batch_slice in self.slices:
-                    first = batch * batch_size + batch_slice.first
-                    yield [(epoch, int(i)) for i in order[first : first + batch_slice.count]]
+            for batch in self.order.batches(epoch)[skipped:]:
+                for part in self.slices:
+                    yield [(epoch, int(i)) for i in batch[part.first : part.first + part.count]]
             epoch, skipped = epoch + 1, 0
 
 
@@ -123,7 +118,7 @@ def check_data(data: Examples, val_data: Examples | None, batch_size: int) -> No
     """Check the data of a run before its folder is created.
 
     Raises:
-        InputError: the batch is larger than the data, or a split has no readable image.
+        InputError: the batch is larger than the data or than every bucket, or a split has no readable image.
     """
     if batch_size > len(data):
         held_out = ""
@@ -131,6 +126,11 @@ def check_data(data: Examples, val_data: Examples | None, batch_size: int) -> No
             held_out = f", besides {len(val_data)} held out (--val-fraction 0 holds out none)"
         raise InputError(
             f"a batch of {batch_size} images is larger than the data: {len(data)} in {data.source.root}{held_out}"
+        )
+    if batch_size > (largest := max(map(len, buckets_of(data)))):
+        raise InputError(
+            f"a batch has images of one aspect ratio, but {data.source.root} has at most {largest} of the same: "
+            f"expected a batch of at most {largest}, not {batch_size}"
         )
     for split in (data, val_data):
         if split:
@@ -147,7 +147,7 @@ class TrainingBatches:
 
     def __init__(self, dataset: Examples, batch_size: int, start_step: int, workers: int = 0, turns: int = 1):
         self.slices = divide(batch_size, turns)
-        order = PartSampler(len(dataset), self.slices, dataset.seed, start_step)
+        order = PartSampler(BatchOrder(buckets_of(dataset), batch_size, dataset.seed), self.slices, start_step)
         loader = DataLoader(
             cast(Dataset[Example], dataset),
             batch_sampler=order,
@@ -178,6 +178,7 @@ def ignore_signals(_: int) -> None:
 
 def validation_batches(dataset: Examples, batch_size: int, limit: int = 0) -> Iterator[Batch]:
     """Yield every image once, divided among the processes. Unreadable images are skipped and named in their batch.
+    A batch has images of one bucket only.
 
     Every process gets the same number of batches. If there are too few images, ``batch_slice.count`` is 0 for the last
     batches of some processes.
@@ -187,13 +188,21 @@ def validation_batches(dataset: Examples, batch_size: int, limit: int = 0) -> It
     """
     count = min(limit or len(dataset), len(dataset))
     size = max(batch_size // world_size(), 1)
-    for start in range(0, count, size * world_size()):
-        ours = range(start + rank() * size, min(start + (rank() + 1) * size, count))
-        examples = [dataset[0, i * len(dataset) // count] for i in ours]
+    chosen = [i * len(dataset) // count for i in range(count)]
+    for ours in shares(buckets_of(dataset), chosen, size):
+        examples = [dataset[0, i] for i in ours]
         names = tuple(name for example in examples for name in example.unreadable)
         readable = [example for example in examples if not example.unreadable]
         if readable or world_size() > 1:
             yield collate(readable or [dataset[0, 0]], len(readable))._replace(unreadable=names)
+
+
+def shares(buckets: Sequence[range], chosen: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """Yield the batches of this process, up to ``size`` of the chosen indices each. Some may be empty."""
+    for bucket in buckets:
+        members = [i for i in chosen if i in bucket]
+        for start in range(rank() * size, rank() * size + len(members), size * world_size()):
+            yield members[start : start + size]
 
 
 def collate(examples: Sequence[Example], count: int | None = None) -> Batch:
@@ -204,4 +213,5 @@ def collate(examples: Sequence[Example], count: int | None = None) -> Batch:
         tuple(name for example in examples for name in example.unreadable),
         BatchSlice(0, len(examples) if count is None else count, len(examples)),
         tuple(example.caption for example in examples) if any(example.caption for example in examples) else (),
+        examples[0].template,
     )

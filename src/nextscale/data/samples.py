@@ -1,7 +1,8 @@
-"""The index of a WebDataset shard: positions of its images, and their labels.
+"""The index of a WebDataset shard: positions of its images and captions, and labels.
 
-A sample consists of the files with the same key: ``KEY.jpg`` with its label in ``KEY.cls`` or ``KEY.json``. The key is
-the file name up to the first dot after the last slash, as in the webdataset package.
+A sample consists of the files with the same key: ``KEY.jpg`` with its label in ``KEY.cls`` or ``KEY.json``, and its
+captions in ``KEY.txt`` or ``KEY.json``. The key is the file name up to the first dot after the last slash, as in the
+webdataset package.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Sample(NamedTuple):
     key: str
     image: Member
     label: str | None
+    caption: Member | None
+    """The file with the captions of the image, if there is one: .txt, or else .json."""
 
 
 def index_shard(shard: Path) -> list[Sample]:
@@ -57,7 +60,10 @@ def index_shard(shard: Path) -> list[Sample]:
             raise InputError(f"sample {key} in {shard} has two files .{ending}: expected one")
         samples[key][ending] = member
     with shard.open("rb") as file:
-        return [Sample(key, find_image(shard, key, files), read_label(file, files)) for key, files in samples.items()]
+        return [
+            Sample(key, find_image(shard, key, files), read_label(file, files), files.get("txt") or files.get("json"))
+            for key, files in samples.items()
+        ]
 
 
 def list_members(shard: Path) -> list[Member]:

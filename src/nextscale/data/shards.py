@@ -15,13 +15,15 @@ from pathlib import Path
 
 from PIL import Image
 
+from nextscale.data.captions import CaptionedImages, captions_in, tidy
 from nextscale.data.names import TRAIN_NAMES, VAL_NAMES, list_names, number_labels, pick_splits, sort_classes
 from nextscale.data.samples import Member, index_shard, split_name
-from nextscale.data.source import Splits
+from nextscale.data.source import ImageSource, Splits
 from nextscale.errors import InputError
 from nextscale.imaging.image_files import is_hidden
-from nextscale.imaging.images import read_image
+from nextscale.imaging.images import read_image, read_ratio
 from nextscale.io.fingerprint import stamp, stamp_of_some
+from nextscale.io.json_text import parse_json
 
 SHARDS = re.compile(r"\.(tar(\.\w+)?|tgz)$", re.IGNORECASE)
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -53,14 +55,40 @@ class ShardedImages:
         return stamp_of_some(stamp(dict.fromkeys(self.members[i].shard for i in chosen)), map(self.key, chosen))
 
     def read(self, index: int) -> Image.Image:
-        """Read an image. Opens the shard each time, because processes that share an open file share its position."""
+        return read_image(self._content(index), self.name(index))
+
+    def ratio(self, index: int) -> float:
+        return read_ratio(self._content(index), self.name(index))
+
+    def _content(self, index: int) -> BytesIO:
+        """Read a file. Opens the shard each time, because processes that share an open file share its position."""
         member = self.members[index]
         try:
             with member.shard.open("rb") as file:
-                content = member.read(file)
+                return BytesIO(member.read(file))
         except OSError as error:
             raise InputError(f"cannot read {member}: {error.strerror}") from error
-        return read_image(BytesIO(content), str(member))
+
+
+@dataclass(frozen=True)
+class ShardedTexts:
+    """Captions in .tar files: a .txt is one caption, and a .json has them in its fields."""
+
+    members: tuple[Member | None, ...]
+
+    def captions(self, index: int) -> Sequence[str]:
+        member = self.members[index]
+        if member is None:
+            return ()
+        try:
+            with member.shard.open("rb") as file:
+                text = member.read(file).decode("utf-8-sig")
+            if not member.name.lower().endswith(".json"):
+                return tidy(text)
+            content = parse_json(text)
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read the caption {member} ({error})") from error
+        return captions_in(content, str(member)) if isinstance(content, dict) else ()
 
 
 def is_shards(data: str) -> bool:
@@ -70,15 +98,18 @@ def is_shards(data: str) -> bool:
     return SHARDS.search(data) is not None
 
 
-def shard_splits(data: str) -> Splits:
+def shard_splits(data: str, captions: bool = False) -> Splits:
     """Open the images of ``train-{000..012}.tar``, ``*.tar`` or a folder of shards; see `find_shards`.
 
+    Args:
+        captions: open the captions, too.
+
     Raises:
-        InputError: a shard is missing or damaged, there are no images, or a class is not in training.
+        InputError: a shard is missing or damaged, there are no images or captions, or a class is not in training.
     """
     train, val = find_shards(data)
-    source = open_shards(data, train)
-    return source, open_shards(f"{data} (val)", val, source.class_names) if val else None
+    source = open_shards(data, train, captions=captions)
+    return source, open_shards(f"{data} (val)", val, source.class_names, captions) if val else None
 
 
 def find_shards(data: str) -> tuple[list[Path], list[Path]]:
@@ -144,14 +175,18 @@ def expand_ranges(pattern: str) -> Iterator[str]:
             yield f"{pattern[: found.start()]}{number:0{len(first)}d}{rest}"
 
 
-def open_shards(root: str, shards: Sequence[Path], class_names: tuple[str, ...] | None = None) -> ShardedImages:
+def open_shards(
+    root: str, shards: Sequence[Path], class_names: tuple[str, ...] | None = None, captions: bool = False
+) -> ImageSource:
     """Open the images of some shards. Without labels they form one class, named after their folder.
 
     Args:
         class_names: classes of the training split; other classes are an error.
+        captions: open the captions, too.
 
     Raises:
-        InputError: a shard is damaged, there are no images, only some images have a label, or a class is unknown.
+        InputError: a shard is damaged, there are no images or captions, only some images have a label, or a class is
+            unknown.
     """
     samples = [sample for shard in shards for sample in index_shard(shard)]
     if not samples:
@@ -163,9 +198,14 @@ def open_shards(root: str, shards: Sequence[Path], class_names: tuple[str, ...] 
             raise InputError(f"{root} has no labels, but training has {list_names(names)}")
         labels = [*names] * len(samples)
     elif len(labels) < len(samples):
-        key, image, _ = next(sample for sample in samples if sample.label is None)
+        key, image, *_ = next(sample for sample in samples if sample.label is None)
         raise InputError(f"sample {key} in {image.shard} has no label: expected {key}.cls, or a label in {key}.json")
     else:
         names = class_names or sort_classes(labels)
     members = tuple(sample.image for sample in samples)
-    return ShardedImages(root, members, number_labels(labels, names, root), names)
+    images = ShardedImages(root, members, number_labels(labels, names, root), names)
+    if not captions:
+        return images
+    if not any(sample.caption for sample in samples):
+        raise InputError(f"no captions in {root}: expected files such as {samples[0].key}.txt in its shards")
+    return CaptionedImages(images, ShardedTexts(tuple(sample.caption for sample in samples)))

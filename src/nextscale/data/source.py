@@ -10,7 +10,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from nextscale.imaging.images import read_image
+from nextscale.imaging.images import read_image, read_ratio
 from nextscale.io.fingerprint import stamp
 
 
@@ -65,6 +65,14 @@ class ImageSource(ClassSource, Protocol):
         """
         ...
 
+    def ratio(self, index: int) -> float:
+        """Return height / width of an image, without decoding it; see `read_ratio`.
+
+        Raises:
+            InputError: as for `read`.
+        """
+        ...
+
 
 Splits = tuple[ImageSource, ImageSource | None]
 """Training images, and validation images or None."""
@@ -95,3 +103,6 @@ class ImageFiles:
 
     def read(self, index: int) -> Image.Image:
         return read_image(self.paths[index])
+
+    def ratio(self, index: int) -> float:
+        return read_ratio(self.paths[index])

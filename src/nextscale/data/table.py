@@ -1,16 +1,17 @@
-"""A table of images: a CSV file with the columns ``file``, ``label`` and optionally ``split``."""
+"""A table of images: CSV, TSV or JSON lines with a column ``file``, labels or captions, and optionally ``split``."""
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from nextscale.data.captions import NAMES, CaptionedImages, StoredTexts, caption_columns, captions_in
 from nextscale.data.names import TRAIN_NAMES, VAL_NAMES, list_names, number_labels, pick_splits, sort_classes
-from nextscale.data.source import ImageFiles, Splits
-from nextscale.errors import InputError
+from nextscale.data.source import ImageFiles, ImageSource, Splits
+from nextscale.data.table_files import ENDINGS, read_lines
+from nextscale.errors import InputError, brief
 from nextscale.imaging.image_files import readable_name
 
 FILE, LABEL, SPLIT = ("file", "path", "filename", "file_name", "image"), ("label", "class"), ("split",)
@@ -22,94 +23,105 @@ class Row(NamedTuple):
     label: str
     split: str
     """Split of the image, or empty if the table has no such column."""
+    captions: tuple[str, ...] = ()
 
 
 def is_table(data: Path) -> bool:
-    """Return whether ``data`` is a CSV file or a folder with ``train.csv``."""
+    """Return whether ``data`` is a table or a folder with ``train.csv``, ``train.tsv`` or ``train.jsonl``."""
     if data.is_dir():
         return pick_splits(tables_in(data))[0] is not None
-    return data.suffix.lower() == ".csv"
+    return data.suffix.lower() in ENDINGS
 
 
 def tables_in(folder: Path) -> dict[str, Path]:
-    """Return the CSV files of a folder by their names without the ending."""
-    return {path.stem: path for path in folder.iterdir() if path.suffix.lower() == ".csv"}
+    """Return the tables in a folder by their names without the ending."""
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS}
 
 
-def table_splits(data: Path) -> Splits:
-    """Open the images of a CSV file, or of ``train.csv`` and an optional ``val.csv`` in a folder.
+def table_splits(data: Path, captions: bool = False) -> Splits:
+    """Open the images of a table, or of ``train.csv`` and an optional ``val.csv`` in a folder (or .tsv or .jsonl).
 
     Without ``val.csv``, a column ``split`` selects the validation images.
 
+    Args:
+        captions: open the captions, too.
+
     Raises:
-        InputError: the table is invalid, a file is missing, or a class is not in training.
+        InputError: the table is invalid or has no captions, a file is missing, or a class is not in training.
     """
     tables = tables_in(data) if data.is_dir() else {"train": data}
     train, val = (tables[name] if name else None for name in pick_splits(tables))
     if not train:
         raise InputError(f"no table train.csv in {data}")
+
+    def open_rows(name: Path | str, table: Path, rows: Sequence[Row], known: ImageSource | None = None) -> ImageSource:
+        images = list_images(name, table.parent, rows, known.class_names if known else None)
+        return CaptionedImages(images, StoredTexts(tuple(row.captions for row in rows))) if captions else images
+
+    rows = read_rows(train, captions)
     if val:
-        source = list_images(train, train.parent, read_rows(train))
-        return source, list_images(val, val.parent, read_rows(val), source.class_names)
-    rows = read_rows(train)
+        source = open_rows(train, train, rows)
+        return source, open_rows(val, val, read_rows(val, captions), source)
     if not rows[0].split:
-        return list_images(train, train.parent, rows), None
+        return open_rows(train, train, rows), None
     train_name, val_name = pick_splits(row.split for row in rows)
     if not train_name:
         raise InputError(f"{train} has no row whose split is train")
     parts = {name: [row for row in rows if row.split == name] for name in (train_name, val_name)}
-    source = list_images(f"{train} ({train_name})", train.parent, parts[train_name])
+    source = open_rows(f"{train} ({train_name})", train, parts[train_name])
     if not val_name:
         return source, None
-    return source, list_images(f"{train} ({val_name})", train.parent, parts[val_name], source.class_names)
+    return source, open_rows(f"{train} ({val_name})", train, parts[val_name], source)
 
 
-def read_rows(table: Path) -> list[Row]:
+def read_rows(table: Path, captions: bool = False) -> list[Row]:
     """Read the rows of a table. File names are relative to its folder.
 
+    The images of a table with captions and without labels form one class, named after the folder.
+
     Raises:
-        InputError: there is no column for files or labels, a row lacks one of them, or there are no rows.
+        InputError: a column is missing (files, labels if there are no captions, captions if they are wanted), a row
+            lacks a file or a label, or there are no rows.
     """
     header, lines = read_lines(table)
-    file_at, label_at = find_column(table, header, FILE), find_column(table, header, LABEL)
+    file_at = find_column(table, header, FILE)
+    described = caption_columns(header)
+    if captions and not described:
+        raise InputError(f"{table} has no column of captions ({NAMES}) among {list_names(header)}")
+    has_labels = not described or any(name in header for name in LABEL)
+    label_at = find_column(table, header, LABEL) if has_labels else None
     split_at = find_column(table, header, SPLIT) if header.count(SPLIT[0]) else None
+    only_class = readable_name(table.parent.resolve().name)
     rows = []
     for number, cells in lines:
+        what = f"line {number} of {table}"
         if len(cells) != len(header):
-            raise InputError(f"line {number} of {table} has {len(cells)} cells, but its first line has {len(header)}")
-        file, label = cells[file_at], cells[label_at]
-        split = "" if split_at is None else cells[split_at].casefold()
+            raise InputError(f"{what} has {len(cells)} cells, but its first line has {len(header)}")
+        file, label = as_text(cells[file_at], what), only_class if label_at is None else as_text(cells[label_at], what)
+        split = "" if split_at is None else as_text(cells[split_at], what).casefold()
         if readable_name(label) != label:
-            raise InputError(f"line {number} of {table} has a label that is not UTF-8: {readable_name(label)!r}")
+            raise InputError(f"{what} has a label that is not UTF-8: {readable_name(label)!r}")
         if not file or not label:
-            raise InputError(f"line {number} of {table} has no {'label' if file else 'file'}")
+            raise InputError(f"{what} has no {'label' if file else 'file'}")
         if split_at is not None and split not in TRAIN_NAMES + VAL_NAMES:
             known = ", ".join(TRAIN_NAMES + VAL_NAMES)
-            raise InputError(f"line {number} of {table} has the split {split!r}: expected one of {known}")
-        rows.append(Row(table.parent / file, label, split))
+            raise InputError(f"{what} has the split {split!r}: expected one of {known}")
+        texts = captions_in(dict(zip(header, cells, strict=True)), what) if captions else ()
+        rows.append(Row(table.parent / file, label, split, texts))
     if not rows:
         raise InputError(f"{table} has no rows: expected one for each image")
     return rows
 
 
-def read_lines(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Read the column names, and the other non-empty lines with their numbers.
-
-    Bytes that are not UTF-8 are kept (PEP 383), because names of files may have them.
+def as_text(cell: object, what: str) -> str:
+    """Return the name of a file, class or split in a table. JSON may hold numbers.
 
     Raises:
-        InputError: the file does not exist, is not CSV, or its column names are not UTF-8.
+        InputError: the cell is neither a text nor an integer.
     """
-    try:
-        with table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header, *lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader] or [(1, [])]
-        "".join(header[1]).encode("utf-8")
-    except OSError as error:
-        raise InputError(f"cannot read {table}: {error.strerror}") from error
-    except (UnicodeEncodeError, csv.Error) as error:
-        raise InputError(f"{table} is not CSV in UTF-8 ({error})") from error
-    return [name.casefold() for name in header[1]], [(number, cells) for number, cells in lines if any(cells)]
+    if isinstance(cell, bool) or not isinstance(cell, str | int):
+        raise InputError(f"{what} has {brief(cell)}: expected a text or a number")
+    return str(cell)
 
 
 def find_column(table: Path, header: Sequence[str], names: Sequence[str]) -> int:

@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+
+class BitFigures(NamedTuple):
+    """Metrics of one scale of a tokenizer of bits.
+
+    Attributes:
+        size: (h, w) of its token map.
+        psnr: mean over the images, in dB, decoded after this scale.
+        ones: mean share of ones among its bits.
+        entropy: mean entropy of a bit, in bits.
+    """
+
+    size: tuple[int, int]
+    psnr: float
+    ones: float
+    entropy: float
 
 
 class ScaleFigures(NamedTuple):
@@ -30,10 +46,10 @@ class Reconstruction:
         psnr: mean over the images, in dB.
         ssim: mean over the images.
         lpips: mean over the images; None without LPIPS weights.
-        codes: V, the size of the codebook.
-        unused: number of codes that occur at no scale.
-        bits_per_pixel: L log2 V / (H W), the size of the uncompressed tokens.
-        scales: metrics of each scale.
+        codes: V, the size of the codebook; 2 for bits.
+        unused: number of codes that occur at no scale, or of bits that nearly always have the same value.
+        bits_per_pixel: the size of the uncompressed tokens, L log2 V / (H W), or L D / (H W) for D bits.
+        scales: `ScaleFigures` of each scale, or `BitFigures` for bits.
     """
 
     psnr: float
@@ -42,17 +58,35 @@ class Reconstruction:
     codes: int
     unused: int
     bits_per_pixel: float
-    scales: tuple[ScaleFigures, ...]
+    scales: tuple[Any, ...]
 
     def lines(self) -> list[str]:
         """Return the lines of a table."""
+        return self._table("unused codes", self.codes, ("usage", "perplexity"), digits=1)
+
+    def _table(self, unused: str, of: int, names: tuple[str, str], digits: int) -> list[str]:
         rows = [
-            f"  {'x'.join(map(str, scale.size)):>8} {scale.psnr:>8.2f} {scale.usage:>8.3f} {scale.perplexity:>11.1f}"
-            for scale in self.scales
+            f"  {'x'.join(map(str, size)):>8} {psnr:>8.2f} {first:>8.3f} {second:>11.{digits}f}"
+            for size, psnr, first, second in self.scales
         ]
         return [
             f"  {'bits per pixel':<16} {self.bits_per_pixel:.4f}",
-            f"  {'unused codes':<16} {self.unused} of {self.codes}",
-            f"  {'scale':>8} {'PSNR':>8} {'usage':>8} {'perplexity':>11}",
+            f"  {unused:<16} {self.unused} of {of}",
+            f"  {'scale':>8} {'PSNR':>8} {names[0]:>8} {names[1]:>11}",
             *rows,
         ]
+
+
+@dataclass(frozen=True)
+class BitReconstruction(Reconstruction):
+    """Metrics of all images that a tokenizer of bits reconstructs.
+
+    Attributes:
+        bits: D, the number of bits of a token.
+    """
+
+    bits: int
+
+    def lines(self) -> list[str]:
+        """Return the lines of a table."""
+        return self._table("stuck bits", self.bits, ("ones", "bit entropy"), digits=3)

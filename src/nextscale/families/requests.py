@@ -46,7 +46,12 @@ class Requests(Protocol):
     def takes(self) -> Literal["class", "prompt"]: ...
 
     def memory_to_load(self, wanted: Any, /) -> int:
-        """Return the bytes of the weights that `parse` would load and keep."""
+        """Return the bytes of the weights of a text encoder that `parse` would load."""
+        ...
+
+    @property
+    def keeps_encoder(self) -> bool:
+        """Whether a text encoder stays in memory after `parse`."""
         ...
 
     def parse(
@@ -111,6 +116,8 @@ class ClassRequests:
     image_size: tuple[int, int]
     takes: Literal["class", "prompt"] = "class"
 
+    keeps_encoder: bool = False
+
     def memory_to_load(self, wanted: Any) -> int:
         return 0
 
@@ -160,6 +167,10 @@ class PromptRequests:
         if wanted is None or isinstance(wanted, TextFeatures) or wanted == "":
             return 0
         return getattr(self.encoder, "memory_to_load", 0)  # not known of other encoders
+
+    @property
+    def keeps_encoder(self) -> bool:
+        return getattr(self.encoder, "keep", True)
 
     def parse(self, wanted: Any, num_images: int | None, options: Mapping[str, Any], is_edit: bool = False) -> Request:
         said = text_of(options)

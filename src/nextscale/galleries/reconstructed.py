@@ -10,13 +10,13 @@ from torch import Tensor
 
 from nextscale.acceleration.decoding import without_gradients
 from nextscale.evaluation.gallery import Gallery, ImageBatch
-from nextscale.evaluation.reconstruction import Reconstruction, ScaleFigures
+from nextscale.evaluation.reconstruction import BitFigures, BitReconstruction, Reconstruction, ScaleFigures
 from nextscale.imaging.images import to_pixels, to_unit_range
 from nextscale.imaging.lpips import LPIPS
 from nextscale.imaging.psnr_ssim import psnr, ssim
 from nextscale.runtime.device import precision
 from nextscale.tokenizer.tokenizer import ImageTokenizer
-from nextscale.tokenizer.usage import CodeUsage
+from nextscale.tokenizer.usage import BitUsage, CodeUsage
 
 PSNR_NOTE, SSIM_NOTE, LPIPS_NOTE, TOKENS_NOTE = "psnr", "ssim", "lpips", "tokens"
 
@@ -24,7 +24,8 @@ PSNR_NOTE, SSIM_NOTE, LPIPS_NOTE, TOKENS_NOTE = "psnr", "ssim", "lpips", "tokens
 class ReconstructedImages:
     """The images of a gallery, encoded and decoded by a tokenizer.
 
-    The notes of each image are its PSNR after each scale (K,), SSIM, LPIPS if the network is given, and tokens (L,).
+    The notes of each image are its PSNR after each scale (K,), SSIM, LPIPS if the network is given, and tokens: codes
+    (L,) or bits (L, D).
 
     Args:
         originals: images of the tokenizer's size.
@@ -44,6 +45,7 @@ class ReconstructedImages:
         self.tokenizer = without_gradients(tokenizer)
         self.device = tokenizer.device
         self.dtype = dtype
+        self.stored = torch.uint8 if tokenizer.config.quantizer == "bits" else torch.int32
         precision(dtype, self.device)
         self.name, self.size, self.class_names = originals.name, originals.size, originals.class_names
         self.made_from = {
@@ -73,7 +75,7 @@ class ReconstructedImages:
             notes = {
                 PSNR_NOTE: torch.stack(psnrs, dim=1),
                 SSIM_NOTE: ssim(decoded, images),
-                TOKENS_NOTE: torch.cat(tokens, dim=1).int(),
+                TOKENS_NOTE: torch.cat(tokens, dim=1).to(self.stored),
             }
             if self.lpips is not None:
                 notes[LPIPS_NOTE] = self.lpips(decoded, images)
@@ -87,8 +89,12 @@ class ReconstructedImages:
 
 def fold_notes(shards: Iterable[Mapping[str, Tensor]], tokenizer: ImageTokenizer) -> Reconstruction:
     """Average the notes of all images, in float64."""
-    schedule, codes = tokenizer.schedule, tokenizer.config.codebook_size
-    usage, count = CodeUsage(schedule, codes), 0
+    schedule, config = tokenizer.schedule, tokenizer.config
+    if config.quantizer == "bits":
+        usage: CodeUsage | BitUsage = BitUsage(schedule.num_scales, config.token_dim)
+    else:
+        usage = CodeUsage(schedule, config.codebook_size)
+    count = 0
     sums: dict[str, Tensor] = {}
     for shard in shards:
         usage.add([shard[TOKENS_NOTE][:, part].long() for part in schedule.slices])
@@ -97,14 +103,15 @@ def fold_notes(shards: Iterable[Mapping[str, Tensor]], tokenizer: ImageTokenizer
                 sums[name] = sums.get(name, torch.zeros(1)) + shard[name].double().sum(0)
         count += len(shard[TOKENS_NOTE])
     means = {name: (total / count).flatten().tolist() for name, total in sums.items()}
-    h, w = tokenizer.config.image_size
-    scales = zip(schedule.sizes, means[PSNR_NOTE], usage.used().tolist(), usage.perplexity().tolist(), strict=True)
-    return Reconstruction(
-        psnr=means[PSNR_NOTE][-1],
-        ssim=means[SSIM_NOTE][0],
-        lpips=means[LPIPS_NOTE][0] if LPIPS_NOTE in means else None,
-        codes=codes,
-        unused=usage.unused(),
-        bits_per_pixel=schedule.num_tokens * math.log2(codes) / (h * w),
-        scales=tuple(ScaleFigures(*scale) for scale in scales),
-    )
+    lpips = means[LPIPS_NOTE][0] if LPIPS_NOTE in means else None
+    quality = (means[PSNR_NOTE][-1], means[SSIM_NOTE][0], lpips)
+    scales = tuple(zip(schedule.sizes, means[PSNR_NOTE], *usage.figures().values(), strict=True))
+    h, w = config.image_size
+    if isinstance(usage, BitUsage):
+        of_bits = tuple(BitFigures(*scale) for scale in scales)
+        return BitReconstruction(
+            *quality, 2, usage.stuck(), schedule.num_tokens * usage.dim / (h * w), of_bits, usage.dim
+        )
+    per_pixel = schedule.num_tokens * math.log2(config.codebook_size) / (h * w)
+    of_codes = tuple(ScaleFigures(*scale) for scale in scales)
+    return Reconstruction(*quality, config.codebook_size, usage.unused(), per_pixel, of_codes)

@@ -34,7 +34,10 @@ def readable_name(name: str) -> str:
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
-        return os.fsencode(name).decode("utf-8", "backslashreplace")
+        try:
+            return os.fsencode(name).decode("utf-8", "backslashreplace")
+        except UnicodeEncodeError:  # half a pair of surrogates, which JSON can hold
+            return name.encode("utf-8", "backslashreplace").decode()
     return name
 
 
@@ -50,16 +53,25 @@ def printable(name: str) -> str:
 
 
 class Skipped:
-    """A record of the files and folders below ``root`` that are not used."""
+    """A record of the files and folders below ``root`` that are not used.
 
-    def __init__(self, root: Path):
-        self.root = root
+    Args:
+        caption: ending of the files with captions, which are not skipped; empty if there are none.
+    """
+
+    def __init__(self, root: Path, caption: str = ""):
+        self.root, self.caption = root, caption
+        self.captions: list[Path] = []
+        """The files that end like captions."""
         self._counts: Counter[str] = Counter()
         self._first: dict[str, list[Path]] = {}
         self._endings: Counter[str] = Counter()
 
     def add(self, what: str, path: Path) -> None:
         """Record a path. ``what`` is its kind, in the plural. The first `LISTED` paths of a kind are named."""
+        if what == OTHERS and self.caption and path.suffix.lower() == self.caption:
+            self.captions.append(path)
+            return
         self._counts[what] += 1
         if len(first := self._first.setdefault(what, [])) < LISTED:
             first.append(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from nextscale.io.files import atomic_file, brief_path, check_creatable, check_n
 CAPTION_HEIGHT = 16
 LARGEST_ASPECT = 100
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"}
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
+"""The EXIF tag of the rotation, and its values that exchange width and height."""
+T = TypeVar("T")
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
@@ -43,9 +46,7 @@ def read_as_stored(file: str | Path | BinaryIO, name: str | Path | None = None) 
     return _read(file, name, ImageOps.exif_transpose)
 
 
-def _read(
-    file: str | Path | BinaryIO, name: str | Path | None, convert: Callable[[Image.Image], Image.Image]
-) -> Image.Image:
+def _read(file: str | Path | BinaryIO, name: str | Path | None, convert: Callable[[Image.Image], T]) -> T:
     name = name or str(file)
     try:
         with warnings.catch_warnings():
@@ -56,6 +57,20 @@ def _read(
         raise InputError(f"cannot read {name}: not an image, or an unknown format") from error
     except Exception as error:  # Pillow's plugins raise all kinds of errors on damaged files
         raise InputError(f"cannot read {name} as an image ({error or type(error).__name__})") from error
+
+
+def read_ratio(file: str | Path | BinaryIO, name: str | Path | None = None) -> float:
+    """Return height / width of an image file, rotated as its EXIF data says. Reads no more than the file's header.
+
+    Raises:
+        InputError: the file is missing or not an image.
+    """
+    return _read(file, name, _ratio)
+
+
+def _ratio(image: Image.Image) -> float:
+    h, w = image.height, image.width
+    return w / h if image.getexif().get(ORIENTATION) in SIDEWAYS else h / w
 
 
 def as_rgb(image: Image.Image | str | Path, background: tuple[int, int, int] = WHITE) -> Image.Image:
@@ -212,6 +227,27 @@ def centre_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Crop the middle (H, W) of an image that is at least as large."""
     left, top = round((image.width - size[1]) / 2), round((image.height - size[0]) / 2)
     return image.crop((left, top, left + size[1], top + size[0]))
+
+
+def infinity_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resize an image to just cover (H, W) and crop its middle, as the official Infinity code does.
+
+    Raises:
+        InputError: see `covering_size`.
+    """
+    width, height = infinity_size(image.size, size)
+    covering_size((image.height, image.width), size)  # refuses very narrow images
+    left, top = (width - size[1]) // 2, (height - size[0]) // 2
+    image = image.resize((width, height), Image.Resampling.LANCZOS)
+    return image.crop((left, top, left + size[1], top + size[0]))
+
+
+def infinity_size(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Return the (width, height) that an image of (width, height) is resized to; see `infinity_crop`."""
+    ratio = shape[0] / shape[1]
+    if ratio <= size[1] / size[0]:
+        return size[1], max(size[0], int(size[1] / ratio))
+    return max(size[1], int(ratio * size[0])), size[0]
 
 
 def adm_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -22,6 +22,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 NEVER = -1
 USUAL = ((M_MMAP_MAX, 65536), (M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, 2**26))
 """The settings that glibc adapts to in a process with large tensors."""
+LARGE = 2**28
+"""See `kept`."""
 LESS_FRAGMENTATION = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
 """Environment variables that make glibc merge every freed block with its free neighbours."""
 HEADER = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S{4} [0-9a-f]+ \S+ (\d+)")
@@ -56,15 +58,20 @@ def trim() -> None:
 
 
 @contextmanager
-def kept(device: torch.device) -> Iterator[None]:
+def kept(device: torch.device, largest: int = 0) -> Iterator[None]:
     """Context manager that keeps freed memory in this process, if the device is the CPU. glibc only.
+
+    If the largest tensors have more than `LARGE` bytes, it does nothing: tensors of such sizes leave gaps of gigabytes.
 
     A training step allocates the sizes that the previous step freed, such as all gradients. A layer of a decoder
     allocates the sizes that the previous layer freed. Without this setting, the system would provide new pages filled
     with zeros. The setting applies to the whole process, so use it in commands, not in libraries.
+
+    Args:
+        largest: bytes of the largest tensors, if they are known.
     """
     library = glibc()
-    if library is None or device.type != "cpu":
+    if library is None or device.type != "cpu" or largest > LARGE:
         yield
         return
     library.mallopt(M_MMAP_MAX, 0)

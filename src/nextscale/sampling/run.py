@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ class SamplingRun(Iterator[ScaleStep]):
         schedule: the schedule that ``steps`` were made with; None means the tokenizer's.
         prompts: the prompt of each image, for text-to-image models.
         notes: sentences about what the model cannot follow in the request, such as words that it does not know.
+        decoder: called once all scales are sampled, for the tokenizer that decodes them; None means ``tokenizer``.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class SamplingRun(Iterator[ScaleStep]):
         schedule: ScaleSchedule | None = None,
         prompts: Sequence[str] = (),
         notes: Sequence[str] = (),
+        decoder: Callable[[], Tokenizer] | None = None,
     ):
         self._steps, self._tokenizer, self._edit, self._exact = steps, tokenizer, edit, exact
+        self._decoder = decoder
         self.schedule, self.prompts, self.notes = tokenizer.schedule_or_own(schedule), prompts, notes
         self.tokens: list[Tensor] = []
         """Sampled tokens (B, n_k, ...) of the scales so far."""
@@ -63,9 +67,10 @@ class SamplingRun(Iterator[ScaleStep]):
         return SampleResult(check_finite(self._decode(last)), self.tokens, last.labels)
 
     def _decode(self, step: ScaleStep) -> Tensor:
+        tokenizer = self._decoder() if self._decoder else self._tokenizer
         if self._exact and step.canvas.device.type == "cpu":
-            return decode_each(self._tokenizer, self.tokens, self._edit, self.schedule)
-        return step.image()
+            return decode_each(tokenizer, self.tokens, self._edit, self.schedule)
+        return replace(step, tokenizer=tokenizer).image()
 
 
 def decode_each(

@@ -6,7 +6,7 @@ level. Infinity's has no attention.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch.nn.functional as F
@@ -39,8 +39,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output of the block."""
-        h = self.conv1(self.silu(self.norm1(x)))
-        h = self.conv2(self.silu(self.norm2(h)))
+        h = self.norm1(x)
+        h = self.conv1(self.silu(h))
+        h = self.norm2(h)  # frees the result of conv1
+        h = self.conv2(self.silu(h))
         return self.add(self.shortcut(x), h)
 
     def add(self, x: Tensor, h: Tensor) -> Tensor:
@@ -97,11 +99,16 @@ class Level(nn.Module):
         self.attentions = nn.ModuleList(AttentionBlock(out_channels) for _ in range(num_blocks if attention else 0))
         self.resample = resample
 
-    def forward(self, x: Tensor) -> Tensor:
+    def layers(self) -> Iterator[nn.Module]:
+        """Yield the layers before resampling in their order."""
         for i, block in enumerate(self.blocks):
-            x = block(x)
+            yield block
             if self.attentions:
-                x = self.attentions[i](x)
+                yield self.attentions[i]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers():
+            x = layer(x)
         return self.resample(x)
 
 

@@ -114,6 +114,11 @@ class TokenizerConfig:
         h, w = schedule.final_size
         return h * self.downsampling, w * self.downsampling
 
+    def full_size_numbers(self, schedule: ScaleSchedule | None = None) -> int:
+        """Return how many numbers an activation of one image at full size has; None means the tokenizer's schedule."""
+        height, width = self.image_size_of(schedule or self.schedule)
+        return self.channels * height * width
+
 
 class Reconstruction(NamedTuple):
     """The result of a training pass through the tokenizer."""
@@ -218,8 +223,12 @@ class ImageTokenizer(nn.Module):
 
     def _decode(self, canvas: Tensor) -> Tensor:
         weight = self.decoder.conv_in.weight
-        decoded = self.decoder(self.post_quant_conv(canvas.to(weight.dtype))).float()
+        decoded = self.decode_features(self.post_quant_conv(canvas.to(weight.dtype))).float()
         return decoded.masked_fill(~decoded.isfinite(), torch.nan).clamp(-1, 1)  # clamping would hide infinity
+
+    def decode_features(self, features: Tensor) -> Tensor:
+        """Apply the decoder. (B, D, h, w) -> (B, 3, H, W)."""
+        return self.decoder(features)
 
     @torch.no_grad()
     def teacher_forcing_input(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Tensor:

@@ -52,6 +52,10 @@ class CodeUsage:
         """Return what a run logs."""
         return {"usage": self.used().tolist(), "perplexity": self.perplexity().tolist()}
 
+    def unused_parts(self) -> dict[str, int]:
+        """Return what a validation logs besides."""
+        return {"unused_codes": self.unused()}
+
     def collapsed(self) -> str:
         """Return a warning if the codebook has collapsed, else an empty text.
 
@@ -81,6 +85,7 @@ class BitUsage:
     """
 
     def __init__(self, scales: int, dim: int, device: torch.device | None = None):
+        self.dim = dim
         self.counts = torch.zeros(scales, dim + 1, dtype=torch.long, device=device)
         """(K, D + 1), the ones of each bit, and the number of tokens."""
 
@@ -115,6 +120,10 @@ class BitUsage:
         """Return what a run logs: the mean share of ones and the mean entropy of a bit at each scale."""
         return {"ones": self.ones().mean(dim=1).tolist(), "bit_entropy": self.entropy().tolist()}
 
+    def unused_parts(self) -> dict[str, int]:
+        """Return what a validation logs besides."""
+        return {"stuck_bits": self.stuck()}
+
     def collapsed(self) -> str:
         """Return a warning if bits have collapsed, else an empty text.
 
@@ -122,7 +131,7 @@ class BitUsage:
         scale have nearly no entropy.
         """
         if stuck := self.stuck():
-            return f"collapse: {stuck} of {self.counts.shape[1] - 1} bits are stuck"
+            return f"collapse: {stuck} of {self.dim} bits are stuck"
         alone = [
             f"{value:.2f} at scale {k}"
             for k, (value, n) in enumerate(zip(self.entropy().tolist(), self.counts[:, -1].tolist(), strict=True))

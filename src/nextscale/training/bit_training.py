@@ -57,10 +57,6 @@ class BitTraining:
         """Do nothing: there is no codebook to update."""
         return {}
 
-    def validation_figures(self, usage: BitUsage) -> dict[str, Any]:
-        """Return what a validation logs about the usage of bits."""
-        return usage.figures() | {"stuck_bits": usage.stuck()}
-
     def tensors(self) -> dict[str, Tensor]:
         """Return the state to save in checkpoints: none."""
         return {}

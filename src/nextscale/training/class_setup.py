@@ -16,7 +16,7 @@ from nextscale.io.files import write_json
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.class_change import ClassChange
 from nextscale.training.finetune import freeze, with_classes
-from nextscale.training.lora import add_lora
+from nextscale.training.lora import train_low_rank
 from nextscale.training.parallel import Strategy
 from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.run import Run, is_begun
@@ -101,7 +101,7 @@ def make_model(
     """Return the model to train, the recipe with the model's sizes, and a description of the initial weights.
 
     Raises:
-        InputError: LoRA is used without a trained model or with FSDP, or a pattern of ``freeze`` does not match.
+        InputError: see `train_low_rank`; or a pattern of ``freeze`` does not match.
     """
     if trained:
         model, description = with_classes(trained.model, trained.class_names, class_names)
@@ -109,16 +109,8 @@ def make_model(
         recipe = replace(recipe, depth=c.depth, width=c.width, heads=c.heads, shared_adaln=c.shared_adaln)
     else:
         model, description = fresh_model(tokenizer, recipe, len(class_names)), "random initial weights"
-    if recipe.lora:
-        if not trained:
-            raise InputError(f"lora={recipe.lora} needs a trained model: expected --init-from")
-        if strategy == "fsdp":
-            raise InputError(f"lora={recipe.lora} does not support --strategy fsdp: expected --strategy ddp")
-        count = add_lora(model, recipe.lora, torch.Generator().manual_seed(recipe.seed))
-        description += f"; LoRA of rank {recipe.lora} on {count} matrices, all else frozen"
-        if model is not trained.model:  # the new classes must be learned
-            model.class_embedding.requires_grad_(True)
-            description += " except the class embedding"
+    anew = ("class_embedding",) if trained and model is not trained.model else ()
+    description += train_low_rank(model, recipe, trained is not None, strategy, anew)
     freeze(model, recipe.freeze)
     return model, recipe, description
 

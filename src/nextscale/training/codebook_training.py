@@ -68,10 +68,6 @@ class CodebookTraining:
         restart_codes(codes.data, dead, found, generator)
         return {"restarted_codes": dead.sum()}
 
-    def validation_figures(self, usage: CodeUsage) -> dict[str, Any]:
-        """Return what a validation logs about the usage of codes."""
-        return usage.figures() | {"unused_codes": usage.unused()}
-
     def tensors(self) -> dict[str, Tensor]:
         """Return the state to save in checkpoints."""
         return {"hits": self.hits}

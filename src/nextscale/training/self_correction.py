@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nextscale.data.loader import BatchSlice
 from nextscale.scales.schedule import ScaleSchedule, Visit
-from nextscale.tokenizer.pyramid import ResidualPyramid
+from nextscale.tokenizer.pyramid import Chooser, ResidualPyramid
 
 
 def random_flips(
@@ -49,16 +49,50 @@ def corrected(
     Returns:
         The labels, K tensors (B, n_k, bits) bool, and the transformer's inputs, (B, L - n_0, bits).
     """
+
+    def label(visit: Visit, canvas: Tensor) -> Tensor:
+        return pyramid.codebook.nearest(pyramid.residual(features - canvas, visit))
+
+    return _walk(pyramid, label, flips, pyramid.empty_canvas(len(features), features.device, schedule), schedule)
+
+
+@torch.no_grad()
+def corrected_tokens(
+    pyramid: ResidualPyramid, tokens: Sequence[Tensor], flips: Sequence[Tensor], schedule: ScaleSchedule
+) -> tuple[list[Tensor], Tensor]:
+    """Return what `corrected` returns for the features of some bits, as far as the bits determine it.
+
+    The canvas of all bits stands for the features. A label is the known bit, or its opposite if the flips change the
+    sign of the residual to this canvas. Without flips, the labels are the bits.
+
+    Args:
+        tokens: K tensors (B, n_k, bits) bool.
+    """
+    empty = pyramid.empty_canvas(len(tokens[0]), tokens[0].device, schedule)
+    canvases = [empty, *(step.canvas for step in pyramid.accumulate(tokens, schedule))]
+
+    def label(visit: Visit, canvas: Tensor) -> Tensor:
+        k, last = visit.index, canvases[-1]
+        now, then = (pyramid.codebook.nearest(pyramid.residual(last - c, visit)) for c in (canvas, canvases[k]))
+        return tokens[k] ^ now ^ then
+
+    return _walk(pyramid, label, flips, empty, schedule)
+
+
+def _walk(
+    pyramid: ResidualPyramid, label: Chooser, flips: Sequence[Tensor], canvas: Tensor, schedule: ScaleSchedule
+) -> tuple[list[Tensor], Tensor]:
+    """Visit all scales with the labels of each, flipped. Return the labels and the inputs."""
     labels: list[Tensor] = []
-    looks = [features.new_zeros(len(features), 0, pyramid.codebook.dim)]
+    looks = [canvas.new_zeros(len(canvas), 0, pyramid.codebook.dim)]
 
     def choose(visit: Visit, canvas: Tensor) -> Tensor:
         if visit.index:
             looks.append(pyramid.look(canvas, visit))
-        bits = pyramid.codebook.nearest(pyramid.residual(features - canvas, visit))
+        bits = label(visit, canvas)
         labels.append(bits)
         return pyramid.codebook.codes(bits ^ flips[visit.index] if visit.index < len(flips) else bits)
 
-    for _ in pyramid.walk(choose, pyramid.empty_canvas(len(features), features.device, schedule), schedule):
+    for _ in pyramid.walk(choose, canvas, schedule):
         pass
     return labels, torch.cat(looks, dim=1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from nextscale.data.batch_order import buckets_of
 from nextscale.data.dataset import Examples
 from nextscale.data.held_out import ValidationSettings, held_out_fraction
 from nextscale.data.loader import check_data, divide
@@ -113,15 +114,15 @@ def plan(
 
 
 def open_images(
-    data: str, out: Path, size: tuple[int, int], recipe: Recipe, settings: RunSettings
+    data: str, out: Path, size: tuple[int, int], recipe: Recipe, settings: RunSettings, captions: bool = False
 ) -> tuple[Examples, Examples | None]:
-    """Open and check the training and validation images of a data set.
+    """Open and check the training and validation images of a data set, with captions if they are wanted.
 
     Raises:
         InputError: the data set does not exist; see also `check_run`.
     """
     fraction = settled_fraction(settings.val_fraction, out)
-    train, val = open_splits(data, size, recipe.seed, recipe.flip, val_fraction=fraction)
+    train, val = open_splits(data, size, recipe.seed, recipe.flip, val_fraction=fraction, captions=captions)
     check_run(data, out, train, val, recipe, settings)
     return train, val
 
@@ -167,8 +168,17 @@ def run_inputs(task: str, data: str, train: Examples, settings: RunSettings) -> 
     }
 
 
-def summary(data: Examples, val_data: Examples | None) -> str:
-    """Describe the data: ``3068 images in 10 classes (dress, hat, ...), 341 validation images``, below its notes."""
+def summary(data: Examples, val_data: Examples | None, batch_size: int = 0) -> str:
+    """Describe the data: ``3068 images in 10 classes (dress, hat, ...), 341 validation images``, below its notes.
+
+    Args:
+        batch_size: to name the aspect ratios with too few images for a batch.
+    """
     names, notes = data.source.class_names, (*data.source.notes, *(val_data.source.notes if val_data else ()))
     counts = f"{len(data)} images in {len(names)} classes ({list_names(names)})" if names else f"{len(data)} images"
-    return "\n".join([*notes, f"{counts}, {len(val_data or ())} validation images"])
+    lines = [*notes, f"{counts}, {len(val_data or ())} validation images"]
+    if templates := getattr(data, "templates", ()):
+        sizes = zip(templates, map(len, buckets_of(data)), strict=True)
+        each = [f"{name:g} ({size}{', fewer than a batch: not used' * (size < batch_size)})" for name, size in sizes]
+        lines.append(f"aspect ratios (height / width) and their images: {', '.join(each)}")
+    return "\n".join(lines)

@@ -9,17 +9,21 @@ from typing import Any
 import torch
 
 from nextscale.conditioning.feature_cache import CachedEncoder, TextEncoder
+from nextscale.conditioning.feature_shards import ShardedEncoder
 from nextscale.conditioning.on_demand import as_encoder
 from nextscale.conditioning.text import TextFeatures, WordIds
+from nextscale.data.cache import TEXT, TokenDataset
 from nextscale.data.dataset import Examples
 from nextscale.errors import InputError
 from nextscale.families import infinity
 from nextscale.families.sources import Parts, write_index
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.finetune import freeze
+from nextscale.training.lora import train_low_rank
 from nextscale.training.parallel import Strategy
 from nextscale.training.recipes import TextRecipe, TransformerRecipe, WordsRecipe
 from nextscale.training.run import Run
+from nextscale.training.text_finetune import adapted
 from nextscale.training.text_task import TextTask
 from nextscale.training.vocabulary import Vocabulary
 
@@ -57,8 +61,11 @@ class TextSetup:
         if keep_classes:
             raise InputError("--keep-classes keeps the classes of a trained model: a text-to-image model has none")
         text = recipe.text or TextRecipe()
-        if text.words is None and trained and trained.model.config.words:
-            text = replace(text, words=WordsRecipe())
+        if trained:
+            before = trained.model.config
+            text = replace(text, chunks=before.chunks, tokens=before.text_rows)
+            if text.words is None and before.words:
+                text = replace(text, words=WordsRecipe())
         self.examples, self.val_examples = examples, val_examples
         self.captions = first_captions(val_examples or examples)
         self.encoder: CachedEncoder | None = None
@@ -72,11 +79,15 @@ class TextSetup:
         else:
             source = text_encoder or (trained.text_encoder if trained else "") or infinity.FAMILY.text_encoder
             self.encoder = CachedEncoder(as_encoder(source, text.tokens), out / FEATURES)
+            if isinstance(examples, TokenDataset):
+                self.encoder = ShardedEncoder(self.encoder, examples.source.root / TEXT)
             width = self.encoder.encode(self.captions[:1]).features.shape[1]
             sizes = {"text_width": width, "text_rows": text.tokens}
             self.inputs = {"text_encoder": self.encoder.fingerprint}
-        recipe = replace(recipe, text=text)
-        self.model, self.recipe, self.description = make_model(tokenizer, recipe, trained, sizes, strategy)
+        recipe = replace(recipe, shared_adaln=True, text=text)
+        new_words = bool(self.vocabulary and self.vocabulary.new)
+        made = make_model(tokenizer, recipe, trained, sizes, strategy, new_words)
+        self.model, self.recipe, self.description = made
         self.read = self.model.words.ids if self.encoder is None else self.encoder.encode
 
     def report(self, run: Run) -> None:
@@ -115,13 +126,27 @@ def make_model(
     trained: Parts | None,
     sizes: dict[str, Any],
     strategy: Strategy,
+    new_words: bool = False,
 ) -> tuple[Any, TransformerRecipe, str]:
     """Return the model to train, the recipe with the model's sizes, and a description of the initial weights.
 
+    Args:
+        sizes: fields of the configuration about the text.
+        new_words: whether the model has words that ``trained`` did not have at first.
+
     Raises:
-        InputError: a pattern of ``freeze`` does not match.
+        InputError: see `train_low_rank` and `adapted`; or a pattern of ``freeze`` does not match.
     """
-    model, description = fresh_model(tokenizer, recipe, sizes), "random initial weights"
+    anew: tuple[str, ...] = ()
+    if trained:
+        model, anew, description = adapted(trained.model, tokenizer, sizes, recipe)
+        c = model.config
+        recipe = replace(recipe, depth=c.depth, width=c.width, heads=c.heads)
+    else:
+        model, description = fresh_model(tokenizer, recipe, sizes), "random initial weights"
+    if new_words:
+        anew = (*anew, "words.embedding")
+    description += train_low_rank(model, recipe, trained is not None, strategy, anew)
     freeze(model, recipe.freeze)
     return model, recipe, description
 

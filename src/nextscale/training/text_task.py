@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextscale.data.content import Content, Pixels
+from nextscale.data.content import Pixels
 from nextscale.data.loader import Batch
 from nextscale.errors import InputError
 from nextscale.runtime.device import tf32
-from nextscale.scales.image_shape import ANY_SHAPE
+from nextscale.scales.image_shape import budget_of
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.losses import means_per_scale, scale_weights, token_loss
 from nextscale.training.recipes import TextRecipe, TransformerRecipe
-from nextscale.training.self_correction import corrected, random_flips
+from nextscale.training.self_correction import corrected, corrected_tokens, random_flips
 from nextscale.training.task import Metrics
 from nextscale.training.transformer_task import Noise, TransformerTask
 from nextscale.transformer.token_loss import token_loss_in_parts
@@ -43,7 +43,7 @@ class TextTask(TransformerTask):
         if not batch.captions:
             raise InputError("a text-to-image model is trained on captions, but the data has none")
         device = batch.labels.device
-        schedule = self.schedule_of(batch.content)
+        schedule = self.schedule_of(batch)
         labels, inputs = self.labels_and_inputs(batch, schedule, noise)
         targets = torch.cat(labels, dim=1).long()
         losses = model(
@@ -66,10 +66,12 @@ class TextTask(TransformerTask):
     ) -> tuple[list[Tensor], Tensor]:
         """Return the labels of each scale, K tensors (B, n_k, d) bool, and the inputs (B, L - n_0, d)."""
         flips = [] if noise is None else self.flips(batch, schedule, noise.generator)
-        pyramid = self.tokenizer.pyramid
+        pyramid, content = self.tokenizer.pyramid, batch.content
+        if flips and isinstance(content, Pixels):
+            return corrected(pyramid, self.features(content.values, schedule), flips, schedule)
+        tokens = self.tokens(content, schedule)
         if flips:
-            return corrected(pyramid, self.features(batch.content, schedule), flips, schedule)
-        tokens = self.tokens(batch.content, schedule)
+            return corrected_tokens(pyramid, tokens, flips, schedule)
         return tokens, pyramid.next_inputs(tokens, schedule)
 
     def flips(self, batch: Batch, schedule: ScaleSchedule, generator: torch.Generator) -> list[Tensor]:
@@ -80,17 +82,12 @@ class TextTask(TransformerTask):
         found = random_flips(schedule, self.config.bits, most, scales, batch.batch_slice, generator)
         return [flips.to(batch.labels.device) for flips in found]
 
-    def features(self, content: Content, schedule: ScaleSchedule) -> Tensor:
-        """Return the features that are quantized, (B, D, h_K, w_K). Tokens stand for their canvas."""
-        if not isinstance(content, Pixels):
-            return self.tokenizer.pyramid.canvas(self.tokens(content, schedule), schedule)
-        with torch.autocast(content.values.device.type, enabled=False), tf32(False):
-            return self.tokenizer.encode_features(content.values, schedule)
+    def features(self, images: Tensor, schedule: ScaleSchedule) -> Tensor:
+        """Return the features of images that are quantized, (B, D, h_K, w_K)."""
+        with torch.autocast(images.device.type, enabled=False), tf32(False):
+            return self.tokenizer.encode_features(images, schedule)
 
-    def schedule_of(self, content: Content) -> ScaleSchedule:
-        """Return the scales of a batch. Images of another shape than the model's have those of their template."""
-        own, config = self.config.schedule, self.tokenizer.config
-        if not isinstance(content, Pixels):
-            return own
-        h, w = content.values.shape[-2:]
-        return own if (h, w) == config.image_size else ANY_SHAPE.schedule_for((h, w), own, config.image_size)
+    def schedule_of(self, batch: Batch) -> ScaleSchedule:
+        """Return the scales of a batch: those of its template at the pixel budget of the model, or the model's."""
+        own = self.config.schedule
+        return own if batch.template is None else ScaleSchedule.infinity(budget_of(own), batch.template)

@@ -25,6 +25,7 @@ from nextscale.training.bit_training import check_parts
 from nextscale.training.critics.make import make_critic
 from nextscale.training.finetune import freeze
 from nextscale.training.loop import train
+from nextscale.training.perceptual import FeatureDistance, Features, load_network, name_of
 from nextscale.training.presets.tokenizers import TOKENIZERS
 from nextscale.training.recipes import TokenizerRecipe
 from nextscale.training.run import Run
@@ -53,18 +54,33 @@ def train_tokenizer(
             recipe.
         changes: fields of `TokenizerRecipe` (``steps``, ``batch_size``, ``learning_rate``, ``model``, ...) and of
             `RunSettings` (``device``, ``log_every``, ``workers``, ...). A dict changes fields of a part of the recipe.
+            ``perceptual_network`` may also be a network itself: any callable from images (B, 3, H, W) in [-1, 1] to a
+            sequence of feature maps. The recipe records its name.
 
     Raises:
         InputError: a name is unknown, a value is out of range, the data is unusable, or ``out`` holds something else.
     """
-    run_tokenizer(str(data), Path(out), *plan(TOKENIZERS, preset, changes, Path(out)))
+    network: Features | None = None
+    if callable(changes.get("perceptual_network")):
+        network = changes["perceptual_network"]
+        changes = changes | {"perceptual_network": name_of(changes["perceptual_network"])}
+    run_tokenizer(str(data), Path(out), *plan(TOKENIZERS, preset, changes, Path(out)), network=network)
     return ImageTokenizer.from_pretrained(out)
 
 
 def run_tokenizer(
-    data: str, out: Path, recipe: TokenizerRecipe, settings: RunSettings, watch: Callable[[], str] | None = None
+    data: str,
+    out: Path,
+    recipe: TokenizerRecipe,
+    settings: RunSettings,
+    watch: Callable[[], str] | None = None,
+    network: Features | None = None,
 ) -> None:
-    """Train a tokenizer in the folder of a run, or resume the run; see `train_tokenizer` and `train`."""
+    """Train a tokenizer in the folder of a run, or resume the run; see `train_tokenizer` and `train`.
+
+    Args:
+        network: the network of the perceptual loss; None means the one that the recipe names.
+    """
     intervals, execution = settings.intervals(), settings.execution()
     with processes(pick_device(settings.device)) as device, ExitStack() as opened:
         trained = load_tokenizer(settings.init_from) if settings.init_from else None
@@ -74,7 +90,7 @@ def run_tokenizer(
         check_parts(recipe, divide(recipe.batch_size, settings.accumulate)[0].count)
         images, val_images = open_images(data, out, recipe.model.image_size, recipe, settings)
         recipe = count_epochs(recipe, images, settings.epochs)
-        task = make_task(recipe, trained, device)
+        task = make_task(recipe, trained, device, network)
         run = Run(out, recipe, run_inputs("train tokenizer", data, images, settings))
         opened.callback(run.close)
         run.say(summary(images, val_images))
@@ -91,14 +107,23 @@ def run_tokenizer(
         barrier()  # until the main process has written the last checkpoint
 
 
-def make_task(recipe: TokenizerRecipe, trained: ImageTokenizer | None, device: torch.device) -> TokenizerTask:
-    """Return the task of a recipe: a tokenizer with random weights or a trained one, its critic and perceptual losses."""
+def make_task(
+    recipe: TokenizerRecipe, trained: ImageTokenizer | None, device: torch.device, network: Features | None = None
+) -> TokenizerTask:
+    """Return the task of a recipe: a tokenizer with random weights or a trained one, its critic and perceptual losses.
+
+    Args:
+        network: see `run_tokenizer`.
+    """
     generator = torch.Generator().manual_seed(recipe.seed)
     model = trained or ImageTokenizer(recipe.model).init_weights(generator)
     freeze(model, recipe.freeze)
     critic = make_critic(recipe.adversarial, generator).to(device) if recipe.adversarial else None
     perceptual = load_lpips(Path(recipe.vgg_weights), Path(recipe.lpips_weights)).to(device) if recipe.lpips else None
-    return TokenizerTask(model.to(device), recipe, critic, perceptual, fresh_codes=trained is None)
+    features = None
+    if recipe.perceptual:
+        features = FeatureDistance(network or load_network(recipe.perceptual_network)).to(device)
+    return TokenizerTask(model.to(device), recipe, critic, perceptual, fresh_codes=trained is None, features=features)
 
 
 def with_schedule(tokenizer: ImageTokenizer, schedule: ScaleSchedule) -> ImageTokenizer:

@@ -168,7 +168,7 @@ class TokenizerTask:
                 figures["perceptual"] = self.features(decoded[-1], batch.images)
             means.add(figures, batch.batch_slice.count)
         all_sum(usage.counts)
-        return means.read() | self.quantizer.validation_figures(usage)
+        return means.read() | usage.figures() | usage.unused_parts()
 
     def tensors(self) -> dict[str, Tensor]:
         return self.quantizer.tensors() | {"scores": self.scores}

@@ -66,7 +66,7 @@ def run_transformer(
     intervals, execution = settings.intervals(), replace(settings.execution(), strategy=strategy)
     with processes(pick_device(settings.device)) as device, ExitStack() as opened:
         trained = load_source(settings.init_from) if settings.init_from else None
-        ours = choose_tokenizer(data, tokenizer, settings, trained)
+        ours = at_budget_of(recipe, choose_tokenizer(data, tokenizer, settings, trained), data)
         examples, val_examples = open_examples(data, out, ours, recipe, settings)
         setup: Any
         sets = ours, count_epochs(recipe, examples, settings.epochs), examples, val_examples, trained, strategy
@@ -83,9 +83,11 @@ def run_transformer(
             inputs["cache"] = examples.source.index
         run = Run(out, setup.recipe, inputs)
         opened.callback(run.close)
-        run.say(summary(examples, val_examples))
+        run.say(summary(examples, val_examples, recipe.batch_size))
         if isinstance(examples, TokenDataset):
             run.say(f"training on cached tokens, {examples.views} views of each image")
+        elif setup.recipe.flip and ours.config.quantizer == "bits":
+            run.say("note: flip mirrors half of the images, but not the left and right of their captions")
         run.say(setup.description)
         setup.report(run)
         if is_main():
@@ -101,7 +103,9 @@ def run_transformer(
 def choose_tokenizer(
     data: str, tokenizer: TokenizerSource, settings: RunSettings, trained: Parts | None
 ) -> ImageTokenizer:
-    """Return the given tokenizer, that of the model to start from, or that of the token cache.
+    """Return the given tokenizer, that of the token cache, or that of the model to start from.
+
+    A text-to-image model may start from one with another tokenizer of bits.
 
     Raises:
         InputError: there is no tokenizer, or the tokenizers differ.
@@ -111,7 +115,8 @@ def choose_tokenizer(
         found["tokenizer"] = copy.deepcopy(tokenizer)
     elif tokenizer:
         found[f"--tokenizer {tokenizer}"] = load_tokenizer(tokenizer)
-    if trained:
+    takes_others = trained and trained.tokenizer.config.quantizer == "bits" and (found or is_cache(data))
+    if trained and not takes_others:
         found[f"--init-from {settings.init_from}"] = trained.tokenizer
     if is_cache(data):
         found[f"--data {data}"] = load_tokenizer(Path(data) / CACHED_TOKENIZER)
@@ -120,7 +125,29 @@ def choose_tokenizer(
     prints = {name: ours.fingerprint() for name, ours in found.items()}
     if len(set(prints.values())) > 1:
         raise InputError(f"expected one tokenizer, got {' and '.join(f'{p} of {name}' for name, p in prints.items())}")
-    return next(iter(found.values()))
+    ours = next(iter(found.values()))
+    if trained and trained.tokenizer.config.quantizer != ours.config.quantizer:
+        kinds = [each.config.quantizer for each in (trained.tokenizer, ours)]
+        raise InputError(f"the tokenizer of --init-from has the quantizer {kinds[0]}, but the given one has {kinds[1]}")
+    return ours
+
+
+def at_budget_of(recipe: TransformerRecipe, tokenizer: ImageTokenizer, data: str) -> ImageTokenizer:
+    """Return the tokenizer with the scales of the recipe's pixel budget, if it has one.
+
+    Raises:
+        InputError: the data is a token cache of other scales.
+    """
+    if recipe.text is None or not recipe.text.budget or tokenizer.config.quantizer == "codebook":
+        return tokenizer
+    from nextscale.training.aspects import at_budget  # VAR needs none of it
+
+    ours = at_budget(tokenizer, recipe.text.budget)
+    if is_cache(data) and ours.schedule != (cached := load_tokenizer(Path(data) / CACHED_TOKENIZER).schedule):
+        raise InputError(
+            f"{data} is a token cache of the scales {cached}, but text.budget {recipe.text.budget} has {ours.schedule}"
+        )
+    return ours
 
 
 def open_examples(
@@ -131,9 +158,17 @@ def open_examples(
     Raises:
         InputError: the cache holds tokens of another tokenizer; see also `check_run`.
     """
+    aspects = recipe.text is not None and recipe.text.aspects
     if not is_cache(data):
-        return open_images(data, out, tokenizer.config.image_size, recipe, settings)
+        if aspects:
+            from nextscale.training.aspects import open_aspects  # VAR needs none of it
+
+            return open_aspects(data, out, tokenizer, recipe, settings)
+        has_captions = tokenizer.config.quantizer == "bits"
+        return open_images(data, out, tokenizer.config.image_size, recipe, settings, has_captions)
     train, val = open_cache(Path(data), recipe.seed)
+    if aspects and not train.templates:
+        raise InputError(f"{data} is a token cache of images of one size: --aspects is a flag of tokenize, too")
     made_with, ours = train.source.index.get("tokenizer"), tokenizer.fingerprint()
     if made_with != ours:
         raise InputError(f"{data} holds tokens of the tokenizer {made_with}, not {ours}")

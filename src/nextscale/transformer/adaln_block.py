@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -50,6 +52,9 @@ class Block(nn.Module):
         cross: add attention to a text.
     """
 
+    methods = ("text_keys_values",)
+    """Names of the methods besides ``forward`` that use weights, for FSDP."""
+
     def __init__(self, width: int, heads: int, hidden: int, l2_norm: bool, cross: bool = False):
         super().__init__()
         self.attention = SelfAttention(width, heads, l2_norm)
@@ -83,3 +88,8 @@ class Block(nn.Module):
         if self.cross_attention is not None and self.cross_norm is not None:
             x = x + self.cross_attention(self.cross_norm(x), text)
         return torch.addcmul(x, gamma2.unsqueeze(1), self.mlp(modulate(x, scale2, shift2)))
+
+    def text_keys_values(self, text: Tensor, lengths: Sequence[int]) -> TextKeysValues:
+        """Return the keys and values of packed texts for sampling, see `CrossAttention.keys_values`."""
+        assert self.cross_attention is not None
+        return self.cross_attention.keys_values(text, lengths)

@@ -226,7 +226,7 @@ class Infinity(NextScaleTransformer):
         text = self.encode(text)
         condition, memory = self._read(text)
         with torch.autocast(self.autocast_device, enabled=False):
-            pairs = [block.cross_attention.keys_values(memory, text.lengths) for block in self.blocks]  # type: ignore[union-attr]
+            pairs = [block.text_keys_values(memory, text.lengths) for block in self.blocks]  # type: ignore[operator]
         return replace(condition, text_keys_values=pairs)
 
     def _read(self, text: TextFeatures) -> tuple[Condition, Tensor]:

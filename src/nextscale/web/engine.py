@@ -94,11 +94,12 @@ class Engine:
         self._running: list[Sequence[Part]] = []
         self._seconds_per_image = 0.0
         self._cores = torch.get_num_threads()
-        pipeline.ready()  # before several threads use it
+        if not pipeline.offload:
+            pipeline.ready()  # before several threads use it
         pipeline.requests.load()
         self._workers = [
             threading.Thread(target=self._run, name=f"nextscale-engine-{i}", daemon=True)
-            for i in range(workers or count_workers(pipeline.device))
+            for i in range(workers or (1 if pipeline.offload else count_workers(pipeline.device)))
         ]
         for worker in self._workers:
             worker.start()
