@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_scenes import NAMES, write_sprites
 
 from nextscale.data.loader import TrainingBatches
 from nextscale.data.scenes.__main__ import main
@@ -58,6 +59,16 @@ def test_open_splits_honours_name_and_size(folder):
     batch = next(TrainingBatches(train, 4, 0))[0]
     assert len(batch.captions) == 4 and batch.images.shape == (4, 3, 96, 96) and batch.labels.tolist() == [0] * 4
     assert torch.equal(pickle.loads(pickle.dumps(train))[0, 0].image, train[0, 0].image)
+
+
+def test_scenes_show_a_reserved_thing_on_request(tmp_path):
+    sprites = open_sprites(write_sprites(tmp_path / "more", (*NAMES, "zebra")))
+    shown = SceneDataset(sprites, show="zebra")
+    assert all("zebra" in shown.draw(0, i).scene.objects for i in range(20))
+    assert not any("zebra" in SceneDataset(sprites).draw(0, i).scene.objects for i in range(100))
+    assert any("zebra" in SceneDataset(sprites, split="all").draw(0, i).scene.objects for i in range(100))
+    with pytest.raises(InputError, match="has no sprite of 'zebra': expected the name of an object"):
+        SceneDataset(open_sprites(write_sprites(tmp_path / "few")), show="zebra")
 
 
 def test_an_archive_gives_the_same_scenes_as_its_folder(folder, tmp_path):
