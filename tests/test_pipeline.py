@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tiny import CLASSES, SCHEDULES, make_tokenizer, make_var, random_tokens, refused, same
 
 import nextscale as ns
+from nextscale.acceleration.prepared import KeptModels
 
 NAMES = ("ankle boot", "Dress", "hat", "shirt", "7")
 SQUARE = SCHEDULES["square"]
@@ -143,7 +144,9 @@ def test_a_compiled_pipeline_compiles_the_ready_models(pipeline, monkeypatch):
     compiled = []
     monkeypatch.setattr("nextscale.acceleration.prepared.compile_parts", lambda *parts: compiled.append(parts))
     compiling = ns.Pipeline(pipeline.tokenizer, pipeline.model, device="cpu")
-    object.__setattr__(compiling._models.preparation, "compile", True)
+    models = compiling._models
+    assert isinstance(models, KeptModels)
+    object.__setattr__(models.preparation, "compile", True)
     assert same(compiling([1], seed=3).tokens, pipeline([1], seed=3).tokens)
     assert compiled == [compiling.ready()]
 

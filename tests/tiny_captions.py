@@ -45,7 +45,7 @@ def with_text(recipe: TransformerRecipe, **changes: Any) -> TransformerRecipe:
     return with_changes(recipe, {"text": changes})
 
 
-HABITS: dict[str, Any] = {"log_every": 1, "save_every": 5, "validate_every": 8, "preview_every": 8}
+INTERVALS: dict[str, Any] = {"log_every": 1, "save_every": 5, "validate_every": 8, "preview_every": 8}
 
 
 class Source(NamedTuple):
@@ -86,10 +86,10 @@ def save_tokenizer(folder: Path) -> Path:
 
 def text_command(tokenizer: Path, run: Path, *more: object, preset: str = "tiny-text") -> list[str]:
     """Arguments of the command line."""
-    habits = [f"--{name.replace('_', '-')}={value}" for name, value in HABITS.items()]
+    intervals = [f"--{name.replace('_', '-')}={value}" for name, value in INTERVALS.items()]
     paths = ["--data", "halves", "--tokenizer", str(tokenizer), "--out", str(run)]
     paths += ["--text-encoder", "words"] if preset == "tiny-text" else []
-    return ["train", "transformer", "--preset", preset, *paths, *habits, *map(str, more)]
+    return ["train", "transformer", "--preset", preset, *paths, *intervals, *map(str, more)]
 
 
 if __name__ == "__main__":

@@ -51,7 +51,18 @@ TRANSFORMER = TransformerRecipe(
     drop_path=0.1,
     init_gamma=0.1,
 )
-HABITS = ("--preset", "tiny", "--log-every", "1", "--save-every", "5", "--validate-every", "8", "--preview-every", "8")
+INTERVALS = (
+    "--preset",
+    "tiny",
+    "--log-every",
+    "1",
+    "--save-every",
+    "5",
+    "--validate-every",
+    "8",
+    "--preview-every",
+    "8",
+)
 
 
 def add_presets() -> None:
@@ -79,7 +90,7 @@ def make_splits(folder: Path) -> Path:
 
 def train_command(what: str, data: Path, run: Path, *more: object) -> list[str]:
     """Arguments of the command line."""
-    return ["train", what, "--data", str(data), "--out", str(run), *HABITS, *map(str, more)]
+    return ["train", what, "--data", str(data), "--out", str(run), *INTERVALS, *map(str, more)]
 
 
 if __name__ == "__main__":

@@ -157,7 +157,8 @@ def test_tiles_bound_the_memory_of_decoding():
 def test_a_call_that_fits_only_without_the_other_models(available):
     schedule = ScaleSchedule.infinity("0.06M")
     parts = make_bits_tokenizer(schedule=schedule), make_infinity(schedule=schedule)
-    needed = [estimate_memory(*(p.config for p in parts), FLOAT32, CPU, offload=offload).peak for offload in (0, 1)]
+    configs = parts[0].config, parts[1].config
+    needed = [estimate_memory(*configs, FLOAT32, CPU, offload=offload).peak for offload in (False, True)]
     available(needed[1])
     assert needed[1] < needed[0]
     with refused("need about"):

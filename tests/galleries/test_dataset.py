@@ -15,7 +15,7 @@ from tiny_data import KINDS, make_files
 from tiny_runs import make_images, make_splits
 
 from nextscale.data.dataset import cover_with_margin
-from nextscale.data.splits import open_splits
+from nextscale.data.splits import open_image_splits
 from nextscale.evaluation.gallery import Gallery
 from nextscale.galleries.dataset import EVERY_WAY, CroppedImages, Split, check_apart, open_crops
 from nextscale.imaging.images import adm_crop, to_unit_range
@@ -31,7 +31,7 @@ def nothing(_: str) -> None:
 def test_the_training_crop_is_that_of_validation(tmp_path, kind):
     data = KINDS[kind](make_files(tmp_path / "data"), tmp_path / "place")
     gallery: Gallery = open_crops(data, "val", SIZE, "training", nothing)
-    _, expected = open_splits(data, SIZE, 0)
+    _, expected = open_image_splits(data, SIZE, 0)
     assert expected and len(gallery) == len(expected) == 3
     read = gallery.read(range(3))
     for i in range(3):
@@ -146,7 +146,7 @@ def test_data_without_splits_is_divided_as_in_training(tmp_path, kind):
     said: list[str] = []
     galleries = open_parts(data, said)
     assert len(galleries["train"]) + len(galleries["val"]) == 7 and len(galleries["val"])
-    train, val = open_splits(data, SIZE, 0, val_fraction=0.3)
+    train, val = open_image_splits(data, SIZE, 0, val_fraction=0.3)
     assert val is not None
     for split, source in (("train", train.source), ("val", val.source)):
         ours = galleries[split].source

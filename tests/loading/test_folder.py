@@ -11,7 +11,7 @@ from tiny import refused
 from tiny_runs import make_images
 
 from nextscale.data.folder import scan_folder
-from nextscale.data.splits import open_splits
+from nextscale.data.splits import open_image_splits
 
 SIZE = (8, 8)
 
@@ -19,7 +19,7 @@ SIZE = (8, 8)
 def test_a_folder_per_class_in_alphabetical_order(tmp_path):
     for name, count in (("hat", 2), ("boot", 3), ("dress", 1)):
         make_images(tmp_path / name, count)
-    data, val_data = open_splits(tmp_path, SIZE, 0)
+    data, val_data = open_image_splits(tmp_path, SIZE, 0)
     assert data.source.class_names == ("boot", "dress", "hat")
     assert data.source.labels == (0, 0, 0, 1, 2, 2)
     assert [Path(data.source.name(i)).parent.name for i in range(6)] == ["boot"] * 3 + ["dress"] + ["hat"] * 2
@@ -31,7 +31,7 @@ def test_splits(tmp_path, val):
     make_images(tmp_path / "train" / "hat", 2)
     make_images(tmp_path / "train" / "boot", 1)
     make_images(tmp_path / val / "hat", 3)
-    data, val_data = open_splits(tmp_path, SIZE, 0)
+    data, val_data = open_image_splits(tmp_path, SIZE, 0)
     assert data.source.class_names == ("boot", "hat") and len(data) == 3
     assert val_data is not None and val_data.source.labels == (1, 1, 1)
 
@@ -45,7 +45,7 @@ def test_a_flat_folder_is_one_class(tmp_path):
 def test_flat_splits(tmp_path):
     make_images(tmp_path / "train", 3)
     make_images(tmp_path / "val", 2)
-    data, val_data = open_splits(tmp_path, SIZE, 0)
+    data, val_data = open_image_splits(tmp_path, SIZE, 0)
     assert len(data.source.class_names) == 1 and len(data) == 3
     assert val_data is not None and val_data.source.labels == (0, 0)
 
@@ -53,7 +53,7 @@ def test_flat_splits(tmp_path):
 def test_without_train_everything_is_training_images(tmp_path):
     for name in ("boot", "test"):
         make_images(tmp_path / name, 2)
-    data, val_data = open_splits(tmp_path, SIZE, 0)
+    data, val_data = open_image_splits(tmp_path, SIZE, 0)
     assert data.source.class_names == ("boot", "test")
     assert val_data is None
 
@@ -61,14 +61,14 @@ def test_without_train_everything_is_training_images(tmp_path):
 def test_val_alone(tmp_path):
     make_images(tmp_path / "val" / "boot", 2)
     with refused("val/", "train/"):
-        open_splits(tmp_path, SIZE, 0)
+        open_image_splits(tmp_path, SIZE, 0)
 
 
 def test_an_unknown_class_in_val(tmp_path):
     make_images(tmp_path / "train" / "hat", 2)
     make_images(tmp_path / "val" / "boot", 2)
     with refused("boot", "hat"):
-        open_splits(tmp_path, SIZE, 0)
+        open_image_splits(tmp_path, SIZE, 0)
 
 
 def test_val_without_classes_when_training_has_some(tmp_path):
@@ -76,7 +76,7 @@ def test_val_without_classes_when_training_has_some(tmp_path):
         make_images(tmp_path / "train" / name, 2)
     make_images(tmp_path / "val", 2)
     with refused("val", "boot, hat"):
-        open_splits(tmp_path, SIZE, 0)
+        open_image_splits(tmp_path, SIZE, 0)
 
 
 def test_other_files_and_hidden_folders_are_left_out(tmp_path):
@@ -96,28 +96,28 @@ def test_images_in_folders_of_a_class(tmp_path):
 
 def test_missing_and_empty_folders(tmp_path):
     with refused(tmp_path / "missing"):
-        open_splits(tmp_path / "missing", SIZE, 0)
+        open_image_splits(tmp_path / "missing", SIZE, 0)
     with refused("no images", tmp_path):
-        open_splits(tmp_path, SIZE, 0)
+        open_image_splits(tmp_path, SIZE, 0)
     (tmp_path / "hat").mkdir()
     with refused("no images", tmp_path):
-        open_splits(tmp_path, SIZE, 0)
+        open_image_splits(tmp_path, SIZE, 0)
     (tmp_path / "file").touch()
     with refused(tmp_path / "file"):
-        open_splits(tmp_path / "file", SIZE, 0)
+        open_image_splits(tmp_path / "file", SIZE, 0)
 
 
 def test_a_class_called_train(tmp_path):
     for name in ("boat", "car", "train"):
         make_images(tmp_path / name, 2)
-    data, val_data = open_splits(tmp_path, SIZE, 0)
+    data, val_data = open_image_splits(tmp_path, SIZE, 0)
     assert data.source.class_names == ("boat", "car", "train") and val_data is None
 
 
 def test_splits_in_capitals(tmp_path):
     for split in ("Train", "Val"):
         make_images(tmp_path / split / "boot", 2)
-    data, val_data = open_splits(tmp_path, SIZE, 0)
+    data, val_data = open_image_splits(tmp_path, SIZE, 0)
     assert data.source.class_names == ("boot",) and val_data is not None
 
 
@@ -135,7 +135,7 @@ def test_an_empty_class_of_validation_need_not_be_known(tmp_path):
     make_images(tmp_path / "train" / "boot", 2)
     make_images(tmp_path / "val" / "boot", 1)
     (tmp_path / "val" / "hat").mkdir()
-    _, val_data = open_splits(tmp_path, SIZE, 0)
+    _, val_data = open_image_splits(tmp_path, SIZE, 0)
     assert val_data is not None and len(val_data) == 1
     assert any("classes without images (1): hat" in note for note in val_data.source.notes)
 
@@ -151,7 +151,7 @@ def test_images_beside_classes_and_folders_beside_splits_are_named(tmp_path):
     make_images(tmp_path / "val" / "boot", 1)
     make_images(tmp_path / "extra" / "boot", 1)
     (tmp_path / "train" / "boot" / "1.png").rename(tmp_path / "train" / "beside.png")
-    data, _ = open_splits(tmp_path, SIZE, 0)
+    data, _ = open_image_splits(tmp_path, SIZE, 0)
     assert len(data) == 1
     assert data.source.notes == (
         f"{tmp_path}: skipped folders beside train (1): extra",
@@ -189,11 +189,11 @@ def test_what_systems_create_is_no_split(tmp_path, name):
         make_images(tmp_path / "classes" / folder, 1)
     make_images(tmp_path / "classes" / "train" / name, 1)
     assert scan_folder(tmp_path / "classes").class_names == ("boot", "train")
-    assert open_splits(tmp_path / "classes", SIZE, 0)[0].source.class_names == ("boot", "train")
+    assert open_image_splits(tmp_path / "classes", SIZE, 0)[0].source.class_names == ("boot", "train")
     make_images(tmp_path / "alone" / "val" / "boot", 1)
     make_images(tmp_path / "alone" / name, 1)
     with refused("val/", "train/"):
-        open_splits(tmp_path / "alone", SIZE, 0)
+        open_image_splits(tmp_path / "alone", SIZE, 0)
 
 
 def test_links_are_followed(tmp_path):
@@ -209,7 +209,7 @@ def test_links_are_followed(tmp_path):
         "val": "valid",
     }.items():
         (tmp_path / "data" / link).symlink_to(tmp_path / target)
-    data, val_data = open_splits(tmp_path / "data", SIZE, 0)
+    data, val_data = open_image_splits(tmp_path / "data", SIZE, 0)
     assert data.source.class_names == ("boot", "hat") and data.source.labels == (0,) * 6 + (1,) * 3
     assert val_data is not None and len(val_data) == 1
     (note,) = data.source.notes
@@ -240,4 +240,4 @@ def test_names_that_are_not_utf8(tmp_path):
 def test_one_level_too_high(tmp_path):
     make_images(tmp_path / "photos" / "train" / "boot", 2)
     with refused("photos"):
-        open_splits(tmp_path, SIZE, 0)
+        open_image_splits(tmp_path, SIZE, 0)

@@ -12,7 +12,7 @@ from tiny_data import KINDS, Images, make_files
 from torch.utils.data import DataLoader
 
 from nextscale.data.dataset import Example, ImageDataset
-from nextscale.data.splits import absolute_name, open_splits
+from nextscale.data.splits import absolute_name, open_image_splits, open_splits
 
 SIZE = (8, 8)
 
@@ -53,7 +53,7 @@ def load(data: ImageDataset, workers: int) -> list[Example]:
 
 def test_workers_change_nothing(data):
     """Not even when this process has read images before."""
-    train, _ = open_splits(data, SIZE, seed=0)
+    train, _ = open_image_splits(data, SIZE, seed=0)
     assert train[0, 2].image.shape == (3, *SIZE)
     alone, shared = load(train, 0), load(train, 2)
     assert len(alone) == 14 and all(same(a, b) for a, b in zip(alone, shared, strict=True))
@@ -69,7 +69,7 @@ def test_every_kind_can_be_pickled(data):
 def test_a_corrupt_image_is_passed_over_and_named(kind, images, tmp_path):
     broken = images["train"][1]
     broken.write_bytes(broken.read_bytes()[:40])
-    train, _ = open_splits(KINDS[kind](images, tmp_path / "place"), SIZE, seed=0)
+    train, _ = open_image_splits(KINDS[kind](images, tmp_path / "place"), SIZE, seed=0)
     (sentence,) = train[0, 1].unreadable
     assert train.source.name(1) in sentence and "\n" not in sentence
     assert not train[0, 2].unreadable and train[0, 1].label == train[0, 2].label

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tiny import random_images, refused
-from tiny_runs import BITS, HABITS, TOKENIZER
+from tiny_runs import BITS, INTERVALS, TOKENIZER
 
 import nextscale as ns
 from nextscale.cli.main import main
@@ -45,8 +45,8 @@ def batch_of(task: TokenizerTask, count: int = 4) -> Batch:
 
 
 def command(images: Path, run: Path, *more: object) -> list[str]:
-    habits = ("tiny-bits" if word == "tiny" else word for word in HABITS)
-    return ["train", "tokenizer", "--data", str(images), "--out", str(run), *habits, *map(str, more)]
+    intervals = ("tiny-bits" if word == "tiny" else word for word in INTERVALS)
+    return ["train", "tokenizer", "--data", str(images), "--out", str(run), *intervals, *map(str, more)]
 
 
 def logged(run: Path, name: str) -> list:

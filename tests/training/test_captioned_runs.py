@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import refused
-from tiny_captions import HABITS, RECIPE, save_tokenizer
+from tiny_captions import INTERVALS, RECIPE, save_tokenizer
 from tiny_infinity import WordEncoder, make_tokenizer
 from tiny_runs import make_images
 
@@ -21,7 +21,7 @@ from nextscale.training.recipes import TextRecipe
 from nextscale.training.token_cache import make_cache
 
 STEPS = 6
-RARE: dict[str, Any] = HABITS | {"validate_every": 0, "preview_every": 0}
+RARE: dict[str, Any] = INTERVALS | {"validate_every": 0, "preview_every": 0}
 TEXT = TextRecipe(tokens=6, self_correction=0.0)
 CLEAN = replace(RECIPE, steps=STEPS, batch_size=2, depth=1, precision="float32", text=TEXT)
 ASPECTS = replace(CLEAN, text=replace(TEXT, aspects=True))

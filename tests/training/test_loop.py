@@ -19,7 +19,7 @@ from nextscale.cli.main import main
 from nextscale.data.dataset import ImageDataset
 from nextscale.data.folder import scan_folder
 from nextscale.data.loader import TrainingBatches
-from nextscale.data.splits import open_splits
+from nextscale.data.splits import open_image_splits
 from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
 from nextscale.training.loop import Intervals, train, training_step
 from nextscale.training.optimizer import LossScaler, set_step
@@ -45,7 +45,7 @@ def tokenizer_task() -> TokenizerTask:
 
 
 def open_training(root: Path) -> ImageDataset:
-    return open_splits(root, SIZE, seed=0)[0]
+    return open_image_splits(root, SIZE, seed=0)[0]
 
 
 def read_log(run: Path) -> list[dict]:

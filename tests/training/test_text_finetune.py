@@ -10,13 +10,13 @@ import pytest
 import torch
 from tiny import make_tokenizer as make_codebook
 from tiny import refused
-from tiny_captions import HABITS, RECIPE, open_halves
+from tiny_captions import INTERVALS, RECIPE, open_halves
 from tiny_infinity import DIM, LENGTHS, SCHEDULES, TEXT_ROWS, WordEncoder, make_infinity, make_text, make_tokenizer
 
 import nextscale as ns
 from nextscale.training.text_finetune import OF_BITS, OF_TEXT, adapted
 
-RARE = dict.fromkeys(HABITS, 0) | {"precision": "float32", "steps": 2}
+RARE = dict.fromkeys(INTERVALS, 0) | {"precision": "float32", "steps": 2}
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tiny import refused
-from tiny_captions import HABITS, RECIPE, Halves, with_text
+from tiny_captions import INTERVALS, RECIPE, Halves, with_text
 from tiny_infinity import SCHEDULES, WordEncoder, make_tokenizer
 
 import nextscale as ns
@@ -76,7 +76,7 @@ def test_a_run_of_a_pixel_budget(tmp_path, monkeypatch):
 
     monkeypatch.setattr("nextscale.training.transformer_setup.open_examples", lambda *_: (Larger(16), None))
     recipe = with_text(replace(RECIPE, precision="float32"), budget="0.06M")
-    rare: dict[str, Any] = dict.fromkeys(HABITS, 0) | {"steps": 1}
+    rare: dict[str, Any] = dict.fromkeys(INTERVALS, 0) | {"steps": 1}
     pipe = ns.train_transformer("halves", tmp_path, make_tokenizer(), recipe, text_encoder=WordEncoder(), **rare)
     assert pipe.model.schedule == pipe.tokenizer.schedule == ns.ScaleSchedule.infinity("0.06M")
     assert pipe("red on the left", seed=0).images[0].size == (64, 64)

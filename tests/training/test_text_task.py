@@ -14,7 +14,7 @@ import torch
 from processes import kill_at
 from safetensors.torch import load_file
 from tiny import refused
-from tiny_captions import HABITS, RECIPE, Halves, open_halves, save_tokenizer, text_command, with_text
+from tiny_captions import INTERVALS, RECIPE, Halves, open_halves, save_tokenizer, text_command, with_text
 from tiny_infinity import DIM, SCHEDULES, TEXT_WIDTH, WordEncoder, make_infinity, make_tokenizer
 
 import nextscale as ns
@@ -50,7 +50,7 @@ def captioned(monkeypatch):
 def train(out: Path, tokenizer: Any = None, **changes: Any) -> ns.Pipeline:
     encoder = changes.pop("text_encoder", None) or WordEncoder()
     tokenizer = make_tokenizer() if tokenizer is None else tokenizer
-    return ns.train_transformer("halves", out, tokenizer, RECIPE, text_encoder=encoder, **(HABITS | changes))
+    return ns.train_transformer("halves", out, tokenizer, RECIPE, text_encoder=encoder, **(INTERVALS | changes))
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def test_options_of_a_run(changes, tmp_path):
 
 def test_it_learns_what_the_captions_say(tmp_path):
     """The loss of the images with the captions of others is far larger."""
-    rare = dict.fromkeys(HABITS, 0)
+    rare = dict.fromkeys(INTERVALS, 0)
     pipe = train(tmp_path / "run", steps=80, learning_rate=1e-2, precision="float32", label_drop=0.0, **rare)
     task = TextTask(pipe.model, make_tokenizer(), EXACT, WordEncoder().encode)
     batch = a_batch(16)

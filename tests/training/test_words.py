@@ -14,7 +14,7 @@ import torch
 from processes import kill_at, two_processes
 from safetensors.torch import load_file
 from tiny import refused, same
-from tiny_captions import HABITS, RECIPE, WORDS, Halves, open_halves, save_tokenizer, text_command
+from tiny_captions import INTERVALS, RECIPE, WORDS, Halves, open_halves, save_tokenizer, text_command
 from tiny_infinity import SCHEDULES, WordEncoder, make_tokenizer
 from tiny_words import make_word_model
 
@@ -43,7 +43,7 @@ def captioned(monkeypatch):
 
 
 def train(out: Path, recipe: TransformerRecipe = WORDS, **changes: Any) -> ns.Pipeline:
-    return ns.train_transformer("halves", out, make_tokenizer(), recipe, **(HABITS | changes))
+    return ns.train_transformer("halves", out, make_tokenizer(), recipe, **(INTERVALS | changes))
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ class Striped(Halves):
 def test_fine_tuning_adds_the_words_of_the_captions(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("nextscale.training.transformer_setup.open_examples", lambda *_: (Striped(16), Striped(6)))
     recipe = replace(EXACT, steps=4, learning_rate=1e-5, ema_decay=0.0, text=TextRecipe(tokens=10))
-    pipe = ns.train_transformer("halves", tmp_path / "run", "", recipe, init_from=str(run), **HABITS)
+    pipe = ns.train_transformer("halves", tmp_path / "run", "", recipe, init_from=str(run), **INTERVALS)
     assert pipe.words.config.vocabulary == (*KNOWN, "crimson", "part", "upper")
     assert log(tmp_path / "run", "new_words") == [["crimson", "part", "upper"]]
     assert "3 new words: crimson, part, upper" in capsys.readouterr().err
@@ -216,14 +216,14 @@ def test_fine_tuning_adds_the_words_of_the_captions(run, tmp_path, monkeypatch, 
         torch.testing.assert_close(new[name][: len(tensor)], tensor, atol=1e-4, rtol=0)
     assert pipe.words.config.max_tokens == 5 and pipe.words.unknown("crimson yak") == ["yak"]
     assert json.loads((tmp_path / "run/recipe.json").read_text())["recipe"]["text"]["words"]["width"] == 16
-    again = ns.train_transformer("halves", tmp_path / "run", "", recipe, init_from=str(run), **HABITS)
+    again = ns.train_transformer("halves", tmp_path / "run", "", recipe, init_from=str(run), **INTERVALS)
     assert same(again("red", seed=1).tokens, pipe("red", seed=1).tokens)
 
 
 def test_a_model_with_another_text_encoder_gets_its_own_one(tmp_path, capsys):
     """Whatever reads texts starts anew, and the rest from the weights of the model."""
     other = replace(RECIPE, steps=1, precision="float32")
-    ns.train_transformer("halves", tmp_path / "t5", make_tokenizer(), other, text_encoder=WordEncoder(), **HABITS)
+    ns.train_transformer("halves", tmp_path / "t5", make_tokenizer(), other, text_encoder=WordEncoder(), **INTERVALS)
     slow = {"steps": 2, "learning_rate": 1e-6, "ema_decay": 0.0}
     pipe = train(tmp_path / "run", init_from=str(tmp_path / "t5"), **slow)
     said = capsys.readouterr().err
@@ -237,7 +237,7 @@ def test_a_model_with_another_text_encoder_gets_its_own_one(tmp_path, capsys):
 def test_low_rank_training_learns_new_words(run, tmp_path, monkeypatch):
     monkeypatch.setattr("nextscale.training.transformer_setup.open_examples", lambda *_: (Striped(16), Striped(6)))
     recipe = replace(EXACT, steps=3, lora=2, ema_decay=0.0, text=TextRecipe(tokens=10))
-    pipe = ns.train_transformer("halves", tmp_path / "run", "", recipe, init_from=str(run), **HABITS)
+    pipe = ns.train_transformer("halves", tmp_path / "run", "", recipe, init_from=str(run), **INTERVALS)
     rows = pipe.model.state_dict()["words.embedding.weight"][-3:]
     assert not torch.equal(rows[0], rows[1]) and not torch.equal(rows[1], rows[2])  # they started equal
 
