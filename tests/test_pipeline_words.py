@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,13 @@ def test_a_saved_model_brings_its_words(pipe, tmp_path, dtype):
     if dtype is None:
         assert same(result.tokens, pipe(PROMPTS, seed=[1, 2, 3]).tokens)
     assert len(result.images) == 3
+
+
+def test_other_models_import_no_code_for_words():
+    code = "import sys, nextscale as ns; ns.Pipeline.from_pretrained(device='cpu'); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    ours = ("words", "splitting", "vocabulary", "own_encoder")
+    assert "nextscale.pipeline" in loaded and not {f"nextscale.conditioning.{name}" for name in ours} & set(loaded)
 
 
 def test_no_official_format(pipe):

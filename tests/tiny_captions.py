@@ -5,6 +5,7 @@ As a script: the command line, to which the recipe is the preset "tiny-text", fo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from nextscale.data.content import Pixels
 from nextscale.data.dataset import Example
 from nextscale.training.changes import with_changes
 from nextscale.training.presets import TRANSFORMERS
-from nextscale.training.recipes import TextRecipe, TransformerRecipe
+from nextscale.training.recipes import TextRecipe, TransformerRecipe, WordsRecipe
 
 COLOURS = {"red": (1.0, -1.0, -1.0), "green": (-1.0, 1.0, -1.0), "blue": (-1.0, -1.0, 1.0), "white": (1.0, 1.0, 1.0)}
 PLACES = ("left", "right", "top", "bottom")
@@ -34,6 +35,9 @@ RECIPE = TransformerRecipe(
     init_gamma=0.1,
     text=TextRecipe(tokens=6),
 )
+SMALL = WordsRecipe(width=16, depth=1, heads=2)
+WORDS: TransformerRecipe = replace(RECIPE, text=TextRecipe(tokens=10, words=SMALL))
+"""With a text encoder that is trained, too."""
 
 
 def with_text(recipe: TransformerRecipe, **changes: Any) -> TransformerRecipe:
@@ -80,18 +84,19 @@ def save_tokenizer(folder: Path) -> Path:
     return folder
 
 
-def text_command(tokenizer: Path, run: Path, *more: object) -> list[str]:
+def text_command(tokenizer: Path, run: Path, *more: object, preset: str = "tiny-text") -> list[str]:
     """Arguments of the command line."""
     habits = [f"--{name.replace('_', '-')}={value}" for name, value in HABITS.items()]
-    paths = ["--data", "halves", "--tokenizer", str(tokenizer), "--out", str(run), "--text-encoder", "words"]
-    return ["train", "transformer", "--preset", "tiny-text", *paths, *habits, *map(str, more)]
+    paths = ["--data", "halves", "--tokenizer", str(tokenizer), "--out", str(run)]
+    paths += ["--text-encoder", "words"] if preset == "tiny-text" else []
+    return ["train", "transformer", "--preset", preset, *paths, *habits, *map(str, more)]
 
 
 if __name__ == "__main__":
     from nextscale.cli.main import main
     from nextscale.training import text_setup, transformer_setup
 
-    TRANSFORMERS["tiny-text"] = RECIPE
+    TRANSFORMERS |= {"tiny-text": RECIPE, "tiny-words": WORDS}
     transformer_setup.open_examples = open_halves  # type: ignore[assignment]
     text_setup.as_encoder = lambda source, most: WordEncoder()  # type: ignore[assignment]
     main()

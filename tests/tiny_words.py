@@ -20,7 +20,7 @@ WORDS = WordsConfig(ENTRIES, width=32, depth=2, heads=2, max_tokens=8)
 def make_word_model(**options: Any) -> Infinity:
     """Shared between tests: do not change it."""
     fields: dict[str, Any] = {"schedule": SCHEDULES["square"], "words": WORDS, "pool_heads": 2}
-    sizes = {"depth": 2, "width": 48, "heads": 3, "bits": DIM}
+    sizes: dict[str, Any] = {"depth": 2, "width": 48, "heads": 3, "bits": DIM}
     return randomise(Infinity(InfinityConfig(**(sizes | fields | options))))
 
 

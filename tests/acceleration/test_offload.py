@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -19,11 +21,11 @@ from nextscale.acceleration.offload import OffloadedModels, OnDemand
 from nextscale.acceleration.precision import Precision
 from nextscale.acceleration.prepared import Preparation
 
-TEXT = {"device": "cpu", "dtype": "float32"}
+TEXT: dict[str, Any] = {"device": "cpu", "dtype": "float32"}
 
 
 @pytest.fixture
-def alive(monkeypatch) -> list[tuple[str, list[str]]]:
+def alive(monkeypatch) -> Iterator[list[tuple[str, list[str]]]]:
     """What is prepared, and the prepared models that exist then."""
     events: list[tuple[str, list[str]]] = []
     models: list[tuple[str, weakref.ref]] = []
@@ -119,7 +121,7 @@ def test_the_weights_stay_where_they_are():
 
 def test_the_text_encoder_is_unloaded(tmp_path):
     t5 = write_t5(tmp_path / "t5", d_model=make_infinity().config.text_width)
-    pipes = [ns.Pipeline(*make_parts(), **TEXT, text_encoder=t5, offload=on) for on in (True, False)]
+    pipes: list[Any] = [ns.Pipeline(*make_parts(), **TEXT, text_encoder=t5, offload=on) for on in (True, False)]
     ours, theirs = (pipe("a fox", seed=[1]).images[0].tobytes() for pipe in pipes)
     assert ours == theirs
     assert [pipe.requests.encoder._loaded.is_loaded for pipe in pipes] == [False, True]

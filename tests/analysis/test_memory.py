@@ -138,5 +138,32 @@ def test_what_is_refused_for_other_reasons_stays_so(available):
         make_pipeline().scales(make_text(3), num_images=0)
 
 
+def test_models_that_are_offloaded_do_not_add_up():
+    plain, offloaded = (estimate(schedule=LARGE, text_encoder=10**9, offload=offload) for offload in (False, True))
+    assert offloaded.peak == plain.weights + plain.cache + plain.activations
+    assert offloaded.models == 0 and plain.peak > offloaded.peak
+    assert estimate(text_encoder=10**12, offload=True).peak == 10**12
+    assert estimate(text_encoder=10**9, keeps_encoder=False).peak == estimate().peak
+
+
+def test_tiles_bound_the_memory_of_decoding():
+    large = ScaleSchedule.infinity("1M")
+    whole, tiles = (estimate(schedule=large, tiles=tiles).decoding for tiles in (False, True))
+    assert tiles < 0.6 * whole
+    small = ScaleSchedule.infinity("0.06M")
+    assert estimate(schedule=small, tiles=True) == estimate(schedule=small)
+
+
+def test_a_call_that_fits_only_without_the_other_models(available):
+    schedule = ScaleSchedule.infinity("0.06M")
+    parts = make_bits_tokenizer(schedule=schedule), make_infinity(schedule=schedule)
+    needed = [estimate_memory(*(p.config for p in parts), FLOAT32, CPU, offload=offload).peak for offload in (0, 1)]
+    available(needed[1])
+    assert needed[1] < needed[0]
+    with refused("need about"):
+        ns.Pipeline(*parts, device="cpu").scales(make_text(3))
+    assert len(ns.Pipeline(*parts, device="cpu", offload=True).scales(make_text(3)).result().images) == 1
+
+
 def test_levels_of_a_configuration():
     assert transformer_bytes(InfinityConfig.named("layer12"), FLOAT32) == 4 * 125_185_696

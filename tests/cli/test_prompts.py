@@ -129,6 +129,32 @@ def test_the_text_encoder_of_a_flag_and_a_cache_of_features(sample, call, encode
     assert read_provenance("b.png").text_encoder == str(encoder)
 
 
+def test_less_memory_gives_the_same_images(sample, call, place, text_model, encoder, monkeypatch):
+    monkeypatch.setattr("nextscale.acceleration.strips.WHOLE", 2**12)
+    monkeypatch.setattr("nextscale.acceleration.strips.STRIP", 2**14)
+    for name, *flags in (("a",), ("b", "--offload"), ("c", "--offload", "--tiles", "--text-encoder", encoder)):
+        assert sample("a fox", "--seeds", 1, *flags, "--out", f"{name}.png").code == 0
+    assert pixels("a.png") == pixels("b.png")
+    levels = [torch.tensor(list(pixels(f"{name}.png"))) for name in "ac"]
+    assert (levels[0] - levels[1]).abs().max() <= 1
+    assert sample("--like", "a.png", "--offload", "--out", "d.png").code == 0
+    assert pixels("a.png") == pixels("d.png")
+    (photo, *_) = make_images(place / "mine", 1, size=(30, 30)).glob("*.png")
+    edit = ("edit", photo, "--model", text_model, "--seeds", 1, "--box", "0,0,0.5,1", "--prompt", "a fox")
+    for name, *flags in (("e",), ("f", "--offload")):
+        assert call(*edit, *flags, "--out", f"{name}.png").code == 0
+    assert pixels("e.png") == pixels("f.png")
+
+
+def test_memory_with_less_of_it(call, text_model):
+    outcome = call("info", text_model, "--budget", "1M", "--offload", "--tiles")
+    assert outcome.code == 0 and "after transformer and cache are freed" in outcome.out
+    assert "for the text encoder, before the transformer is prepared" in outcome.out
+    found = [call("info", text_model, "--budget", "1M", *flags).out for flags in ((), ("--offload",))]
+    peaks = [float(text.partition("memory           ")[2].split()[0]) for text in found]
+    assert peaks[0] >= peaks[1]
+
+
 def test_edit_with_a_prompt(call, place, text_model):
     (photo, *_) = sorted(make_images(place / "wide", 1, size=(60, 30)).glob("*.png"))
     edit = ("edit", photo, "--model", text_model, "--seeds", 1, 2, "--variants", 2)

@@ -20,7 +20,7 @@ from tiny_t5 import SENTENCES, write_t5
 import nextscale as ns
 from nextscale.data import cache
 from nextscale.data.cache import open_cache, shard_path
-from nextscale.data.splits import open_splits
+from nextscale.data.splits import open_image_splits
 
 EXACT = ("--dtype", "float32", "--steps", "8")
 
@@ -43,7 +43,7 @@ def test_tokens_are_those_of_the_images(call, place, model, small_shards):
     train, val = open_cache(Path("cache"), 0)
     assert val is not None and train.views == val.views == 1
     tokenizer = ns.Pipeline.from_pretrained(model).tokenizer
-    images, held_out = open_splits(place / "data", tokenizer.config.image_size, 0, flip=False)
+    images, held_out = open_image_splits(place / "data", tokenizer.config.image_size, 0, flip=False)
     images.augment = False
     for tokens, source in ((train, images), (val, held_out)):
         assert source is not None and len(tokens) == len(source)
@@ -56,7 +56,7 @@ def test_tokens_are_those_of_the_images(call, place, model, small_shards):
 def test_views_are_crops_and_their_mirror_images(call, place, model):
     assert call(*tokenize(place / "data", model, "cache", "--crops", 2, "--flip", "--seed", 5)).code == 0
     tokenizer = ns.Pipeline.from_pretrained(model).tokenizer
-    dataset, _ = open_splits(place / "data", tokenizer.config.image_size, 5, flip=False)
+    dataset, _ = open_image_splits(place / "data", tokenizer.config.image_size, 5, flip=False)
     shard = load_file(shard_path(Path("cache"), "train", 0))
     assert shard["tokens"].shape[1] == 4 and shard["tokens"].dtype == torch.int16
     for i in range(len(dataset)):

@@ -85,7 +85,7 @@ def test_absurd_sizes_of_a_transformer(tmp_path, name):
     ],
 )
 def test_absurd_sizes_of_infinity(tmp_path, name, value):
-    sizes = {"depth": 2, "width": 64, "heads": 2, "bits": 8, "text_width": 64, "text_rows": 4}
+    sizes: dict[str, Any] = {"depth": 2, "width": 64, "heads": 2, "bits": 8, "text_width": 64, "text_rows": 4}
     model = ns.Infinity(ns.InfinityConfig(ns.ScaleSchedule.infinity("0.06M"), **sizes))
     model.save_pretrained(tmp_path)
     ns.Infinity.from_pretrained(tmp_path)

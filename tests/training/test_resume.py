@@ -78,3 +78,16 @@ def test_checkpoints_cut_short_are_named_and_a_run_without_a_whole_one_starts_an
     said = capsys.readouterr().err
     assert all(f"skipping the incomplete checkpoint {folder}" in said for folder in folders) and "resuming" not in said
     assert newest_checkpoint(run) == folders[-1]
+
+
+def test_a_killed_run_of_bits_ends_with_the_same_weights(images, tmp_path, capfd):
+    alone, run = tmp_path / "alone", tmp_path / "run"
+    main([*train_command("tokenizer", images, alone), "--preset", "tiny-bits"])
+    command = [*train_command("tokenizer", images, run), "--preset", "tiny-bits"]
+    kill_at(random.Random(2).randint(6, 14), command, run)
+    main(command)
+    assert "resuming" in capfd.readouterr().err
+    for name in ("model.safetensors", "state/state.safetensors"):
+        ours, theirs = load_file(run / LAST / name), load_file(alone / LAST / name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)

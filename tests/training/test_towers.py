@@ -37,7 +37,7 @@ def test_a_resumed_run_ends_with_the_same_towers(tmp_path, monkeypatch):
 
 def test_data_without_captions_is_refused(tmp_path):
     make_images(tmp_path / "photos" / "hat", 4)
-    with pytest.raises(InputError, match="has no captions: two towers are trained on images with captions"):
+    with pytest.raises(InputError, match="caption"):
         train_towers(str(tmp_path / "photos"), tmp_path / "out")
 
 

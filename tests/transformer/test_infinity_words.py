@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -123,13 +124,27 @@ def test_a_damaged_vocabulary_is_refused(tmp_path):
             Infinity.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("width", 2**17), ("width", 10**12), ("depth", 1000), ("max_tokens", 10**12), ("heads", 3)]
+)
+def test_absurd_sizes_are_refused(tmp_path, name, value):
+    make_word_model().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["words"][name] = value
+    config |= {"text_width": config["words"]["width"], "text_rows": config["words"]["max_tokens"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with refused(tmp_path):
+        Infinity.from_pretrained(tmp_path)
+
+
 def test_initial_weights_of_other_models_do_not_depend_on_words():
     """Words come last in the order of random numbers."""
+    more_of: list[dict[str, Any]] = [{"text_width": 32, "text_rows": 8}, {"words": WORDS}]
     plain, own = (
         Infinity(InfinityConfig(SCHEDULE, 2, 48, 3, bits=DIM, pool_heads=2, **more)).init_weights(
             torch.Generator().manual_seed(0)
         )
-        for more in ({"text_width": 32, "text_rows": 8}, {"words": WORDS})
+        for more in more_of
     )
     state = own.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in plain.state_dict().items())

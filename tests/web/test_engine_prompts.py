@@ -7,15 +7,18 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 from tiny import refused, same
-from tiny_prompts import PROMPTS, alone, held, plain, prompt_job
+from tiny_infinity import WordEncoder
+from tiny_prompts import PROMPTS, alone, held, make_parts, plain, prompt_job
 from tiny_web import HeldPipeline, pixels
 
+import nextscale as ns
 from nextscale.conditioning.prompts import TextOptions
 from nextscale.editing.plan import plan_edit
 from nextscale.editing.spec import EditSpec
 from nextscale.sampling.settings import FOR_PROMPTS
 from nextscale.scales.image_shape import ImageShape
 from nextscale.scales.schedule import ScaleSchedule
+from nextscale.web.engine import Engine
 from nextscale.web.tickets import Scale
 
 
@@ -43,6 +46,18 @@ def test_prompts_of_all_lengths_share_a_batch_and_stay_exact(start, pipeline, ho
             assert same([t[j : j + 1] for t in done.tokens], expected.tokens)
             assert done.pil_images[j].tobytes() == expected.images[0].tobytes()
     assert pipeline.batches == [[99], list(range(8))]
+
+
+def test_offloaded_models_serve_the_same_images():
+    offloaded = ns.Pipeline(*make_parts(), device="cpu", dtype="float32", text_encoder=WordEncoder(), offload=True)
+    engine = Engine(offloaded, "tiny")
+    try:
+        assert len(engine._workers) == 1
+        tickets = [engine.submit(prompt_job(prompt, i)) for i, prompt in enumerate(PROMPTS)]
+        for i, (prompt, ticket) in enumerate(zip(PROMPTS, tickets, strict=True)):
+            assert ticket.result().pil_images[0].tobytes() == alone(prompt, i).images[0].tobytes()
+    finally:
+        engine.close(0)
 
 
 def test_only_requests_of_one_size_and_one_negative_prompt_share_a_batch(start, pipeline, hold):

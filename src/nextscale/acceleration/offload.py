@@ -50,6 +50,9 @@ class OffloadedTokenizer(ImageTokenizer):
         prepared: a copy of it that decodes on ``device``.
     """
 
+    source: ImageTokenizer
+    prepared: OnDemand[ImageTokenizer]
+
     def __init__(self, source: ImageTokenizer, prepared: OnDemand[ImageTokenizer], device: torch.device):
         nn.Module.__init__(self)
         self.config = source.config

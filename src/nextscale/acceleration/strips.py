@@ -40,7 +40,7 @@ class Rows:
 
     @classmethod
     def of(cls, x: Tensor) -> Rows:
-        return cls(*x.shape[2:], lambda top, bottom: x[:, :, top:bottom])
+        return cls(x.shape[2], x.shape[3], lambda top, bottom: x[:, :, top:bottom])
 
     def strips(self, step: int) -> list[tuple[int, int]]:
         """Return the first and the last row + 1 of each strip of ``step`` rows."""

@@ -5,7 +5,7 @@ It is the only estimate: ``nextscale info`` prints it, and `nextscale.pipeline.P
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -60,6 +60,11 @@ class MemoryEstimate:
         if self.offload:
             return 0
         return self.weights + self.decoder + (self.text_encoder if self.keeps_encoder else 0)
+
+    @property
+    def smallest(self) -> int:
+        """The peak with ``offload``."""
+        return replace(self, offload=True, keeps_encoder=False).peak
 
     @property
     def peak(self) -> int:
@@ -132,6 +137,7 @@ def check_memory(needed: MemoryEstimate, available: int, schedule: ScaleSchedule
     what = f"{budget} pixels" if budget else f"images of {schedule.num_tokens:,} tokens"
     hints = ["a smaller --budget"] if budget not in ("", *list(BUDGETS)[:1]) else []
     hints += ["fewer images"] if num_images > 1 else []
+    hints += ["--offload"] if not needed.offload and needed.smallest <= available else []
     raise NotEnoughMemory(
         f"{what} with {num_images} image{'s' if num_images > 1 else ''} need about {needed.peak / GB:.1f} GB, "
         f"but {available / GB:.1f} GB are available: use {' or '.join(hints) or 'a smaller model'}"

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nextscale.curves.plot import check_out, save
+from nextscale.curves.tries import plot_tries
 from nextscale.errors import InputError
 from nextscale.evaluation.failures import failure_table
 from nextscale.evaluation.prompt_file import PromptRow, images_of, read_rows
@@ -25,7 +27,7 @@ from nextscale.sampling.settings import METRICS
 if TYPE_CHECKING:
     from nextscale.cli.evaluate import Options
 
-REPORT, FAILURES = "report.json", "failures.png"
+REPORT, FAILURES, TRIES = "report.json", "failures.png", "tries.png"
 
 
 def run(options: Options, prompts: Path) -> None:
@@ -52,6 +54,10 @@ def run(options: Options, prompts: Path) -> None:
                 report = read_all(reader, rows, expected, files, read_ceiling(options.reader), progress)
                 record |= report.record()
                 print(report.table())
+                if options.tries > 1:
+                    fresh = next(iter(report.ceiling.values()), None)
+                    save(plot_tries(report.curve, fresh and fresh.fractions["everything"]), options.out / TRIES)
+                    print(options.out / TRIES)
                 if table := failure_table(report):
                     save_image(table, options.out / FAILURES)
                     print(options.out / FAILURES)
@@ -75,6 +81,8 @@ def check_flags(options: Options) -> None:
         raise InputError(f"tries must be at least 1, not {options.tries}")
     if options.images and not options.reader and not options.towers:
         raise InputError("--images with --prompts need --reader or --towers, which compare them")
+    if options.reader and options.tries > 1:
+        check_out(options.out / TRIES)
     for name in ("reference", "training", "held_out", "data", "features", "per_class", "num_images"):
         if getattr(options, name):
             flag = name.replace("_", "-")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 from nextscale.pipeline import Pipeline
 from nextscale.scales.schedule import ScaleSchedule
@@ -46,5 +46,5 @@ class ModelOptions:
     def schedule(self) -> ScaleSchedule | None:
         return ScaleSchedule.parse(self.scales) if self.scales else None
 
-    def load(self, dtype: str = "auto", **options: bool) -> Pipeline:
+    def load(self, dtype: str = "auto", **options: Any) -> Pipeline:
         return Pipeline.from_pretrained(self.model, self.device, dtype, self.schedule(), **options)

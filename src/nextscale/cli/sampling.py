@@ -87,7 +87,7 @@ class SamplingOptions(ModelOptions):
             raise InputError(f"expected seed or seeds, got both: {self.seed} and {' '.join(map(str, self.seeds))}")
         return self.seeds or self.seed
 
-    def load(self, dtype: str = "auto", **options: bool) -> Pipeline:
+    def load(self, dtype: str = "auto", **options: Any) -> Pipeline:
         pipeline = super().load(dtype, **vars(self.memory), **options)
         self.text.use(pipeline, self.model)
         return pipeline

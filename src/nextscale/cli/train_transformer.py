@@ -31,8 +31,8 @@ class Options(TrainingOptions):
     """Data parallelism with several processes. ddp: each process holds all weights. fsdp: each holds a part of them."""
     text_encoder: str = ""
     """Folder or Hugging Face name of the T5 that encodes the captions, for a tokenizer of bits. It is not trained. Its
-    features are kept in OUT/text_features. Default: that of --init-from, or google/flan-t5-xl. Needs the extra
-    "text"."""
+    features are kept in OUT/text_features. Default: that of --init-from, or google/flan-t5-xl. Needs the extra "text".
+    Recipes with text.words train a text encoder with the model instead."""
 
 
 def run(options: Options) -> None:

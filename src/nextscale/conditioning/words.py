@@ -21,8 +21,8 @@ from nextscale.errors import InputError, brief
 
 __all__ = ["WordIds", "Words", "WordsConfig"]
 
-EMBEDDING_STD, POSITION_STD = 0.5, 0.1
-"""Initial values. Words differ more than what the first blocks add to them."""
+EMBEDDING_STD, POSITION_STD = 0.5, 0.5
+"""Initial values: larger than what the first blocks add. With small positions, word order is learned late."""
 
 
 class Words(nn.Module):

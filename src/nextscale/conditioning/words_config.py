@@ -65,9 +65,19 @@ def check_vocabulary(vocabulary: object) -> None:
         raise InputError(f"vocabulary must be one or more words, not {brief(vocabulary)}")
     if len(vocabulary) > LARGEST_TABLE:
         raise InputError(f"vocabulary must be at most {LARGEST_TABLE:,} words, not {len(vocabulary):,}")
+    seen: set[str] = set()
     for word in vocabulary:
-        if not isinstance(word, str) or not word or any("\ud800" <= char <= "\udfff" for char in word):
+        if not isinstance(word, str) or not word or not is_unicode(word):
             raise InputError(f"a word of the vocabulary must be a text that is not empty, not {brief(word)}")
-    if len(set(vocabulary)) < len(vocabulary):
-        first = next(word for word in vocabulary if vocabulary.count(word) > 1)
-        raise InputError(f"the vocabulary has {brief(first)} twice: expected different words")
+        if word in seen:
+            raise InputError(f"the vocabulary has {brief(word)} twice: expected different words")
+        seen.add(word)
+
+
+def is_unicode(text: str) -> bool:
+    """Return whether a text is valid Unicode. Some texts of JSON files are not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -41,7 +41,10 @@ def adapted(
     if bits != before.bits:
         anew += OF_BITS
         why.append(f"{bits} bits per token instead of {before.bits}")
-    if width != before.text_width:
+    if config.words and not before.words:
+        anew += OF_TEXT
+        why.append("a text encoder of its own")
+    elif width != before.text_width:
         anew += OF_TEXT
         why.append(f"texts of width {width} instead of {before.text_width}")
     if config == before:

@@ -74,7 +74,7 @@ class TextSetup:
         sizes: dict[str, Any]
         if text.words is not None:
             self.vocabulary = Vocabulary.of(examples, text, trained, text_encoder, out)
-            trained, sizes = self.vocabulary.grown(trained), {"words": self.vocabulary.config}
+            trained, sizes = self.vocabulary.grown(trained), self.vocabulary.sizes
             text = replace(text, words=self.vocabulary.recipe(text.words))
         else:
             source = text_encoder or (trained.text_encoder if trained else "") or infinity.FAMILY.text_encoder

@@ -51,9 +51,8 @@ def train_towers(
         KeyboardInterrupt: Ctrl-C stopped the run, and a checkpoint is saved.
     """
     on = pick_device(device)
-    images, held_out = open_splits(data, size, seed, flip=False, val_fraction=settled_fraction(val_fraction, out))
-    if not images[0, 0].caption:
-        raise InputError(f"{data} has no captions: two towers are trained on images with captions")
+    fraction = settled_fraction(val_fraction, out)
+    images, held_out = open_splits(data, size, seed, flip=False, val_fraction=fraction, captions=True)
     if held_out is None:
         raise InputError(f"{data} has no validation images to measure retrieval on: expected a --val-fraction above 0")
     checkpoint = newest_checkpoint(out)

@@ -32,7 +32,7 @@ class Vocabulary:
     new: tuple[str, ...] = ()
     """Words that the model to start from does not know."""
     is_grown: bool = False
-    """Whether there is a model to start from."""
+    """Whether there is a model to start from that has a text encoder of its own."""
 
     @classmethod
     def of(
@@ -40,15 +40,14 @@ class Vocabulary:
     ) -> Vocabulary:
         """Return the vocabulary of a run.
 
-        A run that is resumed has that of its checkpoint. With a model to start from, the vocabulary is that of the
-        model, and grows by the new words of the captions. Otherwise it is made from the captions.
+        A run that is resumed has that of its checkpoint. If the model to start from has a text encoder of its own, the
+        vocabulary is that of the model, and grows by the new words of the captions. Otherwise it is made from them.
 
         Args:
             text_encoder: refused, unless it is empty.
 
         Raises:
-            InputError: another text encoder is given, the model to start from has no own one, or no word occurs often
-                enough.
+            InputError: another text encoder is given, or no word occurs often enough.
         """
         words = recipe.words
         assert words is not None
@@ -57,10 +56,6 @@ class Vocabulary:
                 "this recipe trains a text encoder with the model (text.words): expected no other text encoder"
             )
         before = trained.model.config.words if trained else None
-        if trained and before is None:
-            raise InputError(
-                "the model to start from has no text encoder of its own: expected a recipe with text.words null"
-            )
         if checkpoint := newest_checkpoint(out):
             config = read_config(infinity.FAMILY.transformer_config, checkpoint / CONFIG).words
         elif before is None:
@@ -78,9 +73,14 @@ class Vocabulary:
         c = self.config
         return replace(words, kind=c.kind, width=c.width, depth=c.depth, heads=c.heads)
 
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The fields of the model's configuration that depend on it."""
+        return {"words": self.config, "text_width": self.config.width, "text_rows": self.config.max_tokens}
+
     def grown(self, trained: Parts | None) -> Parts | None:
-        """Return the model to start from with the new words."""
-        return trained and trained._replace(model=with_words(trained.model, self.config))
+        """Return the model to start from with the new words, if it has a text encoder of its own."""
+        return trained._replace(model=with_words(trained.model, self.config)) if trained and self.is_grown else trained
 
     def report(self, run: Run) -> None:
         """Print the size of the vocabulary and its new words. A new run also writes the new words to its log."""
@@ -110,11 +110,8 @@ def with_words(model: Any, config: WordsConfig) -> Any:
     return changed
 
 
-def captions_of(examples: Examples) -> Collection[str]:
-    """Return all captions of training data. Images are read only if their captions are not known without them."""
-    if hasattr(examples, "captions"):  # examples that are made on the fly
+def captions_of(examples: Any) -> Collection[str]:
+    """Return all captions of training data. Data without a method ``captions`` is read for them."""
+    if hasattr(examples, "captions"):
         return list(examples.captions())
-    source: Any = examples.source
-    if hasattr(source, "captions"):
-        return [caption for i in range(len(source)) for caption in source.captions(i)]
     return [examples[0, i].caption for i in range(len(examples))]

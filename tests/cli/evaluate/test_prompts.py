@@ -68,6 +68,7 @@ def test_a_model_is_sampled_resumed_and_read(call, reader, prompts):
     code, out, err = call(*command)
     assert code == 0, err
     assert "everything right in the best of n images  1: 0.0%  2: 0.0%" in out
+    assert "run/tries.png" in out.splitlines() and read_image("run/tries.png").width > 200
     lines = prompts.read_text().splitlines()
     assert json.loads(Path("run/00002/metadata.jsonl").read_text()) == json.loads(lines[2])
     files = sorted(Path("run").glob("*/samples/*.png"))

@@ -20,7 +20,7 @@ def test_there_are_at_least_100_objects_and_no_two_share_a_name_or_a_sprite():
     assert len(OBJECTS) >= 100
     assert len(set(names)) == len(names)
     assert len({thing.sprite for thing in THINGS.values()}) == len(THINGS)
-    assert not {thing.sprite for thing in THINGS.values()} & set(RESERVED)
+    assert not (OBJECTS.keys() | SINGLES.keys()) & RESERVED.keys()
 
 
 def test_tables_name_things_and_backgrounds_that_exist():
@@ -33,6 +33,12 @@ def test_training_and_validation_never_show_a_held_out_combination_and_the_other
     assert not any(map(is_held_out, scenes("train") + scenes("val")))
     assert all(map(is_held_out, scenes("held-out")))
     assert {is_held_out(scene) for scene in scenes("all")} == {True, False}
+
+
+def test_reserved_things_are_shown_on_request_only():
+    assert not any(set(scene.objects) & RESERVED.keys() for scene in scenes("train") + scenes("all"))
+    rng, stock = np.random.default_rng(0), Inventory.of(lambda name, style: True, reserved=True)
+    assert all("zebra" in random_scene(rng, "train", stock, "zebra").objects for _ in range(20))
 
 
 def test_each_object_keeps_two_styles():

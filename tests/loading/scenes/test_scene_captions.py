@@ -21,6 +21,7 @@ def test_one_scene_has_many_wordings():
     assert any("puppies" in text for text in texts) and any("dogs" in text for text in texts)
     assert any("meadow" in text for text in texts)
     assert any(text.startswith("on ") for text in texts)
+    assert not any(f"of {word} " in text for text in texts for word in ("on", "in"))
 
 
 def test_complete_captions_name_style_background_objects_and_relation():

@@ -3,10 +3,12 @@
 import json
 import pickle
 import tarfile
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny_scenes import NAMES, write_sprites
 
 from nextscale.data.loader import TrainingBatches
 from nextscale.data.scenes.__main__ import main
@@ -57,6 +59,16 @@ def test_open_splits_honours_name_and_size(folder):
     batch = next(TrainingBatches(train, 4, 0))[0]
     assert len(batch.captions) == 4 and batch.images.shape == (4, 3, 96, 96) and batch.labels.tolist() == [0] * 4
     assert torch.equal(pickle.loads(pickle.dumps(train))[0, 0].image, train[0, 0].image)
+
+
+def test_scenes_show_a_reserved_thing_on_request(tmp_path):
+    sprites = open_sprites(write_sprites(tmp_path / "more", (*NAMES, "zebra")))
+    shown = SceneDataset(sprites, show="zebra")
+    assert all("zebra" in shown.draw(0, i).scene.objects for i in range(20))
+    assert not any("zebra" in SceneDataset(sprites).draw(0, i).scene.objects for i in range(100))
+    assert any("zebra" in SceneDataset(sprites, split="all").draw(0, i).scene.objects for i in range(100))
+    with pytest.raises(InputError, match="has no sprite of 'zebra': expected the name of an object"):
+        SceneDataset(open_sprites(write_sprites(tmp_path / "few")), show="zebra")
 
 
 def test_an_archive_gives_the_same_scenes_as_its_folder(folder, tmp_path):
@@ -113,9 +125,10 @@ def test_scenes_are_written_with_captions(folder, tmp_path, monkeypatch, capsys)
     for row in rows:
         assert (out / row["file"]).with_suffix(".txt").read_text().strip() == row["prompt"]
         assert np.asarray(read_image(out / row["file"])).shape == (32, 32, 3)
-    for name, value in (("count", 0), ("size", 8), ("seed", -1)):
-        with pytest.raises(InputError, match=f"{name} must be at least .*, not {value}"):
-            write_scenes(folder, out, **{name: value})
+    for numbers in ({"count": 0}, {"size": 8}, {"seed": -1}):
+        changes: dict[str, Any] = {**numbers}
+        with pytest.raises(InputError, match=r"(count|size|seed) must be at least \d+, not (0|8|-1)"):
+            write_scenes(folder, out, **changes)
     write_scenes(folder, tmp_path / "held", count=2, split="held-out")
     monkeypatch.setattr("sys.argv", ["scenes", str(tmp_path / "none"), "--out", str(out)])
     assert main() == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import unescape
+from typing import Any
 
 import pytest
 from tiny_infinity import make_tokenizer
@@ -26,7 +27,7 @@ def test_unknown_words_are_told_under_the_prompt(model):
 
 
 def test_the_page_has_a_line_for_notes(model):
-    config = build_studio(model.engine).config
+    config: Any = build_studio(model.engine).config
     told = [c["props"]["value"] for c in config["components"] if "ns-told" in str(c["props"].get("value", ""))]
     assert told == []  # the first prompt has known words only
     events = [target[1] for each in config["dependencies"] for target in each["targets"]]

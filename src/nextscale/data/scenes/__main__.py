@@ -20,9 +20,10 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=64, help="side of the images (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the scenes (%(default)s)")
     parser.add_argument("--split", default="train", choices=SPLITS, help="kind of scenes (%(default)s)")
+    parser.add_argument("--show", default="", help="object that every scene shows, such as zebra")
     options = parser.parse_args()
     try:
-        write_scenes(options.sprites, options.out, options.count, options.size, options.seed, options.split)
+        write_scenes(**vars(options))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -44,17 +44,15 @@ def caption(scene: Scene, rng: np.random.Generator, complete: bool = False) -> s
     form = rng.random()
     beside = style if form < 0.5 else ""  # as an adjective of the objects
     text = subject(scene, beside, rng)
-    if place and form > 0.1 and rng.random() < 0.08:
-        text = f"{place}, {text}"
-    elif place:
-        text = f"{text} {place}"
+    first = bool(place) and form > 0.1 and rng.random() < 0.08
+    before, after = (f"{place}, ", "") if first else ("", f" {place}" if place else "")
     if not style or beside:
-        return text
+        return f"{before}{text}{after}"
     if form < 0.65:
-        return f"{text}, {style} style"
+        return f"{before}{text}{after}, {style} style"
     if form < 0.8:
-        return f"{text} in {style} style"
-    return f"{article(style)} {style} {pick(rng, PICTURES)} of {text}"
+        return f"{before}{text}{after} in {style} style"
+    return f"{before}{article(style)} {style} {pick(rng, PICTURES)} of {text}{after}"
 
 
 def subject(scene: Scene, style: str, rng: np.random.Generator) -> str:

@@ -14,6 +14,7 @@ from nextscale.data.content import Pixels
 from nextscale.data.dataset import Example
 from nextscale.data.scenes.captions import caption
 from nextscale.data.scenes.name import SCENES
+from nextscale.data.scenes.objects import RESERVED
 from nextscale.data.scenes.render import Box, compose
 from nextscale.data.scenes.scene import SPLITS, Scene, expect, random_scene
 from nextscale.data.scenes.sprites import Sprites, open_sprites
@@ -23,6 +24,8 @@ from nextscale.imaging.images import to_unit_range
 CLASS_NAMES = ("scenes",)
 EPOCH, VALIDATION = 100_000, 1_000
 """Number of scenes in an epoch of training, and in the other splits."""
+CAPTIONS = 20_000
+"""Number of scenes whose captions make a vocabulary."""
 ENDLESS = ("train", "all")
 """Splits with other scenes in every epoch."""
 
@@ -51,20 +54,30 @@ class SceneDataset(Dataset[Example]):
 
     Args:
         size: (H, W), which must be equal.
-        split: one of `SPLITS`. Each has scenes of its own.
+        split: one of `SPLITS`. Each has scenes of its own. Only "all" has things in `RESERVED`.
+        show: name of a thing that every scene shows, if not empty; it may be in `RESERVED`.
 
     Raises:
-        InputError: the size is not that of a square.
+        InputError: the size is not that of a square, or there is no sprite of the thing to show.
     """
 
     def __init__(
-        self, sprites: Sprites, size: tuple[int, int] = (64, 64), seed: int = 0, split: str = "train", length: int = 0
+        self,
+        sprites: Sprites,
+        size: tuple[int, int] = (64, 64),
+        seed: int = 0,
+        split: str = "train",
+        length: int = 0,
+        show: str = "",
     ):
         if size[0] != size[1]:
             raise InputError(f"scenes are square: expected an image size such as 64, 64, not {size[0]}, {size[1]}")
         expect("split", split, SPLITS)
         self.source, self.seed, self.size, self.split = SceneSource(f"{SCENES}{sprites.root}"), seed, size[0], split
-        self._sprites, self._inventory = sprites, sprites.inventory
+        self._sprites, self._show = sprites, show
+        self._inventory = sprites.inventory(reserved=split == "all" or show in RESERVED)
+        if show and not any(show in names for kind in vars(self._inventory).values() for names in kind.values()):
+            raise InputError(f"{sprites.root} has no sprite of {show!r}: expected the name of an object")
         self._length = length or (EPOCH if split in ENDLESS else VALIDATION)
 
     def __len__(self) -> int:
@@ -82,13 +95,13 @@ class SceneDataset(Dataset[Example]):
         return Drawn(scene, *compose(scene, self._sprites, rng, self.size), text)
 
     def captions(self) -> Iterator[str]:
-        """Return the captions of the first epoch. Nothing is rendered."""
-        return (self._describe(0, index)[1] for index in range(len(self)))
+        """Return captions of the first epoch, enough for a vocabulary. Nothing is rendered."""
+        return (self._describe(0, index)[1] for index in range(min(len(self), CAPTIONS)))
 
     def _describe(self, epoch: int, index: int, complete: bool = False) -> tuple[Scene, str, np.random.Generator]:
         """Return a scene, its caption, and the random generator of its picture."""
         rng = np.random.default_rng((self.seed, epoch, index, SPLITS.index(self.split)))
-        scene = random_scene(rng, self.split, self._inventory)
+        scene = random_scene(rng, self.split, self._inventory, self._show)
         return scene, caption(scene, rng, complete), rng
 
 

@@ -16,7 +16,13 @@ from nextscale.io.files import make_folder
 
 
 def write_scenes(
-    sprites: str | Path, out: str | Path, count: int = 300, size: int = 64, seed: int = 0, split: str = "train"
+    sprites: str | Path,
+    out: str | Path,
+    count: int = 300,
+    size: int = 64,
+    seed: int = 0,
+    split: str = "train",
+    show: str = "",
 ) -> None:
     """Write scenes with captions to a folder: ``000000.png``, ``000000.txt``, and all of them in ``scenes.jsonl``.
 
@@ -27,14 +33,16 @@ def write_scenes(
         sprites: folder or .tar archive of sprites; see `open_sprites`.
         seed: other seeds give other scenes of the same split.
         split: one of `SPLITS`.
+        show: name of an object that every scene shows, if not empty.
 
     Raises:
-        InputError: there are no sprites, the folder cannot be written to, or a number is too small.
+        InputError: there are no sprites, or none of the object to show, the folder cannot be written to, or a number is
+            too small.
     """
     for name, value, least in (("count", count, 1), ("size", size, 16), ("seed", seed, 0)):
         if value < least:
             raise InputError(f"{name} must be at least {least}, not {value}")
-    scenes = SceneDataset(open_sprites(sprites), (size, size), seed, split)
+    scenes = SceneDataset(open_sprites(sprites), (size, size), seed, split, show=show)
     make_folder(Path(out))
     lines = []
     for i in range(count):

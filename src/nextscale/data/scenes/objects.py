@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 STYLES = ("3d", "flat", "noto")
 """Styles of sprites: Fluent emoji in 3D and flat, and Noto emoji."""
-RESERVED = ("zebra",)
-"""Emoji that no scene shows, so that a user can teach one to a trained model."""
 
 
 @dataclass(frozen=True)
@@ -280,4 +278,6 @@ clown face: clown
 )
 """Objects that occur only alone."""
 
-THINGS: Mapping[str, Thing] = {**OBJECTS, **SINGLES}
+RESERVED: Mapping[str, Thing] = _things("zebra")
+"""Objects that training scenes never show, so that one can be taught to a trained model. Readers know them."""
+THINGS: Mapping[str, Thing] = {**OBJECTS, **SINGLES, **RESERVED}

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from nextscale.data.scenes.backgrounds import BACKGROUNDS, LANDSCAPES, PLAIN
-from nextscale.data.scenes.objects import OBJECTS, SINGLES, STYLES, THINGS
+from nextscale.data.scenes.objects import OBJECTS, RESERVED, SINGLES, STYLES, THINGS
 from nextscale.data.scenes.placing import CLASHES, FLYING
 from nextscale.errors import InputError
 from nextscale.io.fingerprint import name_fraction
@@ -103,11 +103,15 @@ class Inventory:
     """For each style, the names in `SINGLES` that have a sprite."""
 
     @classmethod
-    def of(cls, has: Callable[[str, str], bool]) -> Inventory:
-        """Return the inventory of all names and styles for which ``has`` returns true."""
+    def of(cls, has: Callable[[str, str], bool], reserved: bool = False) -> Inventory:
+        """Return the inventory of all names and styles for which ``has`` returns true.
+
+        Args:
+            reserved: include the names in `RESERVED` among the objects.
+        """
         objects, singles = (
             {style: tuple(name for name in names if has(name, style)) for style in STYLES}
-            for names in (OBJECTS, SINGLES)
+            for names in ((*OBJECTS, *(RESERVED if reserved else ())), SINGLES)
         )
         return cls(objects, singles)
 
@@ -120,16 +124,21 @@ class Inventory:
 EVERYTHING = Inventory.of(lambda name, style: True)
 
 
-def random_scene(rng: np.random.Generator, split: str = "train", inventory: Inventory = EVERYTHING) -> Scene:
+def random_scene(
+    rng: np.random.Generator, split: str = "train", inventory: Inventory = EVERYTHING, show: str = ""
+) -> Scene:
     """Return a random scene.
 
     Args:
         split: one of `SPLITS`.
         inventory: the things to choose from.
+        show: name of a thing of the inventory that the scene shows, if not empty.
     """
     expect("split", split, SPLITS)
     while True:
         scene = any_scene(rng, inventory)
+        if show and show not in scene.objects:
+            continue
         if not CLASHES.get(scene.background, frozenset()).isdisjoint(scene.objects):
             continue
         if split == "all" or is_held_out(scene) == (split == "held-out"):

@@ -39,10 +39,9 @@ class Sprites:
     _images: dict[tuple[str, str], Image.Image] = field(default_factory=dict)
     _sized: dict[tuple[str, str, int], np.ndarray] = field(default_factory=dict)
 
-    @property
-    def inventory(self) -> Inventory:
-        """Return the things that have a sprite, with their styles."""
-        return Inventory.of(lambda name, style: (name, style) in self.files)
+    def inventory(self, reserved: bool = False) -> Inventory:
+        """Return the things that have a sprite, with their styles; see `Inventory.of`."""
+        return Inventory.of(lambda name, style: (name, style) in self.files, reserved)
 
     def sized(self, name: str, style: str, size: int) -> np.ndarray:
         """Return a sprite whose longer side has ``size`` pixels: (h, w, 4) int32, colours premultiplied with alpha.

@@ -168,7 +168,7 @@ def prompt_box(model: Model, label: str, value: str = "", info: str | None = Non
     """Add a field for a prompt of several lines, with notes below it on words that the model does not know."""
     prompt = gr.Textbox(value, label=label, info=info, lines=2, max_lines=8, placeholder="Describe the image")
     if model.pipeline.words is not None:
-        notes = gr.HTML(notes_html(model, value))
+        notes = gr.HTML(notes_html(model, value), elem_classes="ns-notes")
         left = [prompt.blur, prompt.submit]
         gr.on(left, partial(notes_html, model), prompt, notes, show_progress="hidden", api_visibility="private")
     return prompt
