@@ -19,6 +19,7 @@ TITLES = {
     "last_scale_accuracy": "accuracy of the last scale",
     "scale_loss": "loss of each scale",
     "scale_accuracy": "accuracy of each scale",
+    "scale_token_accuracy": "tokens of each scale whose bits are all right",
     "psnr": "PSNR",
     "ssim": "SSIM",
     "lpips": "LPIPS",
