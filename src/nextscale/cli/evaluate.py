@@ -34,6 +34,9 @@ IMAGES = "images"
 class Options(EvaluationOptions):
     """Evaluate a model by sampling images, or evaluate existing images or a tokenizer. Writes OUT/report.json.
 
+    For text-to-image models, see --prompts, "evaluate reader" and "evaluate towers". Everything else is for models of
+    classes.
+
     Computes FID, sFID, Inception Score, precision and recall in the same way as the ADM evaluator. Repeat the same
     command to resume an interrupted evaluation. Use torchrun to divide the work among processes. See also "evaluate
     reference", which writes reference files, and "evaluate sweep", which compares sampling settings.
@@ -46,7 +49,8 @@ class Options(EvaluationOptions):
     """Evaluate these images instead of sampling: a folder of images of the same size, with or without sub-folders for
     classes, or an .npz file."""
     sampling: SamplingSettings = METRICS
-    """How tokens are sampled. The defaults are the official settings for metrics."""
+    """How tokens are sampled. The defaults are the official settings for metrics. With --prompts, they are those of
+    "sample" instead."""
     save: Literal["nothing", "png", "npz"] = "nothing"
     """Also save the sampled images. png: OUT/images/CLASS/*.png. npz: OUT/images.npz, for the ADM evaluator."""
     training: str = ""
@@ -67,9 +71,10 @@ class Options(EvaluationOptions):
     """Folder of "evaluate reader", which says whether the images of --prompts show what the prompts say. The lines of
     the .jsonl file also need objects, count, relation, style and background."""
     towers: Path | None = None
-    """Folder of "evaluate towers", which says how often an image of --prompts finds its prompt among 100."""
+    """Folder of "evaluate towers", which says how often an image of --prompts is closer to its own prompt than to 99
+    others."""
     tries: int = 1
-    """Number of images of each prompt."""
+    """Number of images of each prompt of --prompts."""
     text: TextEncoderFlags = field(default_factory=TextEncoderFlags)
     """For text-to-image models."""
     vgg_weights: Path | None = None
@@ -112,6 +117,8 @@ def check_flags(options: Options) -> None:
     options.check_numbers()
     if options.reader or options.towers or options.tries != 1:
         raise InputError("--reader, --towers and --tries are for --prompts: expected --prompts as well")
+    if options.text != TextEncoderFlags():
+        raise InputError("flags of the text encoder are for --prompts: expected --prompts as well")
     if options.images and options.reconstruction:
         raise InputError("expected --images or --reconstruction, got both")
     if options.reconstruction != bool(options.data):

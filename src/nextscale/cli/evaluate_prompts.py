@@ -28,6 +28,22 @@ if TYPE_CHECKING:
     from nextscale.cli.evaluate import Options
 
 REPORT, FAILURES, TRIES = "report.json", "failures.png", "tries.png"
+OTHERS = (
+    "reference",
+    "split",
+    "crop",
+    "features",
+    "per_class",
+    "num_images",
+    "save",
+    "training",
+    "held_out",
+    "reconstruction",
+    "data",
+    "vgg_weights",
+    "lpips_weights",
+)
+"""Flags of other evaluations."""
 
 
 def run(options: Options, prompts: Path) -> None:
@@ -83,17 +99,17 @@ def check_flags(options: Options) -> None:
         raise InputError("--images with --prompts need --reader or --towers, which compare them")
     if options.reader and options.tries > 1:
         check_out(options.out / TRIES)
-    for name in ("reference", "training", "held_out", "data", "features", "per_class", "num_images"):
-        if getattr(options, name):
-            flag = name.replace("_", "-")
-            raise InputError(f"expected --prompts or --{flag}, got both: prompts are read by a reader, not compared")
+    for name in OTHERS:
+        if getattr(options, name) != getattr(type(options), name):
+            raise InputError(f"expected --prompts or --{name.replace('_', '-')}, got both: it has no effect on prompts")
 
 
 def sample(options: Options, rows: list[PromptRow]) -> None:
     """Sample the images of the prompts that are missing in ``--out``."""
     pipeline = options.pipeline()
     options.text.use(pipeline, options.model)
-    settings = pipeline.settings if options.sampling == METRICS else options.sampling
+    given = {name: value for name, value in vars(options.sampling).items() if value != getattr(METRICS, name)}
+    settings = pipeline.settings.changed(**given)
     name = str(Path(options.model).resolve()) if Path(options.model).exists() else options.model
     PromptedImages(pipeline, name, rows, options.tries, settings, options.seed).write(options.out, options.batch_size)
 

@@ -14,8 +14,8 @@ from nextscale.training.recipes import Precision
 class Options:
     """Train a small network that reads scenes: objects, count, relation, style and background.
 
-    "evaluate --prompts" uses it to tell whether a model draws what it is told. Prints the scores of the reader on real
-    renders, the ceiling of any model's scores. Repeat the same command to resume an interrupted run.
+    "evaluate --prompts" uses it to tell whether images show what their prompts say. Prints the scores of the reader on
+    real renders, the ceiling of any model's scores. Repeat the same command to resume an interrupted run.
 
     Example: nextscale evaluate reader --data scenes:emoji-sprites-96.tar.xz --out reader
     """

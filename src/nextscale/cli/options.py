@@ -18,8 +18,9 @@ from nextscale.training.setup import SETTINGS, RunSettings, plan
 DATA = (
     "Training images: a folder with a sub-folder for each class; a .csv table with the columns file and label; .tar "
     "shards in WebDataset format, such as 'shards-{000..012}.tar'; a Hugging Face data set, hf:NAME; scenes:PATH, "
-    'scenes composed of the emoji sprites in PATH; or, for "train transformer", a token cache of "tokenize". If the '
-    "data has the splits train and val, val is used for validation; otherwise, see --val-fraction."
+    'scenes composed of the emoji sprites in PATH; or, for "train transformer", a token cache of "tokenize". Text to '
+    "image needs captions: .txt files beside the images, a column caption instead of label, and so on. If the data has "
+    "the splits train and val, val is used for validation; otherwise, see --val-fraction."
 )
 DTYPE = (
     "Precision of matrix products and convolutions. Default: auto, unless the recipe sets a precision. auto on a GPU: "
@@ -38,8 +39,8 @@ class TrainingOptions:
     preset: str = "starter"
     """Recipe to start from: starter, cifar10 or tiny-imagenet. Also for "train tokenizer": 256, and with bits scenes,
     scenes-130, infinity-d16, infinity-d32, infinity-d16-1024 or infinity-d32-1024. Also for "train transformer": d16,
-    d20, d24, d30 or d36; and for text to image scenes, layer12, layer16, layer24, layer32, layer40, layer48, 2b or 8b.
-    Or a .json file with a recipe, such as recipe.json of another run."""
+    d20, d24, d30 or d36; and for text to image scenes, layer12, layer16, layer24, layer32, layer40, layer48, 2b,
+    2b-512, 2b-1024, 8b, 8b-512 or 8b-1024. Or a .json file with a recipe, such as recipe.json of another run."""
     set: tuple[str, ...] = ()
     """Change values of the recipe, as NAME=VALUE. "train tokenizer": model.channels=64 model.schedule=1,2,4,8
     model.multipliers=1,2,4 adversarial=null. "train transformer": depth=8 width=512 lora=16."""

@@ -17,10 +17,13 @@ SHOWN = 24
 
 
 def failure_table(report: PromptReport, most: int = SHOWN, columns: int = 6) -> Image.Image | None:
-    """Return the first images that are wrong, each above its prompt, what was read, and what is wrong; None if none is.
+    """Return a grid of images that are wrong, each above its prompt, what was read, and what is wrong.
 
     Args:
-        most: number of images, evenly spaced among the failures.
+        most: largest number of images. If more are wrong, they are chosen at even distances.
+
+    Returns:
+        The grid, or None if all images are right.
     """
     failures = report.failures
     chosen = [failures[i * len(failures) // min(most, len(failures))] for i in range(min(most, len(failures)))]

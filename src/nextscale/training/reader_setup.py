@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from nextscale.data.loader import check_data
-from nextscale.data.scenes.dataset import SceneDataset
+from nextscale.data.scenes.dataset import SceneDataset, as_content
 from nextscale.data.scenes.name import SCENES, is_scenes
 from nextscale.data.scenes.objects import STYLES
 from nextscale.data.scenes.sprites import Sprites, open_sprites
@@ -17,7 +17,6 @@ from nextscale.errors import InputError
 from nextscale.evaluation.scene_agreement import Expected, Scores, judge, total
 from nextscale.evaluation.scene_reader import ReaderConfig, SceneReader, load_reader
 from nextscale.evaluation.scene_table import write_ceiling
-from nextscale.imaging.images import to_unit_range
 from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
 from nextscale.runtime.device import pick_device, precision
 from nextscale.runtime.stop import resumable
@@ -93,9 +92,8 @@ def ceiling_of(reader: SceneReader, sprites: Sprites, split: str, count: int) ->
     scenes = SceneDataset(sprites, (size, size), CEILING_SEED, split)
     verdicts = []
     for i in range(count):
-        drawn = scenes.draw(0, i)
-        image = to_unit_range(torch.from_numpy(drawn.pixels).permute(2, 0, 1)[None]).to(device)
-        scene = drawn.scene
+        rendered = scenes.render(0, i)
+        image, scene = as_content(rendered.pixels).values[None].to(device), rendered.scene
         expected = Expected(scene.objects, scene.count, scene.relation, scene.style, scene.background)
         verdicts.append(judge(expected, reader.read(image)[0]))
     return total(verdicts)

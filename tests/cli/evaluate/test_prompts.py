@@ -91,6 +91,10 @@ def test_plain_prompts_only_need_a_model(call, place):
     code, out, err = call("evaluate", "--model", "model", "--prompts", "p.txt", "--out", "run")
     assert code == 0 and out == "run\n", err
     assert json.loads(Path("run/00001/metadata.jsonl").read_text()) == {"prompt": "two red cars"}
+    code, out, err = call("evaluate", "--model", "model", "--prompts", "p.txt", "--out", "guided", "--cfg", 2)
+    assert code == 0, err
+    default, guided = (json.loads(Path(folder, "prompts.json").read_text()) for folder in ("run", "guided"))
+    assert guided == default | {"cfg": 2.0} and default["temperature"] == 0.5
 
 
 def test_towers_say_how_often_an_image_finds_its_prompt(call, place, sprites, prompts, monkeypatch):
@@ -116,6 +120,8 @@ def test_what_does_not_fit_is_refused(call, reader, prompts, model):
         ((*base, "--tries", 0), "tries must be at least 1, not 0"),
         ((*base, "--images", "real"), "--images with --prompts need --reader or --towers"),
         ((*base, "--reference", "real"), "expected --prompts or --reference, got both"),
+        ((*base, "--save", "png"), "expected --prompts or --save, got both"),
+        (("evaluate", "--text-encoder", "t5", "--out", "run"), "flags of the text encoder are for --prompts"),
         (("evaluate", "--tries", 2, "--out", "run"), "are for --prompts"),
         ((*base, "--model", model), "takes class labels: prompts are for text-to-image models"),
         (("evaluate", "--prompts", "p.txt", "--reader", reader, "--out", "run"), "line 1 of p.txt lacks objects"),

@@ -44,7 +44,7 @@ def test_validation_is_the_same_for_every_seed_and_epoch(folder):
 def test_splits_differ_in_held_out_combinations(sprites):
     for split in ("train", "val", "held-out"):
         data = SceneDataset(sprites, split=split)
-        assert {is_held_out(data.draw(0, i)[0]) for i in range(60)} == {split == "held-out"}
+        assert {is_held_out(data.render(0, i)[0]) for i in range(60)} == {split == "held-out"}
 
 
 def test_captions_are_known_without_images(sprites):
@@ -64,9 +64,9 @@ def test_open_splits_honours_name_and_size(folder):
 def test_scenes_show_a_reserved_thing_on_request(tmp_path):
     sprites = open_sprites(write_sprites(tmp_path / "more", (*NAMES, "zebra")))
     shown = SceneDataset(sprites, show="zebra")
-    assert all("zebra" in shown.draw(0, i).scene.objects for i in range(20))
-    assert not any("zebra" in SceneDataset(sprites).draw(0, i).scene.objects for i in range(100))
-    assert any("zebra" in SceneDataset(sprites, split="all").draw(0, i).scene.objects for i in range(100))
+    assert all("zebra" in shown.render(0, i).scene.objects for i in range(20))
+    assert not any("zebra" in SceneDataset(sprites).render(0, i).scene.objects for i in range(100))
+    assert any("zebra" in SceneDataset(sprites, split="all").render(0, i).scene.objects for i in range(100))
     with pytest.raises(InputError, match="has no sprite of 'zebra': expected the name of an object"):
         SceneDataset(open_sprites(write_sprites(tmp_path / "few")), show="zebra")
 

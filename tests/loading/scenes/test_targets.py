@@ -22,13 +22,13 @@ def test_every_target_survives_packing():
 def test_targets_name_what_the_scene_shows_and_where(sprites):
     scenes = SceneDataset(sprites, split="all")
     for i in range(50):
-        drawn = scenes.draw(0, i)
-        style, place, *objects = target(drawn)
-        assert (STYLES[style], PLACES[place]) == (drawn.scene.style, drawn.scene.background)
+        rendered = scenes.render(0, i)
+        style, place, *objects = target(rendered)
+        assert (STYLES[style], PLACES[place]) == (rendered.scene.style, rendered.scene.background)
         found = [((item - 1) // GRID**2, divmod((item - 1) % GRID**2, GRID)) for item in objects if item]
-        assert sorted({NAMES[number] for number, _ in found}) == sorted(drawn.scene.objects)
-        assert len(found) == max(drawn.scene.count, len(drawn.scene.objects))
-        for box, (_, (row, column)) in zip(drawn.boxes, found, strict=True):
+        assert sorted({NAMES[number] for number, _ in found}) == sorted(rendered.scene.objects)
+        assert len(found) == max(rendered.scene.count, len(rendered.scene.objects))
+        for box, (_, (row, column)) in zip(rendered.boxes, found, strict=True):
             assert abs((box.top + box.bottom) / 2 - 8 * row - 4) <= 4
             assert abs((box.left + box.right) / 2 - 8 * column - 4) <= 4
     assert set(PLACES) == set(BACKGROUNDS)

@@ -22,7 +22,7 @@ class Background:
     phrases: tuple[str, ...]
     """Words that follow an object in a caption: ``on grass``."""
     draw: Callable[[np.random.Generator, int], Canvas]
-    """Function (random generator, size) -> picture."""
+    """Function (random generator, size) -> canvas."""
     ground: float | None = None
     """Height at which objects stand, a fraction of the side from the top; None if they float."""
     shadow: bool = True

@@ -13,7 +13,7 @@ Colour = tuple[float, float, float]
 
 
 class Canvas:
-    """A square picture. Positions and lengths are fractions of its side, from the top left corner."""
+    """A square image to draw on. Positions and lengths are fractions of its side, from the top left corner."""
 
     def __init__(self, size: int, top: Colour, bottom: Colour | None = None):
         """Fill the canvas with a colour, or with a vertical gradient."""
@@ -46,7 +46,7 @@ class Canvas:
         self.polygon([(0, base), *zip(xs.tolist(), heights.tolist(), strict=True), (1, base)], colour)
 
     def pixels(self) -> np.ndarray:
-        """Return the picture: (size, size, 3) uint8."""
+        """Return the image: (size, size, 3) uint8."""
         return np.asarray(self.image.resize((self.size, self.size), Image.Resampling.BOX))
 
 

@@ -30,8 +30,8 @@ ENDLESS = ("train", "all")
 """Splits with other scenes in every epoch."""
 
 
-class Drawn(NamedTuple):
-    """A scene and its picture."""
+class RenderedScene(NamedTuple):
+    """A scene, its image and its caption."""
 
     scene: Scene
     pixels: np.ndarray
@@ -42,7 +42,7 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class SceneSource:
-    """Where the sprites of scenes come from, and the only class name."""
+    """The name of a data set of scenes, and its only class."""
 
     root: str
     class_names: tuple[str, ...] = CLASS_NAMES
@@ -86,20 +86,20 @@ class SceneDataset(Dataset[Example]):
     def __getitem__(self, key: tuple[int, int]) -> Example:
         """Return the scene of (epoch, index) as an image with a caption and the label 0."""
         epoch, index = key
-        drawn = self.draw(epoch if self.split in ENDLESS else 0, index)
-        return Example(as_content(drawn.pixels), 0, (), drawn.caption)
+        rendered = self.render(epoch if self.split in ENDLESS else 0, index)
+        return Example(as_content(rendered.pixels), 0, (), rendered.caption)
 
-    def draw(self, epoch: int, index: int, complete: bool = False) -> Drawn:
-        """Return the scene of (epoch, index); see `caption` for ``complete``."""
+    def render(self, epoch: int, index: int, complete: bool = False) -> RenderedScene:
+        """Render the scene of (epoch, index); see `caption` for ``complete``."""
         scene, text, rng = self._describe(epoch, index, complete)
-        return Drawn(scene, *compose(scene, self._sprites, rng, self.size), text)
+        return RenderedScene(scene, *compose(scene, self._sprites, rng, self.size), text)
 
     def captions(self) -> Iterator[str]:
         """Return captions of the first epoch, enough for a vocabulary. Nothing is rendered."""
         return (self._describe(0, index)[1] for index in range(min(len(self), CAPTIONS)))
 
     def _describe(self, epoch: int, index: int, complete: bool = False) -> tuple[Scene, str, np.random.Generator]:
-        """Return a scene, its caption, and the random generator of its picture."""
+        """Return a scene, its caption, and the random generator for rendering it."""
         rng = np.random.default_rng((self.seed, epoch, index, SPLITS.index(self.split)))
         scene = random_scene(rng, self.split, self._inventory, self._show)
         return scene, caption(scene, rng, complete), rng

@@ -46,7 +46,7 @@ def write_scenes(
     make_folder(Path(out))
     lines = []
     for i in range(count):
-        scene, pixels, _, text = scenes.draw(0, i, complete=True)
+        scene, pixels, _, text = scenes.render(0, i, complete=True)
         name = f"{i:06d}"
         save_image(Image.fromarray(pixels), Path(out) / f"{name}.png")
         (Path(out) / f"{name}.txt").write_text(f"{text}\n")

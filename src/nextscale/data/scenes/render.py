@@ -14,7 +14,7 @@ from nextscale.data.scenes.scene import Scene
 from nextscale.data.scenes.sprites import Sprites
 
 VARIANTS = 64
-"""Pictures of each background. They are drawn when they are first needed, and may be mirrored."""
+"""Number of images of each background. They are drawn when they are first needed, and may be mirrored."""
 DARKNESS = 90
 """Opacity of shadows, of 255."""
 
@@ -38,8 +38,8 @@ def compose(scene: Scene, sprites: Sprites, rng: np.random.Generator, size: int 
     """Render a scene, and return the boxes of its objects as well. See `render`."""
     background = BACKGROUNDS[scene.background]
     variant, mirrored = int(rng.integers(VARIANTS)), rng.random() < 0.5
-    picture = draw_background(scene.background, variant, size)
-    image = np.array(picture[:, ::-1] if mirrored else picture, dtype=np.int32)
+    behind = draw_background(scene.background, variant, size)
+    image = np.array(behind[:, ::-1] if mirrored else behind, dtype=np.int32)
     boxes = []
     for spot in place(scene, rng):
         sprite = sprites.sized(spot.name, scene.style, round(spot.side * size))
@@ -70,7 +70,7 @@ def paste(image: np.ndarray, sprite: np.ndarray, left: int, top: int) -> None:
 
 @lru_cache(maxsize=4096)
 def draw_background(name: str, variant: int, size: int) -> np.ndarray:
-    """Return a picture of a background: (size, size, 3) uint8."""
+    """Draw a background: (size, size, 3) uint8."""
     rng = np.random.default_rng((variant, *name.encode()))
     return BACKGROUNDS[name].draw(rng, size).pixels()
 

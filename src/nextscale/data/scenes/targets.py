@@ -1,4 +1,4 @@
-"""What a reader of scenes learns to see: style, background, and each object with its place, as one integer."""
+"""Targets of a reader of scenes: style, background, and each object with its place, packed into one integer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from nextscale.data.dataset import Example
 from nextscale.data.scenes.backgrounds import BACKGROUNDS
-from nextscale.data.scenes.dataset import Drawn, SceneDataset, as_content
+from nextscale.data.scenes.dataset import RenderedScene, SceneDataset, as_content
 from nextscale.data.scenes.objects import STYLES, THINGS
 from nextscale.data.scenes.scene import COUNTS
 
@@ -33,19 +33,19 @@ class ReadableScenes(Dataset[Example]):
         return len(self.scenes)
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
-        drawn = self.scenes.draw(*key)
-        return Example(as_content(drawn.pixels), pack(target(drawn)), ())
+        rendered = self.scenes.render(*key)
+        return Example(as_content(rendered.pixels), pack(target(rendered)), ())
 
 
-def target(drawn: Drawn) -> list[int]:
+def target(rendered: RenderedScene) -> list[int]:
     """Return the style, the background, and for each object 1 + its number * GRID^2 + the cell of its centre."""
-    side = len(drawn.pixels)
+    side = len(rendered.pixels)
     objects = []
-    for box in drawn.boxes:
+    for box in rendered.boxes:
         row, column = ((a + b) * GRID // (2 * side) for a, b in ((box.top, box.bottom), (box.left, box.right)))
         objects.append(1 + _NUMBERS[box.name] * GRID**2 + row * GRID + column)
-    places = PLACES.index(drawn.scene.background)
-    return [STYLES.index(drawn.scene.style), places, *objects, *[0] * (OBJECTS - len(objects))]
+    background = PLACES.index(rendered.scene.background)
+    return [STYLES.index(rendered.scene.style), background, *objects, *[0] * (OBJECTS - len(objects))]
 
 
 def pack(items: Sequence[int]) -> int:
