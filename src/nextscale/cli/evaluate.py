@@ -34,8 +34,8 @@ IMAGES = "images"
 class Options(EvaluationOptions):
     """Evaluate a model by sampling images, or evaluate existing images or a tokenizer. Writes OUT/report.json.
 
-    For text-to-image models, see --prompts, "evaluate reader" and "evaluate towers". Everything else is for models of
-    classes.
+    For text-to-image models, see --prompts, "evaluate reader" and "evaluate towers"; for their tokenizers,
+    --reconstruction.
 
     Computes FID, sFID, Inception Score, precision and recall in the same way as the ADM evaluator. Repeat the same
     command to resume an interrupted evaluation. Use torchrun to divide the work among processes. See also "evaluate

@@ -15,8 +15,8 @@ from nextscale.training.towers_setup import train_towers
 class Options(ValidationSettings):
     """Train two small networks that match images and captions, on real pairs.
 
-    "evaluate --prompts" uses them to tell how often a sampled image finds its prompt among 100. Prints how often real
-    validation images do. Repeat the same command to resume an interrupted run.
+    "evaluate --prompts" uses them to tell how often a sampled image is closer to its own prompt than to 99 others.
+    Prints the same figure for real validation images. Repeat the same command to resume an interrupted run.
 
     Example: nextscale evaluate towers --data photos/ --out towers
     """
