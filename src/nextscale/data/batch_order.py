@@ -12,7 +12,7 @@ class BatchOrder:
     """The batches of each epoch.
 
     Each epoch is a new permutation of every bucket. The incomplete last batch of a bucket is skipped. The bucket of a
-    batch is chosen at random, with a probability proportional to the number of its batches left in this epoch.
+    batch is drawn with a probability proportional to the batches that it has left in this epoch.
     """
 
     def __init__(self, buckets: Sequence[range], batch_size: int, seed: int):

@@ -234,8 +234,8 @@ class TextRecipe:
     words: WordsRecipe | None = None
     """A text encoder that is trained with the model. None uses a T5, which is not trained."""
     self_correction: float = field(default=0.3, metadata=SHARE)
-    """Bitwise self-correction: in each step, every scale flips its bits with a random probability of 0, 0.01 ... up
-    to this one. The labels are the bits that repair the canvas. 0 flips none."""
+    """Bitwise self-correction: in each step, every scale flips its bits with a probability that is drawn from 0, 0.01
+    ... up to this one. The labels are the bits that repair the canvas. 0 flips none."""
     self_correction_scales: int = 13
     """Flip bits of this many scales, from the coarsest."""
     loss_weights: Literal["scale", "token"] = "scale"
