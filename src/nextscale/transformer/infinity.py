@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nextscale.conditioning.padding import Padding
 from nextscale.conditioning.text import TextConditioner, TextFeatures, WordIds
 from nextscale.conditioning.words_config import WordsConfig, make_words
 from nextscale.errors import InputError, brief
@@ -295,7 +296,8 @@ class Infinity(NextScaleTransformer):
         text = self.encode(text)
         text = text if dropped is None else self.conditioner.drop(text, dropped)
         condition, memory = self._read(text)
-        padded = PaddedText.of(memory, text.lengths)
+        padding = Padding.of(text.lengths, memory.device)
+        padded = PaddedText(padding.pad(memory), padding.mask)
         x = torch.cat((self.start(condition), self.word_embedding(inputs)), dim=1)
         x = x + self.level_embedding(torch.tensor(schedule.level_ids, device=x.device))
         spans = make_spans(schedule.visits, schedule.slices, x.device)
