@@ -14,6 +14,8 @@ OF_BITS = ("word_embedding.", "head.")
 """Parts of the model whose shapes depend on the bits of a token."""
 OF_TEXT = ("unconditional_text", "text_norm.", "text_pool.", "text_up.", "text_down.")
 """Parts of the model that read the features of texts."""
+WORDS = "words."
+"""The text encoder that is a part of the model."""
 
 
 def adapted(
@@ -42,7 +44,7 @@ def adapted(
         anew += OF_BITS
         why.append(f"{bits} bits per token instead of {before.bits}")
     if config.words and not before.words:
-        anew += OF_TEXT
+        anew += [WORDS, *OF_TEXT]
         why.append("a text encoder of its own")
     elif width != before.text_width:
         anew += OF_TEXT
