@@ -25,7 +25,7 @@ from nextscale.training.critics.make import make_critic
 from nextscale.training.finetune import freeze, with_schedule
 from nextscale.training.loop import train
 from nextscale.training.perceptual import FeatureDistance, Features, load_network, name_of
-from nextscale.training.presets.tokenizers import TOKENIZERS
+from nextscale.training.presets import TOKENIZERS
 from nextscale.training.recipes import TokenizerRecipe
 from nextscale.training.run import Run
 from nextscale.training.setup import RunSettings, count_epochs, open_images, plan, run_inputs, summary

@@ -51,7 +51,7 @@ class InfinityConfig:
     """Sizes of an Infinity. The defaults are those of the 2B model."""
 
     schedule: ScaleSchedule = field(default_factory=ScaleSchedule.infinity)
-    """The default of sampling and training. The weights do not depend on it."""
+    """The default scales of sampling and training. The weights do not depend on them."""
     depth: int = field(default=32, metadata={"most": 1024})
     width: int = field(default=2048, metadata={"most": LARGEST_WIDTH})
     heads: int = 16
