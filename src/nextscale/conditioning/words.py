@@ -19,8 +19,6 @@ from nextscale.conditioning.text import TextFeatures, WordIds
 from nextscale.conditioning.words_config import WordsConfig
 from nextscale.errors import InputError, brief
 
-__all__ = ["WordIds", "Words", "WordsConfig"]
-
 EMBEDDING_STD, POSITION_STD = 0.5, 0.5
 """Initial values: larger than what the first blocks add. With small positions, word order is learned late."""
 
