@@ -22,7 +22,7 @@ import torch
 import nextscale as ns
 from nextscale.data.splits import open_splits
 from nextscale.imaging.images import grid, save_image, to_pil
-from nextscale.training.presets.tokenizers import TOKENIZERS
+from nextscale.training.presets import TOKENIZERS
 from nextscale.training.recipes import TokenizerRecipe
 from nextscale.training.tokenizer_setup import first_images
 

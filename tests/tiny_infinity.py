@@ -12,7 +12,8 @@ from tiny import randomise
 from torch import Tensor
 
 import nextscale as ns
-from nextscale.transformer.infinity import Infinity, InfinityConfig
+from nextscale.transformer.infinity import Infinity
+from nextscale.transformer.infinity_config import InfinityConfig
 
 SCHEDULES = {
     "square": ns.ScaleSchedule(((1, 1), (2, 2), (3, 3)), 1.0),

@@ -12,8 +12,7 @@ import numpy as np
 from PIL import Image
 
 import nextscale as ns
-from nextscale.training.presets import TRANSFORMERS
-from nextscale.training.presets.var import TOKENIZERS
+from nextscale.training.presets import TOKENIZERS, TRANSFORMERS
 from nextscale.training.recipes import TokenizerRecipe, TransformerRecipe
 
 SIZE = (8, 8)

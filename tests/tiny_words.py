@@ -10,7 +10,8 @@ from tiny_infinity import DIM, SCHEDULES, make_tokenizer
 
 import nextscale as ns
 from nextscale.conditioning.words import WordsConfig
-from nextscale.transformer.infinity import Infinity, InfinityConfig
+from nextscale.transformer.infinity import Infinity
+from nextscale.transformer.infinity_config import InfinityConfig
 
 ENTRIES = ("a", "red", "fox", "in", "the", "snow", "car", "two")
 WORDS = WordsConfig(ENTRIES, width=32, depth=2, heads=2, max_tokens=8)

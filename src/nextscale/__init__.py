@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from nextscale.scales.schedule import ScaleSchedule
     from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
     from nextscale.training.tokenizer_setup import train_tokenizer
-    from nextscale.transformer.infinity import Infinity, InfinityConfig
+    from nextscale.transformer.infinity import Infinity
+    from nextscale.transformer.infinity_config import InfinityConfig
     from nextscale.transformer.var import VAR, VARConfig
     from nextscale.workflows.train import train_transformer
 
@@ -30,7 +31,7 @@ _HOME = {
     "VAR": "nextscale.transformer.var",
     "VARConfig": "nextscale.transformer.var",
     "Infinity": "nextscale.transformer.infinity",
-    "InfinityConfig": "nextscale.transformer.infinity",
+    "InfinityConfig": "nextscale.transformer.infinity_config",
     "sample": "nextscale.sampling.sampler",
     "sample_scales": "nextscale.sampling.sampler",
     "TokenEdit": "nextscale.sampling.token_edit",

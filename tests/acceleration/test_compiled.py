@@ -7,6 +7,8 @@ from copy import deepcopy
 import pytest
 import torch
 from tiny import SCHEDULES, make_tokenizer, make_var, same
+from tiny_infinity import make_infinity, make_text
+from tiny_infinity import make_tokenizer as make_bits
 from torch._dynamo.utils import counters
 
 import nextscale as ns
@@ -38,6 +40,19 @@ def test_every_scale_is_compiled_once_for_all_blocks_and_draws_the_same(monkeypa
         found = ns.sample(tokenizer, model, **ARGUMENTS)
         assert same(found.tokens, expected.tokens) and torch.equal(found.images, expected.images)
     assert counters["stats"]["unique_graphs"] == 12 + 1  # more than the compiler's limit for one function; the decoder
+    assert not counters["graph_break"]
+
+
+def test_text_to_image_is_compiled_with_its_text_and_positions(monkeypatch):
+    monkeypatch.setattr("nextscale.acceleration.cpu_attention.WHOLE_HEAD", 0)  # as on a GPU
+    tokenizer, model = deepcopy(make_bits()), deepcopy(make_infinity())
+    compiled = deepcopy(model)
+    compile_blocks(compiled, backend="eager")
+    for lengths in ((3, 7), (5, 2), (12, 1)):
+        text = make_text(*lengths)
+        expected = ns.sample(tokenizer, model, text, seed=3)
+        found = ns.sample(tokenizer, compiled, text, seed=3)
+        assert same(found.tokens, expected.tokens) and torch.equal(found.images, expected.images)
     assert not counters["graph_break"]
 
 

@@ -11,7 +11,7 @@ import nextscale as ns
 from nextscale.analysis.flops import block_parameters, count_flops, training_flops
 from nextscale.families.infinity import PUBLISHED
 from nextscale.transformer import rope
-from nextscale.transformer.infinity import InfinityConfig
+from nextscale.transformer.infinity_config import InfinityConfig
 
 
 def test_d16_at_256_pixels():

@@ -17,7 +17,7 @@ from nextscale.analysis import memory, memory_guard
 from nextscale.analysis.memory import estimate_memory, transformer_bytes
 from nextscale.families.infinity import PUBLISHED
 from nextscale.scales.schedule import ScaleSchedule
-from nextscale.transformer.infinity import InfinityConfig
+from nextscale.transformer.infinity_config import InfinityConfig
 
 CPU = torch.device("cpu")
 FLOAT32, BFLOAT16 = Precision(), Precision(torch.bfloat16)

@@ -15,7 +15,7 @@ from nextscale.benchmark.random_weights import official_size, write_random_model
 from nextscale.benchmark.sampling import random_requests
 from nextscale.families import infinity
 from nextscale.families.var import PUBLISHED
-from nextscale.transformer.infinity import InfinityConfig
+from nextscale.transformer.infinity_config import InfinityConfig
 
 
 def test_the_folder_loads_and_draws(tmp_path, monkeypatch):

@@ -21,7 +21,8 @@ from nextscale.official.infinity import (
     to_official,
     tokenizer_from_official,
 )
-from nextscale.transformer.infinity import Infinity, InfinityConfig
+from nextscale.transformer.infinity import Infinity
+from nextscale.transformer.infinity_config import InfinityConfig
 
 State = dict[str, Tensor]
 

@@ -21,7 +21,7 @@ from nextscale.data.content import Pixels
 from nextscale.data.loader import Batch, BatchSlice
 from nextscale.training.adversarial import AdversarialRecipe
 from nextscale.training.critics.make import make_critic
-from nextscale.training.presets.tokenizers import TOKENIZERS
+from nextscale.training.presets import TOKENIZERS
 from nextscale.training.scale_dropout import random_scales
 from nextscale.training.task import MODEL
 from nextscale.training.tokenizer_task import CRITIC, TokenizerTask

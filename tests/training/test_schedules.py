@@ -53,7 +53,7 @@ def test_a_run_of_one_or_two_steps_has_rates(total):
         assert 0 < value <= 1
 
 
-@pytest.mark.parametrize("schedule", ["linear", "lin1", "lin-0.5", "", "cosine", "linnan"])
+@pytest.mark.parametrize("schedule", ["linear", "lin1", "lin-0.5", "", "cosine", "linnan", "lindrop0.5"])
 def test_unknown_schedule(schedule):
     with refused("schedule", schedule):
         rate(50, schedule)

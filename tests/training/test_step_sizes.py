@@ -14,7 +14,7 @@ import nextscale as ns
 from nextscale.data.content import Pixels
 from nextscale.data.loader import Batch, BatchSlice
 from nextscale.training.bit_training import BitTraining
-from nextscale.training.presets.tokenizers import TOKENIZERS
+from nextscale.training.presets import TOKENIZERS
 from nextscale.training.step_sizes import cut_schedule, dense_schedule, pick_images, shrink_images
 from nextscale.training.task import MODEL
 from nextscale.training.tokenizer_task import TokenizerTask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from tiny_captions import INTERVALS, RECIPE, open_halves
 from tiny_infinity import DIM, LENGTHS, SCHEDULES, TEXT_ROWS, WordEncoder, make_infinity, make_text, make_tokenizer
 
 import nextscale as ns
+from nextscale.conditioning.words_config import WordsConfig
+from nextscale.training.lora import train_low_rank
 from nextscale.training.text_finetune import OF_BITS, OF_TEXT, adapted
 
 RARE = dict.fromkeys(INTERVALS, 0) | {"precision": "float32", "steps": 2}
@@ -118,6 +121,15 @@ def test_new_parts_are_trained_in_full_beside_low_rank_updates(first, tmp_path, 
     ours, before = pipe.model.state_dict(), make_infinity().state_dict()
     frozen = [name for name in ours if "cross_norm" in name or name.startswith(("text_up", "level_embedding"))]
     assert frozen and all(torch.equal(ours[name], before[name]) for name in frozen)
+
+
+def test_a_new_text_encoder_is_trained_in_full_beside_low_rank_updates():
+    recipe = replace(RECIPE, lora=2)
+    sizes = {"words": WordsConfig(("red", "blue"), width=32, max_tokens=8), "text_width": 32, "text_rows": 8}
+    model, anew, _ = adapted(make_infinity(), make_tokenizer(), sizes, recipe)
+    train_low_rank(model, recipe, True, "ddp", anew)
+    words = [parameter for name, parameter in model.named_parameters() if name.startswith("words.")]
+    assert words and all(parameter.requires_grad for parameter in words)
 
 
 def test_matrices_that_are_not_there(first, tmp_path):

@@ -18,7 +18,7 @@ from nextscale.training.presets import TRANSFORMERS
 from nextscale.training.presets.infinity_tokenizers import TOKENIZERS
 from nextscale.training.recipes import TextRecipe
 from nextscale.training.text_setup import fresh_model
-from nextscale.transformer.infinity import SIZES
+from nextscale.transformer.infinity_config import SIZES
 
 OFFICIAL = [name for name in SIZES if name != "20b"]
 """The recipe of the 20B model is not known."""

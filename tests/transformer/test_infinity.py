@@ -18,7 +18,8 @@ import nextscale as ns
 from nextscale.official.infinity import to_official
 from nextscale.scales.aspect import TEMPLATES
 from nextscale.transformer.cross_attention import pool_heads
-from nextscale.transformer.infinity import SIZES, Infinity, InfinityConfig
+from nextscale.transformer.infinity import Infinity
+from nextscale.transformer.infinity_config import SIZES, InfinityConfig
 
 EXACT = 5e-6
 few = settings(deadline=None, max_examples=10)

@@ -15,7 +15,8 @@ from torch import Tensor
 import nextscale as ns
 from nextscale.conditioning.words import Words
 from nextscale.io.fingerprint import weights_fingerprint
-from nextscale.transformer.infinity import Infinity, InfinityConfig
+from nextscale.transformer.infinity import Infinity
+from nextscale.transformer.infinity_config import InfinityConfig
 
 PROMPTS = ["a red fox", "a zebra in the snow", "snow"]
 SCHEDULE = SCHEDULES["square"]

@@ -124,13 +124,13 @@ def ready_transformer(
 
     def put(
         name: str,
-        kind: type[ReadyLinear],
+        layer_type: type[ReadyLinear],
         weight: Tensor,
         bias: Tensor | None,
         dtype: torch.dtype = dtype,
         **options: bool,
     ) -> None:
-        layer = kind(weight.to(device), None if bias is None else bias.to(device), dtype, **options)
+        layer = layer_type(weight.to(device), None if bias is None else bias.to(device), dtype, **options)
         ready.set_submodule(name, layer)
         if layer.packed or layer.weight.data_ptr() != weight.data_ptr():
             converted(weight)
@@ -142,12 +142,11 @@ def ready_transformer(
             put(f"{name}.up", of_block, module.up.weight, module.up.bias, gelu=True)
             ready.set_submodule(f"{name}.gelu", nn.Identity())
         elif isinstance(module, nn.Linear) and not name.endswith((".qkv", ".up")):
-            kind, layer = dtype, of_block
-            if not name.startswith("blocks."):
-                kind, layer = dtype if name.partition(".")[0] == "adaln" else torch.float32, ReadyLinear
-            elif name.endswith(".key_value"):  # its rows are text tokens, not a scale
-                layer = ReadyLinear
-            put(name, layer, module.weight, module.bias, kind)
+            in_block = name.startswith("blocks.")
+            kept = not in_block and name.partition(".")[0] != "adaln"
+            at_scales = in_block and not name.endswith(".key_value")  # whose rows are text tokens, not a scale
+            layer_type = of_block if at_scales else ReadyLinear
+            put(name, layer_type, module.weight, module.bias, torch.float32 if kept else dtype)
     state = model.state_dict()
     ready.load_state_dict({name: state[name].to(device, torch.float32) for name in ready.state_dict()}, assign=True)
     return ready.requires_grad_(False).eval()

@@ -40,6 +40,7 @@ class Rows:
 
     @classmethod
     def of(cls, x: Tensor) -> Rows:
+        """Return the rows of an activation that is in memory, (1, C, H, W)."""
         return cls(x.shape[2], x.shape[3], lambda top, bottom: x[:, :, top:bottom])
 
     def strips(self, step: int) -> list[tuple[int, int]]:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from nextscale.conditioning.text import TextFeatures, WordIds
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
-from nextscale.transformer.infinity import Infinity, InfinityConfig
+from nextscale.transformer.infinity import Infinity
+from nextscale.transformer.infinity_config import InfinityConfig
 from nextscale.transformer.var import VAR, VARConfig
 
 PROMPT_TOKENS = 32

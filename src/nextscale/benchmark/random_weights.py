@@ -17,7 +17,7 @@ from nextscale.io.files import write_json
 from nextscale.io.module_folder import CONFIG, WEIGHTS
 from nextscale.io.tensor_files import write_tensors
 from nextscale.tokenizer.tokenizer import TokenizerConfig
-from nextscale.transformer.infinity import SIZES, InfinityConfig
+from nextscale.transformer.infinity_config import SIZES, InfinityConfig
 
 PATCHED = 4
 """Bits per token of the patchified tokenizer, for each of its channels."""

@@ -16,7 +16,7 @@ from nextscale.curves.verdict import count
 from nextscale.data.cache import is_cache
 from nextscale.data.splits import absolute_name
 from nextscale.errors import InputError
-from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
+from nextscale.io.checkpoint_folder import has_reached, newest_checkpoint
 from nextscale.io.config import as_record
 from nextscale.io.files import check_folder, read_json
 from nextscale.io.lock import locked
@@ -107,7 +107,7 @@ def run(options: Options) -> None:
     print("\n".join(describe(ladder, recipes, tokenizer, classes)), file=sys.stderr, flush=True)
     parallel = options.parallel or (torch.cuda.device_count() if device.type == "cuda" else 1)
     with locked(options.out) as held, resumable("repeat the same command to resume"):
-        left = [rung for rung in reversed(ladder) if not is_finished(options.out / rung.name, recipes[rung])]
+        left = [rung for rung in reversed(ladder) if not has_reached(options.out / rung.name, recipes[rung].steps)]
         jobs = [Job(rung.name, arguments(options, rung, base)) for rung in left]
         if not run_all(jobs, parallel, device, held):
             print("stopped: repeat the same command to resume", file=sys.stderr)
@@ -191,12 +191,6 @@ def check_earlier(folder: Path, recipe: TransformerRecipe, options: Options, tok
         inputs = {"data": absolute_name(str(options.data)), "tokenizer": tokenizer.fingerprint()}
         ours = json.loads(json.dumps({"inputs": inputs, "recipe": as_record(recipe)}))
         check_same(folder, ours, read_json(folder / RECIPE))
-
-
-def is_finished(folder: Path, recipe: TransformerRecipe) -> bool:
-    """Return whether a run has reached its last step."""
-    newest = newest_checkpoint(folder)
-    return newest is not None and checkpoint_step(newest) >= recipe.steps
 
 
 def describe(

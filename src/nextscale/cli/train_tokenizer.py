@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nextscale.cli.options import TrainingOptions
-from nextscale.training.presets.tokenizers import TOKENIZERS
+from nextscale.training.presets import TOKENIZERS
 from nextscale.training.tokenizer_setup import run_tokenizer
 
 

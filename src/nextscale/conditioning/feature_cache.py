@@ -91,7 +91,7 @@ class CachedEncoder:
 
 
 def write_features(path: Path, features: Tensor) -> None:
-    """Write the features (l, T) of a prompt, with their checksum, in half the space if that loses nothing."""
+    """Write the features (l, T) of a prompt, with their checksum; see `smallest`."""
     checksum = torch.tensor(list(bytes.fromhex(tensors_fingerprint([features]))), dtype=torch.uint8)
     write_tensors(path, {"features": smallest(features), "checksum": checksum})
 

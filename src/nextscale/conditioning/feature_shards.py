@@ -88,7 +88,7 @@ def feature_path(folder: Path, fingerprint: str, part: str, shard: int) -> Path:
 
 
 def write_feature_shard(path: Path, captions: Sequence[str], encoder: TextEncoder) -> None:
-    """Encode captions, and write their features in half the space if that loses nothing. A complete file is kept.
+    """Encode captions, and write their features, see `smallest`. A complete file is kept.
 
     Raises:
         InputError: a caption cannot be encoded, or the file cannot be written.
@@ -120,7 +120,11 @@ def read_rows(path: Path) -> list[tuple[bytes, Row]]:
     if len(shapes) == 3:
         with safe_open(path, "pt") as file:
             lengths, hashes = file.get_tensor("lengths"), file.get_tensor("hashes")
-        if lengths.ndim == 1 and hashes.shape == (len(lengths), DIGEST) and shapes["features"][:1] == (lengths.sum(),):
+        if (
+            lengths.ndim == 1
+            and hashes.shape == (len(lengths), DIGEST)
+            and shapes["features"][:1] == (int(lengths.sum()),)
+        ):
             firsts = (lengths.cumsum(0) - lengths).tolist()
             rows = (Row(path, first, length) for first, length in zip(firsts, lengths.tolist(), strict=True))
             return list(zip((bytes(row) for row in hashes.tolist()), rows, strict=True))

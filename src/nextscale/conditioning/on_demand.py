@@ -1,4 +1,4 @@
-"""A text encoder that is loaded when the first prompt comes. So is our code for it: most pipelines need none."""
+"""A text encoder that is loaded when it is used first, together with its code: most pipelines need none."""
 
 from __future__ import annotations
 
@@ -68,5 +68,5 @@ class OnDemandEncoder:
 
 
 def as_encoder(encoder: TextEncoder | str | Path, most: int, keep: bool = True) -> TextEncoder:
-    """Return a text encoder, or one on demand for the folder or name of a T5."""
+    """Return a text encoder, or for the folder or name of a T5 an `OnDemandEncoder` with these arguments."""
     return OnDemandEncoder(encoder, most, keep) if isinstance(encoder, str | Path) else encoder

@@ -1,7 +1,7 @@
 """Build the vocabulary of a text encoder from captions.
 
-The byte-pair encoding is our own. The package tokenizers, which the extra ``text`` brings along, would be needed for
-every image then, and its files would be a second description of the vocabulary.
+The byte-pair encoding is our own. With the package tokenizers, every image would need the extra ``text``, and its files
+would be a second description of the vocabulary.
 """
 
 from __future__ import annotations
@@ -54,10 +54,13 @@ def vocabulary_of(
 
 
 def grow(config: WordsConfig, captions: Collection[str], least_count: int = LEAST_COUNT) -> WordsConfig:
-    """Return the configuration with what the captions have in addition; the first entries stay as they are.
+    """Return the configuration with new entries from captions at the end of its vocabulary.
 
     A vocabulary of words gets the new words. One of subwords gets new characters only, because new pieces would divide
     known words in another way.
+
+    Args:
+        least_count: new words or characters that occur less often are left out.
     """
     counts, known = count_words(captions), make_vocabulary(config.kind, config.vocabulary)
     new = Counter({word: count for word, count in counts.items() if UNKNOWN in known.tokens(word)})

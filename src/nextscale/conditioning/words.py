@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nextscale.conditioning.padding import Padding
 from nextscale.conditioning.prompts import check_text
 from nextscale.conditioning.splitting import END, UNKNOWN, make_vocabulary, split_words, unknown_words
 from nextscale.conditioning.text import TextFeatures, WordIds
 from nextscale.conditioning.words_config import WordsConfig
 from nextscale.errors import InputError, brief
-
-__all__ = ["WordIds", "Words", "WordsConfig"]
 
 EMBEDDING_STD, POSITION_STD = 0.5, 0.5
 """Initial values: larger than what the first blocks add. With small positions, word order is learned late."""
@@ -130,39 +128,6 @@ class WordBlock(nn.Module):
         """(sum of lengths, T) -> (sum of lengths, T)."""
         qkv = padding.pad(self.query_key_value(self.attention_norm(x)))
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=padding.mask)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=None if padding.is_full else padding.mask)
         x = x + self.out(padding.pack(attended.transpose(1, 2).flatten(2)))
         return x + self.contract(F.gelu(self.expand(self.mlp_norm(x)), approximate="tanh"))
-
-
-@dataclass(frozen=True)
-class Padding:
-    """Places of packed tokens in a table with one row for each prompt, for attention within prompts."""
-
-    rows: Tensor
-    """(sum of lengths,), the prompt of each token."""
-    columns: Tensor
-    """(sum of lengths,), the position of each token in its prompt."""
-    size: tuple[int, int]
-    """(B, m), where m is the largest length."""
-    mask: Tensor | None
-    """(B, 1, 1, m) bool, False where a prompt has no token; None if all have the same length."""
-
-    @classmethod
-    def of(cls, lengths: Sequence[int], device: torch.device) -> Padding:
-        """Return the places of prompts of these lengths."""
-        most, counts = max(lengths), torch.tensor(lengths, device="cpu")
-        mask = torch.arange(most, device="cpu") < counts[:, None]
-        rows, columns = mask.nonzero(as_tuple=True)
-        shown = None if min(lengths) == most else mask[:, None, None].to(device)
-        return cls(rows.to(device), columns.to(device), (len(lengths), most), shown)
-
-    def pad(self, x: Tensor) -> Tensor:
-        """(sum of lengths, C) -> (B, m, C), with zeros where a prompt has no token."""
-        if self.mask is None:
-            return x.unflatten(0, self.size)
-        return x.new_zeros(*self.size, x.shape[-1]).index_put((self.rows, self.columns), x)
-
-    def pack(self, x: Tensor) -> Tensor:
-        """(B, m, C) -> (sum of lengths, C)."""
-        return x.flatten(0, 1) if self.mask is None else x[self.rows, self.columns]

@@ -24,7 +24,7 @@ class WordsConfig:
     """Vocabulary and sizes of a `nextscale.conditioning.words.Words`."""
 
     vocabulary: tuple[str, ...] = field(repr=False)
-    """The words, or the subwords in the order in which they are merged. The tokens "end" and "unknown" come on top."""
+    """The words, or the subwords in the order in which they are merged. The tokens "end" and "unknown" are added."""
     kind: Kind = "words"
     """words: one token for each word. subwords: a word is divided into pieces of the vocabulary."""
     width: int = field(default=256, metadata={"most": LARGEST_WIDTH})

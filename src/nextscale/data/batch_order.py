@@ -12,7 +12,7 @@ class BatchOrder:
     """The batches of each epoch.
 
     Each epoch is a new permutation of every bucket. The incomplete last batch of a bucket is skipped. The bucket of a
-    batch is drawn with a probability proportional to the batches that it has left in this epoch.
+    batch is random, with a probability proportional to the batches that it has left in this epoch.
     """
 
     def __init__(self, buckets: Sequence[range], batch_size: int, seed: int):
@@ -40,7 +40,10 @@ class BatchOrder:
 
 
 def bucket_order(counts: Sequence[int], rng: np.random.Generator) -> list[int]:
-    """Return the bucket of each batch, where bucket i has ``counts[i]`` batches. The draws are those of Infinity."""
+    """Return the bucket of each batch, where bucket i has ``counts[i]`` batches.
+
+    It uses the random numbers in the same way as the official Infinity code.
+    """
     left = np.array(counts)
     order = []
     while total := int(left.sum()):

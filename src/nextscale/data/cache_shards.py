@@ -101,12 +101,12 @@ def captions_path(shard: Path) -> Path:
 
 def write_captions(shard: Path, captions: Sequence[Sequence[str]]) -> None:
     """Write the captions of the images of a shard."""
-    records = (vars_of(each) if isinstance(each, LongAndShort) else list(each) for each in captions)
+    records = (record_of(each) if isinstance(each, LongAndShort) else list(each) for each in captions)
     with atomic_file(captions_path(shard)) as temporary:
         temporary.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-def vars_of(captions: LongAndShort) -> dict[str, str]:
+def record_of(captions: LongAndShort) -> dict[str, str]:
     """Return the record of a long and a short caption."""
     return {"long": captions.long, "short": captions.short, "kind": captions.kind}
 

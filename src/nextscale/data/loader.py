@@ -38,14 +38,14 @@ class BatchSlice:
     def random(self, *shape: int, generator: torch.Generator) -> Tensor:
         """Return uniform numbers in [0, 1) for the images of the part: (count, *shape).
 
-        The numbers are drawn for the whole batch, so those of an image do not depend on the division of the batch.
+        The numbers are generated for the whole batch, so those of an image do not depend on the division of the batch.
         """
         return torch.rand(self.whole, *shape, generator=generator)[self.first : self.first + self.count]
 
     def generators(self, generator: torch.Generator) -> list[torch.Generator]:
         """Return a random generator for each image of the part, for many random numbers per image.
 
-        Their seeds are drawn for the whole batch.
+        Their seeds are generated for the whole batch.
         """
         seeds = torch.randint(2**62, (self.whole,), generator=generator)[self.first : self.first + self.count]
         return [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]

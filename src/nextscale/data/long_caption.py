@@ -1,4 +1,4 @@
-"""Captions of the official Infinity data: a long one and a short one, of which each use has a part."""
+"""Captions of the official Infinity data: a long one and a short one. Training uses parts of them."""
 
 from __future__ import annotations
 

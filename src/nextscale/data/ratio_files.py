@@ -35,6 +35,8 @@ TOLERANCE = 0.01
 
 
 class RatioFile(NamedTuple):
+    """A file with the images of an aspect ratio."""
+
     path: Path
     ratio: float
     lines: int
@@ -124,7 +126,7 @@ class RatioFiles:
 
 
 def is_ratio_folder(data: Path) -> bool:
-    """Return whether ``data`` is a folder of such files."""
+    """Return whether ``data`` is a folder with a file for each aspect ratio."""
     return data.is_dir() and any(NAME.fullmatch(path.name) for path in data.iterdir())
 
 
@@ -153,7 +155,7 @@ def ratio_splits(root: Path) -> Splits:
             count += 1
             try:
                 line = parse_line(text)
-                ratio = checked(line, file.ratio)
+                ratio = check_ratio(line, file.ratio)
             except ValueError as error:
                 skipped.append(f"{file.path.name} line {number} ({error})")
                 continue
@@ -199,7 +201,7 @@ def parse_line(text: bytes) -> dict[str, Any]:
     return content
 
 
-def checked(line: dict[str, Any], ratio: float) -> float:
+def check_ratio(line: dict[str, Any], ratio: float) -> float:
     """Return ``h_div_w`` of a line in a file of a ratio.
 
     Raises:

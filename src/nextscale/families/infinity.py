@@ -7,7 +7,8 @@ from nextscale.official.infinity import from_official, to_official
 from nextscale.sampling.settings import FOR_PROMPTS
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
-from nextscale.transformer.infinity import Infinity, InfinityConfig
+from nextscale.transformer.infinity import Infinity
+from nextscale.transformer.infinity_config import InfinityConfig
 
 PATCHIFIED = "infinity_vae_d56_f8_14_patchify.pth"
 FOR_8B = FOR_PROMPTS.changed(temperature=1.0)

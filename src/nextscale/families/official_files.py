@@ -17,7 +17,7 @@ from nextscale.official.families import from_official, tokenizer_from_official
 from nextscale.official.infinity import is_infinity
 from nextscale.runtime.progress import say
 from nextscale.scales.schedule import OFFICIAL_256, ScaleSchedule
-from nextscale.transformer.infinity import SIZES
+from nextscale.transformer.infinity_config import SIZES
 
 INDEX_FILES = "*.index.json"
 

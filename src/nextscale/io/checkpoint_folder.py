@@ -23,6 +23,12 @@ def newest_checkpoint(run: Path) -> Path | None:
     return next((folder for folder in folders if is_complete(folder)), None)
 
 
+def has_reached(run: Path, step: int) -> bool:
+    """Return whether a training run has a complete checkpoint of a step or of a later one."""
+    newest = newest_checkpoint(run)
+    return newest is not None and checkpoint_step(newest) >= step
+
+
 def incomplete_checkpoints(run: Path) -> list[Path]:
     """Return the incomplete checkpoint folders that are newer than the newest complete one."""
     complete = newest_checkpoint(run)

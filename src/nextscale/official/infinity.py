@@ -16,7 +16,8 @@ from nextscale.io.module_folder import build_on_meta, fill, most_parameters
 from nextscale.official.names import Names, State, largest_number, rename, shape_of, swapped
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
-from nextscale.transformer.infinity import Infinity, InfinityConfig
+from nextscale.transformer.infinity import Infinity
+from nextscale.transformer.infinity_config import InfinityConfig
 
 _CONVOLUTIONS = ("conv1", "conv2")
 _NORMS = ("norm1", "norm2")

@@ -56,6 +56,7 @@ def quantize_bits(
     loss = mean over the scales of [ beta * mse(u, sg(q)) + entropy * (E - diversity * G) ] with `bit_entropies`.
 
     Args:
+        beta: weight of the commitment loss.
         depths: (B,) in 1..K, the number of scales of each image in the returned canvas; None means all.
     """
     bits = SignBits(features.shape[1])
@@ -95,6 +96,7 @@ def bit_entropies(unit: Tensor, groups: int = 1) -> Tensor:
 
     Args:
         unit: u, (B, n, d).
+        groups: number of equal groups of images; B must be a multiple of it.
     """
     p = torch.sigmoid(unit * (SHARPNESS / unit.shape[-1] ** 0.5))
     of_groups = p.unflatten(0, (groups, -1)).mean(dim=(1, 2))

@@ -53,7 +53,7 @@ class CodeUsage:
         return {"usage": self.used().tolist(), "perplexity": self.perplexity().tolist()}
 
     def unused_parts(self) -> dict[str, int]:
-        """Return what a validation logs besides."""
+        """Return what a validation logs in addition."""
         return {"unused_codes": self.unused()}
 
     def collapsed(self) -> str:
@@ -121,7 +121,7 @@ class BitUsage:
         return {"ones": self.ones().mean(dim=1).tolist(), "bit_entropy": self.entropy().tolist()}
 
     def unused_parts(self) -> dict[str, int]:
-        """Return what a validation logs besides."""
+        """Return what a validation logs in addition."""
         return {"stuck_bits": self.stuck()}
 
     def collapsed(self) -> str:

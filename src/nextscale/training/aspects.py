@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from nextscale.data.buckets import BucketedImages
 from nextscale.data.splits import open_buckets
@@ -13,6 +10,7 @@ from nextscale.errors import InputError
 from nextscale.scales.image_shape import templates_of
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.training.finetune import with_schedule
 from nextscale.training.recipes import Recipe
 from nextscale.training.run import settled_fraction
 from nextscale.training.setup import RunSettings, check_run
@@ -39,11 +37,7 @@ def aspect_sizes(tokenizer: ImageTokenizer) -> dict[float, tuple[int, int]]:
 
 def at_budget(tokenizer: ImageTokenizer, budget: str) -> ImageTokenizer:
     """Return a tokenizer of bits for images of a pixel budget, with the same weights."""
-    schedule = ScaleSchedule.infinity(budget, tokenizer.schedule.template or 1.0)
-    with torch.device("meta"):
-        changed = ImageTokenizer(replace(tokenizer.config, schedule=schedule))
-    changed.load_state_dict(tokenizer.state_dict(), assign=True)
-    return changed
+    return with_schedule(tokenizer, ScaleSchedule.infinity(budget, tokenizer.schedule.template or 1.0))
 
 
 def open_aspects(

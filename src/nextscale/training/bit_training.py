@@ -20,7 +20,7 @@ from nextscale.training.task import Metrics
 
 
 class BitTraining:
-    """Size and scales of a step are drawn for the whole batch, so that all its parts use the same ones."""
+    """The image size and the scales of a step are chosen for the whole batch, so that all its parts use the same."""
 
     def __init__(self, model: ImageTokenizer, recipe: TokenizerRecipe):
         self.model, self.recipe = model, recipe

@@ -40,13 +40,12 @@ class CacheSettings(ValidationSettings):
     aspects: bool = False
     """Crop each image to the aspect ratio nearest to its own, instead of to the size of the tokenizer. For tokenizers
     of bits with one of Infinity's schedules. There are no random crops then."""
-
     budget: str = ""
-    """Pixel budget of the images: 0.06M, 0.25M, 0.60M or 1M, with Infinity's scales instead of those of the tokenizer,
-    which is one of bits."""
+    """Pixel budget of the images: 0.06M, 0.25M, 0.60M or 1M, with Infinity's scales instead of those of the tokenizer.
+    For tokenizers of bits."""
 
     def check(self) -> None:
-        """Raise InputError for a number that is too small."""
+        """Raise InputError for a number that is too small, or for several crops with ``aspects``."""
         for name, least in (("crops", 0), ("seed", 0), ("batch_size", 1), ("workers", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least}, not {getattr(self, name)}")

@@ -109,8 +109,8 @@ def make_model(
         recipe = replace(recipe, depth=c.depth, width=c.width, heads=c.heads, shared_adaln=c.shared_adaln)
     else:
         model, description = fresh_model(tokenizer, recipe, len(class_names)), "random initial weights"
-    anew = ("class_embedding",) if trained and model is not trained.model else ()
-    description += train_low_rank(model, recipe, trained is not None, strategy, anew)
+    new_parts = ("class_embedding",) if trained and model is not trained.model else ()
+    description += train_low_rank(model, recipe, trained is not None, strategy, new_parts)
     freeze(model, recipe.freeze)
     return model, recipe, description
 

@@ -15,7 +15,7 @@ from nextscale.data.splits import absolute_name, open_image_splits
 from nextscale.errors import InputError
 from nextscale.evaluation.accuracy import Confusion
 from nextscale.evaluation.classifier import ClassifierConfig, ResidualClassifier, write_card
-from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
+from nextscale.io.checkpoint_folder import has_reached
 from nextscale.runtime.device import pick_device, precision
 from nextscale.runtime.stop import resumable
 from nextscale.training.classifier_task import ClassifierRecipe, ClassifierTask, measure
@@ -79,8 +79,7 @@ def train_classifier(
     run = Run(out, recipe, inputs)
     run.say(summary(images, held_out))
     average = train(ClassifierTask(network, recipe), images, held_out, recipe, run, Intervals(), on)
-    newest = newest_checkpoint(out)
-    if newest is None or checkpoint_step(newest) < recipe.steps:  # stopped by a signal
+    if not has_reached(out, recipe.steps):  # stopped by a signal
         return None
     assert isinstance(average, ResidualClassifier)
     with resumable("the classifier is trained. Repeat the same command to measure its accuracy."):

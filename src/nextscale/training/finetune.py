@@ -1,4 +1,4 @@
-"""Fine-tune a trained model: change its classes, and freeze parameters."""
+"""Fine-tune a trained model: change its classes or scales, and freeze parameters."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from nextscale.errors import InputError
+from nextscale.scales.schedule import ScaleSchedule
+from nextscale.tokenizer.tokenizer import ImageTokenizer
 
 
 def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
@@ -55,3 +57,16 @@ def with_classes(model: Any, names: Sequence[str], new_names: Sequence[str]) -> 
         f"class embedding resized from {model.config.num_classes} to {count} classes: {kept} kept by name, "
         f"{count - kept} start from the mean of all"
     )
+
+
+def with_schedule(tokenizer: ImageTokenizer, schedule: ScaleSchedule) -> ImageTokenizer:
+    """Return a tokenizer of bits with other scales, which shares the weights: they do not depend on the scales.
+
+    A tokenizer that has these scales already, or a codebook, is returned unchanged.
+    """
+    if tokenizer.config.quantizer == "codebook" or tokenizer.schedule == schedule:
+        return tokenizer
+    with torch.device("meta"):
+        changed = ImageTokenizer(replace(tokenizer.config, schedule=schedule))
+    changed.load_state_dict(tokenizer.state_dict(), assign=True)
+    return changed

@@ -66,13 +66,13 @@ def matches(name: str, pattern: str) -> bool:
 
 
 def train_low_rank(
-    model: nn.Module, recipe: TransformerRecipe, is_trained: bool, strategy: Strategy, anew: Sequence[str] = ()
+    model: nn.Module, recipe: TransformerRecipe, is_trained: bool, strategy: Strategy, new_parts: Sequence[str] = ()
 ) -> str:
     """Add the updates of a recipe, if it has LoRA. Return the end of a description of the initial weights.
 
     Args:
         is_trained: whether the model has trained weights.
-        anew: names of parts of the model that are not trained yet. They are trained in full.
+        new_parts: names of parts of the model that are not trained yet. They are trained in full.
 
     Raises:
         InputError: the model is not trained, the strategy is FSDP, or see `add_lora`.
@@ -85,12 +85,12 @@ def train_low_rank(
         raise InputError(f"lora={recipe.lora} does not support --strategy fsdp: expected --strategy ddp")
     count = add_lora(model, recipe.lora, torch.Generator().manual_seed(recipe.seed), recipe.lora_matrices)
     description = f"; LoRA of rank {recipe.lora} on {count} matrices, all else frozen"
-    if not anew:
+    if not new_parts:
         return description
     for name, parameter in model.named_parameters():
-        if name.startswith(tuple(anew)):
+        if name.startswith(tuple(new_parts)):
             parameter.requires_grad_(True)
-    return f"{description} except the {list_names([name.rstrip('.').replace('_', ' ') for name in anew])}"
+    return f"{description} except the {list_names([name.rstrip('.').replace('_', ' ') for name in new_parts])}"
 
 
 def has_changes(model: nn.Module) -> bool:

@@ -52,7 +52,7 @@ def shard(network: nn.Module, parts: list[str]) -> None:
     for name in parts:
         part = network.get_submodule(name)
         fully_shard(part)
-        for method in getattr(part, "methods", ()):
+        for method in getattr(part, "forward_methods", ()):
             register_fsdp_forward_method(part, method)
     root = fully_shard(network)
     root._get_fsdp_state()._lazy_init()  # otherwise a part called first, as in sampling, acts as root

@@ -17,7 +17,7 @@ from nextscale.errors import InputError
 from nextscale.evaluation.scene_agreement import Expected, Scores, judge, total
 from nextscale.evaluation.scene_reader import ReaderConfig, SceneReader, load_reader
 from nextscale.evaluation.scene_table import write_ceiling
-from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
+from nextscale.io.checkpoint_folder import has_reached
 from nextscale.runtime.device import pick_device, precision
 from nextscale.runtime.stop import resumable
 from nextscale.training.loop import Intervals, train
@@ -76,8 +76,7 @@ def train_reader(
     run = Run(out, recipe, {"task": "evaluate reader", "data": absolute_name(data)})
     run.say(f"scenes of {len(NAMES)} objects and {len(PLACES)} backgrounds in {len(STYLES)} styles")
     train(ReaderTask(network, recipe), scenes, others, recipe, run, Intervals(), on)
-    newest = newest_checkpoint(out)
-    if newest is None or checkpoint_step(newest) < recipe.steps:  # stopped by a signal
+    if not has_reached(out, recipe.steps):  # stopped by a signal
         return None
     with resumable("the reader is trained. Repeat the same command to measure its ceiling."):
         reader = load_reader(out, complete=False).to(on)

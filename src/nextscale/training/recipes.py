@@ -105,17 +105,17 @@ class TokenizerRecipe(Recipe):
     diversity: float = field(default=1.0, metadata={**LATER, **NOT_NEGATIVE})
     """Bits only: weight of the entropy of the mean bit, relative to ``entropy``."""
     diversity_images: int = field(default=8, metadata=LATER)
-    """Bits only: the mean bit is that of this many images. The parts into which processes and accumulation divide a
-    batch must be multiples of it if ``entropy`` is not 0."""
+    """Bits only: the mean bit is the mean over this many images. The parts into which processes and accumulation divide
+    a batch must be multiples of it if ``entropy`` is not 0."""
     drop_scales: float = field(default=0.0, metadata={**LATER, **SHARE})
     """Bits only: probability of dropping a scale in a step (stochastic depth). The last one is never dropped."""
     dense_scales: bool = field(default=False, metadata=LATER)
-    """Bits only: train with a dense schedule of up to 28 scales, `dense_schedule`. Those of the model serve elsewhere.
-    """
+    """Bits only: train with a dense schedule of up to 28 scales, see `dense_schedule`. Everything but training uses the
+    scales of the model."""
     shrink: tuple[int, ...] = field(default=(1,), metadata=LATER)
-    """Bits only: each step shrinks its images by one of these factors, drawn at random, to train several sizes."""
+    """Bits only: each step shrinks its images by one of these factors, chosen at random, to train several sizes."""
     one_of: tuple[int, ...] = field(default=(1,), metadata=LATER)
-    """Bits only: for each factor of ``shrink``, train on one of this many images, drawn at random, to save memory."""
+    """Bits only: for each factor of ``shrink``, train on one of this many images, chosen at random, to save memory."""
     kmeans: int = field(default=10, metadata={"least": 0})
     """Codebook only: rounds of k-means on the features of the first batch, which initialise the codebook."""
     restart_every: int = field(default=100, metadata={"least": 0})
@@ -234,8 +234,8 @@ class TextRecipe:
     words: WordsRecipe | None = None
     """A text encoder that is trained with the model. None uses a T5, which is not trained."""
     self_correction: float = field(default=0.3, metadata=SHARE)
-    """Bitwise self-correction: in each step, every scale flips its bits with a probability that is drawn from 0, 0.01
-    ... up to this one. The labels are the bits that repair the canvas. 0 flips none."""
+    """Bitwise self-correction: in each step, every scale flips its bits with a random probability of 0, 0.01 ...
+    up to this one. The labels are the bits that repair the canvas. 0 flips none."""
     self_correction_scales: int = 13
     """Flip bits of this many scales, from the coarsest."""
     loss_weights: Literal["scale", "token"] = "scale"

@@ -65,11 +65,12 @@ def knee_of(schedule: str) -> float:
     Raises:
         InputError: the schedule is unknown.
     """
+    prefix = "drop" if schedule.startswith("drop") else "lin"
     try:
-        knee = float(schedule.removeprefix("lin").removeprefix("drop"))
+        knee = float(schedule.removeprefix(prefix))
     except ValueError:
         knee = math.nan
-    if not schedule.startswith(("lin", "drop")) or not 0 < knee < 1:
+    if not schedule.startswith(prefix) or not 0 < knee < 1:
         known = ", ".join(SCHEDULES)
         raise InputError(f"unknown schedule {schedule!r}: expected {known}, or linX or dropX with 0 < X < 1")
     return knee

@@ -1,7 +1,7 @@
 """Bitwise self-correction (arXiv 2412.04431, section 3.3): train on canvases with flipped bits.
 
 Bits of every scale are flipped at random before their codes are added to the canvas. The labels are the signs of the
-current residual, which contains the damage of the coarser scales. The transformer learns to repair its own errors.
+current residual, which contains the errors of the coarser scales. The transformer learns to repair its own errors.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ def random_flips(
 ) -> list[Tensor]:
     """Return the bits to flip at the first scales: tensors (B, n_k, bits) bool, on the CPU.
 
-    The probability of each scale is drawn once for the whole batch from 0, 0.01, ... ``most``. An image has random
-    numbers of its own, which do not depend on the division of the batch.
+    The probability of each scale is random, one of 0, 0.01, ... ``most``, and the same for the whole batch. An image
+    has random numbers of its own, which do not depend on the division of the batch.
 
     Args:
+        bits: number of bits of a token.
+        most: largest probability.
         scales: number of scales; flips at the last scale would change nothing, and are left out.
     """
     counts = schedule.tokens_per_scale[: min(scales, schedule.num_scales - 1)]
@@ -32,8 +34,8 @@ def random_flips(
         return []
     rates = torch.randint(round(100 * most) + 1, (len(counts),), generator=generator) / 100
     each = batch_slice.generators(generator)
-    drawn = torch.stack([torch.rand(sum(counts), bits, generator=image) for image in each])
-    return [part < rate for part, rate in zip(drawn.split(counts, dim=1), rates, strict=True)]
+    uniform = torch.stack([torch.rand(sum(counts), bits, generator=image) for image in each])
+    return [part < rate for part, rate in zip(uniform.split(counts, dim=1), rates, strict=True)]
 
 
 @torch.no_grad()

@@ -20,7 +20,6 @@ from nextscale.data.splits import absolute_name, open_splits
 from nextscale.errors import InputError
 from nextscale.imaging.image_files import check_readable
 from nextscale.runtime.device import pick_device, precision
-from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.changes import check_names, find_recipe, with_changes
 from nextscale.training.loop import Intervals
 from nextscale.training.parallel import Execution
@@ -68,13 +67,6 @@ class RunSettings(ValidationSettings):
 
 
 SETTINGS = tuple(field.name for field in fields(RunSettings))
-
-
-def check_codebook(tokenizer: ImageTokenizer) -> ImageTokenizer:
-    """Return the tokenizer. Raise InputError if it is one of bits, whose tokens cannot be cached or trained on yet."""
-    if tokenizer.config.quantizer == "bits":
-        raise InputError("Infinity models cannot be trained yet: expected a tokenizer with a codebook")
-    return tokenizer
 
 
 def plan(

@@ -25,7 +25,7 @@ class Task(Protocol):
     """A model and its loss. These two members are required; `TaskOptions` lists the optional ones.
 
     A batch may be a part of the step's whole batch: see `BatchSlice`. Use ``batch.batch_slice.random`` for random
-    numbers. It draws them for the whole batch, so that results do not depend on how the batch is divided.
+    numbers. It generates them for the whole batch, so that results do not depend on how the batch is divided.
     """
 
     @property

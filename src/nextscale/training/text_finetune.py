@@ -14,6 +14,8 @@ OF_BITS = ("word_embedding.", "head.")
 """Parts of the model whose shapes depend on the bits of a token."""
 OF_TEXT = ("unconditional_text", "text_norm.", "text_pool.", "text_up.", "text_down.")
 """Parts of the model that read the features of texts."""
+WORDS = "words."
+"""The text encoder that is a part of the model."""
 
 
 def adapted(
@@ -36,23 +38,27 @@ def adapted(
     width = sizes["words"].width if sizes.get("words") else sizes["text_width"]
     pool = {} if width == before.text_width else {"pool_heads": 0, "text_width": width}
     config = replace(before, **{"schedule": tokenizer.schedule, "bits": bits, **pool, **sizes})
-    anew: list[str] = []
+    new_parts: list[str] = []
     why: list[str] = []
     if bits != before.bits:
-        anew += OF_BITS
+        new_parts += OF_BITS
         why.append(f"{bits} bits per token instead of {before.bits}")
     if config.words and not before.words:
-        anew += OF_TEXT
+        new_parts += [WORDS, *OF_TEXT]
         why.append("a text encoder of its own")
     elif width != before.text_width:
-        anew += OF_TEXT
+        new_parts += OF_TEXT
         why.append(f"texts of width {width} instead of {before.text_width}")
     if config == before:
         return model, (), "all weights of the initial model"
     changed = type(model)(config).init_weights(torch.Generator().manual_seed(recipe.seed), recipe.init_gamma)
-    kept = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(tuple(anew) or "-")}
+    kept = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(tuple(new_parts) or "-")}
     changed.load_state_dict(changed.state_dict() | kept)
-    if not anew:
+    if not new_parts:
         return changed, (), "all weights of the initial model"
-    names = ", ".join(name.rstrip(".") for name in anew)
-    return changed, tuple(anew), f"weights of the initial model, but new random ones for {names} ({', '.join(why)})"
+    names = ", ".join(name.rstrip(".") for name in new_parts)
+    return (
+        changed,
+        tuple(new_parts),
+        f"weights of the initial model, but new random ones for {names} ({', '.join(why)})",
+    )

@@ -137,16 +137,16 @@ def make_model(
     Raises:
         InputError: see `train_low_rank` and `adapted`; or a pattern of ``freeze`` does not match.
     """
-    anew: tuple[str, ...] = ()
+    new_parts: tuple[str, ...] = ()
     if trained:
-        model, anew, description = adapted(trained.model, tokenizer, sizes, recipe)
+        model, new_parts, description = adapted(trained.model, tokenizer, sizes, recipe)
         c = model.config
         recipe = replace(recipe, depth=c.depth, width=c.width, heads=c.heads)
     else:
         model, description = fresh_model(tokenizer, recipe, sizes), "random initial weights"
     if new_words:
-        anew = (*anew, "words.embedding")
-    description += train_low_rank(model, recipe, trained is not None, strategy, anew)
+        new_parts = (*new_parts, "words.embedding")
+    description += train_low_rank(model, recipe, trained is not None, strategy, new_parts)
     freeze(model, recipe.freeze)
     return model, recipe, description
 

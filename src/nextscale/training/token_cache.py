@@ -94,8 +94,8 @@ def make_cache(
     if held_out:  # 0 is not recorded, so that older runs accept the index of their cache
         index["val_fraction"] = held_out
     barrier()
-    note = f"finished files are kept in {out}. Repeat the same command to encode the other images."
-    with locked_by_main(out), resumable(note if is_main() else ""):
+    advice = f"finished files are kept in {out}. Repeat the same command to encode the other images."
+    with locked_by_main(out), resumable(advice if is_main() else ""):
         if is_main():
             for note in (note for source in sources for note in source.notes):
                 say(note)

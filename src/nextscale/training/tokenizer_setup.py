@@ -19,14 +19,13 @@ from nextscale.imaging.images import grid, to_pil
 from nextscale.imaging.lpips import load_lpips
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import barrier, processes
-from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.bit_training import check_parts
 from nextscale.training.critics.make import make_critic
-from nextscale.training.finetune import freeze
+from nextscale.training.finetune import freeze, with_schedule
 from nextscale.training.loop import train
 from nextscale.training.perceptual import FeatureDistance, Features, load_network, name_of
-from nextscale.training.presets.tokenizers import TOKENIZERS
+from nextscale.training.presets import TOKENIZERS
 from nextscale.training.recipes import TokenizerRecipe
 from nextscale.training.run import Run
 from nextscale.training.setup import RunSettings, count_epochs, open_images, plan, run_inputs, summary
@@ -124,15 +123,6 @@ def make_task(
     if recipe.perceptual:
         features = FeatureDistance(network or load_network(recipe.perceptual_network)).to(device)
     return TokenizerTask(model.to(device), recipe, critic, perceptual, fresh_codes=trained is None, features=features)
-
-
-def with_schedule(tokenizer: ImageTokenizer, schedule: ScaleSchedule) -> ImageTokenizer:
-    """Return a tokenizer of bits with other scales; its weights fit any. One with a codebook is returned unchanged."""
-    if tokenizer.config.quantizer == "codebook" or tokenizer.schedule == schedule:
-        return tokenizer
-    changed = ImageTokenizer(replace(tokenizer.config, schedule=schedule))
-    changed.load_state_dict(tokenizer.state_dict())
-    return changed
 
 
 def first_images(data: Examples) -> torch.Tensor:

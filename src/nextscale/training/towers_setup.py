@@ -12,7 +12,7 @@ from nextscale.data.loader import check_data, validation_batches
 from nextscale.data.splits import absolute_name, open_splits
 from nextscale.errors import InputError
 from nextscale.evaluation.two_towers import Retrieval, TowersConfig, TwoTowers, write_card
-from nextscale.io.checkpoint_folder import checkpoint_step, newest_checkpoint
+from nextscale.io.checkpoint_folder import has_reached, newest_checkpoint
 from nextscale.io.module_folder import CONFIG, read_config
 from nextscale.runtime.device import pick_device, precision
 from nextscale.runtime.stop import resumable
@@ -75,8 +75,7 @@ def train_towers(
     run = Run(out, recipe, inputs)
     run.say(summary(images, held_out))
     average = train(TowersTask(network, recipe), images, held_out, recipe, run, Intervals(), on)
-    newest = newest_checkpoint(out)
-    if newest is None or checkpoint_step(newest) < recipe.steps:  # stopped by a signal
+    if not has_reached(out, recipe.steps):  # stopped by a signal
         return None
     assert isinstance(average, TwoTowers)
     with resumable("the towers are trained. Repeat the same command to measure their accuracy."):

@@ -106,5 +106,5 @@ def drop_paths(depth: int, rate: float, batch_slice: BatchSlice, generator: torc
     if rate == 0:
         return None
     keep = 1 - torch.linspace(0, rate, depth)[:, None, None]
-    drawn = batch_slice.random(depth, 2, generator=generator).permute(1, 2, 0)
-    return (drawn < keep) / keep
+    uniform = batch_slice.random(depth, 2, generator=generator).permute(1, 2, 0)
+    return (uniform < keep) / keep

@@ -52,7 +52,7 @@ class Block(nn.Module):
         cross: add attention to a text.
     """
 
-    methods = ("text_keys_values",)
+    forward_methods = ("text_keys_values",)
     """Names of the methods besides ``forward`` that use weights, for FSDP."""
 
     def __init__(self, width: int, heads: int, hidden: int, l2_norm: bool, cross: bool = False):

@@ -8,30 +8,20 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 TextKeysValues = list[tuple[Tensor, Tensor]]
 """Keys and values of each sample's text, both (H, l, d). Texts have different lengths."""
+FEW_QUERIES = 4
+"""See `attend`."""
 
 
 class PaddedText(NamedTuple):
-    """The texts of a batch, padded to one length for training."""
+    """The texts of a batch, padded to one length for training; see `nextscale.conditioning.padding.Padding`."""
 
     features: Tensor
     """(B, l, C)."""
     mask: Tensor
     """(B, 1, 1, l) bool, False for padding."""
-
-    @classmethod
-    def of(cls, packed: Tensor, lengths: Sequence[int]) -> PaddedText:
-        """Pad packed texts. (sum of lengths, C) -> B texts."""
-        features = pad_sequence(list(packed.split(list(lengths))), batch_first=True)
-        positions = torch.arange(features.shape[1], device=packed.device)
-        return cls(features, (positions < torch.tensor(lengths, device=packed.device)[:, None])[:, None, None])
-
-
-FEW_QUERIES = 4
-"""See `attend`."""
 
 
 class CrossAttention(nn.Module):

@@ -4,9 +4,20 @@ import numpy as np
 import pytest
 
 from nextscale.data.scenes.backgrounds import BACKGROUNDS, LANDSCAPES
-from nextscale.data.scenes.layout import centre, overlap, place
+from nextscale.data.scenes.layout import Spot, place
 from nextscale.data.scenes.render import draw_background, render
 from nextscale.data.scenes.scene import Scene, random_scene
+
+
+def overlap(first: Spot, second: Spot) -> float:
+    """Return the length by which two places overlap, negative if they lie apart."""
+    gap = max(abs(first.x - second.x), abs(centre(first) - centre(second)))
+    return (first.side + second.side) / 2 - gap
+
+
+def centre(spot: Spot) -> float:
+    """Return the y of the centre of a place."""
+    return spot.y - spot.side / 2 if spot.stands else spot.y
 
 
 def test_objects_lie_inside_are_large_enough_and_apart():

@@ -96,14 +96,3 @@ def in_group(scene: Scene, name: str, rng: np.random.Generator) -> list[Spot]:
     return [
         Spot(name, x, y, side) for x, y in np.array(centres) + rng.uniform(-1, 1, (scene.count, 2)) * max(wiggle, 0)
     ]
-
-
-def overlap(first: Spot, second: Spot) -> float:
-    """Return the length by which two places overlap, negative if they lie apart."""
-    gap = max(abs(first.x - second.x), abs(centre(first) - centre(second)))
-    return (first.side + second.side) / 2 - gap
-
-
-def centre(spot: Spot) -> float:
-    """Return the y of the centre of a place."""
-    return spot.y - spot.side / 2 if spot.stands else spot.y

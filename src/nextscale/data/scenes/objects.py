@@ -1,4 +1,4 @@
-"""The objects of scenes: their names, synonyms and plurals, and the emoji that shows each."""
+"""The objects of scenes: their names and synonyms, and the emoji that shows each."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ class Thing:
     sprite: str
     """CLDR name of the emoji."""
     synonyms: tuple[str, ...] = ()
-    alone: bool = False
-    """Whether scenes show it only alone. Other objects also occur several times and beside others."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -26,13 +24,13 @@ class Thing:
         return (self.name, *self.synonyms)
 
 
-def _things(table: str, alone: bool = False) -> dict[str, Thing]:
+def _things(table: str) -> dict[str, Thing]:
     """Read a table of lines ``sprite: name, synonym, ...``. A line without a colon is sprite and name."""
     things = {}
     for line in table.strip().splitlines():
         sprite, _, names = line.partition(": ")
         name, *synonyms = (names or sprite).split(", ")
-        things[name] = Thing(name, sprite, tuple(synonyms), alone)
+        things[name] = Thing(name, sprite, tuple(synonyms))
     return things
 
 
@@ -273,10 +271,9 @@ basket
 alien
 skull
 clown face: clown
-""",
-    alone=True,
+"""
 )
-"""Objects that occur only alone."""
+"""Objects that occur only alone. The others also occur several times and beside others."""
 
 RESERVED: Mapping[str, Thing] = _things("zebra")
 """Objects that training scenes never show, so that one can be taught to a trained model. Readers know them."""

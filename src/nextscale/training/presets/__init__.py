@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nextscale.training.presets import infinity, var
-from nextscale.training.recipes import TransformerRecipe
+from nextscale.training.presets import infinity, infinity_tokenizers, var
+from nextscale.training.recipes import TokenizerRecipe, TransformerRecipe
 
 TRANSFORMERS: dict[str, TransformerRecipe] = {**var.TRANSFORMERS, **infinity.TRANSFORMERS}
+TOKENIZERS: dict[str, TokenizerRecipe] = {**var.TOKENIZERS, **infinity_tokenizers.TOKENIZERS}
