@@ -13,13 +13,20 @@ from pathlib import Path
 import tiny_runs
 import torch
 
+from nextscale.io.checkpoint_folder import newest_checkpoint
+
 
 def kill_at(step: int, command: list[str], run: Path, script: str = tiny_runs.__file__) -> None:
-    """Start the command in a process of its own, and kill it once it has logged a step."""
+    """Start the command in a process of its own, and kill it once it has logged a step and written a checkpoint.
+
+    Checkpoints are written in the background, so that the first one may come late.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     with subprocess.Popen([sys.executable, script, *command], env=environment, stderr=subprocess.DEVNULL) as process:
         log = run / "log.jsonl"
-        while process.poll() is None and not (log.is_file() and log.read_bytes().count(b'"loss"') >= step):
+        while process.poll() is None and not (
+            log.is_file() and log.read_bytes().count(b'"loss"') >= step and newest_checkpoint(run)
+        ):
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
