@@ -4,12 +4,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help sample serve test lint docs format floors clean
+.PHONY: help sample serve test test-all lint docs format floors clean
 
 help:
 	@echo "make sample   install, then generate 20 images into samples.png"
 	@echo "make serve    install with the extra serve, then start the studio and the HTTP API (FLAGS='--model runs/var')"
 	@echo "make test     install with the dev tools, then run the tests"
+	@echo "make test-all the same with the tests that take half a minute or more"
 	@echo "make lint     format check, lint, types, import contracts"
 	@echo "make docs     build the documentation into build/site"
 	@echo "make format   format the code and apply safe fixes"
@@ -23,6 +24,9 @@ serve: $(VENV)/.installed-serve
 	$(BIN)/nextscale serve $(FLAGS)
 
 test: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long"
+
+test-all: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed-dev

@@ -133,7 +133,7 @@ def test_two_processes_are_refused_where_another_command_writes(images, tmp_path
     assert list(run.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_train_bits_as_one_does(images, tmp_path):
     """With entropies of the images of a group, and a critic with batch statistics of all processes."""
     critic = [f"adversarial.{setting}" for setting in ("norm=batch", "layers=1", "channels=8", "start=0.4")]

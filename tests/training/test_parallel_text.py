@@ -43,7 +43,7 @@ def figures(run: Path, name: str) -> torch.Tensor:
     return torch.tensor([line[name] for line in lines if name in line], dtype=torch.float64)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("more", [("--accumulate", "2"), ("--strategy", "fsdp", "--recompute")], ids=["ddp", "fsdp"])
 def test_two_processes_train_as_one_does_and_one_goes_on(more, tokenizer, alone, tmp_path):
     """Then the last checkpoint is lost, and two processes go on from the one before."""

@@ -139,7 +139,7 @@ def test_options_of_a_run(changes, tmp_path):
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_train_as_one_does(strategy, tmp_path):
     """With two accumulation steps each; one process goes on where they stopped."""
