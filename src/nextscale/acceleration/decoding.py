@@ -18,7 +18,7 @@ from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
 FULL_SIZE_TENSORS = 5
 """Number of full-size activations of an image that decoding holds at the same time."""
 CPU_DECODING_BYTES = 2**28
-LARGE = 2**25
+LARGE = 2**26
 """Bytes of an activation before whose decoding free memory is returned to the system."""
 GPU_SHARE = 8
 """Decoding may use 1/8 of a GPU's memory."""
