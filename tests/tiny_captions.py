@@ -5,15 +5,18 @@ As a script: the command line, to which the recipe is the preset "tiny-text", fo
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors.torch import load_file
 from tiny_infinity import WordEncoder, make_tokenizer
 
 from nextscale.data.content import Pixels
 from nextscale.data.dataset import Example
+from nextscale.data.loader import Batch, BatchSlice, collate
 from nextscale.training.changes import with_changes
 from nextscale.training.presets import TRANSFORMERS
 from nextscale.training.recipes import TextRecipe, TransformerRecipe, WordsRecipe
@@ -35,6 +38,7 @@ RECIPE = TransformerRecipe(
     init_gamma=0.1,
     text=TextRecipe(tokens=6),
 )
+LAST = f"checkpoints/step-{RECIPE.steps:08d}"
 SMALL = WordsRecipe(width=16, depth=1, heads=2)
 WORDS: TransformerRecipe = replace(RECIPE, text=TextRecipe(tokens=10, words=SMALL))
 """With a text encoder that is trained, too."""
@@ -72,6 +76,24 @@ class Halves:
         where = (slice(None), half) if place in ("top", "bottom") else (slice(None), slice(None), half)
         image[where] = torch.tensor(COLOURS[colour])[:, None, None]
         return Example(Pixels(image), 0, (), f"{colour} on the {place}")
+
+
+def a_batch(count: int = 4, first: int = 0, whole: int = 0) -> Batch:
+    """A part of a batch of `Halves`."""
+    batch = collate([Halves(16)[0, i] for i in range(first, first + count)])
+    return batch._replace(batch_slice=BatchSlice(first, count, whole or count))
+
+
+def tensors(run: Path) -> dict[str, torch.Tensor]:
+    """Weights and state of the last checkpoint."""
+    files = ("model.safetensors", "state/state.safetensors")
+    return {f"{name}/{key}": t for name in files for key, t in load_file(run / LAST / name).items()}
+
+
+def log(run: Path, name: str) -> list[Any]:
+    """The logged values of a name."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line[name] for line in lines if name in line]
 
 
 def open_halves(*_: object) -> tuple[Halves, Halves]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import golden_recipes
 import pytest
 import torch
 from golden import FOLDER, Golden
@@ -23,26 +24,7 @@ EXPECTED = json.loads((FOLDER / "training.json").read_text())
 
 
 def recipe_of(expected: dict, config: ns.VARConfig, batch_size: int) -> TransformerRecipe:
-    return TransformerRecipe(
-        steps=expected["total_steps"],
-        batch_size=batch_size,
-        learning_rate=expected["peak_lr"],
-        precision="float32",
-        schedule=expected["schedule"],
-        warmup=expected["warmup_steps"] / expected["total_steps"],
-        warmup_start=expected["warmup_start"],
-        final_ratio=expected["final_ratio"],
-        betas=expected["betas"],
-        eps=expected["eps"],
-        weight_decay=expected["weight_decay"],
-        weight_decay_end=expected["weight_decay_end"],
-        clip=expected["grad_clip"],
-        depth=config.depth,
-        width=config.width,
-        heads=config.heads,
-        label_drop=0.0,
-        drop_path=0.0,
-    )
+    return golden_recipes.recipe_of(expected, config, batch_size, label_drop=0.0)
 
 
 @pytest.mark.parametrize("name", ["base", "shared_adaln"])

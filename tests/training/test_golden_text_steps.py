@@ -7,6 +7,7 @@ import zlib
 from copy import deepcopy
 from typing import Any
 
+import golden_recipes
 import numpy as np
 import pytest
 import torch
@@ -58,27 +59,9 @@ class RecordedTask(TextTask):
 
 
 def recipe_of(expected: dict, config: ns.InfinityConfig, batch_size: int) -> TransformerRecipe:
-    return TransformerRecipe(
-        steps=expected["total_steps"],
-        batch_size=batch_size,
-        learning_rate=expected["peak_lr"],
-        precision="float32",
-        schedule=expected["schedule"],
-        warmup=expected["warmup_steps"] / expected["total_steps"],
-        warmup_start=expected["warmup_start"],
-        final_ratio=expected["final_ratio"],
-        betas=expected["betas"],
-        eps=expected["eps"],
-        weight_decay=expected["weight_decay"],
-        weight_decay_end=expected["weight_decay_end"],
-        clip=expected["grad_clip"],
-        ema_decay=0.0,
-        depth=config.depth,
-        width=config.width,
-        heads=config.heads,
-        shared_adaln=True,
-        text=TextRecipe(loss_weights="scale" if expected["reweight_by_scale"] else "token"),
-    )
+    text = TextRecipe(loss_weights="scale" if expected["reweight_by_scale"] else "token")
+    more = {"ema_decay": 0.0, "shared_adaln": True, "text": text}
+    return golden_recipes.recipe_of(expected, config, batch_size, **more)
 
 
 @pytest.mark.parametrize("name", TRACES)

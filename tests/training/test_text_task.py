@@ -12,14 +12,24 @@ import pytest
 import tiny_captions
 import torch
 from processes import kill_at
-from safetensors.torch import load_file
 from tiny import refused
-from tiny_captions import INTERVALS, RECIPE, Halves, open_halves, save_tokenizer, text_command, with_text
+from tiny_captions import (
+    INTERVALS,
+    LAST,
+    RECIPE,
+    Halves,
+    a_batch,
+    log,
+    open_halves,
+    save_tokenizer,
+    tensors,
+    text_command,
+    with_text,
+)
 from tiny_infinity import DIM, SCHEDULES, TEXT_WIDTH, WordEncoder, make_infinity, make_tokenizer
 
 import nextscale as ns
 from nextscale.data.content import Tokens
-from nextscale.data.loader import Batch, BatchSlice, collate
 from nextscale.training.loop import step_generator, training_step
 from nextscale.training.losses import scale_weights
 from nextscale.training.parallel import Execution
@@ -30,16 +40,10 @@ from nextscale.training.text_task import TextTask
 from nextscale.transformer.token_loss import token_losses
 
 EXACT = replace(RECIPE, precision="float32")
-LAST = f"checkpoints/step-{RECIPE.steps:08d}"
 
 
 def make_task(**text: Any) -> TextTask:
     return TextTask(deepcopy(make_infinity()), make_tokenizer(), with_text(EXACT, **text), WordEncoder().encode)
-
-
-def a_batch(count: int = 4, first: int = 0, whole: int = 0) -> Batch:
-    batch = collate([Halves(16)[0, i] for i in range(first, first + count)])
-    return batch._replace(batch_slice=BatchSlice(first, count, whole or count))
 
 
 @pytest.fixture(autouse=True)
@@ -61,16 +65,6 @@ def run(tmp_path_factory) -> Path:
         patch.setattr("nextscale.training.transformer_setup.open_examples", open_halves)
         train(folder)
     return folder
-
-
-def tensors(run: Path) -> dict[str, torch.Tensor]:
-    files = ("model.safetensors", "state/state.safetensors")
-    return {f"{name}/{key}": t for name in files for key, t in load_file(run / LAST / name).items()}
-
-
-def log(run: Path, name: str) -> list[Any]:
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [line[name] for line in lines if name in line]
 
 
 # ---- one step ----------------------------------------------------------------------------------------------------

@@ -14,13 +14,24 @@ import torch
 from processes import kill_at, two_processes
 from safetensors.torch import load_file
 from tiny import refused, same
-from tiny_captions import INTERVALS, RECIPE, WORDS, Halves, open_halves, save_tokenizer, text_command
+from tiny_captions import (
+    INTERVALS,
+    LAST,
+    RECIPE,
+    WORDS,
+    Halves,
+    a_batch,
+    log,
+    open_halves,
+    save_tokenizer,
+    tensors,
+    text_command,
+)
 from tiny_infinity import SCHEDULES, WordEncoder, make_tokenizer
 from tiny_words import make_word_model
 
 import nextscale as ns
 from nextscale.conditioning.words_config import WordsConfig
-from nextscale.data.loader import Batch, BatchSlice, collate
 from nextscale.training.changes import override, with_changes
 from nextscale.training.loop import step_generator, training_step
 from nextscale.training.parallel import Execution
@@ -33,7 +44,6 @@ from nextscale.training.vocabulary import captions_of, with_words
 
 EXACT = replace(WORDS, precision="float32")
 SMALL = tiny_captions.SMALL
-LAST = f"checkpoints/step-{RECIPE.steps:08d}"
 KNOWN = ("on", "the", "blue", "bottom", "green", "left", "red", "right", "top", "white")
 
 
@@ -54,21 +64,6 @@ def run(tmp_path_factory) -> Path:
         patch.setattr("nextscale.training.transformer_setup.open_examples", open_halves)
         train(folder)
     return folder
-
-
-def tensors(run: Path) -> dict[str, torch.Tensor]:
-    files = ("model.safetensors", "state/state.safetensors")
-    return {f"{name}/{key}": t for name in files for key, t in load_file(run / LAST / name).items()}
-
-
-def log(run: Path, name: str) -> list[Any]:
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [line[name] for line in lines if name in line]
-
-
-def a_batch(count: int, first: int = 0, whole: int = 0) -> Batch:
-    batch = collate([Halves(16)[0, i] for i in range(first, first + count)])
-    return batch._replace(batch_slice=BatchSlice(first, count, whole or count))
 
 
 def make_task(recipe: TransformerRecipe) -> TextTask:

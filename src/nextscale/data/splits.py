@@ -24,7 +24,6 @@ def open_splits(
     size: tuple[int, int],
     seed: int,
     flip: bool = True,
-    zoom: bool = False,
     val_fraction: float = 0,
     captions: bool = False,
 ) -> tuple[Examples, Examples | None]:
@@ -44,7 +43,7 @@ def open_splits(
         from nextscale.data.scenes.dataset import scene_splits  # on demand: few runs need it
 
         return scene_splits(str(data), size, seed)
-    return open_image_splits(data, size, seed, flip, zoom, val_fraction, captions)
+    return open_image_splits(data, size, seed, flip, val_fraction, captions)
 
 
 def open_image_splits(
@@ -52,11 +51,15 @@ def open_image_splits(
     size: tuple[int, int],
     seed: int,
     flip: bool = True,
-    zoom: bool = False,
     val_fraction: float = 0,
     captions: bool = False,
+    zoom: bool = False,
 ) -> tuple[ImageDataset, ImageDataset | None]:
-    """Open the training and validation images of image files, resized to (H, W); see `find_sources` and `hold_out`."""
+    """Open the training and validation images of image files, resized to (H, W); see `find_sources` and `hold_out`.
+
+    Args:
+        zoom: see `ImageDataset`.
+    """
     train, val = hold_out(find_sources(str(data), captions), val_fraction)
     held_out = None if val is None else ImageDataset(val, size, augment=False, captions=captions)
     return ImageDataset(train, size, seed, flip=flip, zoom=zoom, captions=captions), held_out

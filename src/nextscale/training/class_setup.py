@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from nextscale.data.dataset import Examples
 from nextscale.errors import InputError
 from nextscale.families import var
 from nextscale.families.sources import INDEX, Parts
@@ -17,46 +16,30 @@ from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.class_change import ClassChange
 from nextscale.training.finetune import freeze, with_classes
 from nextscale.training.lora import train_low_rank
-from nextscale.training.parallel import Strategy
+from nextscale.training.model_setup import PREVIEWED, ModelInputs
 from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.run import Run, is_begun
 from nextscale.training.transformer_task import TransformerTask
 
-PREVIEWED = 20
-
 
 class ClassSetup:
-    """A transformer for the classes of the data.
-
-    Args:
-        examples, val_examples: the data. The attributes of the same name have the numbers of the model as labels.
-        trained: the model to start from.
-        keep_classes: keep its classes that the data does not have.
+    """A transformer for the classes of the data. Its examples have the numbers of the model as labels.
 
     Raises:
         InputError: see `class_change` and `make_model`; or the recipe is for texts.
     """
 
-    def __init__(
-        self,
-        tokenizer: ImageTokenizer,
-        recipe: TransformerRecipe,
-        examples: Examples,
-        val_examples: Examples | None,
-        trained: Parts | None,
-        strategy: Strategy,
-        keep_classes: bool,
-    ):
-        if recipe.text is not None:
+    def __init__(self, given: ModelInputs):
+        if given.recipe.text is not None:
             raise InputError("a recipe with text needs a tokenizer of bits, but this one has a codebook")
-        self.change = class_change(trained, examples.source.class_names, keep_classes)
-        self.names = self.change.after if self.change else examples.source.class_names
-        self.examples, self.val_examples = examples, val_examples
+        self.change = class_change(given.trained, given.examples.source.class_names, given.keep_classes)
+        self.names = self.change.after if self.change else given.examples.source.class_names
+        self.examples, self.val_examples = given.examples, given.val_examples
         if self.change:
-            self.examples = self.change.relabelled(examples)
-            self.val_examples = val_examples and self.change.relabelled(val_examples)
-        self.model, self.recipe, self.description = make_model(tokenizer, recipe, trained, self.names, strategy)
-        self.inputs: dict[str, Any] = {"keep_classes": keep_classes}
+            self.examples = self.change.relabelled(given.examples)
+            self.val_examples = given.val_examples and self.change.relabelled(given.val_examples)
+        self.model, self.recipe, self.description = make_model(given, self.names)
+        self.inputs: dict[str, Any] = {"keep_classes": given.keep_classes}
 
     def report(self, run: Run) -> None:
         """Print kept, added and dropped classes. A new run also writes all their names to its log."""
@@ -91,26 +74,21 @@ def class_change(trained: Parts | None, class_names: tuple[str, ...], keep_class
     return None
 
 
-def make_model(
-    tokenizer: ImageTokenizer,
-    recipe: TransformerRecipe,
-    trained: Parts | None,
-    class_names: tuple[str, ...],
-    strategy: Strategy,
-) -> tuple[Any, TransformerRecipe, str]:
+def make_model(given: ModelInputs, class_names: tuple[str, ...]) -> tuple[Any, TransformerRecipe, str]:
     """Return the model to train, the recipe with the model's sizes, and a description of the initial weights.
 
     Raises:
         InputError: see `train_low_rank`; or a pattern of ``freeze`` does not match.
     """
+    recipe, trained = given.recipe, given.trained
     if trained:
         model, description = with_classes(trained.model, trained.class_names, class_names)
         c = model.config
         recipe = replace(recipe, depth=c.depth, width=c.width, heads=c.heads, shared_adaln=c.shared_adaln)
     else:
-        model, description = fresh_model(tokenizer, recipe, len(class_names)), "random initial weights"
+        model, description = fresh_model(given.tokenizer, recipe, len(class_names)), "random initial weights"
     new_parts = ("class_embedding",) if trained and model is not trained.model else ()
-    description += train_low_rank(model, recipe, trained is not None, strategy, new_parts)
+    description += train_low_rank(model, recipe, trained is not None, given.strategy, new_parts)
     freeze(model, recipe.freeze)
     return model, recipe, description
 

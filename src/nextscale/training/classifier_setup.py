@@ -9,20 +9,19 @@ import torch
 
 from nextscale.data.dataset import ImageDataset
 from nextscale.data.held_out import held_out_fraction
-from nextscale.data.loader import check_data, validation_batches
+from nextscale.data.loader import validation_batches
 from nextscale.data.names import list_names
-from nextscale.data.splits import absolute_name, open_image_splits
+from nextscale.data.splits import open_image_splits
 from nextscale.errors import InputError
 from nextscale.evaluation.accuracy import Confusion
 from nextscale.evaluation.classifier import ClassifierConfig, ResidualClassifier, write_card
-from nextscale.io.checkpoint_folder import has_reached
-from nextscale.runtime.device import pick_device, precision
+from nextscale.runtime.device import pick_device
 from nextscale.runtime.stop import resumable
 from nextscale.training.classifier_task import ClassifierRecipe, ClassifierTask, measure
-from nextscale.training.loop import Intervals, train
+from nextscale.training.network_run import train_network
 from nextscale.training.recipes import Precision
-from nextscale.training.run import Run, settled, settled_fraction
-from nextscale.training.setup import check_outside, summary
+from nextscale.training.run import settled_fraction
+from nextscale.training.setup import summary
 
 
 class ClassifierResult(NamedTuple):
@@ -58,34 +57,42 @@ def train_classifier(
         InputError: the data has one class only or no validation images, or ``out`` holds something else; see `train`.
         KeyboardInterrupt: Ctrl-C stopped the run, and a checkpoint is saved.
     """
-    on = pick_device(device)
     images, held_out = open_two_splits(data, size, seed, settled_fraction(val_fraction, out))
     names = images.source.class_names
     recipe = ClassifierRecipe(
         model=ClassifierConfig(len(names), size), steps=steps, batch_size=batch_size, seed=seed, precision=dtype
     )
-    recipe = settled(recipe, out, on)
-    precision(recipe.precision, on)  # raises if the device does not support it
-    check_outside(out, data)
-    check_data(images, held_out, recipe.batch_size)
-    network = ResidualClassifier(recipe.model).init_weights(torch.Generator().manual_seed(recipe.seed)).to(on)
     inputs = {
-        "task": "evaluate classifier",
-        "data": absolute_name(data),
         "classes": names,
         "val_fraction": held_out_fraction(images.source),
         "number_of_images": len(images),
     }
-    run = Run(out, recipe, inputs)
-    run.say(summary(images, held_out))
-    average = train(ClassifierTask(network, recipe), images, held_out, recipe, run, Intervals(), on)
-    if not has_reached(out, recipe.steps):  # stopped by a signal
+    average = train_network(
+        "evaluate classifier",
+        make_task,
+        recipe,
+        images,
+        held_out,
+        data=data,
+        out=out,
+        device=device,
+        summary=summary(images, held_out),
+        inputs=inputs,
+    )
+    if average is None:
         return None
+    on = pick_device(device)
     assert isinstance(average, ResidualClassifier)
     with resumable("the classifier is trained. Repeat the same command to measure its accuracy."):
         confusion = measure(average, (batch.to(on) for batch in validation_batches(held_out, recipe.batch_size)))
         write_card(out, names, confusion.accuracy)
     return ClassifierResult(confusion, names)
+
+
+def make_task(recipe: ClassifierRecipe, device: torch.device) -> ClassifierTask:
+    """Return the task of a new classifier on a device."""
+    network = ResidualClassifier(recipe.model).init_weights(torch.Generator().manual_seed(recipe.seed))
+    return ClassifierTask(network.to(device), recipe)
 
 
 def open_two_splits(

@@ -6,25 +6,20 @@ from pathlib import Path
 
 import torch
 
-from nextscale.data.loader import check_data
 from nextscale.data.scenes.dataset import SceneDataset, as_content
 from nextscale.data.scenes.name import SCENES, is_scenes
 from nextscale.data.scenes.objects import STYLES
 from nextscale.data.scenes.sprites import Sprites, open_sprites
 from nextscale.data.scenes.targets import NAMES, PLACES, ReadableScenes
-from nextscale.data.splits import absolute_name
 from nextscale.errors import InputError
 from nextscale.evaluation.scene_agreement import Expected, Scores, judge, total
 from nextscale.evaluation.scene_reader import ReaderConfig, SceneReader, load_reader
 from nextscale.evaluation.scene_table import write_ceiling
-from nextscale.io.checkpoint_folder import has_reached
-from nextscale.runtime.device import pick_device, precision
+from nextscale.runtime.device import pick_device
 from nextscale.runtime.stop import resumable
-from nextscale.training.loop import Intervals, train
+from nextscale.training.network_run import train_network
 from nextscale.training.reader_task import ReaderRecipe, ReaderTask
 from nextscale.training.recipes import Precision
-from nextscale.training.run import Run, settled
-from nextscale.training.setup import check_outside
 
 VALIDATION = 500
 FRESH, HELD_OUT = "fresh scenes", "held-out combinations"
@@ -62,27 +57,28 @@ def train_reader(
     """
     if not is_scenes(data):
         raise InputError(f"a reader is trained on scenes: expected {SCENES}PATH with emoji sprites, got {data!r}")
-    on = pick_device(device)
     sprites = open_sprites(data.removeprefix(SCENES))
     config = ReaderConfig(NAMES, STYLES, PLACES, size)
     recipe = ReaderRecipe(model=config, steps=steps, batch_size=batch_size, seed=seed, precision=dtype)
-    recipe = settled(recipe, out, on)
-    precision(recipe.precision, on)  # raises if the device does not support it
-    check_outside(out, data)
     scenes = ReadableScenes(SceneDataset(sprites, (size, size), seed, "all"))
     others = ReadableScenes(SceneDataset(sprites, (size, size), CEILING_SEED + 1, "all", VALIDATION))
-    check_data(scenes, others, recipe.batch_size)
-    network = SceneReader(recipe.model).init_weights(torch.Generator().manual_seed(recipe.seed)).to(on)
-    run = Run(out, recipe, {"task": "evaluate reader", "data": absolute_name(data)})
-    run.say(f"scenes of {len(NAMES)} objects and {len(PLACES)} backgrounds in {len(STYLES)} styles")
-    train(ReaderTask(network, recipe), scenes, others, recipe, run, Intervals(), on)
-    if not has_reached(out, recipe.steps):  # stopped by a signal
+    said = f"scenes of {len(NAMES)} objects and {len(PLACES)} backgrounds in {len(STYLES)} styles"
+    average = train_network(
+        "evaluate reader", make_task, recipe, scenes, others, data=data, out=out, device=device, summary=said
+    )
+    if average is None:
         return None
     with resumable("the reader is trained. Repeat the same command to measure its ceiling."):
-        reader = load_reader(out, complete=False).to(on)
+        reader = load_reader(out, complete=False).to(pick_device(device))
         ceiling = {kind: ceiling_of(reader, sprites, *which) for kind, which in KINDS.items()}
         write_ceiling(out, ceiling)
     return ceiling
+
+
+def make_task(recipe: ReaderRecipe, device: torch.device) -> ReaderTask:
+    """Return the task of a new reader on a device."""
+    network = SceneReader(recipe.model).init_weights(torch.Generator().manual_seed(recipe.seed))
+    return ReaderTask(network.to(device), recipe)
 
 
 def ceiling_of(reader: SceneReader, sprites: Sprites, split: str, count: int) -> Scores:

@@ -16,18 +16,17 @@ from nextscale.data.cache import TEXT, TokenDataset
 from nextscale.data.dataset import Examples
 from nextscale.errors import InputError
 from nextscale.families import infinity
-from nextscale.families.sources import Parts, write_index
+from nextscale.families.sources import write_index
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.finetune import freeze
 from nextscale.training.lora import train_low_rank
-from nextscale.training.parallel import Strategy
+from nextscale.training.model_setup import PREVIEWED, ModelInputs
 from nextscale.training.recipes import TextRecipe, TransformerRecipe, WordsRecipe
 from nextscale.training.run import Run
 from nextscale.training.text_finetune import adapted
 from nextscale.training.text_task import TextTask
 from nextscale.training.vocabulary import Vocabulary
 
-PREVIEWED = 20
 FEATURES = "text_features"
 """Folder in a run for the features of its captions."""
 
@@ -36,38 +35,26 @@ class TextSetup:
     """A transformer for captions.
 
     Args:
-        trained: the model to start from.
-        keep_classes: refused, because there are no classes.
-        text_encoder: encodes the captions; "" uses that of ``trained``, or the official one. Recipes with ``words``
-            take none: their text encoder is a part of the model.
+        text_encoder: encodes the captions; "" uses that of the model to start from, or the official one. Recipes
+            with ``words`` take none: their text encoder is a part of the model.
         out: folder of the run, which keeps the features of captions.
 
     Raises:
         InputError: the data has no captions, the text encoder is missing or damaged, or see `make_model`.
     """
 
-    def __init__(
-        self,
-        tokenizer: ImageTokenizer,
-        recipe: TransformerRecipe,
-        examples: Examples,
-        val_examples: Examples | None,
-        trained: Parts | None,
-        strategy: Strategy,
-        keep_classes: bool,
-        text_encoder: str | Path | TextEncoder,
-        out: Path,
-    ):
-        if keep_classes:
+    def __init__(self, given: ModelInputs, text_encoder: str | Path | TextEncoder, out: Path):
+        trained, examples = given.trained, given.examples
+        if given.keep_classes:
             raise InputError("--keep-classes keeps the classes of a trained model: a text-to-image model has none")
-        text = recipe.text or TextRecipe()
+        text = given.recipe.text or TextRecipe()
         if trained:
             before = trained.model.config
             text = replace(text, chunks=before.chunks, tokens=before.text_rows)
             if text.words is None and before.words:
                 text = replace(text, words=WordsRecipe())
-        self.examples, self.val_examples = examples, val_examples
-        self.captions = first_captions(val_examples or examples)
+        self.examples, self.val_examples = examples, given.val_examples
+        self.captions = first_captions(self.val_examples or examples)
         self.encoder: CachedEncoder | None = None
         self.vocabulary: Vocabulary | None = None
         self.inputs: dict[str, Any] = {}
@@ -84,10 +71,9 @@ class TextSetup:
             width = self.encoder.encode(self.captions[:1]).features.shape[1]
             sizes = {"text_width": width, "text_rows": text.tokens}
             self.inputs = {"text_encoder": self.encoder.fingerprint}
-        recipe = replace(recipe, shared_adaln=True, text=text)
+        given = replace(given, recipe=replace(given.recipe, shared_adaln=True, text=text), trained=trained)
         new_words = bool(self.vocabulary and self.vocabulary.new)
-        made = make_model(tokenizer, recipe, trained, sizes, strategy, new_words)
-        self.model, self.recipe, self.description = made
+        self.model, self.recipe, self.description = make_model(given, sizes, new_words)
         self.read = self.model.words.ids if self.encoder is None else self.encoder.encode
 
     def report(self, run: Run) -> None:
@@ -121,12 +107,7 @@ def first_captions(examples: Examples) -> list[str]:
 
 
 def make_model(
-    tokenizer: ImageTokenizer,
-    recipe: TransformerRecipe,
-    trained: Parts | None,
-    sizes: dict[str, Any],
-    strategy: Strategy,
-    new_words: bool = False,
+    given: ModelInputs, sizes: dict[str, Any], new_words: bool = False
 ) -> tuple[Any, TransformerRecipe, str]:
     """Return the model to train, the recipe with the model's sizes, and a description of the initial weights.
 
@@ -137,6 +118,7 @@ def make_model(
     Raises:
         InputError: see `train_low_rank` and `adapted`; or a pattern of ``freeze`` does not match.
     """
+    tokenizer, recipe, trained = given.tokenizer, given.recipe, given.trained
     new_parts: tuple[str, ...] = ()
     if trained:
         model, new_parts, description = adapted(trained.model, tokenizer, sizes, recipe)
@@ -146,7 +128,7 @@ def make_model(
         model, description = fresh_model(tokenizer, recipe, sizes), "random initial weights"
     if new_words:
         new_parts = (*new_parts, "words.embedding")
-    description += train_low_rank(model, recipe, trained is not None, strategy, new_parts)
+    description += train_low_rank(model, recipe, trained is not None, given.strategy, new_parts)
     freeze(model, recipe.freeze)
     return model, recipe, description
 

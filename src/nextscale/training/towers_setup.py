@@ -8,18 +8,18 @@ import torch
 
 from nextscale.conditioning.vocabulary import vocabulary_of
 from nextscale.data.held_out import held_out_fraction
-from nextscale.data.loader import check_data, validation_batches
-from nextscale.data.splits import absolute_name, open_splits
+from nextscale.data.loader import validation_batches
+from nextscale.data.splits import open_splits
 from nextscale.errors import InputError
 from nextscale.evaluation.two_towers import Retrieval, TowersConfig, TwoTowers, write_card
-from nextscale.io.checkpoint_folder import has_reached, newest_checkpoint
+from nextscale.io.checkpoint_folder import newest_checkpoint
 from nextscale.io.module_folder import CONFIG, read_config
-from nextscale.runtime.device import pick_device, precision
+from nextscale.runtime.device import pick_device
 from nextscale.runtime.stop import resumable
-from nextscale.training.loop import Intervals, train
+from nextscale.training.network_run import train_network
 from nextscale.training.recipes import Precision
-from nextscale.training.run import Run, settled, settled_fraction
-from nextscale.training.setup import check_outside, summary
+from nextscale.training.run import settled_fraction
+from nextscale.training.setup import summary
 from nextscale.training.towers_task import TowersRecipe, TowersTask, measure
 from nextscale.training.vocabulary import captions_of
 
@@ -50,7 +50,6 @@ def train_towers(
         InputError: the data has no captions or no validation images, or ``out`` holds something else; see `train`.
         KeyboardInterrupt: Ctrl-C stopped the run, and a checkpoint is saved.
     """
-    on = pick_device(device)
     fraction = settled_fraction(val_fraction, out)
     images, held_out = open_splits(data, size, seed, flip=False, val_fraction=fraction, captions=True)
     if held_out is None:
@@ -61,24 +60,30 @@ def train_towers(
     recipe = TowersRecipe(
         model=TowersConfig(words, size), steps=steps, batch_size=batch_size, seed=seed, precision=dtype
     )
-    recipe = settled(recipe, out, on)
-    precision(recipe.precision, on)  # raises if the device does not support it
-    check_outside(out, data)
-    check_data(images, held_out, recipe.batch_size)
-    network = TwoTowers(recipe.model).init_weights(torch.Generator().manual_seed(recipe.seed)).to(on)
-    inputs = {
-        "task": "evaluate towers",
-        "data": absolute_name(data),
-        "val_fraction": held_out_fraction(images.source),
-        "number_of_images": len(images),
-    }
-    run = Run(out, recipe, inputs)
-    run.say(summary(images, held_out))
-    average = train(TowersTask(network, recipe), images, held_out, recipe, run, Intervals(), on)
-    if not has_reached(out, recipe.steps):  # stopped by a signal
+    inputs = {"val_fraction": held_out_fraction(images.source), "number_of_images": len(images)}
+    average = train_network(
+        "evaluate towers",
+        make_task,
+        recipe,
+        images,
+        held_out,
+        data=data,
+        out=out,
+        device=device,
+        summary=summary(images, held_out),
+        inputs=inputs,
+    )
+    if average is None:
         return None
+    on = pick_device(device)
     assert isinstance(average, TwoTowers)
     with resumable("the towers are trained. Repeat the same command to measure their accuracy."):
         real = measure(average, (batch.to(on) for batch in validation_batches(held_out, recipe.batch_size)))
         write_card(out, real)
     return real
+
+
+def make_task(recipe: TowersRecipe, device: torch.device) -> TowersTask:
+    """Return the task of new towers on a device."""
+    network = TwoTowers(recipe.model).init_weights(torch.Generator().manual_seed(recipe.seed))
+    return TowersTask(network.to(device), recipe)

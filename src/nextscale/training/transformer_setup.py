@@ -25,6 +25,7 @@ from nextscale.runtime.distributed import barrier, is_main, processes
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.class_setup import ClassSetup
 from nextscale.training.loop import train
+from nextscale.training.model_setup import ModelInputs, ModelSetup
 from nextscale.training.parallel import Strategy
 from nextscale.training.recipes import TransformerRecipe
 from nextscale.training.run import Run
@@ -68,16 +69,16 @@ def run_transformer(
         trained = load_source(settings.init_from) if settings.init_from else None
         ours = at_budget_of(recipe, choose_tokenizer(data, tokenizer, settings, trained), data)
         examples, val_examples = open_examples(data, out, ours, recipe, settings)
-        setup: Any
-        sets = ours, count_epochs(recipe, examples, settings.epochs), examples, val_examples, trained, strategy
+        recipe = count_epochs(recipe, examples, settings.epochs)
+        given = ModelInputs(ours, recipe, examples, val_examples, trained, strategy, keep_classes)
         if ours.config.quantizer == "bits":
             from nextscale.training.text_setup import TextSetup  # VAR needs none of it
 
-            setup = TextSetup(*sets, keep_classes, text_encoder, out)
+            setup: ModelSetup = TextSetup(given, text_encoder, out)
         else:
             if text_encoder:
                 raise InputError("a text encoder is for text-to-image models: expected a tokenizer of bits")
-            setup = ClassSetup(*sets, keep_classes)
+            setup = ClassSetup(given)
         inputs = run_inputs(TASK, data, examples, settings) | {"tokenizer": ours.fingerprint()} | setup.inputs
         if isinstance(examples, TokenDataset):
             inputs["cache"] = examples.source.index

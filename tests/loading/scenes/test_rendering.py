@@ -5,7 +5,7 @@ import pytest
 
 from nextscale.data.scenes.backgrounds import BACKGROUNDS, LANDSCAPES
 from nextscale.data.scenes.layout import Spot, place
-from nextscale.data.scenes.render import draw_background, render
+from nextscale.data.scenes.render import paint_background, render
 from nextscale.data.scenes.scene import Scene, random_scene
 
 
@@ -65,7 +65,7 @@ def test_a_rendering_has_the_size_and_shows_the_sprite(sprites, size):
 
 @pytest.mark.parametrize("name", BACKGROUNDS)
 def test_backgrounds_are_drawn_at_any_size(name):
-    small, other, large = draw_background(name, 0, 32), draw_background(name, 1, 32), draw_background(name, 0, 64)
+    small, other, large = paint_background(name, 0, 32), paint_background(name, 1, 32), paint_background(name, 0, 64)
     assert small.shape == (32, 32, 3) and large.shape == (64, 64, 3)
     assert not np.array_equal(small, other)
     reduced = large.reshape(32, 2, 32, 2, 3).mean((1, 3))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nextscale.data.scenes import landscapes
-from nextscale.data.scenes.canvas import Canvas, Colour, shade
+from nextscale.data.scenes.raster import Colour, Raster, shade
 
 PLAIN_JITTER = 0.03
 """Largest relative difference between the brightness of a plain background and that of its colour."""
@@ -21,8 +21,8 @@ class Background:
     name: str
     phrases: tuple[str, ...]
     """Words that follow an object in a caption: ``on grass``."""
-    draw: Callable[[np.random.Generator, int], Canvas]
-    """Function (random generator, size) -> canvas."""
+    paint: Callable[[np.random.Generator, int], Raster]
+    """Function (random generator, size) -> raster."""
     ground: float | None = None
     """Height at which objects stand, a fraction of the side from the top; None if they float."""
     shadow: bool = True
@@ -49,8 +49,8 @@ COLOURS: Mapping[str, Colour] = {
 def plain(name: str, colour: Colour) -> Background:
     """Return a background of one colour. Its brightness is random within `PLAIN_JITTER`."""
 
-    def draw(rng: np.random.Generator, size: int) -> Canvas:
-        return Canvas(size, shade(colour, 1 + PLAIN_JITTER * rng.uniform(-1, 1)))
+    def paint(rng: np.random.Generator, size: int) -> Raster:
+        return Raster(size, shade(colour, 1 + PLAIN_JITTER * rng.uniform(-1, 1)))
 
     phrases = (
         f"on a {name} background",
@@ -60,7 +60,7 @@ def plain(name: str, colour: Colour) -> Background:
     )
     if name[0] in "aeiou":
         phrases = tuple(phrase.replace(f" a {name}", f" an {name}") for phrase in phrases)
-    return Background(name, phrases, draw)
+    return Background(name, phrases, paint)
 
 
 _LANDSCAPES = (

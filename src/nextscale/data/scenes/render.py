@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from nextscale.data.scenes.backgrounds import BACKGROUNDS
-from nextscale.data.scenes.canvas import FINER
 from nextscale.data.scenes.layout import place
+from nextscale.data.scenes.raster import FINER
 from nextscale.data.scenes.scene import Scene
 from nextscale.data.scenes.sprites import Sprites
 
 VARIANTS = 64
-"""Number of images of each background. They are drawn when they are first needed, and may be mirrored."""
+"""Number of images of each background. They are painted when they are first needed, and may be mirrored."""
 DARKNESS = 90
 """Opacity of shadows, of 255."""
 
@@ -38,7 +38,7 @@ def compose(scene: Scene, sprites: Sprites, rng: np.random.Generator, size: int 
     """Render a scene, and return the boxes of its objects as well. See `render`."""
     background = BACKGROUNDS[scene.background]
     variant, mirrored = int(rng.integers(VARIANTS)), rng.random() < 0.5
-    behind = draw_background(scene.background, variant, size)
+    behind = paint_background(scene.background, variant, size)
     image = np.array(behind[:, ::-1] if mirrored else behind, dtype=np.int32)
     boxes = []
     for spot in place(scene, rng):
@@ -69,10 +69,10 @@ def paste(image: np.ndarray, sprite: np.ndarray, left: int, top: int) -> None:
 
 
 @lru_cache(maxsize=4096)
-def draw_background(name: str, variant: int, size: int) -> np.ndarray:
-    """Draw a background: (size, size, 3) uint8."""
+def paint_background(name: str, variant: int, size: int) -> np.ndarray:
+    """Paint a background: (size, size, 3) uint8."""
     rng = np.random.default_rng((variant, *name.encode()))
-    return BACKGROUNDS[name].draw(rng, size).pixels()
+    return BACKGROUNDS[name].paint(rng, size).pixels()
 
 
 @lru_cache(maxsize=256)

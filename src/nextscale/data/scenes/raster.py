@@ -1,4 +1,4 @@
-"""Drawing with supersampling: edges are antialiased by drawing larger and averaging."""
+"""A raster to paint landscapes on: edges are antialiased by painting larger and averaging."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 FINER = 4
-"""A canvas is drawn this many times larger than its result."""
+"""A raster is painted this many times larger than its result."""
 Colour = tuple[float, float, float]
 
 
-class Canvas:
-    """A square image to draw on. Positions and lengths are fractions of its side, from the top left corner."""
+class Raster:
+    """A square image to paint on. Positions and lengths are fractions of its side, from the top left corner."""
 
     def __init__(self, size: int, top: Colour, bottom: Colour | None = None):
-        """Fill the canvas with a colour, or with a vertical gradient."""
+        """Fill the raster with a colour, or with a vertical gradient."""
         self.size, self.side = size, size * FINER
         self.image = Image.fromarray(gradient(self.side, self.side, top, bottom or top))
-        self._draw = ImageDraw.Draw(self.image)
+        self._brush = ImageDraw.Draw(self.image)
 
     def band(self, start: float, end: float, top: Colour, bottom: Colour | None = None) -> None:
         """Fill the rows from ``start`` to ``end`` with a colour or a gradient."""
@@ -28,17 +28,17 @@ class Canvas:
             self.image.paste(Image.fromarray(gradient(last - first, self.side, top, bottom or top)), (0, first))
 
     def polygon(self, points: Sequence[tuple[float, float]], colour: Colour) -> None:
-        self._draw.polygon([(x * self.side, y * self.side) for x, y in points], fill=whole(colour))
+        self._brush.polygon([(x * self.side, y * self.side) for x, y in points], fill=whole(colour))
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour) -> None:
-        """Draw an ellipse around (x, y)."""
+        """Paint an ellipse around (x, y)."""
         box = [(x - rx) * self.side, (y - ry) * self.side, (x + rx) * self.side, (y + ry) * self.side]
-        self._draw.ellipse(box, fill=whole(colour))
+        self._brush.ellipse(box, fill=whole(colour))
 
     def rectangle(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
         box = [left * self.side, top * self.side, right * self.side - 1, bottom * self.side - 1]
         if box[2] >= box[0] and box[3] >= box[1]:
-            self._draw.rectangle(box, fill=whole(colour))
+            self._brush.rectangle(box, fill=whole(colour))
 
     def hills(self, heights: np.ndarray, colour: Colour, base: float = 1.0) -> None:
         """Fill the area between a line and ``base``. ``heights`` are the y of the line at evenly spaced x."""
