@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nextscale.data.content import Pixels
 from nextscale.data.loader import Batch, BatchSlice, validation_batches
-from nextscale.data.splits import open_splits
+from nextscale.data.splits import open_image_splits
 from nextscale.evaluation.classifier import ClassifierConfig, ResidualClassifier
 from nextscale.training.classifier_task import (
     TINT,
@@ -51,7 +51,7 @@ def stripes(tmp_path_factory) -> Path:
 
 def run_on(stripes: Path, out: Path, seed: int = 0) -> ResidualClassifier:
     recipe = replace(RECIPE, seed=seed)
-    data, held_out = open_splits(stripes, SIZE, seed, zoom=True)
+    data, held_out = open_image_splits(stripes, SIZE, seed, zoom=True)
     network = ResidualClassifier(recipe.model).init_weights(torch.Generator().manual_seed(seed))
     average = train(
         ClassifierTask(network, recipe), data, held_out, recipe, Run(out, recipe, {}), Intervals(log_every=10), CPU
@@ -66,7 +66,7 @@ def trained(stripes, tmp_path_factory) -> ResidualClassifier:
 
 
 def test_it_tells_lying_from_standing_stripes(stripes, trained):
-    _, held_out = open_splits(stripes, SIZE, 0)
+    _, held_out = open_image_splits(stripes, SIZE, 0)
     assert held_out is not None
     counted = measure(trained, validation_batches(held_out, 5))
     assert counted.images == 12 and counted.accuracy > 0.9
