@@ -125,6 +125,21 @@ def test_a_broken_image_is_replaced_by_one_of_its_bucket(tmp_path):
     assert all((example.caption == "wide") == (example.template == 0.666) for example in examples)
 
 
+def test_a_ratio_without_a_whole_image_joins_the_largest(tmp_path):
+    for name, size, count in (("wide", (30, 20), 3), ("tall", (20, 30), 2)):
+        for path in make_images(tmp_path / name, count, size=size).glob("*.png"):
+            path.with_suffix(".txt").write_text(name)
+    broken = sorted((tmp_path / "tall").glob("*.png"))
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:100])  # its header is whole
+    train, _ = open_buckets(tmp_path, SIZES, 0)
+    assert train.templates == (0.666,) and len(train) == 5
+    examples = [train[0, i] for i in range(5)]
+    assert all(example.caption == "wide" for example in examples)
+    named = {sentence for example in examples for sentence in example.unreadable}
+    assert len(named) == 2 and all(any(str(path) in sentence for sentence in named) for path in broken)
+
+
 def test_images_that_lie_on_their_side(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6

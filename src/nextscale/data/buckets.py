@@ -6,7 +6,8 @@ Templates are named by their ratio height / width; see `nextscale.scales.aspect`
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, pairwise
 
 from torch.utils.data import Dataset
 
@@ -24,7 +25,8 @@ Size = tuple[int, int]
 class BucketedImages(Dataset[Example]):
     """The images of a source, grouped by their nearest template. Indices count the images of one bucket after another.
 
-    Opening reads the header of every image. An unreadable image is replaced by the next one of its bucket.
+    Opening reads the header of every image, and an image of each template. An unreadable image is replaced by the next
+    one of its bucket.
 
     Args:
         sizes: (H, W) in pixels of each template.
@@ -42,18 +44,25 @@ class BucketedImages(Dataset[Example]):
         captions: bool = False,
     ):
         self.source, self.seed = source, seed
-        groups = group(source)
-        self.templates = tuple(groups)
-        memory = dataset.CACHE_BYTES // len(groups)
-        self.parts: list[ImageDataset] = []
-        self.buckets: list[range] = []
-        """The range of indices of each template."""
-        start = 0
-        for template, chosen in groups.items():
-            part = PartOfImages(source, tuple(chosen), tuple(source.labels[i] for i in chosen), 0)
+
+        def part(template: float, chosen: Sequence[int], memory: int = 0) -> ImageDataset:
+            images = PartOfImages(source, tuple(chosen), tuple(source.labels[i] for i in chosen), 0)
             options = {"captions": captions, "whole": True, "memory": memory}
-            self.parts.append(ImageDataset(part, sizes[template], seed, augment, flip, **options))
-            self.buckets.append(range(start, start := start + len(chosen)))
+            return ImageDataset(images, sizes[template], seed, augment, flip, **options)
+
+        def is_usable(template: float, chosen: Sequence[int]) -> bool:
+            try:
+                part(template, chosen)[0, 0]
+            except InputError:
+                return False
+            return True
+
+        groups = group(source, is_usable)
+        self.templates = tuple(groups)
+        self.parts = [part(template, chosen, dataset.CACHE_BYTES // len(groups)) for template, chosen in groups.items()]
+        ends = list(accumulate(map(len, groups.values()), initial=0))
+        self.buckets = [range(start, stop) for start, stop in pairwise(ends)]
+        """The range of indices of each template."""
 
     def __len__(self) -> int:
         return self.buckets[-1].stop
@@ -74,18 +83,24 @@ class BucketedImages(Dataset[Example]):
         return all_captions(self.source)
 
 
-def group(source: ImageSource) -> dict[float, list[int]]:
+def group(source: ImageSource, is_usable: Callable[[float, Sequence[int]], bool]) -> dict[float, list[int]]:
     """Return the numbers of the images of each template, by ascending ratio.
 
-    Images whose header cannot be read join the largest group, where they are skipped and named when they come up.
+    Images whose header cannot be read, and groups without a usable image, join the largest usable group, where they are
+    skipped and named when they come up.
+
+    Args:
+        is_usable: tells of a template and the numbers of its images whether any of them can be used.
     """
     groups: dict[float, list[int]] = {}
-    unreadable: list[int] = []
+    others: list[int] = []
     for i in range(len(source)):
         try:
             groups.setdefault(nearest_template(source.ratio(i)), []).append(i)
         except InputError:
-            unreadable.append(i)
-    largest = max(groups, key=lambda template: len(groups[template]), default=1.0)
-    groups.setdefault(largest, []).extend(unreadable)
-    return {template: sorted(groups[template]) for template in sorted(groups)}
+            others.append(i)
+    usable = {template: chosen for template, chosen in groups.items() if is_usable(template, chosen)} or groups
+    others += [i for template, chosen in groups.items() if template not in usable for i in chosen]
+    largest = max(usable, key=lambda template: len(usable[template]), default=1.0)
+    usable.setdefault(largest, []).extend(others)
+    return {template: sorted(usable[template]) for template in sorted(usable)}

@@ -25,7 +25,7 @@ from nextscale.training.recipes import TextRecipe, TransformerRecipe, WordsRecip
 from nextscale.training.run import Run
 from nextscale.training.text_finetune import adapted
 from nextscale.training.text_task import TextTask
-from nextscale.training.vocabulary import Vocabulary
+from nextscale.training.vocabulary import RunVocabulary
 
 FEATURES = "text_features"
 """Folder in a run for the features of its captions."""
@@ -56,11 +56,11 @@ class TextSetup:
         self.examples, self.val_examples = examples, given.val_examples
         self.captions = first_captions(self.val_examples or examples)
         self.encoder: CachedEncoder | None = None
-        self.vocabulary: Vocabulary | None = None
+        self.vocabulary: RunVocabulary | None = None
         self.inputs: dict[str, Any] = {}
         sizes: dict[str, Any]
         if text.words is not None:
-            self.vocabulary = Vocabulary.of(examples, text, trained, text_encoder, out)
+            self.vocabulary = RunVocabulary.of(examples, text, trained, text_encoder, out)
             trained, sizes = self.vocabulary.grown(trained), self.vocabulary.sizes
             text = replace(text, words=self.vocabulary.recipe(text.words))
         else:

@@ -25,7 +25,7 @@ from nextscale.training.run import Run, is_begun
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class RunVocabulary:
     """The text encoder's configuration in a run."""
 
     config: WordsConfig
@@ -37,7 +37,7 @@ class Vocabulary:
     @classmethod
     def of(
         cls, examples: Examples, recipe: TextRecipe, trained: Parts | None, text_encoder: Any, out: Path
-    ) -> Vocabulary:
+    ) -> RunVocabulary:
         """Return the vocabulary of a run.
 
         A run that is resumed has that of its checkpoint. If the model to start from has a text encoder of its own, the
