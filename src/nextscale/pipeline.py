@@ -61,7 +61,7 @@ class Pipeline:
         cuda_graph: On a CUDA GPU, record the work of each batch size and settings once and replay it. Only for
             class-conditional models.
         offload: Keep each model in memory, or on the GPU, only while it is used: first the text encoder, then the
-            transformer, then the decoder. Images are the same, but each call prepares the models again. Images to edit
+            transformer, then the decoder. Images are the same, but each call converts the weights again. Images to edit
             are encoded on the CPU.
         tiles: Decode large images in strips, in less memory. Images differ by rounding, at most by one of 255 levels.
         text_encoder: For text-to-image models: an encoder such as `nextscale.conditioning.t5.T5TextEncoder`, or the

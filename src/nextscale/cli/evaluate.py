@@ -68,11 +68,11 @@ class Options(EvaluationOptions):
     """Evaluate a text-to-image model on prompts: a text file with one per line, or a .jsonl file with "prompt" in each
     line. Writes the images of prompt i to OUT/0000i/samples, as GenEval expects them."""
     reader: Path | None = None
-    """Folder of "evaluate reader", which says whether the images of --prompts show what the prompts say. The lines of
-    the .jsonl file also need objects, count, relation, style and background."""
+    """Folder that "evaluate reader" wrote. Tells whether the images of --prompts show what the prompts say. The lines
+    of the .jsonl file also need objects, count, relation, style and background."""
     towers: Path | None = None
-    """Folder of "evaluate towers", which says how often an image of --prompts is closer to its own prompt than to 99
-    others."""
+    """Folder that "evaluate towers" wrote: a network for images and one for captions, as in CLIP. Tells how often an
+    image of --prompts is closer to its own prompt than to 99 others."""
     tries: int = 1
     """Number of images of each prompt of --prompts."""
     text: TextEncoderFlags = field(default_factory=TextEncoderFlags)

@@ -40,7 +40,8 @@ class SamplingSettings:
 
     cfg: PerScale = field(default=1.5, metadata={"least": -LARGEST_CFG, "most": LARGEST_CFG})
     """Strength of classifier-free guidance. It rises linearly from 0 at the first scale to this value at the last. 0
-    turns it off. Use 1.5 for metrics, 4 for sharp images."""
+    turns it off. Use 1.5 for metrics, 4 for sharp images. Text-to-image models use this value at all scales, and 1
+    turns it off."""
     temperature: PerScale = field(default=1.0, metadata={"least": LEAST_TEMPERATURE, "most": LARGEST_TEMPERATURE})
     """Divide logits by this number before top-k and top-p. 1 leaves them unchanged."""
     top_k: int = field(default=900, metadata={"least": 0})
@@ -137,8 +138,7 @@ def default_of(name: str) -> str:
     """The note about lists and the default of a setting, for help and schemas; empty if the setting is off by
     default."""
     images, prompts = getattr(FOR_IMAGES, name), getattr(FOR_PROMPTS, name)
-    note = "Text-to-image models use this value at all scales, and 1 turns it off. " if name == "cfg" else ""
-    note += "A list has one value for each scale. " if name in ("cfg", "temperature") else ""
+    note = "A list has one value for each scale. " if name in ("cfg", "temperature") else ""
     if images == prompts:
         return "" if images == () else f"{note}(default: {images})"
     return f"{note}(default: {images}; text-to-image models: {prompts})"
