@@ -27,7 +27,7 @@ LENGTHS = (3, 12, 1, 7)
 
 @lru_cache
 def make_tokenizer(patchify: bool = False, **options: Any) -> ns.ImageTokenizer:
-    """A tokenizer of bits with 4 pixels per side of a token. Shared between tests: do not change it."""
+    """A bitwise tokenizer with 4 pixels per side of a token. Shared between tests: do not change it."""
     sizes = {"channels": 32, "multipliers": (1, 2) if patchify else (1, 2, 2), "num_blocks": 1}
     config = ns.TokenizerConfig.infinity(
         **{"code_dim": DIM, "patchify": patchify, "schedule": SCHEDULES["square"], **sizes, **options}

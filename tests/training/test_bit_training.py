@@ -1,4 +1,4 @@
-"""Training of tokenizers of bits."""
+"""Training of bitwise tokenizers."""
 
 from __future__ import annotations
 

@@ -288,7 +288,7 @@ def test_refusals(photos, tmp_path, tokenizer):
         make_cache(str(photos), tmp_path / "new", tokenizer, CacheSettings(aspects=True, crops=2), CPU)
     with refused("one of Infinity's schedules, not the scales 1 2 3"):
         make_cache(str(photos), tmp_path / "new", own, CacheSettings(aspects=True), CPU)
-    with refused("tokenizer of bits", "codebook"):
+    with refused("bitwise tokenizer", "codebook"):
         make_cache(str(photos), tmp_path / "new", codes, CacheSettings(aspects=True), CPU)
     with refused("text encoder", "codebook"):
         make_cache(str(photos), tmp_path / "new", codes, WHOLE, CPU, WordEncoder())

@@ -1,4 +1,4 @@
-"""Several image sizes in one run of a tokenizer of bits, and dense schedules."""
+"""Several image sizes in one run of a bitwise tokenizer, and dense schedules."""
 
 from __future__ import annotations
 

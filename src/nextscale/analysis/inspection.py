@@ -94,7 +94,7 @@ def bit_colours(dim: int) -> Tensor:
 
 
 def token_colours(tokenizer: ImageTokenizer) -> Tensor:
-    """Return what `token_image` needs: `code_colours`, or `bit_colours` for a tokenizer of bits."""
+    """Return what `token_image` needs: `code_colours`, or `bit_colours` for a bitwise tokenizer."""
     if tokenizer.config.quantizer == "bits":
         return bit_colours(tokenizer.config.token_dim)
     return code_colours(tokenizer)

@@ -34,7 +34,7 @@ IMAGES = "images"
 class Options(EvaluationOptions):
     """Evaluate a model by sampling images, or evaluate existing images or a tokenizer. Writes OUT/report.json.
 
-    For text-to-image models, see --prompts, "evaluate reader" and "evaluate towers"; for their tokenizers,
+    For text-to-image models, see --prompts, "evaluate reader" and "evaluate towers"; for tokenizers,
     --reconstruction.
 
     Computes FID, sFID, Inception Score, precision and recall in the same way as the ADM evaluator. Repeat the same

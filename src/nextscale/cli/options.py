@@ -57,8 +57,9 @@ class TrainingOptions:
     """Compare with another run (its folder, d16 for the official training, or starter), and plot both to
     OUT/curves.png."""
     settings: RunSettings = field(default_factory=RunSettings)
-    """Settings that are not part of the recipe. Of these, only --val-fraction, --init-from and --epochs change the
-    trained weights, and --accumulate those of a tokenizer with a critic. (--epochs sets the steps of the recipe.)"""
+    """Settings that are not part of the recipe. Of these, only --val-fraction, --init-from and --epochs (which
+    sets the steps of the recipe) change the trained weights. For a tokenizer with an adversarial loss, --accumulate
+    does so, too."""
 
     def plan(self, presets: Mapping[str, RecipeT]) -> tuple[RecipeT, RunSettings]:
         """Return the recipe and the settings of the flags; see `nextscale.training.setup.plan`."""

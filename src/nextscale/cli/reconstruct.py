@@ -25,7 +25,7 @@ from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 class Options(ModelOptions):
     """Encode and decode images. Writes each image and its reconstructions after every scale, with their PSNR in dB.
 
-    Images are resized and centre-cropped to the size of the model. Tokenizers of bits use the aspect that is nearest to
+    Images are resized and centre-cropped to the size of the model. Bitwise tokenizers use the aspect that is nearest to
     that of the image.
 
     Example: nextscale reconstruct photo.jpg other.jpg --out reconstruction.png
@@ -36,7 +36,7 @@ class Options(ModelOptions):
     dtype: Dtype = "float32"
     """Precision of matrix products and convolutions."""
     shape: ImageShape = ANY_SHAPE
-    """The shape of the images, for tokenizers of bits."""
+    """The shape of the images, for bitwise tokenizers."""
     out: Path = Path("reconstruction.png")
     """Image file to write, with one row per image."""
 

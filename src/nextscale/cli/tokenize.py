@@ -19,7 +19,7 @@ class Options:
     "train transformer" reads the cache instead of the images, which is faster. Repeat the same command to finish an
     incomplete cache. Under torchrun, the processes divide the work.
 
-    With a tokenizer of bits (Infinity), the cache also has the captions of the images.
+    With a bitwise tokenizer (Infinity), the cache also has the captions of the images.
 
     Example: nextscale tokenize --data photos/ --tokenizer runs/tokenizer --crops 4 --flip --out cache
     """

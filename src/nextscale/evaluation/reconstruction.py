@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class BitFigures(NamedTuple):
-    """Metrics of one scale of a tokenizer of bits.
+    """Metrics of one scale of a bitwise tokenizer.
 
     Attributes:
         size: (h, w) of its token map.
@@ -79,7 +79,7 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class BitReconstruction(Reconstruction):
-    """Metrics of all images that a tokenizer of bits reconstructs.
+    """Metrics of all images that a bitwise tokenizer reconstructs.
 
     Attributes:
         bits: D, the number of bits of a token.

@@ -139,7 +139,7 @@ class ImageTokenizer(nn.Module):
     """Autoencoder that encodes images (B, 3, H, W) in [-1, 1] as K token maps, and decodes them.
 
     With a codebook, a token map is a LongTensor (B, n_k) of code indices. With bits, it is a bool tensor (B, n_k, D_t).
-    A tokenizer of bits encodes and decodes images of any size; ``schedule`` then names the scales.
+    A bitwise tokenizer encodes and decodes images of any size; ``schedule`` then names the scales.
     """
 
     def __init__(self, config: TokenizerConfig):
@@ -201,7 +201,7 @@ class ImageTokenizer(nn.Module):
         Encoding always uses full float32, regardless of autocast and TF32, because lower precision changes tokens.
 
         Args:
-            schedule: sizes of the token maps; None means the tokenizer's own. Only a tokenizer of bits takes others.
+            schedule: sizes of the token maps; None means the tokenizer's own. Only a bitwise tokenizer takes others.
 
         Raises:
             InputError: the images have another size, or the encoder's values are not finite.
@@ -243,7 +243,7 @@ class ImageTokenizer(nn.Module):
         Args:
             beta: weight of the commitment term.
             depths: (B,) in 1..K, the number of scales from which each image is decoded; None means all.
-            bits: how a tokenizer of bits quantizes; None means all scales of the schedule, without entropy losses.
+            bits: how a bitwise tokenizer quantizes; None means all scales of the schedule, without entropy losses.
 
         Raises:
             InputError: see `check_images`. With ``bits``, the size is that of its last scale.

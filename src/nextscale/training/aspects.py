@@ -1,4 +1,4 @@
-"""Training at the aspect ratios of the images, for tokenizers of bits; see `nextscale.data.buckets`."""
+"""Training at the aspect ratios of the images, for bitwise tokenizers; see `nextscale.data.buckets`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def aspect_schedules(tokenizer: ImageTokenizer) -> dict[float, ScaleSchedule]:
         InputError: the tokenizer has a codebook, or its schedule is none of Infinity's.
     """
     if tokenizer.config.quantizer != "bits":
-        raise InputError("images of several aspect ratios need a tokenizer of bits: this one has a codebook")
+        raise InputError("images of several aspect ratios need a bitwise tokenizer: this one has a codebook")
     found = {each.template: each for each in templates_of(tokenizer.schedule) if each.template is not None}
     if not found:
         raise InputError(f"aspect ratios need one of Infinity's schedules, not the scales {tokenizer.schedule}")
@@ -36,7 +36,7 @@ def aspect_sizes(tokenizer: ImageTokenizer) -> dict[float, tuple[int, int]]:
 
 
 def at_budget(tokenizer: ImageTokenizer, budget: str) -> ImageTokenizer:
-    """Return a tokenizer of bits for images of a pixel budget, with the same weights."""
+    """Return a bitwise tokenizer for images of a pixel budget, with the same weights."""
     return with_schedule(tokenizer, ScaleSchedule.infinity(budget, tokenizer.schedule.template or 1.0))
 
 

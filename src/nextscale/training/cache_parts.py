@@ -42,7 +42,7 @@ class CacheSettings(ValidationSettings):
     of bits with one of Infinity's schedules. There are no random crops then."""
     budget: str = ""
     """Pixel budget of the images: 0.06M, 0.25M, 0.60M or 1M, with Infinity's scales instead of those of the tokenizer.
-    For tokenizers of bits."""
+    For bitwise tokenizers."""
 
     def check(self) -> None:
         """Raise InputError for a number that is too small, or for several crops with ``aspects``."""

@@ -31,7 +31,7 @@ class ClassSetup:
 
     def __init__(self, given: ModelInputs):
         if given.recipe.text is not None:
-            raise InputError("a recipe with text needs a tokenizer of bits, but this one has a codebook")
+            raise InputError("a recipe with text needs a bitwise tokenizer, but this one has a codebook")
         self.change = class_change(given.trained, given.examples.source.class_names, given.keep_classes)
         self.names = self.change.after if self.change else given.examples.source.class_names
         self.examples, self.val_examples = given.examples, given.val_examples

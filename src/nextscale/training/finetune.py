@@ -60,7 +60,7 @@ def with_classes(model: Any, names: Sequence[str], new_names: Sequence[str]) -> 
 
 
 def with_schedule(tokenizer: ImageTokenizer, schedule: ScaleSchedule) -> ImageTokenizer:
-    """Return a tokenizer of bits with other scales, which shares the weights: they do not depend on the scales.
+    """Return a bitwise tokenizer with other scales, which shares the weights: they do not depend on the scales.
 
     A tokenizer that has these scales already, or a codebook, is returned unchanged.
     """

@@ -280,7 +280,7 @@ class TransformerRecipe(Recipe):
     """Layers that LoRA changes: the last part of their names, such as ``qkv``, or patterns such as
     ``blocks.*.cross_attention.*``."""
     text: TextRecipe | None = field(default=None, metadata=LATER)
-    """Settings of text-to-image transformers, which are trained with tokenizers of bits. None is for classes."""
+    """Settings of text-to-image transformers, which are trained with bitwise tokenizers. None is for classes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""The image sizes and the scales that training steps of a tokenizer of bits use."""
+"""The image sizes and the scales that training steps of a bitwise tokenizer use."""
 
 from __future__ import annotations
 

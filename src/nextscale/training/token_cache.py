@@ -48,7 +48,7 @@ def make_cache(
 ) -> None:
     """Encode a data set into a cache, or finish an incomplete cache. Several processes divide the files.
 
-    With a tokenizer of bits, the cache contains the captions of the images.
+    With a bitwise tokenizer, the cache contains the captions of the images.
 
     Args:
         text_encoder: also encode the captions. A cache can have the features of several encoders.
@@ -61,10 +61,10 @@ def make_cache(
     has_captions = tokenizer.config.quantizer == "bits"
     if settings.budget:
         if not has_captions:
-            raise InputError("a pixel budget is for tokenizers of bits: this one has a codebook")
+            raise InputError("a pixel budget is for bitwise tokenizers: this one has a codebook")
         tokenizer = at_budget(tokenizer, settings.budget)
     if text_encoder and not has_captions:
-        raise InputError("a text encoder is for tokenizers of bits: this one has a codebook")
+        raise InputError("a text encoder is for bitwise tokenizers: this one has a codebook")
     begun = begun_fraction(out)
     fraction = next(value for value in (settings.val_fraction, begun, VAL_FRACTION) if value is not None)
     sources, parts = open_parts(data, tokenizer, settings, fraction)

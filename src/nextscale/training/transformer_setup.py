@@ -50,7 +50,7 @@ def run_transformer(
     keep_classes: bool = False,
     text_encoder: TextSource = "",
 ) -> None:
-    """Train a transformer in the folder of a run, or resume the run. A tokenizer of bits makes it an Infinity.
+    """Train a transformer in the folder of a run, or resume the run. A bitwise tokenizer makes it an Infinity.
 
     Args:
         data: images, or a cache of tokens.
@@ -77,7 +77,7 @@ def run_transformer(
             setup: ModelSetup = TextSetup(given, text_encoder, out)
         else:
             if text_encoder:
-                raise InputError("a text encoder is for text-to-image models: expected a tokenizer of bits")
+                raise InputError("a text encoder is for text-to-image models: expected a bitwise tokenizer")
             setup = ClassSetup(given)
         inputs = run_inputs(TASK, data, examples, settings) | {"tokenizer": ours.fingerprint()} | setup.inputs
         if isinstance(examples, TokenDataset):
@@ -106,7 +106,7 @@ def choose_tokenizer(
 ) -> ImageTokenizer:
     """Return the given tokenizer, that of the token cache, or that of the model to start from.
 
-    A text-to-image model may start from one with another tokenizer of bits.
+    A text-to-image model may start from one with another bitwise tokenizer.
 
     Raises:
         InputError: there is no tokenizer, or the tokenizers differ.

@@ -51,7 +51,7 @@ def train_transformer(
         data: images as for `train_tokenizer`, or a cache that ``nextscale tokenize`` made.
         out: folder of the run: recipe, log, previews, checkpoints.
         tokenizer: a tokenizer, the folder of a run, or the name of a model. It may be left empty if ``data`` is a cache
-            or ``init_from`` is given: these have a tokenizer. A tokenizer of bits makes the transformer an Infinity,
+            or ``init_from`` is given: these have a tokenizer. A bitwise tokenizer makes the transformer an Infinity,
             which is trained on captions; a tokenizer with a codebook makes it a VAR, trained on classes.
         preset: for VAR "starter", "cifar10", "tiny-imagenet", "d16" ... "d36"; for Infinity "scenes", "layer12" ...
             "layer48", "2b", "8b"; a .json file with a recipe, or a recipe.

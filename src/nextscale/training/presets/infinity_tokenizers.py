@@ -1,4 +1,4 @@
-"""Recipes for tokenizers of bits, Infinity's."""
+"""Recipes for bitwise tokenizers, Infinity's."""
 
 from __future__ import annotations
 
