@@ -37,10 +37,11 @@ class TrainingOptions:
     out: Path
     """Folder of the run: recipe, log, previews, checkpoints."""
     preset: str = "starter"
-    """Recipe to start from: starter, cifar10 or tiny-imagenet. "train tokenizer" also has 256, and these for bits:
-    scenes, scenes-130, infinity-d16, infinity-d32, infinity-d16-1024, infinity-d32-1024. "train transformer" also has
-    d16, d20, d24, d30, d36, and these for text to image: scenes, layer12, layer16, layer24, layer32, layer40, layer48,
-    2b, 2b-512, 2b-1024, 8b, 8b-512, 8b-1024. Or a .json file with a recipe, such as recipe.json of another run."""
+    """Recipe to start from: starter, cifar10 or tiny-imagenet. "train tokenizer" also has 256, and these for
+    bitwise tokenizers: scenes, scenes-130, infinity-d16, infinity-d32, infinity-d16-1024, infinity-d32-1024. "train
+    transformer" also has d16, d20, d24, d30, d36, and these for text to image: scenes, layer12, layer16, layer24,
+    layer32, layer40, layer48, 2b, 2b-512, 2b-1024, 8b, 8b-512, 8b-1024. Or a .json file with a recipe, such as
+    recipe.json of another run."""
     set: tuple[str, ...] = ()
     """Change values of the recipe, as NAME=VALUE. "train tokenizer": model.channels=64 model.schedule=1,2,4,8
     model.multipliers=1,2,4 adversarial=null. "train transformer": depth=8 width=512 lora=16."""

@@ -27,7 +27,7 @@ class TextEncoderFlags:
     """Precision of the text encoder. auto: float16 on a GPU, bfloat16 on CPUs that are fast at it, else float32."""
     text_cache: Path | None = None
     """Folder that keeps the features of prompts, so that a prompt is encoded once. With all prompts in it, the text
-    encoder's weights are not read."""
+    encoder is not loaded, but its files must exist."""
     unload_text: bool = False
     """Free the memory of the text encoder after encoding."""
 

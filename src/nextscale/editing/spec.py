@@ -37,7 +37,7 @@ class EditSpec:
     rounded to whole tokens."""
     leak_free: bool = True
     """The encoder does not see the pixels that will be replaced. If disabled, it sees the whole image, as in the
-    official code, and the result depends on the pixels that it replaces."""
+    official code, and the replaced pixels influence the result."""
     softness: float = field(default=0.0, metadata={"least": 0.0})
     """Width in pixels of the soft transition between kept and generated pixels, inside the generated region."""
     composite: bool = True

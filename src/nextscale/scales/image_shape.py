@@ -19,7 +19,8 @@ class ImageShape:
 
     aspect: str = ""
     """Aspect ratio of the images: WIDTH:HEIGHT, such as 16:9, or one number, the height divided by the width (0.5625
-    for 16:9). The nearest of 15 aspect ratios from 3:1 to 1:3 is used. Default: that of the model."""
+    for 16:9). The nearest of 15 aspect ratios from 3:1 to 1:3 is used. Default: that of the model, or of the image
+    that is edited or reconstructed."""
     budget: str = ""
     """Number of pixels: 0.06M, 0.25M, 0.60M or 1M, which are 256, 512, 768 and 1024 pixels per side of a square.
     Default: that of the model."""
