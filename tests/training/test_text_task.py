@@ -214,7 +214,7 @@ def test_options_of_the_other_family(tmp_path):
 
     with refused("keep-classes", "text-to-image"):
         train(tmp_path / "run", keep_classes=True)
-    with refused("text encoder", "bits"):
+    with refused("text encoder", "bitwise tokenizer"):
         train(tmp_path / "run", make_codebook(ns.ScaleSchedule.square((1, 2, 3))))
     with refused("text", "codebook"):
         ns.train_transformer("halves", tmp_path / "run", make_codebook(SCHEDULES["square"]), RECIPE)

@@ -19,10 +19,11 @@ class MemoryFlags:
 
     offload: bool = False
     """Keep each model in memory, or on the GPU, only while it is used: first the text encoder, then the transformer,
-    then the decoder. The images are the same, but every batch converts the weights again."""
+    then the decoder. The images are the same, but take longer: every batch moves the weights to the
+    device and converts them again."""
     tiles: bool = False
-    """Decode images of more than about 360 x 360 pixels in strips, in less memory. They differ by
-    rounding from those without --tiles, at most by one of 255 levels."""
+    """Decode images of more than about 360 x 360 pixels in strips, in less memory. The images
+    differ by rounding only, at most by one of 255 levels."""
 
 
 MEMORY_FLAGS = tuple(f.name for f in fields(MemoryFlags))

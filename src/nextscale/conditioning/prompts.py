@@ -29,7 +29,7 @@ class TextOptions:
     """
 
     negative_prompt: str = ""
-    """What the images should not show. It replaces "no prompt" in guidance."""
+    """What the images should not show. In guidance it takes the place of the empty prompt."""
     positive_phrase: bool = False
     """Add a phrase about skin and faces to prompts that mention people."""
 

@@ -183,7 +183,7 @@ class Engine:
         return not self._closed and all(worker.is_alive() for worker in self._workers)
 
     def close(self, drain_seconds: float | None = None) -> None:
-        """Accept no more requests, finish running requests within the drain time, and fail the others."""
+        """Accept no more requests, finish accepted requests within the drain time, and fail the rest."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

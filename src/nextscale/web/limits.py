@@ -29,7 +29,8 @@ class Limits:
     """Longest wait for the headers of a request, and longest pause of a client while it reads a response, in seconds.
     Slower connections are closed."""
     drain_seconds: float = 20.0
-    """Time in seconds for running requests to finish when the server stops. Slower requests fail with status 503."""
+    """Time in seconds for accepted requests, waiting or running, to finish when the server stops. Slower requests
+    fail with status 503."""
     upload_bytes: int = 10 * 2**20
     """Maximum size of a request with files, in bytes. Larger requests are rejected with status 413."""
     upload_pixels: int = 25_000_000
