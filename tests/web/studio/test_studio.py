@@ -54,6 +54,11 @@ def test_the_page_asks_no_other_host(studio):
     assert studio.analytics_enabled is False
 
 
+def test_changing_a_field_triggers_nothing_in_the_queue(studio):
+    """The click that leaves the field is queued. Of two queued at once, the second can lose its results."""
+    assert {f.queue for f in studio.fns.values() if f.fn and "change" in {name for _, name in f.targets}} == {False}
+
+
 def test_buttons_are_for_the_page_alone(studio):
     assert {function.api_visibility for function in studio.fns.values()} == {"private"}
 

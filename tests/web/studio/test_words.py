@@ -27,8 +27,10 @@ def test_unknown_words_are_told_under_the_prompt(model):
 
 
 def test_the_page_has_a_line_for_notes(model):
-    config: Any = build_studio(model.engine).config
+    studio = build_studio(model.engine)
+    config: Any = studio.config
     told = [c["props"]["value"] for c in config["components"] if "ns-told" in str(c["props"].get("value", ""))]
     assert told == []  # the first prompt has known words only
     events = [target[1] for each in config["dependencies"] for target in each["targets"]]
     assert events.count("blur") >= 2  # Generate and Edit
+    assert {f.queue for f in studio.fns.values() if "blur" in {name for _, name in f.targets}} == {False}

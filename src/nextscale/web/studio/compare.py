@@ -27,6 +27,7 @@ from nextscale.web.studio.controls import (
     seed_controls,
     shown_value,
 )
+from nextscale.web.studio.events import DIRECT
 from nextscale.web.studio.generate import make_job
 from nextscale.web.studio.progress import pick_seed, scale_status, watch
 from nextscale.web.studio.reproduce import provenance, repeat, repeat_block, skip_repeat
@@ -64,7 +65,7 @@ def compare_tab(models: Sequence[Model]) -> None:
                     sampling = sampling_controls(models[which], settings)
                     if of_classes and of_text and isinstance(model, gr.Dropdown):  # their defaults differ
                         show = partial(default_values, models)
-                        model.change(show, model, sampling, api_visibility="private", show_progress="hidden")
+                        model.change(show, model, sampling, **DIRECT)
                     sides.append([model, *sampling])
             buttons = run_buttons("Compare", "compare-button", "compare-stop-button")
         with gr.Column(scale=8, min_width=280):

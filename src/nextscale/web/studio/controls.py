@@ -15,6 +15,7 @@ from nextscale.io.field_docs import field_docs
 from nextscale.sampling.settings import SamplingSettings, numbers
 from nextscale.scales.image_shape import ImageShape
 from nextscale.web.studio import figures
+from nextscale.web.studio.events import DIRECT, QUIET
 from nextscale.web.studio.served_model import Model
 
 FIRST_PROMPT = "a fox in the snow"
@@ -108,8 +109,8 @@ def seed_controls() -> SeedControls:
     with gr.Row(equal_height=True, elem_classes="ns-seed"):
         seed = gr.Number(label="Seed", placeholder="random", precision=0, min_width=140, scale=2)
         locked = gr.Checkbox(False, label="Keep it", container=False, min_width=90, scale=1)
-    gr.on(None, None, None, seed, js="() => null", show_progress="hidden", api_visibility="private")  # Gradio shows 0
-    seed.input(None, seed, locked, js=TICK_IF_TYPED, show_progress="hidden", api_visibility="private")
+    gr.on(None, None, None, seed, js="() => null", **QUIET)  # Gradio shows 0
+    seed.input(None, seed, locked, js=TICK_IF_TYPED, **QUIET)
     return SeedControls(seed, locked)
 
 
@@ -170,7 +171,7 @@ def prompt_box(model: Model, label: str, value: str = "", info: str | None = Non
     if model.pipeline.words is not None:
         notes = gr.HTML(notes_html(model, value), elem_classes="ns-notes")
         left = [prompt.blur, prompt.submit]
-        gr.on(left, partial(notes_html, model), prompt, notes, show_progress="hidden", api_visibility="private")
+        gr.on(left, partial(notes_html, model), prompt, notes, **DIRECT)
     return prompt
 
 

@@ -25,6 +25,7 @@ from nextscale.web.studio.controls import (
     seed_controls,
 )
 from nextscale.web.studio.edit_inputs import CONTINUE, EditInputs
+from nextscale.web.studio.events import DIRECT, QUIET
 from nextscale.web.studio.image_input import InputImage, given_image, read_whole, sample_one
 from nextscale.web.studio.painting import CANVAS, EMPTY, mask_to_input, paint_over, painting_block, read_paint
 from nextscale.web.studio.progress import pick_seed, scale_status, shown_errors, watch
@@ -165,45 +166,39 @@ def edit_tab(model: Model) -> EditTab:
         shown_errors(take_upload),
         [given.upload, *placing],
         taken,
-        api_visibility="private",
-        show_progress="hidden",
+        **QUIET,
     )
     given.generate.click(
         shown_errors(announced(take_new, len(taken), "generating an image …", IDLE)),
         [given.wanted, *placing],
         [given_state, wanted, painting, box_shown, status],
-        api_visibility="private",
-        show_progress="hidden",
+        **QUIET,
     )
     gr.on(
         [mode.change, where.change],
         visibility,
         [mode, where],
         [marking, painting, boxing, blending, scales],
-        api_visibility="private",
-        show_progress="hidden",
+        **DIRECT,
     )
     composite.change(
         lambda pasted: gr.update(interactive=pasted),  # without pasting there is nothing to blend
         composite,
         softness,
-        api_visibility="private",
-        show_progress="hidden",
+        **DIRECT,
     )
     fit.change(
         show_given,
         [given_state, *placing],
         [painting, box_shown, status],
-        api_visibility="private",
-        show_progress="hidden",
+        **DIRECT,
     )
     gr.on(
         [corner.change for corner in corners],
         lambda given, fit, *corners: show_box(given and given.shown(model, fit), corners),
         [given_state, *placing],
         box_shown,
-        api_visibility="private",
-        show_progress="hidden",
+        **DIRECT,
     )
     edited = [given_state, fit, mode, where, paint, *corners, scales, wanted, negative, variants]
     inputs = [*edited, composite, leak_free, softness, *sampling, *seed]

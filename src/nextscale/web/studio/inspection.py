@@ -13,6 +13,7 @@ from torch import Tensor
 from nextscale.analysis.inspection import ScaleView, fit, heat_images, inspect, token_image
 from nextscale.tokenizer.usage import CodeUsage
 from nextscale.web.studio import figures
+from nextscale.web.studio.events import QUIET
 from nextscale.web.studio.image_input import given_image, read_whole, sample_one
 from nextscale.web.studio.progress import shown_errors
 from nextscale.web.studio.running import announced
@@ -56,7 +57,7 @@ def inspect_tab(model: Model) -> InspectTab:
         (given.generate.click, inspect_new, given.wanted),
     ):
         steps = announced(function, 3, ENCODING)
-        event(shown_errors(steps), given_by, [*tab], show_progress="hidden", api_visibility="private")
+        event(shown_errors(steps), given_by, [*tab], **QUIET)
     return tab
 
 

@@ -14,6 +14,7 @@ from gradio.components import Component
 
 from nextscale.web.studio import figures
 from nextscale.web.studio.controls import SeedControls
+from nextscale.web.studio.events import QUIET
 from nextscale.web.studio.progress import shown_errors
 
 STOPPED = "stopped"
@@ -58,17 +59,15 @@ def connect(
         list(inputs),
         [*outputs, buttons.stop],
         js=js,
-        show_progress="hidden",
-        api_visibility="private",
+        **QUIET,
     )
-    buttons.stop.click(None, cancels=[running], show_progress="hidden", api_visibility="private")
+    buttons.stop.click(None, cancels=[running], **QUIET)
     running.failure(
         None,
         None,
         [outputs[0], buttons.stop],
         js=when_cancelled(buttons.stop),
-        show_progress="hidden",
-        api_visibility="private",
+        **QUIET,
     )
 
 

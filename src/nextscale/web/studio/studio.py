@@ -19,6 +19,7 @@ from nextscale.web.engine import Engine
 from nextscale.web.studio import figures
 from nextscale.web.studio.compare import compare_tab
 from nextscale.web.studio.edit import edit_tab
+from nextscale.web.studio.events import QUIET
 from nextscale.web.studio.generate import Generated, generate_tab
 from nextscale.web.studio.inspection import ENCODING, inspect_image, inspect_tab
 from nextscale.web.studio.page import Page, name_nothing
@@ -74,20 +75,16 @@ def lay_out(model: Model, more: Sequence[Model]) -> gr.Blocks:
             shown_errors(open_in_edit),
             [*chosen, *editing.inputs],
             [tabs, editing.wanted, *editing.outputs],
-            show_progress="hidden",
-            api_visibility="private",
+            **QUIET,
         )
         generated.inspect.click(
             shown_errors(open_in_inspect),
             chosen,
             [tabs, *inspected],
-            show_progress="hidden",
-            api_visibility="private",
+            **QUIET,
         )
         if model.is_quick:
-            studio.load(
-                generated.first_images, None, generated.outputs, show_progress="hidden", api_visibility="private"
-            )
+            studio.load(generated.first_images, None, generated.outputs, **QUIET)
     studio.queue(default_concurrency_limit=AT_ONCE, api_open=False)
     return studio
 
