@@ -71,7 +71,7 @@ class EditFlags(EditSpec):
 class Options(SamplingOptions):
     """Regenerate a part of an image, or its finer scales.
 
-    The image is resized and cropped to the image size of the model, which the results have, too. --fit pad adds
+    The image is resized and cropped to the image size of the model. The results have this size, too. --fit pad adds
     borders instead of cropping. --full-size pastes the results back into the original image, which keeps its size.
 
     Example: nextscale edit dress.jpg --box 0.25,0.25,0.75,0.75 --label dress --variants 4 --out edited.png

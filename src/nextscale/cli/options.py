@@ -19,7 +19,7 @@ DATA = (
     "Training images: a folder with a sub-folder for each class; a .csv table with the columns file and label; .tar "
     "shards in WebDataset format, such as 'shards-{000..012}.tar'; a Hugging Face data set, hf:NAME; scenes:PATH, "
     'scenes composed of the emoji sprites in PATH; or, for "train transformer", a token cache of "tokenize". Text to '
-    "image needs captions: .txt files beside the images, a column caption instead of label, and so on. If the data has "
+    "image needs captions: .txt files beside the images, a column named caption, and so on. If the data has "
     "the splits train and val, val is used for validation; otherwise, see --val-fraction."
 )
 DTYPE = (

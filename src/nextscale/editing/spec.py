@@ -51,8 +51,8 @@ class EditSpec:
 
     fit: Fit = "crop"
     """How to fit an image whose aspect ratio differs from the model's. crop edits the middle of the image and cuts off
-    the rest. pad adds borders to edit the whole image, and removes them from the result. With pad, a box refers to the
-    whole image and is rounded to pixels, not tokens."""
+    the rest. pad adds borders, so that the whole image can be edited, and removes them from the result. With pad, a
+    box refers to the whole image and is rounded to pixels, not tokens."""
     full_size: bool = False
     """Paste the generated region back into the original image, which keeps its size and all other pixels. If disabled,
     the result has the model's size."""
