@@ -27,7 +27,14 @@ def forget():
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16], ids=["plain", "ready", "ready, bfloat16"])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        pytest.param(None, id="plain", marks=pytest.mark.long),
+        pytest.param(torch.float32, id="ready"),
+        pytest.param(torch.bfloat16, id="ready, bfloat16", marks=pytest.mark.long),
+    ],
+)
 def test_every_scale_is_compiled_once_for_all_blocks_and_draws_the_same(monkeypatch, dtype):
     monkeypatch.setattr("nextscale.acceleration.ready.multiplies_by_onednn", lambda *_: False)  # as on a GPU,
     monkeypatch.setattr("nextscale.acceleration.cpu_attention.WHOLE_HEAD", 0)  # with its attention

@@ -66,7 +66,7 @@ def test_a_ladder_from_nothing_to_its_laws(call, cache, monkeypatch):
     assert code == 2 and "seed 0, not 3" in err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_ladder_that_was_stopped_goes_on(cache):
     command = [sys.executable, "-m", "nextscale", *RUN, "--depths", "2", "--width-per-depth", "8", "--save-every", "50"]
     command += ["--steps", "4000", "--log-every", "1"]

@@ -58,6 +58,7 @@ def test_a_model_of_the_distribution():
     assert result.interval[0] < 0.1 < result.interval[1] and result.interval[1] - result.interval[0] < 0.08
 
 
+@pytest.mark.long
 def test_the_interval_is_that_of_other_images():
     """Of models that have learnt the distribution, about 95 % have an interval with the true share in it."""
     true, hits = 0.1, 0
@@ -116,7 +117,7 @@ def test_classes_of_few_images_have_no_measure():
         assert memorisation(drawn, training.features, held_out, drawn, ("wide", "narrow")).by_class == by_class
 
 
-@pytest.mark.parametrize("tile", [1, 77, 10_000])
+@pytest.mark.parametrize("tile", [pytest.param(1, marks=pytest.mark.long), 77, 10_000])
 def test_parts_and_tiles_make_no_difference(tile):
     drawn = vectors(60, 3)
     whole = check(drawn)

@@ -44,7 +44,10 @@ def test_text_precedes_code(notebook):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "notebook",
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.long] * (path.stem != "sample")) for path in NOTEBOOKS],
+)
 def test_it_runs(notebook, tmp_path):
     pytest.importorskip("matplotlib")
     work, shown = tmp_path / "work", tmp_path / "shown"

@@ -63,7 +63,11 @@ def test_recomputing_changes_nothing(images, tokenizer, alone, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "more", [("--accumulate", "2"), ("--strategy", "fsdp", "--accumulate", "2")], ids=["ddp", "fsdp"]
+    "more",
+    [
+        pytest.param(("--accumulate", "2"), id="ddp"),
+        pytest.param(("--strategy", "fsdp", "--accumulate", "2"), id="fsdp", marks=pytest.mark.long),
+    ],
 )
 def test_two_processes_train_a_transformer_as_one_does_and_one_goes_on(
     more, images, tokenizer, alone, tmp_path, capsys
@@ -82,7 +86,7 @@ def test_two_processes_train_a_transformer_as_one_does_and_one_goes_on(
     check_alike(run, alone, *FIGURES)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_go_on_where_one_stopped(images, tokenizer, alone, tmp_path):
     run = tmp_path / "var"
     shutil.copytree(alone, run)
@@ -94,7 +98,7 @@ def test_two_processes_go_on_where_one_stopped(images, tokenizer, alone, tmp_pat
     check_alike(run, alone, *FIGURES)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_train_a_tokenizer_as_one_does_and_resume_bit_for_bit(images, tokenizer, tmp_path):
     """Codes restart at step 16, by what was used before the checkpoint of step 15, too."""
     run = tmp_path / "run"

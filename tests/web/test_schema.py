@@ -24,7 +24,7 @@ def test_no_request_breaks_the_server(start):
     check(fuzz(build_app(start()), cases=6), least=35)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_no_request_of_a_thousand_breaks_the_server(start):
     check(fuzz(build_app(start()), cases=200), least=1000)

@@ -18,14 +18,17 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(params=["light", "dark"])
-def scheme(request) -> str:
-    return request.param
-
-
-@pytest.fixture(params=[1280, 375], ids=["desktop", "phone"])
-def page(request, scheme, visit) -> Any:
-    return visit(width=request.param, dark=scheme == "dark")
+@pytest.fixture(
+    params=[
+        pytest.param((1280, False), id="desktop-light"),
+        pytest.param((375, True), id="phone-dark"),
+        pytest.param((1280, True), id="desktop-dark", marks=pytest.mark.long),
+        pytest.param((375, False), id="phone-light", marks=pytest.mark.long),
+    ]
+)
+def page(request, visit) -> Any:
+    width, dark = request.param
+    return visit(width=width, dark=dark)
 
 
 def test_generate(page):
