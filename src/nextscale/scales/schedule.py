@@ -10,9 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from nextscale.errors import InputError, brief
 from nextscale.scales.aspect import TEMPLATES, nearest_template, template_sizes
+
+if TYPE_CHECKING:
+    from nextscale.scales.spacetime import SpacetimeSchedule
 
 NAMED_SIDES: dict[str, tuple[int, ...]] = {
     "256": (1, 2, 3, 4, 5, 6, 8, 10, 13, 16),
@@ -45,6 +49,12 @@ class Visit:
     """The quantizer of the tokens; VAR and Infinity have one."""
     frame: tuple[int, int] = (1, 1)
     """(H, W) of the grid in whose coordinates rotary positions are given."""
+    scale: int = 0
+    """Position of the token map in the pyramid of its clip."""
+    number: int = 0
+    """Coordinate of the visit in rotary positions over visits (InfinityStar)."""
+    start: int = 0
+    """Position of the clip's first latent frame in the video."""
 
     @property
     def num_tokens(self) -> int:
@@ -111,6 +121,13 @@ class ScaleSchedule:
         template = nearest_template(ratio)
         return cls(template_sizes(template, budget), template)
 
+    @staticmethod
+    def spacetime(budget: str = "0.40M", ratio: float = 9 / 16, seconds: int = 5) -> SpacetimeSchedule:
+        """InfinityStar's schedule for an image or a video; see `SpacetimeSchedule.official`."""
+        from nextscale.scales.spacetime import SpacetimeSchedule
+
+        return SpacetimeSchedule.official(budget, ratio, seconds)
+
     @classmethod
     def parse(cls, text: str) -> ScaleSchedule:
         """Parse ``1,2,3`` (square scales) or ``1x1,2x3`` (height x width)."""
@@ -144,7 +161,7 @@ class ScaleSchedule:
     def visits(self) -> tuple[Visit, ...]:
         """One visit per scale; each sees all earlier ones."""
         frame = self.frame
-        return tuple(Visit(k, (1, h, w), tuple(range(k)), frame=frame) for k, (h, w) in enumerate(self.sizes))
+        return tuple(Visit(k, (1, h, w), tuple(range(k)), frame=frame, scale=k) for k, (h, w) in enumerate(self.sizes))
 
     @property
     def frame(self) -> tuple[int, int]:

@@ -115,6 +115,10 @@ class ResidualPyramid(nn.Module):
         self.phi = nn.ModuleList(ResidualConv(codebook.dim, quant_resi) for _ in range(count))
         self.phi_of_scale = assign_phi(schedule, count)
 
+    def quantizer(self, visit: Visit) -> Any:
+        """Return the quantizer of a visit's tokens."""
+        return self.codebook
+
     # ---- operations on the canvas --------------------------------------------------------------------------------
 
     def gain(self, codes: Tensor, visit: Visit, size: Sequence[int] | None = None) -> Tensor:
@@ -158,7 +162,10 @@ class ResidualPyramid(nn.Module):
             canvas: the initial canvas, usually `empty_canvas`.
             schedule: the scales to visit; None means the pyramid's own.
         """
+        clip = 0
         for visit in (schedule or self.schedule).visits:
+            if visit.clip != clip:
+                clip, canvas = visit.clip, self.next_canvas(canvas, visit)
             gain = self.gain(choose(visit, canvas), visit, canvas.shape[-2:])
             canvas = canvas + gain
             yield PyramidStep(visit, gain, canvas)
@@ -169,6 +176,14 @@ class ResidualPyramid(nn.Module):
         """Return f_hat = 0, (batch, D, h_K, w_K) float32."""
         size = self.canvas_size(schedule or self.schedule)
         return torch.zeros(batch, self.codebook.dim // self.moves.patch**2, *size, device=device)
+
+    def next_canvas(self, canvas: Tensor, visit: Visit) -> Tensor:
+        """Return the empty canvas of a visit's clip, given that of the clip before it. Images have one clip."""
+        return torch.zeros_like(canvas)
+
+    def clip_features(self, features: Tensor, visit: Visit) -> Tensor:
+        """Return the features of a visit's clip."""
+        return features
 
     def canvas_size(self, schedule: ScaleSchedule) -> tuple[int, int]:
         """Return the height and width of the canvas of a schedule."""
@@ -192,7 +207,7 @@ class ResidualPyramid(nn.Module):
     def accumulate(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Iterator[PyramidStep]:
         """Yield the canvas of given tokens after each scale (algorithm 2)."""
         canvas = self.empty_canvas(len(tokens[0]), tokens[0].device, schedule)
-        return self.walk(lambda visit, _: self.codebook.codes(tokens[visit.index]), canvas, schedule)
+        return self.walk(lambda visit, _: self.quantizer(visit).codes(tokens[visit.index]), canvas, schedule)
 
     def canvas(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Tensor:
         """Return the canvas of K token maps, (B, D, h_K, w_K). With fewer maps, the canvas after the last one."""
@@ -244,11 +259,11 @@ class ResidualPyramid(nn.Module):
         Appends the tokens of each visit to ``tokens``, and the quantized vectors to ``looks``.
         """
 
-        def nearest(_: Visit, residual: Tensor) -> Tensor:
-            tokens.append(self.codebook.nearest(residual))
+        def nearest(visit: Visit, residual: Tensor) -> Tensor:
+            tokens.append(self.quantizer(visit).nearest(residual))
             if looks is not None:
                 looks.append(residual)
-            return self.codebook.codes(tokens[-1])
+            return self.quantizer(visit).codes(tokens[-1])
 
         return self.encode_with(features.detach(), nearest, schedule)
 
@@ -261,9 +276,12 @@ class ResidualPyramid(nn.Module):
             code: returns the code vectors of a visit, given the visit and the residual at its size, (B, n_k, D).
             through: let gradients pass from the residual to the earlier scales.
         """
-        rest = features
+        rest, clip = features, -1
 
         def choose(visit: Visit, _: Tensor) -> Tensor:
+            nonlocal rest, clip
+            if visit.clip != clip:
+                rest, clip = self.clip_features(features, visit), visit.clip
             return code(visit, self.residual(rest, visit))
 
         for step in self.walk(choose, self.empty_canvas(len(features), features.device, schedule), schedule):

@@ -1,0 +1,148 @@
+"""The video tokenizer of InfinityStar: frames to latents of 64 channels and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nextscale.errors import InputError
+from nextscale.io.config import LARGEST_WIDTH, check_fields
+from nextscale.scales.spacetime import FRAMES_PER_LATENT, UNIT
+from nextscale.tokenizer.causal import Stream
+from nextscale.tokenizer.video_autoencoder import VideoDecoder, VideoEncoder
+
+PATCH = 2
+"""Side of the square of feature positions that one latent position covers."""
+LEAST_LOG_VARIANCE, LARGEST_LOG_VARIANCE = -30.0, 20.0
+ENCODED_AT_ONCE = 8
+"""Frames of a chunk in `VideoTokenizer.encode`."""
+DECODED_AT_ONCE = 2
+"""Latent frames of a chunk in `VideoTokenizer.decode`."""
+
+
+@dataclass(frozen=True)
+class VideoTokenizerConfig:
+    """Sizes of a causal video autoencoder. The defaults are the official ones (185 M weights)."""
+
+    channels: tuple[int, ...] = field(default=(96, 192, 384, 384, 384), metadata={"most": LARGEST_WIDTH})
+    """Widths of the four stages, coarser and coarser, and of the middle. The last two are equal."""
+    num_blocks: int = field(default=2, metadata={"most": 1024})
+    """Residual blocks per stage of the encoder; the decoder has one more."""
+    latent_channels: int = field(default=16, metadata={"most": LARGEST_WIDTH})
+    """Channels of the decoder's input, 8 times smaller than the frames."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.channels, list):  # JSON
+            object.__setattr__(self, "channels", tuple(self.channels))
+        check_fields(self)
+        if len(self.channels) != 5 or self.channels[3] != self.channels[4]:
+            raise InputError(f"channels must be five widths, the last two equal, not {self.channels}")
+
+    @property
+    def code_dim(self) -> int:
+        """Channels of the latents, 16 times smaller than the frames."""
+        return self.latent_channels * PATCH**2
+
+
+class VideoTokenizer(nn.Module):
+    """Encodes videos (B, 3, T, H, W) in [-1, 1] as latents (B, D, N, H / 16, W / 16), and decodes them. T = 4 N - 3.
+
+    An image is a video of one frame.
+    """
+
+    def __init__(self, config: VideoTokenizerConfig | None = None):
+        super().__init__()
+        self.config = c = config or VideoTokenizerConfig()
+        self.encoder = VideoEncoder(c.channels, c.num_blocks, 2 * c.latent_channels)
+        self.decoder = VideoDecoder(c.channels, c.num_blocks, c.latent_channels)
+        self.proj_down = nn.Linear(c.code_dim, c.code_dim)
+        self.proj_up = nn.Linear(c.code_dim, c.code_dim)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def moments(self, videos: Tensor, at_once: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of the latents before their projection, each (B, D, N, h, w).
+
+        Args:
+            videos: (B, 3, T, H, W) in [-1, 1].
+            at_once: frames of a chunk, a multiple of 4, after the first frame; None encodes all in one pass.
+
+        Raises:
+            InputError: T is not 1 mod 4, or H or W no multiple of 16.
+        """
+        check_videos(videos)
+        lengths = chunk_lengths(videos.shape[2], at_once, FRAMES_PER_LATENT)
+        stream = Stream(chunks=len(lengths) > 1)
+        features = []
+        for chunk in videos.split(lengths, 2):
+            features.append(self.encoder(chunk, stream))
+            stream.is_first = False
+        moments = F.pixel_unshuffle(torch.cat(features, 2).transpose(1, 2), PATCH).transpose(1, 2)
+        mean, log_variance = moments.chunk(2, 1)
+        return mean, log_variance.clamp(LEAST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
+
+    @torch.no_grad()
+    def encode_latents(
+        self, videos: Tensor, noise: Tensor | None = None, at_once: int | None = ENCODED_AT_ONCE
+    ) -> Tensor:
+        """Encode videos. (B, 3, T, H, W) in [-1, 1] -> (B, D, N, h, w) float32, in full float32.
+
+        Args:
+            noise: standard normal noise (B, D, N, h, w), which the official code adds; None takes the mean.
+            at_once: see `moments`. The result does not depend on it.
+
+        Raises:
+            InputError: see `moments`.
+        """
+        with torch.autocast(videos.device.type, enabled=False):
+            mean, log_variance = self.moments(videos, at_once)
+            z = mean if noise is None else mean + (log_variance / 2).exp() * noise
+            return self.proj_down(z.movedim(1, -1)).movedim(-1, 1) * self.scale
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor, at_once: int | None = DECODED_AT_ONCE) -> Tensor:
+        """Decode latents. (B, D, N, h, w) -> (B, 3, T, H, W), not clamped."""
+        return torch.cat(list(self.decode_chunks(latents, at_once)), 2)
+
+    @torch.no_grad()
+    def decode_chunks(self, latents: Tensor, at_once: int | None = DECODED_AT_ONCE) -> Iterator[Tensor]:
+        """Decode latents, and yield frames as they are decoded. The memory does not depend on N.
+
+        Args:
+            latents: (B, D, N, h, w).
+            at_once: latent frames of a chunk; None decodes all in one pass. The result does not depend on it.
+        """
+        lengths = chunk_lengths(latents.shape[2], at_once)
+        stream = Stream(chunks=len(lengths) > 1)
+        for chunk in latents.split(lengths, 2):
+            z = self.proj_up((chunk / self.scale).movedim(1, -1)).movedim(-1, 1)
+            yield self.decoder(F.pixel_shuffle(z.transpose(1, 2), PATCH).transpose(1, 2), stream)
+            stream.is_first = False
+
+
+def chunk_lengths(count: int, at_once: int | None, multiple: int = 1) -> list[int]:
+    """Return the lengths of chunks: one frame first, then ``at_once``, and the rest. One chunk if that is None.
+
+    Raises:
+        InputError: ``at_once`` is no positive multiple of ``multiple``.
+    """
+    if at_once is None:
+        return [count]
+    if at_once < 1 or at_once % multiple:
+        raise InputError(f"chunks have a multiple of {multiple} frames, not {at_once}")
+    rest = count - 1
+    return [1, *(min(at_once, rest - start) for start in range(0, rest, at_once))]
+
+
+def check_videos(videos: Tensor) -> None:
+    """Raise InputError unless the shape is (B, 3, T, H, W) with T = 1 mod 4, and H and W multiples of 16."""
+    if videos.ndim != 5 or videos.shape[1] != 3:
+        raise InputError(f"videos have the shape (B, 3, T, H, W), not {tuple(videos.shape)}")
+    _, _, t, h, w = videos.shape
+    if t % FRAMES_PER_LATENT != 1:
+        raise InputError(f"a video has 1, 5, 9, ... frames, not {t}")
+    if h % UNIT or w % UNIT:
+        raise InputError(f"height and width of a video are multiples of {UNIT}, not {h} x {w}")

@@ -1,0 +1,165 @@
+"""The results of InfinityStar's reference in all golden cases."""
+
+from __future__ import annotations
+
+import math
+from itertools import groupby
+
+import numpy as np
+import pytest
+import torch
+from golden_infinity_star import Golden, normal, read, tables
+from torch import Tensor
+
+from nextscale.official.infinity_star import SCALE, TOKENIZER_UNUSED, video_tokenizer_to_official
+from nextscale.scales.spacetime import BUDGETS, TEMPLATES, SpacetimeSchedule, nearest_template
+from nextscale.tokenizer.spacetime_pyramid import SpacetimePyramid
+
+BASE = Golden("base")
+RUNS = BASE.info["vae_runs"]
+ENCODED = [run["name"] for run in RUNS if "frames" in run]
+
+
+def close(ours: Tensor, golden: Tensor, atol: float) -> None:
+    torch.testing.assert_close(ours.float(), golden.float(), atol=atol, rtol=0)
+
+
+def video(name: str) -> Tensor:
+    run = next(run for run in RUNS if run["name"] == name)
+    return normal(f"{BASE.salt}/input/{name}", 1, 3, run["frames"], *run["size"]).tanh()
+
+
+@pytest.mark.parametrize("name", ENCODED)
+def test_videos_become_latents(name):
+    arrays, tokenizer = read("base-tokenizer"), BASE.tokenizer
+    for at_once in (None, 4, 8):
+        with torch.no_grad():
+            mean, log_variance = tokenizer.moments(video(name), at_once)
+        close(mean, arrays[f"{name}_mean"], 1e-5)
+        close(log_variance, arrays[f"{name}_logvar"], 1e-5)
+    close(tokenizer.encode_latents(video(name), arrays[f"{name}_noise"]), arrays[f"{name}_latent"], 1e-4)
+
+
+@pytest.mark.parametrize("name", [run["name"] for run in RUNS])
+def test_latents_become_videos(name):
+    arrays, run = read("base-tokenizer"), next(run for run in RUNS if run["name"] == name)
+    if name in ENCODED:
+        latents = arrays[f"{name}_latent"]
+    else:
+        h, w = (side // 16 for side in run["size"])
+        latents = normal(f"{BASE.salt}/input/{name}", 1, 64, run["latents"], h, w)
+    for at_once in (None, 1, 2):
+        decoded = BASE.tokenizer.decode_latents(latents, at_once)
+        close(decoded, arrays[f"{name}_decoded"], 4e-3)
+        assert float(decoded.abs().max()) == pytest.approx(run["decoded_absmax"], abs=1e-4)
+        assert float(decoded.std()) == pytest.approx(run["decoded_std"], abs=1e-5)
+
+
+def test_the_official_layout_of_the_tokenizer_both_ways():
+    state = BASE.tokenizer_state
+    ours = video_tokenizer_to_official(BASE.tokenizer)
+    unused = {name for name in state if name.startswith(tuple(pattern.rstrip("*") for pattern in TOKENIZER_UNUSED))}
+    assert set(ours) == set(state) - unused and len(unused) == 8
+    for name, tensor in ours.items():
+        used = slice(1) if name == SCALE else slice(None)
+        assert tensor.shape == state[name].shape and torch.equal(tensor[used], state[name][used])
+
+
+def test_templates_budgets_and_durations():
+    golden = tables()
+    assert list(TEMPLATES) == golden["templates"]["order"]
+    assert {name: budget.num_scales for name, budget in BUDGETS.items()} == golden["scales_per_budget"]
+    for key, entry in golden["schedules"].items():
+        assert [list(size) for size in TEMPLATES[float(key)]] == entry["sizes"]
+        for name in BUDGETS:
+            image = SpacetimeSchedule.official(name, float(key), 0)
+            assert list(image.image_size) == entry[name]["pixels"]
+            assert sum(h * w for h, w in image.sizes) == entry[name]["image_tokens"]
+            for seconds, tokens in entry[name]["tokens_by_seconds"].items():
+                schedule = SpacetimeSchedule.official(name, float(key), int(seconds))
+                assert sum(visit.num_tokens for visit in once(schedule).visits) == tokens
+    for seconds, entry in golden["durations"].items():
+        schedule = SpacetimeSchedule.official("0.40M", 9 / 16, int(seconds))
+        assert (schedule.frames, schedule.latent_frames) == (entry["frames"], entry["latent_frames"])
+        assert list(schedule.clips) == entry["clips"]
+    for ratio, key in golden["template_choice"]:
+        assert nearest_template(ratio) == key
+
+
+def once(schedule: SpacetimeSchedule) -> SpacetimeSchedule:
+    """The same schedule with one visit of each scale."""
+    return SpacetimeSchedule(schedule.sizes, schedule.latent_frames, detail_area=schedule.detail_area)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_what_a_visit_sees(budget):
+    for latent_frames, rows in tables()["references"][budget].items():
+        if not latent_frames.isdigit():  # the third largest scale, which no released model uses
+            continue
+        schedule = SpacetimeSchedule.official(budget, 9 / 16, (int(latent_frames) - 1) // 4)
+        visits = once(schedule).visits
+        assert len(visits) == len(rows)
+        for visit, row in zip(visits, rows, strict=True):
+            t = visit.size[0]
+            assert (visit.index, list(visit.size), visit.clip) == (row["scale"], row["size"], row["clip"])
+            assert [visit.start, visit.start + t] == row["frames"] and list(visit.sees) == row["refs"]
+
+
+@pytest.mark.parametrize(("name", "budget"), [("480p", "0.40M"), ("720p", "0.90M")])
+def test_released_visits(name, budget):
+    golden = tables()["released"][name]
+    schedule = SpacetimeSchedule.official(budget)
+    assert [list(schedule.image_repeats), list(schedule.clip_repeats)] == [golden["image"], golden["clip"]]
+    assert schedule.detail_area == golden["detail_scale_min_tokens"]
+    first = {(visit.clip, visit.scale): visit.number for visit in reversed(schedule.visits)}
+    assert sorted(first.values()) == golden["first_visit_of_scale_5s"]
+    for seconds, key in ((0, "image"), (5, "5s"), (10, "10s")):
+        if key in golden["forward_passes"]:
+            passes = len(SpacetimeSchedule.official(budget, seconds=seconds).visits) + 1  # and the text
+            assert passes == golden["forward_passes"][key]
+    assert sum(visit.num_tokens for visit in schedule.visits) == golden["query_tokens_5s_562"]
+    for template in TEMPLATES:
+        kinds = [visit.quantizer for visit in SpacetimeSchedule.official(budget, template, 0).visits]
+        assert kinds.count(0) == sum(golden["image"][: golden["semantic_scales"]])
+
+
+def clean_bits(name: str) -> tuple[list[Tensor], SpacetimeSchedule]:
+    """The bits of all visits of a quantizer run, (1, n, d) bool, and its schedule."""
+    run = next(run for run in BASE.info["quantizer_runs"] if run["name"] == name)
+    schedule = BASE.schedule(run["latent_length"])
+    assert [[*visit.size, (16, 64)[visit.quantizer]] for visit in schedule.visits] == run["visits"]
+    bits = torch.from_numpy(np.unpackbits(read("base-quantizer")[f"{name}_bits"].numpy())).bool()
+    lengths = [math.prod(visit) for visit in run["visits"]]
+    maps = bits[: sum(lengths)].split(lengths)
+    return [one.view(1, -1, visit[-1]) for one, visit in zip(maps, run["visits"], strict=True)], schedule
+
+
+@pytest.mark.parametrize("run", BASE.info["quantizer_runs"], ids=lambda run: run["name"])
+def test_features_become_bits_and_a_canvas(run):
+    arrays, name, length = read("base-quantizer"), run["name"], run["latent_length"]
+    golden, schedule = clean_bits(name)
+    pyramid = SpacetimePyramid(schedule)
+    features = 0.5 * normal(f"{BASE.salt}/input/feature_{length}", 1, 64, length, *schedule.final_size)
+    bits = pyramid.encode(features)
+    assert [int(b.sum()) for b in bits] == run["ones"]
+    assert all(torch.equal(a, b) for a, b in zip(bits, golden, strict=True))
+    canvases = {step.visit.clip: step.canvas for step in pyramid.accumulate(bits)}
+    if (canvas := arrays.get(f"{name}_canvas")) is not None:
+        close(torch.cat([*canvases.values()], 2), canvas, 1e-5)
+    if (last := arrays.get(f"{name}_inputs_last")) is not None:
+        inputs = inputs_of_visits(pyramid, bits, schedule)
+        repeats = [list(group) for _, group in groupby(schedule.visits, lambda visit: (visit.clip, visit.scale))]
+        close(torch.cat([inputs[group[-1].index] for group in repeats], 1), last, 1e-5)
+        close(torch.cat([inputs[group[0].index] for group in repeats], 1), arrays[f"{name}_inputs_first"], 1e-5)
+
+
+def inputs_of_visits(pyramid: SpacetimePyramid, bits: list[Tensor], schedule: SpacetimeSchedule) -> list[Tensor]:
+    """The transformer's input of every visit."""
+    inputs = []
+
+    def choose(visit, canvas):
+        inputs.append(pyramid.look(canvas, visit))
+        return pyramid.quantizer(visit).codes(bits[visit.index])
+
+    list(pyramid.walk(choose, pyramid.empty_canvas(1), schedule))
+    return inputs
