@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -12,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nextscale.official.infinity_star import video_tokenizer_from_official
+import nextscale as ns
+from nextscale.official.infinity_star import infinity_star_from_official, video_tokenizer_from_official
 from nextscale.scales.spacetime import SpacetimeSchedule
 from nextscale.tokenizer.video_tokenizer import VideoTokenizer
+from nextscale.transformer.infinity_star import InfinityStar
 
 FOLDER = Path(__file__).parent / "data" / "infinity_star"
 
@@ -29,6 +32,19 @@ def fill_tokenizer(salt: str, name: str, shape: list[int]) -> torch.Tensor:
         x = 0.3 * x / math.sqrt(fan)
     else:
         x = x / math.sqrt(fan) if len(shape) > 1 else 0.1 * x
+    return torch.from_numpy(x).float()
+
+
+def fill_transformer(salt: str, name: str, shape: list[int]) -> torch.Tensor:
+    """A weight of the reference's transformer."""
+    x = np.random.RandomState(zlib.crc32(f"{salt}/star/{name}".encode())).standard_normal(shape)
+    if name not in ("cfg_uncond", "sos_token"):
+        if name.endswith("norm.weight") or name == "norm_hidden_sates.weight":
+            x = 1 + 0.1 * x
+        else:
+            x = x / math.sqrt(math.prod(shape[1:])) if len(shape) > 1 else 0.1 * x
+        if name == "word_embed.weight":
+            x = 3 * x
     return torch.from_numpy(x).float()
 
 
@@ -75,6 +91,27 @@ class Golden:
     def tokenizer(self) -> VideoTokenizer:
         """Shared between tests: do not change it."""
         return video_tokenizer_from_official(self.tokenizer_state)
+
+    @cached_property
+    def transformer_state(self) -> dict[str, torch.Tensor]:
+        """The official state of the transformer."""
+        return {n: fill_transformer(self.salt, n, shape) for n, (_, *shape) in self.info["star"].items()}
+
+    @cached_property
+    def transformer(self) -> InfinityStar:
+        """Shared between tests: do not change it."""
+        return infinity_star_from_official(self.transformer_state)
+
+    def text(self, numbers: Sequence[int], lengths: Sequence[int]) -> ns.TextFeatures:
+        """Texts by their numbers."""
+        width = self.info["config"]["star"]["text_width"]
+        texts = (normal(f"{self.salt}/text/{i}", n, width) for i, n in zip(numbers, lengths, strict=True))
+        return ns.TextFeatures(torch.cat(list(texts)), lengths)
+
+    def features(self, latent_frames: int) -> torch.Tensor:
+        """Latents of a video, (1, 64, N, h, w)."""
+        size = self.info["config"]["schedule"]["sizes"][-1]
+        return 0.5 * normal(f"{self.salt}/input/feature_{latent_frames}", 1, 64, latent_frames, *size)
 
     def schedule(self, latent_frames: int) -> SpacetimeSchedule:
         schedule = self.info["config"]["schedule"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import groupby
 
 import numpy as np
 import pytest
@@ -11,9 +10,17 @@ import torch
 from golden_infinity_star import Golden, normal, read, tables
 from torch import Tensor
 
-from nextscale.official.infinity_star import SCALE, TOKENIZER_UNUSED, video_tokenizer_to_official
+from nextscale.official.infinity_star import (
+    SCALE,
+    TOKENIZER_UNUSED,
+    infinity_star_to_official,
+    video_tokenizer_to_official,
+)
+from nextscale.scales.schedule import Visit
 from nextscale.scales.spacetime import BUDGETS, TEMPLATES, SpacetimeSchedule, nearest_template
 from nextscale.tokenizer.spacetime_pyramid import SpacetimePyramid
+from nextscale.transformer.spacetime_rope import visit_rotations
+from nextscale.transformer.token_loss import token_losses
 
 BASE = Golden("base")
 RUNS = BASE.info["vae_runs"]
@@ -139,8 +146,7 @@ def test_features_become_bits_and_a_canvas(run):
     arrays, name, length = read("base-quantizer"), run["name"], run["latent_length"]
     golden, schedule = clean_bits(name)
     pyramid = SpacetimePyramid(schedule)
-    features = 0.5 * normal(f"{BASE.salt}/input/feature_{length}", 1, 64, length, *schedule.final_size)
-    bits = pyramid.encode(features)
+    bits = pyramid.encode(BASE.features(length))
     assert [int(b.sum()) for b in bits] == run["ones"]
     assert all(torch.equal(a, b) for a, b in zip(bits, golden, strict=True))
     canvases = {step.visit.clip: step.canvas for step in pyramid.accumulate(bits)}
@@ -148,9 +154,10 @@ def test_features_become_bits_and_a_canvas(run):
         close(torch.cat([*canvases.values()], 2), canvas, 1e-5)
     if (last := arrays.get(f"{name}_inputs_last")) is not None:
         inputs = inputs_of_visits(pyramid, bits, schedule)
-        repeats = [list(group) for _, group in groupby(schedule.visits, lambda visit: (visit.clip, visit.scale))]
-        close(torch.cat([inputs[group[-1].index] for group in repeats], 1), last, 1e-5)
-        close(torch.cat([inputs[group[0].index] for group in repeats], 1), arrays[f"{name}_inputs_first"], 1e-5)
+        for repeat, expected in (("last", last), ("first", arrays[f"{name}_inputs_first"])):
+            close(torch.cat([inputs[visit.index] for visit in one_of_each(schedule, repeat)], 1), expected, 1e-5)
+    if (rope := arrays.get(f"{name}_rope_last")) is not None:
+        close(visit_rotations(one_of_each(schedule, "last"), 16, 512), rope, 1e-5)
 
 
 def inputs_of_visits(pyramid: SpacetimePyramid, bits: list[Tensor], schedule: SpacetimeSchedule) -> list[Tensor]:
@@ -163,3 +170,64 @@ def inputs_of_visits(pyramid: SpacetimePyramid, bits: list[Tensor], schedule: Sp
 
     list(pyramid.walk(choose, pyramid.empty_canvas(1), schedule))
     return inputs
+
+
+def one_of_each(schedule: SpacetimeSchedule, repeat: str) -> list[Visit]:
+    """The first or the last visit of each scale."""
+    visits = reversed(schedule.visits) if repeat == "first" else schedule.visits
+    chosen = {(visit.clip, visit.scale): visit for visit in visits}
+    return sorted(chosen.values(), key=lambda visit: visit.index)
+
+
+def teacher_forcing(latent_frames: int, repeat: str) -> tuple[list[Visit], Tensor, list[Tensor]]:
+    """The visits of one repeat of each scale, their inputs, and their bits."""
+    schedule = BASE.schedule(latent_frames)
+    pyramid = SpacetimePyramid(schedule)
+    bits = pyramid.encode(BASE.features(latent_frames))
+    inputs, visits = inputs_of_visits(pyramid, bits, schedule), one_of_each(schedule, repeat)
+    return visits, torch.cat([inputs[v.index] for v in visits], 1), [bits[v.index] for v in visits]
+
+
+@pytest.mark.parametrize("run", BASE.info["teacher_forcing"], ids=lambda run: run["name"])
+@torch.no_grad()
+def test_teacher_forcing(run):
+    arrays, logits, losses = read("base-transformer"), [], []
+    found: list[float] = []
+    for i, (latent_frames, length) in enumerate(zip(run["latent_lengths"], run["text_lengths"], strict=True)):
+        visits, inputs, bits = teacher_forcing(latent_frames, run["repetition"])
+        for one, labels in zip(BASE.transformer(BASE.text([i], [length]), inputs, visits), bits, strict=True):
+            logits.append(one.flatten())
+            losses.append(token_losses(one, labels.long()).loss.flatten())
+            found.append(float(losses[-1].mean()))
+    step = run.get("store", 1)
+    golden = arrays[f"{run['name']}_logits_every" if step > 1 else f"{run['name']}_logits"]
+    close(torch.cat(logits)[::step], golden, 1e-4)
+    close(torch.cat(losses), arrays[f"{run['name']}_token_loss"], 1e-4)
+    assert found == pytest.approx(run["scale_losses"], abs=2e-5)
+
+
+def test_the_official_layout_of_the_transformer_both_ways():
+    state = BASE.transformer_state
+    ours = infinity_star_to_official(BASE.transformer)
+    assert set(ours) == set(state) - {"sos_token"}
+    assert all(torch.equal(tensor, state[name]) for name, tensor in ours.items())
+
+
+@pytest.mark.parametrize("lengths", [(5,), (5, 5), (5, 8)])
+@torch.no_grad()
+def test_sampling_with_a_cache_is_teacher_forcing(lengths):
+    """The keys of the last visit of a scale replace those of the visits before it."""
+    model, schedule, batch = BASE.transformer, BASE.schedule(9), len(lengths)
+    text = BASE.text(range(batch), lengths)
+    pyramid = SpacetimePyramid(schedule)
+    inputs = inputs_of_visits(pyramid, pyramid.encode(BASE.features(9)), schedule)
+    visits = one_of_each(schedule, "last")
+    whole = model(text, torch.cat([inputs[v.index] for v in visits], 1).expand(batch, -1, -1), visits)
+    prefix, cache = model.condition(text), model.make_cache(schedule, batch)
+    sampled = {
+        visit: model.logits(model.forward_scale(visit, inputs[visit.index].expand(batch, -1, -1), prefix, cache), visit)
+        for visit in schedule.visits
+    }
+    for visit, logits in zip(visits, whole, strict=True):
+        close(sampled[visit], logits, 2e-5)
+    assert cache.keys.shape[3] == 4 * 4 * 6  # one clip's largest scale: the first clip's is overwritten

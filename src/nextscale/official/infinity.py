@@ -159,7 +159,7 @@ def to_official(tokenizer: ImageTokenizer, model: Infinity) -> tuple[dict[str, T
             state[f"blocks.{i}.{part}.zero_k_bias"] = torch.zeros_like(state[f"blocks.{i}.{part}.v_bias"])
     if model.config.chunks > 1:
         per_chunk = model.config.depth // model.config.chunks
-        state = {_chunked(name, per_chunk): tensor for name, tensor in state.items()}
+        state = {chunked(name, per_chunk): tensor for name, tensor in state.items()}
     return tokenizer_state, state
 
 
@@ -246,7 +246,7 @@ def check_complete(renamed: State, expected: State, names: Names, source: str, p
     missing = {name: tensor for name, tensor in expected.items() if name not in renamed}
     if missing:
         official = min(rename(missing, swapped(names), (), source))
-        first = _chunked(official, per_chunk) if per_chunk else official
+        first = chunked(official, per_chunk) if per_chunk else official
         raise InputError(f"{source} lacks {len(missing)} of {len(expected)} tensors (first: {first})")
 
 
@@ -291,7 +291,8 @@ def without_chunks(state: State) -> tuple[dict[str, Tensor], int]:
     return renamed, 1 + max(c for c, _ in places)
 
 
-def _chunked(name: str, per_chunk: int) -> str:
+def chunked(name: str, per_chunk: int) -> str:
+    """Return ``block_chunks.{c}.module.{m}.*`` for ``blocks.{i}.*``, and other names unchanged."""
     match = re.match(r"blocks\.(\d+)\.", name)
     if not match:
         return name

@@ -5,16 +5,22 @@ The tables pair the names. The configuration follows from the shapes of the tens
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import Tensor
 
 from nextscale.errors import InputError
 from nextscale.io.module_folder import build_on_meta, fill, most_parameters
+from nextscale.official.infinity import check_complete, chunked, with_rows, without_chunks
 from nextscale.official.names import Names, State, largest_number, rename, shape_of, swapped
 from nextscale.tokenizer.video_autoencoder import DOWN_FRAMES
 from nextscale.tokenizer.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
+from nextscale.transformer.infinity_star import InfinityStar
+from nextscale.transformer.infinity_star_config import InfinityStarConfig
 
 TOKENIZER = "the official video tokenizer state"
+TRANSFORMER = "the official transformer state"
 SCALE = "scale_learnable_parameters"
 
 # (official, ours); see `nextscale.official.names`.
@@ -28,6 +34,11 @@ _DECODER_BLOCK = (
     *((f"{conv}.conv.*", f"{conv}.*") for conv in ("conv1", "conv2")),
 )
 _RESAMPLER = (("norm.gamma", "norm.gamma"), ("conv.conv.*", "conv.*"))
+_ATTENTION = (
+    *((f"{name[0]}_proj", name) for name in ("query", "key", "value")),
+    ("o_proj", "proj"),
+    *((f"{name[0]}_norm", f"{name}_norm") for name in ("query", "key")),
+)
 _PARTS = (
     ("encoder.conv_in", "encoder.conv_in", (("conv.*", "*"),)),
     ("encoder.down_blocks.{n}.resnets.{n}", "encoder.stages.{n}.{n}", _ENCODER_BLOCK),
@@ -54,6 +65,77 @@ TOKENIZER_NAMES: Names = (
 TOKENIZER_UNUSED = ("quantizer.*", "quantize.*", "proj_down_two.*", "proj_up_two.*")
 """Tensors that no released function uses. They are not loaded."""
 
+TRANSFORMER_NAMES: Names = (
+    ("cfg_uncond", "unconditional_text"),
+    ("text_proj.*", "text_proj.*"),
+    ("word_embed.*", "word_embedding.*"),
+    ("norm_hidden_sates.weight", "norm.weight"),  # sic
+    ("head.*", "head.*"),
+    ("semantic_head2.*", "semantic_head.*"),
+    ("blocks.{n}.input_layernorm.weight", "blocks.{n}.norm1.weight"),
+    ("blocks.{n}.post_attention_layernorm.weight", "blocks.{n}.norm2.weight"),
+    *((f"blocks.{{n}}.attn.{theirs}.weight", f"blocks.{{n}}.attention.{ours}.weight") for theirs, ours in _ATTENTION),
+    *((f"blocks.{{n}}.mlp.{name}_proj.weight", f"blocks.{{n}}.mlp.{name}.weight") for name in ("gate", "up", "down")),
+)
+TRANSFORMER_UNUSED = (
+    "sos_token",
+    "lvl_1L",
+    "attn_bias_for_masking",
+    "Infinity_visible_kvlen",
+    "Infinity_invisible_qlen",
+)
+"""Tensors that no released function uses. They are not loaded."""
+
+
+def is_infinity_star(state: State) -> bool:
+    """Return whether a state is that of an InfinityStar transformer."""
+    return "cfg_uncond" in state and "norm_hidden_sates.weight" in state
+
+
+def infinity_star_from_official(state: State, *, text_rows: int | None = None, as_stored: bool = False) -> InfinityStar:
+    """Build our transformer from official weights.
+
+    Args:
+        text_rows: R. If the state has fewer rows of ``cfg_uncond``, the rest is initialized; if more, they are cut.
+        as_stored: keep the types of the tensors, and share their memory.
+
+    Raises:
+        InputError: a tensor is missing, unknown, or has another shape.
+    """
+    state, chunks = without_chunks(state)
+    state = {re.sub(r"^semantic_head\.", "semantic_head2.", name): tensor for name, tensor in state.items()}
+    shape = shape_of(state, TRANSFORMER)
+    depth = largest_number(state, "blocks.{n}.*")
+    if not depth:
+        raise InputError(f"{TRANSFORMER} has no blocks of an InfinityStar transformer")
+    width, bits = shape("word_embed.weight", 2)
+    rows, text_width = shape("cfg_uncond", 2)
+    head_dim = shape("blocks.0.attn.q_norm.weight", 1)[0]
+    config = InfinityStarConfig(
+        depth=depth,
+        width=width,
+        heads=shape("blocks.0.attn.q_proj.weight", 2)[0] // head_dim,
+        kv_heads=shape("blocks.0.attn.k_proj.weight", 2)[0] // head_dim,
+        hidden=shape("blocks.0.mlp.gate_proj.weight", 2)[0],
+        bits=bits,
+        semantic_bits=shape("semantic_head2.weight", 2)[0] // 2,
+        text_width=text_width,
+        text_rows=text_rows or rows,
+        chunks=chunks,
+    )
+    renamed = rename(state, TRANSFORMER_NAMES, TRANSFORMER_UNUSED, TRANSFORMER, as_stored)
+    model = build_on_meta(InfinityStar, config, most_parameters(renamed), TRANSFORMER)
+    check_complete(renamed, model.state_dict(), TRANSFORMER_NAMES, TRANSFORMER, depth // chunks if chunks > 1 else 0)
+    renamed["unconditional_text"] = with_rows(renamed["unconditional_text"], config.text_rows)
+    return fill(model, renamed, TRANSFORMER).eval()
+
+
+def infinity_star_to_official(model: InfinityStar) -> dict[str, Tensor]:
+    """Return the official state dictionary. It lacks the tensors that no released function uses."""
+    state = rename(model.state_dict(), swapped(TRANSFORMER_NAMES), (), "the transformer")
+    per_chunk = model.config.depth // model.config.chunks
+    return {chunked(name, per_chunk): tensor for name, tensor in state.items()} if model.config.chunks > 1 else state
+
 
 def video_tokenizer_from_official(state: State) -> VideoTokenizer:
     """Build our video tokenizer from the content of ``infinitystar_videovae.pth``, or its entry ``vae``, in float32.
@@ -72,15 +154,10 @@ def video_tokenizer_from_official(state: State) -> VideoTokenizer:
         shape("decoder.conv_in.conv.weight", 5)[1],
     )
     renamed = rename(state, TOKENIZER_NAMES, TOKENIZER_UNUSED, TOKENIZER)
-    if len(scale := renamed.get("scale", torch.ones(0)).flatten()) == 0:
-        raise InputError(f"{TOKENIZER} has no tensor {SCALE}")
-    renamed["scale"] = scale[0]  # the others belong to the unused projections
+    shape(SCALE, 1)
+    renamed["scale"] = renamed["scale"][0]  # the others belong to the unused projections
     tokenizer = build_on_meta(VideoTokenizer, config, most_parameters(renamed), TOKENIZER)
-    if missing := [name for name in tokenizer.state_dict() if name not in renamed]:
-        official = min(rename(dict.fromkeys(missing, scale), swapped(TOKENIZER_NAMES), (), TOKENIZER))
-        raise InputError(
-            f"{TOKENIZER} lacks {len(missing)} of {len(tokenizer.state_dict())} tensors (first: {official})"
-        )
+    check_complete(renamed, tokenizer.state_dict(), TOKENIZER_NAMES, TOKENIZER)
     return fill(tokenizer, renamed, TOKENIZER).eval()
 
 

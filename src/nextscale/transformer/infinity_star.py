@@ -1,0 +1,191 @@
+"""InfinityStar, the next-scale transformer for text to image and text to video (arXiv 2511.04675, section 3).
+
+A text is a prefix of the sequence. The tokens of a visit see the text, each other, and the largest scale of the clip
+before theirs, so that no mask is needed: every visit is one attention over all of these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nextscale.conditioning.padding import Padding
+from nextscale.conditioning.text import TextConditioner, TextFeatures
+from nextscale.scales.schedule import Visit
+from nextscale.scales.spacetime import SpacetimeSchedule
+from nextscale.transformer.cache import KVCache, plan_cache
+from nextscale.transformer.cross_attention import RMSNorm, TextKeysValues
+from nextscale.transformer.infinity_star_config import InfinityStarConfig
+from nextscale.transformer.qwen_block import QwenBlock
+from nextscale.transformer.spacetime_rope import text_rotations, visit_rotations
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The keys and values of the texts, which all visits see."""
+
+    layers: list[TextKeysValues]
+    """For each layer, one pair (G, l, d) for each of B texts."""
+
+    def first(self, count: int) -> Prefix:
+        """Return those of the first ``count`` texts."""
+        return Prefix([pairs[:count] for pairs in self.layers])
+
+
+class InfinityStar(nn.Module):
+    """Transformer that predicts the logits of every bit of a visit from a text and the canvas of the clip."""
+
+    def __init__(self, config: InfinityStarConfig):
+        super().__init__()
+        self.config = c = config
+        self.unconditional_text = nn.Parameter(torch.empty(c.text_rows, c.text_width))
+        self.text_proj = nn.Linear(c.text_width, c.width)
+        self.word_embedding = nn.Linear(c.bits, c.width)
+        self.blocks = nn.ModuleList(QwenBlock(c.width, c.heads, c.kv_heads, c.hidden) for _ in range(c.depth))
+        self.norm = RMSNorm(c.width)
+        self.head = nn.Linear(c.width, 2 * c.bits)
+        self.semantic_head = nn.Linear(c.width, 2 * c.semantic_bits)
+        if self.device.type != "meta":
+            self.init_weights()
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator | None = None) -> InfinityStar:
+        """Initialize the weights as the official training script does: matrices normal with std 0.02, biases 0.
+
+        The features for "no prompt" come from a generator of their own: a normal of std 1.2, truncated at +-2, /
+        sqrt(T), seed 0.
+
+        Args:
+            generator: random generator; None uses PyTorch's global one.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02, generator=generator)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.trunc_normal_(self.unconditional_text, std=1.2, a=-2, b=2, generator=torch.Generator().manual_seed(0))
+        self.unconditional_text.div_(math.sqrt(self.config.text_width))
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return self.unconditional_text.device
+
+    @property
+    def conditioner(self) -> TextConditioner:
+        """Return the conditioner, which checks and batches text features."""
+        return TextConditioner(self.unconditional_text)
+
+    def condition(self, text: TextFeatures) -> Prefix:
+        """Compute the keys and values of B texts in all layers. A text sees itself, and nothing else."""
+        padding = Padding.of(text.lengths, self.device)
+        x = padding.pad(self.text_proj(text.features))
+        mask = None if padding.is_full else padding.mask
+        rotation = text_rotations(max(text.lengths), self.config.head_dim).to(self.device)
+        layers: list[TextKeysValues] = []
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            layers.append([(k[i, :, :n], v[i, :, :n]) for i, n in enumerate(text.lengths)])
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+
+        for block in self.blocks:
+            x = block(x, rotation, attend)
+        return Prefix(layers)
+
+    def forward(
+        self, text: TextFeatures, inputs: Tensor, visits: Sequence[Visit], dropped: Tensor | None = None
+    ) -> list[Tensor]:
+        """Compute some visits at once under teacher forcing, one of each scale.
+
+        Args:
+            text: B prompts.
+            inputs: (B, L, bits), the canvases before these visits at their sizes, one visit after another.
+            visits: at most one visit of each scale. A visit of a later clip sees the one of the largest scale of the
+                clip before, which must be among them.
+            dropped: (B,) bool, the prompts to replace with "no prompt"; see `TextConditioner.drop`.
+
+        Returns:
+            The logits of each visit, (B, n, d, 2) float32 with d = 16 for semantic and 64 for detail tokens.
+        """
+        prefix = self.condition(text if dropped is None else self.conditioner.drop(text, dropped))
+        largest = {visit.clip: i for i, visit in enumerate(visits)}  # the last one of each clip
+        ends = accumulate((visit.num_tokens for visit in visits), initial=0)
+        parts = [slice(*pair) for pair in pairwise(ends)]
+        seen = [[parts[largest[visit.clip - 1]]] if visit.sees else [] for visit in visits]
+        x = self.word_embedding(inputs)
+        rotation = self.rotation(visits)
+        for block, pairs in zip(self.blocks, prefix.layers, strict=True):
+
+            def attend(q: Tensor, k: Tensor, v: Tensor, pairs: TextKeysValues = pairs) -> Tensor:
+                attended = []
+                for own, others in zip(parts, seen, strict=True):
+                    keys, values = (torch.cat([x[:, :, part] for part in (*others, own)], 2) for x in (k, v))
+                    attended.append(attend_with_text(q[:, :, own], keys, values, pairs))
+                return torch.cat(attended, 2)
+
+            x = block(x, rotation, attend)
+        features = self.features(x)
+        return [self.logits(features[:, part], visit) for part, visit in zip(parts, visits, strict=True)]
+
+    def forward_scale(self, visit: Visit, inputs: Tensor, condition: Prefix, cache: KVCache) -> Tensor:
+        """Compute one visit for sampling. It reads what it sees from the cache, and adds its own keys and values.
+
+        Args:
+            inputs: (B, n, bits), the canvas of the clip at the size of this visit.
+            cache: from `make_cache`. Visits must come in the order of the schedule.
+
+        Returns:
+            (B, n, C) float32, the features to pass to `logits`.
+        """
+        x = self.word_embedding(inputs)
+        rotation = self.rotation([visit])
+        for i, block in enumerate(self.blocks):
+            past, pairs = cache.layer(i, visit.index), condition.layers[i]
+            x = block(x, rotation, lambda q, k, v, p=past, t=pairs: attend_with_text(q, *p.extend(k, v), t))
+        return self.features(x)
+
+    def rotation(self, visits: Sequence[Visit]) -> Tensor:
+        """Return the rotary positions of the tokens of some visits, (2, n, d / 2)."""
+        return visit_rotations(visits, self.config.head_dim, self.config.text_rows).to(self.device)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Apply the last norm. (B, n, C) -> (B, n, C) float32."""
+        return self.norm(x)
+
+    def logits(self, features: Tensor, visit: Visit) -> Tensor:
+        """Apply the head of the kind of a visit's tokens. (B, n, C) -> (B, n, d, 2) float32."""
+        head = self.head if visit.quantizer else self.semantic_head
+        return head(features).float().unflatten(-1, (-1, 2))
+
+    def make_cache(self, schedule: SpacetimeSchedule, batch: int, dtype: torch.dtype | None = None) -> KVCache:
+        """Return an empty cache for ``batch`` sequences. It stores what a later visit sees, while one does.
+
+        Args:
+            dtype: type of keys and values; None means that of the matrices.
+        """
+        c, plans = self.config, plan_cache(schedule.visits, schedule.tokens_per_visit)
+        dtype = dtype or self.word_embedding.weight.dtype
+        return KVCache(plans, c.depth, batch, c.kv_heads, c.head_dim, self.device, dtype)
+
+
+def attend_with_text(q: Tensor, k: Tensor, v: Tensor, text: TextKeysValues) -> Tensor:
+    """Attend to visual tokens and to the text of each sample.
+
+    Args:
+        q: (B, H, n, d).
+        k, v: of the visual tokens that these see, (B, G, m, d).
+        text: one pair (G, l, d) for each sample. Each sample is computed alone if texts differ in length.
+    """
+    groups = [slice(None)] if len({len(keys[0]) for keys, _ in text}) == 1 else [slice(i, i + 1) for i in range(len(q))]
+    attended = []
+    for group in groups:
+        keys, values = (torch.stack([pair[i] for pair in text[group]]) for i in (0, 1))
+        all_keys, all_values = torch.cat((keys.to(k.dtype), k[group]), 2), torch.cat((values.to(v.dtype), v[group]), 2)
+        attended.append(F.scaled_dot_product_attention(q[group], all_keys, all_values, enable_gqa=True))
+    return torch.cat(attended)
