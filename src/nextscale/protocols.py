@@ -61,6 +61,8 @@ class Pyramid(Protocol):
     @property
     def codebook(self) -> Quantizer: ...
 
+    def quantizer(self, visit: Visit, /) -> Quantizer: ...
+
     def empty_canvas(
         self, batch: int, device: torch.device | None = None, schedule: ScaleSchedule | None = None, /
     ) -> Tensor: ...
@@ -181,7 +183,8 @@ class Guidance(Protocol):
     """Combines the conditional and the unconditional prediction of a visit.
 
     The sampler combines logits. If ``is_linear`` is true and the head is linear, it combines the features before the
-    head instead, which costs half as much.
+    head instead, which costs half as much. A strategy with ``after_temperature = True`` gets logits that are divided by
+    the temperature.
     """
 
     @property

@@ -40,8 +40,8 @@ class TokenEdit:
 
     def check(self, schedule: ScaleSchedule, batch: int) -> None:
         """Raises InputError if mask, scales or number of images do not fit."""
-        if not 0 <= self.scales_kept <= schedule.num_scales:
-            raise InputError(f"scales to keep are 0 to {schedule.num_scales}, not {self.scales_kept}")
+        if not 0 <= self.scales_kept <= len(schedule.visits):
+            raise InputError(f"scales to keep are 0 to {len(schedule.visits)}, not {self.scales_kept}")
         if self.keep.ndim not in (2, 3) or tuple(self.keep.shape[-2:]) != schedule.final_size:
             raise InputError(
                 f"the keep mask must have the size of the last scale, {schedule.final_size}, "
@@ -54,11 +54,12 @@ class TokenEdit:
     def kept(self, k: int, schedule: ScaleSchedule) -> Tensor:
         """Bool mask (B or 1, n_k) of the tokens of scale k to keep."""
         keep = self.keep.float().reshape(-1, 1, *schedule.final_size)
-        if k < self.scales_kept or schedule.tokens_per_scale[k] <= self.always_kept:
-            keep = keep.new_ones(len(keep), 1, *schedule.sizes[k])
+        frames, *size = schedule.visits[k].size
+        if k < self.scales_kept or schedule.visits[k].num_tokens <= self.always_kept:
+            keep = keep.new_ones(len(keep), 1, *size)
         else:
-            keep = F.interpolate(keep, size=schedule.sizes[k], mode="bilinear", align_corners=False)
-        return (keep > 0.5).flatten(1)
+            keep = F.interpolate(keep, size=size, mode="bilinear", align_corners=False)
+        return (keep > 0.5).expand(-1, frames, -1, -1).flatten(1)
 
     def put(self, tokens: Sequence[Tensor], schedule: ScaleSchedule) -> list[Tensor]:
         """Sampled tokens, K of (B, n_k, *token_shape), with the kept ones put in their places."""

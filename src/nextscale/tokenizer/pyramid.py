@@ -35,6 +35,13 @@ class PyramidStep:
     """h_k, the term that the visit added to the canvas, (B, D, h_K, w_K)."""
     canvas: Tensor
     """f_hat after the visit, (B, D, h_K, w_K)."""
+    finished: tuple[Tensor, ...] = ()
+    """The canvases of the clips before, for videos."""
+
+    @property
+    def all_clips(self) -> Tensor:
+        """The canvases of all clips so far as one: (B, D, h_K, w_K), or (B, D, t, h_K, w_K) for videos."""
+        return torch.cat((*self.finished, self.canvas), 2) if self.finished else self.canvas
 
     @property
     def index(self) -> int:
@@ -162,13 +169,13 @@ class ResidualPyramid(nn.Module):
             canvas: the initial canvas, usually `empty_canvas`.
             schedule: the scales to visit; None means the pyramid's own.
         """
-        clip = 0
+        clip, finished = 0, ()
         for visit in (schedule or self.schedule).visits:
             if visit.clip != clip:
-                clip, canvas = visit.clip, self.next_canvas(canvas, visit)
+                clip, finished, canvas = visit.clip, (*finished, canvas), self.next_canvas(canvas, visit)
             gain = self.gain(choose(visit, canvas), visit, canvas.shape[-2:])
             canvas = canvas + gain
-            yield PyramidStep(visit, gain, canvas)
+            yield PyramidStep(visit, gain, canvas, finished)
 
     def empty_canvas(
         self, batch: int, device: torch.device | None = None, schedule: ScaleSchedule | None = None
@@ -212,7 +219,7 @@ class ResidualPyramid(nn.Module):
     def canvas(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Tensor:
         """Return the canvas of K token maps, (B, D, h_K, w_K). With fewer maps, the canvas after the last one."""
         *_, step = islice(self.accumulate(tokens, schedule), len(tokens))
-        return step.canvas
+        return step.all_clips
 
     def next_inputs(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Tensor:
         """Return the transformer's inputs under teacher forcing: the canvas after each scale at the size of the next.
