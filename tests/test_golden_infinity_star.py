@@ -272,12 +272,13 @@ def test_samples(case, run):
         negative=case.text([negative[0]], [negative[1]]) if negative else None,
         keep_scales=kept,
     )
-    drawn = []
+    drawn, step = [], None
     for step in steps:
         drawn.append(step.tokens)
         if (golden := arrays.get(f"{name}_prob_{step.index}")) is not None:
             probabilities = (step.logits / temperature[step.visit.scale]).softmax(-1)[..., 1]
             close(probabilities.flatten(), golden, 2e-4)
+    assert step
     assert [int(bits.sum()) for bits in drawn] == run["ones_per_visit"]
     same_bits(drawn, arrays[f"{name}_bits"])
     close(stored(step.canvas, case), arrays[f"{name}_canvas"].flatten(), 1e-4)

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextscale.errors import InputError, brief
-from nextscale.protocols import Guidance, GuidanceSchedule, Transformer
+from nextscale.protocols import Guidance, GuidanceSchedule, Schedule, Transformer
 from nextscale.sampling.settings import PerScale
-from nextscale.scales.schedule import ScaleSchedule, Visit
+from nextscale.scales.schedule import Visit
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ProjectedGuidance(WeightedGuidance):
 def make_guidance(
     given: Guidance | GuidanceSchedule | Literal["cfg", "apg"] | None,
     cfg: PerScale,
-    schedule: ScaleSchedule,
+    schedule: Schedule,
     model: Transformer,
 ) -> Guidance:
     """The guidance of a call: the model's own for ``cfg``, or a given strategy, or a given weight for each visit.

@@ -15,13 +15,21 @@ import torch
 from torch import Tensor
 
 from nextscale.errors import InputError, brief
-from nextscale.protocols import AfterBlock, Guidance, GuidanceSchedule, LogitsProcessor, Tokenizer, Transformer
+from nextscale.protocols import (
+    AfterBlock,
+    Guidance,
+    GuidanceSchedule,
+    LogitsProcessor,
+    Schedule,
+    Tokenizer,
+    Transformer,
+)
 from nextscale.sampling.filters import top_k_top_p_filter
 from nextscale.sampling.guidance import make_guidance
 from nextscale.sampling.rng import RandomStreams
 from nextscale.sampling.settings import METRICS, SamplingSettings, is_integer, per_scale
 from nextscale.sampling.token_edit import TokenEdit
-from nextscale.scales.schedule import ScaleSchedule, Visit
+from nextscale.scales.schedule import Visit
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ class Call:
     settings: SamplingSettings
     streams: RandomStreams
     guidance: Guidance
-    schedule: ScaleSchedule
+    schedule: Schedule
     edit: TokenEdit | None = None
     logits_processor: LogitsProcessor | None = None
     negative: Any = None
@@ -113,7 +121,7 @@ def sample_scales(
     edit: TokenEdit | None = None,
     guidance: Guidance | GuidanceSchedule | Literal["cfg", "apg"] | None = None,
     logits_processor: LogitsProcessor | None = None,
-    schedule: ScaleSchedule | None = None,
+    schedule: Schedule = None,
     negative: Any = None,
     keep_scales: Sequence[Tensor] | None = None,
     stop_after: int | None = None,

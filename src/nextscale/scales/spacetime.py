@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import accumulate
 
 from nextscale.errors import InputError, brief
-from nextscale.scales.schedule import Visit
+from nextscale.scales.schedule import ScaleSchedule, Visit
 
 Size = tuple[int, int]
 
@@ -207,3 +207,7 @@ class SpacetimeSchedule:
     def tokens_per_visit(self) -> tuple[int, ...]:
         """n = t h w of each visit."""
         return tuple(visit.num_tokens for visit in self.visits)
+
+
+Schedule = ScaleSchedule | SpacetimeSchedule
+"""The schedule of an image or a video."""

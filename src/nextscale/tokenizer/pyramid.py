@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from nextscale.scales.schedule import ScaleSchedule, Visit
 from nextscale.tokenizer.bsq import SignBits
 from nextscale.tokenizer.codebook import Codebook
+
+if TYPE_CHECKING:
+    from nextscale.scales.spacetime import Schedule
 
 Chooser = Callable[[Visit, Tensor], Tensor]
 """Function (visit, canvas before the visit) -> code vectors of the visit, (B, n_k, D)."""
@@ -161,7 +164,7 @@ class ResidualPyramid(nn.Module):
             canvas = F.pixel_unshuffle(canvas, patch)
         return canvas.flatten(2).transpose(1, 2)
 
-    def walk(self, choose: Chooser, canvas: Tensor, schedule: ScaleSchedule | None = None) -> Iterator[PyramidStep]:
+    def walk(self, choose: Chooser, canvas: Tensor, schedule: Schedule | None = None) -> Iterator[PyramidStep]:
         """Visit the scales from coarse to fine, and add the chosen code vectors of each to the canvas.
 
         Args:
@@ -177,9 +180,7 @@ class ResidualPyramid(nn.Module):
             canvas = canvas + gain
             yield PyramidStep(visit, gain, canvas, finished)
 
-    def empty_canvas(
-        self, batch: int, device: torch.device | None = None, schedule: ScaleSchedule | None = None
-    ) -> Tensor:
+    def empty_canvas(self, batch: int, device: torch.device | None = None, schedule: Schedule | None = None) -> Tensor:
         """Return f_hat = 0, (batch, D, h_K, w_K) float32."""
         size = self.canvas_size(schedule or self.schedule)
         return torch.zeros(batch, self.codebook.dim // self.moves.patch**2, *size, device=device)
@@ -192,7 +193,7 @@ class ResidualPyramid(nn.Module):
         """Return the features of a visit's clip."""
         return features
 
-    def canvas_size(self, schedule: ScaleSchedule) -> tuple[int, int]:
+    def canvas_size(self, schedule: Schedule) -> tuple[int, int]:
         """Return the height and width of the canvas of a schedule."""
         h, w = schedule.final_size
         return self.moves.patch * h, self.moves.patch * w
@@ -204,24 +205,24 @@ class ResidualPyramid(nn.Module):
 
     # ---- walks ---------------------------------------------------------------------------------------------------
 
-    def encode(self, features: Tensor, schedule: ScaleSchedule | None = None) -> list[Tensor]:
+    def encode(self, features: Tensor, schedule: Schedule | None = None) -> list[Tensor]:
         """Quantize the residual of each scale (algorithm 1). (B, D, h_K, w_K) -> K token maps (B, n_k, ...)."""
         tokens: list[Tensor] = []
         for _ in self._encode(features, tokens, schedule=schedule):
             pass
         return tokens
 
-    def accumulate(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Iterator[PyramidStep]:
+    def accumulate(self, tokens: Sequence[Tensor], schedule: Schedule | None = None) -> Iterator[PyramidStep]:
         """Yield the canvas of given tokens after each scale (algorithm 2)."""
         canvas = self.empty_canvas(len(tokens[0]), tokens[0].device, schedule)
         return self.walk(lambda visit, _: self.quantizer(visit).codes(tokens[visit.index]), canvas, schedule)
 
-    def canvas(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Tensor:
+    def canvas(self, tokens: Sequence[Tensor], schedule: Schedule | None = None) -> Tensor:
         """Return the canvas of K token maps, (B, D, h_K, w_K). With fewer maps, the canvas after the last one."""
         *_, step = islice(self.accumulate(tokens, schedule), len(tokens))
         return step.all_clips
 
-    def next_inputs(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Tensor:
+    def next_inputs(self, tokens: Sequence[Tensor], schedule: Schedule | None = None) -> Tensor:
         """Return the transformer's inputs under teacher forcing: the canvas after each scale at the size of the next.
 
         Returns:
@@ -259,7 +260,7 @@ class ResidualPyramid(nn.Module):
         features: Tensor,
         tokens: list[Tensor],
         looks: list[Tensor] | None = None,
-        schedule: ScaleSchedule | None = None,
+        schedule: Schedule | None = None,
     ) -> Iterator[PyramidStep]:
         """Walk over the scales with the codes nearest to the residual of each.
 
@@ -275,7 +276,7 @@ class ResidualPyramid(nn.Module):
         return self.encode_with(features.detach(), nearest, schedule)
 
     def encode_with(
-        self, features: Tensor, code: Chooser, schedule: ScaleSchedule | None = None, through: bool = False
+        self, features: Tensor, code: Chooser, schedule: Schedule | None = None, through: bool = False
     ) -> Iterator[PyramidStep]:
         """Walk over the scales, and subtract what each adds to the canvas from the features.
 

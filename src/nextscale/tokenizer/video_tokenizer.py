@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from nextscale.errors import InputError
 from nextscale.io.config import LARGEST_WIDTH, as_config, check_fields
+from nextscale.io.fingerprint import tensors_fingerprint
+from nextscale.io.module_folder import load_module, save_module
 from nextscale.scales.spacetime import FRAMES_PER_LATENT, UNIT, SpacetimeSchedule
 from nextscale.tokenizer.causal import Stream
 from nextscale.tokenizer.spacetime_pyramid import SEMANTIC_BITS, SpacetimePyramid
@@ -189,6 +192,19 @@ class VideoTokenizer(nn.Module):
             z = self.proj_up((chunk / self.scale).movedim(1, -1)).movedim(-1, 1)
             yield self.decoder(F.pixel_shuffle(z.transpose(1, 2), PATCH).transpose(1, 2), stream)
             stream.is_first = False
+
+    def fingerprint(self) -> str:
+        """Return a hash of the weights: a transformer fits only the tokenizer that it was trained with."""
+        return tensors_fingerprint(self.state_dict().values())
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> VideoTokenizer:
+        """Load from a folder of `save_pretrained`."""
+        return load_module(folder, VideoTokenizerConfig, cls)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors``."""
+        save_module(folder, self.config, self)
 
 
 def chunk_lengths(count: int, at_once: int | None, multiple: int = 1) -> list[int]:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from nextscale.conditioning.padding import Padding
 from nextscale.conditioning.text import TextConditioner, TextFeatures
+from nextscale.io.module_folder import load_module, save_module
 from nextscale.scales.schedule import Visit
 from nextscale.scales.spacetime import SpacetimeSchedule
 from nextscale.transformer.cache import KVCache, plan_cache
@@ -163,7 +165,7 @@ class InfinityStar(nn.Module):
     def logits(self, features: Tensor, visit: Visit) -> Tensor:
         """Apply the head of the kind of a visit's tokens. (B, n, C) -> (B, n, d, 2) float32.
 
-        The product is computed in float64, because a guidance of 34, the official one, multiplies rounding errors by 33.
+        The product is computed in float64, because the official guidance of 34 multiplies rounding errors by 33.
         """
         head = self.head if visit.quantizer else self.semantic_head
         logits = F.linear(features.double(), head.weight.double(), head.bias.double())
@@ -191,6 +193,19 @@ class InfinityStar(nn.Module):
         c, plans = self.config, plan_cache(schedule.visits, schedule.tokens_per_visit)
         dtype = dtype or self.word_embedding.weight.dtype
         return KVCache(plans, c.depth, batch, c.kv_heads, c.head_dim, self.device, dtype)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, as_stored: bool = False) -> InfinityStar:
+        """Load from a folder of `save_pretrained`.
+
+        Args:
+            as_stored: keep the type of the stored weights, instead of converting them to float32.
+        """
+        return load_module(folder, InfinityStarConfig, cls, as_stored)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors``."""
+        save_module(folder, self.config, self)
 
 
 def attend_with_text(q: Tensor, k: Tensor, v: Tensor, text: TextKeysValues) -> Tensor:
