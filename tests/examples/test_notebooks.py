@@ -19,7 +19,7 @@ IMAGES = 4
 
 
 def test_all_notebooks_exist():
-    assert [notebook.stem for notebook in NOTEBOOKS] == ["edit", "inside", "sample", "train"]
+    assert [notebook.stem for notebook in NOTEBOOKS] == ["edit", "inside", "sample", "text", "train"]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
