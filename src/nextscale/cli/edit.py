@@ -113,10 +113,10 @@ def run(options: Options) -> None:
     plan = plan_edit(edit.spec, pipeline.tokenizer, image, mask, pipeline.schedule_for(image, options.shape))
     label = (options.label,) if options.label else ()
     prompt = (options.prompt,) if pipeline.family.takes == "prompt" else ()
-    made = options.provenance(pipeline, label, count, edit, prompt)
     arguments = {"num_images": count, "seed": options.seed_or_seeds(), "settings": options.changed_settings(pipeline)}
     text = {name: value for name, value in options.request().items() if name not in SHAPE}
     sampling = pipeline.scales(wanted, **arguments, **text, edit=plan.edit, schedule=plan.schedule)
+    made = options.provenance(pipeline, label, count, edit, prompt)
     say_sizes(plan, edit.image)
     generated = finish(sampling, pipeline)
     images, previews = plan.finish(generated), plan.preview(generated)

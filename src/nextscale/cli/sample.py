@@ -69,7 +69,6 @@ def run(options: Options) -> None:
     texts = texts_of(options, pipeline)
     wanted, count = wanted_and_count(options, texts, pipeline)
     is_text = pipeline.family.takes == "prompt"
-    made = options.provenance(pipeline, () if is_text else texts, count, prompts=texts if is_text else ())
     columns: list[list[Image.Image]] = []
 
     def keep(step: ScaleStep) -> None:
@@ -81,6 +80,7 @@ def run(options: Options) -> None:
     sampling = pipeline.scales(
         wanted, num_images=count, seed=options.seed_or_seeds(), settings=settings, **options.request()
     )
+    made = options.provenance(pipeline, () if is_text else texts, count, prompts=texts if is_text else ())
     say_shape(options, pipeline, sampling)
     images = to_pil(finish(sampling, pipeline, keep))
     if like and like.index is not None:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.conditioning.classes import ClassNames
-from nextscale.conditioning.feature_cache import TextEncoder
+from nextscale.conditioning.feature_cache import TextEncoder, content_of, notes_of
 from nextscale.conditioning.prompts import TextOptions, check_prompts, with_positive_phrase
 from nextscale.conditioning.text import TextFeatures
 from nextscale.errors import InputError
@@ -68,6 +68,11 @@ class Requests(Protocol):
 
     def notes(self, wanted: Any, options: Mapping[str, Any], /) -> tuple[str, ...]:
         """Return sentences about what the model cannot follow in a request, such as words that it does not know."""
+        ...
+
+    def encoder_of(self, prompts: Sequence[str], options: Mapping[str, Any], /) -> str:
+        """Return what identifies the text encoder of a request, see `nextscale.conditioning.feature_cache.content_of`;
+        empty if none is used."""
         ...
 
     def schedule_of(self, options: Mapping[str, Any], /) -> ScaleSchedule | None:
@@ -127,6 +132,9 @@ class ClassRequests:
     def notes(self, wanted: Any, options: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
 
+    def encoder_of(self, prompts: Sequence[str], options: Mapping[str, Any]) -> str:
+        return ""
+
     def load(self) -> None:
         pass
 
@@ -180,20 +188,24 @@ class PromptRequests:
             return Request(wanted, (), self.encode([negative]) if negative else None, notes)
         prompts = check_prompts(() if wanted is None else wanted, may_be_empty=is_edit)
         texts = texts_of(prompts, said)
+        notes = self.notes(prompts, options)  # before encoding, which would tell some of them
         features = self.encode([*texts, *([negative] if negative else [])])
         count = num_images if num_images is not None and len(prompts) == 1 else len(prompts)
         return Request(
             features.select(range(len(prompts))),
             tuple(prompts) if len(prompts) == count else tuple(prompts) * count,
             features.select([len(prompts)]) if negative else None,
-            self.notes(prompts, options),
+            notes,
         )
 
     def notes(self, wanted: Any, options: Mapping[str, Any]) -> tuple[str, ...]:
         said = text_of(options)
         prompts = [] if isinstance(wanted, TextFeatures) else check_prompts(wanted, may_be_empty=True)
-        notes_of = getattr(self.encoder, "notes", None)  # other encoders know all words
-        return notes_of([*texts_of(prompts, said), said.negative_prompt]) if notes_of else ()
+        texts, negative = texts_of(prompts, said), said.negative_prompt if said.negative_prompt.strip() else ""
+        return notes_of(self.encoder, texts, negative) if negative or any(map(str.strip, texts)) else ()
+
+    def encoder_of(self, prompts: Sequence[str], options: Mapping[str, Any]) -> str:
+        return content_of(self.encoder) if any(map(str.strip, (*prompts, text_of(options).negative_prompt))) else ""
 
     def variants(self, wanted: Any, num_images: int | None) -> tuple[Any, int | None]:
         return "" if wanted is None else wanted, num_images
@@ -208,6 +220,7 @@ class PromptRequests:
 
     def load(self) -> None:
         self.encode(["an image"])
+        content_of(self.encoder)
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Encode prompts. Equal ones are encoded once. An empty one gets the model's features for "no prompt".
