@@ -23,7 +23,7 @@ from nextscale.cli.sampling import (
     write_images,
 )
 from nextscale.conditioning.classes import UNCONDITIONAL
-from nextscale.editing.plan import EditPlan, check_label, plan_edit
+from nextscale.editing.plan import EditPlan, check_label, check_prompt, plan_edit
 from nextscale.editing.spec import Box, EditSpec, parse_box
 from nextscale.errors import InputError
 from nextscale.families.requests import SHAPE
@@ -134,11 +134,12 @@ def wanted_of(options: Options, spec: EditSpec, pipeline: Pipeline, count: int) 
     """Return what the generated part shows: class labels, or prompts.
 
     Raises:
-        InputError: the model takes the other ones, the class is unknown, or mode "class" has none.
+        InputError: the model takes the other ones, the class is unknown, or mode "class" has no class or prompt.
     """
     if pipeline.family.takes == "prompt":
         if options.label:
             raise InputError(f"{options.model} is a text-to-image model: expected --prompt, not --label")
+        check_prompt(spec.mode, options.prompt)
         return [options.prompt] * count
     if options.prompt:
         raise InputError(f"{options.model} is a class-conditional model: expected --label, not --prompt")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
 
-from nextscale.editing.plan import check_label
+from nextscale.editing.plan import check_wanted
 from nextscale.errors import brief
 from nextscale.web.delivery import Delivery, while_connected
 from nextscale.web.edit_form import read_edit
@@ -72,9 +72,8 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
         body.check(engine)
         check_form(await request.form())
         wanted, mode, arrival = wanted_of(body.prompt, engine, may_be_empty=True), body.spec().mode, current()
-        if isinstance(wanted, int):
-            with naming("prompt"):
-                check_label(mode, [wanted], len(pipeline.class_names))
+        with naming("prompt"):
+            check_wanted(mode, [wanted], pipeline.family.takes, len(pipeline.class_names))
 
         async def start() -> Delivery:
             async with one_at_a_time:  # decoded images are large
