@@ -19,6 +19,7 @@ from nextscale.cli.sampling import (
     finish,
     load,
     read_like,
+    say_shape,
     write,
     write_images,
 )
@@ -117,6 +118,7 @@ def run(options: Options) -> None:
     text = {name: value for name, value in options.request().items() if name not in SHAPE}
     sampling = pipeline.scales(wanted, **arguments, **text, edit=plan.edit, schedule=plan.schedule)
     made = options.provenance(pipeline, label, count, edit, prompt)
+    say_shape(options, pipeline, sampling)
     say_sizes(plan, edit.image)
     generated = finish(sampling, pipeline)
     images, previews = plan.finish(generated), plan.preview(generated)

@@ -24,6 +24,7 @@ from nextscale.runtime.progress import say, say_over
 from nextscale.sampling.run import SamplingRun
 from nextscale.sampling.sampler import ScaleStep
 from nextscale.sampling.settings import SamplingSettings
+from nextscale.scales.aspect import nearest_template, parse_aspect, parse_size
 from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 
 FREE = (
@@ -122,6 +123,9 @@ class SamplingOptions(ModelOptions):
         )
 
 
+ROUNDED = 0.001
+"""Aspects differ from those of templates by less, if only their digits are cut."""
+
 OptionsT = TypeVar("OptionsT", bound=SamplingOptions)
 
 
@@ -209,6 +213,16 @@ def hint_of(options: SamplingOptions, made: Provenance) -> str:
     if not made.text_encoder or made.text_encoder == options.text.text_encoder:
         return ""
     return f": add --text-encoder {made.text_encoder} if you trust it"
+
+
+def say_shape(options: SamplingOptions, pipeline: Pipeline, run: SamplingRun) -> None:
+    """Print the size of the images if another size or aspect was asked for."""
+    height, width = pipeline.tokenizer.config.image_size_of(run.schedule)
+    size, aspect = options.shape.size, options.shape.aspect
+    if size and parse_size(size) != (height, width):
+        say(f"images have {width} x {height} pixels, the nearest size to {size}")
+    if aspect and abs(nearest_template(parse_aspect(aspect)) - parse_aspect(aspect)) > ROUNDED:
+        say(f"images have {width} x {height} pixels, the nearest aspect to {aspect}")
 
 
 def finish(run: SamplingRun, pipeline: Pipeline, on_scale: Callable[[ScaleStep], None] = lambda step: None) -> Tensor:
