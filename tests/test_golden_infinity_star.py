@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ import torch
 from golden_infinity_star import Golden, normal, read, tables
 from torch import Tensor
 
+import nextscale as ns
 from nextscale.official.infinity_star import (
     SCALE,
     TOKENIZER_UNUSED,
@@ -22,9 +23,17 @@ from nextscale.tokenizer.spacetime_pyramid import SpacetimePyramid
 from nextscale.transformer.spacetime_rope import visit_rotations
 from nextscale.transformer.token_loss import token_losses
 
-BASE = Golden("base")
+BASE, OFFICIAL = Golden("base"), Golden("official_schedule")
 RUNS = BASE.info["vae_runs"]
 ENCODED = [run["name"] for run in RUNS if "frames" in run]
+
+
+def runs(kind: str) -> pytest.MarkDecorator:
+    """Parametrize a test with all runs of one kind of both cases."""
+    both = [(case, run) for case in (BASE, OFFICIAL) for run in case.info[kind]]
+    return pytest.mark.parametrize(
+        ("case", "run"), [pytest.param(case, run, id=f"{case.name}-{run['name']}") for case, run in both]
+    )
 
 
 def close(ours: Tensor, golden: Tensor, atol: float) -> None:
@@ -130,28 +139,23 @@ def test_released_visits(name, budget):
         assert kinds.count(0) == sum(golden["image"][: golden["semantic_scales"]])
 
 
-def clean_bits(name: str) -> tuple[list[Tensor], SpacetimeSchedule]:
-    """The bits of all visits of a quantizer run, (1, n, d) bool, and its schedule."""
-    run = next(run for run in BASE.info["quantizer_runs"] if run["name"] == name)
-    schedule = BASE.schedule(run["latent_length"])
+def same_bits(ours: list[Tensor], packed: Tensor) -> None:
+    """Compare the bits of all visits with packed ones of the reference."""
+    flat = torch.cat([bits.flatten() for bits in ours])
+    assert torch.equal(flat, torch.from_numpy(np.unpackbits(packed.numpy())[: len(flat)]).bool())
+
+
+@runs("quantizer_runs")
+def test_features_become_bits_and_a_canvas(case, run):
+    arrays, name, length = read(f"{case.name}-quantizer"), run["name"], run["latent_length"]
+    schedule = case.schedule(length)
     assert [[*visit.size, (16, 64)[visit.quantizer]] for visit in schedule.visits] == run["visits"]
-    bits = torch.from_numpy(np.unpackbits(read("base-quantizer")[f"{name}_bits"].numpy())).bool()
-    lengths = [math.prod(visit) for visit in run["visits"]]
-    maps = bits[: sum(lengths)].split(lengths)
-    return [one.view(1, -1, visit[-1]) for one, visit in zip(maps, run["visits"], strict=True)], schedule
-
-
-@pytest.mark.parametrize("run", BASE.info["quantizer_runs"], ids=lambda run: run["name"])
-def test_features_become_bits_and_a_canvas(run):
-    arrays, name, length = read("base-quantizer"), run["name"], run["latent_length"]
-    golden, schedule = clean_bits(name)
     pyramid = SpacetimePyramid(schedule)
-    bits = pyramid.encode(BASE.features(length))
+    bits = pyramid.encode(case.features(length))
     assert [int(b.sum()) for b in bits] == run["ones"]
-    assert all(torch.equal(a, b) for a, b in zip(bits, golden, strict=True))
-    canvases = {step.visit.clip: step.canvas for step in pyramid.accumulate(bits)}
+    same_bits(bits, arrays[f"{name}_bits"])
     if (canvas := arrays.get(f"{name}_canvas")) is not None:
-        close(torch.cat([*canvases.values()], 2), canvas, 1e-5)
+        close(stored(pyramid.canvas(bits), case), canvas.flatten(), 1e-5)
     if (last := arrays.get(f"{name}_inputs_last")) is not None:
         inputs = inputs_of_visits(pyramid, bits, schedule)
         for repeat, expected in (("last", last), ("first", arrays[f"{name}_inputs_first"])):
@@ -172,6 +176,11 @@ def inputs_of_visits(pyramid: SpacetimePyramid, bits: list[Tensor], schedule: Sp
     return inputs
 
 
+def stored(canvas: Tensor, case: Golden) -> Tensor:
+    """The entries of a canvas that a case stores."""
+    return canvas.flatten()[:: case.info["canvas_stride"]]
+
+
 def one_of_each(schedule: SpacetimeSchedule, repeat: str) -> list[Visit]:
     """The first or the last visit of each scale."""
     visits = reversed(schedule.visits) if repeat == "first" else schedule.visits
@@ -179,23 +188,23 @@ def one_of_each(schedule: SpacetimeSchedule, repeat: str) -> list[Visit]:
     return sorted(chosen.values(), key=lambda visit: visit.index)
 
 
-def teacher_forcing(latent_frames: int, repeat: str) -> tuple[list[Visit], Tensor, list[Tensor]]:
+def teacher_forcing(case: Golden, latent_frames: int, repeat: str) -> tuple[list[Visit], Tensor, list[Tensor]]:
     """The visits of one repeat of each scale, their inputs, and their bits."""
-    schedule = BASE.schedule(latent_frames)
+    schedule = case.schedule(latent_frames)
     pyramid = SpacetimePyramid(schedule)
-    bits = pyramid.encode(BASE.features(latent_frames))
+    bits = pyramid.encode(case.features(latent_frames))
     inputs, visits = inputs_of_visits(pyramid, bits, schedule), one_of_each(schedule, repeat)
     return visits, torch.cat([inputs[v.index] for v in visits], 1), [bits[v.index] for v in visits]
 
 
-@pytest.mark.parametrize("run", BASE.info["teacher_forcing"], ids=lambda run: run["name"])
+@runs("teacher_forcing")
 @torch.no_grad()
-def test_teacher_forcing(run):
-    arrays, logits, losses = read("base-transformer"), [], []
+def test_teacher_forcing(case, run):
+    arrays, logits, losses = read(f"{case.name}-transformer"), [], []
     found: list[float] = []
     for i, (latent_frames, length) in enumerate(zip(run["latent_lengths"], run["text_lengths"], strict=True)):
-        visits, inputs, bits = teacher_forcing(latent_frames, run["repetition"])
-        for one, labels in zip(BASE.transformer(BASE.text([i], [length]), inputs, visits), bits, strict=True):
+        visits, inputs, bits = teacher_forcing(case, latent_frames, run["repetition"])
+        for one, labels in zip(case.transformer(case.text([i], [length]), inputs, visits), bits, strict=True):
             logits.append(one.flatten())
             losses.append(token_losses(one, labels.long()).loss.flatten())
             found.append(float(losses[-1].mean()))
@@ -230,4 +239,50 @@ def test_sampling_with_a_cache_is_teacher_forcing(lengths):
     }
     for visit, logits in zip(visits, whole, strict=True):
         close(sampled[visit], logits, 2e-5)
-    assert cache.keys.shape[3] == 4 * 4 * 6  # one clip's largest scale: the first clip's is overwritten
+    assert cache.keys.shape[3] == (1 + 4) * 4 * 6  # the largest scales of two clips, when that of the second is written
+
+
+@runs("samples")
+@torch.no_grad()
+def test_samples(case, run):
+    if "negative_padding" in run:
+        pytest.skip("the reference lets visits see zeros behind a shorter negative prompt, which is not wanted")
+    arrays, name = read(f"{case.name}-samples"), run["name"]
+    schedule = replace(case.schedule(run["latent_length"]), most_repeats=run.get("max_repeat"))
+    per_clip = len(schedule.sizes)
+    temperature = [run["tau_image"]] * per_clip + [run["tau_clip"]] * (schedule.num_scales - per_clip)
+    kept = []
+    if leak := run.get("leak_scales"):
+        given = case.schedule(run["leak_latent_length"])
+        bits = SpacetimePyramid(given).encode(case.features(run["leak_latent_length"]))
+        kept = [b for b, visit in zip(bits, given.visits, strict=True) if visit.scale < leak]
+    number, length = run["text"]
+    negative = run.get("negative_text")
+    steps = ns.sample_scales(
+        case.tokenizer,
+        case.transformer,
+        case.text([number], [length]),
+        schedule=schedule,
+        guidance=run["guidance"],
+        cfg=float(run["cfg"]),
+        temperature=temperature,
+        top_k=1 if run["greedy"] else 0,
+        top_p=0.0,
+        seed=run.get("seed", 0),
+        negative=case.text([negative[0]], [negative[1]]) if negative else None,
+        keep_scales=kept,
+    )
+    drawn, step = [], None
+    for step in steps:
+        drawn.append(step.tokens)
+        if (golden := arrays.get(f"{name}_prob_{step.index}")) is not None:
+            probabilities = (step.logits / temperature[step.visit.scale]).softmax(-1)[..., 1]
+            close(probabilities.flatten(), golden, 2e-4)
+    assert step
+    assert [int(bits.sum()) for bits in drawn] == run["ones_per_visit"]
+    same_bits(drawn, arrays[f"{name}_bits"])
+    close(stored(step.canvas, case), arrays[f"{name}_canvas"].flatten(), 1e-4)
+    if (golden := arrays.get(f"{name}_video")) is not None:
+        video = step.image()[0]
+        assert video.shape[1] == run["frames"]
+        close(video[:, run["frames_kept"]], golden, 2e-3)

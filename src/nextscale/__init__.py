@@ -1,4 +1,5 @@
-"""nextscale: next-scale image generation (VAR, arXiv 2404.02905; Infinity, arXiv 2412.04431).
+"""nextscale: next-scale image generation (VAR, arXiv 2404.02905; Infinity, arXiv 2412.04431;
+InfinityStar, arXiv 2511.04675).
 
 The names below are loaded on first use, so that importing the package costs nothing.
 """
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     from nextscale.sampling.token_edit import TokenEdit
     from nextscale.scales.schedule import ScaleSchedule
     from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
+    from nextscale.tokenizer.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
     from nextscale.training.tokenizer_setup import train_tokenizer
     from nextscale.transformer.infinity import Infinity
     from nextscale.transformer.infinity_config import InfinityConfig
+    from nextscale.transformer.infinity_star import InfinityStar
+    from nextscale.transformer.infinity_star_config import InfinityStarConfig
     from nextscale.transformer.var import VAR, VARConfig
     from nextscale.workflows.train import train_transformer
 
@@ -32,6 +36,10 @@ _HOME = {
     "VARConfig": "nextscale.transformer.var",
     "Infinity": "nextscale.transformer.infinity",
     "InfinityConfig": "nextscale.transformer.infinity_config",
+    "VideoTokenizer": "nextscale.tokenizer.video_tokenizer",
+    "VideoTokenizerConfig": "nextscale.tokenizer.video_tokenizer",
+    "InfinityStar": "nextscale.transformer.infinity_star",
+    "InfinityStarConfig": "nextscale.transformer.infinity_star_config",
     "sample": "nextscale.sampling.sampler",
     "sample_scales": "nextscale.sampling.sampler",
     "TokenEdit": "nextscale.sampling.token_edit",
@@ -50,6 +58,8 @@ __all__ = [
     "ImageTokenizer",
     "Infinity",
     "InfinityConfig",
+    "InfinityStar",
+    "InfinityStarConfig",
     "InputError",
     "Pipeline",
     "ScaleSchedule",
@@ -57,6 +67,8 @@ __all__ = [
     "TokenEdit",
     "TokenizerConfig",
     "VARConfig",
+    "VideoTokenizer",
+    "VideoTokenizerConfig",
     "__version__",
     "evaluate",
     "from_official",

@@ -8,15 +8,18 @@ Notation: B images, n tokens of a visit, D numbers per code vector.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from nextscale.scales.schedule import ScaleSchedule, Visit
+from nextscale.scales.schedule import Visit
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+Schedule: TypeAlias = Any
+"""`nextscale.scales.schedule.ScaleSchedule`, or `nextscale.scales.spacetime.SpacetimeSchedule` for video models."""
 
 
 class Quantizer(Protocol):
@@ -61,17 +64,19 @@ class Pyramid(Protocol):
     @property
     def codebook(self) -> Quantizer: ...
 
+    def quantizer(self, visit: Visit, /) -> Quantizer: ...
+
     def empty_canvas(
-        self, batch: int, device: torch.device | None = None, schedule: ScaleSchedule | None = None, /
+        self, batch: int, device: torch.device | None = None, schedule: Schedule | None = None, /
     ) -> Tensor: ...
 
     def look(self, canvas: Tensor, visit: Visit, /) -> Tensor: ...
 
     def walk(
-        self, choose: Callable[[Visit, Tensor], Tensor], canvas: Tensor, schedule: ScaleSchedule | None = None, /
+        self, choose: Callable[[Visit, Tensor], Tensor], canvas: Tensor, schedule: Schedule | None = None, /
     ) -> Iterator[Any]: ...
 
-    def canvas(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None, /) -> Tensor: ...
+    def canvas(self, tokens: Sequence[Tensor], schedule: Schedule | None = None, /) -> Tensor: ...
 
 
 class Module(Protocol):
@@ -93,7 +98,7 @@ class Tokenizer(Module, Protocol):
     def config(self) -> Any: ...
 
     @property
-    def schedule(self) -> ScaleSchedule: ...
+    def schedule(self) -> Schedule: ...
 
     @property
     def pyramid(self) -> Pyramid: ...
@@ -103,10 +108,10 @@ class Tokenizer(Module, Protocol):
         ...
 
     def check_tokens(
-        self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None, partial: bool = False, /
+        self, tokens: Sequence[Tensor], schedule: Schedule | None = None, partial: bool = False, /
     ) -> Sequence[Tensor]: ...
 
-    def schedule_or_own(self, schedule: ScaleSchedule | None, /) -> ScaleSchedule: ...
+    def schedule_or_own(self, schedule: Schedule | None, /) -> Schedule: ...
 
 
 class Conditioner(Protocol):
@@ -149,11 +154,11 @@ class Transformer(Module, Protocol):
         """All tensors that depend on the condition alone. They are computed once per image."""
         ...
 
-    def make_cache(self, schedule: ScaleSchedule, batch: int, /) -> Any:
+    def make_cache(self, schedule: Schedule, batch: int, /) -> Any:
         """An empty cache of keys and values."""
         ...
 
-    def guidance_weights(self, cfg: Any, schedule: ScaleSchedule, /) -> tuple[float, ...]:
+    def guidance_weights(self, cfg: Any, schedule: Schedule, /) -> tuple[float, ...]:
         """The weight t of each visit for ``cfg``, one number or one for each visit."""
         ...
 
@@ -181,7 +186,8 @@ class Guidance(Protocol):
     """Combines the conditional and the unconditional prediction of a visit.
 
     The sampler combines logits. If ``is_linear`` is true and the head is linear, it combines the features before the
-    head instead, which costs half as much.
+    head instead, which costs half as much. A strategy with ``after_temperature = True`` gets logits that are divided by
+    the temperature.
     """
 
     @property

@@ -7,11 +7,13 @@ from typing import Any
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.official import infinity, var
+from nextscale.official import infinity, infinity_star, var
 from nextscale.official.names import State
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.tokenizer.video_tokenizer import VideoTokenizer
 from nextscale.transformer.infinity import Infinity
+from nextscale.transformer.infinity_star import InfinityStar
 from nextscale.transformer.var import VAR
 
 CODEBOOK = "quantize.embedding.weight"
@@ -20,23 +22,26 @@ CODEBOOK = "quantize.embedding.weight"
 
 def from_official(
     tokenizer_state: State, transformer_state: State, **options: Any
-) -> tuple[ImageTokenizer, VAR | Infinity]:
+) -> tuple[ImageTokenizer | VideoTokenizer, VAR | Infinity | InfinityStar]:
     """Build our models from the weights of an official tokenizer and transformer, in float32.
 
     Args:
-        tokenizer_state: the content of ``vae_ch160v4096z32.pth`` (VAR) or ``infinity_vae_*.pth`` (Infinity).
-        transformer_state: the content of ``var_d*.pth``, or the tensors of an Infinity transformer.
-        options: see `nextscale.official.var.from_official` (``schedule``, ``quant_resi``, ``znorm``) and
+        tokenizer_state: the content of ``vae_ch160v4096z32.pth`` (VAR), ``infinity_vae_*.pth`` (Infinity) or
+            ``infinitystar_videovae.pth`` (InfinityStar).
+        transformer_state: the content of ``var_d*.pth``, or the tensors of an Infinity or InfinityStar transformer.
+        options: see `nextscale.official.var.from_official` (``schedule``, ``quant_resi``, ``znorm``),
             `nextscale.official.infinity.from_official` (``schedule``, ``patchify``, ``rope``, ``text_rows``,
-            ``as_stored``).
+            ``as_stored``) and `nextscale.official.infinity_star.from_official` (``text_rows``, ``as_stored``).
 
     Raises:
         InputError: the states do not belong to official models or to each other, or the family does not take an option.
     """
-    if infinity.is_infinity(tokenizer_state):
+    if infinity.is_infinity(tokenizer_state) or infinity_star.is_infinity_star(tokenizer_state):
         raise InputError("the first state is a transformer's: expected the tokenizer's first, then the transformer's")
     module = infinity if infinity.is_infinity(transformer_state) else var
-    check_families(tokenizer_state, module is infinity)
+    module = infinity_star if infinity_star.is_infinity_star(transformer_state) else module
+    if module is not infinity_star:
+        check_families(tokenizer_state, module is infinity)
     try:
         return module.from_official(tokenizer_state, transformer_state, **options)
     except TypeError as error:
@@ -64,8 +69,10 @@ def tokenizer_from_official(state: State, schedule: ScaleSchedule) -> ImageToken
     return infinity.tokenizer_from_official(state, patchify=None)
 
 
-def to_official(tokenizer: ImageTokenizer, model: VAR | Infinity) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def to_official(tokenizer: Any, model: VAR | Infinity | InfinityStar) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the two official state dictionaries, including buffers. The official code loads them."""
+    if isinstance(model, InfinityStar):
+        return infinity_star.to_official(tokenizer, model)
     if isinstance(model, Infinity):
         return infinity.to_official(tokenizer, model)
     return var.to_official(tokenizer, model)

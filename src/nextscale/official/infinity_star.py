@@ -92,6 +92,29 @@ def is_infinity_star(state: State) -> bool:
     return "cfg_uncond" in state and "norm_hidden_sates.weight" in state
 
 
+def from_official(
+    tokenizer_state: State, transformer_state: State, *, text_rows: int | None = None, as_stored: bool = False
+) -> tuple[VideoTokenizer, InfinityStar]:
+    """Build our models from the weights of an official video tokenizer and transformer, in float32.
+
+    Args:
+        text_rows, as_stored: see `infinity_star_from_official`.
+    """
+    model = infinity_star_from_official(transformer_state, text_rows=text_rows, as_stored=as_stored)
+    tokenizer = video_tokenizer_from_official(tokenizer_state)
+    if tokenizer.config.code_dim != model.config.bits:
+        raise InputError(
+            f"the transformer predicts {model.config.bits} bits per token, but the tokenizer has "
+            f"{tokenizer.config.code_dim} channels"
+        )
+    return tokenizer, model
+
+
+def to_official(tokenizer: VideoTokenizer, model: InfinityStar) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the two official state dictionaries. They lack the tensors that no released function uses."""
+    return video_tokenizer_to_official(tokenizer), infinity_star_to_official(model)
+
+
 def infinity_star_from_official(state: State, *, text_rows: int | None = None, as_stored: bool = False) -> InfinityStar:
     """Build our transformer from official weights.
 

@@ -8,11 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from nextscale.protocols import Tokenizer
+from nextscale.protocols import Schedule, Tokenizer
 from nextscale.runtime.device import one_core_each
 from nextscale.sampling.sampler import SampleResult, ScaleStep, check_finite
 from nextscale.sampling.token_edit import TokenEdit
-from nextscale.scales.schedule import ScaleSchedule
 
 
 class SamplingRun(Iterator[ScaleStep]):
@@ -36,7 +35,7 @@ class SamplingRun(Iterator[ScaleStep]):
         tokenizer: Tokenizer,
         edit: TokenEdit | None = None,
         exact: bool = False,
-        schedule: ScaleSchedule | None = None,
+        schedule: Schedule | None = None,
         prompts: Sequence[str] = (),
         notes: Sequence[str] = (),
         decoder: Callable[[], Tokenizer] | None = None,
@@ -74,7 +73,7 @@ class SamplingRun(Iterator[ScaleStep]):
 
 
 def decode_each(
-    tokenizer: Tokenizer, tokens: list[Tensor], edit: TokenEdit | None = None, schedule: ScaleSchedule | None = None
+    tokenizer: Tokenizer, tokens: list[Tensor], edit: TokenEdit | None = None, schedule: Schedule | None = None
 ) -> Tensor:
     """Decode image by image, each on one core. No bit of an image then depends on the others or on the number of cores.
 

@@ -9,19 +9,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from nextscale.errors import InputError, brief
-from nextscale.protocols import AfterBlock, Guidance, GuidanceSchedule, LogitsProcessor, Tokenizer, Transformer
+from nextscale.protocols import (
+    AfterBlock,
+    Guidance,
+    GuidanceSchedule,
+    LogitsProcessor,
+    Schedule,
+    Tokenizer,
+    Transformer,
+)
 from nextscale.sampling.filters import top_k_top_p_filter
 from nextscale.sampling.guidance import make_guidance
 from nextscale.sampling.rng import RandomStreams
 from nextscale.sampling.settings import METRICS, SamplingSettings, is_integer, per_scale
 from nextscale.sampling.token_edit import TokenEdit
-from nextscale.scales.schedule import ScaleSchedule, Visit
+from nextscale.scales.schedule import Visit
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class ScaleStep:
     logits: Tensor
     """After guidance, before temperature, top-k and top-p, (B, n_k, V), or (B, n_k, D, 2) for bits."""
     canvas: Tensor
-    """f_hat after this visit, (B, D, h_K, w_K)."""
+    """f_hat after this visit, (B, D, h_K, w_K), or (B, D, t, h_K, w_K) of all clips so far for videos."""
     labels: Any
     """What the images show: class labels (B,), or `TextFeatures`."""
     finite: Tensor = field(repr=False)
@@ -54,7 +62,7 @@ class ScaleStep:
 
     @torch.no_grad()
     def image(self) -> Tensor:
-        """Decode the canvas. -> (B, 3, H, W) in [0, 1]."""
+        """Decode the canvas. -> (B, 3, H, W) in [0, 1], or (B, 3, T, H, W) for videos."""
         return self.tokenizer.decode_canvas(self.canvas).add(1).mul(0.5)
 
 
@@ -63,11 +71,16 @@ class SampleResult:
     """Generated images and their tokens."""
 
     images: Tensor
-    """(B, 3, H, W) in [0, 1]."""
+    """(B, 3, H, W) in [0, 1], or `videos`."""
     tokens: list[Tensor]
     """The sampled tokens of each scale, (B, n_k) int64 or bits (B, n_k, D) bool, before an edit replaced some."""
     labels: Any
     """What the images show: class labels (B,), where num_classes is "no class"; or `TextFeatures`."""
+
+    @property
+    def videos(self) -> Tensor:
+        """(B, 3, T, H, W) in [0, 1]. Images are videos of one frame."""
+        return self.images if self.images.ndim == 5 else self.images.unsqueeze(2)
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,7 @@ class Call:
     settings: SamplingSettings
     streams: RandomStreams
     guidance: Guidance
-    schedule: ScaleSchedule
+    schedule: Schedule
     edit: TokenEdit | None = None
     logits_processor: LogitsProcessor | None = None
     negative: Any = None
@@ -106,9 +119,9 @@ def sample_scales(
     seed: int | Sequence[int] = 0,
     settings: SamplingSettings = METRICS,
     edit: TokenEdit | None = None,
-    guidance: Guidance | GuidanceSchedule | None = None,
+    guidance: Guidance | GuidanceSchedule | Literal["cfg", "apg"] | None = None,
     logits_processor: LogitsProcessor | None = None,
-    schedule: ScaleSchedule | None = None,
+    schedule: Schedule = None,
     negative: Any = None,
     keep_scales: Sequence[Tensor] | None = None,
     stop_after: int | None = None,
@@ -124,7 +137,8 @@ def sample_scales(
             an image then does not depend on its batch.
         settings: See `SamplingSettings`.
         edit: Tokens to keep.
-        guidance: Replaces the ramp up to ``cfg``: a `Guidance`, or a function that gives the weight of a visit.
+        guidance: Replaces the ramp up to ``cfg``: a `Guidance`, or a function that gives the weight of a visit. "apg"
+            is `nextscale.sampling.guidance.ProjectedGuidance`; "cfg", the default, is the model's own.
         logits_processor: Called as (logits (B, n_k, V), visit) after guidance, before temperature, top-k and top-p.
         schedule: Sizes of the scales, which decide the size of the images. None means the tokenizer's. Only models
             with rotary positions (Infinity) take others.
@@ -149,14 +163,15 @@ def sample_scales(
     if keep_scales is not None:
         if edit is not None:
             raise InputError("expected edit or keep_scales, got both")
-        if len(keep_scales) > schedule.num_scales:
-            raise InputError(f"expected tokens of at most {schedule.num_scales} scales, got {len(keep_scales)}")
+        if len(keep_scales) > len(schedule.visits):
+            raise InputError(f"expected tokens of at most {len(schedule.visits)} scales, got {len(keep_scales)}")
         edit = TokenEdit.of_scales(keep_scales, schedule) if len(keep_scales) else None
     if edit is not None:
         tokenizer.check_tokens(edit.tokens, schedule, keep_scales is not None)
         edit.check(schedule, batch)
-    if stop_after is not None and not (is_integer(stop_after) and 1 <= stop_after <= schedule.num_scales):
-        raise InputError(f"stop_after must be 1 to {schedule.num_scales} scales, not {brief(stop_after)}")
+    most = len(schedule.visits)
+    if stop_after is not None and not (is_integer(stop_after) and 1 <= stop_after <= most):
+        raise InputError(f"stop_after must be 1 to {most} scales, not {brief(stop_after)}")
     call = Call(
         conditions,
         batch,
@@ -191,6 +206,7 @@ def generate_scales(tokenizer: Tokenizer, model: Transformer, call: Call) -> Ite
     cache = model.make_cache(schedule, sequences)
     tokens = logits = torch.empty(0, device=model.device)
     finite = torch.ones((), dtype=torch.bool, device=model.device)
+    after_temperature = getattr(guidance, "after_temperature", False)
 
     def predict(visit: Visit, canvas: Tensor) -> Tensor:
         """Logits of a visit, given the canvas so far."""
@@ -212,7 +228,10 @@ def generate_scales(tokenizer: Tokenizer, model: Transformer, call: Call) -> Ite
             conditional, unconditional = features.chunk(2)
             return model.logits(guidance.combine(conditional, unconditional, visit), visit)
         conditional, unconditional = model.logits(features, visit).chunk(2)
-        return guidance.combine(conditional, unconditional, visit)
+        if not after_temperature:
+            return guidance.combine(conditional, unconditional, visit)
+        temperature = temperatures[visit.scale]
+        return guidance.combine(conditional / temperature, unconditional / temperature, visit) * temperature
 
     def guide_block(visit: Visit) -> AfterBlock:
         """Combine both halves after some blocks; each half continues with the result."""
@@ -232,22 +251,23 @@ def generate_scales(tokenizer: Tokenizer, model: Transformer, call: Call) -> Ite
         logits = predict(visit, canvas)
         if call.logits_processor is not None:
             logits = call.logits_processor(logits, visit)
-        temperature = temperatures[visit.index]
+        temperature = temperatures[visit.scale]
         scaled = logits if temperature == 1 else logits / temperature
         filtered = top_k_top_p_filter(scaled, settings.top_k, settings.top_p)
         probabilities = filtered.softmax(dim=-1)
         finite = finite & torch.isfinite(probabilities.sum())
-        tokens = streams.categorical(probabilities).to(pyramid.codebook.token_dtype)
+        quantizer = pyramid.quantizer(visit)
+        tokens = streams.categorical(probabilities).to(quantizer.token_dtype)
         if settings.more_smooth:
-            codes = pyramid.codebook.mix(smooth_weights(filtered, schedule.position(visit.index), streams))
+            codes = quantizer.mix(smooth_weights(filtered, schedule.position(visit.index), streams))
         else:
-            codes = pyramid.codebook.codes(tokens)
-        return codes if edit is None else edit.replace(codes, visit.index, pyramid.codebook, schedule)
+            codes = quantizer.codes(tokens)
+        return codes if edit is None else edit.replace(codes, visit.index, quantizer, schedule)
 
     canvas = pyramid.empty_canvas(call.batch, model.device, schedule)
     for step in islice(pyramid.walk(choose, canvas, schedule), len(visits)):
         is_last = step.visit is visits[-1]
-        yield ScaleStep(step.visit, tokens, logits, step.canvas, call.conditions, finite, tokenizer, is_last)
+        yield ScaleStep(step.visit, tokens, logits, step.all_clips, call.conditions, finite, tokenizer, is_last)
 
 
 def blocks_of(guidance_blocks: Sequence[int], model: Transformer) -> tuple[int, ...]:

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextscale.errors import InputError
-from nextscale.protocols import Quantizer
-from nextscale.scales.schedule import ScaleSchedule
+from nextscale.protocols import Quantizer, Schedule
 
 ALWAYS_KEPT = 3
 """The official code keeps all tokens of scales with at most this many: they determine the composition."""
@@ -34,14 +33,14 @@ class TokenEdit:
     """All tokens of this many first scales are kept as well."""
 
     @classmethod
-    def of_scales(cls, tokens: Sequence[Tensor], schedule: ScaleSchedule) -> TokenEdit:
+    def of_scales(cls, tokens: Sequence[Tensor], schedule: Schedule) -> TokenEdit:
         """Keep the tokens of the first scales, as many as are given."""
         return cls(tokens, torch.zeros(schedule.final_size), always_kept=0, scales_kept=len(tokens))
 
-    def check(self, schedule: ScaleSchedule, batch: int) -> None:
+    def check(self, schedule: Schedule, batch: int) -> None:
         """Raises InputError if mask, scales or number of images do not fit."""
-        if not 0 <= self.scales_kept <= schedule.num_scales:
-            raise InputError(f"scales to keep are 0 to {schedule.num_scales}, not {self.scales_kept}")
+        if not 0 <= self.scales_kept <= len(schedule.visits):
+            raise InputError(f"scales to keep are 0 to {len(schedule.visits)}, not {self.scales_kept}")
         if self.keep.ndim not in (2, 3) or tuple(self.keep.shape[-2:]) != schedule.final_size:
             raise InputError(
                 f"the keep mask must have the size of the last scale, {schedule.final_size}, "
@@ -54,16 +53,17 @@ class TokenEdit:
                     f"but {batch} are sampled"
                 )
 
-    def kept(self, k: int, schedule: ScaleSchedule) -> Tensor:
+    def kept(self, k: int, schedule: Schedule) -> Tensor:
         """Bool mask (B or 1, n_k) of the tokens of scale k to keep."""
         keep = self.keep.float().reshape(-1, 1, *schedule.final_size)
-        if k < self.scales_kept or schedule.tokens_per_scale[k] <= self.always_kept:
-            keep = keep.new_ones(len(keep), 1, *schedule.sizes[k])
+        frames, *size = schedule.visits[k].size
+        if k < self.scales_kept or schedule.visits[k].num_tokens <= self.always_kept:
+            keep = keep.new_ones(len(keep), 1, *size)
         else:
-            keep = F.interpolate(keep, size=schedule.sizes[k], mode="bilinear", align_corners=False)
-        return (keep > 0.5).flatten(1)
+            keep = F.interpolate(keep, size=size, mode="bilinear", align_corners=False)
+        return (keep > 0.5).expand(-1, frames, -1, -1).flatten(1)
 
-    def put(self, tokens: Sequence[Tensor], schedule: ScaleSchedule) -> list[Tensor]:
+    def put(self, tokens: Sequence[Tensor], schedule: Schedule) -> list[Tensor]:
         """Sampled tokens, K of (B, n_k, *token_shape), with the kept ones put in their places."""
         put = list(tokens)
         for k, sampled in enumerate(tokens[: len(self.tokens)]):
@@ -72,7 +72,7 @@ class TokenEdit:
             put[k] = torch.where(kept, self.tokens[k].to(sampled), sampled)
         return put
 
-    def replace(self, codes: Tensor, k: int, codebook: Quantizer, schedule: ScaleSchedule) -> Tensor:
+    def replace(self, codes: Tensor, k: int, codebook: Quantizer, schedule: Schedule) -> Tensor:
         """Code vectors of scale k with those of the kept tokens put in their places. (B, n_k, D) -> (B, n_k, D)."""
         if k >= len(self.tokens):
             return codes
@@ -80,7 +80,7 @@ class TokenEdit:
         return torch.where(kept.unsqueeze(-1), codebook.codes(self.tokens[k].to(codes.device)), codes)
 
 
-def box_mask(box: tuple[float, float, float, float], schedule: ScaleSchedule) -> Tensor:
+def box_mask(box: tuple[float, float, float, float], schedule: Schedule) -> Tensor:
     """A mask of the size of the last scale, 1 inside the box (y0, x0, y1, x1). The box is in fractions of the sides."""
     y0, x0, y1, x1 = box
     h, w = schedule.final_size

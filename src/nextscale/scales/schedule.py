@@ -50,7 +50,7 @@ class Visit:
     frame: tuple[int, int] = (1, 1)
     """(H, W) of the grid in whose coordinates rotary positions are given."""
     scale: int = 0
-    """Position of the token map in the pyramid of its clip."""
+    """Which scale of the schedule it is, counted through all clips. A scale may be visited several times."""
     number: int = 0
     """Coordinate of the visit in rotary positions over visits (InfinityStar)."""
     start: int = 0

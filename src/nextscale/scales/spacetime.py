@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import accumulate
 
 from nextscale.errors import InputError, brief
-from nextscale.scales.schedule import Visit
+from nextscale.scales.schedule import ScaleSchedule, Visit
 
 Size = tuple[int, int]
 
@@ -116,6 +116,7 @@ class SpacetimeSchedule:
             raise InputError(f"most_repeats must be at least 1, not {brief(self.most_repeats)}")
         if not self.sizes or any(min(size) < 1 for size in self.sizes):
             raise InputError(f"a schedule needs one or more pairs of positive integers, not {brief(self.sizes)}")
+        object.__setattr__(self, "sizes", tuple((int(h), int(w)) for h, w in self.sizes))  # JSON hands over lists
         for name in ("image_repeats", "clip_repeats"):
             repeats = getattr(self, name) or (1,) * len(self.sizes)
             object.__setattr__(self, name, tuple(repeats))
@@ -151,8 +152,8 @@ class SpacetimeSchedule:
 
     @property
     def num_scales(self) -> int:
-        """K, the scales of a clip."""
-        return len(self.sizes)
+        """The number of scales, counted through all clips."""
+        return len(self.sizes) * len(self.clips)
 
     @property
     def final_size(self) -> Size:
@@ -190,14 +191,23 @@ class SpacetimeSchedule:
             repeats = self.clip_repeats if clip else self.image_repeats
             for scale, (h, w) in enumerate(self.sizes):
                 for repeat in range(min(repeats[scale], self.most_repeats or repeats[scale])):
-                    where = {"frame": self.final_size, "scale": scale, "number": number + repeat, "start": start}
+                    k = clip * len(self.sizes) + scale
+                    where = {"frame": self.final_size, "scale": k, "number": number + repeat, "start": start}
                     quantizer = int(h * w >= self.detail_area)
                     visits.append(Visit(len(visits), (frames, h, w), sees, clip, quantizer, **where))
                 number += repeats[scale]
             sees = (len(visits) - 1,)
         return tuple(visits)
 
+    def position(self, k: int) -> float:
+        """Relative position of visit k, from 0 to 1."""
+        return k / (len(self.visits) - 1) if len(self.visits) > 1 else 1.0
+
     @cached_property
     def tokens_per_visit(self) -> tuple[int, ...]:
         """n = t h w of each visit."""
         return tuple(visit.num_tokens for visit in self.visits)
+
+
+Schedule = ScaleSchedule | SpacetimeSchedule
+"""The schedule of an image or a video."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from nextscale.scales.schedule import ScaleSchedule, Visit
 from nextscale.tokenizer.bsq import SignBits
 from nextscale.tokenizer.codebook import Codebook
+
+if TYPE_CHECKING:
+    from nextscale.scales.spacetime import Schedule
 
 Chooser = Callable[[Visit, Tensor], Tensor]
 """Function (visit, canvas before the visit) -> code vectors of the visit, (B, n_k, D)."""
@@ -35,6 +38,13 @@ class PyramidStep:
     """h_k, the term that the visit added to the canvas, (B, D, h_K, w_K)."""
     canvas: Tensor
     """f_hat after the visit, (B, D, h_K, w_K)."""
+    finished: tuple[Tensor, ...] = ()
+    """The canvases of the clips before, for videos."""
+
+    @property
+    def all_clips(self) -> Tensor:
+        """The canvases of all clips so far as one: (B, D, h_K, w_K), or (B, D, t, h_K, w_K) for videos."""
+        return torch.cat((*self.finished, self.canvas), 2) if self.finished else self.canvas
 
     @property
     def index(self) -> int:
@@ -154,7 +164,7 @@ class ResidualPyramid(nn.Module):
             canvas = F.pixel_unshuffle(canvas, patch)
         return canvas.flatten(2).transpose(1, 2)
 
-    def walk(self, choose: Chooser, canvas: Tensor, schedule: ScaleSchedule | None = None) -> Iterator[PyramidStep]:
+    def walk(self, choose: Chooser, canvas: Tensor, schedule: Schedule | None = None) -> Iterator[PyramidStep]:
         """Visit the scales from coarse to fine, and add the chosen code vectors of each to the canvas.
 
         Args:
@@ -162,17 +172,15 @@ class ResidualPyramid(nn.Module):
             canvas: the initial canvas, usually `empty_canvas`.
             schedule: the scales to visit; None means the pyramid's own.
         """
-        clip = 0
+        clip, finished = 0, ()
         for visit in (schedule or self.schedule).visits:
             if visit.clip != clip:
-                clip, canvas = visit.clip, self.next_canvas(canvas, visit)
+                clip, finished, canvas = visit.clip, (*finished, canvas), self.next_canvas(canvas, visit)
             gain = self.gain(choose(visit, canvas), visit, canvas.shape[-2:])
             canvas = canvas + gain
-            yield PyramidStep(visit, gain, canvas)
+            yield PyramidStep(visit, gain, canvas, finished)
 
-    def empty_canvas(
-        self, batch: int, device: torch.device | None = None, schedule: ScaleSchedule | None = None
-    ) -> Tensor:
+    def empty_canvas(self, batch: int, device: torch.device | None = None, schedule: Schedule | None = None) -> Tensor:
         """Return f_hat = 0, (batch, D, h_K, w_K) float32."""
         size = self.canvas_size(schedule or self.schedule)
         return torch.zeros(batch, self.codebook.dim // self.moves.patch**2, *size, device=device)
@@ -185,7 +193,7 @@ class ResidualPyramid(nn.Module):
         """Return the features of a visit's clip."""
         return features
 
-    def canvas_size(self, schedule: ScaleSchedule) -> tuple[int, int]:
+    def canvas_size(self, schedule: Schedule) -> tuple[int, int]:
         """Return the height and width of the canvas of a schedule."""
         h, w = schedule.final_size
         return self.moves.patch * h, self.moves.patch * w
@@ -197,24 +205,24 @@ class ResidualPyramid(nn.Module):
 
     # ---- walks ---------------------------------------------------------------------------------------------------
 
-    def encode(self, features: Tensor, schedule: ScaleSchedule | None = None) -> list[Tensor]:
+    def encode(self, features: Tensor, schedule: Schedule | None = None) -> list[Tensor]:
         """Quantize the residual of each scale (algorithm 1). (B, D, h_K, w_K) -> K token maps (B, n_k, ...)."""
         tokens: list[Tensor] = []
         for _ in self._encode(features, tokens, schedule=schedule):
             pass
         return tokens
 
-    def accumulate(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Iterator[PyramidStep]:
+    def accumulate(self, tokens: Sequence[Tensor], schedule: Schedule | None = None) -> Iterator[PyramidStep]:
         """Yield the canvas of given tokens after each scale (algorithm 2)."""
         canvas = self.empty_canvas(len(tokens[0]), tokens[0].device, schedule)
         return self.walk(lambda visit, _: self.quantizer(visit).codes(tokens[visit.index]), canvas, schedule)
 
-    def canvas(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Tensor:
+    def canvas(self, tokens: Sequence[Tensor], schedule: Schedule | None = None) -> Tensor:
         """Return the canvas of K token maps, (B, D, h_K, w_K). With fewer maps, the canvas after the last one."""
         *_, step = islice(self.accumulate(tokens, schedule), len(tokens))
-        return step.canvas
+        return step.all_clips
 
-    def next_inputs(self, tokens: Sequence[Tensor], schedule: ScaleSchedule | None = None) -> Tensor:
+    def next_inputs(self, tokens: Sequence[Tensor], schedule: Schedule | None = None) -> Tensor:
         """Return the transformer's inputs under teacher forcing: the canvas after each scale at the size of the next.
 
         Returns:
@@ -252,7 +260,7 @@ class ResidualPyramid(nn.Module):
         features: Tensor,
         tokens: list[Tensor],
         looks: list[Tensor] | None = None,
-        schedule: ScaleSchedule | None = None,
+        schedule: Schedule | None = None,
     ) -> Iterator[PyramidStep]:
         """Walk over the scales with the codes nearest to the residual of each.
 
@@ -268,7 +276,7 @@ class ResidualPyramid(nn.Module):
         return self.encode_with(features.detach(), nearest, schedule)
 
     def encode_with(
-        self, features: Tensor, code: Chooser, schedule: ScaleSchedule | None = None, through: bool = False
+        self, features: Tensor, code: Chooser, schedule: Schedule | None = None, through: bool = False
     ) -> Iterator[PyramidStep]:
         """Walk over the scales, and subtract what each adds to the canvas from the features.
 

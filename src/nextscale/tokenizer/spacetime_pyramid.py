@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextscale.scales.schedule import Visit
-from nextscale.scales.spacetime import SpacetimeSchedule
+from nextscale.scales.spacetime import Schedule, SpacetimeSchedule
 from nextscale.tokenizer.bsq import SignBits
 from nextscale.tokenizer.pyramid import INFINITY_MOVES, ResidualPyramid
 
@@ -61,12 +61,7 @@ class SpacetimePyramid(ResidualPyramid):
         volumes = resize_volumes(canvas.transpose(1, 2), (channels, *visit.size[1:]), "area")
         return volumes.movedim(2, -1).flatten(1, 3)
 
-    def empty_canvas(
-        self,
-        batch: int,
-        device: torch.device | None = None,
-        schedule: SpacetimeSchedule | None = None,  # type: ignore[override]
-    ) -> Tensor:
+    def empty_canvas(self, batch: int, device: torch.device | None = None, schedule: Schedule | None = None) -> Tensor:
         """Return the empty canvas of the first clip, (batch, D, 1, h_K, w_K) float32."""
         h, w = (schedule or self.schedule).final_size
         return torch.zeros(batch, self.codebook.dim, 1, h, w, device=device)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextscale.errors import InputError
-from nextscale.io.config import LARGEST_WIDTH, check_fields
-from nextscale.scales.spacetime import FRAMES_PER_LATENT, UNIT
+from nextscale.io.config import LARGEST_WIDTH, as_config, check_fields
+from nextscale.io.fingerprint import tensors_fingerprint
+from nextscale.io.module_folder import load_module, save_module
+from nextscale.scales.spacetime import FRAMES_PER_LATENT, UNIT, SpacetimeSchedule
 from nextscale.tokenizer.causal import Stream
+from nextscale.tokenizer.spacetime_pyramid import SEMANTIC_BITS, SpacetimePyramid
 from nextscale.tokenizer.video_autoencoder import VideoDecoder, VideoEncoder
 
 PATCH = 2
@@ -34,10 +38,15 @@ class VideoTokenizerConfig:
     """Residual blocks per stage of the encoder; the decoder has one more."""
     latent_channels: int = field(default=16, metadata={"most": LARGEST_WIDTH})
     """Channels of the decoder's input, 8 times smaller than the frames."""
+    semantic_bits: int = field(default=SEMANTIC_BITS, metadata={"most": LARGEST_WIDTH})
+    """Bits of a semantic token. A detail token has one for each channel of the latents."""
+    schedule: SpacetimeSchedule = field(default_factory=SpacetimeSchedule.official)
+    """The default schedule of encoding, decoding and sampling."""
 
     def __post_init__(self) -> None:
         if isinstance(self.channels, list):  # JSON
             object.__setattr__(self, "channels", tuple(self.channels))
+        object.__setattr__(self, "schedule", as_config(SpacetimeSchedule, self.schedule))
         check_fields(self)
         if len(self.channels) != 5 or self.channels[3] != self.channels[4]:
             raise InputError(f"channels must be five widths, the last two equal, not {self.channels}")
@@ -62,6 +71,68 @@ class VideoTokenizer(nn.Module):
         self.proj_down = nn.Linear(c.code_dim, c.code_dim)
         self.proj_up = nn.Linear(c.code_dim, c.code_dim)
         self.scale = nn.Parameter(torch.ones(()))
+        self.pyramid = SpacetimePyramid(c.schedule, c.code_dim, c.semantic_bits)
+
+    @property
+    def schedule(self) -> SpacetimeSchedule:
+        return self.config.schedule
+
+    def schedule_or_own(self, schedule: SpacetimeSchedule | None) -> SpacetimeSchedule:
+        """Return a schedule, or the tokenizer's own for None."""
+        return schedule or self.schedule
+
+    @torch.no_grad()
+    def encode(
+        self, videos: Tensor, schedule: SpacetimeSchedule | None = None, noise: Tensor | None = None
+    ) -> list[Tensor]:
+        """Encode videos as the bits of each visit. (B, 3, T, H, W) in [-1, 1] -> (B, n, d) bool for each visit.
+
+        Args:
+            schedule: None means the tokenizer's own.
+            noise: see `encode_latents`.
+
+        Raises:
+            InputError: the videos do not have the size and the number of frames of the schedule.
+        """
+        schedule = self.schedule_or_own(schedule)
+        expected = (3, schedule.frames, *schedule.image_size)
+        if tuple(videos.shape[1:]) != expected:
+            shape = ", ".join(map(str, expected))
+            raise InputError(f"this schedule takes videos of shape (B, {shape}), not {tuple(videos.shape)}")
+        return self.pyramid.encode(self.encode_latents(videos, noise), schedule)
+
+    @torch.no_grad()
+    def decode(self, tokens: Sequence[Tensor], schedule: SpacetimeSchedule | None = None) -> Tensor:
+        """Decode the bits of all visits, or of the first ones. -> (B, 3, T, H, W) in [-1, 1]."""
+        tokens = self.check_tokens(tokens, schedule, partial=True)
+        return self.decode_canvas(self.pyramid.canvas(tokens, schedule))
+
+    def decode_canvas(self, canvas: Tensor) -> Tensor:
+        """Decode the canvases of all clips. (B, D, N, h, w) -> (B, 3, T, H, W) in [-1, 1]."""
+        decoded = self.decode_latents(canvas.to(self.scale.dtype)).float()
+        return decoded.masked_fill(~decoded.isfinite(), torch.nan).clamp(-1, 1)  # clamping would hide infinity
+
+    def check_tokens(
+        self, tokens: Sequence[Tensor], schedule: SpacetimeSchedule | None = None, partial: bool = False
+    ) -> Sequence[Tensor]:
+        """Return the bits unchanged if they fit the visits of the schedule.
+
+        Args:
+            partial: allow the bits of the first visits alone.
+
+        Raises:
+            InputError: the number of visits or a shape differs.
+        """
+        visits = self.schedule_or_own(schedule).visits
+        expected = visits[: len(tokens)] if partial else visits
+        if len(tokens) != len(expected):
+            raise InputError(f"expected bits of {len(expected)} visits, got {len(tokens)}")
+        for visit, bits in zip(expected, tokens, strict=True):
+            shape = (len(tokens[0]), visit.num_tokens, self.pyramid.quantizer(visit).dim)
+            if bits.dtype != torch.bool or tuple(bits.shape) != shape:
+                found = f"{bits.dtype} {tuple(bits.shape)}"
+                raise InputError(f"expected bits of visit {visit.index} as bool {shape}, got {found}")
+        return tokens
 
     def moments(self, videos: Tensor, at_once: int | None = None) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of the latents before their projection, each (B, D, N, h, w).
@@ -121,6 +192,19 @@ class VideoTokenizer(nn.Module):
             z = self.proj_up((chunk / self.scale).movedim(1, -1)).movedim(-1, 1)
             yield self.decoder(F.pixel_shuffle(z.transpose(1, 2), PATCH).transpose(1, 2), stream)
             stream.is_first = False
+
+    def fingerprint(self) -> str:
+        """Return a hash of the weights: a transformer fits only the tokenizer that it was trained with."""
+        return tensors_fingerprint(self.state_dict().values())
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> VideoTokenizer:
+        """Load from a folder of `save_pretrained`."""
+        return load_module(folder, VideoTokenizerConfig, cls)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors``."""
+        save_module(folder, self.config, self)
 
 
 def chunk_lengths(count: int, at_once: int | None, multiple: int = 1) -> list[int]:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from nextscale.conditioning.padding import Padding
 from nextscale.conditioning.text import TextConditioner, TextFeatures
+from nextscale.io.module_folder import load_module, save_module
 from nextscale.scales.schedule import Visit
 from nextscale.scales.spacetime import SpacetimeSchedule
 from nextscale.transformer.cache import KVCache, plan_cache
@@ -133,16 +135,18 @@ class InfinityStar(nn.Module):
         features = self.features(x)
         return [self.logits(features[:, part], visit) for part, visit in zip(parts, visits, strict=True)]
 
-    def forward_scale(self, visit: Visit, inputs: Tensor, condition: Prefix, cache: KVCache) -> Tensor:
+    def forward_scale(self, visit: Visit, inputs: Tensor | None, condition: Prefix, cache: KVCache) -> Tensor:
         """Compute one visit for sampling. It reads what it sees from the cache, and adds its own keys and values.
 
         Args:
-            inputs: (B, n, bits), the canvas of the clip at the size of this visit.
+            inputs: (B, n, bits), the canvas of the clip at the size of this visit; None for the first visit.
             cache: from `make_cache`. Visits must come in the order of the schedule.
 
         Returns:
             (B, n, C) float32, the features to pass to `logits`.
         """
+        if inputs is None:
+            inputs = torch.zeros(len(condition.layers[0]), visit.num_tokens, self.config.bits, device=self.device)
         x = self.word_embedding(inputs)
         rotation = self.rotation([visit])
         for i, block in enumerate(self.blocks):
@@ -159,9 +163,26 @@ class InfinityStar(nn.Module):
         return self.norm(x)
 
     def logits(self, features: Tensor, visit: Visit) -> Tensor:
-        """Apply the head of the kind of a visit's tokens. (B, n, C) -> (B, n, d, 2) float32."""
+        """Apply the head of the kind of a visit's tokens. (B, n, C) -> (B, n, d, 2) float32.
+
+        The product is computed in float64, because the official guidance of 34 multiplies rounding errors by 33.
+        """
         head = self.head if visit.quantizer else self.semantic_head
-        return head(features).float().unflatten(-1, (-1, 2))
+        logits = F.linear(features.double(), head.weight.double(), head.bias.double())
+        return logits.float().unflatten(-1, (-1, 2))
+
+    def guidance_weights(self, cfg: float | tuple[float, ...], schedule: SpacetimeSchedule) -> tuple[float, ...]:
+        """Return the weight t = cfg - 1 of each visit, for (1 + t) * conditional - t * unconditional.
+
+        Args:
+            cfg: one number, or one for each scale of all clips. 1 is no guidance.
+        """
+        return tuple((cfg[visit.scale] if isinstance(cfg, tuple) else cfg) - 1 for visit in schedule.visits)
+
+    @property
+    def tokenizer_fields(self) -> dict[str, int]:
+        """Fields of the tokenizer's configuration that the model depends on, and their values."""
+        return {"code_dim": self.config.bits, "semantic_bits": self.config.semantic_bits}
 
     def make_cache(self, schedule: SpacetimeSchedule, batch: int, dtype: torch.dtype | None = None) -> KVCache:
         """Return an empty cache for ``batch`` sequences. It stores what a later visit sees, while one does.
@@ -172,6 +193,19 @@ class InfinityStar(nn.Module):
         c, plans = self.config, plan_cache(schedule.visits, schedule.tokens_per_visit)
         dtype = dtype or self.word_embedding.weight.dtype
         return KVCache(plans, c.depth, batch, c.kv_heads, c.head_dim, self.device, dtype)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, as_stored: bool = False) -> InfinityStar:
+        """Load from a folder of `save_pretrained`.
+
+        Args:
+            as_stored: keep the type of the stored weights, instead of converting them to float32.
+        """
+        return load_module(folder, InfinityStarConfig, cls, as_stored)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors``."""
+        save_module(folder, self.config, self)
 
 
 def attend_with_text(q: Tensor, k: Tensor, v: Tensor, text: TextKeysValues) -> Tensor:
