@@ -21,7 +21,8 @@ from nextscale.conditioning.text import TextFeatures
 from nextscale.editing.results import EditResult, PipelineResult
 from nextscale.editing.spec import Box, EditSpec, Fit, Mode
 from nextscale.errors import InputError
-from nextscale.families.requests import OPTIONS, SHAPE, ClassRequests, PromptRequests, Requests, shape_of
+from nextscale.families import requests
+from nextscale.families.requests import OPTIONS, ClassRequests, PromptRequests, Requests
 from nextscale.families.sources import TOKENIZER, TRANSFORMER, Source, family_of, load_source, write_index
 from nextscale.imaging.images import as_rgb, to_pil
 from nextscale.io.fingerprint import quick_fingerprint
@@ -90,6 +91,8 @@ class Pipeline:
     ):
         check_match(tokenizer, model)
         self.family = family_of(model)
+        switches = {"compile": compile, "cuda_graph": cuda_graph, "offload": offload, "tiles": tiles}
+        requests.check_parts(self.family.takes, class_names, text_encoder, settings, switches)
         self.settings = settings or self.family.settings
         count = getattr(model.config, "num_classes", 0)
         if class_names and len(class_names) != count:
@@ -241,12 +244,13 @@ class Pipeline:
         Returns:
             An iterator over `ScaleStep`; its ``result()`` gives the finished images (B, 3, H, W) in [0, 1].
         """
+        requests.check_call(num_images, schedule, settings, arguments)
         wanted = self._wanted(labels, arguments)
         hooks = {name: arguments.pop(name) for name in HOOKS if name in arguments}
         options = {name: arguments.pop(name) for name in OPTIONS if name in arguments}
         edit = hooks.get("edit")
         settings = (settings or self.settings).changed(**arguments)
-        schedule = schedule or self.requests.schedule_of(options)
+        schedule = requests.one_schedule(schedule, self.requests.schedule_of(options))
         self._check_memory(wanted, num_images, schedule)
         early = self.ready() if self.words is not None else None  # encodes the prompts, too
         request = self.requests.parse(wanted, num_images, options, is_edit=edit is not None)
@@ -323,7 +327,7 @@ class Pipeline:
             image: An image or its path, of any size. It is resized to the model's size, and cropped at the centre
                 unless ``fit`` is "pad".
             mask, box, mode, leak_free, softness, fit, full_size: See `nextscale.editing.spec.EditSpec`. Mode "class"
-                needs a class.
+                needs a class or a prompt.
             labels: A class name or number, or a prompt, for all variants, or one per variant. None, "none" and
                 "unconditional" mean no class; None and "" mean no prompt.
             composite: Paste the generated part into the image, whose other pixels stay unchanged.
@@ -333,12 +337,8 @@ class Pipeline:
         Raises:
             InputError: An image, mask or argument that does not fit.
         """
-        from nextscale.editing.plan import check_label
-
         region = {"mode": mode, "box": box, "leak_free": leak_free, "softness": softness, "composite": composite}
         spec = EditSpec(**region, fit=fit, full_size=full_size)
-        if self.family.takes == "class" and not isinstance(labels, TextFeatures):
-            check_label(mode, self.classes.per_variant(labels, arguments.get("num_images")), len(self.classes))
         return self._edit(spec, image, mask, labels, arguments)
 
     def _edit(
@@ -346,9 +346,8 @@ class Pipeline:
     ) -> EditResult:
         from nextscale.editing.plan import plan_edit
 
-        shape = {name: arguments.pop(name) for name in SHAPE if name in arguments}
         image = as_rgb(image)
-        schedule = self.schedule_for(image, shape_of(shape))
+        schedule = self.schedule_for(image, requests.take_shape(arguments))
         return self.carry_out(plan_edit(spec, self.tokenizer, image, mask, schedule), labels, **arguments)
 
     def continue_from(
@@ -374,8 +373,11 @@ class Pipeline:
         self, plan: EditPlan, labels: Wanted | int = None, *, composite: bool = True, **arguments: Any
     ) -> EditResult:
         """Generate the open part of a plan. Arguments as in `edit`; ``composite=False`` returns the decoded images."""
+        from nextscale.editing.plan import check_wanted
+
         num_images = arguments.pop("num_images", None)
         wanted, num_images = self.requests.variants(self._wanted(labels, arguments), num_images)
+        check_wanted(plan.spec.mode, wanted, self.family.takes, len(self.classes))
         run = self.scales(wanted, num_images=num_images, **arguments, edit=plan.edit, schedule=plan.schedule)
         result = run.result()
         images = plan.finish(result.images) if composite else to_pil(result.images)

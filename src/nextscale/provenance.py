@@ -109,6 +109,11 @@ class Provenance:
     """For text-to-image models."""
     text_encoder: str = field(default="", metadata=LATER)
     """Folder or name of the text encoder, if it was not the model's own."""
+    text_content: str = field(default="", metadata=LATER)
+    """Identifies the text encoder, if one was used that is not a part of the model; see
+    `nextscale.conditioning.feature_cache.content_of`."""
+    text_dtype: str = field(default="auto", metadata=LATER)
+    """Precision of the text encoder, as the request states it."""
     shape: ImageShape = field(default=ANY_SHAPE, metadata=LATER)
     """The shape of the images as the request states it."""
 
@@ -136,8 +141,8 @@ class Provenance:
             raise InputError(f"seed must be one or more integers, not {brief(self.seed)}")
         if self.index is not None and (type(self.index) is not int or not 0 <= self.index < self.num_images):
             raise InputError(f"index must be one of the {self.num_images} images, not {brief(self.index)}")
-        check_texts(self.model, self.text_encoder, most=LONGEST_PATH)
-        check_texts(self.weights, self.scales, self.device, self.dtype, *self.labels)
+        check_texts(self.model, self.text_encoder, self.text_content, most=LONGEST_PATH)
+        check_texts(self.weights, self.scales, self.device, self.dtype, self.text_dtype, *self.labels)
 
     def of_image(self, index: int) -> Provenance:
         """Return how one image of the call was made.
@@ -161,6 +166,7 @@ class Provenance:
         words += flag("model", self.model)
         words += flag("scales", self.scales) if self.scales else []
         words += flag("text-encoder", self.text_encoder) if self.text_encoder else []
+        words += flag("text-dtype", self.text_dtype) if self.text_dtype != "auto" else []
         if self.labels:
             words += flag("label" if self.edit else "labels", *self.labels)
         words += flag("prompt", *self.prompts[:1]) if self.edit and self.prompts else []
@@ -183,6 +189,8 @@ class Provenance:
         one, stem = self.index if self.num_images > 1 else 0, stem or self._stem()
         schedule = f", schedule=ns.ScaleSchedule.parse({self.scales!r})" if self.scales else ""
         encoder = f", text_encoder={self.text_encoder!r}" if self.text_encoder else ""
+        t5 = "from nextscale.conditioning.t5 import T5TextEncoder" if self.text_dtype != "auto" else ""
+        how = f"dtype={self.text_dtype!r}, max_tokens=min(512, len(pipe.model.unconditional_text))"
         call = self.edit.call() if self.edit else "pipe("
         save = f"result.images[{one}].save('{stem}.png')"
         if one is None:
@@ -190,8 +198,10 @@ class Provenance:
         lines = [
             *(["from PIL import Image", ""] if self.edit else []),
             "import nextscale as ns",
+            *([t5] if t5 else []),
             "",
             f"pipe = ns.Pipeline.from_pretrained({self.model!r}, {self.device!r}, {self.dtype!r}{schedule}{encoder})",
+            *([f"pipe.set_text_encoder(T5TextEncoder(pipe.text_encoder, {how}))"] if t5 else []),
             *([f"image = Image.open({self.edit.image!r})"] if self.edit else []),
             *([f"mask = Image.open({self.edit.mask!r})"] if self.edit and self.edit.mask else []),
             f"result = {call}{self._arguments()})",

@@ -85,7 +85,7 @@ def test_negative_prompts_and_the_positive_phrase(client):
         ({"aspect": "0:0"}, "aspect", "not '0:0'"),
         ({"budget": "2M"}, "budget", "unknown pixel budget '2M': expected one of 0.06M, 0.25M, 0.60M, 1M"),
         ({"size": "32x32", "aspect": "1:1"}, "size", "got both"),
-        ({"size": "0x9"}, "size", "string should match"),
+        ({"size": "0x9"}, "size", "a size is written WIDTHxHEIGHT in pixels, such as 1024x768, not '0x9'"),
         ({"negative_prompt": 3}, "negative_prompt", "valid string"),
         ({"positive_phrase": "yes"}, "positive_phrase", "valid boolean"),
         ({"cfg": [1, 2]}, "cfg", "one for each of the 7 scales, got 2"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from nextscale.errors import InputError
+from nextscale.errors import InputError, brief
 from nextscale.runtime.device import DTYPES, has_fast_bfloat16, has_fast_int8
 from nextscale.runtime.device import precision as autocast_to
 
@@ -39,6 +39,8 @@ class Precision:
         Raises:
             InputError: the name is unknown, or the device does not support the type or is slow at it.
         """
+        if not isinstance(name, str):
+            raise InputError(f"dtype is a text such as float32, not {brief(name)}")
         if name in ("auto", INT8):
             fast = has_fast_bfloat16(device) and (name == INT8 or width >= MIN_BFLOAT16_WIDTH)
             plain = "bfloat16" if fast else "float32"

@@ -9,7 +9,10 @@ from typing import Literal
 import torch
 
 from nextscale.cli.models import Dtype, ModelOptions
-from nextscale.io.files import atomic_file, check_folder
+from nextscale.errors import InputError
+from nextscale.families.source_files import files_of
+from nextscale.families.sources import INDEX, families
+from nextscale.io.files import atomic_file, brief_path, check_folder
 from nextscale.runtime.device import DTYPES
 
 
@@ -21,7 +24,7 @@ class Options(ModelOptions):
     """
 
     out: Path
-    """Folder to write."""
+    """Folder to write. It may exist, but must not hold a model."""
     dtype: Dtype = "float32"
     """Precision of the stored weights."""
     to: Literal["nextscale", "official"] = "nextscale"
@@ -29,8 +32,23 @@ class Options(ModelOptions):
     infinity_vae.pth and infinity.pth."""
 
 
-def run(options: Options) -> None:
+def check_out(options: Options) -> None:
+    """Raise InputError if the folder cannot be written, or holds a model or official files, such as the source."""
     check_folder(options.out)
+    names = [INDEX]
+    if options.to == "official":
+        names = [file for family in families() for file in family.official_files]
+    held = [name for name in names if (options.out / name).exists()]
+    if not held:
+        return
+    source, out = Path(options.model), options.out.resolve()
+    if any(path.exists() and out in (path.resolve(), path.resolve().parent) for path in (source, *files_of(source))):
+        raise InputError(f"{brief_path(options.out)} holds the model to convert: choose another --out")
+    raise InputError(f"{brief_path(options.out)} holds a model ({held[0]}): choose another --out, or delete it first")
+
+
+def run(options: Options) -> None:
+    check_out(options)
     pipeline, dtype = options.load(), DTYPES[options.dtype]
     if options.to == "nextscale":
         pipeline.save_pretrained(options.out, dtype)

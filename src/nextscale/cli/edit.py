@@ -19,11 +19,12 @@ from nextscale.cli.sampling import (
     finish,
     load,
     read_like,
+    say_shape,
     write,
     write_images,
 )
 from nextscale.conditioning.classes import UNCONDITIONAL
-from nextscale.editing.plan import EditPlan, check_label, plan_edit
+from nextscale.editing.plan import EditPlan, check_label, check_prompt, plan_edit
 from nextscale.editing.spec import Box, EditSpec, parse_box
 from nextscale.errors import InputError
 from nextscale.families.requests import SHAPE
@@ -113,10 +114,11 @@ def run(options: Options) -> None:
     plan = plan_edit(edit.spec, pipeline.tokenizer, image, mask, pipeline.schedule_for(image, options.shape))
     label = (options.label,) if options.label else ()
     prompt = (options.prompt,) if pipeline.family.takes == "prompt" else ()
-    made = options.provenance(pipeline, label, count, edit, prompt)
     arguments = {"num_images": count, "seed": options.seed_or_seeds(), "settings": options.changed_settings(pipeline)}
     text = {name: value for name, value in options.request().items() if name not in SHAPE}
     sampling = pipeline.scales(wanted, **arguments, **text, edit=plan.edit, schedule=plan.schedule)
+    made = options.provenance(pipeline, label, count, edit, prompt)
+    say_shape(options, pipeline, sampling)
     say_sizes(plan, edit.image)
     generated = finish(sampling, pipeline)
     images, previews = plan.finish(generated), plan.preview(generated)
@@ -134,11 +136,12 @@ def wanted_of(options: Options, spec: EditSpec, pipeline: Pipeline, count: int) 
     """Return what the generated part shows: class labels, or prompts.
 
     Raises:
-        InputError: the model takes the other ones, the class is unknown, or mode "class" has none.
+        InputError: the model takes the other ones, the class is unknown, or mode "class" has no class or prompt.
     """
     if pipeline.family.takes == "prompt":
         if options.label:
             raise InputError(f"{options.model} is a text-to-image model: expected --prompt, not --label")
+        check_prompt(spec.mode, options.prompt)
         return [options.prompt] * count
     if options.prompt:
         raise InputError(f"{options.model} is a class-conditional model: expected --label, not --prompt")

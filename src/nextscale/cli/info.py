@@ -55,14 +55,16 @@ def run(options: Options) -> None:
         family, key = found
         published = family.published[key]
         scores = f"FID {published.fid}, Inception Score {published.inception_score} as published"
+        described = describe(published.tokenizer, published.model, options, family.text_encoder)
         print(f"{source}, {scores if published.fid else 'without a published FID'}")
-        print(describe(published.tokenizer, published.model, options, family.text_encoder))
+        print(described)
         return
     pipeline = replace(options, model=source).load()
+    described = describe(pipeline.tokenizer.config, pipeline.model.config, options, pipeline.text_encoder)
     if pipeline.family.takes == "class":
         print(f"classes          {len(pipeline.class_names)}: {', '.join(pipeline.class_names[:10])}", end="")
         print(", ..." if len(pipeline.class_names) > 10 else "")
-    print(describe(pipeline.tokenizer.config, pipeline.model.config, options, pipeline.text_encoder))
+    print(described)
 
 
 def describe(tokenizer: Any, model: Any, options: Options, text_encoder: str = "") -> str:

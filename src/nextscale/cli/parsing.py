@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
+from nextscale.cli.number_lists import split_lists
 from nextscale.errors import InputError
 from nextscale.io.field_docs import field_docs
 from nextscale.sampling.settings import PerScale
@@ -34,9 +35,10 @@ def parse(options: type, verb: str, arguments: list[str]) -> Any:
 
     Raises:
         InputError: from the checks of a dataclass. tyro would print it in a box with unrelated text. Or a path is
-            empty.
+            empty, or a list of numbers has something else.
     """
     check_paths(options, arguments)
+    arguments = split_lists(options, arguments)
     try:
         with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
             return run_tyro(options, verb, arguments, help_texts=False)

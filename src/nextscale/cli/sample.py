@@ -17,6 +17,7 @@ from nextscale.cli.sampling import (
     finish,
     load,
     read_like,
+    say_shape,
     write,
     write_images,
 )
@@ -25,10 +26,7 @@ from nextscale.errors import InputError
 from nextscale.imaging.images import caption, grid, to_pil
 from nextscale.io.files import beside
 from nextscale.pipeline import Pipeline
-from nextscale.runtime.progress import say
-from nextscale.sampling.run import SamplingRun
 from nextscale.sampling.sampler import ScaleStep
-from nextscale.scales.aspect import parse_size
 
 SHOWN_ROWS = 8
 
@@ -69,7 +67,6 @@ def run(options: Options) -> None:
     texts = texts_of(options, pipeline)
     wanted, count = wanted_and_count(options, texts, pipeline)
     is_text = pipeline.family.takes == "prompt"
-    made = options.provenance(pipeline, () if is_text else texts, count, prompts=texts if is_text else ())
     columns: list[list[Image.Image]] = []
 
     def keep(step: ScaleStep) -> None:
@@ -81,6 +78,7 @@ def run(options: Options) -> None:
     sampling = pipeline.scales(
         wanted, num_images=count, seed=options.seed_or_seeds(), settings=settings, **options.request()
     )
+    made = options.provenance(pipeline, () if is_text else texts, count, prompts=texts if is_text else ())
     say_shape(options, pipeline, sampling)
     images = to_pil(finish(sampling, pipeline, keep))
     if like and like.index is not None:
@@ -130,10 +128,3 @@ def wanted_and_count(options: Options, texts: tuple[str, ...], pipeline: Pipelin
         raise InputError(f"{len(texts)} {what} were given for {count} images")
     wanted = texts if pipeline.family.takes == "prompt" else [pipeline.classes.id_of(text) for text in texts]
     return [wanted[i % len(wanted)] for i in range(count)], count
-
-
-def say_shape(options: Options, pipeline: Pipeline, sampling: SamplingRun) -> None:
-    """Print the size of the images if another one was asked for."""
-    height, width = pipeline.tokenizer.config.image_size_of(sampling.schedule)
-    if options.shape.size and parse_size(options.shape.size) != (height, width):
-        say(f"images have {width} x {height} pixels, the nearest size to {options.shape.size}")

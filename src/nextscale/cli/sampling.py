@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nextscale.cli.models import MEMORY_FLAGS, MemoryFlags, ModelOptions, SamplingDtype
 from nextscale.cli.settings_flags import SettingsFlags, given
-from nextscale.cli.text_flags import TEXT_ENCODER_FLAGS, TextFlags
+from nextscale.cli.text_flags import PLAIN, TEXT_ENCODER_FLAGS, TextFlags
 from nextscale.errors import InputError, brief
 from nextscale.families.sources import EMBEDDED, STARTER
 from nextscale.imaging.images import check_writable_image, grid, save_image
@@ -24,6 +24,7 @@ from nextscale.runtime.progress import say, say_over
 from nextscale.sampling.run import SamplingRun
 from nextscale.sampling.sampler import ScaleStep
 from nextscale.sampling.settings import SamplingSettings
+from nextscale.scales.aspect import nearest_template, parse_aspect, parse_size
 from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 
 FREE = (
@@ -36,7 +37,7 @@ FREE = (
     "device",
     "image",
     "mask",
-    *TEXT_ENCODER_FLAGS,
+    *TEXT_ENCODER_FLAGS,  # text_dtype only for files that do not state it
     *MEMORY_FLAGS,
 )
 """Flags that may be combined with ``--like``: the locations of the inputs, and the output."""
@@ -101,6 +102,7 @@ class SamplingOptions(ModelOptions):
         prompts: tuple[str, ...] = (),
     ) -> Provenance:
         """Return the provenance of the images of this call."""
+        content = pipeline.requests.encoder_of(prompts, vars(self.text.options()))
         return Provenance(
             model=self.model,
             weights=pipeline.fingerprint,
@@ -114,10 +116,15 @@ class SamplingOptions(ModelOptions):
             edit=edit,
             prompts=prompts,
             text_encoder=self.text.text_encoder,
+            text_content=content,
+            text_dtype=self.text.text_dtype if content else PLAIN.text_dtype,
             text=self.text.options(),
             shape=self.shape,
         )
 
+
+ROUNDED = 0.001
+"""Aspects differ from those of templates by less, if only their digits are cut."""
 
 OptionsT = TypeVar("OptionsT", bound=SamplingOptions)
 
@@ -136,9 +143,17 @@ def read_like(options: SamplingOptions, verb: str) -> Provenance | None:
         raise InputError(
             f"{options.like} was made with nextscale {theirs}: use nextscale {theirs} --like {options.like}"
         )
-    if answered := [f"--{name.replace('_', '-')}" for name in changed_fields(options) if name not in FREE]:
+    answered = [flag_of(name) for name in changed_fields(options) if name not in FREE]
+    if made.text_content and options.text.text_dtype not in (PLAIN.text_dtype, made.text_dtype):
+        answered.append("--text-dtype")
+    if answered:
         raise InputError(f"{', '.join(answered)} cannot be combined with --like, which takes them from {options.like}")
     return made
+
+
+def flag_of(name: str) -> str:
+    """Return how a command states a field: as a flag, or PROMPT."""
+    return "PROMPT" if name == "prompts" else f"--{name.replace('_', '-')}"
 
 
 def changed_fields(options: Any, defaults: Any = None) -> list[str]:
@@ -164,13 +179,14 @@ def as_made(options: OptionsT, made: Provenance) -> OptionsT:
         model = brief(made.model)
         raise InputError(f"{options.like} was made with model {model}: add --model {model} if you trust it")
     one = not isinstance(made.seed, tuple)
+    text = vars(made.text) | ({"text_dtype": made.text_dtype} if made.text_content else {})
     return replace(
         options,
         scales=made.scales or None,
         device=made.device if options.device == "auto" else options.device,
         dtype=made.dtype,  # type: ignore[arg-type]
         settings=made.settings,
-        text=replace(options.text, **vars(made.text)),
+        text=replace(options.text, **text),
         shape=made.shape,
         seed=made.seed if one else 0,
         seeds=() if one else made.seed,
@@ -178,11 +194,35 @@ def as_made(options: OptionsT, made: Provenance) -> OptionsT:
 
 
 def load(options: SamplingOptions, made: Provenance | None) -> Pipeline:
-    """Load the model. With ``--like``, check that the image was made with the same weights."""
+    """Load the model. With ``--like``, check that the image was made with the same weights and text encoder."""
     pipeline = options.load(options.dtype)
     if made and made.weights != pipeline.fingerprint:
         raise InputError(f"{options.like} was made with other weights than those of {options.model}")
+    if made and made.text_content:
+        content = pipeline.requests.encoder_of(made.prompts, vars(made.text))
+        if content != made.text_content:
+            raise InputError(
+                f"{options.like} was made with another text encoder ({brief(made.text_content)}) than "
+                f"{pipeline.text_encoder} ({content}){hint_of(options, made)}"
+            )
     return pipeline
+
+
+def hint_of(options: SamplingOptions, made: Provenance) -> str:
+    """Return which flag names the text encoder of an image. For security, an image file cannot choose it."""
+    if not made.text_encoder or made.text_encoder == options.text.text_encoder:
+        return ""
+    return f": add --text-encoder {made.text_encoder} if you trust it"
+
+
+def say_shape(options: SamplingOptions, pipeline: Pipeline, run: SamplingRun) -> None:
+    """Print the size of the images if another size or aspect was asked for."""
+    height, width = pipeline.tokenizer.config.image_size_of(run.schedule)
+    size, aspect = options.shape.size, options.shape.aspect
+    if size and parse_size(size) != (height, width):
+        say(f"images have {width} x {height} pixels, the nearest size to {size}")
+    if aspect and abs(nearest_template(parse_aspect(aspect)) - parse_aspect(aspect)) > ROUNDED:
+        say(f"images have {width} x {height} pixels, the nearest aspect to {aspect}")
 
 
 def finish(run: SamplingRun, pipeline: Pipeline, on_scale: Callable[[ScaleStep], None] = lambda step: None) -> Tensor:

@@ -108,7 +108,8 @@ def run(options: Options) -> None:
         pipelines = [Pipeline.from_pretrained(model, *where, **vars(options.memory)) for model in models]
         for pipeline in [p for p in pipelines if p.family.takes == "prompt"] or pipelines[:1]:
             options.text.use(pipeline, options.model, log.warning)
-        more = {"seed": options.seed, "text_encoder": options.text.text_encoder}
+        text = {name: getattr(options.text, name) for name in ("text_encoder", "text_dtype")}
+        more = {"seed": options.seed, "text": text}
         engine, *others = [Engine(p, model, options.limits, **more) for p, model in zip(pipelines, models, strict=True)]
         own = is_loopback(options.host)
         hosts = {*LOOPBACK, options.host.lower(), *map(str.lower, options.hosts)} if own else None

@@ -73,3 +73,7 @@ class TextFlags(TextEncoderFlags, TextOptions):
     def options(self) -> TextOptions:
         """Return the part of the flags that describes a request."""
         return TextOptions(**{f.name: getattr(self, f.name) for f in fields(TextOptions)})
+
+
+PLAIN = TextEncoderFlags()
+"""The text encoder of the model."""

@@ -32,6 +32,25 @@ class TextEncoder(Protocol):
     def encode(self, prompts: Sequence[str], /) -> TextFeatures: ...
 
 
+def content_of(encoder: TextEncoder) -> str:
+    """Return what identifies an encoder in provenance. For a T5, the content of its files, without its dtype and its
+    largest number of tokens, which depend on the device and the model. Empty for an encoder that is a part of a model,
+    whose weights identify it."""
+    content = getattr(encoder, "content", None)
+    return encoder.fingerprint if content is None else content
+
+
+def notes_of(encoder: TextEncoder, prompts: Sequence[str], negative: str = "") -> tuple[str, ...]:
+    """Return sentences about what an encoder cannot follow in prompts, such as unknown words or texts that are cut.
+    Encoders without a method ``notes`` follow everything.
+
+    Args:
+        negative: the negative prompt.
+    """
+    notes = getattr(encoder, "notes", None)
+    return notes(prompts, negative) if notes else ()
+
+
 class CachedEncoder:
     """A text encoder that stores the features of each prompt in a file, and reads them when the prompt comes again.
 
@@ -54,9 +73,18 @@ class CachedEncoder:
         """The fingerprint of the encoder."""
         return self.encoder.fingerprint
 
+    @property
+    def content(self) -> str:
+        """See `content_of`."""
+        return content_of(self.encoder)
+
     def check(self, prompts: Sequence[str]) -> None:
         """See the encoder."""
         self.encoder.check(prompts)
+
+    def notes(self, prompts: Sequence[str], negative: str = "") -> tuple[str, ...]:
+        """See `notes_of`."""
+        return notes_of(self.encoder, prompts, negative)
 
     def encode(self, prompts: Sequence[str]) -> TextFeatures:
         """Return the features of prompts, on the CPU, bit for bit those of the encoder.

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nextscale.conditioning.feature_cache import TextEncoder
 from nextscale.conditioning.text import TextFeatures
 from nextscale.errors import InputError
 from nextscale.runtime.device import pick_device
+
+if TYPE_CHECKING:
+    from nextscale.conditioning.t5 import T5TextEncoder
 
 
 class OnDemandEncoder:
@@ -33,6 +36,11 @@ class OnDemandEncoder:
         return self._encoder().fingerprint
 
     @property
+    def content(self) -> str:
+        """See `T5TextEncoder`."""
+        return self._encoder().content
+
+    @property
     def memory_to_load(self) -> int:
         """Memory in bytes that the next prompt will load; 0 if it is not known."""
         if self._loaded is not None:
@@ -51,7 +59,11 @@ class OnDemandEncoder:
         """See `T5TextEncoder`."""
         return self._encoder().encode(prompts)
 
-    def _encoder(self) -> TextEncoder:
+    def notes(self, prompts: Sequence[str], negative: str = "") -> tuple[str, ...]:
+        """See `T5TextEncoder`."""
+        return self._encoder().notes(prompts, negative)
+
+    def _encoder(self) -> T5TextEncoder:
         """Return the encoder.
 
         Raises:

@@ -25,6 +25,9 @@ class OwnEncoder:
         ready: returns the encoder as it is prepared for sampling.
     """
 
+    content = ""
+    """See `nextscale.conditioning.feature_cache.content_of`."""
+
     def __init__(self, words: Words, ready: Callable[[], Words]):
         self._words, self._ready = words, ready
 
@@ -56,16 +59,22 @@ class OwnEncoder:
         features = one_core_each(one_by_one, [len(ids)])[0] if words.device.type == "cpu" else one_by_one(len(ids))
         return TextFeatures.of(features)
 
-    def notes(self, prompts: Sequence[str]) -> tuple[str, ...]:
-        """Return a sentence about all words that the model does not know, and one for each prompt that will be cut."""
+    def notes(self, prompts: Sequence[str], negative: str = "") -> tuple[str, ...]:
+        """Return a sentence about all words that the model does not know, and one for each prompt that will be cut.
+
+        Args:
+            negative: the negative prompt.
+        """
         notes = []
-        if unknown := list(dict.fromkeys(word for prompt in prompts for word in self._words.unknown(prompt))):
+        texts = [*prompts, negative]
+        if unknown := list(dict.fromkeys(word for text in texts for word in self._words.unknown(text))):
             named = ", ".join(brief(word, LONGEST_NAMED) for word in unknown[:MOST_NAMED])
             more = f" and {len(unknown) - MOST_NAMED:,} more" if len(unknown) > MOST_NAMED else ""
             what = "the word" if len(unknown) == 1 else f"{len(unknown):,} words:"
             notes.append(f"the model does not know {what} {named}{more}")
         most = self._words.config.max_tokens
-        for prompt in dict.fromkeys(prompts):
-            if (count := len(self._words.tokens(prompt))) > most:
-                notes.append(f"the prompt {brief(prompt, LONGEST_NAMED)} has {count:,} tokens: only {most} are used")
+        named = [*(("the prompt", prompt) for prompt in dict.fromkeys(prompts)), ("the negative prompt", negative)]
+        for name, text in named:
+            if (count := len(self._words.tokens(text))) > most:
+                notes.append(f"{name} {brief(text, LONGEST_NAMED)} has {count:,} tokens: only {most} are used")
         return tuple(notes)

@@ -81,8 +81,13 @@ class T5TextEncoder:
     @property
     def fingerprint(self) -> str:
         """What the features depend on: the content of the files, the dtype and the largest number of tokens."""
+        return f"{self.content}-{self.dtype}-{self.max_tokens}".replace("torch.", "")
+
+    @property
+    def content(self) -> str:
+        """Fingerprint of the files alone."""
         self._fingerprint = self._fingerprint or self.files.fingerprint()
-        return f"{self._fingerprint}-{self.dtype}-{self.max_tokens}".replace("torch.", "")
+        return self._fingerprint
 
     @property
     def is_loaded(self) -> bool:
@@ -132,19 +137,32 @@ class T5TextEncoder:
         """The tokens of each prompt, cut to the largest number."""
         if isinstance(prompts, str) or not isinstance(prompts, Sequence) or not prompts:
             raise InputError(f"the text encoder takes a list of prompts, not {brief(prompts)}")
-        return [self._cut(check_text(prompt, f"prompt {i}"), i) for i, prompt in enumerate(prompts)]
+        return [self._cut(check_text(prompt, f"prompt {i}"), f"prompt {i}") for i, prompt in enumerate(prompts)]
 
-    def _cut(self, prompt: str, i: int) -> tuple[int, ...]:
+    def _cut(self, prompt: str, name: str) -> tuple[int, ...]:
         tokens = self._tokenize(prompt)
-        most = self.max_tokens
-        if len(tokens) <= most:
+        if len(tokens) <= self.max_tokens:
             return tuple(tokens)
         if hash(prompt) not in self._told:
             self._told.add(hash(prompt))
-            self.tell(
-                f"note: prompt {i} has {len(tokens):,} tokens and is cut to the first {most} ({brief(prompt, 40)})"
-            )
-        return (*tokens[: most - 1], tokens[-1])
+            self.tell(f"note: {self._note(prompt, name, len(tokens))}")
+        return (*tokens[: self.max_tokens - 1], tokens[-1])
+
+    def _note(self, prompt: str, name: str, count: int) -> str:
+        return f"{name} has {count:,} tokens and is cut to the first {self.max_tokens} ({brief(prompt, 40)})"
+
+    def notes(self, prompts: Sequence[str], negative: str = "") -> tuple[str, ...]:
+        """Return a sentence for each prompt that is cut. ``encode`` does not tell about these prompts again.
+
+        Args:
+            negative: the negative prompt.
+        """
+        named = [(prompt, f"prompt {i}") for i, prompt in enumerate(prompts) if prompt not in prompts[:i]]
+        named += [(negative, "the negative prompt")] if negative else []
+        counts = [(*each, len(self._tokenize(each[0]))) for each in named]
+        cut = [each for each in counts if each[2] > self.max_tokens]
+        self._told.update(hash(prompt) for prompt, *_ in cut)
+        return tuple(self._note(*each) for each in cut)
 
     def _all_features(self, model: nn.Module, rows: list[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
         """Features of several prompts. On a CPU each is encoded on one core, so that its features do not depend on the

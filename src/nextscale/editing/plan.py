@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -188,6 +189,25 @@ def check_label(mode: Mode, labels: Labels, no_class: int) -> None:
     without = labels is None or isinstance(labels, str) or (isinstance(labels, Sequence) and no_class in labels)
     if mode == "class" and without:
         raise InputError("mode class needs a class label: expected a class name or number, got none")
+
+
+def check_prompt(mode: Mode, prompts: object) -> None:
+    """Raise InputError if mode "class" lacks a prompt for any variant.
+
+    Args:
+        prompts: one for all variants, or one for each; or something else that is not text, such as features.
+    """
+    texts = [prompts] if isinstance(prompts, str) else prompts
+    if mode == "class" and isinstance(texts, Sequence) and any(isinstance(t, str) and not t.strip() for t in texts):
+        raise InputError("mode class needs a prompt: expected a text that describes the generated part, got none")
+
+
+def check_wanted(mode: Mode, wanted: Any, takes: Literal["class", "prompt"], no_class: int) -> None:
+    """Raise InputError if mode "class" lacks what the model takes; see `check_label` and `check_prompt`."""
+    if takes == "prompt":
+        check_prompt(mode, wanted)
+    else:
+        check_label(mode, wanted, no_class)
 
 
 def scales_of(schedule: ScaleSchedule, side: int, placement: Placement) -> int:

@@ -31,7 +31,7 @@ class EditSpec:
 
     mode: Mode = "inpaint"
     """inpaint generates the masked region. outpaint keeps it and generates everything else. class is like
-    inpaint, but needs a label."""
+    inpaint, but needs a label or a prompt."""
     box: Box | None = None
     """Region as a box y0,x0,y1,x1 instead of a mask, in fractions of the height and width of the cropped image. It is
     rounded to whole tokens."""

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from PIL import Image
 from torch import Tensor
 
 from nextscale.conditioning.classes import ClassNames
-from nextscale.conditioning.feature_cache import TextEncoder
+from nextscale.conditioning.feature_cache import TextEncoder, content_of, notes_of
 from nextscale.conditioning.prompts import TextOptions, check_prompts, with_positive_phrase
 from nextscale.conditioning.text import TextFeatures
-from nextscale.errors import InputError
+from nextscale.errors import InputError, brief
+from nextscale.sampling.settings import SamplingSettings
+from nextscale.sampling.token_edit import TokenEdit
 from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 from nextscale.scales.schedule import ScaleSchedule
 
@@ -68,6 +71,11 @@ class Requests(Protocol):
 
     def notes(self, wanted: Any, options: Mapping[str, Any], /) -> tuple[str, ...]:
         """Return sentences about what the model cannot follow in a request, such as words that it does not know."""
+        ...
+
+    def encoder_of(self, prompts: Sequence[str], options: Mapping[str, Any], /) -> str:
+        """Return what identifies the text encoder of a request, see `nextscale.conditioning.feature_cache.content_of`;
+        empty if none is used."""
         ...
 
     def schedule_of(self, options: Mapping[str, Any], /) -> ScaleSchedule | None:
@@ -127,6 +135,9 @@ class ClassRequests:
     def notes(self, wanted: Any, options: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
 
+    def encoder_of(self, prompts: Sequence[str], options: Mapping[str, Any]) -> str:
+        return ""
+
     def load(self) -> None:
         pass
 
@@ -140,7 +151,7 @@ class ClassRequests:
 
     def schedule_of(self, options: Mapping[str, Any]) -> ScaleSchedule | None:
         for name in TEXT_OPTIONS:
-            if options.get(name):
+            if options.get(name) not in (None, "", False):
                 raise InputError(f"{name} is for text-to-image models: this one takes class labels")
         shape_of(options).schedule(self.schedule, self.image_size)  # refuses another one
         return None
@@ -180,20 +191,24 @@ class PromptRequests:
             return Request(wanted, (), self.encode([negative]) if negative else None, notes)
         prompts = check_prompts(() if wanted is None else wanted, may_be_empty=is_edit)
         texts = texts_of(prompts, said)
+        notes = self.notes(prompts, options)  # before encoding, which would tell some of them
         features = self.encode([*texts, *([negative] if negative else [])])
         count = num_images if num_images is not None and len(prompts) == 1 else len(prompts)
         return Request(
             features.select(range(len(prompts))),
             tuple(prompts) if len(prompts) == count else tuple(prompts) * count,
             features.select([len(prompts)]) if negative else None,
-            self.notes(prompts, options),
+            notes,
         )
 
     def notes(self, wanted: Any, options: Mapping[str, Any]) -> tuple[str, ...]:
         said = text_of(options)
         prompts = [] if isinstance(wanted, TextFeatures) else check_prompts(wanted, may_be_empty=True)
-        notes_of = getattr(self.encoder, "notes", None)  # other encoders know all words
-        return notes_of([*texts_of(prompts, said), said.negative_prompt]) if notes_of else ()
+        texts, negative = texts_of(prompts, said), said.negative_prompt if said.negative_prompt.strip() else ""
+        return notes_of(self.encoder, texts, negative) if negative or any(map(str.strip, texts)) else ()
+
+    def encoder_of(self, prompts: Sequence[str], options: Mapping[str, Any]) -> str:
+        return content_of(self.encoder) if any(map(str.strip, (*prompts, text_of(options).negative_prompt))) else ""
 
     def variants(self, wanted: Any, num_images: int | None) -> tuple[Any, int | None]:
         return "" if wanted is None else wanted, num_images
@@ -208,6 +223,7 @@ class PromptRequests:
 
     def load(self) -> None:
         self.encode(["an image"])
+        content_of(self.encoder)
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Encode prompts. Equal ones are encoded once. An empty one gets the model's features for "no prompt".
@@ -232,9 +248,60 @@ def texts_of(prompts: Sequence[str], options: TextOptions) -> Sequence[str]:
 
 def text_of(options: Mapping[str, Any]) -> TextOptions:
     """Return the options of a request besides its prompts."""
-    return TextOptions(**{f.name: options[f.name] for f in fields(TextOptions) if options.get(f.name)})
+    return TextOptions(**{name: value for name in TEXT_OPTIONS if (value := options.get(name)) is not None})
 
 
 def shape_of(options: Mapping[str, Any]) -> ImageShape:
     """Return the shape of the images that a request asks for."""
-    return ImageShape(**{name: options[name] for name in SHAPE if options.get(name)})
+    return ImageShape(**{name: value for name in SHAPE if (value := options.get(name)) is not None})
+
+
+def take_shape(arguments: dict[str, Any]) -> ImageShape:
+    """Remove the shape of the images from the arguments of a call, and return it."""
+    return shape_of({name: arguments.pop(name) for name in SHAPE if name in arguments})
+
+
+def one_schedule(schedule: ScaleSchedule | None, of_shape: ScaleSchedule | None) -> ScaleSchedule | None:
+    """Return the schedule of a call, which is given itself or as the shape of the images.
+
+    Raises:
+        InputError: both are given.
+    """
+    if schedule is not None and of_shape is not None:
+        raise InputError("expected a schedule, or the shape of the images, got both")
+    return of_shape if schedule is None else schedule
+
+
+def check_parts(
+    takes: str, class_names: object, encoder: object, settings: object, switches: Mapping[str, object]
+) -> None:
+    """Raise InputError unless arguments of a pipeline's constructor are of the right type.
+
+    Args:
+        takes: see `Requests.takes`.
+    """
+    if isinstance(class_names, str | bytes) or not isinstance(class_names, Sequence | None):
+        raise InputError(f"class_names are a list of texts, not {brief(class_names)}")
+    if takes == "class" and encoder != "":
+        raise InputError("this model takes class labels: a text encoder is for text-to-image models")
+    if not isinstance(encoder, str | Path) and not callable(getattr(encoder, "encode", None)):
+        raise InputError(f"text_encoder is an encoder, or the folder or name of one, not {brief(encoder)}")
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise InputError(f"{name} must be true or false, not {brief(value)}")
+    check_call(None, None, settings, {})
+
+
+def check_call(num_images: object, schedule: object, settings: object, hooks: Mapping[str, Any]) -> None:
+    """Raise InputError unless arguments of a pipeline's call, which may be None, are of the right type."""
+    edit, processor = hooks.get("edit"), hooks.get("logits_processor")
+    if num_images is not None and (type(num_images) is not int or num_images < 1):
+        raise InputError(f"num_images must be an integer of at least 1, not {brief(num_images)}")
+    if schedule is not None and not isinstance(schedule, ScaleSchedule):
+        raise InputError(f"schedule is a ScaleSchedule, not {brief(schedule)}")
+    if settings is not None and not isinstance(settings, SamplingSettings):
+        raise InputError(f"settings are SamplingSettings, not {brief(settings)}")
+    if edit is not None and not isinstance(edit, TokenEdit):
+        raise InputError(f"edit is a TokenEdit, not {brief(edit)}")
+    if processor is not None and not callable(processor):
+        raise InputError(f"logits_processor is a function, not {brief(processor)}")

@@ -16,6 +16,9 @@ from nextscale.transformer.infinity import Infinity
 from nextscale.transformer.infinity_star import InfinityStar
 from nextscale.transformer.var import VAR
 
+CODEBOOK = "quantize.embedding.weight"
+"""The tensor that only tokenizers of VAR have."""
+
 
 def from_official(
     tokenizer_state: State, transformer_state: State, **options: Any
@@ -37,6 +40,8 @@ def from_official(
         raise InputError("the first state is a transformer's: expected the tokenizer's first, then the transformer's")
     module = infinity if infinity.is_infinity(transformer_state) else var
     module = infinity_star if infinity_star.is_infinity_star(transformer_state) else module
+    if module is not infinity_star:
+        check_families(tokenizer_state, module is infinity)
     try:
         return module.from_official(tokenizer_state, transformer_state, **options)
     except TypeError as error:
@@ -45,13 +50,21 @@ def from_official(
         raise InputError(f"{module.__name__.rpartition('.')[2]} models: {error}") from error
 
 
+def check_families(tokenizer_state: State, is_infinity: bool) -> None:
+    """Raise InputError if the tokenizer is of another family than the transformer."""
+    if is_infinity and CODEBOOK in tokenizer_state:
+        raise InputError("an Infinity transformer expects a tokenizer of bits, not one of VAR with a codebook")
+    if not is_infinity and CODEBOOK not in tokenizer_state and infinity.is_tokenizer(tokenizer_state):
+        raise InputError("a VAR transformer expects a tokenizer with a codebook, not one of Infinity with bits")
+
+
 def tokenizer_from_official(state: State, schedule: ScaleSchedule) -> ImageTokenizer:
     """Build our tokenizer from the weights of an official one of any family.
 
     Args:
         schedule: that of a tokenizer of VAR. One of Infinity takes any; its default is the square one for 1024 pixels.
     """
-    if "quantize.embedding.weight" in state or infinity.is_infinity(state):
+    if CODEBOOK in state or infinity.is_infinity(state):
         return var.tokenizer_from_official(state, schedule)
     return infinity.tokenizer_from_official(state, patchify=None)
 

@@ -102,6 +102,11 @@ def is_infinity(state: State) -> bool:
     return "cfg_uncond" in state and "text_norm.weight" in state
 
 
+def is_tokenizer(state: State) -> bool:
+    """Return whether a state is that of an Infinity tokenizer."""
+    return "encoder.conv_out.conv.weight" in plain_names(state)
+
+
 def from_official(
     tokenizer_state: State,
     transformer_state: State,

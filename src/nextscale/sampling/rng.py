@@ -24,11 +24,12 @@ class RandomStreams:
     """
 
     def __init__(self, seed: int | Sequence[int], batch: int, device: torch.device):
-        seeds = list(seed) if isinstance(seed, Sequence) else [seed]
-        if isinstance(seed, Sequence) and len(seeds) != batch:
+        are_several = isinstance(seed, Sequence) and not isinstance(seed, str | bytes)
+        seeds = list(seed) if are_several else [seed]
+        if are_several and len(seeds) != batch:
             raise InputError(f"expected one seed for each of the {batch} images, got {len(seeds)}")
         for s in seeds:
-            if not isinstance(s, Integral) or not -(2**63) <= s < 2**64:
+            if not isinstance(s, Integral) or isinstance(s, bool) or not -(2**63) <= s < 2**64:
                 raise InputError(f"a seed is an integer of at most 64 bits, not {brief(s)}")
         self.generators = [torch.Generator(device).manual_seed(int(s)) for s in seeds]
         self.device = device

@@ -53,8 +53,8 @@ class SamplingSettings:
     metrics."""
     guidance_blocks: tuple[int, ...] = field(default=(), metadata=LATER)
     """Where guidance is applied: 0 for the logits, -1 for the features after the last block, -2 for those after the
-    second-to-last block, and so on. Several places are possible. Values below 0 are for Infinity models (text to
-    image). Default: the logits."""
+    second-to-last block, and so on up to those after the second block. Several places are possible. Values below 0 are
+    for Infinity models (text to image). Default: the logits."""
 
     def __post_init__(self) -> None:
         for name in ("cfg", "temperature", "guidance_blocks"):
@@ -138,7 +138,7 @@ def default_of(name: str) -> str:
     """The note about lists and the default of a setting, for help and schemas; empty if the setting is off by
     default."""
     images, prompts = getattr(FOR_IMAGES, name), getattr(FOR_PROMPTS, name)
-    note = "A list has one value for each scale. " if name in ("cfg", "temperature") else ""
+    note = "A list has one value for each scale, such as 3,3,2. " if name in ("cfg", "temperature") else ""
     if images == prompts:
         return "" if images == () else f"{note}(default: {images})"
     return f"{note}(default: {images}; text-to-image models: {prompts})"

@@ -48,7 +48,10 @@ class TokenEdit:
             )
         for name, count in (("tokens", len(self.tokens[0])), ("mask", 1 if self.keep.ndim == 2 else len(self.keep))):
             if count not in (1, batch):
-                raise InputError(f"the edit's {name} is for {count} images, but {batch} are sampled")
+                raise InputError(
+                    f"the {name} to keep (edit or keep_scales) {'is' if name == 'mask' else 'are'} for {count} images, "
+                    f"but {batch} are sampled"
+                )
 
     def kept(self, k: int, schedule: Schedule) -> Tensor:
         """Bool mask (B or 1, n_k) of the tokens of scale k to keep."""

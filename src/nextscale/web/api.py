@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
 
-from nextscale.editing.plan import check_label
+from nextscale.editing.plan import check_wanted
 from nextscale.errors import brief
 from nextscale.web.delivery import Delivery, while_connected
 from nextscale.web.edit_form import read_edit
@@ -62,7 +62,7 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
         body.check(engine)
         check_json(await request.body())
         job = body.job(wanted_of(body.prompt, engine), engine)
-        made = provenance_of(job, pipeline, engine.name, scales, text_encoder=engine.text_encoder)
+        made = provenance_of(job, pipeline, engine.name, scales, **engine.text)
         delivery = Delivery(engine, engine.submit(job, current()), "image_generation", made, body.image_format())
         return delivery.stream(body.partial_images) if body.stream else await while_connected(request, delivery.whole())
 
@@ -72,15 +72,14 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
         body.check(engine)
         check_form(await request.form())
         wanted, mode, arrival = wanted_of(body.prompt, engine, may_be_empty=True), body.spec().mode, current()
-        if isinstance(wanted, int):
-            with naming("prompt"):
-                check_label(mode, [wanted], len(pipeline.class_names))
+        with naming("prompt"):
+            check_wanted(mode, [wanted], pipeline.family.takes, len(pipeline.class_names))
 
         async def start() -> Delivery:
             async with one_at_a_time:  # decoded images are large
                 plan, edited = await asyncio.to_thread(read_edit, body, pipeline, engine.limits)
             job = replace(body.job(wanted, engine), edit=plan.edit, schedule=plan.schedule)
-            made = provenance_of(job, pipeline, engine.name, scales, edited, engine.text_encoder)
+            made = provenance_of(job, pipeline, engine.name, scales, edited, **engine.text)
             if plan.original is not None:
                 room.hold(plan, plan.original.width * plan.original.height)
             ticket = engine.submit(job, arrival)

@@ -14,7 +14,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -70,7 +70,8 @@ class Engine:
         on_batch: called in a thread of the engine after each batch.
         workers: number of batches in parallel; None chooses it for the device.
         seed: seed for the seeds of requests that have none, in the order of their arrival; None chooses them randomly.
-        text_encoder: value of ``--text-encoder`` in commands; empty for the model's own.
+        text: the values of ``--text-encoder`` and ``--text-dtype`` in commands, ``text_encoder`` and ``text_dtype``,
+            if they are not the model's own.
     """
 
     def __init__(
@@ -81,10 +82,10 @@ class Engine:
         on_batch: Callable[[BatchReport], None] = lambda report: None,
         workers: int | None = None,
         seed: int | None = None,
-        text_encoder: str = "",
+        text: Mapping[str, str] | None = None,
     ):
         self.pipeline, self.name, self.limits, self.on_batch = pipeline, name, limits or Limits(), on_batch
-        self.text_encoder = text_encoder
+        self.text = dict(text or {})
         pipeline.tell = lambda note: None  # prompts do not belong in the log; see `notes_of`
         self._seeds = random.Random(seed)
         self._trimmed = time.monotonic()

@@ -152,6 +152,8 @@ def explain(errors: Sequence[Any]) -> tuple[str, str | None]:
         return "the body is not a JSON object: expected one, with the header 'Content-Type: application/json'", None
     if first["type"] == "extra_forbidden":
         what = "no such field"
+    elif first["type"] == "value_error" and isinstance(error := first.get("ctx", {}).get("error"), InputError):
+        what = str(error)
     elif "UploadFile" in what:
         what = "expected a file, not text"
     name = ".".join(where)[:100]

@@ -14,13 +14,14 @@ def provenance_of(
     scales: str = "",
     edit: EditProvenance | None = None,
     text_encoder: str = "",
+    text_dtype: str = "auto",
 ) -> Provenance:
     """Return the provenance of the images of a job.
 
     Args:
         model: value of the command line's ``--model``.
         scales: value of ``--scales``, for .pth files with an unofficial schedule.
-        text_encoder: value of ``--text-encoder``.
+        text_encoder, text_dtype: values of ``--text-encoder`` and ``--text-dtype``.
     """
     words = tuple(wanted if isinstance(wanted, str) else label_word(wanted, pipeline) for wanted in job.wanted)
     is_text = pipeline.family.takes == "prompt"
@@ -28,6 +29,8 @@ def provenance_of(
         words = () if job.wanted[0] == len(pipeline.classes) and not is_text else words[:1]
     elif len(set(words)) == 1:
         words = words[:1]
+    prompts = words if is_text else ()
+    content = pipeline.requests.encoder_of(prompts, vars(job.text))
     return Provenance(
         model=model,
         weights=pipeline.fingerprint,
@@ -39,9 +42,11 @@ def provenance_of(
         seed=job.seeds,
         settings=job.settings,
         edit=edit,
-        prompts=words if is_text else (),
+        prompts=prompts,
         text=job.text,
         text_encoder=text_encoder if is_text else "",
+        text_content=content,
+        text_dtype=text_dtype if content else "auto",
         shape=job.shape,
     )
 

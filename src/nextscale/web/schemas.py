@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import UploadFile
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, create_model, model_validator
 
 from nextscale.conditioning.prompts import PLAIN, TextOptions, check_text
 from nextscale.editing.spec import EditSpec, parse_box
-from nextscale.errors import InputError
+from nextscale.errors import InputError, brief
 from nextscale.pipeline import Pipeline
 from nextscale.sampling.settings import FOR_IMAGES, SETTINGS, SamplingSettings, default_of
+from nextscale.scales.aspect import parse_size
 from nextscale.scales.image_shape import ANY_SHAPE, ImageShape, templates_of
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.web.dataclass_fields import WHOLE, dataclass_of, pydantic_fields
@@ -36,6 +38,17 @@ def allow_null(schema: dict[str, Any]) -> None:
             schema["properties"][name] = {"anyOf": [field, {"type": "null"}], **outside}
 
 
+SIZE = r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
+
+
+def check_size(text: str) -> str:
+    """Return the text of a size, or raise InputError, which pydantic reports."""
+    if not re.match(SIZE, text):
+        parse_size(text)
+        raise InputError(f"a size is written WIDTHxHEIGHT in pixels, such as 1024x768, not {brief(text)}")
+    return text
+
+
 FOR_TEXT = {**pydantic_fields(PLAIN), **pydantic_fields(ANY_SHAPE, skip=["size"])}
 """Fields for text-to-image models."""
 SettingsFields: type[BaseModel] = create_model(
@@ -53,7 +66,7 @@ class SamplingFields(SettingsFields):
     """Name of the served model. Optional, because a server has one model."""
     n: Annotated[int, Field(ge=1), WHOLE] = 1
     """Number of images."""
-    size: Annotated[str, Field(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")] = "auto"
+    size: Annotated[str, AfterValidator(check_size), Field(json_schema_extra={"pattern": SIZE})] = "auto"
     """``auto``, or a size as WIDTHxHEIGHT. Text-to-image models generate the nearest size of their templates. Others
     have one size."""
     response_format: Literal["b64_json", "url"] = "b64_json"
@@ -222,8 +235,8 @@ class ImagesResponse(BaseModel):
     output_format: FormatName = "png"
     data: list[ImageData]
     notes: list[str] = []
-    """Sentences about what the model could not follow in the prompt, such as words that it does not know. For
-    text-to-image models with a text encoder of their own."""
+    """Sentences about what a text-to-image model could not follow in the prompt or the negative prompt: that it was
+    cut, or words that the model does not know."""
 
 
 class StreamedImageData(BaseModel):

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from nextscale.conditioning.prompts import PLAIN, TextOptions
-from nextscale.editing.plan import EditPlan, check_label, plan_edit
+from nextscale.editing.plan import EditPlan, check_label, check_prompt, plan_edit
 from nextscale.editing.spec import EditSpec
 from nextscale.errors import InputError
 from nextscale.io.fingerprint import content_fingerprint
@@ -50,7 +50,7 @@ class EditInputs:
         """Plan the edit.
 
         Raises:
-            InputError: there is no image, no region, or no class for mode "class", or the box is invalid.
+            InputError: there is no image, no region, or no class or prompt for mode "class", or the box is invalid.
         """
         if self.image is None:
             raise InputError("there is no image yet: upload or generate one")
@@ -60,6 +60,7 @@ class EditInputs:
             check_label(self.spec.mode, [self.wanted], model.no_class)
         else:
             wanted_of(self.wanted, model.engine, may_be_empty=True)
+            check_prompt(self.spec.mode, self.wanted)
         schedule = self.schedule or model.schedule_for(self.image)
         return plan_edit(self.spec, model.pipeline.tokenizer, self.image, self.mask, schedule)
 

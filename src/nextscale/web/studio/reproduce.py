@@ -52,7 +52,7 @@ def repeat_block(name: str, title: str = "Repeat these images") -> RepeatBlock:
 
 def provenance(model: Model, job: Job, edit: EditProvenance | None = None) -> Provenance:
     """Return the provenance of the images of a job."""
-    return provenance_of(job, model.pipeline, model.name, model.scales, edit, model.engine.text_encoder)
+    return provenance_of(job, model.pipeline, model.name, model.scales, edit, **model.engine.text)
 
 
 def repeat(made: Provenance, out: str) -> tuple[Any, ...]:
