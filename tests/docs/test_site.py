@@ -57,6 +57,7 @@ def test_readme_is_the_first_page_and_links_to_pages(site):
     assert (site / "source" / "src" / "nextscale" / "curves" / "reference.py" / "index.html").exists()
 
 
+@pytest.mark.long
 def test_the_script_writes_all_figures_of_the_concepts(tmp_path):
     script = ROOT / "docs" / "figures" / "concepts.py"
     subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, capture_output=True)

@@ -40,8 +40,9 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["classifier", "runs/judge", "runs/judge.v2"])
-def test_a_classifier_that_is_not_there(name):
+def test_a_classifier_that_is_not_there(name, tmp_path, monkeypatch):
     """The first thing to name is not Inception."""
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as caught:
         load_extractor(name, CPU)
     sentence = str(caught.value)

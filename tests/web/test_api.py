@@ -71,7 +71,7 @@ UNUSED = ("complexity", "input_fidelity", "moderation", "quality", "safety_ident
         ({"n": "2"}, "n: input should be a valid integer"),
         ({"n": True}, "n:"),
         ({"size": "512x512"}, "of 8x8 pixels, not 512x512"),
-        ({"size": "8"}, "size: string should match"),
+        ({"size": "8"}, "size: a size is written WIDTHxHEIGHT in pixels, such as 1024x768, not '8'"),
         ({"model": "dall-e-3"}, "no model 'dall-e-3' is served here: expected 'tiny'"),
         ({"response_format": "url"}, "expected 'b64_json'"),
         ({"seed": -1}, "seed:"),

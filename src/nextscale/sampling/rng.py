@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ class RandomStreams:
 
     def __init__(self, seed: int | Sequence[int], batch: int, device: torch.device):
         are_several = isinstance(seed, Sequence) and not isinstance(seed, str | bytes)
-        seeds = list(seed) if are_several else [seed]
+        seeds: list[Any] = list(seed) if are_several else [seed]  # type: ignore[arg-type]
         if are_several and len(seeds) != batch:
             raise InputError(f"expected one seed for each of the {batch} images, got {len(seeds)}")
         for s in seeds:

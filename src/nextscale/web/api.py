@@ -62,7 +62,7 @@ def make_router(engine: Engine, scales: str = "") -> APIRouter:
         body.check(engine)
         check_json(await request.body())
         job = body.job(wanted_of(body.prompt, engine), engine)
-        made = provenance_of(job, pipeline, engine.name, scales, **engine.text)
+        made = provenance_of(job, pipeline, engine.name, scales, None, **engine.text)
         delivery = Delivery(engine, engine.submit(job, current()), "image_generation", made, body.image_format())
         return delivery.stream(body.partial_images) if body.stream else await while_connected(request, delivery.whole())
 

@@ -80,13 +80,12 @@ def test_stopped_on_the_way_it_is_no_classifier_yet(call, place, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         return works(task, batch, step, generator)
 
-    monkeypatch.setattr(ClassifierTask, "losses", stop)
-    code, out, err = call(*COMMAND)
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassifierTask, "losses", stop)
+        code, out, err = call(*COMMAND)
     newest = newest_checkpoint(Path("c"))
     assert code == 0 and not out and "stopped: saved" in err
     assert newest is not None and newest.name == "step-00000002" and not Path("c/classifier.json").exists()
-    monkeypatch.undo()
-    os.chdir(place)
     assert "resuming" in call(*COMMAND).err
     whole = call(*COMMAND, "--out", "whole")
     assert whole.code == 0
