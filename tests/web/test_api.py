@@ -100,7 +100,7 @@ UNUSED = ("complexity", "input_fidelity", "moderation", "quality", "safety_ident
         ({"cfg": [1, 2, 3, "4"]}, "cfg: input should be a valid number"),
         ({"cfg": [1, 2, 3, 1001]}, "cfg:"),
         ({"temperature": []}, "expected one temperature, or one for each of the 4 scales, got 0"),
-        ({"guidance_blocks": [0, -9]}, "guidance_blocks are 0 (the logits) or -1 to -"),
+        ({"guidance_blocks": [0, -9]}, "guidance_blocks are 0 (the logits) or -1 (the last block), not -9"),
         ({"guidance_blocks": [-1]}, "VAR can be guided only on its logits"),
         ({"guidance_blocks": ["a"]}, "guidance_blocks.0: input should be a valid integer"),
     ],

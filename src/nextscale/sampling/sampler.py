@@ -279,11 +279,12 @@ def blocks_of(guidance_blocks: Sequence[int], model: Transformer) -> tuple[int, 
     depth = model.config.depth
     for entry in guidance_blocks:
         if not -depth < entry <= 0:
-            raise InputError(f"guidance_blocks are 0 (the logits) or -1 to {1 - depth} (blocks), not {brief(entry)}")
-    blocks = tuple(depth + entry for entry in guidance_blocks if entry)
-    if blocks and "after_block" not in signature(model.forward_scale).parameters:
+            blocks = f" or -1 to {1 - depth} (blocks)" if depth > 2 else " or -1 (the last block)" * (depth - 1)
+            raise InputError(f"guidance_blocks are 0 (the logits){blocks}, not {brief(entry)}")
+    inside = tuple(depth + entry for entry in guidance_blocks if entry)
+    if inside and "after_block" not in signature(model.forward_scale).parameters:
         raise InputError(f"{type(model).__name__} can be guided only on its logits, guidance_blocks=(0,)")
-    return blocks
+    return inside
 
 
 def check_last(step: ScaleStep) -> ScaleStep:
