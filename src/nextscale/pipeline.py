@@ -22,6 +22,7 @@ from nextscale.editing.results import EditResult, PipelineResult
 from nextscale.editing.spec import Box, EditSpec, Fit, Mode
 from nextscale.errors import InputError
 from nextscale.families import requests
+from nextscale.families.arguments import check_call, check_parts
 from nextscale.families.requests import OPTIONS, ClassRequests, PromptRequests, Requests
 from nextscale.families.sources import TOKENIZER, TRANSFORMER, Source, family_of, load_source, write_index
 from nextscale.imaging.images import as_rgb, to_pil
@@ -92,7 +93,7 @@ class Pipeline:
         check_match(tokenizer, model)
         self.family = family_of(model)
         switches = {"compile": compile, "cuda_graph": cuda_graph, "offload": offload, "tiles": tiles}
-        requests.check_parts(self.family.takes, class_names, text_encoder, settings, switches)
+        check_parts(self.family.takes, class_names, text_encoder, settings, switches)
         self.settings = settings or self.family.settings
         count = getattr(model.config, "num_classes", 0)
         if class_names and len(class_names) != count:
@@ -244,7 +245,7 @@ class Pipeline:
         Returns:
             An iterator over `ScaleStep`; its ``result()`` gives the finished images (B, 3, H, W) in [0, 1].
         """
-        requests.check_call(num_images, schedule, settings, arguments)
+        check_call(num_images, schedule, settings, arguments)
         wanted = self._wanted(labels, arguments)
         hooks = {name: arguments.pop(name) for name in HOOKS if name in arguments}
         options = {name: arguments.pop(name) for name in OPTIONS if name in arguments}

@@ -73,8 +73,10 @@ class OwnEncoder:
             what = "the word" if len(unknown) == 1 else f"{len(unknown):,} words:"
             notes.append(f"the model does not know {what} {named}{more}")
         most = self._words.config.max_tokens
-        named = [*(("the prompt", prompt) for prompt in dict.fromkeys(prompts)), ("the negative prompt", negative)]
-        for name, text in named:
+        for name, text in (
+            *(("the prompt", prompt) for prompt in dict.fromkeys(prompts)),
+            ("the negative prompt", negative),
+        ):
             if (count := len(self._words.tokens(text))) > most:
                 notes.append(f"{name} {brief(text, LONGEST_NAMED)} has {count:,} tokens: only {most} are used")
         return tuple(notes)

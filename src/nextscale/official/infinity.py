@@ -86,14 +86,13 @@ TRANSFORMER_NAMES: Names = (
     ("blocks.{n}.ffn.fc1.*", "blocks.{n}.mlp.up.*"),
     ("blocks.{n}.ffn.fc2.*", "blocks.{n}.mlp.down.*"),
 )
+MASKS = ("lvl_1L", "attn_bias_for_masking", "Infinity_visible_kvlen", "Infinity_invisible_qlen")
+"""Buffers of older files, for attention masks."""
 TRANSFORMER_BUFFERS = (
     "blocks.{n}.sa.zero_k_bias",
     "blocks.{n}.ca.zero_k_bias",
     "text_proj_for_sos.ca.zero_k_bias",
-    "lvl_1L",
-    "attn_bias_for_masking",
-    "Infinity_visible_kvlen",
-    "Infinity_invisible_qlen",
+    *MASKS,
 )
 
 

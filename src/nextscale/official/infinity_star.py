@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nextscale.errors import InputError
 from nextscale.io.module_folder import build_on_meta, fill, most_parameters
-from nextscale.official.infinity import check_complete, chunked, with_rows, without_chunks
+from nextscale.official.infinity import MASKS, check_complete, chunked, with_rows, without_chunks
 from nextscale.official.names import Names, State, largest_number, rename, shape_of, swapped
 from nextscale.tokenizer.video_autoencoder import DOWN_FRAMES
 from nextscale.tokenizer.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
@@ -77,13 +77,7 @@ TRANSFORMER_NAMES: Names = (
     *((f"blocks.{{n}}.attn.{theirs}.weight", f"blocks.{{n}}.attention.{ours}.weight") for theirs, ours in _ATTENTION),
     *((f"blocks.{{n}}.mlp.{name}_proj.weight", f"blocks.{{n}}.mlp.{name}.weight") for name in ("gate", "up", "down")),
 )
-TRANSFORMER_UNUSED = (
-    "sos_token",
-    "lvl_1L",
-    "attn_bias_for_masking",
-    "Infinity_visible_kvlen",
-    "Infinity_invisible_qlen",
-)
+TRANSFORMER_UNUSED = ("sos_token", *MASKS)
 """Tensors that no released function uses. They are not loaded."""
 
 
