@@ -21,7 +21,7 @@ pytestmark = [
 @pytest.fixture(
     params=[
         pytest.param((1280, False), id="desktop-light"),
-        pytest.param((375, True), id="phone-dark"),
+        pytest.param((375, True), id="phone-dark", marks=pytest.mark.long),
         pytest.param((1280, True), id="desktop-dark", marks=pytest.mark.long),
         pytest.param((375, False), id="phone-light", marks=pytest.mark.long),
     ]
