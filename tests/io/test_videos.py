@@ -124,7 +124,7 @@ def test_files_without_frames(tmp_path):
         sound.sample_rate = 44100
         container.mux(stream.encode(sound))
         container.mux(stream.encode(None))
-    for name, problem in (("empty.mkv", "cannot read .*empty.mkv"), ("sound.mp4", "it has no video")):
+    for name, problem in (("empty.mkv", r"cannot read .*empty\.mkv"), ("sound.mp4", "it has no video")):
         with pytest.raises(InputError, match=problem):
             read_frames(tmp_path / name, [0])
         with pytest.raises(InputError, match=problem):

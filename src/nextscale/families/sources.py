@@ -53,6 +53,9 @@ def families() -> Iterator[Family]:
     from nextscale.families import infinity
 
     yield infinity.FAMILY
+    from nextscale.families import infinity_star
+
+    yield infinity_star.FAMILY
 
 
 def family_of(model: Transformer) -> Family:
@@ -206,7 +209,7 @@ def load_published(family: Family, name: str, as_stored: bool = False) -> Parts:
         file = fetch(family.repository, published.file)
     else:
         file = fetch_folder(family.repository, [f"{published.file}/*"]) / published.file
-    parts = of_official(load_pair((tokenizer_file, file), published.model.schedule, as_stored))
+    parts = of_official(load_pair((tokenizer_file, file), published.tokenizer.schedule, as_stored))
     if parts.model.config.depth != published.model.depth:
         raise InputError(f"{file} is of depth {parts.model.config.depth}, but {name} has {published.model.depth}")
     return parts._replace(settings=published.settings)
