@@ -346,8 +346,9 @@ class Pipeline:
     def _edit(
         self, spec: EditSpec, image: Image.Image | str | Path, mask: Mask | None, labels: Any, arguments: dict[str, Any]
     ) -> EditResult:
-        from nextscale.editing.plan import plan_edit
+        from nextscale.editing.plan import check_edits_images, plan_edit
 
+        check_edits_images(self.family)
         image = as_rgb(image)
         schedule = self.schedule_for(image, requests.take_shape(arguments))
         return self.carry_out(plan_edit(spec, self.tokenizer, image, mask, schedule), labels, **arguments)

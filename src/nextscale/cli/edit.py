@@ -25,7 +25,7 @@ from nextscale.cli.sampling import (
     write_images,
 )
 from nextscale.conditioning.classes import UNCONDITIONAL
-from nextscale.editing.plan import EditPlan, check_label, check_prompt, plan_edit
+from nextscale.editing.plan import EditPlan, check_edits_images, check_label, check_prompt, plan_edit
 from nextscale.editing.spec import Box, EditSpec, parse_box
 from nextscale.errors import InputError
 from nextscale.families.requests import SHAPE
@@ -88,6 +88,8 @@ class Options(SamplingOptions):
 
     image: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")] = None
     """Image file to edit, or the video to continue. Not needed with --like."""
+    begin: Annotated[Path | None, tyro.conf.arg(name="image")] = None
+    """The same as IMAGE."""
     mask: Path | None = None
     """Image file that marks the region: by its transparent pixels or, if it has none, by its white pixels. Any size is
     accepted, but the aspect ratio must be that of the image or of the model's images."""
@@ -109,6 +111,10 @@ class Options(SamplingOptions):
 
 def run(options: Options) -> None:
     check_outputs(options, options.out or OUT, *(["show"] if options.show else []))
+    if options.begin is not None:
+        if options.image is not None:
+            raise InputError(f"expected one image, got two: {options.image} and {options.begin}")
+        options = replace(options, image=options.begin, begin=None)
     like = read_like(options, "edit")
     if like:
         options = as_edited(options, like)
@@ -125,6 +131,7 @@ def run(options: Options) -> None:
     check_inputs_are_kept(options, 1 if like and like.index is not None else count)
     image, mask, edit = read_inputs(options, like)
     pipeline = load(options, like)
+    check_edits_images(pipeline.family)
     wanted = wanted_of(options, edit.spec, pipeline, count)
     plan = plan_edit(edit.spec, pipeline.tokenizer, image, mask, pipeline.schedule_for(image, options.shape))
     label = (options.label,) if options.label else ()

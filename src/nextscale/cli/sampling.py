@@ -37,6 +37,7 @@ FREE = (
     "model",
     "device",
     "image",
+    "begin",
     "mask",
     *TEXT_ENCODER_FLAGS,  # text_dtype only for files that do not state it
     *MEMORY_FLAGS,
@@ -69,8 +70,8 @@ class SamplingOptions(ModelOptions):
     separate: bool = False
     """Also write each image to its own file, OUT-000.png ..."""
     like: Path | None = None
-    """PNG or video file written by "sample" or "edit". Repeats the command with the settings stored in the file. Other flags can
-    be combined with it only if they name the model, the device, the input files or the output."""
+    """PNG or video file written by "sample" or "edit". Repeats the command with the settings stored in the file. Other
+    flags can be combined with it only if they name the model, the device, the input files or the output."""
 
     def changed_settings(self, pipeline: Pipeline) -> SamplingSettings:
         """Return the model's default settings, changed by the flags that are given; with ``--like``, those of the

@@ -1,7 +1,7 @@
 """Read the text that image and video files carry in their metadata.
 
-PNG files have it in a text chunk, JPEG and WebP files in the user comment of their EXIF data, GIF, MP4 and WebM files in
-a comment. Except in a PNG, which names its chunks, it is a JSON object with one key.
+PNG files have it in a text chunk, JPEG and WebP files in the user comment of their EXIF data, GIF, MP4 and WebM files
+in a comment. Except in a PNG, which names its chunks, it is a JSON object with one key.
 """
 
 from __future__ import annotations
