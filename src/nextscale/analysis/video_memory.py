@@ -45,13 +45,15 @@ def estimate_video_memory(
     numbers = tokenizer.full_size_numbers(schedule)
     latents = num_videos * tokenizer.code_dim * schedule.latent_frames * prod(schedule.final_size)
     pixels = num_videos * schedule.frames * 3 * prod(schedule.image_size)
+    cache = 2 * model.depth * sequences * model.kv_heads * model.head_dim * stored * size
+    beside = 0 if offload else cache  # a clip is decoded before the next one is sampled
     with torch.device("meta"):
         decoder = sum(weight.numel() for weight in VideoTokenizer(tokenizer).decoder.parameters())
     return MemoryEstimate(
         weights=transformer_bytes(model, precision),
         decoder=decoder * (FLOAT32 + (of_decoder if of_decoder < FLOAT32 else 0)),  # autocast makes a copy
-        cache=2 * model.depth * sequences * model.kv_heads * model.head_dim * stored * size,
+        cache=cache,
         activations=per_token * (max(schedule.tokens_per_visit) + stored // 8) + 4 * FLOAT32 * latents + SMALL,
-        decoding=num_videos * FULL_SIZE_TENSORS * numbers * of_decoder + pixels + SMALL,
+        decoding=beside + num_videos * FULL_SIZE_TENSORS * numbers * of_decoder + pixels + SMALL,
         offload=offload,
     )

@@ -143,6 +143,17 @@ def load_tokenizer(source: Source, schedule: ScaleSchedule | None = None) -> Any
     return load_source(source, schedule).tokenizer
 
 
+def only_images(tokenizer: Any, what: str) -> Any:
+    """Return a tokenizer of images, for something that does not take videos.
+
+    Raises:
+        InputError: it is a tokenizer of videos.
+    """
+    if hasattr(tokenizer, "decoding_stream"):
+        raise InputError(f"{what} is for models that generate images, and this one generates videos")
+    return tokenizer
+
+
 def load_folder(folder: Path, as_stored: bool = False) -> Parts:
     """Load a folder of `Pipeline.save_pretrained`, or the newest EMA weights of a training run."""
     if not (folder / INDEX).is_file():
