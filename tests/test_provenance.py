@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
@@ -17,8 +18,10 @@ from tiny import refused
 import nextscale as ns
 from nextscale.editing.spec import EditSpec
 from nextscale.imaging.images import save_image
+from nextscale.io.video_writer import write_video
 from nextscale.provenance import KEY, LARGEST, MOST, EditProvenance, Provenance, printable, read_provenance
-from nextscale.sampling.settings import SamplingSettings
+from nextscale.sampling.settings import FOR_VIDEOS, SamplingSettings
+from nextscale.scales.image_shape import ImageShape
 
 MADE = Provenance(model="runs/my var", weights="ab cd", labels=("dress", "hat"), num_images=4, seed=(7, 8, 9, 10))
 EDIT = EditProvenance(spec=EditSpec(box=(0.25, 0, 1, 0.5), softness=2.0), image="a b.png", image_sha256="ef")
@@ -30,6 +33,7 @@ ALL = [
     replace(MADE, edit=replace(EDIT, spec=MASKED, mask="m.png", mask_sha256="01")),
     replace(MADE, edit=EditProvenance(spec=EditSpec(scales_kept=3), image="a.png", image_sha256="ef")),
     replace(MADE, edit=EditProvenance(spec=EditSpec(upscale=True), image="a.png", image_sha256="ef")),
+    replace(MADE, edit=EditProvenance(spec=EditSpec(extend="video"), image="a.mp4", image_sha256="ef"), frames=161),
 ]
 
 
@@ -322,3 +326,46 @@ def test_an_output_that_looks_like_a_flag():
 def test_texts_that_cannot_be_printed():
     assert printable("a b/ü.png") == "a b/ü.png" and printable("a\udce9\nb") == "a??b"
     assert EditProvenance(spec=EDIT.spec, image=printable("a\udce9"), image_sha256="ef").image == "a?"
+
+
+VIDEO = replace(
+    MADE, labels=(), prompts=("a fox – “quick”",), frames=81, shape=ImageShape(seconds=5), settings=FOR_VIDEOS
+)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ".webp"])
+def test_videos_have_it_in_their_comments(tmp_path, suffix):
+    for made in (VIDEO, replace(VIDEO, prompts=("word " * 20_000,))):
+        write_video(tmp_path / f"a{suffix}", np.zeros((3, 16, 16, 3), np.uint8), 16, made.to_comment())
+        assert read_provenance(tmp_path / f"a{suffix}") == made
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ".webp"])
+def test_videos_of_others(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    for comment, words in (
+        ("", "has no provenance"),
+        ("a holiday", "has no provenance"),
+        ('{"nextscale": {}}', "invalid provenance"),
+        ('{"nextscale": ' + "[" * 30_000 + "}", "nested too deeply"),
+    ):
+        write_video(path, np.zeros((3, 16, 16, 3), np.uint8), 16, comment)
+        with refused(words):
+            read_provenance(path)
+    path.write_bytes(path.read_bytes()[:20])
+    with refused(path, "cannot read"):
+        read_provenance(path)
+
+
+def test_the_command_of_a_video_states_what_video_models_have_as_defaults():
+    words = VIDEO.command()
+    assert "--guidance apg" in words and "--clip-temperature 0.4" in words and "--seconds 5" in words
+    assert words.endswith("--out video.mp4")
+    plain = replace(VIDEO, settings=replace(FOR_VIDEOS, guidance="cfg", clip_temperature=None, temperature=0.5))
+    assert "--guidance cfg" in plain.command() and "--clip-temperature 0.5" in plain.command()
+    listed = replace(VIDEO, settings=replace(FOR_VIDEOS, temperature=(0.5,) * 28))
+    assert "--clip-temperature" not in listed.command()
+    assert "--seconds 0" in replace(VIDEO, frames=1, shape=ImageShape(seconds=0)).command()
+    for wrong in (0, "4", True, 1.5):
+        with refused("frames must be an integer"):
+            replace(VIDEO, frames=wrong)

@@ -241,8 +241,9 @@ class Provenance:
         shown = as_record(self.settings)
         if self.frames > 1 or self.shape.seconds is not None:  # video models have other defaults
             shown["guidance"] = self.settings.guidance
-            if not isinstance(self.settings.temperature, tuple):
-                shown["clip_temperature"] = self.settings.clip_temperature or self.settings.temperature
+            shown["clip_temperature"] = self.settings.clip_temperature or self.settings.temperature
+        if isinstance(self.settings.temperature, tuple):  # it has those of all clips
+            shown.pop("clip_temperature", None)
         if self.settings.temperature == 1 and not self.prompts:
             del shown["temperature"]
         if not self.settings.more_smooth:

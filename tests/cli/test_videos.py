@@ -197,7 +197,6 @@ def test_what_is_for_images_only(call, star, place):
     for verb in (
         ("reconstruct", "photos/0.png"),
         ("bench", "sample"),
-        ("evaluate", "--reconstruction", "--data", "photos", "--out", "e"),
         ("serve", "--port", 0),
     ):
         error = refused(call(*verb, "--model", star, "--device", "cpu"))
@@ -210,7 +209,7 @@ def test_info(call, star):
         "videos           17 frames of 32 x 48 pixels, 16 per second",
         "visits           12, in clips of 1, 2, 2 latent frames",
         "tokens           45 of 16 or 64 bits; 54 over all visits",
-        "2 heads of keys and values",
+        "2 of keys and values",
         "GB for 1 video in float32",
         "FLOPs per video",
     ):

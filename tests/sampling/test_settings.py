@@ -65,3 +65,28 @@ def test_a_logits_processor_changes_what_is_sampled(square: Models):
     result = ns.sample(*square, [0, 3], logits_processor=only_even)
     assert all((tokens % 2 == 0).all() for tokens in result.tokens)
     assert seen == list(range(len(result.tokens)))
+
+
+def test_temperatures_of_clips():
+    settings = SamplingSettings(temperature=0.9, clip_temperature=0.4)
+    assert settings.temperatures(6, 3) == (0.9, 0.9, 0.4, 0.4, 0.4, 0.4)
+    assert settings.temperatures(4) == (0.9,) * 4, "an image has one clip"
+    assert SamplingSettings(temperature=0.9).temperatures(4, 2) == (0.9,) * 4
+    listed = settings.changed(temperature=[1, 2, 3, 4])
+    assert listed.temperatures(4, 2) == (1, 2, 3, 4), "a list has the values of all clips"
+    for wrong in (0, -1, "1", [0.4]):
+        with refused("clip_temperature must be a number between 0.001 and 1000"):
+            SamplingSettings(clip_temperature=wrong)
+
+
+def test_names_of_guidance(square: Models):
+    with refused("guidance is cfg or apg, not 'both'"):
+        SamplingSettings(guidance="both")  # type: ignore[arg-type]
+    call = {"num_images": 2, "cfg": 6.0}
+    by_name, by_setting = (
+        ns.sample(*square, None, **call, **how).tokens
+        for how in ({"guidance": "apg"}, {"settings": SamplingSettings(guidance="apg")})
+    )
+    assert same(by_name, by_setting)
+    assert not same(by_name, ns.sample(*square, None, **call).tokens)
+    assert FOR_IMAGES.record() == {"cfg": 4.0, "top_k": 900, "top_p": 0.95, "more_smooth": False}
