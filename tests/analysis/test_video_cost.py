@@ -21,6 +21,7 @@ def counted(run) -> float:
     return counter.get_total_flops() / 1e9
 
 
+@pytest.mark.long
 def test_counts_are_those_of_a_whole_run():
     """Visits of the same kind and pairs of latent frames are counted once."""
     schedule = make_schedule(6)  # decoded as 1, 2, 2 and 1 latent frames
