@@ -38,7 +38,7 @@ class TrainingOptions:
     """Folder of the run: recipe, log, previews, checkpoints."""
     preset: str = "starter"
     """Recipe to start from: starter, cifar10 or tiny-imagenet. "train tokenizer" also has 256, and these for
-    bitwise tokenizers: scenes, scenes-130, infinity-d16, infinity-d32, infinity-d16-1024, infinity-d32-1024. "train
+    bitwise tokenizers: scenes, infinity-d16, infinity-d32, infinity-d16-1024, infinity-d32-1024. "train
     transformer" also has d16, d20, d24, d30, d36, and these for text to image: scenes, layer12, layer16, layer24,
     layer32, layer40, layer48, 2b, 2b-512, 2b-1024, 8b, 8b-512, 8b-1024. Or a .json file with a recipe, such as
     recipe.json of another run."""
