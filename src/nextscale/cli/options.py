@@ -57,7 +57,7 @@ class TrainingOptions:
     compare: str = ""
     """Compare with another run (its folder, d16 for the official training, or starter), and plot both to
     OUT/curves.png."""
-    settings: RunSettings = field(default_factory=RunSettings)
+    run: RunSettings = field(default_factory=RunSettings)
     """Settings that are not part of the recipe. Of these, only --val-fraction, --init-from and --epochs (which
     sets the steps of the recipe) change the trained weights. For a tokenizer with an adversarial loss, --accumulate
     does so, too."""
@@ -77,7 +77,7 @@ class TrainingOptions:
             "precision": self.dtype,
         }
         recipe = {name: value for name, value in given.items() if value is not None}
-        return recipe | {name: getattr(self.settings, name) for name in SETTINGS}
+        return recipe | {name: getattr(self.run, name) for name in SETTINGS}
 
     def watch(self) -> Callable[[], str] | None:
         """Return the function that plots the curves of ``--compare``."""
