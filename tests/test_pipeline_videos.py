@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -203,7 +205,7 @@ def test_aspects_budgets_and_sizes():
         ({"size": "336x192"}, (192, 336), 81),
         ({"size": "640x640"}, (640, 640), 81),
     ):
-        schedule = shape(options)
+        schedule: Any = shape(options)
         assert (schedule.image_size, schedule.frames) == (size, frames)
         ratio, seconds = size[0] / size[1], (frames - 1) // 16
         budget = {14: "0.40M", 15: "0.90M", 11: "0.06M"}[len(schedule.sizes)]

@@ -257,7 +257,7 @@ class Pipeline:
         hooks = {name: arguments.pop(name) for name in HOOKS if name in arguments}
         options = {name: arguments.pop(name) for name in OPTIONS if name in arguments}
         settings = (settings or self.settings).changed(**arguments)
-        of_shape = self.requests.schedule_of(options)
+        of_shape: Any = self.requests.schedule_of(options)
         if begin is not None and schedule is None:
             of_shape = begin.schedule(self.requests, requests.shape_of(options))
         schedule = requests.one_schedule(schedule, of_shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nextscale.cli.sampling import load, say_shape
 from nextscale.cli.videos import write_videos
@@ -72,8 +72,10 @@ def read_beginning(options: Options, like: Provenance | None) -> tuple[EditProve
     if like and like.edit and sha256 != like.edit.image_sha256:
         raise InputError(f"{shown} is not the file that {options.like} was made from, or has changed since")
     kind = options.edit.extend or ("video" if is_video(path) else "image")
-    spec = EditSpec(**{field.name: getattr(options.edit, field.name) for field in fields(EditSpec)} | {"extend": kind})
-    return EditProvenance(spec=spec, image=printable(str(path)), image_sha256=sha256), kind
+    spec: dict[str, Any] = {field.name: getattr(options.edit, field.name) for field in fields(EditSpec)}
+    return EditProvenance(
+        spec=EditSpec(**spec | {"extend": kind}), image=printable(str(path)), image_sha256=sha256
+    ), kind
 
 
 def hash_of(path: Path) -> str:

@@ -85,16 +85,16 @@ def run(options: Options) -> None:
     sampling = pipeline.scales(
         wanted, num_images=count, seed=options.seed_or_seeds(), settings=settings, **options.request()
     )
-    said = {"prompts": texts} if is_text else {}
-    made = options.provenance(pipeline, () if is_text else texts, count, **said, frames=sampling.schedule.frames)
+    labels, prompts = ((), texts) if is_text else (texts, ())
+    made = options.provenance(pipeline, labels, count, None, prompts, sampling.schedule.frames)
     say_shape(options, pipeline, sampling)
     if sampling.schedule.frames > 1:
         from nextscale.cli.videos import write_videos  # most models generate images
 
         if options.show_scales:
             raise InputError("--show-scales is for images, not for videos")
-        one = like and like.index
-        print(*write_videos(sampling, pipeline, like if one is not None else made, options, options.out), sep="\n")
+        made = like if like and like.index is not None else made
+        print(*write_videos(sampling, pipeline, made, options, options.out), sep="\n")
         return
     out = options.out or OUT
     check_image(out, sampling, options.model)

@@ -200,8 +200,9 @@ def _decode_stream(path: str | Path, container: Any, stream: Any) -> Iterator[Fr
         if frame.is_corrupt:
             continue
         check_size(path, frame.width, frame.height)
-        time = end if frame.time is None else frame.time
-        first = time if first is None else first
+        time = (first or 0) + end if frame.time is None else frame.time
+        if first is None:
+            first = time
         start = time - first
         duration = float((frame.duration or 0) * frame.time_base) if frame.time_base else 0.0
         end = start + (duration or 1 / rate)
@@ -238,6 +239,7 @@ class OpenedVideo:
     def __enter__(self) -> tuple[Any, Any]:
         with needed("av", "video"):
             import av
+            from av.stream import Disposition
         shown = brief_path(self.path)
         try:
             self._file = open(self.path, "rb")  # a path would be taken for an address
@@ -249,7 +251,7 @@ class OpenedVideo:
         except Exception as error:  # FFmpeg has an error class for each of its codes
             self._file.close()
             raise InputError(f"cannot read {shown}: not a video, damaged, or of an unknown format") from error
-        streams = [s for s in self._container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        streams = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams:
             self.__exit__()
             raise InputError(f"cannot read {shown}: it has no video")
