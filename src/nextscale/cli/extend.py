@@ -72,10 +72,10 @@ def read_beginning(options: Options, like: Provenance | None) -> tuple[EditProve
     if like and like.edit and sha256 != like.edit.image_sha256:
         raise InputError(f"{shown} is not the file that {options.like} was made from, or has changed since")
     kind = options.edit.extend or ("video" if is_video(path) else "image")
-    spec: dict[str, Any] = {field.name: getattr(options.edit, field.name) for field in fields(EditSpec)}
-    return EditProvenance(
-        spec=EditSpec(**spec | {"extend": kind}), image=printable(str(path)), image_sha256=sha256
-    ), kind
+    stated: dict[str, Any] = {field.name: getattr(options.edit, field.name) for field in fields(EditSpec)}
+    stated["extend"] = kind
+    edit = EditProvenance(spec=EditSpec(**stated), image=printable(str(path)), image_sha256=sha256)
+    return edit, kind
 
 
 def hash_of(path: Path) -> str:

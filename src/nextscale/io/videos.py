@@ -201,8 +201,7 @@ def _decode_stream(path: str | Path, container: Any, stream: Any) -> Iterator[Fr
             continue
         check_size(path, frame.width, frame.height)
         time = (first or 0) + end if frame.time is None else frame.time
-        if first is None:
-            first = time
+        first = float(time) if first is None else float(first)
         start = time - first
         duration = float((frame.duration or 0) * frame.time_base) if frame.time_base else 0.0
         end = start + (duration or 1 / rate)
