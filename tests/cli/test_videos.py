@@ -214,7 +214,6 @@ def test_info(call, star):
         "FLOPs per video",
     ):
         assert line in out, out
-    assert "FLOPs per image" in call("info", star, "--seconds", 0).out
 
 
 def test_without_pyav(sample, monkeypatch):
