@@ -77,6 +77,11 @@ class TextFeatures:
         prompts = self.split()
         return TextFeatures.of([prompts[operator.index(i)] for i in indices])
 
+    def join(self, other: TextFeatures) -> TextFeatures:
+        """Return the prompts of both batches as one batch."""
+        check_width(other.features, self.features.shape[1])
+        return TextFeatures(torch.cat((self.features, other.features)), self.lengths + other.lengths)
+
     def to(self, device: torch.device | str) -> TextFeatures:
         """Move to a device."""
         return TextFeatures(self.features.to(device), self.lengths)
@@ -191,8 +196,7 @@ class TextConditioner:
 
     def join(self, first: TextFeatures, second: TextFeatures) -> TextFeatures:
         """Two batches of prompts as one."""
-        check_width(second.features, first.features.shape[1])
-        return TextFeatures(torch.cat((first.features, second.features)), first.lengths + second.lengths)
+        return first.join(second)
 
     def drop(self, text: TextFeatures, mask: Tensor) -> TextFeatures:
         """Replace the prompts selected by a bool mask (B,) with "no prompt", in a copy.

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nextscale.conditioning.continued_text import ContinuedText
 from nextscale.conditioning.padding import Padding
 from nextscale.conditioning.text import TextConditioner, TextFeatures
 from nextscale.io.module_folder import load_module, save_module
@@ -30,7 +31,7 @@ from nextscale.transformer.spacetime_rope import text_rotations, visit_rotations
 
 @dataclass(frozen=True)
 class Prefix:
-    """The keys and values of the texts, which all visits see."""
+    """The keys and values that all visits see: those of the texts, and of given videos."""
 
     layers: list[TextKeysValues]
     """For each layer, one pair (G, l, d) for each of B texts."""
@@ -38,6 +39,14 @@ class Prefix:
     def first(self, count: int) -> Prefix:
         """Return those of the first ``count`` texts."""
         return Prefix([pairs[:count] for pairs in self.layers])
+
+    def followed_by(self, other: Prefix) -> Prefix:
+        """Return both, for each text."""
+        layers = []
+        for ours, theirs in zip(self.layers, other.layers, strict=True):
+            pairs = zip(ours, theirs, strict=True)
+            layers.append([(torch.cat((a[0], b[0]), 1), torch.cat((a[1], b[1]), 1)) for a, b in pairs])
+        return Prefix(layers)
 
 
 class InfinityStar(nn.Module):
@@ -85,15 +94,26 @@ class InfinityStar(nn.Module):
         return TextConditioner(self.unconditional_text)
 
     def condition(self, text: TextFeatures) -> Prefix:
-        """Compute the keys and values of B texts in all layers. A text sees itself, and nothing else."""
+        """Compute the keys and values of B texts in all layers. A text sees itself, and nothing else.
+
+        Args:
+            text: the videos of a `ContinuedText` follow the texts.
+        """
         padding = Padding.of(text.lengths, self.device)
         x = padding.pad(self.text_proj(text.features))
-        mask = None if padding.is_full else padding.mask
         rotation = text_rotations(max(text.lengths), self.config.head_dim).to(self.device)
+        prefix = self.prefix(x, rotation, text.lengths, None if padding.is_full else padding.mask)
+        for visits, inputs in text.given if isinstance(text, ContinuedText) else ():
+            lengths = (inputs.shape[1],) * len(text)
+            prefix = prefix.followed_by(self.prefix(self.word_embedding(inputs), self.rotation(visits), lengths))
+        return prefix
+
+    def prefix(self, x: Tensor, rotation: Tensor, lengths: Sequence[int], mask: Tensor | None = None) -> Prefix:
+        """Compute the keys and values of tokens (B, l, C) that see each other, the first ones as many as lengths."""
         layers: list[TextKeysValues] = []
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            layers.append([(k[i, :, :n], v[i, :, :n]) for i, n in enumerate(text.lengths)])
+            layers.append([(k[i, :, :n], v[i, :, :n]) for i, n in enumerate(lengths)])
             return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
 
         for block in self.blocks:
