@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny import refused
 from tiny_star import make_model, make_schedule, make_text, make_tokenizer
 
 import nextscale as ns
+from nextscale.scales.schedule import Visit
 from nextscale.scales.spacetime import SpacetimeSchedule
+from nextscale.training.visit_choice import one_of_each
 from nextscale.transformer.cache import cache_length, plan_cache
+from nextscale.transformer.spacetime_rope import text_rotations
 
 GREEDY = {"temperature": 1.0, "top_k": 0, "top_p": 0.0}
 
@@ -64,6 +69,50 @@ def test_a_given_image_is_kept():
     result = ns.sample(tokenizer, model, make_text(5), keep_scales=bits, guidance="apg", cfg=34.0, seed=1, **GREEDY)
     kept = tokenizer.decode(bits, make_schedule(1)).add(1).mul(0.5)
     torch.testing.assert_close(result.videos[:, :, :1], kept)
+
+
+def dense_mask(visits: list[Visit], text: int) -> torch.Tensor:
+    """Which of all tokens, the text first, sees which one: (text + L, text + L) bool."""
+    owners = torch.cat([torch.full((visit.num_tokens,), i) for i, visit in enumerate(visits)])
+    largest = {visit.clip: i for i, visit in enumerate(visits)}
+    sees = torch.eye(len(visits), dtype=torch.bool)
+    for i, visit in enumerate(visits):
+        if visit.clip:
+            sees[i, largest[visit.clip - 1]] = True
+    mask = torch.ones(text + len(owners), text + len(owners), dtype=torch.bool)
+    mask[:text, text:] = False
+    mask[text:, text:] = sees[owners][:, owners]
+    return mask
+
+
+@pytest.mark.parametrize("seed", range(8))
+@torch.no_grad()
+def test_training_without_a_mask_is_one_masked_sequence(seed):
+    """For any repeat of each scale."""
+    model, schedule, generator = make_model(), random_schedule(seed), torch.Generator().manual_seed(seed)
+    visits = one_of_each(schedule, range(schedule.num_scales), generator if seed % 2 else None)
+    text, count = make_text(5, 3), sum(visit.num_tokens for visit in visits)
+    inputs = torch.randn(2, count, 64, generator=generator)
+    together = model(text, inputs, visits)
+    for i, (prompt, length) in enumerate(zip(text.split(), text.lengths, strict=True)):
+        mask = dense_mask(visits, length)
+        x = torch.cat((model.text_proj(prompt), model.word_embedding(inputs[i])))[None]
+        rotation = torch.cat((text_rotations(length, 8), model.rotation(visits)), 1)
+        for block in model.blocks:
+            x = block(x, rotation, partial(F.scaled_dot_product_attention, attn_mask=mask, enable_gqa=True))
+        parts = model.features(x)[:, length:].split([visit.num_tokens for visit in visits], 1)
+        for visit, part, logits in zip(visits, parts, together, strict=True):
+            torch.testing.assert_close(logits[i : i + 1], model.logits(part, visit), atol=2e-5, rtol=1e-5)
+
+
+def test_every_weight_has_a_gradient_in_training():
+    """Also the head of a kind of tokens that a step does not have, and the features for "no prompt"."""
+    model = make_model()
+    visits = [visit for visit in make_schedule(1).visits if visit.quantizer]
+    inputs = torch.randn(1, sum(visit.num_tokens for visit in visits), 64)
+    sum(x.sum() for x in model(make_text(4), inputs, visits, torch.tensor([False]))).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert not model.semantic_head.weight.grad.any() and model.head.weight.grad.any()
 
 
 def test_no_prompt_in_training():

@@ -260,6 +260,25 @@ class TextRecipe:
             raise InputError(f"loss_weights must be scale or token, not {self.loss_weights!r}")
 
 
+Subsets = Literal["all", "480p", "720p", "720p-largest"]
+
+
+@dataclass(frozen=True)
+class VideoRecipe:
+    """The settings that only text-to-video transformers have (InfinityStar)."""
+
+    kv_heads: int = field(default=0, metadata={"least": 0})
+    """Heads of keys and values, which heads of queries share; 0 means as many as heads."""
+    subsets: Subsets = "all"
+    """Scales that a step trains. all: every scale. The others are random subsets of the released scripts: 480p for 14
+    scales per clip, 720p for 15, and 720p-largest also has the largest scale of a clip. Images train all scales."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.subsets not in get_args(Subsets):
+            raise InputError(f"subsets must be one of {', '.join(get_args(Subsets))}, not {brief(self.subsets)}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TransformerRecipe(Recipe):
     """Train a transformer. Its schedule and vocabulary come from the tokenizer, which also decides the family."""
@@ -281,6 +300,8 @@ class TransformerRecipe(Recipe):
     ``blocks.*.cross_attention.*``."""
     text: TextRecipe | None = field(default=None, metadata=LATER)
     """Settings of text-to-image transformers, which are trained with bitwise tokenizers. None is for classes."""
+    video: VideoRecipe | None = field(default=None, metadata=LATER)
+    """Settings of text-to-video transformers, which are trained with video tokenizers."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -290,3 +311,5 @@ class TransformerRecipe(Recipe):
             raise InputError(f"lora_matrices must be a list of names, not {brief(self.lora_matrices)}")
         if self.text is not None:
             object.__setattr__(self, "text", as_config(TextRecipe, self.text))
+        if self.video is not None:
+            object.__setattr__(self, "video", as_config(VideoRecipe, self.video))
