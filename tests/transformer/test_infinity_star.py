@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
 import random
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from golden_infinity_star import Golden, read
 from tiny import refused
 from tiny_star import make_model, make_schedule, make_text, make_tokenizer
 
@@ -83,6 +86,18 @@ def dense_mask(visits: list[Visit], text: int) -> torch.Tensor:
     mask[:text, text:] = False
     mask[text:, text:] = sees[owners][:, owners]
     return mask
+
+
+@pytest.mark.parametrize(("name", "latent_frames", "length"), [("tf0", 1, 5), ("tf1", 5, 7)])
+def test_the_mask_of_the_reference(name, latent_frames, length):
+    """It has the visual tokens first, then the text, then padding."""
+    schedule = Golden("base").schedule(latent_frames)
+    mask = dense_mask(one_of_each(schedule, range(schedule.num_scales)), length)
+    packed = read("base-transformer")[f"{name}_mask"].numpy()
+    count, padded = len(mask), math.isqrt(8 * len(packed))
+    golden = torch.from_numpy(np.unpackbits(packed)).bool().view(padded, padded)
+    assert torch.equal(golden[:count, :count], mask.roll((-length, -length), (0, 1)))
+    assert not golden[:count, count:].any()
 
 
 @pytest.mark.parametrize("seed", range(8))
