@@ -56,6 +56,21 @@ class VideoTokenizerConfig:
         """Channels of the latents, 16 times smaller than the frames."""
         return self.latent_channels * PATCH**2
 
+    @property
+    def token_dim(self) -> int:
+        """Number of bits of a detail token."""
+        return self.code_dim
+
+    @property
+    def quantizer(self) -> str:
+        """Kind of tokens, as in `nextscale.tokenizer.tokenizer.TokenizerConfig`."""
+        return "bits"
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) of the frames in pixels."""
+        return self.schedule.image_size
+
 
 class VideoTokenizer(nn.Module):
     """Encodes videos (B, 3, T, H, W) in [-1, 1] as latents (B, D, N, H / 16, W / 16), and decodes them. T = 4 N - 3.
