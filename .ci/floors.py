@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUPS = (("plot", "diffusers", "text", "perceptual"), ("hf", "serve"))
+GROUPS = (("plot", "diffusers", "text", "video", "perceptual"), ("hf", "serve"))
 """Extras that share an environment. The others need higher versions of packages that all depend on."""
 REQUIREMENT = re.compile(r'"([\w-]+)>=([\w.]+)"')
 

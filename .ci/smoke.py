@@ -118,8 +118,22 @@ def text() -> None:
     T5TextEncoder(encoder.files.folder, device="cpu").encode(SENTENCES)
 
 
+def video() -> None:
+    import numpy as np
+
+    from nextscale.io.video_writer import write_video
+    from nextscale.io.videos import read_frames
+
+    frames = np.full((2, 32, 32, 3), 200, np.uint8)
+    frames[..., 2] = 0  # yellow, which other colours of video would change
+    for name in ("a.mp4", "a.webm"):
+        write_video(name, frames, 16)
+        if np.abs(np.asarray(read_frames(name, [1 / 16])[0]).astype(int) - frames[1]).max() > 4:
+            raise RuntimeError(f"{name} has other colours than were written")
+
+
 def main(extras: list[str]) -> None:
-    features: tuple[Callable[[], None], ...] = (sample, train, plot, hf, diffusers, text, serve)
+    features: tuple[Callable[[], None], ...] = (sample, train, plot, hf, diffusers, text, video, serve)
     failed = 0
     for feature in features:
         if feature.__name__ not in ("sample", "train", *extras):
