@@ -145,20 +145,28 @@ class ImageDataset(Dataset[Example]):
         if i in self._unreadable:
             return None
         try:
-            image = self.source.read(i)
-            if self.whole:
-                image = infinity_crop(image, self.size)
-            else:
-                image = cover_with_margin(image, self.size, ZOOM if self.augment and self.zoom else 1)
+            pixels = self._read(i)
         except InputError as error:
             name, reason = self.source.name(i), str(error)
             self._unreadable[i] = reason if name in reason else f"{name}: {reason}"
             return None
-        pixels = np.array(image if self.augment else centre_crop(image, self.size))
         if self._cached_bytes + pixels.nbytes <= self._memory:
             self._cache[i] = pixels
             self._cached_bytes += pixels.nbytes
         return pixels
+
+    def _read(self, i: int) -> np.ndarray:
+        """Read and resize an image; crop it if it has no random crops.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        image = self.source.read(i)
+        if self.whole:
+            image = infinity_crop(image, self.size)
+        else:
+            image = cover_with_margin(image, self.size, ZOOM if self.augment and self.zoom else 1)
+        return np.array(image if self.augment else centre_crop(image, self.size))
 
     def _crop(self, pixels: np.ndarray, epoch: int, index: int) -> Tensor:
         if self.augment:

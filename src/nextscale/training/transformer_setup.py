@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch.nn import Module
 
 from nextscale.conditioning.feature_cache import TextEncoder
 from nextscale.data.cache import TOKENIZER as CACHED_TOKENIZER
@@ -23,6 +24,7 @@ from nextscale.families.sources import TOKENIZER, Parts, load_source, load_token
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import barrier, is_main, processes
 from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.tokenizer.video_tokenizer import VideoTokenizer
 from nextscale.training.class_setup import ClassSetup
 from nextscale.training.loop import train
 from nextscale.training.model_setup import ModelInputs, ModelSetup
@@ -32,7 +34,7 @@ from nextscale.training.run import Run
 from nextscale.training.setup import RunSettings, check_run, count_epochs, open_images, run_inputs, summary
 
 TASK = "train transformer"
-TokenizerSource = str | Path | ImageTokenizer
+TokenizerSource = str | Path | ImageTokenizer | VideoTokenizer
 TextSource = str | Path | TextEncoder
 Samples = Callable[[ImageTokenizer, Any, Any], Image.Image]
 """``samples(tokenizer, model, conditions)`` makes a preview image of class labels or `TextFeatures`."""
@@ -112,7 +114,7 @@ def choose_tokenizer(
         InputError: there is no tokenizer, or the tokenizers differ.
     """
     found: dict[str, ImageTokenizer] = {}
-    if isinstance(tokenizer, ImageTokenizer):
+    if isinstance(tokenizer, Module):
         found["tokenizer"] = copy.deepcopy(tokenizer)
     elif tokenizer:
         found[f"--tokenizer {tokenizer}"] = load_tokenizer(tokenizer)
@@ -160,6 +162,11 @@ def open_examples(
         InputError: the cache holds tokens of another tokenizer; see also `check_run`.
     """
     aspects = recipe.text is not None and recipe.text.aspects
+    is_video = hasattr(tokenizer.schedule, "latent_frames")
+    if is_video and not is_cache(data):
+        from nextscale.training.video_data import open_videos  # models of images need none of it
+
+        return open_videos(data, out, tokenizer, recipe, settings)
     if not is_cache(data):
         if aspects:
             from nextscale.training.aspects import open_aspects  # VAR needs none of it

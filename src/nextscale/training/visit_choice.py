@@ -73,7 +73,7 @@ def choose_scales(schedule: SpacetimeSchedule, kind: Subsets, generator: torch.G
     if len(schedule.sizes) != expected:
         raise InputError(f"subsets {kind} are for {expected} scales, not {len(schedule.sizes)}")
     subsets = released_subsets(kind, len(schedule.clips))
-    weights = torch.tensor([subset.weight for subset in subsets])
+    weights = torch.tensor([subset.weight for subset in subsets], dtype=torch.float64)
     return subsets[int(torch.multinomial(weights, 1, generator=generator))].scales
 
 

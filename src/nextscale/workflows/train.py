@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from nextscale.families.sources import family_of
 from nextscale.imaging.images import grid, to_pil
@@ -24,6 +25,8 @@ from nextscale.training.setup import plan
 from nextscale.training.transformer_setup import TextSource, TokenizerSource, run_transformer
 
 COLUMNS = 10
+FRAMES = 9
+"""Most frames of a video in a preview."""
 
 
 def train_transformer(
@@ -84,6 +87,16 @@ def train_transformer(
 
 
 def preview_samples(tokenizer: ImageTokenizer, model: Transformer, conditions: Any) -> Image.Image:
-    """Return a grid of images of class labels or encoded prompts."""
+    """Return a grid of images, or of frames of videos, of class labels or encoded prompts."""
     images = sample(tokenizer, model, conditions, settings=family_of(model).settings).images
+    if images.ndim == 5:  # videos
+        return video_rows(images)
     return grid(to_pil(images), columns=COLUMNS)
+
+
+def video_rows(videos: Tensor) -> Image.Image:
+    """Return a grid with a row of frames, evenly spaced in time, for each video. (B, 3, T, H, W) in [0, 1]."""
+    frames = videos.shape[2]
+    count = min(frames, FRAMES)
+    chosen = [i * (frames - 1) // max(count - 1, 1) for i in range(count)]
+    return grid(to_pil(videos[:, :, chosen].transpose(1, 2).flatten(0, 1)), columns=count)
