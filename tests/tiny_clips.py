@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,7 +105,7 @@ def make_task(
     return VideoTask(model, make_tokenizer(), with_changes(recipe, {"text": text}), read or read_words)
 
 
-def read_words(captions: tuple[str, ...]) -> ns.TextFeatures:
+def read_words(captions: Sequence[str]) -> ns.TextFeatures:
     """Random features of each word."""
     features = []
     for caption in captions:

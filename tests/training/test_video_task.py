@@ -154,7 +154,7 @@ def test_a_run(run):
     assert len(log(run, "loss")) == RECIPE.steps and len(log(run, "scale_token_accuracy")[0]) == 6
     assert log(run, "val_loss")[-1] < log(run, "val_loss")[0]
     recorded = json.loads((run / "recipe.json").read_text())
-    assert recorded["recipe"]["video"] == {"kv_heads": 2, "subsets": "all"}
+    assert recorded["recipe"]["video"]["kv_heads"] == 2
     assert json.loads((run / "pipeline.json").read_text())["family"] == ns_family()
     model = ns.InfinityStar.from_pretrained(run)
     assert model.config.words and model.config.kv_heads == 2 and model.config.text_rows == 4
@@ -205,6 +205,7 @@ def test_it_learns_what_the_captions_say(tmp_path, monkeypatch):
     monkeypatch.setattr("nextscale.training.transformer_setup.open_examples", lambda *_: four)
     train(tmp_path / "run", steps=80, learning_rate=1e-2, label_drop=0.0, text={"self_correction": 0.0}, **rare)
     model = ns.InfinityStar.from_pretrained(tmp_path / "run")
+    assert model.words
     task = make_task(model=model, read=model.words.ids)
     batch = collate([RandomLatents(16)[0, i] for i in range(4)])
     wrong = batch._replace(captions=(*batch.captions[1:], batch.captions[0]))

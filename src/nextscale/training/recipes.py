@@ -13,6 +13,7 @@ from nextscale.errors import InputError, brief
 from nextscale.io.config import LATER, as_config, check_fields
 from nextscale.runtime.device import has_fast_bfloat16
 from nextscale.scales.schedule import ScaleSchedule
+from nextscale.scales.spacetime import LONGEST, SpacetimeSchedule
 from nextscale.tokenizer.tokenizer import TokenizerConfig
 from nextscale.training.adversarial import AdversarialRecipe
 from nextscale.training.schedules import SCHEDULES, knee_of
@@ -272,9 +273,16 @@ class VideoRecipe:
     subsets: Subsets = "all"
     """Scales that a step trains. all: every scale. The others are random subsets of the released scripts: 480p for 14
     scales per clip, 720p for 15, and 720p-largest also has the largest scale of a clip. Images train all scales."""
+    budget: str = ""
+    """Pixel budget of the videos: 0.06M, 0.25M, 0.40M (480p) or 0.90M (720p), with the scales of the released models at
+    the tokenizer's aspect ratio. Empty: the schedule of the tokenizer. The weights do not depend on it."""
+    seconds: int = field(default=5, metadata={"least": 0, "most": LONGEST})
+    """Duration of the videos of a budget. 0 trains on images."""
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.budget:
+            SpacetimeSchedule.official(self.budget)  # refuses an unknown one
         if self.subsets not in get_args(Subsets):
             raise InputError(f"subsets must be one of {', '.join(get_args(Subsets))}, not {brief(self.subsets)}")
 

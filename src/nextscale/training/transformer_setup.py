@@ -103,9 +103,7 @@ def run_transformer(
         barrier()  # until the main process has written the last checkpoint
 
 
-def choose_tokenizer(
-    data: str, tokenizer: TokenizerSource, settings: RunSettings, trained: Parts | None
-) -> ImageTokenizer:
+def choose_tokenizer(data: str, tokenizer: TokenizerSource, settings: RunSettings, trained: Parts | None) -> Any:
     """Return the given tokenizer, that of the token cache, or that of the model to start from.
 
     A text-to-image model may start from one with another bitwise tokenizer.
@@ -113,7 +111,7 @@ def choose_tokenizer(
     Raises:
         InputError: there is no tokenizer, or the tokenizers differ.
     """
-    found: dict[str, ImageTokenizer] = {}
+    found: dict[str, Any] = {}
     if isinstance(tokenizer, Module):
         found["tokenizer"] = copy.deepcopy(tokenizer)
     elif tokenizer:
@@ -135,12 +133,16 @@ def choose_tokenizer(
     return ours
 
 
-def at_budget_of(recipe: TransformerRecipe, tokenizer: ImageTokenizer, data: str) -> ImageTokenizer:
+def at_budget_of(recipe: TransformerRecipe, tokenizer: Any, data: str) -> Any:
     """Return the tokenizer with the scales of the recipe's pixel budget, if it has one.
 
     Raises:
         InputError: the data is a token cache of other scales.
     """
+    if is_video(tokenizer):
+        from nextscale.training.video_data import at_video_budget  # models of images need none of it
+
+        return at_video_budget(recipe, tokenizer, data)
     if recipe.text is None or not recipe.text.budget or tokenizer.config.quantizer == "codebook":
         return tokenizer
     from nextscale.training.aspects import at_budget  # VAR needs none of it
@@ -153,8 +155,13 @@ def at_budget_of(recipe: TransformerRecipe, tokenizer: ImageTokenizer, data: str
     return ours
 
 
+def is_video(tokenizer: Any) -> bool:
+    """Return whether a tokenizer is one of videos."""
+    return isinstance(tokenizer, VideoTokenizer)
+
+
 def open_examples(
-    data: str, out: Path, tokenizer: ImageTokenizer, recipe: TransformerRecipe, settings: RunSettings
+    data: str, out: Path, tokenizer: Any, recipe: TransformerRecipe, settings: RunSettings
 ) -> tuple[Examples, Examples | None]:
     """Open and check the training and validation data: images, or a cache of tokens.
 
@@ -162,8 +169,7 @@ def open_examples(
         InputError: the cache holds tokens of another tokenizer; see also `check_run`.
     """
     aspects = recipe.text is not None and recipe.text.aspects
-    is_video = hasattr(tokenizer.schedule, "latent_frames")
-    if is_video and not is_cache(data):
+    if is_video(tokenizer) and tokenizer.schedule.latent_frames > 1 and not is_cache(data):
         from nextscale.training.video_data import open_videos  # models of images need none of it
 
         return open_videos(data, out, tokenizer, recipe, settings)

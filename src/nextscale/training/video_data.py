@@ -2,16 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+from nextscale.data.cache import TOKENIZER, is_cache
 from nextscale.data.dataset import Examples
 from nextscale.data.held_out import hold_out
 from nextscale.data.videos import VideoDataset, find_videos
+from nextscale.errors import InputError
+from nextscale.families.sources import load_tokenizer
 from nextscale.scales.spacetime import SpacetimeSchedule
 from nextscale.tokenizer.video_tokenizer import VideoTokenizer
-from nextscale.training.recipes import Recipe
+from nextscale.training.recipes import Recipe, TransformerRecipe, VideoRecipe
 from nextscale.training.run import settled_fraction
 from nextscale.training.setup import RunSettings, check_run
+
+
+def at_video_budget(recipe: TransformerRecipe, tokenizer: VideoTokenizer, data: str) -> VideoTokenizer:
+    """Return a tokenizer with the schedule of the recipe's pixel budget and duration, if it has one. It shares the
+    weights.
+
+    Raises:
+        InputError: the recipe has a budget of images.
+    """
+    if recipe.text is not None and (recipe.text.budget or recipe.text.aspects):
+        raise InputError("text.budget and text.aspects are for images: expected video.budget and video.seconds")
+    video = recipe.video or VideoRecipe()
+    if not video.budget:
+        return tokenizer
+    h, w = tokenizer.schedule.sizes[-1]
+    changed = with_video_schedule(tokenizer, SpacetimeSchedule.official(video.budget, h / w, video.seconds))
+    if is_cache(data) and changed.schedule != load_tokenizer(Path(data) / TOKENIZER).schedule:
+        raise InputError(f"{data} is a cache of another schedule than video.budget {video.budget} has")
+    return changed
+
+
+def with_video_schedule(tokenizer: VideoTokenizer, schedule: SpacetimeSchedule) -> VideoTokenizer:
+    """Return a video tokenizer with another schedule, which shares the weights: they do not depend on it."""
+    if tokenizer.schedule == schedule:
+        return tokenizer
+    with torch.device("meta"):
+        changed = VideoTokenizer(replace(tokenizer.config, schedule=schedule))
+    changed.load_state_dict(tokenizer.state_dict(), assign=True)
+    return changed
+
 
 Clips = tuple[Examples, Examples | None]
 

@@ -103,8 +103,9 @@ class VideoTask(TextTask):
             case Latents(values):
                 return values.float()
             case Pixels(values):
+                videos = values if values.ndim == 5 else values[:, :, None]  # images
                 with tf32(False):
-                    return self.tokenizer.encode_latents(values)
+                    return self.tokenizer.encode_latents(videos)
             case other:
                 raise InputError(f"expected videos or latents, not {type(other).__name__}")
 
