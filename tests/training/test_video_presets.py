@@ -14,7 +14,6 @@ from nextscale.training.recipes import VideoRecipe
 from nextscale.training.text_setup import fresh_model, transformer_config
 from nextscale.training.video_data import at_video_budget
 from nextscale.training.visit_choice import choose_scales
-from nextscale.transformer.infinity_star_config import SIZES
 
 STAGES = {"star-192p": (1, 20), "star-480p": (1, 20), "star-480p-10s": (1, 20, 20), "star-720p": (1, 20)}
 
@@ -25,7 +24,7 @@ def test_stages_have_the_official_sizes(name):
     with torch.device("meta"):
         official = tokenizer(ns.VideoTokenizerConfig())
     config = transformer_config(official, recipe, {"text_width": 2048, "text_rows": 512})
-    assert config == ns.InfinityStarConfig(**SIZES["8b"])
+    assert config == ns.InfinityStarConfig.named("8b")
     schedule = at_video_budget(recipe, official, "videos").schedule
     assert schedule.clips == STAGES[name] and schedule.image_size[0] * 16 // schedule.image_size[1] in (8, 9)
     assert recipe.video

@@ -166,13 +166,13 @@ def make_model(
     return model, recipe, description
 
 
-def fresh_model(tokenizer: ImageTokenizer, recipe: TransformerRecipe, sizes: dict[str, Any]) -> Any:
+def fresh_model(tokenizer: Any, recipe: TransformerRecipe, sizes: dict[str, Any]) -> Any:
     """Return a transformer for the bits of a tokenizer, with random weights."""
     model = family_for(tokenizer).transformer(transformer_config(tokenizer, recipe, sizes))
     return initialized(model, recipe)
 
 
-def transformer_config(tokenizer: ImageTokenizer, recipe: TransformerRecipe, sizes: dict[str, Any]) -> Any:
+def transformer_config(tokenizer: Any, recipe: TransformerRecipe, sizes: dict[str, Any]) -> Any:
     """Return the configuration of a transformer with the sizes of a recipe for the bits of a tokenizer.
 
     Args:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from nextscale.data.cache import TOKENIZER, is_cache
+from nextscale.data.clips.name import is_clips
 from nextscale.data.dataset import Examples
 from nextscale.data.held_out import hold_out
 from nextscale.data.videos import VideoDataset, find_videos
@@ -65,7 +66,15 @@ def open_videos(data: str, out: Path, tokenizer: VideoTokenizer, recipe: Recipe,
 
 
 def open_clips(data: str, schedule: SpacetimeSchedule, seed: int, flip: bool = False, val_fraction: float = 0) -> Clips:
-    """Open the training and validation videos of a folder at the duration and size of a schedule; see `find_videos`."""
-    train, val = hold_out(find_videos(Path(data)), val_fraction)
+    """Open training and validation videos at the duration and size of a schedule.
+
+    Args:
+        data: a folder, see `find_videos`; or ``clips:PATH`` with emoji sprites, of which clips are composed.
+    """
     shape = schedule.frames, schedule.image_size
+    if is_clips(data):
+        from nextscale.data.clips.dataset import clip_splits  # on demand: few runs need it
+
+        return clip_splits(data, *shape, seed)
+    train, val = hold_out(find_videos(Path(data)), val_fraction)
     return VideoDataset(train, *shape, seed, flip), VideoDataset(val, *shape) if val else None
