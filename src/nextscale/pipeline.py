@@ -1,8 +1,8 @@
-"""Pipeline: load a model by name or path, and generate images."""
+"""Pipeline: load a model by name or path, and generate images or videos."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -10,28 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from nextscale.acceleration.precision import Precision
 from nextscale.acceleration.prepared import KeptModels, Preparation
 from nextscale.analysis.memory_guard import MemoryGuard
 from nextscale.conditioning.classes import ClassNames, NamedLabels
 from nextscale.conditioning.feature_cache import TextEncoder
-from nextscale.conditioning.on_demand import as_encoder
+from nextscale.conditioning.on_demand import encoder_for
 from nextscale.conditioning.text import TextFeatures
-from nextscale.editing.results import EditResult, PipelineResult
+from nextscale.editing.results import EditResult, PipelineResult, as_images, finish, finish_edit
 from nextscale.editing.spec import Box, EditSpec, Fit, Mode
 from nextscale.errors import InputError
 from nextscale.families import requests
-from nextscale.families.arguments import check_call, check_parts
-from nextscale.families.requests import OPTIONS, ClassRequests, PromptRequests, Requests
+from nextscale.families.arguments import check_call, check_parts, count_of, take_wanted
+from nextscale.families.requests import OPTIONS, PromptRequests, Requests
 from nextscale.families.sources import TOKENIZER, TRANSFORMER, Source, family_of, load_source, write_index
-from nextscale.imaging.images import as_rgb, to_pil
+from nextscale.imaging.images import as_rgb, to_pil, to_pixels
 from nextscale.io.fingerprint import quick_fingerprint
 from nextscale.io.module_folder import check_no_run, save_module
 from nextscale.protocols import Tokenizer, Transformer
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.progress import SayOnce
-from nextscale.sampling.recorded import RecordedSampler
+from nextscale.sampling.recorded import replay
 from nextscale.sampling.run import SamplingRun
 from nextscale.sampling.sampler import SampleResult, ScaleStep, check_match, sample_scales
 from nextscale.sampling.settings import SamplingSettings
@@ -39,6 +40,7 @@ from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 from nextscale.scales.schedule import ScaleSchedule
 
 if TYPE_CHECKING:  # imported by the calls that edit
+    from nextscale.editing.extension import Beginning
     from nextscale.editing.masks import Mask
     from nextscale.editing.plan import EditPlan
 
@@ -66,6 +68,7 @@ class Pipeline:
             transformer, then the decoder. Images are the same, but each call converts the weights again. Images to edit
             are encoded on the CPU.
         tiles: Decode large images in strips, in less memory. Images differ by rounding, at most by one of 255 levels.
+            Not for video models, which decode a few frames at a time.
         text_encoder: For text-to-image models: an encoder such as `nextscale.conditioning.t5.T5TextEncoder`, or the
             folder or name of a T5, which is loaded when the first prompt comes. With ``offload``, the latter is freed
             after encoding. Models that were trained with a text encoder of their own take no other one.
@@ -93,13 +96,11 @@ class Pipeline:
         check_match(tokenizer, model)
         self.family = family_of(model)
         switches = {"compile": compile, "cuda_graph": cuda_graph, "offload": offload, "tiles": tiles}
-        check_parts(self.family.takes, class_names, text_encoder, settings, switches)
+        check_parts(self.family, class_names, text_encoder, settings, switches)
         self.settings = settings or self.family.settings
         count = getattr(model.config, "num_classes", 0)
         if class_names and len(class_names) != count:
             raise InputError(f"the transformer has {count} classes, but {len(class_names)} names were given")
-        if cuda_graph and self.family.takes == "prompt":
-            raise InputError("cuda_graph is for class-conditional models: prompts have different lengths")
         self.device = pick_device(device)
         self.precision = Precision.parse(dtype, model.config.width, self.device)
         how = Preparation(self.precision, self.device, compile, cuda_graph, offload, tiles)
@@ -109,11 +110,9 @@ class Pipeline:
         self._models = how.of(self.tokenizer, self.model)
         self.class_names = list(class_names) or [str(i) for i in range(count)]
         self.classes = ClassNames(tuple(self.class_names))
-        shape = self.tokenizer.schedule, self.tokenizer.config.image_size
-        if self.family.takes == "class":
-            self.requests: Requests = ClassRequests(self.classes, *shape)
-        else:
-            self.requests = PromptRequests(*shape, self.model.unconditional_text, self._encoder(text_encoder))
+        self.requests: Requests = requests.make_requests(
+            self.family, self.classes, self.tokenizer, self.model, lambda: self._encoder(text_encoder)
+        )
         self.tell: Callable[[str], None] = SayOnce()
         """Called with a note about a request. By default it prints each note once, to standard error."""
         stored = sum(p.nbytes for module in (self.tokenizer, self.model) for p in module.parameters())
@@ -135,7 +134,8 @@ class Pipeline:
         Args:
             source: "starter" (also "clothes"), which comes with the package; a folder of `save_pretrained` or of
                 ``nextscale train transformer``; "FoundationVision/var:d16" ... ":d36" or
-                "FoundationVision/Infinity:2b", ":8b", ":8b-512" from the hub, for short "d16" ... "d36", "infinity-2b"
+                "FoundationVision/Infinity:2b", ":8b", ":8b-512" or "FoundationVision/InfinityStar:480p", ":720p",
+                ":interact" from the hub, for short "d16" ... "d36", "infinity-2b", "infinitystar-480p"
                 ...; a pair of official .pth files (tokenizer, transformer), also written "vae.pth,var.pth", where the
                 transformer may be a folder of shards; one .pth file of an official trainer. A folder named "d16" takes
                 precedence over the hub's model.
@@ -181,13 +181,7 @@ class Pipeline:
 
     def _encoder(self, encoder: TextEncoder | str | Path) -> TextEncoder:
         """Return the text encoder to use: the model's own one, or the given one."""
-        if self.words is None:
-            return as_encoder(encoder, len(self.model.unconditional_text), not self.offload)
-        if encoder != "":
-            raise InputError("this model has a text encoder of its own, and takes no other one")
-        from nextscale.conditioning.own_encoder import OwnEncoder  # most models have none
-
-        return OwnEncoder(self.words, lambda: self.ready()[1].words)
+        return encoder_for(self.model, encoder, not self.offload, self.ready)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -205,7 +199,7 @@ class Pipeline:
     # ---- sampling ------------------------------------------------------------------------------------------------
 
     def __call__(self, labels: Wanted = None, **arguments: Any) -> PipelineResult:
-        """Generate images.
+        """Generate images or videos.
 
         Args:
             labels: For class-conditional models: class names or numbers, one per image, where "none" and
@@ -217,7 +211,9 @@ class Pipeline:
                 `nextscale.sample_scales`; ``settings``, or single ones such as ``cfg=4.0, temperature=1.0, top_k=900,
                 top_p=0.95``. One seed per image makes an image independent of its batch. For text-to-image models also
                 ``negative_prompt``, ``positive_phrase`` (see `nextscale.conditioning.prompts`), and ``aspect``,
-                ``budget``, ``size`` as in `nextscale.scales.image_shape.ImageShape`.
+                ``budget``, ``size``, ``seconds`` as in `nextscale.scales.image_shape.ImageShape`. For video models
+                also ``image``, the first frame of the videos, or ``video``, whose beginning they continue; see
+                `nextscale.editing.extension`.
 
         Raises:
             InputError: An unknown class, no prompt, or an argument out of range.
@@ -225,10 +221,17 @@ class Pipeline:
         result = self._replayed(labels, arguments) if self._cuda_graph else None
         if result is not None:
             return PipelineResult(to_pil(result.images), result.tokens, result.labels.tolist())
-        run = self.scales(labels, **arguments)
-        result = run.result()
-        said = {"prompts": list(run.prompts), "notes": list(run.notes)}
-        return PipelineResult(to_pil(result.images), result.tokens, self._labels(result), **said)
+        return finish(self.scales(labels, **arguments), self.family.takes == "class")
+
+    def stream(self, labels: Wanted = None, **arguments: Any) -> Iterator[Tensor]:
+        """Generate videos, and yield their frames as they are decoded, while later clips are not sampled yet.
+
+        Args: as in `__call__`.
+
+        Yields:
+            (B, 3, T', H, W) uint8, a few frames at a time.
+        """
+        yield from map(to_pixels, self.scales(labels, **arguments).frames())
 
     def scales(
         self,
@@ -245,16 +248,25 @@ class Pipeline:
         Returns:
             An iterator over `ScaleStep`; its ``result()`` gives the finished images (B, 3, H, W) in [0, 1].
         """
-        check_call(num_images, schedule, settings, arguments)
-        wanted = self._wanted(labels, arguments)
+        check_call(num_images, schedule, settings, arguments, self.tokenizer.schedule)
+        wanted = take_wanted(self.family, labels, arguments)
+        given = [arguments.pop(name, None) for name in ("image", "video")]
+        begin = self._begin(*given) if any(each is not None for each in given) else None
+        if isinstance(arguments.get("guidance"), str):  # a setting, not a hook
+            settings = (settings or self.settings).changed(guidance=arguments.pop("guidance"))
         hooks = {name: arguments.pop(name) for name in HOOKS if name in arguments}
         options = {name: arguments.pop(name) for name in OPTIONS if name in arguments}
-        edit = hooks.get("edit")
         settings = (settings or self.settings).changed(**arguments)
-        schedule = requests.one_schedule(schedule, self.requests.schedule_of(options))
+        of_shape = self.requests.schedule_of(options)
+        if begin is not None and schedule is None:
+            of_shape = begin.schedule(self.requests, requests.shape_of(options))
+        schedule = requests.one_schedule(schedule, of_shape)
         self._check_memory(wanted, num_images, schedule)
+        if begin is not None:
+            hooks["edit"] = begin.edit(self.tokenizer, self.tokenizer.schedule_or_own(schedule), hooks.get("edit"))
+        edit = hooks.get("edit")
         early = self.ready() if self.words is not None else None  # encodes the prompts, too
-        request = self.requests.parse(wanted, num_images, options, is_edit=edit is not None)
+        request = self.requests.at(schedule).parse(wanted, num_images, options, is_edit=edit is not None)
         for note in request.notes:
             self.tell(f"note: {note}")
         tokenizer, model = early or self.ready()
@@ -262,29 +274,22 @@ class Pipeline:
         steps = sample_scales(tokenizer, model, request.conditions, seed=seed, settings=settings, **what, **hooks)
         exact = isinstance(seed, Sequence) and not settings.more_smooth
         said = request.prompts, request.notes
-        return SamplingRun(steps, tokenizer, edit, exact, schedule, *said, self._models.decoder)
+        return SamplingRun(steps, tokenizer, edit, exact, schedule, *said, self._models.decoder, self.offload)
 
-    def _wanted(self, labels: Any, arguments: dict[str, Any]) -> Any:
-        """Take ``prompt`` from the arguments: another name for the labels of text-to-image models."""
-        prompt = arguments.pop("prompt", None)
-        if prompt is None:
-            return labels
-        if self.family.takes == "class":
-            raise InputError("prompt is for text-to-image models: this one takes class labels")
-        if labels is not None:
-            raise InputError("expected labels or prompt, got both")
-        return prompt
+    def _begin(self, image: Any, video: Any) -> Beginning:
+        """Read the image or the video with which a video begins."""
+        if self.family.media != "video":
+            raise InputError(f"{'image' if video is None else 'video'} is for video models: this one generates images")
+        from nextscale.editing.extension import Beginning  # most calls generate images
+
+        return Beginning.of(image, video)
 
     def _check_memory(self, wanted: Any, num_images: int | None, schedule: ScaleSchedule | None) -> None:
         """Refuse a call that needs more memory than there is, before a text encoder is loaded for it."""
-        count = len(wanted) if num_images is None and isinstance(wanted, Sized) and not isinstance(wanted, str) else 1
-        count = count if num_images is None else num_images
-        if isinstance(count, int) and count > 0:  # others are refused later
+        count = count_of(wanted, num_images)
+        if count > 0:  # others are refused later
             encoder = self.requests.memory_to_load(wanted)
             self._memory.check(schedule, count, encoder, self._models.is_ready, self.requests.keeps_encoder)
-
-    def _labels(self, result: SampleResult) -> list[int]:
-        return result.labels.tolist() if self.family.takes == "class" else []
 
     def _replayed(self, labels: Any, arguments: dict[str, Any]) -> SampleResult | None:
         """Replay a CUDA graph, which is recorded on first use. None for calls with hooks: they are not recorded."""
@@ -295,13 +300,9 @@ class Pipeline:
         settings = (changes.pop("settings", None) or self.settings).changed(
             **{name: value for name, value in changes.items() if name not in HOOKS}
         )
-        ids = self.classes.ids(labels)
-        key = self.model.conditioner.count(ids, num_images), settings, isinstance(seed, Sequence)
         parts, models = self.ready(), self._models
         assert isinstance(models, KeptModels)
-        if key not in models.recorded:
-            models.recorded[key] = RecordedSampler(*parts, *key)
-        return models.recorded[key](ids, seed)
+        return replay(models.recorded, parts, self.classes.ids(labels), settings, num_images, seed)
 
     # ---- editing -------------------------------------------------------------------------------------------------
 
@@ -345,8 +346,9 @@ class Pipeline:
     def _edit(
         self, spec: EditSpec, image: Image.Image | str | Path, mask: Mask | None, labels: Any, arguments: dict[str, Any]
     ) -> EditResult:
-        from nextscale.editing.plan import plan_edit
+        from nextscale.editing.plan import check_edits_images, plan_edit
 
+        check_edits_images(self.family)
         image = as_rgb(image)
         schedule = self.schedule_for(image, requests.take_shape(arguments))
         return self.carry_out(plan_edit(spec, self.tokenizer, image, mask, schedule), labels, **arguments)
@@ -377,22 +379,19 @@ class Pipeline:
         from nextscale.editing.plan import check_wanted
 
         num_images = arguments.pop("num_images", None)
-        wanted, num_images = self.requests.variants(self._wanted(labels, arguments), num_images)
+        wanted, num_images = self.requests.variants(take_wanted(self.family, labels, arguments), num_images)
         check_wanted(plan.spec.mode, wanted, self.family.takes, len(self.classes))
         run = self.scales(wanted, num_images=num_images, **arguments, edit=plan.edit, schedule=plan.schedule)
-        result = run.result()
-        images = plan.finish(result.images) if composite else to_pil(result.images)
-        said = {"prompts": list(run.prompts), "notes": list(run.notes)}
-        return EditResult(images, result.tokens, self._labels(result), plan, **said)
+        return finish_edit(run, plan, composite, self.family.takes == "class")
 
     def schedule_for(self, image: Image.Image, shape: ImageShape = ANY_SHAPE) -> ScaleSchedule | None:
         """The schedule for editing an image; None means the model's own. Text-to-image models take the aspect that is
         nearest to that of the image, unless ``shape`` names another."""
-        return self.requests.schedule_for(image, shape)
+        return self.requests.schedule_for((image.height, image.width), shape)
 
     def images(self, step: ScaleStep, plan: EditPlan | None = None) -> list[Image.Image]:
         """The images after a scale, at the model's size, pasted into the image of a plan if there is one."""
-        return plan.preview(step.image()) if plan else to_pil(step.image())
+        return plan.preview(step.image()) if plan else to_pil(as_images(step.image()))
 
     def class_id(self, name: str) -> int:
         """The number of a class; see `ClassNames.id_of`."""

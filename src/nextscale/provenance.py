@@ -1,31 +1,30 @@
-"""Provenance: how images were generated, as PNG metadata, as a shell command and as Python code."""
+"""Provenance: how images and videos were generated, as metadata of files, as a shell command and as Python code."""
 
 from __future__ import annotations
 
 import json
 import shlex
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from nextscale.conditioning.prompts import PLAIN, TextOptions, check_text
 from nextscale.editing.spec import EditSpec
 from nextscale.errors import InputError, brief
 from nextscale.io.config import LATER, as_config, as_record
+from nextscale.io.exif import with_comment
 from nextscale.io.json_text import parse_json
+from nextscale.io.metadata import read_metadata
 from nextscale.io.renamed import with_current_names
 from nextscale.sampling.settings import FOR_IMAGES, SamplingSettings, take_settings
 from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 
 KEY = "nextscale"
-"""Name of the PNG text chunk, and of the key in the user comment of JPEG and WebP files."""
-ASCII = b"ASCII\0\0\0"
-"""Beginning of a user comment."""
+"""Name of the PNG text chunk, and of the key in the comments of other files."""
 LARGEST = 2**20
 """Most characters of metadata."""
 MOST = 10_000
@@ -57,6 +56,8 @@ class EditProvenance:
         spec = self.spec
         image = f"./{self.image}" if self.image.startswith("-") else self.image  # or it would be read as a flag
         size = [*(["--fit", spec.fit] if spec.fit != "crop" else []), *(["--full-size"] if spec.full_size else [])]
+        if spec.extend:
+            return [image, "--extend", spec.extend]
         if spec.upscale:
             return [image, "--upscale", *size]
         if spec.scales_kept is not None:
@@ -69,6 +70,8 @@ class EditProvenance:
     def call(self) -> str:
         """Return the Python call, without its sampling arguments and closing parenthesis."""
         spec = self.spec
+        if spec.extend:
+            return f"pipe({spec.extend}={self.image!r}, "
         fit = f"fit={spec.fit!r}, " if spec.fit != "crop" else ""
         if spec.is_continuation:
             return f"pipe.continue_from(image, scales={spec.scales_kept}, {fit}"
@@ -116,6 +119,8 @@ class Provenance:
     """Precision of the text encoder, as the request states it."""
     shape: ImageShape = field(default=ANY_SHAPE, metadata=LATER)
     """The shape of the images as the request states it."""
+    frames: int = field(default=1, metadata=LATER)
+    """Number of frames of each video; 1 for images."""
 
     def __post_init__(self) -> None:
         for name in ("labels", "prompts", "seed"):
@@ -139,6 +144,8 @@ class Provenance:
             raise InputError(f"expected one seed for each of the {self.num_images} images, got {len(seeds)}")
         if not all(type(seed) is int for seed in seeds):
             raise InputError(f"seed must be one or more integers, not {brief(self.seed)}")
+        if type(self.frames) is not int or not 1 <= self.frames <= MOST:
+            raise InputError(f"frames must be an integer from 1 to {MOST}, not {brief(self.frames)}")
         if self.index is not None and (type(self.index) is not int or not 0 <= self.index < self.num_images):
             raise InputError(f"index must be one of the {self.num_images} images, not {brief(self.index)}")
         check_texts(self.model, self.text_encoder, self.text_content, most=LONGEST_PATH)
@@ -160,7 +167,7 @@ class Provenance:
         """Return the shell command that repeats the images. With ``index``, it writes all images of the call.
 
         Args:
-            out: the file to write; image.png or edited.png by default.
+            out: the file to write; image.png, edited.png or video.mp4 by default.
         """
         words = ["nextscale", *(["edit", *self.edit.flags()] if self.edit else ["sample", *map(word, self.prompts)])]
         words += flag("model", self.model)
@@ -178,13 +185,14 @@ class Provenance:
         words += flag("seeds", *self.seed) if isinstance(self.seed, tuple) else flag("seed", self.seed)
         words += [*flag("device", self.device), *flag("dtype", self.dtype)]
         words += ["--separate"] if self.index is not None else []
-        return shlex.join([*words, *flag("out", out or f"{self._stem()}.png")])
+        return shlex.join([*words, *flag("out", out or f"{self._stem()}{self._suffix}")])
 
     def python(self, stem: str = "") -> str:
         """Return the Python code that repeats the images.
 
         Args:
-            stem: the code writes STEM.png, or STEM-000.png ... for several images; "image" or "edited" by default.
+            stem: the code writes STEM.png, or STEM-000.png ... for several images; "image" or "edited" by default. For
+                videos it writes STEM.mp4; "video" by default.
         """
         one, stem = self.index if self.num_images > 1 else 0, stem or self._stem()
         schedule = f", schedule=ns.ScaleSchedule.parse({self.scales!r})" if self.scales else ""
@@ -192,17 +200,19 @@ class Provenance:
         t5 = "from nextscale.conditioning.t5 import T5TextEncoder" if self.text_dtype != "auto" else ""
         how = f"dtype={self.text_dtype!r}, max_tokens=min(512, len(pipe.model.unconditional_text))"
         call = self.edit.call() if self.edit else "pipe("
-        save = f"result.images[{one}].save('{stem}.png')"
+        what = "video" if self.frames > 1 else "image"
+        save = f"result.{what}s[{one}].save('{stem}{self._suffix}')"
         if one is None:
-            save = f"for i, image in enumerate(result.images): image.save(f'{stem}-{{i:03d}}.png')"
+            save = f"for i, {what} in enumerate(result.{what}s): {what}.save(f'{stem}-{{i:03d}}{self._suffix}')"
+        opens = self.edit is not None and not self.edit.spec.extend
         lines = [
-            *(["from PIL import Image", ""] if self.edit else []),
+            *(["from PIL import Image", ""] if opens else []),
             "import nextscale as ns",
             *([t5] if t5 else []),
             "",
             f"pipe = ns.Pipeline.from_pretrained({self.model!r}, {self.device!r}, {self.dtype!r}{schedule}{encoder})",
             *([f"pipe.set_text_encoder(T5TextEncoder(pipe.text_encoder, {how}))"] if t5 else []),
-            *([f"image = Image.open({self.edit.image!r})"] if self.edit else []),
+            *([f"image = Image.open({self.edit.image!r})"] if self.edit and opens else []),
             *([f"mask = Image.open({self.edit.mask!r})"] if self.edit and self.edit.mask else []),
             f"result = {call}{self._arguments()})",
             save,
@@ -212,19 +222,27 @@ class Provenance:
     def _stem(self) -> str:
         """Return a name for the files to write that overwrites no file to read."""
         read = [Path(path).name for path in (self.edit.image, self.edit.mask)] if self.edit else []
-        stem = "edited" if self.edit else "image"
+        stem = "video" if self.frames > 1 else "edited" if self.edit else "image"
         while any(name.startswith(stem) for name in read):
             stem = f"new-{stem}"
         return stem
 
+    @property
+    def _suffix(self) -> str:
+        return ".mp4" if self.frames > 1 else ".png"
+
     def _text_options(self) -> dict[str, Any]:
         """Return the options of text-to-image models that have an effect."""
-        return {name: value for name, value in (vars(self.text) | vars(self.shape)).items() if value}
+        return {name: value for name, value in vars(self.text).items() if value} | self.shape.given
 
     def _shown_settings(self) -> dict[str, Any]:
         """Return the settings to write out: all, but temperature and ``more_smooth`` only if they have an effect.
         Text-to-image models have other default temperatures than 1."""
         shown = as_record(self.settings)
+        if self.frames > 1 or self.shape.seconds is not None:  # video models have other defaults
+            shown["guidance"] = self.settings.guidance
+            if not isinstance(self.settings.temperature, tuple):
+                shown["clip_temperature"] = self.settings.clip_temperature or self.settings.temperature
         if self.settings.temperature == 1 and not self.prompts:
             del shown["temperature"]
         if not self.settings.more_smooth:
@@ -254,9 +272,11 @@ class Provenance:
 
     def to_exif(self) -> Image.Exif:
         """Return the metadata of JPEG and WebP files for Pillow's ``image.save(..., exif=...)``: a user comment."""
-        exif = Image.Exif()
-        exif[ExifTags.IFD.Exif] = {ExifTags.Base.UserComment: ASCII + json.dumps({KEY: as_record(self)}).encode()}
-        return exif
+        return with_comment(self.to_comment())
+
+    def to_comment(self) -> str:
+        """Return the metadata of videos, see `nextscale.io.video_writer.VideoWriter`: a JSON object with one key."""
+        return json.dumps({KEY: as_record(self)})
 
 
 def flag(name: str, *values: object) -> list[str]:
@@ -289,15 +309,9 @@ def read_provenance(path: str | Path) -> Provenance:
     Raises:
         InputError: no such file, a file without our metadata, or invalid metadata.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
-                text = image.info.get(KEY) if image.format == "PNG" else comment_of(image)
-    except Exception as error:  # Pillow raises whatever it likes on broken files
-        raise InputError(f"cannot read the provenance of {path}: {problem_of(error)}") from error
+    text = read_metadata(path, KEY)
     if not isinstance(text, str):
-        expected = "expected a PNG written by nextscale sample or edit, or an image from its server"
+        expected = "expected a PNG or a video written by nextscale sample or edit, or an image from its server"
         raise InputError(f"{path} has no provenance: {expected}")
     try:
         if len(text) > LARGEST:
@@ -305,16 +319,6 @@ def read_provenance(path: str | Path) -> Provenance:
         return as_config(Provenance, upgrade(parse_json(text)))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path} has invalid provenance: {str(error)[:300] or type(error).__name__}") from error
-
-
-def comment_of(image: Image.Image) -> str | None:
-    """Return the provenance in the user comment of an image (see `Provenance.to_exif`) as JSON; None if there is
-    none."""
-    comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
-    before = b'%s{"%s": ' % (ASCII, KEY.encode())
-    if not isinstance(comment, bytes) or not comment.startswith(before) or not comment.endswith(b"}"):
-        return None
-    return comment[len(before) : -1].decode("ascii")
 
 
 def upgrade(record: Any) -> Any:
@@ -328,17 +332,6 @@ def upgrade(record: Any) -> Any:
             spec = {name: value for name, value in edit.items() if name in names}
             record["edit"] = {"spec": spec, **{name: value for name, value in edit.items() if name not in names}}
     return record
-
-
-def problem_of(error: Exception) -> str:
-    """Explain in a few words why Pillow could not open a file."""
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, UnidentifiedImageError):
-        return "expected a PNG, JPEG or WebP"
-    if isinstance(error, ValueError) and "text" in str(error).casefold():  # more than PngImagePlugin.MAX_TEXT_...
-        return "too much metadata"
-    return "the file is incomplete or damaged"
 
 
 def check_texts(*values: Any, most: int = LONGEST_WORD) -> None:

@@ -42,7 +42,7 @@ def alive(monkeypatch) -> Iterator[list[tuple[str, list[str]]]]:
         monkeypatch.setattr(offload, name, watched)
 
     watch("make_transformer")
-    watch("ready_tokenizer")
+    watch("make_tokenizer")
     events.clear()
     yield events
     assert not [name for name, model in models if model() is not None]
@@ -66,7 +66,7 @@ def test_images_are_the_same_and_one_model_exists_at_a_time(alive):
         ours, theirs = (pipe(PROMPTS[:2], seed=seed, cfg=3.0) for pipe in (pipeline, plain()))
         assert same(ours.tokens, theirs.tokens)
         assert [image.tobytes() for image in ours.images] == [image.tobytes() for image in theirs.images]
-    assert alive == 2 * [("make_transformer", []), ("ready_tokenizer", [])]
+    assert alive == 2 * [("make_transformer", []), ("make_tokenizer", [])]
 
 
 def test_classes(alive):
@@ -75,7 +75,7 @@ def test_classes(alive):
     ours, theirs = (ns.Pipeline(*parts, **TEXT, offload=on)([0, 1, 2], seed=[1, 2, 3]) for on in (True, False))
     assert same(ours.tokens, theirs.tokens)
     assert [image.tobytes() for image in ours.images] == [image.tobytes() for image in theirs.images]
-    assert [what for what, _ in alive] == ["make_transformer", "ready_tokenizer"]
+    assert [what for what, _ in alive] == ["make_transformer", "make_tokenizer"]
 
 
 def test_edits_and_images_of_scales(alive):
@@ -86,7 +86,7 @@ def test_edits_and_images_of_scales(alive):
     steps = list(offloaded().scales("a bee", seed=[1]))
     theirs = list(plain().scales("a bee", seed=[1]))
     assert torch.equal(steps[2].image(), theirs[2].image())
-    assert [what for what, _ in alive] == ["make_transformer", "ready_tokenizer"]
+    assert [what for what, _ in alive] == ["make_transformer", "make_tokenizer"]
 
 
 def test_two_calls_at_the_same_time_share_a_transformer(alive):

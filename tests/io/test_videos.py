@@ -124,7 +124,7 @@ def test_files_without_frames(tmp_path):
         sound.sample_rate = 44100
         container.mux(stream.encode(sound))
         container.mux(stream.encode(None))
-    for name, problem in (("empty.mkv", "cannot read .*empty.mkv"), ("sound.mp4", "it has no video")):
+    for name, problem in (("empty.mkv", r"cannot read .*empty\.mkv"), ("sound.mp4", "it has no video")):
         with pytest.raises(InputError, match=problem):
             read_frames(tmp_path / name, [0])
         with pytest.raises(InputError, match=problem):
@@ -137,7 +137,7 @@ def test_other_files(tmp_path):
     (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
     Image.new("RGB", (8, 8)).save(tmp_path / "image.jpg")
     for name in ("empty.mp4", "text.mp4", "noise.mp4", "image.jpg"):
-        with pytest.raises(InputError, match="cannot read .*not a video"):
+        with pytest.raises(InputError, match=r"cannot read .*not a video"):
             read_frames(tmp_path / name, [0])
     with pytest.raises(InputError, match=r"missing\.mp4: no such file"):
         read_frames(tmp_path / "missing.mp4", [0])

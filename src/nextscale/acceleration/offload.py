@@ -6,40 +6,19 @@ transformer exists while it samples, then one of the decoder while it decodes.
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nextscale.acceleration.decoding import without_gradients
+from nextscale.acceleration.on_demand import OnDemand
 from nextscale.acceleration.precision import Precision
-from nextscale.acceleration.ready import make_transformer, page_out_unused, ready_tokenizer
+from nextscale.acceleration.ready import make_tokenizer, make_transformer, page_out_unused
 from nextscale.runtime.allocator import page_out
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
-
-ModelT = TypeVar("ModelT", bound=nn.Module)
-
-
-class OnDemand(Generic[ModelT]):
-    """A model that is prepared when it is asked for, and freed when nobody uses it any more. Threads may share it."""
-
-    def __init__(self, prepare: Callable[[], ModelT]):
-        self._prepare = prepare
-        self._lock = threading.Lock()
-        self._shared: Callable[[], ModelT | None] = lambda: None
-
-    def get(self) -> ModelT:
-        """Return the model. It exists as long as the caller keeps it."""
-        with self._lock:
-            model = self._shared()
-            if model is None:
-                model = self._prepare()
-                self._shared = weakref.ref(model)
-            return model
 
 
 class OffloadedTokenizer(ImageTokenizer):
@@ -66,6 +45,15 @@ class OffloadedTokenizer(ImageTokenizer):
         return self.source.encode_features(images.to(self.source.device), schedule).to(images.device)
 
 
+def offloaded(tokenizer: Any, prepared: OnDemand[Any], device: torch.device) -> Any:
+    """Return the offloaded form of a tokenizer of images or of videos."""
+    if isinstance(tokenizer, ImageTokenizer):
+        return OffloadedTokenizer(tokenizer, prepared, device)
+    from nextscale.acceleration.ready_video import OffloadedVideoTokenizer  # most models generate images
+
+    return OffloadedVideoTokenizer(tokenizer, prepared)
+
+
 class OffloadedModels:
     """The models of a pipeline, prepared one after another.
 
@@ -75,27 +63,25 @@ class OffloadedModels:
         tiles: see `FewImagesTokenizer`.
     """
 
-    def __init__(
-        self, tokenizer: ImageTokenizer, model: Any, precision: Precision, device: torch.device, tiles: bool = False
-    ):
+    def __init__(self, tokenizer: Any, model: Any, precision: Precision, device: torch.device, tiles: bool = False):
         self._sources, self._device = (tokenizer, model), device
 
-        def decoder() -> ImageTokenizer:
-            return ready_tokenizer(tokenizer, precision.dtype, device, tiles)
+        def decoder() -> Any:
+            return make_tokenizer(tokenizer, precision.dtype, device, tiles)
 
         def transformer() -> Any:
             ready = make_transformer(model, precision, device)
             page_out_unused((model,), (ready,))
             return ready
 
-        decoders: OnDemand[ImageTokenizer] = OnDemand(lambda: self._after_release(decoder))
+        decoders: OnDemand[Any] = OnDemand(lambda: self._after_release(decoder))
         self.decoder = decoders.get
         self._transformers: OnDemand[Any] = OnDemand(lambda: self._after_release(transformer))
-        self._tokenizer = OffloadedTokenizer(tokenizer, decoders, device)
+        self._tokenizer = offloaded(tokenizer, decoders, device)
 
     is_ready = False
 
-    def get(self) -> tuple[ImageTokenizer, Any]:
+    def get(self) -> tuple[Any, Any]:
         """Return a tokenizer, and the transformer, which exists as long as the caller keeps it."""
         return self._tokenizer, self._transformers.get()
 

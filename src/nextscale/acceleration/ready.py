@@ -119,7 +119,8 @@ def ready_transformer(
         ready: ModelT = build(c)
         l2_norm = not isinstance(c, VARConfig) or c.l2_norm
         for block in ready.blocks:
-            block.set_submodule("attention", ReadyAttention(c.width, c.heads, l2_norm))
+            if isinstance(block.attention, SelfAttention):
+                block.set_submodule("attention", ReadyAttention(c.width, c.heads, l2_norm))
     of_block = LateInt8Linear if int8 else ReadyLinear
 
     def put(
@@ -135,14 +136,15 @@ def ready_transformer(
         if layer.packed or layer.weight.data_ptr() != weight.data_ptr():
             converted(weight)
 
+    kept_64 = getattr(model, "float64_layers", ())
     for name, module in list(model.named_modules()):
         if isinstance(module, SelfAttention):
             put(f"{name}.qkv", of_block, module.qkv.weight, module.qkv_bias())
         elif isinstance(module, MLP):
             put(f"{name}.up", of_block, module.up.weight, module.up.bias, gelu=True)
             ready.set_submodule(f"{name}.gelu", nn.Identity())
-        elif isinstance(module, nn.Linear) and not name.endswith((".qkv", ".up")):
-            in_block = name.startswith("blocks.")
+        elif isinstance(module, nn.Linear) and isinstance(ready.get_submodule(name), nn.Linear) and name not in kept_64:
+            in_block = name.startswith("blocks.")  # attention and MLP are done above
             kept = not in_block and name.partition(".")[0] != "adaln"
             at_scales = in_block and not name.endswith(".key_value")  # whose rows are text tokens, not a scale
             layer_type = of_block if at_scales else ReadyLinear
@@ -180,15 +182,22 @@ def ready_tokenizer(
     return ready
 
 
-def make_ready(
-    tokenizer: ImageTokenizer, model: ModelT, precision: Precision, tiles: bool = False
-) -> tuple[ImageTokenizer, ModelT]:
+def make_tokenizer(tokenizer: Any, dtype: torch.dtype, device: torch.device | None = None, tiles: bool = False) -> Any:
+    """Return `ready_tokenizer` of a tokenizer of images or of videos. The latter decode chunks of frames, not tiles."""
+    if isinstance(tokenizer, ImageTokenizer):
+        return ready_tokenizer(tokenizer, dtype, device, tiles)
+    from nextscale.acceleration.ready_video import ready_video_tokenizer  # most models generate images
+
+    return ready_video_tokenizer(tokenizer, dtype, device)
+
+
+def make_ready(tokenizer: Any, model: ModelT, precision: Precision, tiles: bool = False) -> tuple[Any, ModelT]:
     """Prepare both models for sampling. Memory of the originals that is mapped from files is returned to the system.
 
     Args:
         tiles: see `FewImagesTokenizer`.
     """
-    ready = ready_tokenizer(tokenizer, precision.dtype, tiles=tiles), make_transformer(model, precision)
+    ready = make_tokenizer(tokenizer, precision.dtype, tiles=tiles), make_transformer(model, precision)
     page_out_unused((tokenizer, model), ready)
     return ready
 

@@ -15,6 +15,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from nextscale.cli.sampling import (
     SamplingOptions,
     as_made,
+    check_image,
     check_outputs,
     finish,
     load,
@@ -24,10 +25,11 @@ from nextscale.cli.sampling import (
     write_images,
 )
 from nextscale.conditioning.classes import UNCONDITIONAL
-from nextscale.editing.plan import EditPlan, check_label, check_prompt, plan_edit
+from nextscale.editing.plan import EditPlan, check_edits_images, check_label, check_prompt, plan_edit
 from nextscale.editing.spec import Box, EditSpec, parse_box
 from nextscale.errors import InputError
 from nextscale.families.requests import SHAPE
+from nextscale.families.sources import media_of
 from nextscale.imaging.images import (
     caption,
     grid,
@@ -43,6 +45,8 @@ from nextscale.provenance import EditProvenance, Provenance, printable
 from nextscale.runtime.progress import say
 
 GREY = 0.5
+OUT = Path("edited.png")
+"""Where edited images are written by default."""
 BOX_FLAG: Any = PrimitiveConstructorSpec(
     nargs=1,
     metavar="Y0,X0,Y1,X1",
@@ -70,16 +74,22 @@ class EditFlags(EditSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class Options(SamplingOptions):
-    """Regenerate a part of an image, or its finer scales.
+    """Regenerate a part of an image, or its finer scales. With a video model, generate a video that begins with an
+    image, or that continues a video.
 
     The image is resized and cropped to the image size of the model. The results have this size, too. --fit pad adds
     borders instead of cropping. --full-size pastes the results back into the original image, which keeps its size.
 
     Example: nextscale edit dress.jpg --box 0.25,0.25,0.75,0.75 --label dress --variants 4 --out edited.png
+
+    Example for a video model: nextscale edit first.png --model infinitystar-480p --prompt "a fox runs" --seconds 5
+    --out fox.mp4
     """
 
     image: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")] = None
-    """Image file to edit. Not needed with --like."""
+    """Image file to edit, or the video to continue. Not needed with --like."""
+    begin: Annotated[Path | None, tyro.conf.arg(name="image")] = None
+    """The same as IMAGE."""
     mask: Path | None = None
     """Image file that marks the region: by its transparent pixels or, if it has none, by its white pixels. Any size is
     accepted, but the aspect ratio must be that of the image or of the model's images."""
@@ -94,22 +104,34 @@ class Options(SamplingOptions):
     """Number of results. Default: the number of --seeds, or 1 without --seeds."""
     show: bool = False
     """Also write OUT-show.png with the image, the kept part, and the variants."""
-    out: Path = Path("edited.png")
-    """File for the grid of variants. PNG files contain their provenance, which --like reads."""
+    out: Path | None = None
+    """File for the grid of variants. PNG files contain their provenance, which --like reads. Videos are written as by
+    "sample". Default: edited.png, or edited.mp4 for videos."""
 
 
 def run(options: Options) -> None:
-    check_outputs(options, options.out, *(["show"] if options.show else []))
+    check_outputs(options, options.out or OUT, *(["show"] if options.show else []))
+    if options.begin is not None:
+        if options.image is not None:
+            raise InputError(f"expected one image, got two: {options.image} and {options.begin}")
+        options = replace(options, image=options.begin, begin=None)
     like = read_like(options, "edit")
     if like:
         options = as_edited(options, like)
-    options.edit.check_region(options.mask is not None)
     count = len(options.seeds) or 1 if options.variants is None else options.variants
     if count < 1:
         raise InputError(f"variants must be at least 1, not {count}")
+    if options.edit.extend or (not options.edit.has_region(options.mask is not None) and makes_videos(options)):
+        from nextscale.cli.extend import extend  # most models generate images
+
+        extend(options, like, count)
+        return
+    options = replace(options, out=options.out or OUT)
+    options.edit.check_region(options.mask is not None)
     check_inputs_are_kept(options, 1 if like and like.index is not None else count)
     image, mask, edit = read_inputs(options, like)
     pipeline = load(options, like)
+    check_edits_images(pipeline.family)
     wanted = wanted_of(options, edit.spec, pipeline, count)
     plan = plan_edit(edit.spec, pipeline.tokenizer, image, mask, pipeline.schedule_for(image, options.shape))
     label = (options.label,) if options.label else ()
@@ -119,6 +141,7 @@ def run(options: Options) -> None:
     sampling = pipeline.scales(wanted, **arguments, **text, edit=plan.edit, schedule=plan.schedule)
     made = options.provenance(pipeline, label, count, edit, prompt)
     say_shape(options, pipeline, sampling)
+    check_image(options.out, sampling, options.model)
     say_sizes(plan, edit.image)
     generated = finish(sampling, pipeline)
     images, previews = plan.finish(generated), plan.preview(generated)
@@ -130,6 +153,11 @@ def run(options: Options) -> None:
         shown += [caption(image, f"variant {i}") for i, image in enumerate(previews)]
         written.append(write(grid(shown), beside(options.out, "show")))
     print("\n".join(map(str, written)))
+
+
+def makes_videos(options: Options) -> bool:
+    """Return whether a video model is named, without loading it."""
+    return media_of(options.model) == "video"
 
 
 def wanted_of(options: Options, spec: EditSpec, pipeline: Pipeline, count: int) -> Any:
@@ -169,7 +197,8 @@ def check_inputs_are_kept(options: Options, count: int) -> None:
     """
     names = [f"{i:03d}" for i in range(count)] if options.separate else []
     names += ["show"] if options.show else []
-    written = {path.resolve() for path in (options.out, *(beside(options.out, name) for name in names))}
+    out = options.out or OUT
+    written = {path.resolve() for path in (out, *(beside(out, name) for name in names))}
     for path, what in ((options.image, "image"), (options.mask, "mask")):
         if path is not None and path.resolve() in written:
             raise InputError(f"{brief_path(path)} is the {what}, which would be overwritten: choose another --out")

@@ -13,6 +13,7 @@ from PIL import Image
 from nextscale.cli.sampling import (
     SamplingOptions,
     as_made,
+    check_image,
     check_outputs,
     finish,
     load,
@@ -29,16 +30,20 @@ from nextscale.pipeline import Pipeline
 from nextscale.sampling.sampler import ScaleStep
 
 SHOWN_ROWS = 8
+OUT = Path("samples.png")
+"""Where images are written by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(SamplingOptions):
-    """Generate images.
+    """Generate images or videos.
 
     Example: nextscale sample --labels dress hat --num-images 20 --cfg 4 --out samples.png
 
     Example for a text-to-image model: nextscale sample "a fox in the snow" "two red cars" --model infinity-2b --aspect
     16:9
+
+    Example for a video model: nextscale sample "a fox in the snow" --model infinitystar-480p --seconds 5 --out fox.mp4
     """
 
     prompts: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[PROMPT ...]")] = ()
@@ -50,15 +55,17 @@ class Options(SamplingOptions):
     """Class names or numbers. They are repeated until all images have a class. "none" or "unconditional" means no
     class. Default: random classes."""
     num_images: int | None = None
-    """Number of images. Default: the number of --seeds, else the number of prompts or --labels, else 20."""
-    out: Path = Path("samples.png")
-    """File for the grid of images. PNG files contain their provenance, which --like reads."""
+    """Number of images or videos. Default: the number of --seeds, else the number of prompts or --labels, else 20."""
+    out: Path | None = None
+    """File for the grid of images. PNG files contain their provenance, which --like reads. Videos are written as .mp4
+    (H.264), .webm (VP9), .gif or .webp, with their provenance, or as a strip of 8 frames in an image file. Default:
+    samples.png, or samples.mp4 for videos."""
     show_scales: bool = False
     """Also write OUT-scales.png with the result after each scale, one row for each of the first 8 images."""
 
 
 def run(options: Options) -> None:
-    check_outputs(options, options.out, *(["scales"] if options.show_scales else []))
+    check_outputs(options, options.out or OUT, *(["scales"] if options.show_scales else []))
     like = read_like(options, "sample")
     if like:
         prompts, labels = like.prompts, like.labels
@@ -78,15 +85,26 @@ def run(options: Options) -> None:
     sampling = pipeline.scales(
         wanted, num_images=count, seed=options.seed_or_seeds(), settings=settings, **options.request()
     )
-    made = options.provenance(pipeline, () if is_text else texts, count, prompts=texts if is_text else ())
+    said = {"prompts": texts} if is_text else {}
+    made = options.provenance(pipeline, () if is_text else texts, count, **said, frames=sampling.schedule.frames)
     say_shape(options, pipeline, sampling)
+    if sampling.schedule.frames > 1:
+        from nextscale.cli.videos import write_videos  # most models generate images
+
+        if options.show_scales:
+            raise InputError("--show-scales is for images, not for videos")
+        one = like and like.index
+        print(*write_videos(sampling, pipeline, like if one is not None else made, options, options.out), sep="\n")
+        return
+    out = options.out or OUT
+    check_image(out, sampling, options.model)
     images = to_pil(finish(sampling, pipeline, keep))
     if like and like.index is not None:
         images, made = [images[like.index]], like
-    written = write_images(images, made, options, options.out)
+    written = write_images(images, made, options, out)
     if options.show_scales:
         rows = [image for row in zip(*columns, strict=True) for image in row]
-        written.insert(1, write(grid(rows, columns=len(columns)), beside(options.out, "scales")))
+        written.insert(1, write(grid(rows, columns=len(columns)), beside(out, "scales")))
     print("\n".join(map(str, written)))
 
 

@@ -13,9 +13,10 @@ from torch import Tensor
 from nextscale.cli.models import MEMORY_FLAGS, MemoryFlags, ModelOptions, SamplingDtype
 from nextscale.cli.settings_flags import SettingsFlags, given
 from nextscale.cli.text_flags import PLAIN, TEXT_ENCODER_FLAGS, TextFlags
+from nextscale.editing.results import as_images
 from nextscale.errors import InputError, brief
 from nextscale.families.sources import EMBEDDED, STARTER
-from nextscale.imaging.images import check_writable_image, grid, save_image
+from nextscale.imaging.images import FORMATS, check_writable_image, grid, save_image
 from nextscale.io.files import beside
 from nextscale.pipeline import Pipeline
 from nextscale.provenance import EditProvenance, Provenance, read_provenance
@@ -24,7 +25,7 @@ from nextscale.runtime.progress import say, say_over
 from nextscale.sampling.run import SamplingRun
 from nextscale.sampling.sampler import ScaleStep
 from nextscale.sampling.settings import SamplingSettings
-from nextscale.scales.aspect import nearest_template, parse_aspect, parse_size
+from nextscale.scales.aspect import parse_aspect, parse_size
 from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 
 FREE = (
@@ -36,6 +37,7 @@ FREE = (
     "model",
     "device",
     "image",
+    "begin",
     "mask",
     *TEXT_ENCODER_FLAGS,  # text_dtype only for files that do not state it
     *MEMORY_FLAGS,
@@ -68,8 +70,8 @@ class SamplingOptions(ModelOptions):
     separate: bool = False
     """Also write each image to its own file, OUT-000.png ..."""
     like: Path | None = None
-    """PNG file written by "sample" or "edit". Repeats the command with the settings stored in the file. Other flags can
-    be combined with it only if they name the model, the device, the input files or the output."""
+    """PNG or video file written by "sample" or "edit". Repeats the command with the settings stored in the file. Other
+    flags can be combined with it only if they name the model, the device, the input files or the output."""
 
     def changed_settings(self, pipeline: Pipeline) -> SamplingSettings:
         """Return the model's default settings, changed by the flags that are given; with ``--like``, those of the
@@ -80,7 +82,7 @@ class SamplingOptions(ModelOptions):
 
     def request(self) -> dict[str, Any]:
         """Return the flags that describe the request, as arguments of `Pipeline.scales`."""
-        return {name: value for name, value in (vars(self.text.options()) | vars(self.shape)).items() if value}
+        return {name: value for name, value in vars(self.text.options()).items() if value} | self.shape.given
 
     def seed_or_seeds(self) -> int | tuple[int, ...]:
         """Return the single seed, or one seed per image."""
@@ -100,6 +102,7 @@ class SamplingOptions(ModelOptions):
         count: int,
         edit: EditProvenance | None = None,
         prompts: tuple[str, ...] = (),
+        frames: int = 1,
     ) -> Provenance:
         """Return the provenance of the images of this call."""
         content = pipeline.requests.encoder_of(prompts, vars(self.text.options()))
@@ -120,9 +123,12 @@ class SamplingOptions(ModelOptions):
             text_dtype=self.text.text_dtype if content else PLAIN.text_dtype,
             text=self.text.options(),
             shape=self.shape,
+            frames=frames,
         )
 
 
+VIDEO_SUFFIXES = (".mp4", ".webm")
+"""Suffixes of files that hold no images."""
 ROUNDED = 0.001
 """Aspects differ from those of templates by less, if only their digits are cut."""
 
@@ -216,13 +222,14 @@ def hint_of(options: SamplingOptions, made: Provenance) -> str:
 
 
 def say_shape(options: SamplingOptions, pipeline: Pipeline, run: SamplingRun) -> None:
-    """Print the size of the images if another size or aspect was asked for."""
+    """Print the size of the images or videos if another size or aspect was asked for."""
     height, width = pipeline.tokenizer.config.image_size_of(run.schedule)
+    what = "videos" if run.schedule.frames > 1 else "images"
     size, aspect = options.shape.size, options.shape.aspect
     if size and parse_size(size) != (height, width):
-        say(f"images have {width} x {height} pixels, the nearest size to {size}")
-    if aspect and abs(nearest_template(parse_aspect(aspect)) - parse_aspect(aspect)) > ROUNDED:
-        say(f"images have {width} x {height} pixels, the nearest aspect to {aspect}")
+        say(f"{what} have {width} x {height} pixels, the nearest size to {size}")
+    if aspect and abs((run.schedule.template or 0) - parse_aspect(aspect)) > ROUNDED:
+        say(f"{what} have {width} x {height} pixels, the nearest aspect to {aspect}")
 
 
 def finish(run: SamplingRun, pipeline: Pipeline, on_scale: Callable[[ScaleStep], None] = lambda step: None) -> Tensor:
@@ -231,15 +238,21 @@ def finish(run: SamplingRun, pipeline: Pipeline, on_scale: Callable[[ScaleStep],
     Args:
         on_scale: called after each scale.
     """
-    count = run.schedule.num_scales
     say(f"sampling in {pipeline.dtype} on {pipeline.device}")
     numbers = pipeline.tokenizer.config.full_size_numbers(run.schedule)
     with kept(pipeline.device, numbers * pipeline.precision.dtype.itemsize):  # every layer allocates the same sizes
         for step in run:
-            h, w = step.size
-            say_over(f"scale {step.index + 1}/{count} ({h}x{w})", is_last=step.index == count - 1)
+            say_step(step, run)
             on_scale(step)
-        return run.result().images
+        return as_images(run.result().images)
+
+
+def say_step(step: ScaleStep, run: SamplingRun) -> None:
+    """Print the progress of sampling: scales, or visits if scales are visited several times."""
+    schedule, (t, h, w) = run.schedule, step.visit.size
+    count = len(schedule.visits)
+    what = "scale" if count == schedule.num_scales else "visit"
+    say_over(f"{what} {step.index + 1}/{count} ({f'{t}x' if t > 1 else ''}{h}x{w})", is_last=step.index == count - 1)
 
 
 def check_outputs(options: SamplingOptions, out: Path, *names: str) -> None:
@@ -248,9 +261,20 @@ def check_outputs(options: SamplingOptions, out: Path, *names: str) -> None:
     Args:
         names: names of the additional files, such as ``scales`` for OUT-scales.png.
     """
-    check_writable_image(out)
+    check = check_writable_image
+    if out.suffix.lower() in VIDEO_SUFFIXES:
+        from nextscale.io.video_writer import check_writable_video as check  # most files are images
+    check(out)
     for name in (*names, *(["000"] if options.separate else [])):
-        check_writable_image(beside(out, name))
+        check(beside(out, name))
+
+
+def check_image(out: Path, run: SamplingRun, model: str) -> None:
+    """Raise InputError if images would be written to a video file, or the frames of a video as a list of scales."""
+    if run.schedule.frames == 1 and out.suffix.lower() in VIDEO_SUFFIXES:
+        raise InputError(
+            f"{brief(model)} generates images: expected one of the extensions {', '.join(FORMATS)}, not {out.suffix}"
+        )
 
 
 def write_images(images: Sequence[Image.Image], made: Provenance, options: SamplingOptions, out: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,3 +82,22 @@ class OnDemandEncoder:
 def as_encoder(encoder: TextEncoder | str | Path, most: int, keep: bool = True) -> TextEncoder:
     """Return a text encoder, or for the folder or name of a T5 an `OnDemandEncoder` with these arguments."""
     return OnDemandEncoder(encoder, most, keep) if isinstance(encoder, str | Path) else encoder
+
+
+def encoder_for(model: Any, encoder: TextEncoder | str | Path, keep: bool, ready: Callable[[], Any]) -> TextEncoder:
+    """Return the text encoder of a model: its own one, or the given one.
+
+    Args:
+        keep: see `as_encoder`.
+        ready: returns (tokenizer, model), prepared for sampling.
+
+    Raises:
+        InputError: the model has one of its own, and another one is given.
+    """
+    if getattr(model, "words", None) is None:
+        return as_encoder(encoder, len(model.unconditional_text), keep)
+    if encoder != "":
+        raise InputError("this model has a text encoder of its own, and takes no other one")
+    from nextscale.conditioning.own_encoder import OwnEncoder  # most models have none
+
+    return OwnEncoder(model.words, lambda: ready()[1].words)

@@ -21,6 +21,7 @@ from nextscale.editing.masks import Mask, box_pixels, feather, fill_hidden, plac
 from nextscale.editing.placement import Placement
 from nextscale.editing.spec import EditSpec, Mode
 from nextscale.errors import InputError
+from nextscale.families.family import Family
 from nextscale.imaging.images import as_rgb, to_pil, to_tensor
 from nextscale.sampling.token_edit import ALWAYS_KEPT, TokenEdit, box_mask
 from nextscale.scales.schedule import ScaleSchedule
@@ -177,6 +178,14 @@ def nothing_to_generate(spec: EditSpec) -> str:
         f"the mask leaves no pixel to generate in mode {spec.mode}: transparent or white pixels are {fate}, "
         f"and {used} is used"
     )
+
+
+def check_edits_images(family: Family) -> None:
+    """Raise InputError for a video model, which cannot regenerate a part of an image."""
+    if family.media == "video":
+        raise InputError(
+            f"{family.title} extends images and videos: expected no mask, box, scales to keep, or image to upscale"
+        )
 
 
 def check_label(mode: Mode, labels: Labels, no_class: int) -> None:

@@ -11,6 +11,7 @@ from nextscale.errors import InputError, brief
 
 Mode = Literal["inpaint", "outpaint", "class"]
 Fit = Literal["crop", "pad"]
+Extend = Literal["", "image", "video"]
 Box = tuple[float, float, float, float]
 """(y0, x0, y1, x1) as fractions of the image's height and width."""
 
@@ -49,6 +50,10 @@ class EditSpec:
     """Instead of editing a region, upscale an image that is smaller than the model's images. The scales up to the
     size of the small image are taken from it, and the finer ones are generated."""
 
+    extend: Extend = field(default="", metadata={"later": True})
+    """For video models, instead of editing a region: generate a video that begins with the given image, or that
+    continues the given video. Default: what the file contains."""
+
     fit: Fit = "crop"
     """How to fit an image whose aspect ratio differs from the model's. crop edits the middle of the image and cuts off
     the rest. pad adds borders, so that the whole image can be edited, and removes them from the result. With pad, a
@@ -62,6 +67,8 @@ class EditSpec:
             raise InputError(f"unknown fit {brief(self.fit)}: expected one of {', '.join(get_args(Fit))}")
         if self.mode not in get_args(Mode):
             raise InputError(f"unknown mode {brief(self.mode)}: expected one of {', '.join(get_args(Mode))}")
+        if self.extend not in get_args(Extend):
+            raise InputError(f"extend is image or video, not {brief(self.extend)}")
         for name in ("leak_free", "composite", "upscale", "full_size"):
             if not isinstance(value := getattr(self, name), bool):
                 raise InputError(f"{name} must be true or false, not {brief(value)}")
@@ -82,12 +89,18 @@ class EditSpec:
             defaults = {f.name: f.default for f in fields(EditSpec)}
             if changed := [name for name in REGION_FIELDS if getattr(self, name) != defaults[name]]:
                 raise InputError(f"{', '.join(changed)}: only for an edit with a mask or a box")
+        if self.extend and self.fit != "crop":
+            raise InputError(f"fit {self.fit} is for editing images: the frames of a video are cropped")
         object.__setattr__(self, "softness", float(self.softness) if self.composite else 0.0)  # a blend needs both
 
     @property
     def is_continuation(self) -> bool:
         """Whether the edit keeps whole scales instead of a region."""
-        return self.scales_kept is not None or self.upscale
+        return self.scales_kept is not None or self.upscale or bool(self.extend)
+
+    def has_region(self, has_mask: bool) -> bool:
+        """Whether it is stated what to generate."""
+        return has_mask or self.box is not None or self.is_continuation
 
     def check_region(self, has_mask: bool) -> None:
         """Raise InputError unless exactly one of a mask, box, scales_kept and upscale is given."""
@@ -96,6 +109,7 @@ class EditSpec:
             "box": self.box is not None,
             "scales_kept": self.scales_kept is not None,
             "upscale": self.upscale,
+            **({"extend": True} if self.extend else {}),
         }
         if sum(given.values()) != 1:
             names = ", ".join(name for name, is_given in given.items() if is_given)

@@ -31,6 +31,11 @@ class PublishedModel:
     settings: SamplingSettings | None = None
     """Its official sampling settings, if they are not those of the family."""
 
+    @property
+    def schedule(self) -> Any:
+        """The schedule that it was trained with: the transformer's, if that has one."""
+        return getattr(self.model, "schedule", self.tokenizer.schedule)
+
 
 @dataclass(frozen=True)
 class Family:

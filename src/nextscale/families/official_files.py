@@ -15,6 +15,7 @@ from nextscale.io.pth import as_state, read_pth
 from nextscale.io.tensor_files import read_tensors
 from nextscale.official.families import from_official, tokenizer_from_official
 from nextscale.official.infinity import is_infinity
+from nextscale.official.infinity_star import is_infinity_star, is_video_tokenizer
 from nextscale.runtime.progress import say
 from nextscale.scales.schedule import OFFICIAL_256, ScaleSchedule
 from nextscale.transformer.infinity_config import SIZES
@@ -48,7 +49,7 @@ def load_pair(paths: Files, schedule: ScaleSchedule | None = None, as_stored: bo
     """Load the official files of a tokenizer and a transformer.
 
     Args:
-        as_stored: keep the types of the transformer's weights, if it is an Infinity.
+        as_stored: keep the types of the transformer's weights, if it is an Infinity or InfinityStar.
 
     Raises:
         InputError: a file is missing or damaged, or the two do not belong together.
@@ -57,7 +58,7 @@ def load_pair(paths: Files, schedule: ScaleSchedule | None = None, as_stored: bo
         raise InputError(f"expected a pair of .pth files, tokenizer and transformer, got {len(paths)}")
     tokenizer_state, state = read_state(paths[0]), read_state(paths[1], as_stored)
     warn_about_pair(paths, state)
-    kept = {"as_stored": as_stored} if is_infinity(state) else {}
+    kept = {"as_stored": as_stored} if is_infinity(state) or is_infinity_star(state) else {}
     return from_official(tokenizer_state, state, schedule=schedule, **kept)
 
 
@@ -83,6 +84,11 @@ def load_tokenizer_file(path: Path, schedule: ScaleSchedule | None = None) -> An
 def is_trainer_file(path: Path) -> bool:
     """Whether a file is a checkpoint of an official trainer."""
     return path.suffix in PTH and path.is_file() and transformer_part(read_pth(path)) is not None
+
+
+def is_of_videos(paths: Files) -> bool:
+    """Whether official files are those of a model of videos. Reads the tokenizer's."""
+    return len(paths) == 2 and paths[0].is_file() and is_video_tokenizer(read_state(paths[0]))
 
 
 def read_state(path: Path, as_stored: bool = False) -> dict[str, Tensor]:

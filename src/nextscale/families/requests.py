@@ -5,11 +5,10 @@ A pipeline has one `Requests`, which parses the arguments of its calls.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Protocol
 
-from PIL import Image
 from torch import Tensor
 
 from nextscale.conditioning.classes import ClassNames
@@ -17,6 +16,7 @@ from nextscale.conditioning.feature_cache import TextEncoder, content_of, notes_
 from nextscale.conditioning.prompts import TextOptions, check_prompts, with_positive_phrase
 from nextscale.conditioning.text import TextFeatures
 from nextscale.errors import InputError
+from nextscale.families.family import Family
 from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
 from nextscale.scales.schedule import ScaleSchedule
 
@@ -44,6 +44,10 @@ class Requests(Protocol):
 
     @property
     def takes(self) -> Literal["class", "prompt"]: ...
+
+    def at(self, schedule: Any, /) -> Requests:
+        """Return the requests of a call with a schedule; None means the model's own."""
+        ...
 
     def memory_to_load(self, wanted: Any, /) -> int:
         """Return the bytes of the weights of a text encoder that `parse` would load."""
@@ -99,10 +103,11 @@ class Requests(Protocol):
         """
         ...
 
-    def schedule_for(self, image: Image.Image, shape: ImageShape, /) -> ScaleSchedule | None:
-        """Return the schedule for editing an image; None means the model's own.
+    def schedule_for(self, given: tuple[int, int], shape: ImageShape, /) -> ScaleSchedule | None:
+        """Return the schedule for editing an image or a video; None means the model's own.
 
         Args:
+            given: (height, width) of the image.
             shape: if it is empty, the shape of the image decides, if the model allows it.
         """
         ...
@@ -123,6 +128,9 @@ class ClassRequests:
 
     keeps_encoder: bool = False
 
+    def at(self, schedule: Any) -> ClassRequests:
+        return self
+
     def memory_to_load(self, wanted: Any) -> int:
         return 0
 
@@ -142,7 +150,7 @@ class ClassRequests:
         ids = self.names.per_variant(wanted, num_images)
         return ids, 1 if isinstance(ids, str) and num_images is None else num_images
 
-    def schedule_for(self, image: Image.Image, shape: ImageShape) -> ScaleSchedule | None:
+    def schedule_for(self, given: tuple[int, int], shape: ImageShape) -> ScaleSchedule | None:
         shape.schedule(self.schedule, self.image_size)  # refuses another one
         return None
 
@@ -171,6 +179,13 @@ class PromptRequests:
     encoder: TextEncoder
     takes: Literal["class", "prompt"] = "prompt"
 
+    def at(self, schedule: Any) -> PromptRequests:
+        return self if schedule is None else replace(self, schedule=schedule)
+
+    def texts(self, prompts: Sequence[str], options: TextOptions) -> Sequence[str]:
+        """Return the texts to encode for prompts."""
+        return [with_positive_phrase(prompt) for prompt in prompts] if options.positive_phrase else prompts
+
     def memory_to_load(self, wanted: Any) -> int:
         if wanted is None or isinstance(wanted, TextFeatures) or wanted == "":
             return 0
@@ -187,7 +202,7 @@ class PromptRequests:
             notes = self.notes(wanted, options)
             return Request(wanted, (), self.encode([negative]) if negative else None, notes)
         prompts = check_prompts(() if wanted is None else wanted, may_be_empty=is_edit)
-        texts = texts_of(prompts, said)
+        texts = self.texts(prompts, said)
         notes = self.notes(prompts, options)  # before encoding, which would tell some of them
         features = self.encode([*texts, *([negative] if negative else [])])
         count = num_images if num_images is not None and len(prompts) == 1 else len(prompts)
@@ -201,7 +216,7 @@ class PromptRequests:
     def notes(self, wanted: Any, options: Mapping[str, Any]) -> tuple[str, ...]:
         said = text_of(options)
         prompts = [] if isinstance(wanted, TextFeatures) else check_prompts(wanted, may_be_empty=True)
-        texts, negative = texts_of(prompts, said), said.negative_prompt if said.negative_prompt.strip() else ""
+        texts, negative = self.texts(prompts, said), said.negative_prompt if said.negative_prompt.strip() else ""
         return notes_of(self.encoder, texts, negative) if negative or any(map(str.strip, texts)) else ()
 
     def encoder_of(self, prompts: Sequence[str], options: Mapping[str, Any]) -> str:
@@ -210,8 +225,8 @@ class PromptRequests:
     def variants(self, wanted: Any, num_images: int | None) -> tuple[Any, int | None]:
         return "" if wanted is None else wanted, num_images
 
-    def schedule_for(self, image: Image.Image, shape: ImageShape) -> ScaleSchedule | None:
-        return shape.schedule_for((image.height, image.width), self.schedule, self.image_size)
+    def schedule_for(self, given: tuple[int, int], shape: ImageShape) -> ScaleSchedule | None:
+        return shape.schedule_for(given, self.schedule, self.image_size)
 
     def schedule_of(self, options: Mapping[str, Any]) -> ScaleSchedule | None:
         text_of(options)
@@ -238,9 +253,19 @@ class PromptRequests:
         return TextFeatures.of([known[text if text.strip() else ""] for text in texts])
 
 
-def texts_of(prompts: Sequence[str], options: TextOptions) -> Sequence[str]:
-    """Return the texts to encode for prompts."""
-    return [with_positive_phrase(prompt) for prompt in prompts] if options.positive_phrase else prompts
+def make_requests(
+    family: Family, names: ClassNames, tokenizer: Any, model: Any, encoder: Callable[[], TextEncoder]
+) -> Requests:
+    """Return the requests of a pipeline. ``encoder`` is called for a model that takes prompts."""
+    shape = tokenizer.schedule, tokenizer.config.image_size
+    if family.takes == "class":
+        return ClassRequests(names, *shape)
+    kind = PromptRequests
+    if family.media == "video":
+        from nextscale.families.video_requests import VideoRequests  # most models generate images
+
+        kind = VideoRequests
+    return kind(*shape, model.unconditional_text, encoder())
 
 
 def text_of(options: Mapping[str, Any]) -> TextOptions:

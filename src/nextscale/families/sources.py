@@ -80,6 +80,21 @@ def find_published(name: str) -> PublishedModel | None:
     return found[0].published[found[1]] if found else None
 
 
+def media_of(source: Source) -> str:
+    """Return "image" or "video", what a model generates, without loading it. Unknown models are said to make images."""
+    if files := files_of(source):
+        from nextscale.families.official_files import is_of_videos
+
+        return "video" if is_of_videos(files) else "image"
+    name = str(source)
+    if name not in EMBEDDED and (Path(name) / INDEX).is_file():
+        index = read_json(Path(name) / INDEX)
+        named = index.get("family", var.FAMILY.name) if isinstance(index, dict) else var.FAMILY.name
+        return family_called(named, Path(name) / INDEX).media
+    found = None if name in EMBEDDED else find_family(name)
+    return found[0].media if found else "image"
+
+
 def load_source(source: Source, schedule: ScaleSchedule | None = None, as_stored: bool = False) -> Parts:
     """Load a model from any of the sources that `Pipeline.from_pretrained` documents.
 
@@ -217,7 +232,7 @@ def load_published(family: Family, name: str, as_stored: bool = False) -> Parts:
         file = fetch(family.repository, published.file)
     else:
         file = fetch_folder(family.repository, [f"{published.file}/*"]) / published.file
-    parts = of_official(load_pair((tokenizer_file, file), published.model.schedule, as_stored))
+    parts = of_official(load_pair((tokenizer_file, file), published.schedule, as_stored))
     if parts.model.config.depth != published.model.depth:
         raise InputError(f"{file} is of depth {parts.model.config.depth}, but {name} has {published.model.depth}")
     return parts._replace(settings=published.settings)

@@ -16,8 +16,12 @@ def with_comment(text: str) -> Image.Exif:
 
 
 def comment_of(image: Image.Image) -> str | None:
-    """Return the user comment of an image; None if there is none in ASCII."""
+    """Return the user comment of an image; None if there is none.
+
+    Raises:
+        UnicodeDecodeError: it is not ASCII.
+    """
     comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
-    if not isinstance(comment, bytes) or not comment.startswith(ASCII) or not comment.isascii():
+    if not isinstance(comment, bytes) or not comment.startswith(ASCII):
         return None
     return comment[len(ASCII) :].decode("ascii")

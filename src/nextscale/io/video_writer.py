@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import ExitStack
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,8 @@ class VideoWriter:
     Args:
         path: its suffix chooses the format; see `SUFFIXES`.
         fps: frames per second.
-        comment: text in ASCII to store: the tag ``comment`` of MP4 and WebM, the comment of a GIF, the user comment in the EXIF
-            data of a WebP.
+        comment: text in ASCII to store: the tag ``comment`` of MP4 and WebM, the comment of a GIF, the user comment in
+            the EXIF data of a WebP.
 
     Raises:
         InputError: an unknown suffix, PyAV is missing, or the file cannot be written.
@@ -155,7 +156,7 @@ class VideoWriter:
     def _durations(self, unit: int) -> list[int]:
         """Return the duration of each frame in milliseconds, a multiple of ``unit``, without drift."""
         ends = [unit * round(1000 * i / self.fps / unit) for i in range(self.count + 1)]
-        return [end - start for start, end in zip(ends, ends[1:], strict=False)]
+        return [end - start for start, end in pairwise(ends)]
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray] | np.ndarray, fps: float, comment: str = "") -> None:

@@ -31,7 +31,8 @@ def from_official(
         transformer_state: the content of ``var_d*.pth``, or the tensors of an Infinity or InfinityStar transformer.
         options: see `nextscale.official.var.from_official` (``schedule``, ``quant_resi``, ``znorm``),
             `nextscale.official.infinity.from_official` (``schedule``, ``patchify``, ``rope``, ``text_rows``,
-            ``as_stored``) and `nextscale.official.infinity_star.from_official` (``text_rows``, ``as_stored``).
+            ``as_stored``) and `nextscale.official.infinity_star.from_official` (``schedule``, ``text_rows``,
+            ``as_stored``).
 
     Raises:
         InputError: the states do not belong to official models or to each other, or the family does not take an option.
@@ -41,6 +42,8 @@ def from_official(
     module = infinity if infinity.is_infinity(transformer_state) else var
     module = infinity_star if infinity_star.is_infinity_star(transformer_state) else module
     if module is not infinity_star:
+        if infinity_star.is_video_tokenizer(tokenizer_state):
+            raise InputError("a video tokenizer belongs to an InfinityStar transformer, not to one that makes images")
         check_families(tokenizer_state, module is infinity)
     try:
         return module.from_official(tokenizer_state, transformer_state, **options)
@@ -58,12 +61,15 @@ def check_families(tokenizer_state: State, is_infinity: bool) -> None:
         raise InputError("a VAR transformer expects a tokenizer with a codebook, not one of Infinity with bits")
 
 
-def tokenizer_from_official(state: State, schedule: ScaleSchedule) -> ImageTokenizer:
+def tokenizer_from_official(state: State, schedule: ScaleSchedule) -> ImageTokenizer | VideoTokenizer:
     """Build our tokenizer from the weights of an official one of any family.
 
     Args:
-        schedule: that of a tokenizer of VAR. One of Infinity takes any; its default is the square one for 1024 pixels.
+        schedule: that of a tokenizer of VAR. The others take any; their defaults are the square one for 1024 pixels
+            and, for videos, that of 480p and 5 seconds.
     """
+    if infinity_star.is_video_tokenizer(state):
+        return infinity_star.video_tokenizer_from_official(state)
     if CODEBOOK in state or infinity.is_infinity(state):
         return var.tokenizer_from_official(state, schedule)
     return infinity.tokenizer_from_official(state, patchify=None)

@@ -14,6 +14,7 @@ from nextscale.errors import InputError
 from nextscale.io.module_folder import build_on_meta, fill, most_parameters
 from nextscale.official.infinity import MASKS, check_complete, chunked, with_rows, without_chunks
 from nextscale.official.names import Names, State, largest_number, rename, shape_of, swapped
+from nextscale.scales.spacetime import SpacetimeSchedule
 from nextscale.tokenizer.video_autoencoder import DOWN_FRAMES
 from nextscale.tokenizer.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
 from nextscale.transformer.infinity_star import InfinityStar
@@ -86,16 +87,29 @@ def is_infinity_star(state: State) -> bool:
     return "cfg_uncond" in state and "norm_hidden_sates.weight" in state
 
 
+def is_video_tokenizer(state: State) -> bool:
+    """Return whether a state is that of a video tokenizer."""
+    return SCALE in (nested if isinstance(nested := state.get("vae"), dict) else state)
+
+
 def from_official(
-    tokenizer_state: State, transformer_state: State, *, text_rows: int | None = None, as_stored: bool = False
+    tokenizer_state: State,
+    transformer_state: State,
+    *,
+    schedule: SpacetimeSchedule | None = None,
+    text_rows: int | None = None,
+    as_stored: bool = False,
 ) -> tuple[VideoTokenizer, InfinityStar]:
     """Build our models from the weights of an official video tokenizer and transformer, in float32.
 
     Args:
+        schedule: see `video_tokenizer_from_official`.
         text_rows, as_stored: see `infinity_star_from_official`.
     """
+    if not is_video_tokenizer(tokenizer_state):
+        raise InputError(f"an InfinityStar transformer expects a video tokenizer with {SCALE}, not one of images")
     model = infinity_star_from_official(transformer_state, text_rows=text_rows, as_stored=as_stored)
-    tokenizer = video_tokenizer_from_official(tokenizer_state)
+    tokenizer = video_tokenizer_from_official(tokenizer_state, schedule)
     if tokenizer.config.code_dim != model.config.bits:
         raise InputError(
             f"the transformer predicts {model.config.bits} bits per token, but the tokenizer has "
@@ -154,8 +168,11 @@ def infinity_star_to_official(model: InfinityStar) -> dict[str, Tensor]:
     return {chunked(name, per_chunk): tensor for name, tensor in state.items()} if model.config.chunks > 1 else state
 
 
-def video_tokenizer_from_official(state: State) -> VideoTokenizer:
+def video_tokenizer_from_official(state: State, schedule: SpacetimeSchedule | None = None) -> VideoTokenizer:
     """Build our video tokenizer from the content of ``infinitystar_videovae.pth``, or its entry ``vae``, in float32.
+
+    Args:
+        schedule: the default schedule, which the weights do not tell. None means that of 480p and 5 seconds.
 
     Raises:
         InputError: a tensor is missing, unknown, or has another shape.
@@ -169,6 +186,7 @@ def video_tokenizer_from_official(state: State) -> VideoTokenizer:
         (*widths, shape("encoder.conv_out.conv.weight", 5)[1]),
         largest_number(state, "encoder.down_blocks.0.resnets.{n}.*"),
         shape("decoder.conv_in.conv.weight", 5)[1],
+        schedule=schedule or SpacetimeSchedule.official(),
     )
     renamed = rename(state, TOKENIZER_NAMES, TOKENIZER_UNUSED, TOKENIZER)
     shape(SCALE, 1)

@@ -26,6 +26,27 @@ from nextscale.sampling.sampler import (
 from nextscale.sampling.settings import METRICS, SamplingSettings
 
 
+def replay(
+    recorded: dict[Any, RecordedSampler],
+    parts: tuple[Tokenizer, Transformer],
+    ids: Any,
+    settings: SamplingSettings,
+    num_images: int | None = None,
+    seed: int | Sequence[int] = 0,
+) -> SampleResult:
+    """Replay the graph of a call, which is recorded on first use.
+
+    Args:
+        recorded: the samplers that were recorded with ``parts``, by batch size, settings and kind of seed.
+        parts: tokenizer and transformer, made ready.
+        ids: class labels, as in `nextscale.sample`.
+    """
+    key = parts[1].conditioner.count(ids, num_images), settings, isinstance(seed, Sequence)
+    if key not in recorded:
+        recorded[key] = RecordedSampler(*parts, *key)
+    return recorded[key](ids, seed)
+
+
 class RecordedSampler:
     """`nextscale.sample` for one batch size and one set of settings, recorded once. Equal seeds give equal images.
 

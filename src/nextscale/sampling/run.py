@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ class SamplingRun(Iterator[ScaleStep]):
         prompts: the prompt of each image, for text-to-image models.
         notes: sentences about what the model cannot follow in the request, such as words that it does not know.
         decoder: called once all scales are sampled, for the tokenizer that decodes them; None means ``tokenizer``.
+        decode_last: decode no clip of a video before all are sampled, because only one model is in memory at a time.
     """
 
     def __init__(
@@ -39,9 +41,10 @@ class SamplingRun(Iterator[ScaleStep]):
         prompts: Sequence[str] = (),
         notes: Sequence[str] = (),
         decoder: Callable[[], Tokenizer] | None = None,
+        decode_last: bool = False,
     ):
         self._steps, self._tokenizer, self._edit, self._exact = steps, tokenizer, edit, exact
-        self._decoder = decoder
+        self._decoder, self._decode_last = decoder, decode_last
         self.schedule, self.prompts, self.notes = tokenizer.schedule_or_own(schedule), prompts, notes
         self.tokens: list[Tensor] = []
         """Sampled tokens (B, n_k, ...) of the scales so far."""
@@ -65,9 +68,43 @@ class SamplingRun(Iterator[ScaleStep]):
         self._last = last
         return SampleResult(check_finite(self._decode(last)), self.tokens, last.labels)
 
+    def frames(self, on_step: Callable[[ScaleStep], None] = lambda step: None) -> Iterator[Tensor]:
+        """Sample the remaining visits of a video, and yield its frames as they are decoded.
+
+        A clip is decoded while the next ones are not sampled yet. The memory for decoding does not depend on the
+        duration. With one seed per video, each is decoded alone, so that it does not depend on its batch.
+
+        Args:
+            on_step: called after each visit.
+
+        Yields:
+            (B, 3, T', H, W) in [0, 1], a few frames at a time.
+
+        Raises:
+            InputError: the logits or the decoder's values are not finite.
+        """
+        streams: list[Any] = []
+        clips = self._clips(on_step)
+        for latents in list(clips) if self._decode_last else clips:
+            if not streams:
+                tokenizer: Any = self._decoder() if self._decoder else self._tokenizer
+                streams = [tokenizer.decoding_stream() for _ in range(len(latents) if self._exact else 1)]
+            decoded = (stream.decode(part) for stream, part in zip(streams, latents.chunk(len(streams)), strict=True))
+            for parts in zip(*decoded, strict=True):
+                yield check_finite(torch.cat(parts)).add(1).mul(0.5)
+
+    def _clips(self, on_step: Callable[[ScaleStep], None]) -> Iterator[Tensor]:
+        """Sample, and yield the latents of each clip, (B, D, t, h, w), when it is complete."""
+        following = (*(visit.clip for visit in self.schedule.visits[1:]), -1)
+        for step in self:
+            on_step(step)
+            if step.is_last or following[step.index] != step.visit.clip:
+                start = step.visit.start
+                yield step.canvas[:, :, start : start + step.visit.size[0]]
+
     def _decode(self, step: ScaleStep) -> Tensor:
         tokenizer = self._decoder() if self._decoder else self._tokenizer
-        if self._exact and step.canvas.device.type == "cpu":
+        if self._exact and step.canvas.device.type == "cpu" and step.canvas.ndim == 4:
             return decode_each(tokenizer, self.tokens, self._edit, self.schedule)
         return replace(step, tokenizer=tokenizer).image()
 

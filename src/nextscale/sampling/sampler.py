@@ -137,8 +137,9 @@ def sample_scales(
             an image then does not depend on its batch.
         settings: See `SamplingSettings`.
         edit: Tokens to keep.
-        guidance: Replaces the ramp up to ``cfg``: a `Guidance`, or a function that gives the weight of a visit. "apg"
-            is `nextscale.sampling.guidance.ProjectedGuidance`; "cfg", the default, is the model's own.
+        guidance: Replaces the ramp up to ``cfg``: a `Guidance`, or a function that gives the weight of a visit. Or a
+            name as in `SamplingSettings`: "apg" is `nextscale.sampling.guidance.ProjectedGuidance`; "cfg" is the
+            model's own. None means that of the settings.
         logits_processor: Called as (logits (B, n_k, V), visit) after guidance, before temperature, top-k and top-p.
         schedule: Sizes of the scales, which decide the size of the images. None means the tokenizer's. Only models
             with rotary positions (Infinity) take others.
@@ -155,8 +156,8 @@ def sample_scales(
     schedule = tokenizer.schedule_or_own(schedule)
     settings = settings.changed(**changes)
     per_scale(settings.cfg, schedule.num_scales, "cfg")
-    per_scale(settings.temperature, schedule.num_scales, "temperature")
-    strategy = make_guidance(guidance, settings.cfg, schedule, model)
+    temperatures_of(settings, schedule)
+    strategy = make_guidance(settings.guidance if guidance is None else guidance, settings.cfg, schedule, model)
     batch = model.conditioner.count(labels, num_images)
     streams = RandomStreams(seed, batch, model.device)
     conditions = model.conditioner.parse(labels, streams)
@@ -167,7 +168,7 @@ def sample_scales(
             raise InputError(f"expected tokens of at most {len(schedule.visits)} scales, got {len(keep_scales)}")
         edit = TokenEdit.of_scales(keep_scales, schedule) if len(keep_scales) else None
     if edit is not None:
-        tokenizer.check_tokens(edit.tokens, schedule, keep_scales is not None)
+        tokenizer.check_tokens(edit.tokens, schedule, edit.scales_kept >= len(edit.tokens))
         edit.check(schedule, batch)
     most = len(schedule.visits)
     if stop_after is not None and not (is_integer(stop_after) and 1 <= stop_after <= most):
@@ -194,7 +195,7 @@ def generate_scales(tokenizer: Tokenizer, model: Transformer, call: Call) -> Ite
     """`sample_scales` with checked arguments. It never reads a value back from the device: no waiting for a GPU."""
     pyramid, schedule, conditioner = tokenizer.pyramid, call.schedule, model.conditioner
     settings, guidance, streams, edit = call.settings, call.guidance, call.streams, call.edit
-    temperatures = per_scale(settings.temperature, schedule.num_scales, "temperature")
+    temperatures = temperatures_of(settings, schedule)
     visits = schedule.visits[: call.stop_after]
     guided = guidance.needs_unconditional(visits)
     conditions, sequences = call.conditions, call.batch
@@ -268,6 +269,11 @@ def generate_scales(tokenizer: Tokenizer, model: Transformer, call: Call) -> Ite
     for step in islice(pyramid.walk(choose, canvas, schedule), len(visits)):
         is_last = step.visit is visits[-1]
         yield ScaleStep(step.visit, tokens, logits, step.all_clips, call.conditions, finite, tokenizer, is_last)
+
+
+def temperatures_of(settings: SamplingSettings, schedule: Schedule) -> tuple[float, ...]:
+    """The temperature of each scale of a schedule."""
+    return settings.temperatures(schedule.num_scales, len(schedule.clips))
 
 
 def blocks_of(guidance_blocks: Sequence[int], model: Transformer) -> tuple[int, ...]:

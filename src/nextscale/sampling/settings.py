@@ -6,13 +6,15 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal, get_args
 
 from nextscale.errors import InputError, brief
 from nextscale.io.config import LATER, as_record
 
 PerScale = float | tuple[float, ...]
 """A number for all scales, or one for each scale."""
+
+GuidanceName = Literal["cfg", "apg"]
 
 LARGEST_CFG = 1000.0
 LARGEST_TEMPERATURE = 1000.0
@@ -55,6 +57,13 @@ class SamplingSettings:
     """Where guidance is applied: 0 for the logits, -1 for the features after the last block, -2 for those after the
     second-to-last block, and so on up to those after the second block. Several places are possible. Values below 0 are
     for Infinity models (text to image). Default: the logits."""
+    guidance: GuidanceName = field(default="cfg", metadata=LATER)
+    """How the predictions with and without a prompt are combined. cfg: classifier-free guidance (arXiv 2207.12598).
+    apg: adaptive projected guidance (arXiv 2410.02416), which limits the difference of the predictions and adds only
+    the part of it that is orthogonal to the prediction with the prompt."""
+    clip_temperature: float | None = field(default=None, metadata=LATER)
+    """For videos: temperature of everything after the first frame, where it replaces ``temperature``. A list for
+    ``temperature`` has the values of all scales, and takes precedence."""
 
     def __post_init__(self) -> None:
         for name in ("cfg", "temperature", "guidance_blocks"):
@@ -65,10 +74,14 @@ class SamplingSettings:
                 raise InputError(
                     f"cfg must be a finite number between -{LARGEST_CFG:g} and {LARGEST_CFG:g}, not {brief(cfg)}"
                 )
-        for temperature in numbers(self.temperature):
+        if self.guidance not in get_args(GuidanceName):
+            raise InputError(f"guidance is {' or '.join(get_args(GuidanceName))}, not {brief(self.guidance)}")
+        clip = () if self.clip_temperature is None else (self.clip_temperature,)
+        named = [("temperature", value) for value in numbers(self.temperature)]
+        for name, temperature in (*named, *(("clip_temperature", value) for value in clip)):
             if not (is_number(temperature) and LEAST_TEMPERATURE <= temperature <= LARGEST_TEMPERATURE):
                 raise InputError(
-                    f"temperature must be a number between {LEAST_TEMPERATURE:g} and {LARGEST_TEMPERATURE:g}, "
+                    f"{name} must be a number between {LEAST_TEMPERATURE:g} and {LARGEST_TEMPERATURE:g}, "
                     f"not {brief(temperature)}"
                 )
         if not (is_integer(self.top_k) and self.top_k >= 0):
@@ -93,6 +106,19 @@ class SamplingSettings:
                 hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(SETTINGS)}"
                 raise InputError(f"unknown sampling setting {name!r}: {hint}")
         return replace(self, **changes)
+
+    def temperatures(self, num_scales: int, clips: int = 1) -> tuple[float, ...]:
+        """Return the temperature of each scale.
+
+        Args:
+            num_scales: number of scales of all clips.
+            clips: number of clips, of which the first is the first frame.
+        """
+        values = per_scale(self.temperature, num_scales, "temperature")
+        if self.clip_temperature is None or isinstance(self.temperature, tuple):
+            return values
+        first = num_scales // clips
+        return values[:first] + (self.clip_temperature,) * (num_scales - first)
 
     def record(self) -> dict[str, Any]:
         """The settings as plain JSON values, without a temperature of 1 and without empty ``guidance_blocks``: older
@@ -133,15 +159,22 @@ FOR_IMAGES = SamplingSettings(cfg=4.0, top_p=0.95)
 FOR_PROMPTS = SamplingSettings(cfg=3.0, temperature=0.5, top_p=0.97)
 """The same for text-to-image models: the official settings of Infinity 2B."""
 
+FOR_VIDEOS = SamplingSettings(cfg=34.0, top_k=0, top_p=0.0, guidance="apg", clip_temperature=0.4)
+"""The same for video models: the official settings of InfinityStar."""
+
 
 def default_of(name: str) -> str:
     """The note about lists and the default of a setting, for help and schemas; empty if the setting is off by
     default."""
-    images, prompts = getattr(FOR_IMAGES, name), getattr(FOR_PROMPTS, name)
+    images, prompts, videos = (getattr(settings, name) for settings in (FOR_IMAGES, FOR_PROMPTS, FOR_VIDEOS))
     note = "A list has one value for each scale, such as 3,3,2. " if name in ("cfg", "temperature") else ""
-    if images == prompts:
+    if images == prompts == videos:
         return "" if images == () else f"{note}(default: {images})"
-    return f"{note}(default: {images}; text-to-image models: {prompts})"
+    if images is None:
+        return f"(default of video models: {videos})"
+    of_prompts = "" if images == prompts else f"; text-to-image models: {prompts}"
+    of_videos = "" if videos == images else f"; video models: {videos}"
+    return f"{note}(default: {images}{of_prompts}{of_videos})"
 
 
 def take_settings(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -143,6 +143,21 @@ class ScaleSchedule:
         return len(self.sizes)
 
     @property
+    def clips(self) -> tuple[int, ...]:
+        """Latent frames of each clip: an image is a video of one frame."""
+        return (1,)
+
+    @property
+    def frames(self) -> int:
+        """The number of frames."""
+        return 1
+
+    @property
+    def tokens_per_visit(self) -> tuple[int, ...]:
+        """n of each visit, of which there is one per scale."""
+        return self.tokens_per_scale
+
+    @property
     def final_size(self) -> tuple[int, int]:
         """(h, w) of the last scale, the feature grid and the canvas."""
         return self.sizes[-1]

@@ -15,6 +15,7 @@ from itertools import accumulate
 
 from nextscale.errors import InputError, brief
 from nextscale.scales.schedule import ScaleSchedule, Visit
+from nextscale.scales.video_shape import check_seconds
 
 Size = tuple[int, int]
 
@@ -26,8 +27,6 @@ CLIP_FRAMES = 20
 """Latent frames of a clip, except the first and the last."""
 UNIT = 16
 """Pixels per side of a token of the last scale."""
-LONGEST = 10
-"""Longest duration in seconds."""
 
 SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 40, 60)
 """Side s of each scale: a template's scale has about s^2 tokens."""
@@ -76,6 +75,24 @@ def nearest_template(ratio: float) -> float:
     if not isinstance(ratio, int | float) or isinstance(ratio, bool) or not 0 < ratio < math.inf:
         raise InputError(f"an aspect ratio is height / width, a positive number, not {brief(ratio)}")
     return min(TEMPLATES, key=lambda template: abs(ratio - template))
+
+
+def nearest_budget(height: int, width: int) -> tuple[float, str]:
+    """Return the template and the budget whose frames are nearest to a size: first the ratio, then the number of
+    pixels. The distance of two numbers of pixels is that of their logarithms.
+    """
+    template = nearest_template(height / width)
+
+    def distance(budget: str) -> float:
+        h, w = TEMPLATES[template][BUDGETS[budget].num_scales - 1]
+        return abs(math.log(h * w * UNIT**2 / (height * width)))
+
+    return template, min(BUDGETS, key=distance)
+
+
+def frames_of(seconds: int) -> int:
+    """Return N, the latent frames of a video of whole seconds."""
+    return FPS // FRAMES_PER_LATENT * seconds + 1
 
 
 def clips_of(latent_frames: int, clip_frames: int = CLIP_FRAMES) -> tuple[int, ...]:
@@ -143,13 +160,12 @@ class SpacetimeSchedule:
         """
         if budget not in tuple(BUDGETS):
             raise InputError(f"unknown pixel budget {brief(budget)}: expected one of {', '.join(BUDGETS)}")
-        if not isinstance(seconds, int) or isinstance(seconds, bool) or not 0 <= seconds <= LONGEST:
-            raise InputError(f"a video has 1 to {LONGEST} whole seconds, and an image 0, not {brief(seconds)}")
+        check_seconds(seconds)
         sizes = TEMPLATES[nearest_template(ratio)][: BUDGETS[budget].num_scales]
         three = min(12, len(sizes) - 2)
         return cls(
             sizes,
-            FPS // FRAMES_PER_LATENT * seconds + 1,
+            frames_of(seconds),
             (3,) * len(sizes),
             (3,) * three + (2,) + (1,) * (len(sizes) - three - 1),
             BUDGETS[budget].detail_area,
@@ -158,6 +174,40 @@ class SpacetimeSchedule:
     def continuation(self) -> SpacetimeSchedule:
         """Return the schedule of one more clip of a video of this size; see `nextscale.sampling.continuation`."""
         return replace(self, latent_frames=self.clip_frames, continues=True)
+
+    @cached_property
+    def template(self) -> float | None:
+        """The template that the sizes come from, if they do."""
+        return next((ratio for ratio, sizes in TEMPLATES.items() if sizes[: len(self.sizes)] == self.sizes), None)
+
+    @property
+    def budget(self) -> str:
+        """The pixel budget with this number of scales, or an empty text if there is none."""
+        return next((name for name, budget in BUDGETS.items() if budget.num_scales == len(self.sizes)), "")
+
+    @cached_property
+    def follows_template(self) -> bool:
+        """Whether this is a released schedule, of any duration."""
+        if self.template is None or not self.budget:
+            return False
+        return self == replace(self.official(self.budget, self.template), latent_frames=self.latent_frames)
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds of the frames after the first one; 0 for an image."""
+        return (self.latent_frames - 1) * FRAMES_PER_LATENT / FPS
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the video, each scale counted once."""
+        return self.latent_frames * sum(h * w for h, w in self.sizes)
+
+    def first_clips(self, count: int) -> SpacetimeSchedule:
+        """Return the schedule of the first clips. Its visits are the first ones of this schedule."""
+        return replace(self, latent_frames=sum(self.clips[:count]))
+
+    def __str__(self) -> str:
+        return " ".join(str(h) if h == w else f"{h}x{w}" for h, w in self.sizes)
 
     @property
     def num_scales(self) -> int:

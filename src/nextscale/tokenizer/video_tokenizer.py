@@ -14,6 +14,7 @@ from nextscale.errors import InputError
 from nextscale.io.config import LARGEST_WIDTH, as_config, check_fields
 from nextscale.io.fingerprint import tensors_fingerprint
 from nextscale.io.module_folder import load_module, save_module
+from nextscale.runtime.device import tf32
 from nextscale.scales.spacetime import FRAMES_PER_LATENT, UNIT, SpacetimeSchedule
 from nextscale.tokenizer.causal import Stream
 from nextscale.tokenizer.spacetime_pyramid import SEMANTIC_BITS, SpacetimePyramid
@@ -67,9 +68,29 @@ class VideoTokenizerConfig:
         return "bits"
 
     @property
+    def downsampling(self) -> int:
+        """Pixels per side of one token of the last scale."""
+        return UNIT
+
+    @property
     def image_size(self) -> tuple[int, int]:
-        """(H, W) of the frames in pixels."""
+        """(H, W) of the frames."""
         return self.schedule.image_size
+
+    def image_size_of(self, schedule: SpacetimeSchedule) -> tuple[int, int]:
+        """Return (H, W) of the frames of a schedule."""
+        return schedule.image_size
+
+    def full_size_numbers(self, schedule: SpacetimeSchedule | None = None) -> int:
+        """Return how many numbers the largest activation of decoding has: that of the last up-sampling of one chunk.
+
+        Args:
+            schedule: None means the tokenizer's.
+        """
+        schedule = schedule or self.schedule
+        height, width = schedule.image_size
+        frames = min(schedule.frames, FRAMES_PER_LATENT * DECODED_AT_ONCE)
+        return self.channels[0] * frames * height * width
 
 
 class VideoTokenizer(nn.Module):
@@ -124,8 +145,7 @@ class VideoTokenizer(nn.Module):
 
     def decode_canvas(self, canvas: Tensor) -> Tensor:
         """Decode the canvases of all clips. (B, D, N, h, w) -> (B, 3, T, H, W) in [-1, 1]."""
-        decoded = self.decode_latents(canvas.to(self.scale.dtype)).float()
-        return decoded.masked_fill(~decoded.isfinite(), torch.nan).clamp(-1, 1)  # clamping would hide infinity
+        return clip_pixels(self.decode_latents(canvas.to(self.scale.dtype)))
 
     def check_tokens(
         self, tokens: Sequence[Tensor], schedule: SpacetimeSchedule | None = None, partial: bool = False
@@ -181,12 +201,15 @@ class VideoTokenizer(nn.Module):
             at_once: see `moments`. The result does not depend on it.
 
         Raises:
-            InputError: see `moments`.
+            InputError: see `moments`; or the encoder's values are not finite.
         """
-        with torch.autocast(videos.device.type, enabled=False):
+        with torch.autocast(videos.device.type, enabled=False), tf32(False):
             mean, log_variance = self.moments(videos, at_once)
             z = mean if noise is None else mean + (log_variance / 2).exp() * noise
-            return self.proj_down(z.movedim(1, -1)).movedim(-1, 1) * self.scale
+            latents = self.proj_down(z.movedim(1, -1)).movedim(-1, 1) * self.scale
+        if not latents.isfinite().all():
+            raise InputError("the encoder's values are not finite: damaged weights or videos")
+        return latents
 
     @torch.no_grad()
     def decode_latents(self, latents: Tensor, at_once: int | None = DECODED_AT_ONCE) -> Tensor:
@@ -202,11 +225,12 @@ class VideoTokenizer(nn.Module):
             at_once: latent frames of a chunk; None decodes all in one pass. The result does not depend on it.
         """
         lengths = chunk_lengths(latents.shape[2], at_once)
-        stream = Stream(chunks=len(lengths) > 1)
-        for chunk in latents.split(lengths, 2):
-            z = self.proj_up((chunk / self.scale).movedim(1, -1)).movedim(-1, 1)
-            yield self.decoder(F.pixel_shuffle(z.transpose(1, 2), PATCH).transpose(1, 2), stream)
-            stream.is_first = False
+        stream = self.decoding_stream(len(lengths) > 1)
+        yield from map(stream.frames, latents.split(lengths, 2))
+
+    def decoding_stream(self, several: bool = True) -> DecodingStream:
+        """Return a `DecodingStream` of a video."""
+        return DecodingStream(self, several)
 
     def fingerprint(self) -> str:
         """Return a hash of the weights: a transformer fits only the tokenizer that it was trained with."""
@@ -220,6 +244,39 @@ class VideoTokenizer(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors``."""
         save_module(folder, self.config, self)
+
+
+class DecodingStream:
+    """Decodes a video part by part, as its latents become known, with the results of `VideoTokenizer.decode_latents`.
+
+    Args:
+        several: whether more than one part comes, so that the end of each has to be kept.
+    """
+
+    def __init__(self, tokenizer: VideoTokenizer, several: bool = True):
+        self._tokenizer, self._stream = tokenizer, Stream(chunks=several)
+
+    def decode(self, latents: Tensor, at_once: int = DECODED_AT_ONCE) -> Iterator[Tensor]:
+        """Decode the next latents, ``at_once`` at a time. (B, D, n, h, w) -> frames (B, 3, T, H, W) in [-1, 1]."""
+        for part in latents.split(at_once, 2):
+            yield clip_pixels(self.frames(part.to(self._tokenizer.scale.dtype)))
+
+    @torch.no_grad()
+    def frames(self, latents: Tensor) -> Tensor:
+        """Decode the next latents. (B, D, n, h, w) -> (B, 3, 4 n, H, W), or 4 n - 3 frames the first time.
+
+        The result is not clamped.
+        """
+        tokenizer = self._tokenizer
+        z = tokenizer.proj_up((latents / tokenizer.scale).movedim(1, -1)).movedim(-1, 1)
+        frames = tokenizer.decoder(F.pixel_shuffle(z.transpose(1, 2), PATCH).transpose(1, 2), self._stream)
+        self._stream.is_first = False
+        return frames
+
+
+def clip_pixels(decoded: Tensor) -> Tensor:
+    """Clamp decoded frames to [-1, 1]. Values that are not finite become NaN, because clamping would hide infinity."""
+    return decoded.float().masked_fill(~decoded.isfinite(), torch.nan).clamp(-1, 1)
 
 
 def chunk_lengths(count: int, at_once: int | None, multiple: int = 1) -> list[int]:

@@ -35,6 +35,9 @@ from nextscale.transformer.text_prefix import PaddedPrefix, Prefix, attend_with_
 class InfinityStar(nn.Module):
     """Transformer that predicts the logits of every bit of a visit from a text and the canvas of the clip."""
 
+    float64_layers = ("head", "semantic_head")
+    """Layers whose weights `logits` reads, so that they cannot be replaced."""
+
     def __init__(self, config: InfinityStarConfig):
         super().__init__()
         self.config = c = config
@@ -226,7 +229,7 @@ class InfinityStar(nn.Module):
             dtype: type of keys and values; None means that of the matrices.
         """
         c, plans = self.config, plan_cache(schedule.visits, schedule.tokens_per_visit)
-        dtype = dtype or self.word_embedding.weight.dtype
+        dtype = dtype or self.blocks[0].attention.value.weight.dtype  # type: ignore[union-attr]
         return KVCache(plans, c.depth, batch, c.kv_heads, c.head_dim, self.device, dtype)
 
     @classmethod

@@ -47,7 +47,7 @@ class GroupedQueryAttention(nn.Module):
             matrix(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             for matrix in (self.query, self.key, self.value)
         )
-        q, k = rotate(self.query_norm(q), rotation), rotate(self.key_norm(k), rotation)
+        q, k = (rotate(x, rotation).to(v.dtype) for x in (self.query_norm(q), self.key_norm(k)))
         return self.proj(attend(q, k, v).transpose(1, 2).flatten(2))
 
 

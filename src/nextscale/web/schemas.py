@@ -47,12 +47,14 @@ def check_size(text: str) -> str:
     return text
 
 
-FOR_TEXT = {**pydantic_fields(PLAIN), **pydantic_fields(ANY_SHAPE, skip=["size"])}
+OF_VIDEOS = ("guidance", "clip_temperature")
+"""Settings of video models, which requests for images do not have."""
+FOR_TEXT = {**pydantic_fields(PLAIN), **pydantic_fields(ANY_SHAPE, skip=["size", "seconds"])}
 """Fields for text-to-image models."""
 SettingsFields: type[BaseModel] = create_model(
-    "SettingsFields", **pydantic_fields(FOR_IMAGES, unset=default_of), **FOR_TEXT
+    "SettingsFields", **pydantic_fields(FOR_IMAGES, skip=OF_VIDEOS, unset=default_of), **FOR_TEXT
 )
-SpecFields: type[BaseModel] = create_model("SpecFields", **pydantic_fields(EditSpec(), skip=["box"]))
+SpecFields: type[BaseModel] = create_model("SpecFields", **pydantic_fields(EditSpec(), skip=["box", "extend"]))
 
 
 class SamplingFields(SettingsFields):
@@ -99,12 +101,12 @@ class SamplingFields(SettingsFields):
 
     def settings(self, default: SamplingSettings) -> SamplingSettings:
         """Return the settings of the request, with defaults for those that it does not set."""
-        given = {name: value for name in SETTINGS if (value := getattr(self, name)) is not None}
+        given = {name: value for name in SETTINGS if (value := getattr(self, name, None)) is not None}
         return default.changed(**given)
 
     def shape(self) -> ImageShape:
         """Return the shape of the images."""
-        return dataclass_of(ImageShape, self, size="" if self.size == "auto" else self.size)
+        return dataclass_of(ImageShape, self, size="" if self.size == "auto" else self.size, seconds=None)
 
     def job(self, wanted: int | str, engine: Engine) -> Job:
         """Return the job.
@@ -203,7 +205,7 @@ class EditRequest(SamplingFields, SpecFields):
             box = parse_box(self.box) if self.box else None
         except InputError as error:
             raise FieldError("box", error) from error
-        return dataclass_of(EditSpec, self, box=box)
+        return dataclass_of(EditSpec, self, box=box, extend="")
 
 
 def one_name(name: str) -> str:
