@@ -13,7 +13,8 @@ from nextscale.errors import InputError, brief
 from nextscale.io.config import LATER, as_config, check_fields
 from nextscale.runtime.device import has_fast_bfloat16
 from nextscale.scales.schedule import ScaleSchedule
-from nextscale.scales.spacetime import LONGEST, SpacetimeSchedule
+from nextscale.scales.spacetime import SpacetimeSchedule
+from nextscale.scales.video_shape import LONGEST
 from nextscale.tokenizer.tokenizer import TokenizerConfig
 from nextscale.training.adversarial import AdversarialRecipe
 from nextscale.training.schedules import SCHEDULES, knee_of
