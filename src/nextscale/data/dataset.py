@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -127,6 +128,14 @@ class ImageDataset(Dataset[Example]):
     def captions(self) -> list[str]:
         """Return the captions of all images, with repetitions."""
         return all_captions(self.source)
+
+    def captions_of(self, i: int) -> Sequence[str]:
+        """Return all captions of image i.
+
+        Raises:
+            InputError: they cannot be read.
+        """
+        return captioned(self.source).captions(i)
 
     def _caption(self, i: int, epoch: int, index: int) -> str | None:
         """Return the caption of image i for the example (epoch, index), or None if it has none."""

@@ -104,6 +104,9 @@ class VideoDataset(ImageDataset):
     def captions(self) -> list[str]:
         return [self._tag + caption for caption in super().captions()]
 
+    def captions_of(self, i: int) -> Sequence[str]:
+        return [self._tag + caption for caption in super().captions_of(i)]
+
     def _caption(self, i: int, epoch: int, index: int) -> str | None:
         caption = super()._caption(i, epoch, index)
         return caption and self._tag + caption

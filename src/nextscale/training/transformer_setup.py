@@ -88,7 +88,8 @@ def run_transformer(
         opened.callback(run.close)
         run.say(summary(examples, val_examples, recipe.batch_size))
         if isinstance(examples, TokenDataset):
-            run.say(f"training on cached tokens, {examples.views} views of each image")
+            what = ("latents", "video") if is_video(ours) else ("tokens", "image")
+            run.say(f"training on cached {what[0]}, {examples.views} views of each {what[1]}")
         elif setup.recipe.flip and ours.config.quantizer == "bits":
             run.say("note: flip mirrors half of the images, but not the left and right of their captions")
         run.say(setup.description)
