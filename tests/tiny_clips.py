@@ -1,4 +1,7 @@
-"""Videos with captions, and a recipe small enough to train an InfinityStar in a test."""
+"""Videos with captions, and a recipe small enough to train an InfinityStar in a test.
+
+As a script: the command line, to which the recipe is the preset "tiny-clips", for these videos whatever --data names.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from nextscale.data.content import Latents, Pixels
 from nextscale.data.dataset import Example
 from nextscale.data.loader import Batch, BatchSlice, collate
 from nextscale.training.changes import with_changes
+from nextscale.training.presets import TRANSFORMERS
 from nextscale.training.recipes import TextRecipe, TransformerRecipe, VideoRecipe, WordsRecipe
 from nextscale.training.video_task import VideoTask
 
@@ -130,3 +134,18 @@ def log(run: Path, name: str) -> list[Any]:
 def open_latents(*_: object) -> tuple[RandomLatents, RandomLatents]:
     """In the place of `nextscale.training.transformer_setup.open_examples`."""
     return RandomLatents(16), RandomLatents(6)
+
+
+def clip_command(tokenizer: Path, run: Path, *more: object) -> list[str]:
+    """Arguments of the command line."""
+    paths = ["--data", "halves", "--tokenizer", str(tokenizer), "--out", str(run)]
+    return ["train", "transformer", "--preset", "tiny-clips", *paths, *map(str, more)]
+
+
+if __name__ == "__main__":
+    from nextscale.cli.main import main
+    from nextscale.training import transformer_setup
+
+    TRANSFORMERS |= {"tiny-clips": RECIPE}
+    transformer_setup.open_examples = open_latents  # type: ignore[assignment]
+    main()

@@ -167,6 +167,13 @@ def ns_family() -> str:
     return FAMILY.name
 
 
+def test_a_run_is_a_pipeline(tmp_path):
+    pipe = ns.train_transformer("halves", tmp_path / "run", make_tokenizer(), RECIPE, **(INTERVALS | {"steps": 1}))
+    assert pipe.family.name == "infinity-star"
+    result = pipe("red moves left", seed=0, cfg=3.0, guidance="cfg")
+    assert result.videos[0].frames.shape == (9, 32, 48, 3)
+
+
 def test_an_interrupted_run_ends_with_the_same_bits(run, tmp_path, monkeypatch):
     """It goes on from its last checkpoint, that of step 10."""
 

@@ -49,6 +49,10 @@ class ContinuedText(TextFeatures):
         given = [a._replace(inputs=torch.cat((a.inputs, b.inputs))) for a, b in zip(self.given, theirs, strict=True)]
         return ContinuedText(super().join(other), given)
 
+    def with_features(self, features: Tensor) -> ContinuedText:
+        """Return prompts of the same lengths with other features, and the same videos."""
+        return ContinuedText(super().with_features(features), self.given)
+
     def to(self, device: torch.device | str) -> ContinuedText:
         """Move to a device."""
         return ContinuedText(super().to(device), [each._replace(inputs=each.inputs.to(device)) for each in self.given])

@@ -82,6 +82,10 @@ class TextFeatures:
         check_width(other.features, self.features.shape[1])
         return TextFeatures(torch.cat((self.features, other.features)), self.lengths + other.lengths)
 
+    def with_features(self, features: Tensor) -> TextFeatures:
+        """Return prompts of the same lengths with other features."""
+        return TextFeatures(features, self.lengths)
+
     def to(self, device: torch.device | str) -> TextFeatures:
         """Move to a device."""
         return TextFeatures(self.features.to(device), self.lengths)
@@ -209,7 +213,7 @@ class TextConditioner:
             raise InputError(f"the mask selects among {len(mask)} prompts, but there are {len(text)}")
         owner = torch.repeat_interleave(torch.arange(len(text)), torch.tensor(text.lengths))
         dropped = mask.to(text.features.device)[owner.to(text.features.device), None]
-        return TextFeatures(torch.where(dropped, self._rows(text), text.features), text.lengths)
+        return text.with_features(torch.where(dropped, self._rows(text), text.features))
 
     def _rows(self, text: TextFeatures) -> Tensor:
         """The first l rows of the learned features for each prompt, (l_1 + .. + l_B, T) float32, with gradient."""

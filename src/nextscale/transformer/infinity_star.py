@@ -29,7 +29,7 @@ from nextscale.transformer.cross_attention import RMSNorm, TextKeysValues
 from nextscale.transformer.infinity_star_config import InfinityStarConfig
 from nextscale.transformer.qwen_block import QwenBlock
 from nextscale.transformer.spacetime_rope import text_rotations, visit_rotations
-from nextscale.transformer.text_prefix import PaddedPrefix, Prefix, attend_with_text
+from nextscale.transformer.text_prefix import GivenGroup, Prefix, attend_to, attend_with_text
 
 
 class InfinityStar(nn.Module):
@@ -100,14 +100,21 @@ class InfinityStar(nn.Module):
         Args:
             text: the videos of a `ContinuedText` follow the texts.
         """
-        padding = Padding.of(text.lengths, self.device)
-        x = padding.pad(self.text_proj(text.features))
-        rotation = text_rotations(max(text.lengths), self.config.head_dim).to(self.device)
-        prefix = self.prefix(x, rotation, text.lengths, None if padding.is_full else padding.mask)
-        for visits, inputs in text.given if isinstance(text, ContinuedText) else ():
-            lengths = (inputs.shape[1],) * len(text)
-            prefix = prefix.followed_by(self.prefix(self.word_embedding(inputs), self.rotation(visits), lengths))
+        text_group, *others = self.given_groups(text)
+        prefix = self.prefix(*text_group[:2], text.lengths, text_group.mask)
+        for x, rotation, _ in others:
+            prefix = prefix.followed_by(self.prefix(x, rotation, (x.shape[1],) * len(text)))
         return prefix
+
+    def given_groups(self, text: TextFeatures) -> list[GivenGroup]:
+        """Return the tokens of the texts, and those of given videos (`ContinuedText`)."""
+        padding = Padding.of(text.lengths, self.device)
+        rotation = text_rotations(max(text.lengths), self.config.head_dim).to(self.device)
+        x = padding.pad(self.text_proj(text.features))
+        groups = [GivenGroup(x, rotation, None if padding.is_full else padding.mask)]
+        for visits, inputs in text.given if isinstance(text, ContinuedText) else ():
+            groups.append(GivenGroup(self.word_embedding(inputs), self.rotation(visits)))
+        return groups
 
     def prefix(self, x: Tensor, rotation: Tensor, lengths: Sequence[int], mask: Tensor | None = None) -> Prefix:
         """Compute the keys and values of tokens (B, l, C) that see each other, the first ones as many as lengths."""
@@ -144,23 +151,22 @@ class InfinityStar(nn.Module):
             semantic and 64 for detail tokens.
         """
         text = self.encode(text)
-        prefix = self.condition(text if dropped is None else self.conditioner.drop(text, dropped))
+        groups = self.given_groups(text if dropped is None else self.conditioner.drop(text, dropped))
+        lengths = [*(group.x.shape[1] for group in groups), *(visit.num_tokens for visit in visits)]
+        slices = [slice(*pair) for pair in pairwise(accumulate(lengths, initial=0))]
+        parts = slices[len(groups) :]
+        given, mask = slice(parts[0].start), groups[0].mask
         largest = {visit.clip: i for i, visit in enumerate(visits)}  # the last one of each clip
-        ends = accumulate((visit.num_tokens for visit in visits), initial=0)
-        parts = [slice(*pair) for pair in pairwise(ends)]
         seen = [[parts[largest[visit.clip - 1]]] if visit.sees else [] for visit in visits]
-        x = self.word_embedding(inputs)
-        rotation = self.rotation(visits)
-        for i, block in enumerate(self.blocks):
-            padded = prefix.padded(i)
+        x = torch.cat([*(group.x for group in groups), self.word_embedding(inputs)], 1)
+        rotation = torch.cat([*(group.rotation for group in groups), self.rotation(visits)], 1)
 
-            def attend(q: Tensor, k: Tensor, v: Tensor, padded: PaddedPrefix = padded) -> Tensor:
-                attended = []
-                for own, others in zip(parts, seen, strict=True):
-                    keys, values = (torch.cat([x[:, :, part] for part in (*others, own)], 2) for x in (k, v))
-                    attended.append(padded.attend(q[:, :, own], keys, values))
-                return torch.cat(attended, 2)
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            own = [(part, (part,), group.mask) for part, group in zip(slices, groups, strict=False)]
+            own += [(part, (given, *others, part), mask) for part, others in zip(parts, seen, strict=True)]
+            return torch.cat([attend_to(q, k, v, *each) for each in own], 2)
 
+        for block in self.blocks:
             x = block(x, rotation, attend)
         features = self.features(x)
         if len({visit.quantizer for visit in visits}) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextscale.conditioning.padding import Padding
 from nextscale.transformer.cross_attention import TextKeysValues
 
 
@@ -32,31 +32,34 @@ class Prefix:
             layers.append([(torch.cat((a[0], b[0]), 1), torch.cat((a[1], b[1]), 1)) for a, b in pairs])
         return Prefix(layers)
 
-    def padded(self, layer: int) -> PaddedPrefix:
-        """Return the keys and values of a layer in one tensor for all texts, for training."""
-        pairs = self.layers[layer]
-        lengths = [keys.shape[1] for keys, _ in pairs]
-        most = max(lengths)
-        keys, values = (
-            torch.stack([F.pad(pair[i], (0, 0, 0, most - pair[i].shape[1])) for pair in pairs]) for i in (0, 1)
-        )
-        return PaddedPrefix(keys, values, Padding.of(lengths, keys.device).mask if min(lengths) < most else None)
 
+class GivenGroup(NamedTuple):
+    """Tokens in front of a sequence that see each other, and that all visits see."""
 
-class PaddedPrefix(NamedTuple):
-    """The keys and values of one layer that all visits see, padded to the length of the longest text."""
-
-    keys: Tensor
-    """(B, G, l, d)."""
-    values: Tensor
-    mask: Tensor | None
+    x: Tensor
+    """(B, l, C)."""
+    rotation: Tensor
+    """Rotary positions, (2, l, d / 2)."""
+    mask: Tensor | None = None
     """(B, 1, 1, l) bool, False for padding; None if there is none."""
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend to visual tokens and to the text of each sample, all samples at once; see `attend_with_text`."""
-        keys, values = torch.cat((self.keys.to(k.dtype), k), 2), torch.cat((self.values.to(v.dtype), v), 2)
-        mask = None if self.mask is None else F.pad(self.mask, (0, k.shape[2]), value=True)
-        return F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, enable_gqa=True)
+
+def attend_to(
+    q: Tensor, k: Tensor, v: Tensor, part: slice, seen: Sequence[slice], mask: Tensor | None = None
+) -> Tensor:
+    """Compute the attention of a part of a sequence to some parts.
+
+    Args:
+        q: (B, H, L, d).
+        k, v: (B, G, L, d).
+        part: the tokens that attend.
+        seen: the tokens that they see.
+        mask: (B, 1, 1, l) bool, which of the first l tokens are seen; None shows all.
+    """
+    keys, values = (torch.cat([x[:, :, other] for other in seen], 2) for x in (k, v))
+    if mask is not None:
+        mask = F.pad(mask, (0, keys.shape[2] - mask.shape[3]), value=True)
+    return F.scaled_dot_product_attention(q[:, :, part], keys, values, attn_mask=mask, enable_gqa=True)
 
 
 def attend_with_text(q: Tensor, k: Tensor, v: Tensor, text: TextKeysValues) -> Tensor:
