@@ -51,13 +51,15 @@ def train_transformer(
         pipe("dress", seed=0).images[0].save("dress.png")
 
     Args:
-        data: images as for `train_tokenizer`, or a cache that ``nextscale tokenize`` made.
+        data: images as for `train_tokenizer`; a folder of videos for InfinityStar; or a cache that ``nextscale
+            tokenize`` made.
         out: folder of the run: recipe, log, previews, checkpoints.
         tokenizer: a tokenizer, the folder of a run, or the name of a model. It may be left empty if ``data`` is a cache
             or ``init_from`` is given: these have a tokenizer. A bitwise tokenizer makes the transformer an Infinity,
-            which is trained on captions; a tokenizer with a codebook makes it a VAR, trained on classes.
+            which is trained on captions; a tokenizer with a codebook makes it a VAR, trained on classes; a video
+            tokenizer makes it an InfinityStar, trained on videos with captions.
         preset: for VAR "starter", "cifar10", "tiny-imagenet", "d16" ... "d36"; for Infinity "scenes", "layer12" ...
-            "layer48", "2b", "8b"; a .json file with a recipe, or a recipe.
+            "layer48", "2b", "8b"; for InfinityStar "clips", "star-192p" ... "star-720p"; a .json file with a recipe, or a recipe.
         strategy: with several processes (torchrun), each one holds all weights ("ddp") or a part of them ("fsdp").
         keep_classes: with ``init_from``, keep the classes of the initial model that the data does not have. Otherwise
             the trained model has the classes of the data only.
