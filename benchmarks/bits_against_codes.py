@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of both runs and of comparison.png")
     parser.add_argument("--preset", default="scenes", help="preset of a tokenizer of bits")
     parser.add_argument("--steps", type=int, help="training steps of each; default: those of the preset")
-    parser.add_argument("--bits", type=int, default=24, help="bits of a token")
+    parser.add_argument("--bits", type=int, default=32, help="bits of a token")
     parser.add_argument("--codes", type=int, default=1024, help="size of the codebook")
     parser.add_argument("--code-dim", type=int, default=16, help="entries of a code")
     parser.add_argument("--perceptual", type=float, default=0.0, help="weight of the loss on EfficientNet-Lite0")

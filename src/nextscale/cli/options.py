@@ -38,7 +38,7 @@ class TrainingOptions:
     """Folder of the run: recipe, log, previews, checkpoints."""
     preset: str = "starter"
     """Recipe to start from: starter, cifar10 or tiny-imagenet. "train tokenizer" also has 256, and these for
-    bitwise tokenizers: scenes, scenes-130, infinity-d16, infinity-d32, infinity-d16-1024, infinity-d32-1024. "train
+    bitwise tokenizers: scenes, infinity-d16, infinity-d32, infinity-d16-1024, infinity-d32-1024. "train
     transformer" also has d16, d20, d24, d30, d36, and these for text to image: scenes, layer12, layer16, layer24,
     layer32, layer40, layer48, 2b, 2b-512, 2b-1024, 8b, 8b-512, 8b-1024. Or a .json file with a recipe, such as
     recipe.json of another run."""
@@ -57,7 +57,7 @@ class TrainingOptions:
     compare: str = ""
     """Compare with another run (its folder, d16 for the official training, or starter), and plot both to
     OUT/curves.png."""
-    settings: RunSettings = field(default_factory=RunSettings)
+    run: RunSettings = field(default_factory=RunSettings)
     """Settings that are not part of the recipe. Of these, only --val-fraction, --init-from and --epochs (which
     sets the steps of the recipe) change the trained weights. For a tokenizer with an adversarial loss, --accumulate
     does so, too."""
@@ -77,7 +77,7 @@ class TrainingOptions:
             "precision": self.dtype,
         }
         recipe = {name: value for name, value in given.items() if value is not None}
-        return recipe | {name: getattr(self.settings, name) for name in SETTINGS}
+        return recipe | {name: getattr(self.run, name) for name in SETTINGS}
 
     def watch(self) -> Callable[[], str] | None:
         """Return the function that plots the curves of ``--compare``."""

@@ -38,7 +38,7 @@ class Options:
     """Largest number of tokens of a caption, as in the recipe of the transformer; longer ones are cut."""
     device: str = "auto"
     """auto, cpu or cuda. auto uses a GPU if there is one."""
-    settings: CacheSettings = field(default_factory=CacheSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
     """Random crops, batch size and number of processes."""
 
 
@@ -49,6 +49,6 @@ def run(options: Options) -> None:
             from nextscale.conditioning.on_demand import as_encoder  # most caches need none
 
             encoder = as_encoder(options.text_encoder, options.text_tokens)
-        make_cache(options.data, options.out, load_tokenizer(options.tokenizer), options.settings, device, encoder)
+        make_cache(options.data, options.out, load_tokenizer(options.tokenizer), options.cache, device, encoder)
     if is_main():
         print(options.out)

@@ -15,6 +15,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
 from nextscale import __version__
@@ -66,8 +67,10 @@ def build_app(
     app.add_middleware(KnownRoutes, api=app)
     metrics = Metrics()
     metrics.watch(engine)
-    for router in (make_router(engine, scales), metrics.router()):
+    routers = (make_router(engine, scales), metrics.router())
+    for router in routers:
         app.include_router(router)
+    routes = [route.path_format for router in routers for route in router.routes if isinstance(route, APIRoute)]
     if folder is not None:
         app.add_middleware(UploadQuota, folder=folder, limits=engine.limits)
     app.state.drained = threading.Event()
@@ -82,7 +85,7 @@ def build_app(
             expose_headers=[HEADER, "Retry-After"],
         )
     app.add_middleware(OwnPages, origins=frozenset(cors_origins))
-    app.add_middleware(CountRequests, metrics=metrics, routes=frozenset(app.openapi()["paths"]))
+    app.add_middleware(CountRequests, metrics=metrics, routes=frozenset(routes))
     app.add_middleware(RequestLog)
     return app
 

@@ -12,15 +12,18 @@ from nextscale.training.recipes import TokenizerRecipe
 
 SCENES = replace(
     SMALL_TOKENIZER,
-    steps=6000,
+    steps=9000,
+    batch_size=8,
+    learning_rate=7.5e-4,
     scale_dropout=0.1,
     entropy=1e-3,
+    adversarial=AdversarialRecipe(channels=32, feature_matching=0.05, start=0.6),
     model=TokenizerConfig(
-        schedule=ScaleSchedule.square((1, 2, 4, 8, 16)),
+        schedule=ScaleSchedule.square((1, 2, 3, 4, 6, 8)),
         channels=32,
-        multipliers=(1, 2, 3),
+        multipliers=(1, 1, 2, 4),
         num_blocks=1,
-        code_dim=24,
+        code_dim=32,
         quantizer="bits",
         attention=False,
     ),
@@ -83,16 +86,12 @@ def second_stage(first: TokenizerRecipe) -> TokenizerRecipe:
 
 TOKENIZERS = {
     "scenes": SCENES,
-    "scenes-130": replace(
-        SCENES,
-        model=replace(SCENES.model, schedule=ScaleSchedule.square((1, 2, 3, 4, 6, 8)), multipliers=(1, 2, 2, 4)),
-    ),
     "infinity-d16": first_stage(16),
     "infinity-d32": first_stage(32),
     "infinity-d16-1024": second_stage(first_stage(16)),
     "infinity-d32-1024": second_stage(first_stage(32)),
 }
-"""``scenes``: images of 64 x 64 pixels as 341 tokens of 24 bits, stride 4. ``scenes-130``: 130 tokens, stride 8.
+"""``scenes``: images of 64 x 64 pixels as 130 tokens of 32 bits, stride 8.
 
 ``infinity-*`` have the official models and the published training values, with three exceptions. They use feature
 matching instead of LPIPS; to use LPIPS, set lpips=1, vgg_weights, lpips_weights and adversarial.feature_matching=0.
