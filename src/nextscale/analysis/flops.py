@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nextscale.conditioning.text import TextFeatures, WordIds
-from nextscale.scales.schedule import ScaleSchedule
+from nextscale.protocols import Schedule
+from nextscale.scales.schedule import Visit
 from nextscale.tokenizer.tokenizer import ImageTokenizer, TokenizerConfig
 from nextscale.transformer.infinity import Infinity
 from nextscale.transformer.infinity_config import InfinityConfig
@@ -46,66 +47,92 @@ class ModelCost:
 
 @torch.no_grad()
 def count_flops(
-    tokenizer: TokenizerConfig,
-    model: VARConfig | InfinityConfig,
-    schedule: ScaleSchedule | None = None,
-    prompt_tokens: int = PROMPT_TOKENS,
+    tokenizer: Any, model: Any, schedule: Schedule | None = None, prompt_tokens: int = PROMPT_TOKENS
 ) -> ModelCost:
-    """Count the parameters of both models and the operations for one image.
+    """Count the parameters of both models and the operations for one image or video.
 
     Args:
-        schedule: the scales of the image; None means those of the model.
+        tokenizer, model: configurations of the tokenizer and the transformer of one family.
+        schedule: the scales of the image; None means those of the tokenizer.
         prompt_tokens: length of the prompt, unless the model takes fewer tokens, for text-to-image models.
     """
-    schedule = schedule or model.schedule
+    schedule = schedule or tokenizer.schedule
     with torch.device("meta"):
-        tokens, transformer = ImageTokenizer(tokenizer), build_transformer(model)
-        image = torch.empty(1, 3, *tokenizer.image_size_of(schedule))
-        canvas = tokens.pyramid.empty_canvas(1, schedule=schedule)
-        looks = [tokens.pyramid.look(canvas, visit) if visit.index else None for visit in schedule.visits]
-        one, two = (_sampling_gflop(model, depth, schedule, looks, prompt_tokens) for depth in (1, 2))
+        tokens, transformer = build_tokenizer(tokenizer), build_transformer(model)
+        one, two = (_sampling_gflop(model, depth, schedule, tokens, prompt_tokens) for depth in (1, 2))
+        encoder, decoder = _coding(tokens, schedule)
         return ModelCost(
             tokenizer_parameters=_millions(tokens),
             transformer_parameters=_millions(transformer),
-            encoder=_gflop(lambda: tokens.encode_features(image, schedule)),
-            decoder=_gflop(lambda: tokens.decode_canvas(canvas)),
+            encoder=encoder,
+            decoder=decoder,
             condition=one[0] + (model.depth - 1) * (two[0] - one[0]),
             transformer=one[1] + (model.depth - 1) * (two[1] - one[1]),
         )
 
 
-def _sampling_gflop(
-    model: VARConfig | InfinityConfig,
-    depth: int,
-    schedule: ScaleSchedule,
-    looks: Sequence[Tensor | None],
-    prompt_tokens: int,
-) -> tuple[float, float]:
+def _coding(tokens: Any, schedule: Schedule) -> tuple[float, float]:
+    """Count the GFLOP of encoding and of decoding one image or video."""
+    h, w = tokens.config.image_size_of(schedule)
+    if isinstance(tokens, ImageTokenizer):
+        image, canvas = torch.empty(1, 3, h, w), tokens.pyramid.empty_canvas(1, schedule=schedule)
+        return _gflop(lambda: tokens.encode_features(image, schedule)), _gflop(lambda: tokens.decode_canvas(canvas))
+    video = torch.empty(1, 3, schedule.frames, h, w)
+    stream, decoding, count = tokens.decoding_stream(), 0.0, 0
+    while count < schedule.latent_frames:  # the first latent frame, then a pair, which stands for all pairs, and a rest
+        pairs, size = (schedule.latent_frames - count) // 2, 1 if count == 0 else min(2, schedule.latent_frames - count)
+        latents, times = torch.empty(1, tokens.config.code_dim, size, *schedule.final_size), pairs if size == 2 else 1
+        decoding += times * _gflop(lambda latents=latents: stream.frames(latents))
+        count += times * size
+    return _gflop(lambda: tokens.moments(video)), decoding
+
+
+def _sampling_gflop(model: Any, depth: int, schedule: Schedule, tokens: Any, prompt_tokens: int) -> tuple[float, float]:
     """Count `ModelCost.condition` and `ModelCost.transformer` for a model with ``depth`` blocks.
 
-    Every block costs the same, so two blocks tell the cost of all. Counting takes milliseconds per operation.
+    Every block costs the same, so two blocks tell the cost of all, and so do visits of the same size that see as much.
+    Counting takes milliseconds per operation.
     """
-    changes = {"depth": depth, "chunks": 1} if isinstance(model, InfinityConfig) else {"depth": depth}
+    takes_text = not isinstance(model, VARConfig)
+    changes = {"depth": depth, "chunks": 1} if takes_text else {"depth": depth}
     transformer = build_transformer(replace(model, **changes))
     conditions: Any = torch.empty(1, dtype=torch.long)
-    if isinstance(model, InfinityConfig):
+    if takes_text:
         length = min(prompt_tokens, model.text_rows)
         conditions = TextFeatures(torch.empty(length, model.text_width), [length])
-        if model.words is not None:
+        if getattr(model, "words", None) is not None:
             conditions = WordIds(torch.zeros(length, dtype=torch.int64), [length])
     cache = transformer.make_cache(schedule, 1)
     made: list[Any] = []
 
-    def all_scales() -> None:
-        for visit, look in zip(schedule.visits, looks, strict=True):
-            transformer.logits(transformer.forward_scale(visit, look, made[0], cache), visit)
+    def sample(visit: Visit) -> None:
+        look = torch.empty(1, visit.num_tokens, tokens.pyramid.codebook.dim) if visit.index else None
+        transformer.logits(transformer.forward_scale(visit, look, made[0], cache), visit)
 
-    return _gflop(lambda: made.append(transformer.condition(conditions))), _gflop(all_scales)
+    condition = _gflop(lambda: made.append(transformer.condition(conditions)))
+    lengths = schedule.tokens_per_visit
+    kinds: dict[Any, list[Visit]] = {}
+    for visit in schedule.visits:
+        kinds.setdefault((visit.size, visit.quantizer, sum(lengths[k] for k in visit.sees)), []).append(visit)
+    return condition, sum(len(visits) * _gflop(lambda: sample(visits[-1])) for visits in kinds.values())  # noqa: B023
 
 
-def build_transformer(config: VARConfig | InfinityConfig) -> Any:
+def build_tokenizer(config: Any) -> Any:
+    """Return the tokenizer of a configuration."""
+    if isinstance(config, TokenizerConfig):
+        return ImageTokenizer(config)
+    from nextscale.tokenizer.video_tokenizer import VideoTokenizer  # most models generate images
+
+    return VideoTokenizer(config)
+
+
+def build_transformer(config: Any) -> Any:
     """Return the transformer of a configuration."""
-    return Infinity(config) if isinstance(config, InfinityConfig) else VAR(config)
+    if isinstance(config, VARConfig | InfinityConfig):
+        return Infinity(config) if isinstance(config, InfinityConfig) else VAR(config)
+    from nextscale.transformer.infinity_star import InfinityStar  # most models generate images
+
+    return InfinityStar(config)
 
 
 def block_parameters(model: VARConfig) -> int:

@@ -76,12 +76,12 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    tokenizer: TokenizerConfig,
+    tokenizer: Any,
     model: Any,
     precision: Precision,
     device: torch.device,
     *,
-    schedule: ScaleSchedule | None = None,
+    schedule: Any = None,
     num_images: int = 1,
     guided: bool = True,
     text_encoder: int = 0,
@@ -92,13 +92,20 @@ def estimate_memory(
     """Estimate the memory of sampling a batch.
 
     Args:
-        model: the transformer's configuration.
+        tokenizer, model: configurations of the tokenizer and the transformer of one family.
         schedule: the scales of the images; None means those of the tokenizer.
         guided: whether there are two sequences per image.
         text_encoder: bytes of the text encoder's weights.
         keeps_encoder: whether the text encoder stays in memory after encoding.
         offload, tiles: see `nextscale.pipeline.Pipeline`.
     """
+    if not isinstance(tokenizer, TokenizerConfig):
+        from nextscale.analysis.video_memory import estimate_video_memory  # most models generate images
+
+        sequences = num_images * (2 if guided else 1)
+        of_call = {"schedule": schedule, "num_videos": num_images, "sequences": sequences, "offload": offload}
+        estimate = estimate_video_memory(tokenizer, model, precision, device, **of_call)
+        return replace(estimate, text_encoder=text_encoder, keeps_encoder=keeps_encoder and not offload)
     schedule = schedule or tokenizer.schedule
     size, on_cpu = precision.dtype.itemsize, device.type == "cpu"
     sequences = num_images * (2 if guided else 1)
@@ -121,7 +128,7 @@ def estimate_memory(
     )
 
 
-def check_memory(needed: MemoryEstimate, available: int, schedule: ScaleSchedule, num_images: int) -> None:
+def check_memory(needed: MemoryEstimate, available: int, schedule: Any, num_images: int) -> None:
     """Check that sampling has enough memory.
 
     Args:
@@ -133,13 +140,20 @@ def check_memory(needed: MemoryEstimate, available: int, schedule: ScaleSchedule
     """
     if needed.peak <= available:
         return
-    budget = budget_of(schedule) if follows_template(schedule) else ""
-    what = f"{budget} pixels" if budget else f"images of {schedule.num_tokens:,} tokens"
+    is_image = isinstance(schedule, ScaleSchedule)
+    if is_image:
+        budget = budget_of(schedule) if follows_template(schedule) else ""
+    else:
+        budget = schedule.budget if schedule.follows_template else ""
+    images = "images" if schedule.frames == 1 else "videos"
+    of_seconds = f" and {schedule.seconds:g} s" if schedule.frames > 1 else ""
+    what = f"{budget} pixels{of_seconds}" if budget else f"{images} of {schedule.num_tokens:,} tokens"
     hints = ["a smaller --budget"] if budget not in ("", *list(BUDGETS)[:1]) else []
-    hints += ["fewer images"] if num_images > 1 else []
+    hints += ["fewer --seconds"] if len(schedule.clips) > 2 else []
+    hints += [f"fewer {images}"] if num_images > 1 else []
     hints += ["--offload"] if not needed.offload and needed.smallest <= available else []
     raise NotEnoughMemory(
-        f"{what} with {num_images} image{'s' if num_images > 1 else ''} need about {needed.peak / GB:.1f} GB, "
+        f"{what} with {num_images} {images if num_images > 1 else images[:-1]} need about {needed.peak / GB:.1f} GB, "
         f"but {available / GB:.1f} GB are available: use {' or '.join(hints) or 'a smaller model'}"
     )
 

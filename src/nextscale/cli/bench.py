@@ -12,6 +12,7 @@ from nextscale.benchmark.random_weights import write_random_model
 from nextscale.benchmark.report import Report
 from nextscale.cli.models import ModelOptions, SamplingDtype
 from nextscale.errors import InputError
+from nextscale.families.sources import only_images
 from nextscale.io.files import check_writable_file, write_json
 from nextscale.pipeline import Pipeline
 
@@ -54,7 +55,9 @@ class BenchOptions(ModelOptions):
             yield folder
 
     def open(self, source: str) -> Pipeline:
-        return Pipeline.from_pretrained(source, self.device, self.dtype, self.schedule())
+        pipeline = Pipeline.from_pretrained(source, self.device, self.dtype, self.schedule())
+        only_images(pipeline.tokenizer, "bench")
+        return pipeline
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ from nextscale.errors import InputError
 from nextscale.evaluation.gallery import Gallery, open_images
 from nextscale.evaluation.saving import NpzSaver, PngSaver, Saver
 from nextscale.evaluation.target import Target
-from nextscale.families.sources import load_tokenizer
+from nextscale.families.sources import load_tokenizer, only_images
 from nextscale.galleries.dataset import Crop, open_crops
 from nextscale.galleries.measure import measure, open_copy_check
 from nextscale.galleries.reconstructed import ReconstructedImages
@@ -142,7 +142,7 @@ def open_gallery(options: Options, crop: Crop, device: torch.device, report: Cal
     if options.images:
         return open_images(options.images)
     if options.reconstruction:
-        tokenizer = load_tokenizer(options.model, options.schedule()).to(device)
+        tokenizer = only_images(load_tokenizer(options.model, options.schedule()), "evaluate").to(device)
         fraction = options.fraction_of(options.data, divided=options.split is not None)
         size = tokenizer.config.image_size
         originals = open_crops(options.data, options.split, size, crop, report, "val", fraction)

@@ -17,6 +17,7 @@ from nextscale.evaluation.extractors import load_extractor
 from nextscale.evaluation.reference import Reference, read_reference
 from nextscale.evaluation.session import Session
 from nextscale.evaluation.target import Target
+from nextscale.families.sources import only_images
 from nextscale.galleries.dataset import Crop, Split, open_crops
 from nextscale.galleries.sampled import SampledImages
 from nextscale.pipeline import Pipeline
@@ -89,7 +90,9 @@ class EvaluationOptions(ModelOptions, ValidationSettings):
 
     def pipeline(self) -> Pipeline:
         """Load the model."""
-        return Pipeline.from_pretrained(self.model, self.device, self.dtype, self.schedule())
+        pipeline = Pipeline.from_pretrained(self.model, self.device, self.dtype, self.schedule())
+        only_images(pipeline.tokenizer, "evaluate")
+        return pipeline
 
     def sampled(self, pipeline: Pipeline, settings: SamplingSettings) -> SampledImages:
         """Return the images to sample."""

@@ -18,18 +18,21 @@ from nextscale.errors import InputError
 from nextscale.families.sources import find_family
 from nextscale.runtime.device import DTYPES
 from nextscale.scales.image_shape import ANY_SHAPE, ImageShape
-from nextscale.scales.schedule import ScaleSchedule
+from nextscale.scales.video_shape import FPS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ModelOptions):
-    """Print a model's sizes, schedule, parameters, FLOPs per image and, for text-to-image models, the memory it needs.
+    """Print a model's sizes, schedule, parameters, FLOPs per image and, for models that take prompts, the memory they
+    need.
 
-    For the official models (d16 ... d36, infinity-2b ...), no weights are downloaded.
+    For the official models (d16 ... d36, infinity-2b, infinitystar-480p ...), no weights are downloaded.
 
     Example: nextscale info starter
 
     Example: nextscale info infinity-2b --budget 1M --dtype bfloat16 --num-images 4
+
+    Example: nextscale info infinitystar-480p --seconds 10 --dtype bfloat16 --device cuda
     """
 
     name: Annotated[str, tyro.conf.Positional] = ""
@@ -55,8 +58,10 @@ def run(options: Options) -> None:
         family, key = found
         published = family.published[key]
         scores = f"FID {published.fid}, Inception Score {published.inception_score} as published"
+        scores = scores if published.fid else "without a published FID"
+        scores = scores if family.media == "image" else f"a model of {family.title}"
         described = describe(published.tokenizer, published.model, options, family.text_encoder)
-        print(f"{source}, {scores if published.fid else 'without a published FID'}")
+        print(f"{source}, {scores}")
         print(described)
         return
     pipeline = replace(options, model=source).load()
@@ -76,11 +81,16 @@ def describe(tokenizer: Any, model: Any, options: Options, text_encoder: str = "
     is_of_text = hasattr(model, "text_width")
     schedule = options.shape.schedule(tokenizer.schedule, tokenizer.image_size)
     work = count_flops(tokenizer, model, schedule)
+    is_of_videos = hasattr(schedule, "seconds")
     height, width = tokenizer.image_size_of(schedule)
     side = tokenizer.downsampling
     lines = [f"weights          {megabytes(work, options.dtype):.1f} MB in {options.dtype}"]
-    lines += [f"images           {height} x {width} pixels; a token of the last scale covers {side} x {side}"]
-    lines += [f"scales           {schedule.num_scales}: {schedule}"]
+    if schedule.frames > 1:
+        lines += [f"videos           {schedule.frames} frames of {height} x {width} pixels, {FPS} per second; "]
+        lines[-1] += f"a token of the last scale covers {side} x {side}"
+    else:
+        lines += [f"images           {height} x {width} pixels; a token of the last scale covers {side} x {side}"]
+    lines += [f"scales           {len(schedule.sizes)}: {schedule}"]
     parameters = f"{work.tokenizer_parameters:.2f} M tokenizer, {work.transformer_parameters:.2f} M transformer"
     flops = f"{short(work.sampling)} GFLOP transformer ({short(2 * work.sampling)} with guidance), "
     flops += f"{short(work.decoder)} decoder, {short(work.encoder)} encoder"
@@ -88,10 +98,18 @@ def describe(tokenizer: Any, model: Any, options: Options, text_encoder: str = "
     if sizes:
         parameters += f", {sizes.parameters / 1e6:.2f} M text encoder"
         flops += f", {short(sizes.gflop(min(PROMPT_TOKENS, model.text_rows)))} text encoder"
-    if is_of_text:
+    if is_of_videos:
+        clips = ", ".join(map(str, schedule.clips))
+        lines += [f"visits           {len(schedule.visits)}, in clips of {clips} latent frames"]
+        lines += [f"tokens           {schedule.num_tokens} of {model.semantic_bits} or {model.bits} bits; "]
+        lines[-1] += f"{sum(schedule.tokens_per_visit)} over all visits"
+        lines += [f"transformer      depth {model.depth}, width {model.width}, {model.heads} heads of queries, "]
+        lines[-1] += f"{model.kv_heads} of keys and values, the text as a prefix"
+    elif is_of_text:
         lines += [f"tokens           {schedule.num_tokens} of {model.bits} bits"]
         lines += [f"transformer      depth {model.depth}, width {model.width}, {model.heads} heads, shared AdaLN, "]
         lines[-1] += "cosine attention, cross-attention to the text"
+    if is_of_text:
         lines += [f"text             features of width {model.text_width}, at most {model.text_rows} tokens"]
         lines[-1] += encoder_of(model, text_encoder)
         flops += f", for a prompt of {min(PROMPT_TOKENS, model.text_rows)} tokens"
@@ -108,12 +126,13 @@ def describe(tokenizer: Any, model: Any, options: Options, text_encoder: str = "
         lines += [f"transformer      depth {model.depth}, width {model.width}, {model.heads} heads, "]
         lines[-1] += f"{'shared ' if model.shared_adaln else ''}AdaLN, "
         lines[-1] += f"{'cosine' if model.l2_norm else 'plain'} attention"
-    return "\n".join([f"parameters       {parameters}", *lines, f"FLOPs per image  {flops}"])
+    per = "FLOPs per video" if schedule.frames > 1 else "FLOPs per image"
+    return "\n".join([f"parameters       {parameters}", *lines, f"{per}  {flops}"])
 
 
 def encoder_of(model: Any, text_encoder: str) -> str:
     """Describe where the features of texts come from, as the end of a line."""
-    if model.words is None:
+    if getattr(model, "words", None) is None:
         return f", from {text_encoder}" if text_encoder else "; no text encoder"
     words = model.words
     blocks = "1 block" if words.depth == 1 else f"{words.depth} blocks"
@@ -125,18 +144,22 @@ def megabytes(work: ModelCost, dtype: str) -> float:
     return (work.tokenizer_parameters + work.transformer_parameters) * DTYPES[dtype].itemsize
 
 
-def memory_line(tokenizer: Any, model: Any, options: Options, schedule: ScaleSchedule) -> str:
+def memory_line(tokenizer: Any, model: Any, options: Options, schedule: Any) -> str:
     """Describe the memory of sampling with guidance."""
     device = torch.device("cuda" if options.device.startswith("cuda") else "cpu")
     precision = Precision(DTYPES[options.dtype])
     of_call = {"schedule": schedule, "num_images": options.num_images, **vars(options.memory)}
     needed = estimate_memory(tokenizer, model, precision, device, **of_call)
-    images = f"{options.num_images} image{'s' if options.num_images > 1 else ''}"
+    images = (
+        f"{options.num_images} {'video' if schedule.frames > 1 else 'image'}{'s' if options.num_images > 1 else ''}"
+    )
+    when = f"after {'transformer and cache are' if options.memory.offload else 'the cache is'} freed"
+    if schedule.frames > 1 and not options.memory.offload:
+        when = "with the cache"
     return (
         f"memory           {needed.peak / GB:.2f} GB for {images} in {options.dtype} on {device.type}, with guidance: "
         f"{needed.weights / GB:.2f} transformer, {needed.decoder / GB:.2f} decoder, {needed.cache / GB:.2f} KV cache, "
-        f"{needed.activations / GB:.2f} its activations; decoding {needed.decoding / GB:.2f}, after "
-        f"{'transformer and cache are' if options.memory.offload else 'the cache is'} freed"
+        f"{needed.activations / GB:.2f} its activations; decoding {needed.decoding / GB:.2f}, {when}"
     )
 
 

@@ -13,7 +13,7 @@ from nextscale.analysis.inspection import fit, inspect
 from nextscale.cli.models import Dtype, ModelOptions
 from nextscale.editing.placement import Placement
 from nextscale.errors import InputError
-from nextscale.families.sources import load_tokenizer
+from nextscale.families.sources import load_tokenizer, only_images
 from nextscale.imaging.images import caption, check_writable_image, grid, read_image, save_image
 from nextscale.io.files import brief_path
 from nextscale.runtime.device import pick_device, precision
@@ -51,7 +51,7 @@ def run(options: Options) -> None:
         )
     images = [read_image(path) for path in options.images]
     device = pick_device(options.device)
-    tokenizer = load_tokenizer(options.model, options.schedule()).to(device)
+    tokenizer = only_images(load_tokenizer(options.model, options.schedule()), "reconstruct").to(device)
     rows: list[Image.Image] = []
     columns = tokenizer.schedule.num_scales + 1
     for path, image in zip(options.images, images, strict=True):

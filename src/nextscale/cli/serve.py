@@ -14,6 +14,7 @@ from typing import Literal
 from nextscale.cli.models import Dtype, MemoryFlags, ModelOptions
 from nextscale.cli.text_flags import TextEncoderFlags
 from nextscale.errors import InputError
+from nextscale.families.sources import only_images
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.extras import check_installed, needed
 from nextscale.runtime.progress import say
@@ -106,6 +107,8 @@ def run(options: Options) -> None:
         models = [options.model, *(options.compare if options.studio else ())]
         where = options.device, options.dtype, options.schedule()
         pipelines = [Pipeline.from_pretrained(model, *where, **vars(options.memory)) for model in models]
+        for pipeline in pipelines:
+            only_images(pipeline.tokenizer, "serve")
         for pipeline in [p for p in pipelines if p.family.takes == "prompt"] or pipelines[:1]:
             options.text.use(pipeline, options.model, log.warning)
         text = {name: getattr(options.text, name) for name in ("text_encoder", "text_dtype")}

@@ -151,6 +151,17 @@ def tokenizer_class(folder: Path) -> Any:
     return next(family.tokenizer for family in families() if not is_video or family.media == "video")
 
 
+def only_images(tokenizer: Any, what: str) -> Any:
+    """Return a tokenizer of images, for something that does not take videos.
+
+    Raises:
+        InputError: it is a tokenizer of videos.
+    """
+    if hasattr(tokenizer, "decoding_stream"):
+        raise InputError(f"{what} is for models that generate images, and this one generates videos")
+    return tokenizer
+
+
 def load_folder(folder: Path, as_stored: bool = False) -> Parts:
     """Load a folder of `Pipeline.save_pretrained`, or the newest EMA weights of a training run."""
     if not (folder / INDEX).is_file():

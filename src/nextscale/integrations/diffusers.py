@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nextscale.conditioning.feature_cache import TextEncoder
 from nextscale.errors import InputError
-from nextscale.families.sources import Source, load_source
+from nextscale.families.sources import Source, load_source, only_images
 from nextscale.imaging.images import to_pil
 from nextscale.pipeline import Pipeline
 from nextscale.runtime.device import pick_device, precision
@@ -94,6 +94,7 @@ class NextScalePipeline(DiffusionPipeline):
             InputError: no such model, or a dtype that the CPU does not support.
         """
         parts = load_source(pretrained_model_name_or_path, schedule)
+        only_images(parts.tokenizer, "NextScalePipeline")
         return cls(*parts).to(torch_dtype)
 
     def save_pretrained(  # type: ignore[override]

@@ -168,7 +168,7 @@ def sample_scales(
             raise InputError(f"expected tokens of at most {len(schedule.visits)} scales, got {len(keep_scales)}")
         edit = TokenEdit.of_scales(keep_scales, schedule) if len(keep_scales) else None
     if edit is not None:
-        tokenizer.check_tokens(edit.tokens, schedule, edit.scales_kept >= len(edit.tokens))
+        tokenizer.check_tokens(edit.tokens, schedule, 0 < len(edit.tokens) <= edit.scales_kept)
         edit.check(schedule, batch)
     most = len(schedule.visits)
     if stop_after is not None and not (is_integer(stop_after) and 1 <= stop_after <= most):

@@ -15,12 +15,10 @@ from itertools import accumulate
 
 from nextscale.errors import InputError, brief
 from nextscale.scales.schedule import ScaleSchedule, Visit
-from nextscale.scales.video_shape import check_seconds
+from nextscale.scales.video_shape import FPS, check_seconds
 
 Size = tuple[int, int]
 
-FPS = 16
-"""Frames of a second."""
 FRAMES_PER_LATENT = 4
 """Frames that a latent frame covers. The first latent frame covers one."""
 CLIP_FRAMES = 20

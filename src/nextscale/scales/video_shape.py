@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 VIDEO_BUDGETS = ("0.06M", "0.25M", "0.40M", "0.90M")
 """Names of the pixel budgets of videos."""
+FPS = 16
+"""Frames of a second."""
 LONGEST = 10
 """Longest duration in seconds."""
 

@@ -23,7 +23,7 @@ AXES = 4
 
 def text_rotations(count: int, head_dim: int) -> Tensor:
     """Return cos and sin of the first tokens of a text, (2, count, head_dim / 2) float32, on the CPU."""
-    zeros = torch.zeros(count)
+    zeros = torch.zeros(count, device="cpu")
     return _rotations(torch.stack((torch.arange(count, device="cpu").float(), zeros, zeros, zeros), dim=-1), head_dim)
 
 
