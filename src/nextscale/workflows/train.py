@@ -59,7 +59,8 @@ def train_transformer(
             which is trained on captions; a tokenizer with a codebook makes it a VAR, trained on classes; a video
             tokenizer makes it an InfinityStar, trained on videos with captions.
         preset: for VAR "starter", "cifar10", "tiny-imagenet", "d16" ... "d36"; for Infinity "scenes", "layer12" ...
-            "layer48", "2b", "8b"; for InfinityStar "clips", "star-192p" ... "star-720p"; a .json file with a recipe, or a recipe.
+            "layer48", "2b", "8b"; for InfinityStar "clips", "star-192p" ... "star-720p"; a .json file with a recipe, or
+            a recipe.
         strategy: with several processes (torchrun), each one holds all weights ("ddp") or a part of them ("fsdp").
         keep_classes: with ``init_from``, keep the classes of the initial model that the data does not have. Otherwise
             the trained model has the classes of the data only.
