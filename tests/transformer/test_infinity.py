@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 
@@ -228,6 +229,14 @@ def test_every_weight_learns():
     loss = model(text, random_inputs(schedule)).square().mean()
     gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     assert not [name for name, g in zip(parameters, gradients, strict=True) if g is None or not g.any()]
+
+
+def test_gradients_have_the_layout_of_their_parameters():
+    """Otherwise DistributedDataParallel warns, and copies them."""
+    pool = copy.deepcopy(make_infinity().text_pool)
+    pool(make_text(TEXT_ROWS, 2).features, (TEXT_ROWS, 2)).sum().backward()
+    for parameter in pool.parameters():
+        assert parameter.grad is not None and parameter.grad.stride() == parameter.stride()
 
 
 def test_bfloat16_logits_are_float32_and_near(model):

@@ -82,7 +82,7 @@ class AttentionPool(nn.Module):
 
     def forward(self, text: Tensor, lengths: Sequence[int]) -> Tensor:
         """Pool packed texts. (sum of lengths, T) -> (B, C)."""
-        q = self.query.transpose(0, 1)
+        q = self.query[0][:, None]  # unlike a transposed view, it has gradients in the layout of the parameter
         text_keys_values = split_heads(self.key_value(text), self.v_bias, self.heads, lengths)
         pooled = [attend(q.to(k.dtype), k, v) for k, v in text_keys_values]
         return self.proj(torch.stack(pooled).flatten(1))
