@@ -1,15 +1,23 @@
 from __future__ import annotations
 
+import math
 import random
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from golden_infinity_star import Golden, read
 from tiny import refused
 from tiny_star import make_model, make_schedule, make_text, make_tokenizer
 
 import nextscale as ns
+from nextscale.scales.schedule import Visit
 from nextscale.scales.spacetime import SpacetimeSchedule
+from nextscale.training.visit_choice import one_of_each
 from nextscale.transformer.cache import cache_length, plan_cache
+from nextscale.transformer.spacetime_rope import text_rotations
 
 GREEDY = {"temperature": 1.0, "top_k": 0, "top_p": 0.0}
 
@@ -64,6 +72,65 @@ def test_a_given_image_is_kept():
     result = ns.sample(tokenizer, model, make_text(5), keep_scales=bits, guidance="apg", cfg=34.0, seed=1, **GREEDY)
     kept = tokenizer.decode(bits, make_schedule(1)).add(1).mul(0.5)
     torch.testing.assert_close(result.videos[:, :, :1], kept)
+
+
+def dense_mask(visits: list[Visit], text: int) -> torch.Tensor:
+    """Which of all tokens, the text first, sees which one: (text + L, text + L) bool."""
+    owners = torch.cat([torch.full((visit.num_tokens,), i) for i, visit in enumerate(visits)])
+    largest = {visit.clip: i for i, visit in enumerate(visits)}
+    sees = torch.eye(len(visits), dtype=torch.bool)
+    for i, visit in enumerate(visits):
+        if visit.clip:
+            sees[i, largest[visit.clip - 1]] = True
+    mask = torch.ones(text + len(owners), text + len(owners), dtype=torch.bool)
+    mask[:text, text:] = False
+    mask[text:, text:] = sees[owners][:, owners]
+    return mask
+
+
+@pytest.mark.parametrize(("name", "latent_frames", "length"), [("tf0", 1, 5), ("tf1", 5, 7)])
+def test_the_mask_of_the_reference(name, latent_frames, length):
+    """It has the visual tokens first, then the text, then padding."""
+    schedule = Golden("base").schedule(latent_frames)
+    mask = dense_mask(one_of_each(schedule, range(schedule.num_scales)), length)
+    packed = read("base-transformer")[f"{name}_mask"].numpy()
+    count, padded = len(mask), math.isqrt(8 * len(packed))
+    golden = torch.from_numpy(np.unpackbits(packed)).bool().view(padded, padded)
+    assert torch.equal(golden[:count, :count], mask.roll((-length, -length), (0, 1)))
+    assert not golden[:count, count:].any()
+
+
+@pytest.mark.parametrize("seed", range(8))
+@torch.no_grad()
+def test_training_without_a_mask_is_one_masked_sequence(seed):
+    """For any repeat of each scale."""
+    model, schedule, generator = make_model(), random_schedule(seed), torch.Generator().manual_seed(seed)
+    visits = one_of_each(schedule, range(schedule.num_scales), generator if seed % 2 else None)
+    text, count = make_text(5, 3), sum(visit.num_tokens for visit in visits)
+    inputs = torch.randn(2, count, 64, generator=generator)
+    together = model(text, inputs, visits)
+    for i, (prompt, length) in enumerate(zip(text.split(), text.lengths, strict=True)):
+        mask = dense_mask(visits, length)
+        x = torch.cat((model.text_proj(prompt), model.word_embedding(inputs[i])))[None]
+        rotation = torch.cat((text_rotations(length, 8), model.rotation(visits)), 1)
+        for block in model.blocks:
+            x = block(x, rotation, partial(F.scaled_dot_product_attention, attn_mask=mask, enable_gqa=True))
+        parts = model.features(x)[:, length:].split([visit.num_tokens for visit in visits], 1)
+        for visit, part, logits in zip(visits, parts, together, strict=True):
+            torch.testing.assert_close(logits[i : i + 1], model.logits(part, visit), atol=2e-5, rtol=1e-5)
+
+
+def test_every_weight_has_a_gradient_in_training():
+    """Also the head of a kind of tokens that a step does not have, and the features for "no prompt"."""
+    model = make_model()
+    visits = [visit for visit in make_schedule(1).visits if visit.quantizer]
+    inputs = torch.randn(1, sum(visit.num_tokens for visit in visits), 64)
+    logits = model(make_text(4), inputs, visits, torch.tensor([False]))
+    torch.cat([x.flatten() for x in logits]).sum().backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    is_zero = {name for name, gradient in gradients.items() if gradient is not None and not gradient.any()}
+    assert None not in gradients.values()
+    assert {"semantic_head.weight", "unconditional_text"} <= is_zero and "head.weight" not in is_zero
 
 
 def test_no_prompt_in_training():

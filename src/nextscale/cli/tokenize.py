@@ -19,7 +19,8 @@ class Options:
     "train transformer" reads the cache instead of the images, which is faster. Repeat the same command to finish an
     incomplete cache. Under torchrun, the processes divide the work.
 
-    With a bitwise tokenizer (Infinity), the cache also has the captions of the images.
+    With a bitwise tokenizer (Infinity), the cache also has the captions of the images. With a video tokenizer
+    (InfinityStar), it has the latents of videos, and their captions.
 
     Example: nextscale tokenize --data photos/ --tokenizer runs/tokenizer --crops 4 --flip --out cache
     """

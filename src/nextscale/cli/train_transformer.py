@@ -15,8 +15,9 @@ from nextscale.workflows.train import preview_samples
 class Options(TrainingOptions):
     """Train a transformer on the tokens of a trained tokenizer. Repeat the same command to resume an interrupted run.
 
-    The tokenizer decides what is trained: VAR on classes if it has a codebook, Infinity on captions if it has bits. A
-    token cache written by "tokenize" contains the tokenizer: --data CACHE needs no --tokenizer.
+    The tokenizer decides what is trained: VAR on classes if it has a codebook, Infinity on captions if it has bits,
+    InfinityStar on videos with captions if it is one of videos. A token cache written by "tokenize" contains the
+    tokenizer: --data CACHE needs no --tokenizer.
 
     Example: nextscale train transformer --preset starter --tokenizer runs/tokenizer --data photos/ --out runs/var
     """
@@ -30,7 +31,7 @@ class Options(TrainingOptions):
     strategy: Strategy = "ddp"
     """Data parallelism with several processes. ddp: each process holds all weights. fsdp: each holds a part of them."""
     text_encoder: str = ""
-    """Folder or Hugging Face name of the T5 that encodes the captions (Infinity only). It is not trained. Its
+    """Folder or Hugging Face name of the T5 that encodes the captions (not for VAR). It is not trained. Its
     features are kept in OUT/text_features. Default: that of --init-from, or google/flan-t5-xl. Needs the extra "text".
     Recipes with text.words train a text encoder with the model instead."""
 

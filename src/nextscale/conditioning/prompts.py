@@ -111,3 +111,8 @@ def with_positive_phrase(prompt: str) -> str:
 
 PLAIN = TextOptions()
 """Prompts alone."""
+
+
+def duration_tag(seconds: float) -> str:
+    """Return what stands in front of the prompt of a video: its whole seconds; nothing for an image."""
+    return f"<<<t={int(seconds)}s>>>" if seconds >= 1 else ""

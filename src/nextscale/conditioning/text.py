@@ -77,6 +77,15 @@ class TextFeatures:
         prompts = self.split()
         return TextFeatures.of([prompts[operator.index(i)] for i in indices])
 
+    def join(self, other: TextFeatures) -> TextFeatures:
+        """Return the prompts of both batches as one batch."""
+        check_width(other.features, self.features.shape[1])
+        return TextFeatures(torch.cat((self.features, other.features)), self.lengths + other.lengths)
+
+    def with_features(self, features: Tensor) -> TextFeatures:
+        """Return prompts of the same lengths with other features."""
+        return TextFeatures(features, self.lengths)
+
     def to(self, device: torch.device | str) -> TextFeatures:
         """Move to a device."""
         return TextFeatures(self.features.to(device), self.lengths)
@@ -191,8 +200,7 @@ class TextConditioner:
 
     def join(self, first: TextFeatures, second: TextFeatures) -> TextFeatures:
         """Two batches of prompts as one."""
-        check_width(second.features, first.features.shape[1])
-        return TextFeatures(torch.cat((first.features, second.features)), first.lengths + second.lengths)
+        return first.join(second)
 
     def drop(self, text: TextFeatures, mask: Tensor) -> TextFeatures:
         """Replace the prompts selected by a bool mask (B,) with "no prompt", in a copy.
@@ -205,7 +213,7 @@ class TextConditioner:
             raise InputError(f"the mask selects among {len(mask)} prompts, but there are {len(text)}")
         owner = torch.repeat_interleave(torch.arange(len(text)), torch.tensor(text.lengths))
         dropped = mask.to(text.features.device)[owner.to(text.features.device), None]
-        return TextFeatures(torch.where(dropped, self._rows(text), text.features), text.lengths)
+        return text.with_features(torch.where(dropped, self._rows(text), text.features))
 
     def _rows(self, text: TextFeatures) -> Tensor:
         """The first l rows of the learned features for each prompt, (l_1 + .. + l_B, T) float32, with gradient."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from nextscale.errors import InputError, brief
-from nextscale.io.config import LARGEST_TABLE, LARGEST_WIDTH, check_fields
+from nextscale.io.config import LARGEST_TABLE, LARGEST_WIDTH, as_config, check_fields
 
 if TYPE_CHECKING:
     from nextscale.conditioning.words import Words
@@ -57,6 +57,21 @@ def make_words(config: WordsConfig | None) -> Words | None:
     from nextscale.conditioning.words import Words
 
     return Words(config)
+
+
+def settle_words(config: Any) -> None:
+    """Set ``text_width`` and ``text_rows`` of a transformer's configuration to those of its text encoder ``words``.
+
+    Raises:
+        InputError: they are set to other values.
+    """
+    if config.words is None:
+        return
+    object.__setattr__(config, "words", as_config(WordsConfig, config.words))
+    for name, size in (("text_width", config.words.width), ("text_rows", config.words.max_tokens)):
+        if getattr(config, name) not in (getattr(type(config), name), size):
+            raise InputError(f"{name} is {getattr(config, name)}, but the model's own text encoder has {size}")
+        object.__setattr__(config, name, size)
 
 
 def check_vocabulary(vocabulary: object) -> None:

@@ -1,9 +1,9 @@
 """The token cache: one or more views of each image of a data set, encoded as tokens.
 
 ``CACHE/cache.json`` records the data set and the settings, ``CACHE/tokenizer/`` contains the tokenizer. Each file
-``CACHE/train/tokens-00000.safetensors`` (likewise in ``val/``) covers `IMAGES_IN_SHARD` images and contains the
-readable ones; see `nextscale.data.cache_shards`. With aspect ratios, there is a folder for each template, such as
-``CACHE/train/0.666/``. ``CACHE/text/`` contains the features of captions; see
+``CACHE/train/tokens-00000.safetensors`` (likewise in ``val/``) covers `IMAGES_IN_SHARD` images, or as many videos as
+the index says, and contains the readable ones; see `nextscale.data.cache_shards`. With aspect ratios, there is a folder
+for each template, such as ``CACHE/train/0.666/``. ``CACHE/text/`` contains the features of captions; see
 `nextscale.conditioning.feature_shards`.
 """
 
@@ -21,7 +21,6 @@ from torch.utils.data import Dataset
 
 from nextscale.data.cache_shards import Shard, TokenFormat, parse_captions, read_shard
 from nextscale.data.captions import pick
-from nextscale.data.content import Tokens
 from nextscale.data.dataset import Example
 from nextscale.errors import InputError, brief
 from nextscale.io.files import check_begun_with, read_json, write_json
@@ -70,9 +69,14 @@ def shard_path(folder: Path, part: str, shard: int) -> Path:
     return folder / part / f"tokens-{shard:05d}.safetensors"
 
 
-def shards_of(images: int) -> list[range]:
-    """Return the indices of the images of each shard."""
-    return [range(i, min(i + IMAGES_IN_SHARD, images)) for i in range(0, images, IMAGES_IN_SHARD)]
+def shards_of(images: int, size: int = 0) -> list[range]:
+    """Return the indices of the images of each shard.
+
+    Args:
+        size: number of images in a shard; 0 means `IMAGES_IN_SHARD`.
+    """
+    size = size or IMAGES_IN_SHARD
+    return [range(i, min(i + size, images)) for i in range(0, images, size)]
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ class TokenDataset(Dataset[Example]):
         view = int(np.random.default_rng(place).integers(self.views)) if self.views > 1 else 0
         captions = shard.read_captions(row)
         return Example(
-            Tokens(shard.read_tokens(row, view)),
+            shard.read(row, view),
             int(shard.labels[row]),
             (),
             pick(captions, place) if captions else "",
@@ -200,6 +204,11 @@ def format_of(source: CacheSource, part: str) -> TokenFormat:
     length, bits = source.index.get("tokens"), source.index.get("bits", 0)
     if isinstance(length, dict):
         length = length.get(part.partition("/")[2])
+    latents = source.index.get("latents", ())
+    if latents:
+        if not (isinstance(latents, list) and len(latents) == 4 and all(type(side) is int for side in latents)):
+            raise InputError(f"{source.root / INDEX} does not tell the shape of latents, but {brief(latents)}")
+        return TokenFormat(length, bits, True, tuple(latents))
     if bits and not all(type(number) is int and number > 0 for number in (length, bits)):
         raise InputError(f"{source.root / INDEX} does not tell the number of tokens and bits of {part}")
     return TokenFormat(length, bits, bool(source.index.get("captions")))
@@ -211,7 +220,10 @@ def shard_paths(source: CacheSource, part: str) -> list[Path]:
     Raises:
         InputError: some are missing.
     """
-    count = -(-source.index["images"].get(part, 0) // IMAGES_IN_SHARD)
+    size = source.index.get("images_in_shard", 0)
+    if type(size) is not int or size < 0:
+        raise InputError(f"{source.root / INDEX} has images_in_shard {brief(size)}: expected a positive integer")
+    count = -(-source.index["images"].get(part, 0) // (size or IMAGES_IN_SHARD))
     numbers = (path.stem.removeprefix("tokens-") for path in (source.root / part).glob("tokens-*.safetensors"))
     there = sorted({int(number) for number in numbers if number.isdecimal() and int(number) < count})
     if len(there) < count:

@@ -1,7 +1,8 @@
 """The files of a token cache: tokens and labels of some images, and their captions.
 
 ``tokens-00000.safetensors`` contains ``labels`` (n,) and the tokens of n images: ``tokens`` (n, views, L) integers, or
-``bits`` (n, views, bytes), the L x d bits of each view packed into bytes, the first bit highest.
+``bits`` (n, views, bytes), the L x d bits of each view packed into bytes, the first bit highest. For videos it contains
+``latents`` (n, views, D, N, h, w) float32, from which bits are made in training.
 ``captions-00000.jsonl`` has a line for each image: a list of captions, or the parts of a `LongAndShort`.
 """
 
@@ -16,12 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nextscale.data.content import Latents, Tokens
 from nextscale.data.long_caption import LongAndShort
 from nextscale.errors import InputError
 from nextscale.io.files import atomic_file
 from nextscale.io.json_text import parse_json
 from nextscale.io.tensor_files import read_tensors, write_tensors
 
+LATENT_AXES = 6
 SMALL = torch.iinfo(torch.int16).max
 
 
@@ -33,6 +36,8 @@ class TokenFormat(NamedTuple):
     bits: Any = 0
     """d, or 0 for indices of codes."""
     has_captions: bool = False
+    latents: tuple[int, ...] = ()
+    """(D, N, h, w) of videos that are stored as latents."""
 
     @property
     def bytes(self) -> int:
@@ -44,7 +49,7 @@ class Shard(NamedTuple):
     """The images of a shard."""
 
     tokens: Tensor
-    """(n, views, L) integers, or (n, views, bytes) packed bits."""
+    """(n, views, L) integers, (n, views, bytes) packed bits, or (n, views, D, N, h, w) latents."""
     labels: Tensor
     """(n,)."""
     captions: Sequence[str]
@@ -54,6 +59,12 @@ class Shard(NamedTuple):
     @property
     def views(self) -> int:
         return self.tokens.shape[1]
+
+    def read(self, row: int, view: int) -> Tokens | Latents:
+        """Return the tokens of an image, (L,) int64 or (L, d) bool, or the latents of a video."""
+        if self.format.latents:
+            return Latents(self.tokens[row, view])
+        return Tokens(self.read_tokens(row, view))
 
     def read_tokens(self, row: int, view: int) -> Tensor:
         """Return the tokens of an image, (L,) int64 or (L, d) bool."""
@@ -70,11 +81,13 @@ class Shard(NamedTuple):
 
 
 def write_shard(path: Path, tokens: Tensor, labels: Tensor) -> None:
-    """Write tokens (n, views, L) or bits (n, views, L, d) bool, and labels (n,).
+    """Write tokens (n, views, L), bits (n, views, L, d) bool or latents (n, views, D, N, h, w), and labels (n,).
 
     Tokens are stored as int16 if they fit, else as int32. Bits are packed.
     """
-    if tokens.dtype == torch.bool:
+    if tokens.ndim == LATENT_AXES:
+        content = {"latents": tokens.float().contiguous()}
+    elif tokens.dtype == torch.bool:
         content = {"bits": pack(tokens)}
     else:
         kind = torch.int16 if tokens.numel() == 0 or tokens.max() <= SMALL else torch.int32
@@ -147,6 +160,8 @@ def read_shard(path: Path, format: TokenFormat) -> Shard:
         InputError: a file is missing or damaged, or its tokens have another shape.
     """
     content = read_tensors(path)
+    if format.latents:
+        return read_latents(path, content, format)
     name, last = ("bits", format.bytes) if format.bits else ("tokens", format.length)
     tokens, labels = content.get(name), content.get("labels")
     expected = f"{name} (n, views, {last}) and labels (n,)"
@@ -158,7 +173,27 @@ def read_shard(path: Path, format: TokenFormat) -> Shard:
         raise InputError(f"{path} holds bits as {tokens.dtype}, expected torch.uint8")
     if tokens.shape[2] != last:
         raise InputError(f"{path} holds {name} of shape {tuple(tokens.shape)}, expected {expected}")
+    return Shard(tokens, labels, captions_of(path, len(labels), format), format)
+
+
+def read_latents(path: Path, content: dict[str, Tensor], format: TokenFormat) -> Shard:
+    """Return a shard of latents; see `read_shard`."""
+    latents, labels = content.get("latents"), content.get("labels")
+    expected = f"latents (n, views, {', '.join(map(str, format.latents))}) and labels (n,)"
+    if latents is None or labels is None or latents.ndim != LATENT_AXES or labels.shape != latents.shape[:1]:
+        raise InputError(f"{path} does not hold {expected}")
+    if latents.dtype != torch.float32 or labels.dtype != torch.int64 or tuple(latents.shape[2:]) != format.latents:
+        raise InputError(f"{path} holds latents of {latents.dtype} {tuple(latents.shape)}, expected {expected}")
+    return Shard(latents, labels, captions_of(path, len(labels), format), format)
+
+
+def captions_of(path: Path, count: int, format: TokenFormat) -> Sequence[str]:
+    """Return the lines of the captions of a shard; none without captions.
+
+    Raises:
+        InputError: there are not as many as images.
+    """
     captions = read_captions(path) if format.has_captions else []
-    if format.has_captions and len(captions) != len(labels):
-        raise InputError(f"{captions_path(path)} has the captions of {len(captions)} images, expected {len(labels)}")
-    return Shard(tokens, labels, captions, format)
+    if format.has_captions and len(captions) != count:
+        raise InputError(f"{captions_path(path)} has the captions of {len(captions)} images, expected {count}")
+    return captions

@@ -1,4 +1,4 @@
-"""Content types of examples and batches: pixels or tokens."""
+"""Content types of examples and batches: pixels, tokens or latents."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 class Pixels(NamedTuple):
-    """Images."""
+    """Images or videos."""
 
     values: Tensor
-    """(3, H, W) for an example, (B, 3, H, W) for a batch; float32 in [-1, 1]."""
+    """(3, H, W) for an example, (B, 3, H, W) for a batch; float32 in [-1, 1]. A video has T frames: (3, T, H, W)."""
 
 
 class Tokens(NamedTuple):
@@ -22,4 +22,11 @@ class Tokens(NamedTuple):
     bits shape (d,)."""
 
 
-Content = Pixels | Tokens
+class Latents(NamedTuple):
+    """Videos as latents of a video tokenizer, before they become bits."""
+
+    values: Tensor
+    """(D, N, h, w) for an example, (B, D, N, h, w) for a batch; floating-point numbers."""
+
+
+Content = Pixels | Tokens | Latents

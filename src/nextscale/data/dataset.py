@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -128,6 +129,14 @@ class ImageDataset(Dataset[Example]):
         """Return the captions of all images, with repetitions."""
         return all_captions(self.source)
 
+    def captions_of(self, i: int) -> Sequence[str]:
+        """Return all captions of image i.
+
+        Raises:
+            InputError: they cannot be read.
+        """
+        return captioned(self.source).captions(i)
+
     def _caption(self, i: int, epoch: int, index: int) -> str | None:
         """Return the caption of image i for the example (epoch, index), or None if it has none."""
         if i in self._unreadable:
@@ -145,20 +154,28 @@ class ImageDataset(Dataset[Example]):
         if i in self._unreadable:
             return None
         try:
-            image = self.source.read(i)
-            if self.whole:
-                image = infinity_crop(image, self.size)
-            else:
-                image = cover_with_margin(image, self.size, ZOOM if self.augment and self.zoom else 1)
+            pixels = self._read(i)
         except InputError as error:
             name, reason = self.source.name(i), str(error)
             self._unreadable[i] = reason if name in reason else f"{name}: {reason}"
             return None
-        pixels = np.array(image if self.augment else centre_crop(image, self.size))
         if self._cached_bytes + pixels.nbytes <= self._memory:
             self._cache[i] = pixels
             self._cached_bytes += pixels.nbytes
         return pixels
+
+    def _read(self, i: int) -> np.ndarray:
+        """Read and resize an image; crop it if it has no random crops.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        image = self.source.read(i)
+        if self.whole:
+            image = infinity_crop(image, self.size)
+        else:
+            image = cover_with_margin(image, self.size, ZOOM if self.augment and self.zoom else 1)
+        return np.array(image if self.augment else centre_crop(image, self.size))
 
     def _crop(self, pixels: np.ndarray, epoch: int, index: int) -> Tensor:
         if self.augment:

@@ -83,6 +83,15 @@ class PartOfImages:
     def ratio(self, index: int) -> float:
         return self.source.ratio(self.chosen[index])
 
+    def file(self, index: int) -> Path:
+        """Return the path of a video; see `nextscale.data.videos.VideoFiles`."""
+        return self.source.file(self.chosen[index])  # type: ignore[attr-defined]
+
+    @property
+    def kind(self) -> str:
+        """What the data set consists of, for messages."""
+        return getattr(self.source, "kind", "images")
+
     def captions(self, index: int) -> Sequence[str]:
         return captioned(self.source).captions(self.chosen[index])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nextscale.data.buckets import BucketedImages
 from nextscale.data.cache import is_cache
+from nextscale.data.clips.name import CLIPS, is_clips
 from nextscale.data.dataset import Examples, ImageDataset
 from nextscale.data.folder import folder_splits
 from nextscale.data.held_out import hold_out
@@ -115,6 +116,8 @@ def find_sources(data: str, captions: bool = False) -> Splits:
             f"{data} is rendered for training, and this command needs image files: expected a folder, which "
             f"python -m nextscale.data.scenes {data.removeprefix(SCENES)} --out FOLDER writes"
         )
+    if is_clips(data):
+        raise InputError(f"{data} is for video models, and this command needs images")
     if data.startswith(PREFIX):
         return huggingface_splits(data, captions)
     if is_ratio_folder(Path(data)):
@@ -128,7 +131,7 @@ def find_sources(data: str, captions: bool = False) -> Splits:
 
 def absolute_name(data: str) -> str:
     """Return the name of a data set with an absolute path, valid in any working directory."""
-    prefix = next((prefix for prefix in (PREFIX, SCENES) if data.startswith(prefix)), "")
+    prefix = next((prefix for prefix in (PREFIX, SCENES, CLIPS) if data.startswith(prefix)), "")
     place = data.removeprefix(prefix)
     if prefix == PREFIX and not Path(place).is_dir():
         return data

@@ -15,7 +15,7 @@ from nextscale.io.checkpoint_folder import newest_checkpoint
 from nextscale.io.config import as_config
 from nextscale.io.files import read_json, write_json
 from nextscale.io.hub import fetch, fetch_folder
-from nextscale.io.module_folder import is_module_folder
+from nextscale.io.module_folder import CONFIG, is_module_folder
 from nextscale.protocols import Transformer
 from nextscale.sampling.settings import SamplingSettings
 from nextscale.scales.schedule import ScaleSchedule
@@ -139,8 +139,16 @@ def load_tokenizer(source: Source, schedule: ScaleSchedule | None = None) -> Any
             return load_tokenizer_file(files[0], schedule)
     folder = Path(str(source))
     if not files and folder.is_dir() and not (folder / INDEX).is_file():
-        return var.FAMILY.tokenizer.from_pretrained(folder)
+        return tokenizer_class(folder).from_pretrained(folder)
     return load_source(source, schedule).tokenizer
+
+
+def tokenizer_class(folder: Path) -> Any:
+    """The class of the tokenizer in a folder of `save_pretrained`, or in a run of ``nextscale train tokenizer``."""
+    config = read_json((newest_checkpoint(folder) or folder) / CONFIG) if is_module_folder(folder) else {}
+    schedule = config.get("schedule") if isinstance(config, dict) else None
+    is_video = isinstance(schedule, dict) and "latent_frames" in schedule
+    return next(family.tokenizer for family in families() if not is_video or family.media == "video")
 
 
 def only_images(tokenizer: Any, what: str) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nextscale.conditioning.prompts import TextOptions
+from nextscale.conditioning.prompts import TextOptions, duration_tag
 from nextscale.families.requests import PromptRequests
 
 DETAIL_PHRASE = "A close view of large objects, rich in fine detail"
@@ -24,8 +24,3 @@ class VideoRequests(PromptRequests):
         if options.positive_phrase:
             prompts = [f"{text.rstrip(' .')}. {DETAIL_PHRASE}" if text.strip() else text for text in prompts]
         return [tag + text if text.strip() else text for text in prompts]
-
-
-def duration_tag(seconds: float) -> str:
-    """Return what stands in front of the prompt of a video: its whole seconds; nothing for an image."""
-    return f"<<<t={int(seconds)}s>>>" if seconds >= 1 else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from nextscale.errors import InputError
@@ -90,8 +90,11 @@ class Skipped:
         return f"{what} ({count}{': ' if endings else ''}{', '.join(endings)}): {', '.join(names)}{more}"
 
 
-def list_folder(folder: Path, skipped: Skipped) -> tuple[list[Path], list[Path]]:
+def list_folder(folder: Path, skipped: Skipped, endings: Collection[str] = ENDINGS) -> tuple[list[Path], list[Path]]:
     """Return the sub-folders and the image files of a folder, sorted. Links are followed; all else is recorded.
+
+    Args:
+        endings: those of the files to find, in lower case.
 
     Raises:
         OSError: the folder cannot be opened.
@@ -104,7 +107,7 @@ def list_folder(folder: Path, skipped: Skipped) -> tuple[list[Path], list[Path]]
                 skipped.add(HIDDEN, path)
             elif _is(entry, "folder"):
                 folders.append(path)
-            elif path.suffix.lower() not in ENDINGS:
+            elif path.suffix.lower() not in endings:
                 skipped.add(OTHERS, path)
             elif _is(entry, "file"):
                 images.append(path)
@@ -113,7 +116,9 @@ def list_folder(folder: Path, skipped: Skipped) -> tuple[list[Path], list[Path]]
     return sorted(folders), sorted(images)
 
 
-def images_below(folder: Path, skipped: Skipped, above: Sequence[Path] = ()) -> list[Path]:
+def images_below(
+    folder: Path, skipped: Skipped, above: Sequence[Path] = (), endings: Collection[str] = ENDINGS
+) -> list[Path]:
     """Return all image files in a folder and its sub-folders, sorted. No file is opened.
 
     Links to folders are followed, except a link to a folder that contains the link. Folders that cannot be opened are
@@ -121,6 +126,7 @@ def images_below(folder: Path, skipped: Skipped, above: Sequence[Path] = ()) -> 
 
     Args:
         above: the folders that contain ``folder``, which links must not lead back to.
+        endings: those of the files to find, in lower case.
     """
     found: list[Path] = []
     left = [(folder, frozenset(_identity(path) for path in above))]
@@ -130,7 +136,7 @@ def images_below(folder: Path, skipped: Skipped, above: Sequence[Path] = ()) -> 
             if (ours := _identity(here)) in outer:
                 skipped.add(CIRCULAR, here)
                 continue
-            folders, images = list_folder(here, skipped)
+            folders, images = list_folder(here, skipped, endings)
         except OSError:
             skipped.add(CLOSED, here)
             continue

@@ -121,6 +121,9 @@ class SpacetimeSchedule:
     """Latent frames of a clip, except the first and the last."""
     most_repeats: int | None = None
     """Visit each scale at most this often. Skipped visits keep their numbers."""
+    continues: bool = False
+    """Continue another video, see `continuation`: one clip of ``clip_frames`` latent frames, none of which is an
+    image."""
 
     def __post_init__(self) -> None:
         for name, least in (("latent_frames", 1), ("clip_frames", 1), ("detail_area", 0)):
@@ -129,6 +132,8 @@ class SpacetimeSchedule:
                 raise InputError(f"{name} must be an integer of at least {least}, not {brief(value)}")
         if self.most_repeats is not None and self.most_repeats < 1:
             raise InputError(f"most_repeats must be at least 1, not {brief(self.most_repeats)}")
+        if self.continues and self.latent_frames != self.clip_frames:
+            raise InputError(f"a continuation has {self.clip_frames} latent frames, not {self.latent_frames}")
         if not self.sizes or any(min(size) < 1 for size in self.sizes):
             raise InputError(f"a schedule needs one or more pairs of positive integers, not {brief(self.sizes)}")
         object.__setattr__(self, "sizes", tuple((int(h), int(w)) for h, w in self.sizes))  # JSON hands over lists
@@ -163,6 +168,10 @@ class SpacetimeSchedule:
             (3,) * three + (2,) + (1,) * (len(sizes) - three - 1),
             BUDGETS[budget].detail_area,
         )
+
+    def continuation(self) -> SpacetimeSchedule:
+        """Return the schedule of one more clip of a video of this size; see `nextscale.sampling.continuation`."""
+        return replace(self, latent_frames=self.clip_frames, continues=True)
 
     @cached_property
     def template(self) -> float | None:
@@ -216,13 +225,15 @@ class SpacetimeSchedule:
 
     @property
     def frames(self) -> int:
-        """T, the number of frames of the video."""
+        """T, the number of frames of the video, or of the clip that continues one."""
+        if self.continues:
+            return FRAMES_PER_LATENT * self.latent_frames
         return FRAMES_PER_LATENT * (self.latent_frames - 1) + 1
 
     @property
     def clips(self) -> tuple[int, ...]:
         """Latent frames of each clip."""
-        return clips_of(self.latent_frames, self.clip_frames)
+        return (self.clip_frames,) if self.continues else clips_of(self.latent_frames, self.clip_frames)
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
@@ -236,7 +247,7 @@ class SpacetimeSchedule:
         sees: tuple[int, ...] = ()
         number = 0
         for clip, (frames, start) in enumerate(zip(self.clips, self.starts, strict=True)):
-            repeats = self.clip_repeats if clip else self.image_repeats
+            repeats = self.clip_repeats if clip or self.continues else self.image_repeats
             for scale, (h, w) in enumerate(self.sizes):
                 for repeat in range(min(repeats[scale], self.most_repeats or repeats[scale])):
                     k = clip * len(self.sizes) + scale

@@ -58,6 +58,16 @@ class VideoTokenizerConfig:
         return self.latent_channels * PATCH**2
 
     @property
+    def token_dim(self) -> int:
+        """Number of bits of a detail token."""
+        return self.code_dim
+
+    @property
+    def quantizer(self) -> str:
+        """Kind of tokens, as in `nextscale.tokenizer.tokenizer.TokenizerConfig`."""
+        return "bits"
+
+    @property
     def downsampling(self) -> int:
         """Pixels per side of one token of the last scale."""
         return UNIT

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from nextscale.data.cache import TRAIN, VAL, part_name
-from nextscale.data.captions import captioned
 from nextscale.data.dataset import Examples, ImageDataset
 from nextscale.data.held_out import ValidationSettings
 from nextscale.data.source import ClassSource
 from nextscale.data.splits import open_buckets, open_splits
+from nextscale.data.videos import VideoDataset
 from nextscale.errors import InputError
-from nextscale.scales.schedule import ScaleSchedule
-from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.tokenizer.video_tokenizer import VideoTokenizer
 from nextscale.training.aspects import aspect_schedules, aspect_sizes
+from nextscale.training.video_data import open_clips
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,9 @@ class CacheSettings(ValidationSettings):
 
     crops: int = 1
     """Random crops of each training image. 0 uses the centre crop, as for validation images. For images that are made
-    on the fly (scenes), the number of epochs to store."""
+    on the fly (scenes, clips), the number of epochs to store."""
     flip: bool = False
-    """Also encode each crop mirrored."""
+    """Also encode each crop, or each video, mirrored."""
     seed: int = 0
     """Seed of the random crops."""
     batch_size: int = 64
@@ -57,7 +57,7 @@ class Encodable(NamedTuple):
     """All views of an image, to be encoded."""
 
     images: Tensor
-    """(views, 3, H, W) in [-1, 1]."""
+    """(views, 3, H, W) in [-1, 1], or (views, 3, T, H, W) for videos."""
     label: int
     unreadable: tuple[str, ...]
     """Name of the image and the reason why it cannot be used, or empty."""
@@ -85,7 +85,7 @@ class Views(Dataset[Encodable]):
         label, unreadable = examples[0].label, examples[0].unreadable
         if not self.has_captions or unreadable:
             return Encodable(images, label, unreadable)
-        return Encodable(images, label, unreadable, captioned(self.dataset.source).captions(index))
+        return Encodable(images, label, unreadable, self.dataset.captions_of(index))
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -114,11 +114,11 @@ class Part:
     name: str
     """See `part_name`."""
     views: Views | Made
-    schedule: ScaleSchedule
+    schedule: Any
 
 
 def open_parts(
-    data: str, tokenizer: ImageTokenizer, settings: CacheSettings, fraction: float
+    data: str, tokenizer: Any, settings: CacheSettings, fraction: float
 ) -> tuple[list[ClassSource], list[Part]]:
     """Return the training source, the validation source if there is one, and all images in parts.
 
@@ -126,7 +126,11 @@ def open_parts(
         InputError: the data is unusable, or the tokenizer has no aspect ratios.
     """
     schedule, seed = tokenizer.schedule, settings.seed
-    views = max(settings.crops, 1)
+    if isinstance(tokenizer, VideoTokenizer):
+        if settings.aspects or settings.budget:
+            raise InputError("aspects and budget are for tokenizers of images: this one has its own size and duration")
+        opened = open_clips(data, schedule, seed, val_fraction=fraction)
+        return parts_of(opened, settings, data, schedule, True)
     if settings.aspects:
         schedules = aspect_schedules(tokenizer)
         opened = open_buckets(data, aspect_sizes(tokenizer), seed, val_fraction=fraction)
@@ -138,8 +142,20 @@ def open_parts(
         ]
     has_captions = tokenizer.config.quantizer == "bits"
     size = tokenizer.config.image_size
-    train, val = open_splits(data, size, seed, flip=False, val_fraction=fraction, captions=has_captions)
-    if isinstance(train, ImageDataset):
+    opened = open_splits(data, size, seed, flip=False, val_fraction=fraction, captions=has_captions)
+    return parts_of(opened, settings, data, schedule, has_captions)
+
+
+def parts_of(
+    opened: tuple[Examples, Examples | None], settings: CacheSettings, data: str, schedule: Any, has_captions: bool
+) -> tuple[list[ClassSource], list[Part]]:
+    """Return the sources, and the images of a training and a validation split in parts; see `open_parts`."""
+    train, val = opened
+    views = max(settings.crops, 1)
+    if isinstance(train, VideoDataset):
+        if settings.crops > 1:
+            raise InputError(f"videos have one crop: expected crops 0 or 1, not {settings.crops}")
+    elif isinstance(train, ImageDataset):
         train.augment = settings.crops > 0
     elif settings.flip:
         raise InputError(f"images of {data} are not mirrored: expected no flip")

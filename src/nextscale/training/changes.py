@@ -15,10 +15,15 @@ from nextscale.io.json_text import parse_json
 from nextscale.io.module_folder import as_config
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.training.adversarial import AdversarialRecipe
-from nextscale.training.recipes import RecipeT, TextRecipe, WordsRecipe
+from nextscale.training.recipes import RecipeT, TextRecipe, VideoRecipe, WordsRecipe
 
 T = TypeVar("T")
-PARTS: dict[str, Any] = {"adversarial": AdversarialRecipe, "text": TextRecipe, "words": WordsRecipe}
+PARTS: dict[str, Any] = {
+    "adversarial": AdversarialRecipe,
+    "text": TextRecipe,
+    "video": VideoRecipe,
+    "words": WordsRecipe,
+}
 """Parts of recipes that may be None. A change of one of their fields makes them."""
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextscale.scales.schedule import ScaleSchedule
+from nextscale.scales.schedule import ScaleSchedule, Visit
 from nextscale.transformer.token_loss import TokenLosses
 
 
@@ -48,6 +49,18 @@ def scale_weights(schedule: ScaleSchedule) -> Tensor:
     counts = torch.tensor([schedule.tokens_per_scale[k] for k in schedule.level_ids], dtype=torch.float64)
     weights = counts.rsqrt()
     return (weights / weights.sum()).float()
+
+
+def visit_factors(visits: Sequence[Visit], largest: int) -> Tensor:
+    """Return InfinityStar's factor on the weight of each token of some visits, float64.
+
+    It is (largest / n)^(1/5) for a visit of n tokens, but at most 40.
+
+    Args:
+        largest: number of tokens of the last scale of the whole schedule.
+    """
+    counts = torch.tensor([visit.num_tokens for visit in visits], dtype=torch.float64)
+    return (largest / counts).pow(1 / 5).clamp_max(40)
 
 
 def reconstruction_loss(ours: Tensor, images: Tensor, l1: float, l2: float) -> Tensor:

@@ -13,6 +13,8 @@ from nextscale.errors import InputError, brief
 from nextscale.io.config import LATER, as_config, check_fields
 from nextscale.runtime.device import has_fast_bfloat16
 from nextscale.scales.schedule import ScaleSchedule
+from nextscale.scales.spacetime import SpacetimeSchedule
+from nextscale.scales.video_shape import LONGEST
 from nextscale.tokenizer.tokenizer import TokenizerConfig
 from nextscale.training.adversarial import AdversarialRecipe
 from nextscale.training.schedules import SCHEDULES, knee_of
@@ -260,6 +262,32 @@ class TextRecipe:
             raise InputError(f"loss_weights must be scale or token, not {self.loss_weights!r}")
 
 
+Subsets = Literal["all", "480p", "720p", "720p-largest"]
+
+
+@dataclass(frozen=True)
+class VideoRecipe:
+    """The settings that only text-to-video transformers have (InfinityStar)."""
+
+    kv_heads: int = field(default=0, metadata={"least": 0})
+    """Heads of keys and values, which heads of queries share; 0 means as many as heads."""
+    subsets: Subsets = "all"
+    """Scales that a step trains. all: every scale. The others are random subsets of the released scripts: 480p for 14
+    scales per clip, 720p for 15, and 720p-largest also has the largest scale of a clip. Images train all scales."""
+    budget: str = ""
+    """Pixel budget of the videos: 0.06M, 0.25M, 0.40M (480p) or 0.90M (720p), with the scales of the released models at
+    the tokenizer's aspect ratio. Empty: the schedule of the tokenizer. The weights do not depend on it."""
+    seconds: int = field(default=5, metadata={"least": 0, "most": LONGEST})
+    """Duration of the videos of a budget. 0 trains on images."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.budget:
+            SpacetimeSchedule.official(self.budget)  # refuses an unknown one
+        if self.subsets not in get_args(Subsets):
+            raise InputError(f"subsets must be one of {', '.join(get_args(Subsets))}, not {brief(self.subsets)}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TransformerRecipe(Recipe):
     """Train a transformer. Its schedule and vocabulary come from the tokenizer, which also decides the family."""
@@ -281,6 +309,8 @@ class TransformerRecipe(Recipe):
     ``blocks.*.cross_attention.*``."""
     text: TextRecipe | None = field(default=None, metadata=LATER)
     """Settings of text-to-image transformers, which are trained with bitwise tokenizers. None is for classes."""
+    video: VideoRecipe | None = field(default=None, metadata=LATER)
+    """Settings of text-to-video transformers, which are trained with video tokenizers."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -290,3 +320,5 @@ class TransformerRecipe(Recipe):
             raise InputError(f"lora_matrices must be a list of names, not {brief(self.lora_matrices)}")
         if self.text is not None:
             object.__setattr__(self, "text", as_config(TextRecipe, self.text))
+        if self.video is not None:
+            object.__setattr__(self, "video", as_config(VideoRecipe, self.video))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -222,14 +223,25 @@ class Meter:
     def read(self) -> dict[str, Any]:
         """Return the mean of each metric over steps and processes, and clear.
 
-        Also returns ``images_per_second``, and ``data_wait``, the fraction of time spent waiting for data.
+        Steps without a value (NaN) do not count; None stands for a value that no step has. Also returns
+        ``images_per_second``, and ``data_wait``, the fraction of time spent waiting for data.
         """
-        means = {name: all_mean(torch.stack(v).double().mean(0)) for name, v in self._values.items()}
-        values: dict[str, Any] = {name: mean.tolist() for name, mean in means.items()}
+        means = {name: all_mean(mean_of(torch.stack(v).double())) for name, v in self._values.items()}
+        values: dict[str, Any] = {name: known(mean.tolist()) for name, mean in means.items()}
         values["images_per_second"] = self._images / self._seconds
         values["data_wait"] = float(all_sum(torch.tensor(self._waited / self._seconds))) / world_size()
         self.clear()
         return values
+
+
+def mean_of(values: torch.Tensor) -> torch.Tensor:
+    """Return the mean over the first axis, without NaN."""
+    return values.nanmean(0) if values.isnan().any() else values.mean(0)
+
+
+def known(value: Any) -> Any:
+    """Return numbers with None in place of NaN, which JSON does not have."""
+    return [None if math.isnan(part) else part for part in value] if isinstance(value, list) else value
 
 
 def _step_of(line: str) -> float:

@@ -7,35 +7,45 @@ current residual, which contains the errors of the coarser scales. The transform
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from nextscale.data.loader import BatchSlice
 from nextscale.scales.schedule import ScaleSchedule, Visit
+from nextscale.scales.spacetime import Schedule
 from nextscale.tokenizer.pyramid import Chooser, ResidualPyramid
 
 
 def random_flips(
-    schedule: ScaleSchedule, bits: int, most: float, scales: int, batch_slice: BatchSlice, generator: torch.Generator
+    schedule: Schedule,
+    bits: int | Sequence[int],
+    most: float,
+    scales: int,
+    batch_slice: BatchSlice,
+    generator: torch.Generator,
 ) -> list[Tensor]:
-    """Return the bits to flip at the first scales: tensors (B, n_k, bits) bool, on the CPU.
+    """Return the bits to flip at the visits of the first scales: tensors (B, n, bits) bool, on the CPU.
 
-    The probability of each scale is random, one of 0, 0.01, ... ``most``, and the same for the whole batch. An image
+    The probability of each visit is random, one of 0, 0.01, ... ``most``, and the same for the whole batch. An image
     has random numbers of its own, which do not depend on the division of the batch.
 
     Args:
-        bits: number of bits of a token.
+        bits: number of bits of a token, or of a token of each visit.
         most: largest probability.
         scales: number of scales; flips at the last scale would change nothing, and are left out.
     """
-    counts = schedule.tokens_per_scale[: min(scales, schedule.num_scales - 1)]
-    if not counts:
+    visits = [visit for visit in schedule.visits if visit.scale < min(scales, schedule.num_scales - 1)]
+    if not visits:
         return []
-    rates = torch.randint(round(100 * most) + 1, (len(counts),), generator=generator) / 100
+    shapes = [(v.num_tokens, bits if isinstance(bits, int) else bits[v.index]) for v in visits]
+    counts = [tokens * width for tokens, width in shapes]
+    rates = torch.randint(round(100 * most) + 1, (len(visits),), generator=generator) / 100
     each = batch_slice.generators(generator)
-    uniform = torch.stack([torch.rand(sum(counts), bits, generator=image) for image in each])
-    return [part < rate for part, rate in zip(uniform.split(counts, dim=1), rates, strict=True)]
+    uniform = torch.stack([torch.rand(sum(counts), generator=image) for image in each])
+    parts = zip(uniform.split(counts, dim=1), rates, shapes, strict=True)
+    return [(part < rate).unflatten(1, shape) for part, rate, shape in parts]
 
 
 @torch.no_grad()
@@ -51,11 +61,31 @@ def corrected(
     Returns:
         The labels, K tensors (B, n_k, bits) bool, and the transformer's inputs, (B, L - n_0, bits).
     """
+    labels, looks = corrected_visits(pyramid, features, flips, schedule, schedule.visits)
+    return labels, later_inputs(looks)
+
+
+@torch.no_grad()
+def corrected_visits(
+    pyramid: ResidualPyramid, features: Tensor, flips: Sequence[Tensor], schedule: Schedule, chosen: Sequence[Visit]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Encode features while bits are flipped, and return what the transformer is trained on at some visits.
+
+    Args:
+        features: (B, D, h_K, w_K), or (B, D, N, h_K, w_K) for videos.
+        flips: the bits to flip at the first visits, (B, n, bits) bool.
+        chosen: visits in the order of the schedule. The others only change the canvas.
+
+    Returns:
+        The labels (B, n, bits) bool and the transformer's inputs (B, n, D) of each chosen visit.
+    """
 
     def label(visit: Visit, canvas: Tensor) -> Tensor:
-        return pyramid.codebook.nearest(pyramid.residual(features - canvas, visit))
+        rest = pyramid.clip_features(features, visit) - canvas
+        return pyramid.quantizer(visit).nearest(pyramid.residual(rest, visit))
 
-    return _walk(pyramid, label, flips, pyramid.empty_canvas(len(features), features.device, schedule), schedule)
+    empty = pyramid.empty_canvas(len(features), features.device, schedule)
+    return _walk(pyramid, label, flips, empty, schedule, chosen)
 
 
 @torch.no_grad()
@@ -78,23 +108,36 @@ def corrected_tokens(
         now, then = (pyramid.codebook.nearest(pyramid.residual(last - c, visit)) for c in (canvas, canvases[k]))
         return tokens[k] ^ now ^ then
 
-    return _walk(pyramid, label, flips, empty, schedule)
+    labels, looks = _walk(pyramid, label, flips, empty, schedule, schedule.visits)
+    return labels, later_inputs(looks)
+
+
+def later_inputs(looks: Sequence[Tensor]) -> Tensor:
+    """Return the inputs of all visits but the first, which has none in image models. (B, L - n_0, D)."""
+    return torch.cat([looks[0][:, :0], *looks[1:]], dim=1)
 
 
 def _walk(
-    pyramid: ResidualPyramid, label: Chooser, flips: Sequence[Tensor], canvas: Tensor, schedule: ScaleSchedule
-) -> tuple[list[Tensor], Tensor]:
-    """Visit all scales with the labels of each, flipped. Return the labels and the inputs."""
+    pyramid: ResidualPyramid,
+    label: Chooser,
+    flips: Sequence[Tensor],
+    canvas: Tensor,
+    schedule: Schedule,
+    chosen: Sequence[Visit],
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Visit all scales with the labels of each, flipped. Return the labels and the inputs of the chosen visits."""
     labels: list[Tensor] = []
-    looks = [canvas.new_zeros(len(canvas), 0, pyramid.codebook.dim)]
+    looks: list[Tensor] = []
+    indices = {visit.index for visit in chosen}
 
     def choose(visit: Visit, canvas: Tensor) -> Tensor:
-        if visit.index:
-            looks.append(pyramid.look(canvas, visit))
         bits = label(visit, canvas)
-        labels.append(bits)
-        return pyramid.codebook.codes(bits ^ flips[visit.index] if visit.index < len(flips) else bits)
+        if visit.index in indices:
+            looks.append(pyramid.look(canvas, visit))
+            labels.append(bits)
+        flipped = bits ^ flips[visit.index] if visit.index < len(flips) else bits
+        return pyramid.quantizer(visit).codes(flipped)
 
-    for _ in pyramid.walk(choose, canvas, schedule):
+    for _ in islice(pyramid.walk(choose, canvas, schedule), max(indices) + 1):
         pass
-    return labels, torch.cat(looks, dim=1)
+    return labels, looks

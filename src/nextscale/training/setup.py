@@ -166,9 +166,10 @@ def summary(data: Examples, val_data: Examples | None, batch_size: int = 0) -> s
     Args:
         batch_size: to name the aspect ratios with too few images for a batch.
     """
+    kind = getattr(data.source, "kind", "images")
     names, notes = data.source.class_names, (*data.source.notes, *(val_data.source.notes if val_data else ()))
-    counts = f"{len(data)} images in {len(names)} classes ({list_names(names)})" if names else f"{len(data)} images"
-    lines = [*notes, f"{counts}, {len(val_data or ())} validation images"]
+    counts = f"{len(data)} {kind} in {len(names)} classes ({list_names(names)})" if names else f"{len(data)} {kind}"
+    lines = [*notes, f"{counts}, {len(val_data or ())} validation {kind}"]
     if templates := getattr(data, "templates", ()):
         sizes = zip(templates, map(len, buckets_of(data)), strict=True)
         each = [f"{name:g} ({size}{', fewer than a batch: not used' * (size < batch_size)})" for name, size in sizes]

@@ -40,14 +40,12 @@ class TextTask(TransformerTask):
     def token_loss(
         self, model: nn.Module, head: Callable[[Tensor], Tensor], batch: Batch, noise: Noise | None = None
     ) -> tuple[Tensor, Metrics]:
-        if not batch.captions:
-            raise InputError("a text-to-image model is trained on captions, but the data has none")
-        device = batch.labels.device
+        text = self.texts(batch)
         schedule = self.schedule_of(batch)
         labels, inputs = self.labels_and_inputs(batch, schedule, noise)
         targets = torch.cat(labels, dim=1).long()
         losses = model(
-            self.read(batch.captions).to(device),
+            text,
             inputs,
             schedule,
             dropped=None if noise is None else noise.dropped,
@@ -59,6 +57,16 @@ class TextTask(TransformerTask):
         whole = means_per_scale(losses.correct.all(dim=-1).float(), schedule)
         metrics = {"scale_loss": result.per_scale, "scale_accuracy": result.accuracy, "scale_token_accuracy": whole}
         return result.mean, metrics
+
+    def texts(self, batch: Batch) -> Any:
+        """Return the captions of a batch as the model reads them.
+
+        Raises:
+            InputError: it has none.
+        """
+        if not batch.captions:
+            raise InputError("a text-to-image model is trained on captions, but the data has none")
+        return self.read(batch.captions).to(batch.labels.device)
 
     @torch.no_grad()
     def labels_and_inputs(
@@ -74,13 +82,17 @@ class TextTask(TransformerTask):
             return corrected_tokens(pyramid, tokens, flips, schedule)
         return tokens, pyramid.next_inputs(tokens, schedule)
 
-    def flips(self, batch: Batch, schedule: ScaleSchedule, generator: torch.Generator) -> list[Tensor]:
+    def flips(self, batch: Batch, schedule: Any, generator: torch.Generator) -> list[Tensor]:
         """Return the bits to flip at the first scales; none without self-correction."""
         most, scales = self.text.self_correction, self.text.self_correction_scales
         if not most:
             return []
-        found = random_flips(schedule, self.config.bits, most, scales, batch.batch_slice, generator)
+        found = random_flips(schedule, self.bits(schedule), most, scales, batch.batch_slice, generator)
         return [flips.to(batch.labels.device) for flips in found]
+
+    def bits(self, schedule: Any) -> int | Sequence[int]:
+        """Return the number of bits of a token, or of a token of each visit."""
+        return self.config.bits
 
     def features(self, images: Tensor, schedule: ScaleSchedule) -> Tensor:
         """Return the features of images that are quantized, (B, D, h_K, w_K)."""

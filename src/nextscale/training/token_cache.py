@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from torch.utils.data import DataLoader
 from nextscale.acceleration.ready import ready_tokenizer
 from nextscale.conditioning.feature_cache import TextEncoder
 from nextscale.data.cache import (
+    IMAGES_IN_SHARD,
     TEXT,
     TOKENIZER,
     is_cache,
@@ -33,15 +36,19 @@ from nextscale.runtime.distributed import barrier, is_main, rank, world_size
 from nextscale.runtime.progress import say
 from nextscale.runtime.stop import resumable
 from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.tokenizer.video_tokenizer import VideoTokenizer
 from nextscale.training.aspects import at_budget
 from nextscale.training.cache_parts import CacheSettings, Encodable, Part, open_parts
 from nextscale.training.setup import check_outside
+
+SHARD_BYTES = 2**28
+"""Largest size of a shard of latents."""
 
 
 def make_cache(
     data: str,
     out: Path,
-    tokenizer: ImageTokenizer,
+    tokenizer: ImageTokenizer | VideoTokenizer,
     settings: CacheSettings,
     device: torch.device,
     text_encoder: TextEncoder | None = None,
@@ -59,7 +66,7 @@ def make_cache(
     """
     settings.check()
     has_captions = tokenizer.config.quantizer == "bits"
-    if settings.budget:
+    if settings.budget and not isinstance(tokenizer, VideoTokenizer):
         if not has_captions:
             raise InputError("a pixel budget is for bitwise tokenizers: this one has a codebook")
         tokenizer = at_budget(tokenizer, settings.budget)
@@ -83,6 +90,8 @@ def make_cache(
     }
     if has_captions:
         index |= {"bits": tokenizer.config.token_dim, "captions": True}
+    if isinstance(tokenizer, VideoTokenizer):
+        index |= {"latents": latent_shape(tokenizer), "images_in_shard": shard_size(tokenizer)}
     if settings.aspects:
         index["tokens"] = {part.name.partition("/")[2]: part.schedule.num_tokens for part in parts}
     held_out = held_out_fraction(sources[0])
@@ -101,12 +110,12 @@ def make_cache(
                 say(note)
             start_cache(out, index)
             tokenizer.save_pretrained(out / TOKENIZER)
-        tokenizer = ready_tokenizer(tokenizer.to(device), torch.float32)
+        tokenizer = ready(tokenizer.to(device))
         for part in parts:
             make_shards(out, part, tokenizer, settings)
         barrier()
         if text_encoder:
-            encode_captions(out, parts, text_encoder)
+            encode_captions(out, parts, text_encoder, shard_size(tokenizer))
             barrier()
 
 
@@ -115,19 +124,33 @@ def begun_fraction(out: Path) -> float | None:
     return read_index(out).get("val_fraction", 0.0) if is_cache(out) else None
 
 
-def make_shards(out: Path, part: Part, tokenizer: ImageTokenizer, settings: CacheSettings) -> None:
+def ready(tokenizer: Any) -> Any:
+    """Return a tokenizer that is ready to encode."""
+    return tokenizer.eval() if isinstance(tokenizer, VideoTokenizer) else ready_tokenizer(tokenizer, torch.float32)
+
+
+def latent_shape(tokenizer: VideoTokenizer) -> list[int]:
+    """Return (D, N, h, w) of the latents of a video."""
+    return [tokenizer.config.code_dim, tokenizer.schedule.latent_frames, *tokenizer.schedule.final_size]
+
+
+def shard_size(tokenizer: Any) -> int:
+    """Return the number of videos in a shard, of at most `SHARD_BYTES`; 0 for images."""
+    if not isinstance(tokenizer, VideoTokenizer):
+        return 0
+    return min(IMAGES_IN_SHARD, max(1, SHARD_BYTES // (4 * math.prod(latent_shape(tokenizer)))))
+
+
+def make_shards(out: Path, part: Part, tokenizer: Any, settings: CacheSettings) -> None:
     """Encode the missing shards of a part that this process is responsible for."""
-    shards, views = shards_of(len(part.views)), part.views
+    shards, views = shards_of(len(part.views), shard_size(tokenizer)), part.views
     for i in range(rank(), len(shards), world_size()):
         path = shard_path(out, part.name, i)
         if is_tensor_file(path):
             continue
         start = time.monotonic()
         examples = list(encode(part, shards[i], tokenizer, settings))
-        is_bits = tokenizer.config.quantizer == "bits"
-        last = (tokenizer.config.token_dim,) if is_bits else ()
-        shape = (0, views.views, part.schedule.num_tokens, *last)
-        empty = torch.zeros(shape, dtype=torch.bool if is_bits else torch.int64)
+        empty = torch.zeros(0, views.views, *token_shape(tokenizer, part), dtype=token_type(tokenizer))
         tokens = torch.stack([tokens for tokens, *_ in examples]) if examples else empty
         make_folder(path.parent)
         if views.has_captions:
@@ -137,21 +160,48 @@ def make_shards(out: Path, part: Part, tokenizer: ImageTokenizer, settings: Cach
         say(f"{part.name} shard {i + 1}/{len(shards)}: {len(examples)} images, {rate:.1f} images/s")
 
 
-def encode_captions(out: Path, parts: Sequence[Part], encoder: TextEncoder) -> None:
-    """Write the features of the captions of all shards, divided among the processes. Complete files are kept."""
+def token_shape(tokenizer: Any, part: Part) -> tuple[int, ...]:
+    """Return the shape of what is stored of an image or a video."""
+    if isinstance(tokenizer, VideoTokenizer):
+        return tuple(latent_shape(tokenizer))
+    is_bits = tokenizer.config.quantizer == "bits"
+    return (part.schedule.num_tokens, tokenizer.config.token_dim) if is_bits else (part.schedule.num_tokens,)
+
+
+def token_type(tokenizer: Any) -> torch.dtype:
+    """Return the type of what is stored of an image or a video."""
+    if isinstance(tokenizer, VideoTokenizer):
+        return torch.float32
+    return torch.bool if tokenizer.config.quantizer == "bits" else torch.int64
+
+
+def encoded(tokenizer: Any, images: Tensor, schedule: Any) -> Tensor:
+    """Return the tokens (B, L) or bits (B, L, d) of images, or the latents (B, D, N, h, w) of videos."""
+    if isinstance(tokenizer, VideoTokenizer):
+        return tokenizer.encode_latents(images)
+    return torch.cat(tokenizer.encode(images, schedule), dim=1)
+
+
+def encode_captions(out: Path, parts: Sequence[Part], encoder: TextEncoder, size: int = 0) -> None:
+    """Write the features of the captions of all shards, divided among the processes. Complete files are kept.
+
+    Args:
+        size: see `shards_of`.
+    """
     from nextscale.conditioning.feature_shards import feature_path, write_feature_shard
 
-    numbered = [(part.name, i) for part in parts for i in range(len(shards_of(len(part.views))))]
+    numbered = [(part.name, i) for part in parts for i in range(len(shards_of(len(part.views), size)))]
     for name, i in numbered[rank() :: world_size()]:
         captions = [text for line in read_captions(shard_path(out, name, i)) for text in parse_captions(line)]
         write_feature_shard(feature_path(out / TEXT, encoder.fingerprint, name, i), captions, encoder)
 
 
-def encode(
-    part: Part, indices: range, tokenizer: ImageTokenizer, settings: CacheSettings
-) -> Iterator[tuple[Tensor, Encodable]]:
-    """Yield the tokens (views, L) or bits (views, L, d) of each image, and the image. Unreadable ones are reported."""
-    device = tokenizer.device
+def encode(part: Part, indices: range, tokenizer: Any, settings: CacheSettings) -> Iterator[tuple[Tensor, Encodable]]:
+    """Yield the tokens (views, L) or bits (views, L, d) of each image, or the latents of a video, and the image.
+
+    Unreadable ones are reported.
+    """
+    device = next(tokenizer.parameters()).device
     loader = DataLoader(
         part.views,
         batch_size=settings.batch_size,
@@ -168,6 +218,6 @@ def encode(
         if not readable:
             continue
         images = torch.cat([example.images for example in readable]).split(settings.batch_size)
-        parts = [torch.cat(tokenizer.encode(some.to(device), part.schedule), dim=1) for some in images]
+        parts = [encoded(tokenizer, some.to(device), part.schedule) for some in images]
         tokens = torch.cat(parts).cpu().unflatten(0, (len(readable), -1))
         yield from zip(tokens, readable, strict=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch.nn import Module
 
 from nextscale.conditioning.feature_cache import TextEncoder
 from nextscale.data.cache import TOKENIZER as CACHED_TOKENIZER
@@ -23,6 +24,7 @@ from nextscale.families.sources import TOKENIZER, Parts, load_source, load_token
 from nextscale.runtime.device import pick_device
 from nextscale.runtime.distributed import barrier, is_main, processes
 from nextscale.tokenizer.tokenizer import ImageTokenizer
+from nextscale.tokenizer.video_tokenizer import VideoTokenizer
 from nextscale.training.class_setup import ClassSetup
 from nextscale.training.loop import train
 from nextscale.training.model_setup import ModelInputs, ModelSetup
@@ -32,7 +34,7 @@ from nextscale.training.run import Run
 from nextscale.training.setup import RunSettings, check_run, count_epochs, open_images, run_inputs, summary
 
 TASK = "train transformer"
-TokenizerSource = str | Path | ImageTokenizer
+TokenizerSource = str | Path | ImageTokenizer | VideoTokenizer
 TextSource = str | Path | TextEncoder
 Samples = Callable[[ImageTokenizer, Any, Any], Image.Image]
 """``samples(tokenizer, model, conditions)`` makes a preview image of class labels or `TextFeatures`."""
@@ -86,7 +88,8 @@ def run_transformer(
         opened.callback(run.close)
         run.say(summary(examples, val_examples, recipe.batch_size))
         if isinstance(examples, TokenDataset):
-            run.say(f"training on cached tokens, {examples.views} views of each image")
+            what = ("latents", "video") if is_video(ours) else ("tokens", "image")
+            run.say(f"training on cached {what[0]}, {examples.views} views of each {what[1]}")
         elif setup.recipe.flip and ours.config.quantizer == "bits":
             run.say("note: flip mirrors half of the images, but not the left and right of their captions")
         run.say(setup.description)
@@ -101,9 +104,7 @@ def run_transformer(
         barrier()  # until the main process has written the last checkpoint
 
 
-def choose_tokenizer(
-    data: str, tokenizer: TokenizerSource, settings: RunSettings, trained: Parts | None
-) -> ImageTokenizer:
+def choose_tokenizer(data: str, tokenizer: TokenizerSource, settings: RunSettings, trained: Parts | None) -> Any:
     """Return the given tokenizer, that of the token cache, or that of the model to start from.
 
     A text-to-image model may start from one with another bitwise tokenizer.
@@ -111,8 +112,8 @@ def choose_tokenizer(
     Raises:
         InputError: there is no tokenizer, or the tokenizers differ.
     """
-    found: dict[str, ImageTokenizer] = {}
-    if isinstance(tokenizer, ImageTokenizer):
+    found: dict[str, Any] = {}
+    if isinstance(tokenizer, Module):
         found["tokenizer"] = copy.deepcopy(tokenizer)
     elif tokenizer:
         found[f"--tokenizer {tokenizer}"] = load_tokenizer(tokenizer)
@@ -133,12 +134,16 @@ def choose_tokenizer(
     return ours
 
 
-def at_budget_of(recipe: TransformerRecipe, tokenizer: ImageTokenizer, data: str) -> ImageTokenizer:
+def at_budget_of(recipe: TransformerRecipe, tokenizer: Any, data: str) -> Any:
     """Return the tokenizer with the scales of the recipe's pixel budget, if it has one.
 
     Raises:
         InputError: the data is a token cache of other scales.
     """
+    if is_video(tokenizer):
+        from nextscale.training.video_data import at_video_budget  # models of images need none of it
+
+        return at_video_budget(recipe, tokenizer, data)
     if recipe.text is None or not recipe.text.budget or tokenizer.config.quantizer == "codebook":
         return tokenizer
     from nextscale.training.aspects import at_budget  # VAR needs none of it
@@ -151,8 +156,13 @@ def at_budget_of(recipe: TransformerRecipe, tokenizer: ImageTokenizer, data: str
     return ours
 
 
+def is_video(tokenizer: Any) -> bool:
+    """Return whether a tokenizer is one of videos."""
+    return isinstance(tokenizer, VideoTokenizer)
+
+
 def open_examples(
-    data: str, out: Path, tokenizer: ImageTokenizer, recipe: TransformerRecipe, settings: RunSettings
+    data: str, out: Path, tokenizer: Any, recipe: TransformerRecipe, settings: RunSettings
 ) -> tuple[Examples, Examples | None]:
     """Open and check the training and validation data: images, or a cache of tokens.
 
@@ -160,6 +170,10 @@ def open_examples(
         InputError: the cache holds tokens of another tokenizer; see also `check_run`.
     """
     aspects = recipe.text is not None and recipe.text.aspects
+    if is_video(tokenizer) and tokenizer.schedule.latent_frames > 1 and not is_cache(data):
+        from nextscale.training.video_data import open_videos  # models of images need none of it
+
+        return open_videos(data, out, tokenizer, recipe, settings)
     if not is_cache(data):
         if aspects:
             from nextscale.training.aspects import open_aspects  # VAR needs none of it

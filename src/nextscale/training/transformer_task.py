@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nextscale.acceleration.ready import ready_tokenizer
 from nextscale.data.content import Content, Pixels, Tokens
 from nextscale.data.loader import Batch, BatchSlice
+from nextscale.errors import InputError
 from nextscale.scales.schedule import ScaleSchedule
 from nextscale.tokenizer.tokenizer import ImageTokenizer
 from nextscale.training.losses import token_loss
@@ -38,11 +39,14 @@ class TransformerTask:
 
     def __init__(self, model: Any, tokenizer: ImageTokenizer, recipe: TransformerRecipe):
         self.model, self.recipe, self.config = model, recipe, model.config
-        self.tokenizer = ready_tokenizer(tokenizer, torch.float32)
+        self.tokenizer = self.prepare(tokenizer)
         self.networks: dict[str, nn.Module] = {MODEL: model}
         self.units = [f"blocks.{i}" for i in range(model.config.depth)]
-        adaln = [f"adaln.{i}" for i in range(len(model.adaln))] if isinstance(model.adaln, nn.ModuleList) else ["adaln"]
-        self.shards = [*self.units, *adaln]
+        self.shards = [*self.units, *adaln_names(model)]
+
+    def prepare(self, tokenizer: Any) -> Any:
+        """Return a tokenizer that is ready to encode images."""
+        return ready_tokenizer(tokenizer, torch.float32)
 
     def losses(self, batch: Batch, step: int, generator: torch.Generator) -> tuple[Losses, Metrics]:
         dropped = batch.batch_slice.random(generator=generator) < self.recipe.label_drop
@@ -92,6 +96,16 @@ class TransformerTask:
                 return list(values.split((schedule or self.config.schedule).tokens_per_scale, dim=1))
             case Pixels(values):
                 return self.tokenizer.encode(values, schedule)
+            case other:
+                raise InputError(f"expected images or tokens, not {type(other).__name__}")
+
+
+def adaln_names(model: Any) -> list[str]:
+    """Return the names of the modules that compute the adaptive norms of a model, if it has them."""
+    adaln = getattr(model, "adaln", None)
+    if isinstance(adaln, nn.ModuleList):
+        return [f"adaln.{i}" for i in range(len(adaln))]
+    return [] if adaln is None else ["adaln"]
 
 
 def drop_paths(depth: int, rate: float, batch_slice: BatchSlice, generator: torch.Generator) -> Tensor | None:

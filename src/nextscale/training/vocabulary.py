@@ -16,7 +16,7 @@ from nextscale.conditioning.words_config import WordsConfig
 from nextscale.data.dataset import Examples
 from nextscale.data.names import list_names
 from nextscale.errors import InputError
-from nextscale.families import infinity
+from nextscale.families.family import Family
 from nextscale.families.sources import Parts
 from nextscale.io.checkpoint_folder import newest_checkpoint
 from nextscale.io.module_folder import CONFIG, read_config
@@ -36,7 +36,13 @@ class RunVocabulary:
 
     @classmethod
     def of(
-        cls, examples: Examples, recipe: TextRecipe, trained: Parts | None, text_encoder: Any, out: Path
+        cls,
+        family: Family,
+        examples: Examples,
+        recipe: TextRecipe,
+        trained: Parts | None,
+        text_encoder: Any,
+        out: Path,
     ) -> RunVocabulary:
         """Return the vocabulary of a run.
 
@@ -44,6 +50,7 @@ class RunVocabulary:
         vocabulary is that of the model, and grows by the new words of the captions. Otherwise it is made from them.
 
         Args:
+            family: the family of the model.
             text_encoder: refused, unless it is empty.
 
         Raises:
@@ -57,7 +64,7 @@ class RunVocabulary:
             )
         before = trained.model.config.words if trained else None
         if checkpoint := newest_checkpoint(out):
-            config = read_config(infinity.FAMILY.transformer_config, checkpoint / CONFIG).words
+            config = read_config(family.transformer_config, checkpoint / CONFIG).words
         elif before is None:
             sizes = {"width": words.width, "depth": words.depth, "heads": words.heads}
             captions = captions_of(examples)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from nextscale.conditioning.words_config import WordsConfig
+from nextscale.conditioning.words_config import WordsConfig, settle_words
 from nextscale.errors import InputError, brief
 from nextscale.io.config import LARGEST_TABLE, LARGEST_WIDTH, LATER, as_config, check_fields
 from nextscale.scales.schedule import MOST_SCALES, ScaleSchedule
@@ -57,12 +57,7 @@ class InfinityConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", as_config(ScaleSchedule, self.schedule))
-        if self.words is not None:
-            object.__setattr__(self, "words", as_config(WordsConfig, self.words))
-            for name, size in (("text_width", self.words.width), ("text_rows", self.words.max_tokens)):
-                if getattr(self, name) not in (getattr(InfinityConfig, name), size):
-                    raise InputError(f"{name} is {getattr(self, name)}, but the model's own text encoder has {size}")
-                object.__setattr__(self, name, size)
+        settle_words(self)
         if self.hidden == 0:
             object.__setattr__(self, "hidden", 256 * max(1, round(4 * self.width / 256)))
         if self.pool_heads == 0:

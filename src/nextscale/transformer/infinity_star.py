@@ -7,17 +7,20 @@ before theirs, so that no mask is needed: every visit is one attention over all 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nextscale.conditioning.continued_text import ContinuedText
 from nextscale.conditioning.padding import Padding
-from nextscale.conditioning.text import TextConditioner, TextFeatures
+from nextscale.conditioning.text import TextConditioner, TextFeatures, WordIds
+from nextscale.conditioning.words_config import make_words
+from nextscale.errors import InputError
 from nextscale.io.module_folder import load_module, save_module
 from nextscale.scales.schedule import Visit
 from nextscale.scales.spacetime import SpacetimeSchedule
@@ -26,18 +29,7 @@ from nextscale.transformer.cross_attention import RMSNorm, TextKeysValues
 from nextscale.transformer.infinity_star_config import InfinityStarConfig
 from nextscale.transformer.qwen_block import QwenBlock
 from nextscale.transformer.spacetime_rope import text_rotations, visit_rotations
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """The keys and values of the texts, which all visits see."""
-
-    layers: list[TextKeysValues]
-    """For each layer, one pair (G, l, d) for each of B texts."""
-
-    def first(self, count: int) -> Prefix:
-        """Return those of the first ``count`` texts."""
-        return Prefix([pairs[:count] for pairs in self.layers])
+from nextscale.transformer.text_prefix import GivenGroup, Prefix, attend_to, attend_with_text
 
 
 class InfinityStar(nn.Module):
@@ -49,6 +41,7 @@ class InfinityStar(nn.Module):
     def __init__(self, config: InfinityStarConfig):
         super().__init__()
         self.config = c = config
+        self.words = make_words(c.words)
         self.unconditional_text = nn.Parameter(torch.empty(c.text_rows, c.text_width))
         self.text_proj = nn.Linear(c.text_width, c.width)
         self.word_embedding = nn.Linear(c.bits, c.width)
@@ -69,13 +62,15 @@ class InfinityStar(nn.Module):
         Args:
             generator: random generator; None uses PyTorch's global one.
         """
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear) and not name.startswith("words."):
                 nn.init.normal_(module.weight, std=0.02, generator=generator)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         nn.init.trunc_normal_(self.unconditional_text, std=1.2, a=-2, b=2, generator=torch.Generator().manual_seed(0))
         self.unconditional_text.div_(math.sqrt(self.config.text_width))
+        if self.words is not None:
+            self.words.init_weights(generator)
         return self
 
     @property
@@ -85,18 +80,48 @@ class InfinityStar(nn.Module):
     @property
     def conditioner(self) -> TextConditioner:
         """Return the conditioner, which checks and batches text features."""
-        return TextConditioner(self.unconditional_text)
+        return TextConditioner(self.unconditional_text, self.encode)
+
+    def encode(self, text: TextFeatures | WordIds) -> TextFeatures:
+        """Return the features of prompts. `WordIds` are encoded by the model's own text encoder, ``words``.
+
+        Raises:
+            InputError: the model has none.
+        """
+        if isinstance(text, TextFeatures):
+            return text
+        if self.words is None:
+            raise InputError("this model has no text encoder of its own: expected TextFeatures, not WordIds")
+        return self.words(text)
 
     def condition(self, text: TextFeatures) -> Prefix:
-        """Compute the keys and values of B texts in all layers. A text sees itself, and nothing else."""
+        """Compute the keys and values of B texts in all layers. A text sees itself, and nothing else.
+
+        Args:
+            text: the videos of a `ContinuedText` follow the texts.
+        """
+        text_group, *others = self.given_groups(text)
+        prefix = self.prefix(*text_group[:2], text.lengths, text_group.mask)
+        for x, rotation, _ in others:
+            prefix = prefix.followed_by(self.prefix(x, rotation, (x.shape[1],) * len(text)))
+        return prefix
+
+    def given_groups(self, text: TextFeatures) -> list[GivenGroup]:
+        """Return the tokens of the texts, and those of given videos (`ContinuedText`)."""
         padding = Padding.of(text.lengths, self.device)
-        x = padding.pad(self.text_proj(text.features))
-        mask = None if padding.is_full else padding.mask
         rotation = text_rotations(max(text.lengths), self.config.head_dim).to(self.device)
+        x = padding.pad(self.text_proj(text.features))
+        groups = [GivenGroup(x, rotation, None if padding.is_full else padding.mask)]
+        for visits, inputs in text.given if isinstance(text, ContinuedText) else ():
+            groups.append(GivenGroup(self.word_embedding(inputs), self.rotation(visits)))
+        return groups
+
+    def prefix(self, x: Tensor, rotation: Tensor, lengths: Sequence[int], mask: Tensor | None = None) -> Prefix:
+        """Compute the keys and values of tokens (B, l, C) that see each other, the first ones as many as lengths."""
         layers: list[TextKeysValues] = []
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            layers.append([(k[i, :, :n], v[i, :, :n]) for i, n in enumerate(text.lengths)])
+            layers.append([(k[i, :, :n], v[i, :, :n]) for i, n in enumerate(lengths)])
             return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
 
         for block in self.blocks:
@@ -104,8 +129,13 @@ class InfinityStar(nn.Module):
         return Prefix(layers)
 
     def forward(
-        self, text: TextFeatures, inputs: Tensor, visits: Sequence[Visit], dropped: Tensor | None = None
-    ) -> list[Tensor]:
+        self,
+        text: TextFeatures | WordIds,
+        inputs: Tensor,
+        visits: Sequence[Visit],
+        dropped: Tensor | None = None,
+        readout: Callable[[Tensor, Visit], Any] | None = None,
+    ) -> list[Any]:
         """Compute some visits at once under teacher forcing, one of each scale.
 
         Args:
@@ -114,29 +144,40 @@ class InfinityStar(nn.Module):
             visits: at most one visit of each scale. A visit of a later clip sees the one of the largest scale of the
                 clip before, which must be among them.
             dropped: (B,) bool, the prompts to replace with "no prompt"; see `TextConditioner.drop`.
+            readout: called with the features (B, n, C) of each visit; None means `logits`.
 
         Returns:
-            The logits of each visit, (B, n, d, 2) float32 with d = 16 for semantic and 64 for detail tokens.
+            What ``readout`` returns for each visit: by default its logits, (B, n, d, 2) float32, with d = 16 for
+            semantic and 64 for detail tokens.
         """
-        prefix = self.condition(text if dropped is None else self.conditioner.drop(text, dropped))
+        text = self.encode(text)
+        groups = self.given_groups(text if dropped is None else self.conditioner.drop(text, dropped))
+        lengths = [*(group.x.shape[1] for group in groups), *(visit.num_tokens for visit in visits)]
+        slices = [slice(*pair) for pair in pairwise(accumulate(lengths, initial=0))]
+        parts = slices[len(groups) :]
+        given, mask = slice(parts[0].start), groups[0].mask
         largest = {visit.clip: i for i, visit in enumerate(visits)}  # the last one of each clip
-        ends = accumulate((visit.num_tokens for visit in visits), initial=0)
-        parts = [slice(*pair) for pair in pairwise(ends)]
         seen = [[parts[largest[visit.clip - 1]]] if visit.sees else [] for visit in visits]
-        x = self.word_embedding(inputs)
-        rotation = self.rotation(visits)
-        for block, pairs in zip(self.blocks, prefix.layers, strict=True):
+        x = torch.cat([*(group.x for group in groups), self.word_embedding(inputs)], 1)
+        rotation = torch.cat([*(group.rotation for group in groups), self.rotation(visits)], 1)
 
-            def attend(q: Tensor, k: Tensor, v: Tensor, pairs: TextKeysValues = pairs) -> Tensor:
-                attended = []
-                for own, others in zip(parts, seen, strict=True):
-                    keys, values = (torch.cat([x[:, :, part] for part in (*others, own)], 2) for x in (k, v))
-                    attended.append(attend_with_text(q[:, :, own], keys, values, pairs))
-                return torch.cat(attended, 2)
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            own = [(part, (part,), group.mask) for part, group in zip(slices, groups, strict=False)]
+            own += [(part, (given, *others, part), mask) for part, others in zip(parts, seen, strict=True)]
+            return torch.cat([attend_to(q, k, v, *each) for each in own], 2)
 
+        for block in self.blocks:
             x = block(x, rotation, attend)
         features = self.features(x)
-        return [self.logits(features[:, part], visit) for part, visit in zip(parts, visits, strict=True)]
+        if len({visit.quantizer for visit in visits}) == 1:
+            features = features + self._zero_of_other_head(visits[0])
+        readout = readout or self.logits
+        return [readout(features[:, part], visit) for part, visit in zip(parts, visits, strict=True)]
+
+    def _zero_of_other_head(self, visit: Visit) -> Tensor:
+        """Return 0 with a gradient of 0 for the head that a visit does not use, so that all weights have gradients."""
+        head = self.semantic_head if visit.quantizer else self.head
+        return 0 * (head.weight.sum() + head.bias.sum())
 
     def forward_scale(self, visit: Visit, inputs: Tensor | None, condition: Prefix, cache: KVCache) -> Tensor:
         """Compute one visit for sampling. It reads what it sees from the cache, and adds its own keys and values.
@@ -209,20 +250,3 @@ class InfinityStar(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors``."""
         save_module(folder, self.config, self)
-
-
-def attend_with_text(q: Tensor, k: Tensor, v: Tensor, text: TextKeysValues) -> Tensor:
-    """Attend to visual tokens and to the text of each sample.
-
-    Args:
-        q: (B, H, n, d).
-        k, v: of the visual tokens that these see, (B, G, m, d).
-        text: one pair (G, l, d) for each sample. Each sample is computed alone if texts differ in length.
-    """
-    groups = [slice(None)] if len({len(keys[0]) for keys, _ in text}) == 1 else [slice(i, i + 1) for i in range(len(q))]
-    attended = []
-    for group in groups:
-        keys, values = (torch.stack([pair[i] for pair in text[group]]) for i in (0, 1))
-        all_keys, all_values = torch.cat((keys.to(k.dtype), k[group]), 2), torch.cat((values.to(v.dtype), v[group]), 2)
-        attended.append(F.scaled_dot_product_attention(q[group], all_keys, all_values, enable_gqa=True))
-    return torch.cat(attended)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from nextscale.conditioning.words_config import WordsConfig, settle_words
 from nextscale.errors import InputError, brief
-from nextscale.io.config import LARGEST_TABLE, LARGEST_WIDTH, check_fields
+from nextscale.io.config import LARGEST_TABLE, LARGEST_WIDTH, LATER, check_fields
 from nextscale.transformer.spacetime_rope import check_spacetime_rope
 
 SIZES: dict[str, dict[str, int]] = {
@@ -37,8 +38,12 @@ class InfinityStarConfig:
     """R, the largest number of tokens of a prompt, and the number of learned features for "no prompt"."""
     chunks: int = 1
     """Number of groups of blocks in the names of official checkpoints. It has no other effect."""
+    words: WordsConfig | None = field(default=None, metadata=LATER)
+    """A text encoder that is a part of the model; None if features of texts come from elsewhere, such as a T5. It
+    determines ``text_width`` and ``text_rows``."""
 
     def __post_init__(self) -> None:
+        settle_words(self)
         if self.hidden == 0:
             object.__setattr__(self, "hidden", 256 * max(1, round(4 * self.width / 256)))
         check_fields(self)

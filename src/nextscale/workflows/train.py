@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from nextscale.families.sources import family_of
 from nextscale.imaging.images import grid, to_pil
@@ -24,6 +25,8 @@ from nextscale.training.setup import plan
 from nextscale.training.transformer_setup import TextSource, TokenizerSource, run_transformer
 
 COLUMNS = 10
+FRAMES = 9
+"""Most frames of a video in a preview."""
 
 
 def train_transformer(
@@ -48,13 +51,16 @@ def train_transformer(
         pipe("dress", seed=0).images[0].save("dress.png")
 
     Args:
-        data: images as for `train_tokenizer`, or a cache that ``nextscale tokenize`` made.
+        data: images as for `train_tokenizer`; a folder of videos for InfinityStar; or a cache that ``nextscale
+            tokenize`` made.
         out: folder of the run: recipe, log, previews, checkpoints.
         tokenizer: a tokenizer, the folder of a run, or the name of a model. It may be left empty if ``data`` is a cache
             or ``init_from`` is given: these have a tokenizer. A bitwise tokenizer makes the transformer an Infinity,
-            which is trained on captions; a tokenizer with a codebook makes it a VAR, trained on classes.
+            which is trained on captions; a tokenizer with a codebook makes it a VAR, trained on classes; a video
+            tokenizer makes it an InfinityStar, trained on videos with captions.
         preset: for VAR "starter", "cifar10", "tiny-imagenet", "d16" ... "d36"; for Infinity "scenes", "layer12" ...
-            "layer48", "2b", "8b"; a .json file with a recipe, or a recipe.
+            "layer48", "2b", "8b"; for InfinityStar "clips", "star-192p" ... "star-720p"; a .json file with a recipe, or
+            a recipe.
         strategy: with several processes (torchrun), each one holds all weights ("ddp") or a part of them ("fsdp").
         keep_classes: with ``init_from``, keep the classes of the initial model that the data does not have. Otherwise
             the trained model has the classes of the data only.
@@ -84,6 +90,16 @@ def train_transformer(
 
 
 def preview_samples(tokenizer: ImageTokenizer, model: Transformer, conditions: Any) -> Image.Image:
-    """Return a grid of images of class labels or encoded prompts."""
+    """Return a grid of images, or of frames of videos, of class labels or encoded prompts."""
     images = sample(tokenizer, model, conditions, settings=family_of(model).settings).images
+    if images.ndim == 5:  # videos
+        return video_rows(images)
     return grid(to_pil(images), columns=COLUMNS)
+
+
+def video_rows(videos: Tensor) -> Image.Image:
+    """Return a grid with a row of frames, evenly spaced in time, for each video. (B, 3, T, H, W) in [0, 1]."""
+    frames = videos.shape[2]
+    count = min(frames, FRAMES)
+    chosen = [i * (frames - 1) // max(count - 1, 1) for i in range(count)]
+    return grid(to_pil(videos[:, :, chosen].transpose(1, 2).flatten(0, 1)), columns=count)
