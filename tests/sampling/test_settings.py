@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -74,6 +75,7 @@ def test_temperatures_of_clips():
     assert SamplingSettings(temperature=0.9).temperatures(4, 2) == (0.9,) * 4
     listed = settings.changed(temperature=[1, 2, 3, 4])
     assert listed.temperatures(4, 2) == (1, 2, 3, 4), "a list has the values of all clips"
+    wrong: Any
     for wrong in (0, -1, "1", [0.4]):
         with refused("clip_temperature must be a number between 0.001 and 1000"):
             SamplingSettings(clip_temperature=wrong)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tiny import refused
 
@@ -65,6 +67,7 @@ def test_a_model_of_one_size():
     for own in (ScaleSchedule.square((1, 2, 4)), ScaleSchedule(((1, 1), (2, 2), (4, 4)), 1.0)):
         assert not follows_template(own)
         assert ImageShape(size="64x64").schedule(own, (64, 64)) is own
+        shape: dict[str, Any]
         for shape, wanted in (({"size": "64x32"}, "64x32"), ({"aspect": "2:1", "budget": "1M"}, "2:1 1M")):
             with refused("64x64 pixels", f"not {wanted}"):
                 ImageShape(**shape).schedule(own, (64, 64))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_clips
@@ -15,7 +16,7 @@ import nextscale as ns
 
 LAST = "checkpoints/step-00000006"
 FIGURES = ("loss", "scale_loss", "scale_accuracy", "scale_token_accuracy", "grad_norm", "val_loss")
-EVERY = {"steps": 6, "log_every": 1, "save_every": 3, "validate_every": 3, "preview_every": 6}
+EVERY: dict[str, Any] = {"steps": 6, "log_every": 1, "save_every": 3, "validate_every": 3, "preview_every": 6}
 
 
 @pytest.fixture(scope="module")

@@ -168,7 +168,7 @@ def ns_family() -> str:
 
 
 def test_a_run_is_a_pipeline(tmp_path):
-    pipe = ns.train_transformer("halves", tmp_path / "run", make_tokenizer(), RECIPE, **(INTERVALS | {"steps": 1}))
+    pipe = ns.train_transformer("halves", tmp_path / "run", make_tokenizer(), RECIPE, **INTERVALS, steps=1)
     assert pipe.family.name == "infinity-star"
     result = pipe("red moves left", seed=0, cfg=3.0, guidance="cfg")
     assert result.videos[0].frames.shape == (9, 32, 48, 3)

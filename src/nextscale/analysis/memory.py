@@ -140,13 +140,12 @@ def check_memory(needed: MemoryEstimate, available: int, schedule: Any, num_imag
     """
     if needed.peak <= available:
         return
-    is_image = isinstance(schedule, ScaleSchedule)
-    if is_image:
+    of_seconds, images = "", "images" if schedule.frames == 1 else "videos"
+    if isinstance(schedule, ScaleSchedule):
         budget = budget_of(schedule) if follows_template(schedule) else ""
     else:
         budget = schedule.budget if schedule.follows_template else ""
-    images = "images" if schedule.frames == 1 else "videos"
-    of_seconds = f" and {schedule.seconds:g} s" if schedule.frames > 1 else ""
+        of_seconds = f" and {schedule.seconds:g} s" if schedule.frames > 1 else ""
     what = f"{budget} pixels{of_seconds}" if budget else f"{images} of {schedule.num_tokens:,} tokens"
     hints = ["a smaller --budget"] if budget not in ("", *list(BUDGETS)[:1]) else []
     hints += ["fewer --seconds"] if len(schedule.clips) > 2 else []

@@ -126,7 +126,8 @@ def run(options: Options) -> None:
 
         extend(options, like, count)
         return
-    options = replace(options, out=options.out or OUT)
+    out = options.out or OUT
+    options = replace(options, out=out)
     options.edit.check_region(options.mask is not None)
     check_inputs_are_kept(options, 1 if like and like.index is not None else count)
     image, mask, edit = read_inputs(options, like)
@@ -141,17 +142,17 @@ def run(options: Options) -> None:
     sampling = pipeline.scales(wanted, **arguments, **text, edit=plan.edit, schedule=plan.schedule)
     made = options.provenance(pipeline, label, count, edit, prompt)
     say_shape(options, pipeline, sampling)
-    check_image(options.out, sampling, options.model)
+    check_image(out, sampling, options.model)
     say_sizes(plan, edit.image)
     generated = finish(sampling, pipeline)
     images, previews = plan.finish(generated), plan.preview(generated)
     if like and like.index is not None:
         images, previews, made = [images[like.index]], [previews[like.index]], like
-    written = write_images(images, made, options, options.out)
+    written = write_images(images, made, options, out)
     if options.show:
         shown = [caption(plan.placement.trim_image(plan.image), "image"), caption(kept_part(plan, pipeline), "kept")]
         shown += [caption(image, f"variant {i}") for i, image in enumerate(previews)]
-        written.append(write(grid(shown), beside(options.out, "show")))
+        written.append(write(grid(shown), beside(out, "show")))
     print("\n".join(map(str, written)))
 
 

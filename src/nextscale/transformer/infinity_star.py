@@ -235,8 +235,8 @@ class InfinityStar(nn.Module):
             dtype: type of keys and values; None means that of the matrices.
         """
         c, plans = self.config, plan_cache(schedule.visits, schedule.tokens_per_visit)
-        dtype = dtype or self.blocks[0].attention.value.weight.dtype  # type: ignore[union-attr]
-        return KVCache(plans, c.depth, batch, c.kv_heads, c.head_dim, self.device, dtype)
+        of_matrices: torch.dtype = self.blocks[0].attention.value.weight.dtype  # type: ignore[union-attr]
+        return KVCache(plans, c.depth, batch, c.kv_heads, c.head_dim, self.device, dtype or of_matrices)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, as_stored: bool = False) -> InfinityStar:
