@@ -115,11 +115,11 @@ class VideoWriter:
             raise InputError(
                 f"expected frames of {self._stream.width} x {self._stream.height} pixels, not {width} x {height}"
             )
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24").reformat(
+        image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24").reformat(
             format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
         )
-        picture.pts = self.count
-        self._container.mux(self._stream.encode(picture))
+        image.pts = self.count
+        self._container.mux(self._stream.encode(image))
 
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
         try:
