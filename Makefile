@@ -67,5 +67,6 @@ $(VENV)/.installed-serve: pyproject.toml constraints.txt | $(VENV)/.created
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.created
 	@echo "Installing nextscale and its dev tools into $(VENV) (the first time takes a few minutes)"
-	@$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@$(PIP) install -q --no-compile -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true # as pip does, but on all cores
 	@touch $(VENV)/.installed $(VENV)/.installed-serve $@

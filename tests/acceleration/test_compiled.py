@@ -31,7 +31,7 @@ def forget():
     "dtype",
     [
         pytest.param(None, id="plain", marks=pytest.mark.long),
-        pytest.param(torch.float32, id="ready"),
+        pytest.param(torch.float32, id="ready", marks=pytest.mark.long),
         pytest.param(torch.bfloat16, id="ready, bfloat16", marks=pytest.mark.long),
     ],
 )

@@ -35,6 +35,7 @@ def test_linear_layers_by_hand():
     assert work.condition * 1e9 == pytest.approx(3 * 12 * 64**2 + 4 * 64**2)
 
 
+@pytest.mark.long
 def test_infinity_at_the_sizes_of_the_specification():
     """TFLOP with guidance: 2B 3.9 at 0.06M and 115 at 1M, as the specification estimates; 8B 382 at 1M."""
     for name, budget, expected in (("2b", "0.06M", 3.9), ("2b", "1M", 115), ("8b", "1M", 382)):

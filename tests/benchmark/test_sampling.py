@@ -43,7 +43,7 @@ def test_sampling(cfg):
     assert "images per second" in report.table() and "share of the peak" in report.table()
 
 
-@pytest.mark.parametrize(("cfg", "sequences"), [(3.0, 4), (1.0, 2)])
+@pytest.mark.parametrize(("cfg", "sequences"), [(3.0, 4), pytest.param(1.0, 2, marks=pytest.mark.long)])
 def test_a_text_to_image_model(cfg, sequences):
     pipeline = ns.Pipeline(make_bits_tokenizer(), make_infinity(), device="cpu")
     schedule = ns.ScaleSchedule(((1, 1), (2, 1)), 1.0)

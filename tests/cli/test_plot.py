@@ -51,6 +51,7 @@ def test_a_verdict_for_each_run(call, runs):
     assert code == 0 and "var: after 4 k images: loss " in out and "(20.0 % above)" in out
 
 
+@pytest.mark.long
 def test_small_runs_are_compared_with_the_starter(call, runs):
     out = call("plot", "var", "other/var", "--compare", "d16").out
     assert out.count("starter is the nearest bundled reference") == 2

@@ -146,6 +146,7 @@ def test_less_memory_gives_the_same_images(sample, call, place, text_model, enco
     assert pixels("e.png") == pixels("f.png")
 
 
+@pytest.mark.long
 def test_memory_with_less_of_it(call, text_model):
     outcome = call("info", text_model, "--budget", "1M", "--offload", "--tiles")
     assert outcome.code == 0 and "after transformer and cache are freed" in outcome.out

@@ -204,6 +204,7 @@ def ladders(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_fit(call, ladders):
     code, out, err = call("scaling", "fit", "ladder", "--out", "laws.svg", "--resamples", "50")
     assert code == 0 and not err

@@ -251,7 +251,7 @@ def test_a_missing_package_is_named(call, model, monkeypatch):
     assert code == 2 and err == f"nextscale: {not_installed('gradio', 'serve')}\n"
 
 
-@pytest.mark.parametrize("path", ["/v1/images/edits", "/gradio_api/upload"])
+@pytest.mark.parametrize("path", ["/v1/images/edits", pytest.param("/gradio_api/upload", marks=pytest.mark.long)])
 def test_an_upload_that_is_still_coming_in_gets_a_503(start, path, tmp_path):
     server = start(*(() if path.startswith("/gradio") else ("--no-studio",)), TMPDIR=str(tmp_path))
     host, port = server.address.removeprefix("http://").split(":")
@@ -298,6 +298,7 @@ def test_the_access_log(start):
     assert code == 0 and [(r["path"], r["status"]) for r in records] == [("/v1/models", 200), ("/nothing", 404)]
 
 
+@pytest.mark.long
 def test_a_page_from_before_a_restart_logs_nothing(start):
     server = start()
     for path in (

@@ -77,6 +77,7 @@ def test_an_interrupted_cache_is_finished(call, place, model, small_shards):
     assert files_of(Path("cache")) == whole
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_processes_make_the_same_files(call, place, model, small_shards):
     command = tokenize(place / "data", model, "cache", "--crops", 2)

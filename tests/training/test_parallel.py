@@ -128,6 +128,7 @@ def test_ctrl_c_in_a_terminal_saves_in_two_processes(images, tmp_path):
     assert rest.count("Ctrl-C: saving a checkpoint after this step") == 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_processes_are_refused_where_another_command_writes(images, tmp_path):
     run = tmp_path / "run"

@@ -43,6 +43,7 @@ def test_resumed_equals_uninterrupted(what, seed, images, tokenizer_run, var_run
     assert logged_steps(tmp_path / "run") == list(range(1, TOKENIZER.steps + 1))
 
 
+@pytest.mark.long
 def test_a_log_line_cut_short_is_written_again(images, tmp_path):
     run = tmp_path / "run"
     command = train_command("tokenizer", images, run)

@@ -73,7 +73,7 @@ def test_a_run_asked_to_stop_saves_and_goes_on_as_if_nothing_was(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.parametrize("what", ["tokenizer", "var"])
+@pytest.mark.parametrize("what", [pytest.param("tokenizer", marks=pytest.mark.long), "var"])
 def test_ctrl_c_saves_and_a_resumed_run_ends_as_if_nothing_was(
     what, images, tokenizer_run, var_run, tmp_path, monkeypatch, capfd
 ):

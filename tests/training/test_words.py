@@ -156,7 +156,8 @@ def test_the_average_covers_the_text_encoder(tmp_path):
     assert "words.embedding.weight" in changed and "words.blocks.0.out.weight" in changed
 
 
-@pytest.mark.parametrize("kind", ["words", pytest.param("subwords", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["words", "subwords"])
 def test_it_learns_what_the_captions_say(kind, tmp_path):
     recipe = replace(WORDS, text=TextRecipe(tokens=24, words=replace(SMALL, kind=kind, size=30)))
     quick = {"steps": 200, "learning_rate": 1e-2, "label_drop": 0.0, "validate_every": 0, "preview_every": 0}

@@ -308,6 +308,7 @@ class White(torch.nn.Module):
         return Features(spread[0], spread[1], spread[2].softmax(1))
 
 
+@pytest.mark.long
 def test_a_published_figure_stands_beside_ours(evaluate, monkeypatch, model, place):
     (place / "inception.pth").touch()
     monkeypatch.setattr("nextscale.evaluation.extractors.load_inception", lambda path: White())

@@ -87,7 +87,9 @@ UNMARKED = """() => {
 """The focused element, if nothing on the screen shows that it has the focus."""
 
 
-@pytest.mark.parametrize("tab", ["Generate", "Edit", "Inspect", "Compare"])
+@pytest.mark.parametrize(
+    "tab", ["Generate", "Edit", *(pytest.param(tab, marks=pytest.mark.long) for tab in ("Inspect", "Compare"))]
+)
 def test_the_keyboard_reaches_every_control_and_shows_where_it_is(visit, tab):
     page = visit()
     page.get_by_role("tab", name=tab).click()

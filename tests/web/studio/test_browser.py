@@ -100,7 +100,12 @@ def test_buttons_that_take_a_class_away_say_which(page):
     ("control", "typed", "said"),
     [
         ("number input for Guidance scale (cfg)", "99999", "Guidance scale (cfg) must be from 0 to 10, not 99999"),
-        ("number input for Guidance scale (cfg)", "", "Guidance scale (cfg) is empty: expected a number from 0 to 10"),
+        pytest.param(
+            "number input for Guidance scale (cfg)",
+            "",
+            "Guidance scale (cfg) is empty: expected a number from 0 to 10",
+            marks=pytest.mark.long,
+        ),
         ("Seed", "1.5", "Seed must be an integer, not 1.5"),
     ],
 )
@@ -127,7 +132,7 @@ def keep_box(page: Page) -> Locator:
     return page.get_by_label("Keep it").locator("visible=true")
 
 
-@pytest.mark.parametrize("by", ["Enter", "click"])
+@pytest.mark.parametrize("by", ["Enter", pytest.param("click", marks=pytest.mark.long)])
 def test_a_typed_seed_is_used(page, by):
     expect(keep_box(page)).not_to_be_checked()
     seed_field(page).press("Control+a")
@@ -149,7 +154,7 @@ def test_an_empty_seed_is_a_new_one(page):
     expect(seed_field(page)).not_to_have_value("")
 
 
-@pytest.mark.parametrize("tab", ["Generate", "Compare"])
+@pytest.mark.parametrize("tab", ["Generate", pytest.param("Compare", marks=pytest.mark.long)])
 def test_a_negative_seed_is_one_error_that_leaves(page, tab):
     page.get_by_role("tab", name=tab).click()
     seed_field(page).fill("-5")

@@ -116,15 +116,9 @@ def test_the_defaults_of_a_side_are_those_of_its_model(page):
     expect(guidance.nth(0)).to_have_value("4")
 
 
-@pytest.mark.parametrize(
-    ("width", "scheme"),
-    [
-        pytest.param(1280, "light", marks=pytest.mark.long),
-        (375, "dark"),
-        pytest.param(1280, "dark", marks=pytest.mark.long),
-        pytest.param(375, "light", marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("width", [1280, 375])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_and_nothing_is_too_wide(visit, scheme, width):
     page = visit(width=width, dark=scheme == "dark")
 
