@@ -94,6 +94,7 @@ def test_a_ladder_that_was_stopped_goes_on(cache):
         pytest.fail("the lock is held for ever")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_ctrl_c_in_a_terminal_saves_the_running_sizes(cache):
     command = [sys.executable, "-m", "nextscale", *RUN, "--depths", "2", "--width-per-depth", "8", "--save-every", "0"]

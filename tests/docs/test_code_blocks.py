@@ -31,6 +31,7 @@ from nextscale.cli.main import VERBS, main
 
 QUICK = ("sample", "reconstruct", "edit", "info")
 """Verbs that run here if the model is the starter."""
+SLOW = ("starter.md", "editing.md")
 PHOTOS = ("photo.jpg", "other.jpg")
 """Images that pages can use, in addition to small.png, mask.png (white in the middle) and a folder ``photos``."""
 
@@ -51,7 +52,9 @@ def place(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, id=page.name, marks=[pytest.mark.long] * (page.name in SLOW)) for page in pages()]
+)
 def test_a_page_works(page, place, monkeypatch, capsys):
     namespace: dict[str, Any] = {"__name__": "__page__"}
     for block in read_blocks(page):

@@ -67,6 +67,7 @@ def test_the_script_writes_all_figures_of_the_concepts(tmp_path):
     assert all(ElementTree.parse(tmp_path / name).getroot().tag.endswith("svg") for name in written)
 
 
+@pytest.mark.long
 def test_the_script_writes_the_figure_of_infinity(tmp_path):
     script = ROOT / "docs" / "figures" / "infinity.py"
     subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, capture_output=True)

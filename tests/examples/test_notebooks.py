@@ -43,11 +43,8 @@ def test_text_precedes_code(notebook):
     assert all("markdown" in pair for pair in pairwise(kinds))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "notebook",
-    [pytest.param(path, id=path.stem, marks=[pytest.mark.long] * (path.stem != "sample")) for path in NOTEBOOKS],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(notebook, tmp_path):
     pytest.importorskip("matplotlib")
     work, shown = tmp_path / "work", tmp_path / "shown"

@@ -111,6 +111,7 @@ def test_a_run_is_a_model_that_needs_no_other_encoder(run):
     assert not (run / "text_features").exists()
 
 
+@pytest.mark.long
 def test_an_interrupted_run_ends_with_the_same_bits(run, tmp_path, monkeypatch):
     """It is killed, and goes on from its last checkpoint, with the vocabulary of that one."""
     command = text_command(save_tokenizer(tmp_path / "tokenizer"), tmp_path / "run", preset="tiny-words")

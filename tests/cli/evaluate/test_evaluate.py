@@ -254,7 +254,7 @@ def test_agreement_of_real_images_is_measured_where_they_have_classes(evaluate, 
     assert shares == pytest.approx([right.double().mean().item()] * 2)
 
 
-@pytest.mark.parametrize("what", ["folder", "npz", "training", "held-out"])
+@pytest.mark.parametrize("what", ["folder", "npz", "held-out", pytest.param("training", marks=pytest.mark.long)])
 def test_changed_files_are_noticed(evaluate, call, place, what):
     """Written again under the same name, of the same number and size."""
     if what in ("training", "held-out"):
@@ -324,6 +324,7 @@ def test_a_published_figure_stands_beside_ours(evaluate, monkeypatch, model, pla
     assert "sampled with cfg 4.0" in report("b")["verdict_line"] and "cfg 1.5" in report("b")["verdict_line"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_processes_give_the_same_figures(evaluate, place, model):
     assert evaluate(out="one").code == 0

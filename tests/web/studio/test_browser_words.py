@@ -30,6 +30,7 @@ def greeting() -> str:
     return "1 image"
 
 
+@pytest.mark.long
 def test_unknown_words_are_told_below_the_prompt(page):
     notes = page.locator(".block.ns-notes").locator("visible=true")
     prompt = page.get_by_label("Prompt", exact=True).locator("visible=true")
