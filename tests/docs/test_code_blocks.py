@@ -32,6 +32,7 @@ from nextscale.cli.main import VERBS, main
 QUICK = ("sample", "reconstruct", "edit", "info")
 """Verbs that run here if the model is the starter."""
 SLOW = ("starter.md", "editing.md")
+"""Pages whose code takes ten seconds or more."""
 PHOTOS = ("photo.jpg", "other.jpg")
 """Images that pages can use, in addition to small.png, mask.png (white in the middle) and a folder ``photos``."""
 
