@@ -10,7 +10,7 @@ help:
 	@echo "make sample   install, then generate 20 images into samples.png"
 	@echo "make serve    install with the extra serve, then start the studio and the HTTP API (FLAGS='--model runs/var')"
 	@echo "make test     install with the dev tools, then run the tests"
-	@echo "make test-all the same with the tests that take half a minute or more"
+	@echo "make test-all the same with the tests marked long: slow ones, and repeats of a law"
 	@echo "make lint     format check, lint, types, import contracts"
 	@echo "make docs     build the documentation into build/site"
 	@echo "make format   format the code and apply safe fixes"

@@ -318,6 +318,7 @@ def test_a_page_from_before_a_restart_logs_nothing(start):
     assert code == 0 and "Traceback" not in said and said.count("\n") <= 10, said
 
 
+@pytest.mark.long
 def test_an_open_page_does_not_hold_up_the_end(start):
     server = start()
     with urllib.request.urlopen(server.address + "/gradio_api/heartbeat/someone", timeout=30) as beat:

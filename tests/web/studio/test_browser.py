@@ -69,12 +69,14 @@ def test_a_image_drawn_edited_and_repeated(page, tmp_path):
     assert repeated.tobytes() == after.tobytes()
 
 
+@pytest.mark.long
 def test_a_mistake_is_a_sentence_on_the_page(page):
     page.get_by_role("tab", name="Edit").click()
     page.locator("#edit-button").click()
     expect(page.get_by_text("there is no image yet")).to_be_visible()
 
 
+@pytest.mark.long
 def test_inside_and_compare(page, tmp_path):
     page.get_by_role("button", name="Open in Inspect").click()
     expect(page.locator("#pyramid .ns-scale h3")).to_have_count(6)
@@ -89,6 +91,7 @@ def test_inside_and_compare(page, tmp_path):
     assert repeat("nextscale sample --like b.png --out c.png", tmp_path, "c.png").tobytes() == saved.tobytes()
 
 
+@pytest.mark.long
 def test_buttons_that_take_a_class_away_say_which(page):
     expect(page.get_by_role("button", name="Remove", exact=False).locator("visible=true")).to_have_count(4)
     page.get_by_role("button", name="Remove dress (0)").locator("visible=true").press("Enter")
@@ -145,6 +148,7 @@ def test_a_typed_seed_is_used(page, by):
     expect(seed_field(page)).to_have_value("4711")
 
 
+@pytest.mark.long
 def test_an_empty_seed_is_a_new_one(page):
     seed_field(page).fill("7")
     expect(keep_box(page)).to_be_checked()
@@ -175,6 +179,7 @@ BADGES = "[...document.querySelectorAll('[data-testid=status-tracker]')].filter(
 """Number of marks that Gradio puts on controls."""
 
 
+@pytest.mark.long
 def test_an_error_leaves_without_an_action(page):
     page.get_by_role("tab", name="Edit").click()
     page.locator("#edit-button").click()
@@ -182,6 +187,7 @@ def test_an_error_leaves_without_an_action(page):
     expect(page.locator(".toast-body")).to_have_count(0, timeout=15_000)
 
 
+@pytest.mark.long
 def test_no_control_appears_that_the_mode_does_not_use(page):
     page.get_by_role("tab", name="Edit").click()
     shown = page.locator("[role=tabpanel] >> visible=true").locator("input, textarea, button").locator("visible=true")
@@ -269,6 +275,7 @@ MIDDLE = """(image) => {
 """The colour in the middle of an image."""
 
 
+@pytest.mark.long
 def test_a_dropped_file_that_is_no_image_is_refused(page):
     page.get_by_role("tab", name="Edit").click()
     place = page.locator("#painting")
@@ -277,12 +284,14 @@ def test_a_dropped_file_that_is_no_image_is_refused(page):
     assert page.evaluate(BADGES) == 0
 
 
+@pytest.mark.long
 def test_a_file_dropped_elsewhere_is_not_opened_by_the_browser(page):
     for tab in ("Generate", "Compare"):
         page.get_by_role("tab", name=tab).click()
         assert not drop(page, page.locator("body"), b"", "a.png", PNG)
 
 
+@pytest.mark.long
 def test_an_image_is_enlarged(page):
     image, dialog = page.locator("#generated .ns-enlarge").first, page.get_by_role("dialog")
     for close in ("Escape", "button", "image"):
@@ -300,6 +309,7 @@ def test_an_image_is_enlarged(page):
             dialog.locator("img").click()
 
 
+@pytest.mark.long
 def test_the_token_maps_are_enlarged(page):
     page.get_by_role("button", name="Open in Inspect").click()
     page.get_by_role("button", name="Enlarge token map of scale 8 × 8").click()

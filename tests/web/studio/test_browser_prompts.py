@@ -82,12 +82,14 @@ def test_images_of_a_prompt_are_generated_edited_and_repeated(page, tmp_path, mo
     assert repeat(code(page, "#edit-command"), tmp_path, "edited.png").tobytes() == after.tobytes()
 
 
+@pytest.mark.long
 def test_an_empty_prompt_is_a_sentence_on_the_page(page):
     field(page, "Prompt").fill(" ")
     page.locator("#generate-button").click()
     expect(page.get_by_text("the prompt is empty")).to_be_visible()
 
 
+@pytest.mark.long
 def test_inspect_and_compare(page, tmp_path, model):
     ask_for_wide_images(page)
     page.get_by_role("button", name="Open in Inspect").click()
@@ -106,6 +108,7 @@ def test_inspect_and_compare(page, tmp_path, model):
         assert again.tobytes() == saved.tobytes()
 
 
+@pytest.mark.long
 def test_the_defaults_of_a_side_are_those_of_its_model(page):
     page.get_by_role("tab", name="Compare").click()
     guidance = page.get_by_label("number input for Guidance scale (cfg)").locator("visible=true")
