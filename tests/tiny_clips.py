@@ -9,10 +9,11 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from tiny_captions import Source
 from tiny_star import make_schedule
 from tiny_star import make_tokenizer as make_star_tokenizer
 
@@ -55,12 +56,6 @@ def make_tokenizer() -> ns.VideoTokenizer:
 def with_video(recipe: TransformerRecipe, **changes: Any) -> TransformerRecipe:
     """Change fields of ``video``."""
     return with_changes(recipe, {"video": changes})
-
-
-class Source(NamedTuple):
-    root: str = "halves"
-    class_names: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 class Halves:

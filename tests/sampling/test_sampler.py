@@ -111,6 +111,11 @@ def test_a_tiny_top_p_is_greedy(models: Models):
         assert torch.equal(step.tokens, step.logits.argmax(dim=-1))
 
 
+def test_a_temperature_of_clips_is_for_videos(models: Models):
+    with refused("clip_temperature is for video models"):
+        ns.sample(*models, [1], clip_temperature=0.5)
+
+
 def test_without_guidance_the_unconditional_half_does_not_run(models: Models, seen):
     ns.sample(*models, LABELS, cfg=0)
     assert [count for _, count in seen] == [2] * models[0].schedule.num_scales

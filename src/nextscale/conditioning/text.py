@@ -131,6 +131,22 @@ class WordIds:
         return WordIds(self.ids.to(device), self.lengths)
 
 
+def features_of(text: TextFeatures | WordIds, words: Callable[[WordIds], TextFeatures] | None) -> TextFeatures:
+    """Return the features of prompts.
+
+    Args:
+        words: the text encoder that is a part of the model. It encodes `WordIds`.
+
+    Raises:
+        InputError: the prompts are `WordIds`, but the model has no text encoder of its own.
+    """
+    if isinstance(text, TextFeatures):
+        return text
+    if words is None:
+        raise InputError("this model has no text encoder of its own: expected TextFeatures, not WordIds")
+    return words(text)
+
+
 @dataclass(frozen=True, eq=False)
 class TextConditioner:
     """The conditioning of a text-to-image model.

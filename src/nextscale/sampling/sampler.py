@@ -29,7 +29,7 @@ from nextscale.sampling.guidance import make_guidance
 from nextscale.sampling.rng import RandomStreams
 from nextscale.sampling.settings import METRICS, SamplingSettings, is_integer, per_scale
 from nextscale.sampling.token_edit import TokenEdit
-from nextscale.scales.schedule import Visit
+from nextscale.scales.schedule import ScaleSchedule, Visit
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,13 @@ def generate_scales(tokenizer: Tokenizer, model: Transformer, call: Call) -> Ite
 
 
 def temperatures_of(settings: SamplingSettings, schedule: Schedule) -> tuple[float, ...]:
-    """The temperature of each scale of a schedule."""
+    """Return the temperature of each scale of a schedule.
+
+    Raises:
+        InputError: ``clip_temperature`` is set for a model of images.
+    """
+    if settings.clip_temperature is not None and isinstance(schedule, ScaleSchedule):
+        raise InputError("clip_temperature is for video models: this one generates images")
     return settings.temperatures(schedule.num_scales, len(schedule.clips))
 
 

@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextscale.conditioning.padding import Padding
-from nextscale.conditioning.text import TextConditioner, TextFeatures, WordIds
+from nextscale.conditioning.text import TextConditioner, TextFeatures, WordIds, features_of
 from nextscale.conditioning.words_config import make_words
-from nextscale.errors import InputError
 from nextscale.io.module_folder import load_module, save_module
 from nextscale.scales.schedule import ScaleSchedule, Visit
 from nextscale.transformer.adaln_block import Block
@@ -122,16 +121,8 @@ class Infinity(NextScaleTransformer):
         return self
 
     def encode(self, text: TextFeatures | WordIds) -> TextFeatures:
-        """Return the features of prompts. `WordIds` are encoded by the model's own text encoder, ``words``.
-
-        Raises:
-            InputError: the model has none.
-        """
-        if isinstance(text, TextFeatures):
-            return text
-        if self.words is None:
-            raise InputError("this model has no text encoder of its own: expected TextFeatures, not WordIds")
-        return self.words(text)
+        """Return the features of prompts; see `features_of`."""
+        return features_of(text, self.words)
 
     def condition(self, text: TextFeatures | WordIds) -> Condition:
         """Return the pooled text, the adaptive vectors, and the keys and values of all blocks.

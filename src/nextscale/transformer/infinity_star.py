@@ -18,9 +18,8 @@ from torch import Tensor, nn
 
 from nextscale.conditioning.continued_text import ContinuedText
 from nextscale.conditioning.padding import Padding
-from nextscale.conditioning.text import TextConditioner, TextFeatures, WordIds
+from nextscale.conditioning.text import TextConditioner, TextFeatures, WordIds, features_of
 from nextscale.conditioning.words_config import make_words
-from nextscale.errors import InputError
 from nextscale.io.module_folder import load_module, save_module
 from nextscale.scales.schedule import Visit
 from nextscale.scales.spacetime import SpacetimeSchedule
@@ -83,16 +82,8 @@ class InfinityStar(nn.Module):
         return TextConditioner(self.unconditional_text, self.encode)
 
     def encode(self, text: TextFeatures | WordIds) -> TextFeatures:
-        """Return the features of prompts. `WordIds` are encoded by the model's own text encoder, ``words``.
-
-        Raises:
-            InputError: the model has none.
-        """
-        if isinstance(text, TextFeatures):
-            return text
-        if self.words is None:
-            raise InputError("this model has no text encoder of its own: expected TextFeatures, not WordIds")
-        return self.words(text)
+        """Return the features of prompts; see `features_of`."""
+        return features_of(text, self.words)
 
     def condition(self, text: TextFeatures) -> Prefix:
         """Compute the keys and values of B texts in all layers. A text sees itself, and nothing else.
